@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Maps the segment and the directory, a window of 4 MiB at a time, and checks their headers. */
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <string.h>
+
+#include "map.h"
+
+/* True while fd is still the file that it was: an application may have closed it and opened
+ * something of its own under the same number. */
+static bool file_is_ours(const struct map_file *file) {
+	struct stat st;
+
+	return file->fd >= 0 && fstat(file->fd, &st) == 0 && st.st_dev == file->dev &&
+	       st.st_ino == file->ino;
+}
+
+static int file_init(struct map_file *file, int fd, int prot, uint64_t *ret_size) {
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	file->fd = fd;
+	file->prot = prot;
+	file->dev = st.st_dev;
+	file->ino = st.st_ino;
+	*ret_size = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int file_make_windows(struct map_file *file, uint64_t size) {
+	file->windows = (uint32_t)(ROUND_UP(size, MAP_WINDOW) / MAP_WINDOW);
+	file->window = calloc(file->windows, sizeof(*file->window));
+	return file->window ? 0 : -ENOMEM;
+}
+
+static void file_close(struct map_file *file) {
+	if (file_is_ours(file))
+		(void)close(file->fd);
+	file->fd = -1;
+}
+
+static void file_unmap(struct map_file *file) {
+	for (uint32_t i = 0; file->window && i < file->windows; i++) {
+		void *p = atomic_load_explicit(&file->window[i], memory_order_relaxed);
+
+		if (p)
+			(void)munmap(p, MAP_WINDOW);
+	}
+	free(file->window);
+	file->window = NULL;
+}
+
+static void *window_map(const struct map_file *file, uint32_t window) {
+	void *p;
+
+	if (!file_is_ours(file))
+		return NULL;
+	p = mmap(NULL, MAP_WINDOW, file->prot, MAP_SHARED, file->fd,
+		(off_t)((uint64_t)window << MAP_WINDOW_SHIFT));
+	if (p == MAP_FAILED)
+		return NULL;
+	/* A core dump of a server needn't hold everybody's counts. */
+	(void)madvise(p, MAP_WINDOW, MADV_DONTDUMP);
+	return p;
+}
+
+void *map_window(struct map *m, struct map_file *file, uint32_t window) {
+	int saved = errno;
+	void *p;
+
+	if (window >= file->windows)
+		return NULL;
+	(void)pthread_mutex_lock(&m->lock);
+	p = atomic_load_explicit(&file->window[window], memory_order_relaxed);
+	if (!p) {
+		p = window_map(file, window);
+		/* Pairs with the load in map_at. */
+		if (p)
+			atomic_store_explicit(&file->window[window], p, memory_order_release);
+	}
+	(void)pthread_mutex_unlock(&m->lock);
+	errno = saved;
+	return p;
+}
+
+bool map_files_are_ours(struct map *m) {
+	int saved = errno;
+	bool ours;
+
+	(void)pthread_mutex_lock(&m->lock);
+	ours = file_is_ours(&m->segment) && file_is_ours(&m->directory);
+	(void)pthread_mutex_unlock(&m->lock);
+	errno = saved;
+	return ours;
+}
+
+/* Copies the capacities once; all later bounds come from the copy. */
+static int map_check(struct map *m, const struct directory_header *names, uint64_t segment_size,
+	uint64_t directory_size) {
+	if (names->magic != BERTH_DIRECTORY_MAGIC)
+		return -EUCLEAN;
+	if (names->version != BERTH_LAYOUT_VERSION || names->fingerprint != BERTH_FINGERPRINT)
+		return -EPROTONOSUPPORT;
+	if (!layout_init(&m->layout, names->max_accounts, names->max_slots, names->max_sessions))
+		return -EUCLEAN;
+	if (segment_size < m->layout.segment_size || directory_size < m->layout.directory_size)
+		return -EUCLEAN;
+	return 0;
+}
+
+/* The directory has told the layout; a segment that says otherwise was scribbled on. */
+static int map_check_segment(const struct map *m) {
+	if (m->header->magic != BERTH_SEGMENT_MAGIC || m->header->version != BERTH_LAYOUT_VERSION ||
+		m->header->fingerprint != BERTH_FINGERPRINT ||
+		memcmp(m->header->instance, m->names->instance, sizeof(m->names->instance)) != 0)
+		return -EUCLEAN;
+	return 0;
+}
+
+static int map_open(struct map *m, int directory_prot) {
+	uint64_t segment_size = 0, directory_size = 0;
+	struct directory_header names;
+	ssize_t n;
+	int r;
+
+	r = file_init(&m->directory, m->directory.fd, directory_prot, &directory_size);
+	if (r >= 0)
+		r = file_init(&m->segment, m->segment.fd, PROT_READ | PROT_WRITE, &segment_size);
+	if (r < 0)
+		return r;
+
+	n = pread(m->directory.fd, &names, sizeof(names), 0);
+	if (n < 0)
+		return -errno;
+	if (n != sizeof(names))
+		return -EUCLEAN;
+	r = map_check(m, &names, segment_size, directory_size);
+	if (r >= 0)
+		r = file_make_windows(&m->directory, m->layout.directory_size);
+	if (r >= 0)
+		r = file_make_windows(&m->segment, m->layout.segment_size);
+	if (r < 0)
+		return r;
+
+	m->names = map_at(m, &m->directory, 0);
+	m->header = map_at(m, &m->segment, 0);
+	if (!m->names || !m->header)
+		return -ENOMEM;
+	return map_check_segment(m);
+}
+
+int map_new(int segment_fd, int directory_fd, int directory_prot, struct map **ret) {
+	struct map *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m) {
+		close_cleanup(&segment_fd);
+		close_cleanup(&directory_fd);
+		return -ENOMEM;
+	}
+	(void)pthread_mutex_init(&m->lock, NULL);
+	m->segment.fd = segment_fd;
+	m->directory.fd = directory_fd;
+	r = map_open(m, directory_prot);
+	if (r < 0) {
+		close_cleanup(&m->segment.fd);
+		close_cleanup(&m->directory.fd);
+		map_free(m);
+		return r;
+	}
+	*ret = m;
+	return 0;
+}
+
+void map_close_files(struct map *m) {
+	(void)pthread_mutex_lock(&m->lock);
+	file_close(&m->segment);
+	file_close(&m->directory);
+	(void)pthread_mutex_unlock(&m->lock);
+}
+
+void map_free(struct map *m) {
+	if (!m)
+		return;
+	file_close(&m->segment);
+	file_close(&m->directory);
+	file_unmap(&m->segment);
+	file_unmap(&m->directory);
+	(void)pthread_mutex_destroy(&m->lock);
+	free(m);
+}
