@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Packets on a berth socket: sending and receiving one with its descriptors, finding the daemon's
+ * socket, and asking it something with a deadline. */
+
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+
+#include "protocol.h"
+#include "util.h"
+
+/* How often a caller looks whether somebody listens again. */
+#define CONNECT_PAUSE_MS 20
+
+union control {
+	struct cmsghdr align;
+	char space[CMSG_SPACE(MESSAGE_FDS_MAX * sizeof(int))];
+};
+
+struct message_header message_header_make(
+	enum message_opcode opcode, uint32_t length, uint32_t code) {
+	return (struct message_header){
+		.magic = MESSAGE_MAGIC,
+		.version = MESSAGE_VERSION,
+		.opcode = (uint16_t)opcode,
+		.length = length,
+		.code = code,
+	};
+}
+
+void message_name_set(struct message_name *n, const char *text) {
+	memset(n, 0, sizeof(*n));
+	memcpy(n->text, text, strnlen(text, sizeof(n->text) - 1));
+}
+
+int message_name_length(const struct message_name *n) {
+	size_t length = strnlen(n->text, sizeof(n->text));
+
+	return length < sizeof(n->text) ? (int)length : -EINVAL;
+}
+
+int64_t message_now(void) {
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* -- one packet -------------------------------------------------------------------------------- */
+
+/* Moves a descriptor out of the way of the standard ones; whoever finds stderr closed would write
+ * into our socket. Takes fd; -1 if it can't be. */
+static int fd_raise(int fd) {
+	_cleanup_close_ int low = fd;
+	int high;
+
+	if (fd < 0 || fd > 2) {
+		low = -1;
+		return fd;
+	}
+	high = fcntl(low, F_DUPFD_CLOEXEC, 3);
+	return high;
+}
+
+static void control_set(struct msghdr *m, union control *control, const int *fds, size_t count) {
+	struct cmsghdr *c;
+
+	memset(control, 0, sizeof(*control));
+	m->msg_control = control->space;
+	m->msg_controllen = CMSG_SPACE(count * sizeof(int));
+	c = CMSG_FIRSTHDR(m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(c), fds, count * sizeof(int));
+}
+
+int message_send(int fd, const void *message, size_t length, const int *fds, size_t fd_count) {
+	struct iovec part = {.iov_base = (void *)(uintptr_t)message, .iov_len = length};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+	union control control;
+	ssize_t n;
+
+	if (fd_count > MESSAGE_FDS_MAX)
+		return -EINVAL;
+	if (fd_count > 0)
+		control_set(&m, &control, fds, fd_count);
+	do
+		n = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+/* The n-th descriptor that came: into ret_fds if there is room. */
+static void fd_keep(int fd, size_t n, int *ret_fds) {
+	if (ret_fds && n < MESSAGE_FDS_MAX)
+		ret_fds[n] = fd_raise(fd);
+	else
+		close_cleanup(&fd);
+}
+
+static void control_take(struct msghdr *m, int *ret_fds) {
+	size_t seen = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			fd_keep(fd, seen++, ret_fds);
+		}
+	}
+}
+
+static void fds_clear(int *fds) {
+	for (size_t i = 0; fds && i < MESSAGE_FDS_MAX; i++)
+		fds[i] = -1;
+}
+
+static void fds_close(int *fds) {
+	for (size_t i = 0; fds && i < MESSAGE_FDS_MAX; i++)
+		close_cleanup(&fds[i]);
+}
+
+/* The version is left to whoever reads on: the daemon answers a foreign one. */
+static int packet_check(const struct msghdr *m, const void *buffer, size_t length) {
+	struct message_header header;
+
+	if (m->msg_flags & MSG_TRUNC)
+		return -EMSGSIZE;
+	if (length < sizeof(header))
+		return -EBADMSG;
+	memcpy(&header, buffer, sizeof(header));
+	return header.magic == MESSAGE_MAGIC && header.length == length ? 0 : -EBADMSG;
+}
+
+ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
+	struct iovec part = {.iov_base = buffer, .iov_len = size};
+	union control control;
+	struct msghdr m = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control.space,
+		.msg_controllen = sizeof(control.space),
+	};
+	ssize_t n;
+	int r;
+
+	fds_clear(ret_fds);
+	do
+		n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	control_take(&m, ret_fds);
+	if (n == 0) {
+		fds_close(ret_fds);
+		return 0;
+	}
+	r = packet_check(&m, buffer, (size_t)n);
+	if (r < 0) {
+		fds_close(ret_fds);
+		return r;
+	}
+	return n;
+}
+
+/* -- connecting -------------------------------------------------------------------------------- */
+
+/* A directory whose name is too long for a socket's address is reached through a descriptor of it,
+ * which must stay open while the address is used. */
+static int address_init(
+	struct sockaddr_un *address, const char *dir, const char *name, int *ret_dir_fd) {
+	int n;
+
+	memset(address, 0, sizeof(*address));
+	address->sun_family = AF_UNIX;
+	n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s", dir, name);
+	if (n >= 0 && (size_t)n < sizeof(address->sun_path))
+		return 0;
+
+	close_cleanup(ret_dir_fd);
+	*ret_dir_fd = fd_raise(open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC));
+	if (*ret_dir_fd < 0)
+		return -errno;
+	n = snprintf(address->sun_path, sizeof(address->sun_path), "/proc/self/fd/%d/%s",
+		*ret_dir_fd, name);
+	return n >= 0 && (size_t)n < sizeof(address->sun_path) ? 0 : -ENAMETOOLONG;
+}
+
+/* On a non-blocking socket: -EAGAIN is a daemon whose backlog is full. */
+static int connect_once(int fd, const char *dir, const char *name) {
+	_cleanup_close_ int dir_fd = -1;
+	struct sockaddr_un address;
+	int r;
+
+	r = address_init(&address, dir, name, &dir_fd);
+	if (r < 0)
+		return r;
+	do
+		r = connect(fd, (const struct sockaddr *)&address, sizeof(address));
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
+static bool connect_may_work_later(int error) {
+	return error == -ECONNREFUSED || error == -ENOENT || error == -EAGAIN;
+}
+
+/* Sleeps a little, at most until the deadline; false at the deadline. */
+static bool connect_pause(int64_t deadline) {
+	int64_t left = MIN_OF(deadline - message_now(), CONNECT_PAUSE_MS);
+	struct timespec pause = {.tv_nsec = left * 1000000};
+
+	if (left <= 0)
+		return false;
+	/* A signal only makes the next look come sooner. */
+	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+	return true;
+}
+
+int message_connect(const char *runtime_dir, const char *name, int64_t deadline, int *ret_fd) {
+	_cleanup_close_ int fd = -1;
+	int r;
+
+	fd = fd_raise(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	if (fd < 0)
+		return -errno;
+	do
+		r = connect_once(fd, runtime_dir, name);
+	while (connect_may_work_later(r) && connect_pause(deadline));
+	if (r < 0)
+		return connect_may_work_later(r) ? -ECONNREFUSED : r;
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+/* -- asking ------------------------------------------------------------------------------------ */
+
+static int wait_for(int fd, short events, int64_t deadline) {
+	struct pollfd p = {.fd = fd, .events = events};
+	int64_t left;
+	int n;
+
+	do {
+		left = deadline - message_now();
+		n = poll(&p, 1, (int)MAX_OF(MIN_OF(left, INT_MAX), 0));
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (n == 0)
+		return -ETIMEDOUT;
+	return p.revents & POLLNVAL ? -EBADF : 0;
+}
+
+static int call_send(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
+	int64_t deadline) {
+	int r;
+
+	for (;;) {
+		r = message_send(fd, request, length, fds, fd_count);
+		if (r != -EAGAIN)
+			return r == -EPIPE ? -ECONNRESET : r;
+		r = wait_for(fd, POLLOUT, deadline);
+		if (r < 0)
+			return r;
+	}
+}
+
+static ssize_t call_receive(int fd, void *reply, size_t size, int *ret_fds, int64_t deadline) {
+	ssize_t n;
+	int r;
+
+	for (;;) {
+		n = message_receive(fd, reply, size, ret_fds);
+		if (n != -EAGAIN)
+			return n == 0 ? -ECONNRESET : n;
+		r = wait_for(fd, POLLIN, deadline);
+		if (r < 0)
+			return r;
+	}
+}
+
+int message_skip(int fd, void *buffer, size_t size, int64_t deadline) {
+	ssize_t n = call_receive(fd, buffer, size, NULL, deadline);
+
+	return n < 0 ? (int)n : 0;
+}
+
+static int reply_check(const void *request, const void *reply, size_t size) {
+	struct message_header asked, got;
+
+	memcpy(&asked, request, sizeof(asked));
+	memcpy(&got, reply, sizeof(got));
+	if (got.version != asked.version)
+		return -EPROTONOSUPPORT;
+	/* 0: refused unread, for want of descriptors. */
+	if (got.opcode != asked.opcode && !(got.opcode == 0 && got.code != 0))
+		return -EBADMSG;
+	if (got.code != 0 && size != sizeof(struct message_failed))
+		return -EBADMSG;
+	return 0;
+}
+
+int message_call(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
+	void *reply, size_t *ret_size, int *ret_fds, int64_t deadline) {
+	ssize_t n;
+	int r;
+
+	fds_clear(ret_fds);
+	if (length < sizeof(struct message_header))
+		return -EINVAL;
+	r = call_send(fd, request, length, fds, fd_count, deadline);
+	/* Whoever hung up before our request came may have said why. */
+	if (r < 0 && r != -ECONNRESET)
+		return r;
+	n = call_receive(fd, reply, *ret_size, ret_fds, deadline);
+	if (n < 0)
+		return (int)n;
+	r = reply_check(request, reply, (size_t)n);
+	if (r < 0) {
+		fds_close(ret_fds);
+		return r;
+	}
+	*ret_size = (size_t)n;
+	return 0;
+}

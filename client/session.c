@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Keeps a handle's session: connects, says HELLO, resumes after the daemon's restart, asks for
+ * names and records, replaces a session that was lost, and begins anew in a forked child. */
+
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "protocol.h"
+#include "session.h"
+
+/* Of a daemon that hangs up on our HELLO because it is just being restarted. */
+#define HELLO_PAUSE_MS 20
+
+union reply {
+	struct message_header header;
+	struct message_failed failed;
+	struct message_welcome welcome;
+	struct message_resolved resolved;
+	struct message_ranges_granted granted;
+	struct message_done done;
+};
+
+/* A request, how long its reply is if the code is 0, and the reply. */
+struct question {
+	const void *request;
+	size_t length;
+	size_t reply_length;
+	union reply reply;
+};
+
+/* -- sessions ---------------------------------------------------------------------------------- */
+
+static void session_free(struct session *s) {
+	if (!s)
+		return;
+	pool_free(s->pool);
+	map_free(s->map);
+	free(s);
+}
+
+static int session_fill(struct session *s, const struct message_welcome *w) {
+	int r;
+
+	s->entry = map_session(s->map, w->session);
+	if (!s->entry)
+		return -EUCLEAN;
+	r = pool_new(s->map, &s->pool);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < w->range_count; i++) {
+		r = pool_add_range(s->pool, w->range[i]);
+		if (r < 0)
+			return r == -ENOMEM ? r : -EUCLEAN;
+	}
+	return 0;
+}
+
+/* Takes the descriptors. */
+static int session_new(
+	const struct message_welcome *w, int fds[MESSAGE_FDS_MAX], struct session **ret) {
+	struct session *s = calloc(1, sizeof(*s));
+	int directory = fds[0], segment = fds[1], r;
+
+	fds[0] = fds[1] = -1;
+	if (!s) {
+		close_cleanup(&directory);
+		close_cleanup(&segment);
+		return -ENOMEM;
+	}
+	s->index = w->session;
+	s->serial = w->serial;
+	r = map_new(segment, directory, PROT_READ, &s->map);
+	if (r >= 0)
+		r = session_fill(s, w);
+	if (r < 0) {
+		session_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+/* If the number has been given again, and to the same file at that, since the application closed
+ * it, then it isn't this map's to close. */
+static void map_file_forget(struct map *m, struct map_file *file, int fd) {
+	(void)pthread_mutex_lock(&m->lock);
+	if (file->fd == fd)
+		file->fd = -1;
+	(void)pthread_mutex_unlock(&m->lock);
+}
+
+/* Under b->lock. The old one is findable among the retired before it ceases to be current, so that
+ * a slot of it is never unknown. */
+static void session_publish(struct berth *b, struct session *s) {
+	struct session *old = load_relaxed(&b->current);
+
+	if (old) {
+		map_file_forget(old->map, &old->map->segment, s->map->segment.fd);
+		map_file_forget(old->map, &old->map->directory, s->map->directory.fd);
+		map_close_files(old->map);
+		old->older = load_relaxed(&b->retired);
+		/* Pairs with session_find_retired(). */
+		store_release(&b->retired, old);
+	}
+	/* Pairs with the loads of `current` in library.c and session_get(). */
+	store_release(&b->current, s);
+}
+
+struct session *session_find_retired(struct berth *b, uint32_t serial, uint32_t mask) {
+	struct session *s = load_acquire(&b->retired);
+
+	while (s && (s->serial & mask) != serial)
+		s = s->older;
+	return s;
+}
+
+/* -- the socket -------------------------------------------------------------------------------- */
+
+static bool socket_is_ours(const struct berth *b) {
+	struct stat st;
+
+	return b->fd >= 0 && fstat(b->fd, &st) == 0 && st.st_dev == b->dev && st.st_ino == b->ino;
+}
+
+static void socket_close(struct berth *b) {
+	if (socket_is_ours(b))
+		(void)close(b->fd);
+	b->fd = -1;
+}
+
+/* Takes fd. */
+static int socket_set(struct berth *b, int fd) {
+	struct stat st;
+
+	if (fstat(fd, &st) < 0) {
+		int r = -errno;
+
+		close_cleanup(&fd);
+		return r;
+	}
+	b->dev = st.st_dev;
+	b->ino = st.st_ino;
+	b->owed = false;
+	b->fd = fd;
+	return 0;
+}
+
+/* -- HELLO ------------------------------------------------------------------------------------- */
+
+/* Tells this exec image from the one before and after it: the kernel gives each 16 random bytes. */
+static uint64_t image_hash(void) {
+	const void *random = (const void *)(uintptr_t)getauxval(AT_RANDOM);
+
+	return random ? XXH3_64bits(random, 16) : 0;
+}
+
+static int welcome_check(const struct message_welcome *w, const struct session *resume) {
+	if (w->range_count > ELEMENTS(w->range) || w->serial == 0)
+		return -EBADMSG;
+	if (!w->resumed)
+		return 0;
+	return resume && w->session == resume->index && w->serial == resume->serial ? 0 : -EBADMSG;
+}
+
+static int hello_send(
+	int fd, const struct session *resume, int64_t deadline, union reply *reply, int *fds) {
+	struct message_hello hello = {
+		.header = MESSAGE_HEADER(MESSAGE_HELLO, struct message_hello),
+		.fingerprint = BERTH_FINGERPRINT,
+		.image = image_hash(),
+		.resume_session = resume ? resume->index : 0,
+		.resume_serial = resume ? resume->serial : 0,
+	};
+	_cleanup_close_ int pidfd = -1;
+	size_t size = sizeof(*reply);
+	int r;
+
+	pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	/* Whatever the reason, a filter's EPERM included: not a matter of the daemon's policy. */
+	if (pidfd < 0)
+		return -ENOSYS;
+	r = message_call(fd, &hello, sizeof(hello), &pidfd, 1, reply, &size, fds, deadline);
+	if (r < 0)
+		return r;
+	if (reply->header.code != 0)
+		return reply->header.code <= INT32_MAX ? (int)reply->header.code : -EBADMSG;
+	return size == sizeof(reply->welcome) ? welcome_check(&reply->welcome, resume) : -EBADMSG;
+}
+
+/* Gives a map whose descriptors the application closed new ones of the same files. */
+static void map_file_renew(struct map *m, struct map_file *file, int *fd) {
+	struct stat now, new;
+	bool ours;
+
+	(void)pthread_mutex_lock(&m->lock);
+	/* The same file under the same number: the old one was closed, the number given again. */
+	ours = file->fd >= 0 && file->fd != *fd && fstat(file->fd, &now) == 0 &&
+	       now.st_dev == file->dev && now.st_ino == file->ino;
+	if (!ours && fstat(*fd, &new) == 0 && new.st_dev == file->dev &&new.st_ino == file->ino) {
+		file->fd = *fd;
+		*fd = -1;
+	}
+	(void)pthread_mutex_unlock(&m->lock);
+}
+
+/* Uses what it needs of the descriptors. */
+static int welcome_accept(struct berth *b, struct session *resume, const struct message_welcome *w,
+	int fds[MESSAGE_FDS_MAX]) {
+	struct session *s;
+	int r;
+
+	if (w->resumed) {
+		map_file_renew(resume->map, &resume->map->directory, &fds[0]);
+		map_file_renew(resume->map, &resume->map->segment, &fds[1]);
+		return 0;
+	}
+	/* The kernel drops those that this process has no numbers left for. */
+	if (fds[0] < 0 || fds[1] < 0)
+		return -EMFILE;
+	r = session_new(w, fds, &s);
+	if (r >= 0)
+		session_publish(b, s);
+	return r;
+}
+
+static int connect_once(struct berth *b, struct session *resume, int64_t deadline) {
+	_cleanup_close_ int fd = -1;
+	int fds[MESSAGE_FDS_MAX] = {-1, -1};
+	union reply reply;
+	int r;
+
+	socket_close(b);
+	r = message_connect(b->runtime_dir, "berth.sock", deadline, &fd);
+	if (r >= 0)
+		r = hello_send(fd, resume, deadline, &reply, fds);
+	if (r == 0)
+		r = welcome_accept(b, resume, &reply.welcome, fds);
+	for (size_t i = 0; i < MESSAGE_FDS_MAX; i++)
+		close_cleanup(&fds[i]);
+	if (r != 0)
+		return r;
+	r = socket_set(b, fd);
+	fd = -1;
+	return r;
+}
+
+static bool pause_before(int64_t deadline) {
+	struct timespec pause = {.tv_nsec = HELLO_PAUSE_MS * 1000000};
+
+	if (message_now() + HELLO_PAUSE_MS >= deadline)
+		return false;
+	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+	return true;
+}
+
+/* Under b->lock. resume NULL: a new session in any case. */
+static int session_connect(struct berth *b, struct session *resume, int64_t deadline) {
+	int r;
+
+	do
+		r = connect_once(b, resume, deadline);
+	while (r == -ECONNRESET && pause_before(deadline));
+	return r;
+}
+
+/* -- asking ------------------------------------------------------------------------------------ */
+
+/* A socket whose exchange went wrong is given up, but not for a daemon that is slow: hanging up would
+ * end the session and revoke what it holds. The late reply is skipped before the next question. */
+static int exchange(struct berth *b, struct question *q, int64_t deadline) {
+	size_t size = sizeof(q->reply);
+	int r;
+
+	if (!socket_is_ours(b))
+		return -ECONNRESET;
+	r = b->owed ? message_skip(b->fd, &q->reply, sizeof(q->reply), deadline) : 0;
+	if (r >= 0) {
+		b->owed = false;
+		r = message_call(
+			b->fd, q->request, q->length, NULL, 0, &q->reply, &size, NULL, deadline);
+	}
+	if (r == -ETIMEDOUT) {
+		b->owed = true;
+		return r;
+	}
+	if (r >= 0 && q->reply.header.code != 0 && q->reply.header.code <= INT32_MAX)
+		return (int)q->reply.header.code;
+	if (r >= 0 && size != q->reply_length)
+		r = -EBADMSG;
+	if (r < 0)
+		socket_close(b);
+	return r == -EBADF || r == -ENOTCONN || r == -ENOTSOCK ? -ECONNRESET : r;
+}
+
+/* Under b->lock, of the current session. -ESHUTDOWN: it isn't current any more. A daemon may die and
+ * be replaced more than once meanwhile. */
+static int ask(struct berth *b, struct session *s, struct question *q, int64_t deadline) {
+	for (bool again = false;; again = true) {
+		int r = exchange(b, q, deadline);
+
+		if (r != -ECONNRESET || (again && !pause_before(deadline)))
+			return r;
+		r = session_connect(b, s, deadline);
+		if (r != 0)
+			return r;
+		if (load_relaxed(&b->current) != s)
+			return -ESHUTDOWN;
+	}
+}
+
+/* What a thread brings back as it was when it leaves. */
+struct visit {
+	int error;
+	int cancel;
+	bool locked;
+};
+
+/* Waits for threads that are asking, each of which has a deadline too. */
+static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
+	int64_t left = MAX_OF(deadline - message_now(), 0);
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += left / 1000;
+	until.tv_nsec += left % 1000 * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	return -pthread_mutex_timedlock(lock, &until);
+}
+
+static int enter(struct berth *b, int64_t deadline, struct visit *v) {
+	int r;
+
+	v->error = errno;
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &v->cancel);
+	r = lock_until(&b->lock, deadline);
+	v->locked = r == 0;
+	return r;
+}
+
+static void leave(struct berth *b, const struct visit *v) {
+	if (v->locked)
+		(void)pthread_mutex_unlock(&b->lock);
+	(void)pthread_setcancelstate(v->cancel, NULL);
+	errno = v->error;
+}
+
+static bool is_current(const struct berth *b, const struct session *s) {
+	return load_relaxed(&b->current) == s;
+}
+
+int session_get(struct berth *b, int64_t deadline, struct session **ret) {
+	struct visit v;
+	int r = enter(b, deadline, &v);
+
+	if (r == 0 && is_current(b, NULL))
+		r = session_connect(b, NULL, deadline);
+	if (r == 0)
+		*ret = load_relaxed(&b->current);
+	leave(b, &v);
+	return r;
+}
+
+int session_replace(struct berth *b, const struct session *s, int64_t deadline) {
+	struct visit v;
+	int r = enter(b, deadline, &v);
+
+	/* Without asking to resume: the entry says that there is nothing to go on with. */
+	if (r == 0 && is_current(b, s))
+		r = session_connect(b, NULL, deadline);
+	leave(b, &v);
+	return r;
+}
+
+int session_renew(struct berth *b, struct session *s, int64_t deadline) {
+	struct visit v;
+	int r = enter(b, deadline, &v);
+
+	if (r == 0 && is_current(b, s) && !map_files_are_ours(s->map))
+		r = session_connect(b, s, deadline);
+	leave(b, &v);
+	return r;
+}
+
+static int ranges_add(struct session *s, const struct message_ranges_granted *granted) {
+	uint32_t added = 0;
+
+	if (granted->count > MESSAGE_RANGES_MAX)
+		return -EBADMSG;
+	for (uint32_t i = 0; i < granted->count; i++)
+		added += pool_add_range(s->pool, granted->range[i]) == 0;
+	return added > 0 ? 0 : -ENOMEM;
+}
+
+static int ranges_ask(struct berth *b, struct session *s, uint32_t count, int64_t deadline) {
+	struct message_ranges request = {
+		.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_ranges),
+		.count = MAX_OF(MIN_OF(count, MESSAGE_RANGES_MAX), 1),
+	};
+	struct question q = {&request, sizeof(request), sizeof(q.reply.granted), {{0}}};
+	int r = ask(b, s, &q, deadline);
+
+	return r == 0 ? ranges_add(s, &q.reply.granted) : r;
+}
+
+int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t deadline) {
+	struct visit v;
+	int r = enter(b, deadline, &v);
+
+	/* Doubling keeps the questions few, for one slot held as for a hundred thousand. */
+	if (r == 0 && is_current(b, s) && pool_ranges(s->pool) == seen)
+		r = ranges_ask(b, s, seen, deadline);
+	leave(b, &v);
+	return r == -ESHUTDOWN ? 0 : r;
+}
+
+static int name_ask(struct berth *b, struct session *s, const char *account, int64_t deadline) {
+	struct message_resolve request = {
+		.header = MESSAGE_HEADER(MESSAGE_RESOLVE, struct message_resolve)};
+	struct question q = {&request, sizeof(request), sizeof(q.reply.resolved), {{0}}};
+	uint32_t wanted;
+	int r;
+
+	message_name_set(&request.name, account);
+	r = ask(b, s, &q, deadline);
+	if (r != 0)
+		return r;
+	/* As it is being asked anyway: threads that share no range don't slow each other down.
+	 * It is no matter if there are none left. */
+	wanted = pool_ranges_wanted(s->pool);
+	if (wanted > 0)
+		(void)ranges_ask(b, s, wanted, deadline);
+	return 0;
+}
+
+int session_resolve(struct berth *b, struct session *s, const char *account, int64_t deadline) {
+	struct visit v;
+	int r = enter(b, deadline, &v);
+
+	if (r == 0 && is_current(b, s))
+		r = name_ask(b, s, account, deadline);
+	leave(b, &v);
+	return r == -ESHUTDOWN ? 0 : r;
+}
+
+static int settle_ask(struct berth *b, struct session *s, uint32_t record, int64_t deadline) {
+	struct message_settle request = {
+		.header = MESSAGE_HEADER(MESSAGE_SETTLE, struct message_settle),
+		.record = record,
+	};
+	struct question q = {&request, sizeof(request), sizeof(q.reply.done), {{0}}};
+
+	return ask(b, s, &q, deadline);
+}
+
+int session_settle(struct berth *b, struct session *s, uint32_t record, int64_t deadline) {
+	struct visit v;
+	int r = enter(b, deadline, &v);
+
+	if (r == 0 && is_current(b, s))
+		r = settle_ask(b, s, record, deadline);
+	leave(b, &v);
+	if (r == -ESHUTDOWN)
+		r = 0;
+	/* Also when the session is over: then the daemon settles all of it. */
+	if (r == 0)
+		pool_settled(s->pool, record);
+	return r;
+}
+
+/* -- handles, and forked children -------------------------------------------------------------- */
+
+#define FORK_WIPED     0u
+#define FORK_REPAIRING 2u
+
+/* Stands in until there is a page, and for good where the kernel gives none: then the handlers of
+ * fork(3) alone notice. */
+static _Atomic uint32_t fork_word_plain = FORK_OURS;
+_Atomic uint32_t *session_fork_word = &fork_word_plain;
+
+/* Of every handle; `next` is written before the handle is linked, so that the list is whole at any
+ * instant at which another thread may fork. */
+static struct berth *handles;
+static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+/* The parent's, of which this process has a copy. A thread that isn't here may have had its map
+ * locked. */
+static void session_drop(struct session *s) {
+	if (s)
+		(void)pthread_mutex_init(&s->map->lock, NULL);
+	session_free(s);
+}
+
+/* No other thread uses it. */
+static void sessions_drop(struct berth *b, void (*drop)(struct session *)) {
+	struct session *s = load_relaxed(&b->retired), *older;
+
+	/* The same if another thread forked in the middle of session_publish(). */
+	if (load_relaxed(&b->current) != s)
+		drop(load_relaxed(&b->current));
+	store_relaxed(&b->current, NULL);
+	store_relaxed(&b->retired, NULL);
+	for (; s; s = older) {
+		older = s->older;
+		drop(s);
+	}
+}
+
+static void handles_repair(void) {
+	int error = errno, cancel;
+
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	(void)pthread_mutex_init(&handles_lock, NULL);
+	for (struct berth *b = handles; b; b = b->next) {
+		(void)pthread_mutex_init(&b->lock, NULL);
+		socket_close(b);
+		sessions_drop(b, session_drop);
+	}
+	/* Pairs with session_check_fork(). */
+	store_release(session_fork_word, FORK_OURS);
+	(void)pthread_setcancelstate(cancel, NULL);
+	errno = error;
+}
+
+/* In a child that clone(2) made, handlers haven't run: the first thread to come repairs, others
+ * wait for it. */
+void session_fork_repair(void) {
+	if (cas32(session_fork_word, FORK_WIPED, FORK_REPAIRING))
+		handles_repair();
+	while (load_acquire(session_fork_word) == FORK_REPAIRING)
+		(void)sched_yield();
+}
+
+static void fork_prepare(void) {
+	(void)pthread_mutex_lock(&handles_lock);
+}
+
+static void fork_parent(void) {
+	(void)pthread_mutex_unlock(&handles_lock);
+}
+
+static void fork_watch(void) {
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	void *page;
+
+	(void)pthread_atfork(fork_prepare, fork_parent, handles_repair);
+	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED)
+		return;
+	if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+		(void)munmap(page, size);
+		return;
+	}
+	session_fork_word = page;
+	store_release(session_fork_word, FORK_OURS);
+}
+
+static void handle_link(struct berth *b) {
+	(void)pthread_mutex_lock(&handles_lock);
+	b->next = handles;
+	handles = b;
+	(void)pthread_mutex_unlock(&handles_lock);
+}
+
+static void handle_unlink(const struct berth *b) {
+	struct berth **at = &handles;
+
+	(void)pthread_mutex_lock(&handles_lock);
+	while (*at && *at != b)
+		at = &(*at)->next;
+	if (*at)
+		*at = b->next;
+	(void)pthread_mutex_unlock(&handles_lock);
+}
+
+int session_handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret) {
+	struct berth *b;
+
+	(void)pthread_once(&fork_once, fork_watch);
+	session_check_fork();
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return -ENOMEM;
+	b->runtime_dir = strdup(runtime_dir);
+	if (!b->runtime_dir) {
+		free(b);
+		return -ENOMEM;
+	}
+	b->timeout_ms = timeout_ms;
+	b->fd = -1;
+	(void)pthread_mutex_init(&b->lock, NULL);
+	handle_link(b);
+	*ret = b;
+	return 0;
+}
+
+void session_handle_free(struct berth *b) {
+	struct message_bye bye = {.header = MESSAGE_HEADER(MESSAGE_BYE, struct message_bye)};
+
+	/* Hanging up would do; the word says that nothing of ours is on its way any more. */
+	if (load_relaxed(&b->current) && socket_is_ours(b))
+		(void)message_send(b->fd, &bye, sizeof(bye), NULL, 0);
+	handle_unlink(b);
+	socket_close(b);
+	sessions_drop(b, session_free);
+	(void)pthread_mutex_destroy(&b->lock);
+	free(b->runtime_dir);
+	free(b);
+}
