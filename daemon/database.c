@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Opens, checks, reads and writes one LMDB environment, and turns its errors into errnos.
+ *
+ * Making the file
+ *   Invariant: `data.mdb` is whole, and has its format and its table, whenever it exists.
+ *   1. data.mdb.new is made with format and table, committed and synced;
+ *   2. it is renamed to data.mdb; 3. the directory is synced.
+ *   Death before 2 leaves a data.mdb.new, which the next start removes; nothing was stored yet.
+ *   Death between 2 and 3 leaves one or the other. Thus a data.mdb that is no valid database is
+ *   always damage and never a birth that was interrupted.
+ *
+ * Each later change is one LMDB transaction: new pages, (sync,) then the meta page that refers to
+ * them. It never writes a page that the last two transactions use, so what was committed stays. */
+
+#include <fcntl.h>
+#include <lmdb.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include "database.h"
+#include "layout.h"
+#include "util.h"
+
+#define FORMAT_VERSION 1u
+#define META_TABLE     "meta"
+#define FORMAT_KEY     "format"
+
+/* The map is address space, not memory or disk: so large that only the disk can be full. Where so
+ * much address space isn't to be had (RLIMIT_AS), a smaller one is tried. */
+#define MAP_SIZE_MAX (UINT64_C(16) << 30)
+#define MAP_SIZE_MIN (UINT64_C(256) << 20)
+
+/* A file system with less room than this is the likely cause of a short write. */
+#define ROOM_MIN (UINT64_C(1) << 20)
+
+struct database {
+	char *dir;
+	const char *table;
+	size_t value_size;
+	bool durable;
+	MDB_env *env; /* NULL: closed */
+	MDB_dbi values;
+};
+
+struct database_txn {
+	MDB_txn *txn;
+	MDB_cursor *cursor; /* remembers its place, so that names in order are put quickly */
+	const struct database *database;
+};
+
+/* -- errors ------------------------------------------------------------------------------------ */
+
+static int translate(int code) {
+	switch (code) {
+	case MDB_NOTFOUND:
+		return -ENOENT;
+	case MDB_CORRUPTED:
+	case MDB_PAGE_NOTFOUND:
+	case MDB_INVALID:
+	case MDB_VERSION_MISMATCH:
+	case MDB_INCOMPATIBLE:
+	case MDB_CURSOR_FULL:
+	case MDB_PANIC:
+		return -EUCLEAN;
+	case MDB_MAP_FULL:
+		return -ENOSPC;
+	case MDB_TXN_FULL:
+		return -E2BIG;
+	case MDB_BAD_VALSIZE:
+		return -EINVAL;
+	case MDB_READERS_FULL:
+		return -EAGAIN;
+	default:
+		return code > 0 ? -code : code == MDB_SUCCESS ? 0 : -EIO;
+	}
+}
+
+/* LMDB calls a short write EIO, which on a disk without errors means that it is full. */
+static int explain_io_error(const struct database *d, int error) {
+	struct statvfs st;
+
+	if (error != -EIO || statvfs(d->dir, &st) < 0)
+		return error;
+	return (uint64_t)st.f_bavail * st.f_frsize < ROOM_MIN ? -ENOSPC : error;
+}
+
+const char *database_advice(int error) {
+	switch (-error) {
+	case EACCES:
+	case EPERM:
+		return "check that it belongs to the user that berthd runs as";
+	case EROFS:
+		return "mount the file system writable";
+	case ENOSPC:
+	case EDQUOT:
+		return "make room on that file system";
+	case EUCLEAN:
+		return "the file is damaged: restore a backup, or move the directory away to begin "
+		       "without it";
+	case EPROTONOSUPPORT:
+		return "a later berthd wrote it: run that one, or restore a backup of this one's";
+	case EBUSY:
+		return "another berthd uses it: stop that one, or set $BERTH_STATE_DIR";
+	case ENOMEM:
+		return "allow the process more memory and address space";
+	case EIO:
+		return "check the disk";
+	default:
+		return "correct that";
+	}
+}
+
+/* -- files ------------------------------------------------------------------------------------- */
+
+int dir_sync(const char *path) {
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		return -errno;
+	return 0;
+}
+
+int dir_make(const char *path) {
+	_cleanup_free_ char *parent = NULL;
+
+	if (mkdir(path, 0700) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	if (asprintf(&parent, "%s/..", path) < 0) {
+		parent = NULL;
+		return -ENOMEM;
+	}
+	return dir_sync(parent);
+}
+
+static char *file_path(const struct database *d, const char *name) {
+	char *path;
+
+	return asprintf(&path, "%s/%s", d->dir, name) < 0 ? NULL : path;
+}
+
+/* -- opening ----------------------------------------------------------------------------------- */
+
+static int env_open_once(const char *path, unsigned flags, size_t map_size, MDB_env **ret) {
+	MDB_env *env;
+	int r = mdb_env_create(&env);
+
+	if (r != 0)
+		return translate(r);
+	r = mdb_env_set_maxdbs(env, 4);
+	if (r == 0)
+		r = mdb_env_set_mapsize(env, map_size);
+	if (r == 0)
+		r = mdb_env_open(env, path, flags | MDB_NOTLS, 0600);
+	if (r != 0) {
+		mdb_env_close(env);
+		return translate(r);
+	}
+	*ret = env;
+	return 0;
+}
+
+static int env_open(const char *path, unsigned flags, MDB_env **ret) {
+	uint64_t size = MIN_OF(MAP_SIZE_MAX, SIZE_MAX / 4);
+	int r;
+
+	do {
+		r = env_open_once(path, flags, (size_t)size, ret);
+		size /= 2;
+	} while (r == -ENOMEM && size >= MAP_SIZE_MIN);
+	return r;
+}
+
+static int format_write(const struct database *d, MDB_txn *txn) {
+	uint32_t version = FORMAT_VERSION;
+	MDB_val key = {strlen(FORMAT_KEY), (char *)FORMAT_KEY};
+	MDB_val value = {sizeof(version), &version};
+	MDB_dbi meta, values;
+	int r = mdb_dbi_open(txn, META_TABLE, MDB_CREATE, &meta);
+
+	if (r == 0)
+		r = mdb_put(txn, meta, &key, &value, 0);
+	if (r == 0)
+		r = mdb_dbi_open(txn, d->table, MDB_CREATE, &values);
+	return translate(r);
+}
+
+/* A database without a format, or without its table, is none of ours, or no longer. */
+static int format_check(const struct database *d, MDB_txn *txn, MDB_dbi *ret_values) {
+	MDB_val key = {strlen(FORMAT_KEY), (char *)FORMAT_KEY}, value;
+	uint32_t version;
+	MDB_dbi meta;
+	int r = mdb_dbi_open(txn, META_TABLE, 0, &meta);
+
+	if (r == 0)
+		r = mdb_get(txn, meta, &key, &value);
+	if (r != 0)
+		return r == MDB_NOTFOUND ? -EUCLEAN : translate(r);
+	if (value.mv_size != sizeof(version))
+		return -EUCLEAN;
+	memcpy(&version, value.mv_data, sizeof(version));
+	if (version > FORMAT_VERSION)
+		return -EPROTONOSUPPORT;
+	if (version == 0)
+		return -EUCLEAN;
+	r = mdb_dbi_open(txn, d->table, 0, ret_values);
+	return r == MDB_NOTFOUND ? -EUCLEAN : translate(r);
+}
+
+/* Step 1 of making the file. */
+static int file_prepare(const struct database *d, const char *path) {
+	MDB_env *env;
+	MDB_txn *txn;
+	int r = env_open_once(path, MDB_NOSUBDIR, (size_t)MAP_SIZE_MIN, &env);
+
+	if (r < 0)
+		return r;
+	r = translate(mdb_txn_begin(env, NULL, 0, &txn));
+	if (r == 0) {
+		r = format_write(d, txn);
+		if (r == 0)
+			r = translate(mdb_txn_commit(txn));
+		else
+			mdb_txn_abort(txn);
+	}
+	mdb_env_close(env);
+	return explain_io_error(d, r);
+}
+
+int database_make(struct database *d) {
+	_cleanup_free_ char *path = file_path(d, "data.mdb");
+	_cleanup_free_ char *new = file_path(d, "data.mdb.new");
+	_cleanup_free_ char *lock = file_path(d, "data.mdb.new-lock");
+	struct stat st;
+	int r;
+
+	if (!path || !new || !lock)
+		return -ENOMEM;
+	r = dir_make(d->dir);
+	if (r < 0)
+		return r;
+	(void)unlink(new);
+	/* LMDB takes an empty file for a new one, but we never leave any. */
+	if (stat(path, &st) == 0)
+		return st.st_size > 0 ? 0 : -EUCLEAN;
+	if (errno != ENOENT)
+		return -errno;
+
+	r = file_prepare(d, new); /* 1 */
+	(void)unlink(lock);
+	if (r < 0) {
+		(void)unlink(new);
+		return r;
+	}
+	if (rename(new, path) < 0) /* 2 */
+		return -errno;
+	return dir_sync(d->dir); /* 3 */
+}
+
+int database_new(const char *dir, const char *table, size_t value_size, bool durable,
+	struct database **ret) {
+	struct database *d = calloc(1, sizeof(*d));
+	char *copy = strdup(dir);
+
+	if (!d || !copy) {
+		free(copy);
+		free(d);
+		return -ENOMEM;
+	}
+	*d = (struct database){
+		.dir = copy, .table = table, .value_size = value_size, .durable = durable};
+	*ret = d;
+	return 0;
+}
+
+void database_close(struct database *d) {
+	if (d->env)
+		mdb_env_close(d->env);
+	d->env = NULL;
+}
+
+bool database_is_open(const struct database *d) {
+	return d->env;
+}
+
+void database_free(struct database *d) {
+	if (!d)
+		return;
+	database_close(d);
+	free(d->dir);
+	free(d);
+}
+
+/* A handle that is opened in a transaction lasts if that is committed, even one that only reads. */
+static int database_open_table(struct database *d) {
+	MDB_txn *txn;
+	int r = translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
+
+	if (r < 0)
+		return r;
+	r = format_check(d, txn, &d->values);
+	if (r < 0) {
+		mdb_txn_abort(txn);
+		return r;
+	}
+	return translate(mdb_txn_commit(txn));
+}
+
+int database_open(struct database *d) {
+	int r;
+
+	if (d->env)
+		return 0;
+	r = env_open(d->dir, d->durable ? 0 : MDB_NOSYNC, &d->env);
+	if (r < 0)
+		return r;
+	r = database_open_table(d);
+	if (r < 0)
+		database_close(d);
+	return r;
+}
+
+/* -- reading ----------------------------------------------------------------------------------- */
+
+/* Copies a key into a name of BERTH_NAME_MAX + 1 bytes. */
+static int entry_check(
+	const struct database *d, const MDB_val *key, const MDB_val *value, char *ret_name) {
+	if (key->mv_size == 0 || key->mv_size > BERTH_NAME_MAX ||
+		memchr(key->mv_data, '\0', key->mv_size) || value->mv_size != d->value_size)
+		return -EUCLEAN;
+	memcpy(ret_name, key->mv_data, key->mv_size);
+	ret_name[key->mv_size] = '\0';
+	return 0;
+}
+
+static int cursor_read(
+	const struct database *d, MDB_cursor *cursor, database_each each, void *data) {
+	char name[BERTH_NAME_MAX + 1];
+	MDB_val key, value;
+	int r;
+
+	while ((r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+		r = entry_check(d, &key, &value, name);
+		if (r == 0)
+			r = each(data, name, value.mv_data);
+		if (r < 0)
+			return r;
+	}
+	return r == MDB_NOTFOUND ? 0 : translate(r);
+}
+
+int database_read(struct database *d, database_each each, void *data) {
+	MDB_cursor *cursor;
+	MDB_txn *txn;
+	int r;
+
+	if (!d->env)
+		return -ENODEV;
+	r = translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
+	if (r < 0)
+		return r;
+	r = translate(mdb_cursor_open(txn, d->values, &cursor));
+	if (r == 0) {
+		r = cursor_read(d, cursor, each, data);
+		mdb_cursor_close(cursor);
+	}
+	mdb_txn_abort(txn);
+	return r;
+}
+
+/* -- checking ---------------------------------------------------------------------------------- */
+
+static void assertion_failed(MDB_env *env, const char *message) {
+	(void)env;
+	(void)message;
+	_exit(EUCLEAN);
+}
+
+/* Every entry of a table is read, and there are as many as the table says: more would be a ring of
+ * damaged pages that never ends. With d, they must be names and values, too. */
+static int check_table(const struct database *d, MDB_txn *txn, MDB_dbi table) {
+	char name[BERTH_NAME_MAX + 1];
+	MDB_val key, value;
+	MDB_cursor *cursor;
+	MDB_stat stat;
+	size_t seen = 0;
+	int r = mdb_stat(txn, table, &stat);
+
+	if (r == 0)
+		r = mdb_cursor_open(txn, table, &cursor);
+	if (r != 0)
+		return translate(r);
+	while ((r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+		if (++seen > stat.ms_entries)
+			return -EUCLEAN;
+		if (d && entry_check(d, &key, &value, name) < 0)
+			return -EUCLEAN;
+	}
+	if (r != MDB_NOTFOUND)
+		return translate(r);
+	return seen == stat.ms_entries ? 0 : -EUCLEAN;
+}
+
+static int check_all(const struct database *d) {
+	const MDB_dbi free_pages = 0;
+	MDB_env *env;
+	MDB_txn *txn;
+	MDB_dbi values;
+	int r;
+
+	/* LMDB enlarges a map that is too small for the file; the child needs no room to grow. */
+	r = env_open_once(d->dir, MDB_RDONLY | MDB_NOLOCK, 1 << 20, &env);
+	if (r < 0)
+		return r;
+	(void)mdb_env_set_assert(env, assertion_failed);
+	r = translate(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn));
+	if (r == 0)
+		r = format_check(d, txn, &values);
+	if (r == 0)
+		r = check_table(NULL, txn, free_pages);
+	if (r == 0)
+		r = check_table(d, txn, values);
+	return r; /* the process ends here, and the rest with it */
+}
+
+__attribute__((noreturn)) static void check_child(const struct database *d) {
+	static const int deadly[] = {SIGBUS, SIGSEGV, SIGABRT, SIGILL, SIGFPE};
+	sigset_t none;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* Nor may it keep the lock of a parent that is killed. */
+	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
+	/* Its death is an answer, and no news for a core collector. */
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	/* The daemon's own handlers know nothing of this file. */
+	for (size_t i = 0; i < ELEMENTS(deadly); i++)
+		(void)signal(deadly[i], SIG_DFL);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	_exit(-check_all(d));
+}
+
+static bool signal_means_damage(int sig) {
+	return sig == SIGBUS || sig == SIGSEGV || sig == SIGABRT || sig == SIGILL || sig == SIGFPE;
+}
+
+int database_check(const struct database *d) {
+	pid_t pid = fork();
+	int status;
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		check_child(d);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	if (WIFEXITED(status))
+		return -WEXITSTATUS(status);
+	return signal_means_damage(WTERMSIG(status)) ? -EUCLEAN : -ECANCELED;
+}
+
+/* -- writing ----------------------------------------------------------------------------------- */
+
+int database_put(struct database_txn *txn, const char *name, const void *value) {
+	MDB_val k = {strlen(name), (char *)name};
+	MDB_val v = {txn->database->value_size, (void *)value};
+
+	if (k.mv_size > BERTH_NAME_MAX)
+		return -EINVAL;
+	return translate(mdb_cursor_put(txn->cursor, &k, &v, 0));
+}
+
+int database_delete(struct database_txn *txn, const char *name) {
+	MDB_val k = {strlen(name), (char *)name};
+	int r = mdb_del(txn->txn, txn->database->values, &k, NULL);
+
+	return r == MDB_NOTFOUND ? 0 : translate(r);
+}
+
+static int txn_fill(struct database *d, MDB_txn *txn, database_fill fill, void *data) {
+	struct database_txn t = {.txn = txn, .database = d};
+	int r = translate(mdb_cursor_open(txn, d->values, &t.cursor));
+
+	if (r < 0)
+		return r;
+	r = fill(&t, data);
+	mdb_cursor_close(t.cursor);
+	return r;
+}
+
+static int database_write_once(struct database *d, database_fill fill, void *data) {
+	MDB_txn *txn;
+	int r;
+
+	/* A backup that was killed would keep pages from being used again for ever. */
+	(void)mdb_reader_check(d->env, NULL);
+	r = translate(mdb_txn_begin(d->env, NULL, 0, &txn));
+	if (r < 0)
+		return r;
+	r = txn_fill(d, txn, fill, data);
+	if (r < 0) {
+		mdb_txn_abort(txn);
+		return r;
+	}
+	return translate(mdb_txn_commit(txn));
+}
+
+int database_write(struct database *d, database_fill fill, void *data) {
+	int r = database_open(d);
+
+	if (r == 0)
+		r = database_write_once(d, fill, data);
+	/* After some failures LMDB refuses everything until it is opened again. Which ones is its
+	 * own business, and opening is cheap. */
+	if (r < 0)
+		database_close(d);
+	return explain_io_error(d, r);
+}
+
+int database_sync(struct database *d) {
+	return d->env ? translate(mdb_env_sync(d->env, 1)) : 0;
+}

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Takes jobs from the event loop, does them in one worker thread, and hands them back.
+ *
+ * What was acknowledged stays:
+ *   1. the waiting limit jobs go into one transaction; 2. its commit is synced (database.c);
+ *   3. the jobs go to `finished`; 4. store_dispatch calls their done(), which lets the reply out.
+ *   Death before 2 ends leaves the old limits, or the new ones that nobody was promised; after it,
+ *   the new ones. */
+
+#include <assert.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "database.h"
+#include "log.h"
+#include "store-counts.h"
+#include "store.h"
+#include "util.h"
+
+/* Limits that share a commit, except that a job is never divided. */
+#define LOCK_PATIENCE_MS 2000
+#define LOCK_PAUSE_MS    10
+#define BATCH_LIMITS     65536
+
+/* The value; its size and meaning belong to the format's version. */
+struct limit_value {
+	uint32_t limit;
+	uint32_t reserved;
+};
+
+_Static_assert(sizeof(struct limit_value) == 8, "a limit's value has no padding");
+
+struct job {
+	struct job *next;
+	const struct store_limit *limits; /* NULL: a job of counts */
+	struct store_count *counts;       /* freed with the job, as are names */
+	char *names;
+	size_t count;
+	store_done done;
+	void *data;
+	int error;
+};
+
+struct job_list {
+	struct job *first, *last;
+};
+
+struct store {
+	char *limits_dir;
+	int lock_fd; /* the directory of the limits, locked while we use it */
+	struct database *limits;
+	struct counts *counts;
+	int last_error; /* of limits; logged already */
+
+	pthread_t worker;
+	bool worker_runs;
+	int event_fd;
+	pthread_mutex_t mutex; /* protects what follows */
+	pthread_cond_t wake;
+	struct job_list waiting, finished;
+	bool stopping;
+};
+
+/* -- jobs -------------------------------------------------------------------------------------- */
+
+static void list_append(struct job_list *list, struct job_list jobs) {
+	if (!jobs.first)
+		return;
+	if (list->first)
+		list->last->next = jobs.first;
+	else
+		list->first = jobs.first;
+	list->last = jobs.last;
+}
+
+static struct job *list_take(struct job_list *list) {
+	struct job *job = list->first;
+
+	list->first = job->next;
+	if (!list->first)
+		list->last = NULL;
+	job->next = NULL;
+	return job;
+}
+
+static void job_free(struct job *job) {
+	free(job->counts);
+	free(job->names);
+	free(job);
+}
+
+/* A job of counts by itself, or as many consecutive jobs of limits as one transaction holds. */
+static struct job_list take_batch(struct job_list *waiting) {
+	struct job_list batch = {0};
+	size_t limits = 0;
+
+	while (waiting->first) {
+		const struct job *next = waiting->first;
+		struct job *job;
+
+		if (batch.first && (!next->limits || limits + next->count > BATCH_LIMITS))
+			break;
+		job = list_take(waiting);
+		list_append(&batch, (struct job_list){job, job});
+		if (!job->limits)
+			break;
+		limits += job->count;
+	}
+	return batch;
+}
+
+/* -- the worker: limits ------------------------------------------------------------------------ */
+
+struct change {
+	const struct store_limit *limit;
+	size_t order;
+};
+
+struct changes {
+	struct change *all;
+	size_t count;
+};
+
+static int change_compare(const void *left, const void *right) {
+	const struct change *a = left, *b = right;
+	int order = strcmp(a->limit->name, b->limit->name);
+
+	/* Of the same name twice, the one handed over later counts. */
+	return order ? order : a->order < b->order ? -1 : 1;
+}
+
+static bool changes_are_sorted(const struct changes *c) {
+	for (size_t i = 1; i < c->count; i++)
+		if (change_compare(&c->all[i - 1], &c->all[i]) > 0)
+			return false;
+	return true;
+}
+
+/* The changes of all jobs, by name: neighbours in the tree are put one after the other. */
+static int changes_collect(const struct job *jobs, struct changes *ret) {
+	struct changes c = {0};
+
+	for (const struct job *job = jobs; job; job = job->next)
+		c.count += job->count;
+	c.all = calloc(MAX_OF(c.count, (size_t)1), sizeof(*c.all));
+	if (!c.all)
+		return -ENOMEM;
+	c.count = 0;
+	for (const struct job *job = jobs; job; job = job->next)
+		for (size_t i = 0; i < job->count; i++, c.count++)
+			c.all[c.count] = (struct change){&job->limits[i], c.count};
+	if (!changes_are_sorted(&c))
+		qsort(c.all, c.count, sizeof(*c.all), change_compare);
+	*ret = c;
+	return 0;
+}
+
+static int limits_fill(struct database_txn *txn, void *data) {
+	const struct changes *c = data;
+
+	for (size_t i = 0; i < c->count; i++) {
+		const struct store_limit *limit = c->all[i].limit;
+		struct limit_value value = {.limit = limit->limit};
+		int r = limit->limit == STORE_DELETE ? database_delete(txn, limit->name)
+						     : database_put(txn, limit->name, &value);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int limits_commit(struct store *s, const struct job *jobs) {
+	struct changes c;
+	int r = changes_collect(jobs, &c);
+
+	if (r < 0)
+		return r;
+	r = database_write(s->limits, limits_fill, &c); /* 1, 2 */
+	free(c.all);
+	return r;
+}
+
+/* The client is told every time; the log when something changes. */
+static void limits_log(struct store *s, int error) {
+	if (error == s->last_error || error == -EINVAL)
+		return;
+	s->last_error = error;
+	if (error == 0)
+		log_notice("limits are stored in %s again", s->limits_dir);
+	else
+		log_error("can't store limits in %s: %s; %s; refusing changes meanwhile",
+			s->limits_dir, strerror(-error), database_advice(error));
+}
+
+static void do_limits(struct store *s, struct job *jobs) {
+	int r = limits_commit(s, jobs);
+
+	for (struct job *job = jobs; job; job = job->next)
+		job->error = r;
+	/* One bad job fails the transaction, but shall not fail the others. */
+	if (r < 0 && jobs->next)
+		for (struct job *job = jobs; job; job = job->next) {
+			struct job alone = *job;
+
+			alone.next = NULL;
+			r = job->error = limits_commit(s, &alone);
+		}
+	limits_log(s, r);
+}
+
+/* -- the worker -------------------------------------------------------------------------------- */
+
+static int64_t now_ms(void) {
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void do_batch(struct store *s, struct job *jobs) {
+	if (jobs->limits)
+		do_limits(s, jobs);
+	else
+		jobs->error = counts_write(s->counts, jobs->counts, jobs->count, jobs->names);
+}
+
+/* Returns jobs that have waited long enough for nothing, or an empty batch: the time has come for
+ * something else. Called and returns with the mutex. */
+static struct job_list wait_for_batch(struct store *s, int64_t until) {
+	struct timespec t = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+	int r = 0;
+
+	while (!s->waiting.first && !s->stopping && r == 0)
+		r = until == INT64_MAX ? pthread_cond_wait(&s->wake, &s->mutex)
+				       : pthread_cond_timedwait(&s->wake, &s->mutex, &t);
+	return take_batch(&s->waiting);
+}
+
+/* Called and returns with the mutex. */
+static void hand_back(struct store *s, struct job_list batch) {
+	uint64_t one = 1;
+
+	list_append(&s->finished, batch); /* 3 */
+	/* Only a counter that is about to overflow could refuse, and it is readable then. */
+	(void)!write(s->event_fd, &one, sizeof(one));
+}
+
+static void *worker_run(void *data) {
+	struct store *s = data;
+
+	(void)pthread_mutex_lock(&s->mutex);
+	for (;;) {
+		struct job_list batch = wait_for_batch(s, counts_sync_due(s->counts));
+
+		if (!batch.first && s->stopping)
+			break;
+		(void)pthread_mutex_unlock(&s->mutex);
+		if (batch.first)
+			do_batch(s, batch.first);
+		if (now_ms() >= counts_sync_due(s->counts))
+			(void)counts_sync(s->counts);
+		(void)pthread_mutex_lock(&s->mutex);
+		if (batch.first)
+			hand_back(s, batch);
+	}
+	(void)pthread_mutex_unlock(&s->mutex);
+	return NULL;
+}
+
+/* Signals are the event loop's. */
+static int worker_start(struct store *s) {
+	sigset_t all, before;
+	int r;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = -pthread_create(&s->worker, NULL, worker_run, s);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	s->worker_runs = r == 0;
+	return r;
+}
+
+/* -- opening and closing ----------------------------------------------------------------------- */
+
+/* The directory and not the state directory itself, which the caller may want to lock. The checker
+ * of a berthd that was killed a moment ago may have it still, and is about to die, too. */
+static int limits_lock(struct store *s) {
+	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000};
+
+	s->lock_fd = open(s->limits_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->lock_fd < 0)
+		return -errno;
+	for (int i = 0; flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0; i++) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (i == LOCK_PATIENCE_MS / LOCK_PAUSE_MS)
+			return -EBUSY;
+		(void)nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+static int limits_open(struct store *s) {
+	int r = dir_make(s->limits_dir);
+
+	if (r == 0)
+		r = limits_lock(s);
+	if (r == 0)
+		r = database_make(s->limits);
+	/* What can't be checked may still be opened; if not, opening says why. */
+	if (r == 0 && database_check(s->limits) == -EUCLEAN)
+		r = -EUCLEAN;
+	return r < 0 ? r : database_open(s->limits);
+}
+
+static int store_init_queue(struct store *s) {
+	pthread_condattr_t monotonic;
+
+	(void)pthread_mutex_init(&s->mutex, NULL);
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&s->wake, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
+	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return s->event_fd < 0 ? -errno : 0;
+}
+
+static int store_init(struct store *s, const char *state_dir) {
+	int r = store_init_queue(s);
+
+	if (r < 0)
+		return r;
+	if (asprintf(&s->limits_dir, "%s/limits", state_dir) < 0) {
+		s->limits_dir = NULL;
+		return -ENOMEM;
+	}
+	r = database_new(s->limits_dir, "limits", sizeof(struct limit_value), true, &s->limits);
+	return r < 0 ? r : dir_make(state_dir);
+}
+
+int store_new(const char *state_dir, struct store **ret) {
+	struct store *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->lock_fd = s->event_fd = -1;
+	r = store_init(s, state_dir);
+	if (r == 0)
+		r = limits_open(s);
+	if (r < 0)
+		log_error("can't open the limits in %s/limits: %s; %s", state_dir, strerror(-r),
+			database_advice(r));
+	if (r == 0)
+		r = counts_new(state_dir, &s->counts);
+	if (r == 0)
+		r = worker_start(s);
+	if (r < 0) {
+		store_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+static void worker_stop(struct store *s) {
+	(void)pthread_mutex_lock(&s->mutex);
+	s->stopping = true;
+	(void)pthread_cond_signal(&s->wake);
+	(void)pthread_mutex_unlock(&s->mutex);
+	(void)pthread_join(s->worker, NULL);
+	store_dispatch(s);
+}
+
+void store_free(struct store *s) {
+	if (!s)
+		return;
+	if (s->worker_runs)
+		worker_stop(s);
+	/* Limits were synced with each commit. */
+	counts_free(s->counts);
+	database_free(s->limits);
+	close_cleanup(&s->lock_fd);
+	close_cleanup(&s->event_fd);
+	free(s->limits_dir);
+	(void)pthread_cond_destroy(&s->wake);
+	(void)pthread_mutex_destroy(&s->mutex);
+	free(s);
+}
+
+/* -- the event loop's side --------------------------------------------------------------------- */
+
+int store_fd(const struct store *s) {
+	return s->event_fd;
+}
+
+void store_dispatch(struct store *s) {
+	struct job_list finished;
+	uint64_t events;
+
+	/* Before the list is taken: what is added later makes it readable again. */
+	(void)!read(s->event_fd, &events, sizeof(events));
+	(void)pthread_mutex_lock(&s->mutex);
+	finished = s->finished;
+	s->finished = (struct job_list){0};
+	(void)pthread_mutex_unlock(&s->mutex);
+
+	while (finished.first) {
+		struct job *job = list_take(&finished);
+
+		job->done(job->data, job->error); /* 4 */
+		job_free(job);
+	}
+}
+
+static int hand_over(struct store *s, const struct job *job) {
+	struct job *copy = malloc(sizeof(*copy));
+	bool stopping;
+
+	if (!copy)
+		return -ENOMEM;
+	*copy = *job;
+	(void)pthread_mutex_lock(&s->mutex);
+	stopping = s->stopping;
+	if (!stopping)
+		list_append(&s->waiting, (struct job_list){copy, copy});
+	(void)pthread_cond_signal(&s->wake);
+	(void)pthread_mutex_unlock(&s->mutex);
+	if (stopping)
+		free(copy);
+	return stopping ? -ESHUTDOWN : 0;
+}
+
+int store_put_limits(struct store *s, const struct store_limit *limits, size_t count,
+	store_done done, void *data) {
+	const struct job job = {.limits = limits, .count = count, .done = done, .data = data};
+
+	assert(limits);
+	return hand_over(s, &job);
+}
+
+int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
+	store_done done, void *data) {
+	const struct job job = {
+		.counts = counts, .names = names, .count = count, .done = done, .data = data};
+
+	int r = hand_over(s, &job);
+
+	if (r < 0) {
+		free(counts);
+		free(names);
+	}
+	return r;
+}
+
+struct reader {
+	store_each_limit each;
+	void *data;
+};
+
+static int limit_read(void *data, const char *name, const void *value) {
+	const struct reader *reader = data;
+	struct limit_value v;
+
+	memcpy(&v, value, sizeof(v));
+	return reader->each(reader->data, name, v.limit);
+}
+
+int store_read_limits(struct store *s, store_each_limit each, void *data) {
+	struct reader reader = {.each = each, .data = data};
+
+	return database_read(s->limits, limit_read, &reader);
+}
+
+int store_read_counts(struct store *s, store_each_count each, void *data) {
+	return counts_read(s->counts, each, data);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The store: limits and templates, and counts as last checkpointed, in LMDB. Only database.c
+ * includes lmdb.h, and only the worker thread of store.c waits for a disk.
+ *
+ * Two environments in the state directory:
+ *   limits/   name → limit. Every commit is synced before its job is done.
+ *   counts/   name → count, peak, denied. MDB_NOSYNC: disposable; synced now and then, and at the
+ *             end; made anew if a reboot left it damaged.
+ *
+ * Jobs are done in the order in which they were handed over; several limit jobs that wait together
+ * share one commit. A job is the store's until its done() is called, which happens in
+ * store_dispatch, in the event loop's thread, in the order handed over.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct store;
+
+/* One limit to be put or taken away. Names are those of accounts or templates. */
+struct store_limit {
+	const char *name; /* NUL-terminated; borrowed until done() */
+	uint32_t limit;   /* BERTH_LIMIT_NONE: unlimited; STORE_DELETE: take it away */
+};
+#define STORE_DELETE UINT32_MAX
+
+/* What a checkpoint writes of one account. */
+struct store_count {
+	uint32_t count;
+	uint32_t peak;
+	uint64_t denied;
+	uint64_t name_offset; /* into the job's names */
+};
+
+typedef void (*store_done)(void *data, int error); /* 0, or a negative errno: nothing was stored */
+typedef int (*store_each_limit)(void *data, const char *name, uint32_t limit);
+typedef int (*store_each_count)(
+	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied);
+
+/* Opens (making what isn't there, 0700) and starts the worker. -EUCLEAN: the limits are damaged
+ * (says so in the log, and leaves them alone); -EPROTONOSUPPORT: written by a later berthd; -EBUSY:
+ * another store has them open; else as errno says. Forks a child that reads the files first and
+ * waits for it, so it is for a process without other threads. */
+int store_new(const char *state_dir, struct store **ret);
+
+/* Does the jobs that are waiting, syncs both environments, stops the worker; done() is called for
+ * all of them. NULL is fine. */
+void store_free(struct store *s);
+
+/* Readable when store_dispatch has something to do. Owned by the store. */
+int store_fd(const struct store *s);
+void store_dispatch(struct store *s);
+
+/* Puts and takes away limits in one synced transaction: all or none. -ENOMEM: not handed over. */
+int store_put_limits(struct store *s, const struct store_limit *limits, size_t count,
+	store_done done, void *data);
+
+/* Writes counts; `counts` and `names` (NUL-terminated, one after another) are freed with free()
+ * when done, also when it fails or can't be handed over. An account all of whose numbers are 0 is
+ * taken out. */
+int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
+	store_done done, void *data);
+
+/* Before the first job only: all limits and templates, in the order of their bytes; stops at a
+ * negative return of each and returns it. */
+int store_read_limits(struct store *s, store_each_limit each, void *data);
+int store_read_counts(struct store *s, store_each_count each, void *data);
