@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Answers what berthctl asks on admin.sock.
+ *
+ * To set or delete a limit: 1 room is made   2 the store commits and syncs   3 the directory is
+ * written and the cell bumped   4 the answer. Death between 2 and 3: the next start applies what is
+ * stored. Whoever has an answer has a limit that is stored and in force.
+ */
+
+#include <string.h>
+
+#include "admin.h"
+#include "berth.h"
+#include "counter.h"
+#include "import.h"
+#include "log.h"
+#include "name.h"
+
+/* -- names in requests ----------------------------------------------------------------------------- */
+
+/* NULL: the name is one of an account (or of a template, where that is allowed). */
+static const char *name_objection(const struct message_name *n, bool template_allowed) {
+	int length = message_name_length(n);
+
+	if (length < 0)
+		return "the name doesn't end";
+	if (template_allowed && name_is_template(n->text, (size_t)length))
+		return name_check_template(n->text, (size_t)length);
+	return name_check(n->text, (size_t)length);
+}
+
+static int refuse_name(struct connection *c, uint16_t opcode, const char *objection) {
+	return connection_refuse(c, opcode, BERTH_INVALID_PARAMETER, "%s", objection);
+}
+
+static int refuse_unknown(struct connection *c, uint16_t opcode, const char *name) {
+	char shown[1024];
+
+	return connection_refuse(c, opcode, BERTH_NO_SUCH_USER, "there is no account '%s'",
+		name_escape(name, strlen(name), shown, 300));
+}
+
+/* -- set and delete --------------------------------------------------------------------------------- */
+
+/* One change on its way through the store. */
+struct change {
+	struct connection *connection;
+	struct manager *manager;
+	uint16_t opcode;
+	bool force;
+	char name[MESSAGE_NAME_SIZE];
+	struct store_limit limit;
+};
+
+static bool change_is_template(const struct change *ch) {
+	return name_is_template(ch->name, strlen(ch->name));
+}
+
+static uint64_t revoke_matching(struct manager *m, const struct message_revoke *what);
+
+static int apply_delete(struct change *ch, uint64_t *ret_revoked) {
+	struct message_revoke all = {.flags = MESSAGE_REVOKE_ALL};
+	int r;
+
+	if (change_is_template(ch))
+		return accounts_delete_template(ch->manager->accounts, ch->name);
+	/* First nobody can charge it any more, then what is held goes. */
+	memcpy(all.name.text, ch->name, sizeof(all.name.text));
+	r = accounts_unconfigure(ch->manager->accounts, ch->name);
+	if (ch->force)
+		*ret_revoked = revoke_matching(ch->manager, &all);
+	accounts_tidy(ch->manager->accounts);
+	return r;
+}
+
+static int apply_set(struct change *ch) {
+	struct accounts *a = ch->manager->accounts;
+
+	return change_is_template(ch) ? accounts_set_template(a, ch->name, ch->limit.limit)
+				      : accounts_configure(a, ch->name, ch->limit.limit);
+}
+
+static void on_changed(void *data, int error) {
+	struct change *ch = data;
+	struct connection *c = ch->connection;
+	uint64_t affected = 0;
+	int applied = 0;
+
+	if (error >= 0)
+		applied = ch->opcode == MESSAGE_SET ? apply_set(ch) : apply_delete(ch, &affected);
+	if (ch->opcode == MESSAGE_SET && !change_is_template(ch))
+		accounts_unreserve(ch->manager->accounts, ch->name);
+	if (connection_resume(c)) {
+		if (error < 0)
+			(void)connection_refuse(c, ch->opcode, code_of(error),
+				"can't store it: %s; nothing has changed", strerror(-error));
+		else if (applied < 0 && applied != -ENOENT)
+			(void)connection_refuse(c, ch->opcode, code_of(applied),
+				"stored, but not in force yet (%s); try again", strerror(-applied));
+		else
+			(void)connection_done(c, ch->opcode, affected);
+	}
+	free(ch);
+}
+
+static int change_begin(struct connection *c, uint16_t opcode, const struct message_name *name,
+	uint32_t limit, bool force) {
+	struct change *ch = calloc(1, sizeof(*ch));
+	int r = -ENOMEM;
+
+	if (ch) {
+		ch->connection = c;
+		ch->manager = c->manager;
+		ch->opcode = opcode;
+		ch->force = force;
+		memcpy(ch->name, name->text, sizeof(ch->name));
+		ch->limit = (struct store_limit){.name = ch->name, .limit = limit};
+		r = store_put_limits(c->manager->store, &ch->limit, 1, on_changed, ch);
+	}
+	if (r < 0) {
+		free(ch);
+		if (limit != STORE_DELETE)
+			accounts_unreserve(c->manager->accounts, name->text);
+		return connection_refuse(
+			c, opcode, BERTH_NO_SYSTEM_RESOURCES, "no memory; nothing has changed");
+	}
+	connection_wait(c);
+	return 0;
+}
+
+static int handle_set(struct connection *c, const void *message, size_t length, int *fds) {
+	const struct message_set *set = message;
+	const char *wrong = name_objection(&set->name, true);
+	const char *name = set->name.text;
+	int r = 0;
+
+	(void)length, (void)fds;
+	if (!wrong && set->limit > BERTH_COUNT_MAX && set->limit != MESSAGE_UNLIMITED)
+		wrong = LIMIT_FORMS;
+	if (wrong)
+		return refuse_name(c, MESSAGE_SET, wrong);
+	if (!name_is_template(name, strlen(name)))
+		r = accounts_reserve(c->manager->accounts, name);
+	if (r < 0)
+		return connection_refuse(c, MESSAGE_SET, code_of(r),
+			"no room for another account (%s); raise --max-accounts",
+			r == -ENOSPC ? "the table is full" : strerror(-r));
+	return change_begin(c, MESSAGE_SET, &set->name,
+		set->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : set->limit, false);
+}
+
+static bool template_exists(const struct manager *m, const char *pattern) {
+	for (size_t i = 0; i < templates_count(m->accounts->templates); i++) {
+		uint32_t limit;
+
+		if (strcmp(templates_at(m->accounts->templates, i, &limit), pattern) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Nothing under this name was ever set: says what there is instead. */
+static int refuse_unconfigured(struct connection *c, const char *name) {
+	uint32_t account = accounts_find(c->manager->accounts, name);
+	uint32_t flags = entry_flags(directory_word(c->manager->accounts->directory, account));
+
+	if (account == 0)
+		return refuse_unknown(c, MESSAGE_DELETE, name);
+	if (flags & ENTRY_TEMPLATE)
+		return connection_refuse(c, MESSAGE_DELETE, BERTH_NO_SUCH_USER,
+			"this account has its limit from a template: delete that, or "
+			"take its slots back with 'berthctl revoke'");
+	if (c->manager->accounts->directory->account[account].children > 0)
+		return connection_refuse(c, MESSAGE_DELETE, BERTH_NO_SUCH_USER,
+			"this account has no limit of its own; it is there because "
+			"accounts below it are");
+	return connection_refuse(c, MESSAGE_DELETE, BERTH_NO_SUCH_USER,
+		"this account is deleted already, and goes when its last slot is "
+		"released");
+}
+
+static bool is_configured(const struct manager *m, const char *name) {
+	uint32_t account = accounts_find(m->accounts, name);
+
+	return account != 0 &&
+	       (entry_flags(directory_word(m->accounts->directory, account)) & ENTRY_CONFIGURED);
+}
+
+static int handle_delete(struct connection *c, const void *message, size_t length, int *fds) {
+	const struct message_delete *delete = message;
+	const char *wrong = name_objection(&delete->name, true), *name = delete->name.text;
+	bool force = delete->flags & MESSAGE_DELETE_FORCE;
+	uint32_t held;
+
+	(void)length, (void)fds;
+	if (delete->flags & ~MESSAGE_DELETE_FORCE)
+		wrong = "unknown flags";
+	if (wrong)
+		return refuse_name(c, MESSAGE_DELETE, wrong);
+	if (name_is_template(name, strlen(name)) ? !template_exists(c->manager, name)
+						 : !is_configured(c->manager, name))
+		return refuse_unconfigured(c, name);
+	held = counter_count(c->manager->segment->map, accounts_find(c->manager->accounts, name));
+	if (held > 0 && !force)
+		return connection_refuse(c, MESSAGE_DELETE, BERTH_INVALID_PARAMETER,
+			"%u slots are held; wait until they are released, or revoke "
+			"them with --force",
+			held);
+	return change_begin(c, MESSAGE_DELETE, &delete->name, STORE_DELETE, force);
+}
+
+/* -- get and list ------------------------------------------------------------------------------------- */
+
+static uint32_t row_flags(uint32_t flags) {
+	if (flags & ENTRY_CONFIGURED)
+		return ROW_CONFIGURED;
+	return flags & ENTRY_TEMPLATE ? ROW_BY_TEMPLATE : ROW_ANCESTOR;
+}
+
+static uint32_t limit_shown(uint32_t limit) {
+	return limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit;
+}
+
+static int row_fill(struct manager *m, uint32_t account, struct message_row *row) {
+	uint64_t word = directory_word(m->accounts->directory, account);
+	const struct cell *cell = map_cell(m->segment->map, account);
+
+	if (!cell || directory_name(m->segment->map, account, row->name.text) < 0)
+		return -ENOENT;
+	row->limit = limit_shown(entry_limit(word));
+	row->current = cell_count(load_acquire(&cell->word));
+	row->peak = MAX_OF(load_relaxed(&cell->peak), row->current);
+	row->waiting = 0;
+	row->denied = load_relaxed(&cell->denied);
+	row->flags = row_flags(entry_flags(word));
+	return 0;
+}
+
+static void row_fill_template(const struct manager *m, size_t i, struct message_row *row) {
+	uint32_t limit;
+
+	*row = (struct message_row){.flags = ROW_CONFIGURED | ROW_IS_TEMPLATE};
+	message_name_set(&row->name, templates_at(m->accounts->templates, i, &limit));
+	row->limit = limit_shown(limit);
+}
+
+static int handle_get(struct connection *c, const void *message, size_t length, int *fds) {
+	const struct message_get *get = message;
+	const char *wrong = name_objection(&get->name, true), *name = get->name.text;
+	struct message_got got = {.header = MESSAGE_HEADER(MESSAGE_GET, got)};
+	uint32_t account;
+
+	(void)length, (void)fds;
+	if (wrong)
+		return refuse_name(c, MESSAGE_GET, wrong);
+	for (size_t i = 0; i < templates_count(c->manager->accounts->templates); i++) {
+		row_fill_template(c->manager, i, &got.row);
+		if (strcmp(got.row.name.text, name) == 0)
+			return connection_reply(c, &got, sizeof(got), NULL, 0);
+	}
+	got.row = (struct message_row){0};
+	account = accounts_find(c->manager->accounts, name);
+	if (account == 0 || row_fill(c->manager, account, &got.row) < 0)
+		return refuse_unknown(c, MESSAGE_GET, name);
+	return connection_reply(c, &got, sizeof(got), NULL, 0);
+}
+
+static bool list_wants(const struct message_list *list, const struct message_row *row) {
+	if ((list->flags & MESSAGE_LIST_CONFIGURED) && !(row->flags & ROW_CONFIGURED))
+		return false;
+	return list->pattern.text[0] == 0 || strcmp(list->pattern.text, row->name.text) == 0 ||
+	       template_matches(list->pattern.text, row->name.text);
+}
+
+/* Cursors: the account to go on at, then, beyond all accounts, the template. */
+#define CURSOR_TEMPLATES (1u << 24)
+#define LIST_LOOKS       65536u /* entries looked at for one page */
+
+static uint32_t list_templates(struct manager *m, const struct message_list *list, uint32_t at,
+	struct message_listed *page) {
+	for (size_t i = at - CURSOR_TEMPLATES; i < templates_count(m->accounts->templates); i++) {
+		if (page->count == MESSAGE_ROWS_MAX)
+			return CURSOR_TEMPLATES + (uint32_t)i;
+		row_fill_template(m, i, &page->row[page->count]);
+		page->count += list_wants(list, &page->row[page->count]);
+	}
+	return 0;
+}
+
+static uint32_t list_page(
+	struct manager *m, const struct message_list *list, struct message_listed *page) {
+	uint32_t at = MAX_OF(list->cursor, 1u), end = directory_end(m->accounts->directory);
+
+	if (at >= CURSOR_TEMPLATES)
+		return list_templates(m, list, at, page);
+	for (uint32_t looks = 0; at < end; at++, looks++) {
+		struct message_row *row = &page->row[page->count];
+
+		if (page->count == MESSAGE_ROWS_MAX || looks == LIST_LOOKS)
+			return at;
+		if (row_fill(m, at, row) == 0 && list_wants(list, row))
+			page->count++;
+		else
+			*row = (struct message_row){0};
+	}
+	return CURSOR_TEMPLATES;
+}
+
+static int handle_list(struct connection *c, const void *message, size_t length, int *fds) {
+	static struct message_listed page;
+	const struct message_list *list = message;
+
+	(void)length, (void)fds;
+	if (message_name_length(&list->pattern) < 0 || (list->flags & ~MESSAGE_LIST_CONFIGURED))
+		return refuse_name(c, MESSAGE_LIST, "the pattern doesn't end, or unknown flags");
+	page = (struct message_listed){.header = MESSAGE_HEADER(MESSAGE_LIST, page)};
+	page.next = list_page(c->manager, list, &page);
+	return connection_reply(c, &page, sizeof(page), NULL, 0);
+}
+
+/* -- holders and revoke ---------------------------------------------------------------------------------- */
+
+static uint64_t slot_pack(uint32_t record, uint64_t rec) {
+	return (uint64_t)record << 32 | record_seq(rec);
+}
+
+/* What a holder's line says; false if the slot went meanwhile. */
+static bool holder_fill(
+	struct manager *m, uint32_t number, uint64_t rec, struct message_holder *h) {
+	struct record *record = map_record(m->segment->map, number);
+	struct session *s = sessions_owner(m->sessions, number);
+	const struct session_entry *e = s ? map_session(m->segment->map, s->index) : NULL;
+
+	*h = (struct message_holder){
+		.slot = slot_pack(number, rec),
+		.since = load_relaxed(&record->since),
+		.weight = record_weight(rec),
+	};
+	for (size_t i = 0; i < ELEMENTS(record->label); i++) {
+		uint64_t word = load_relaxed(&record->label[i]);
+
+		memcpy(h->label + 8 * i, &word, 8);
+	}
+	h->label[sizeof(h->label) - 1] = 0;
+	if (e) {
+		uint64_t comm[2] = {load_relaxed(&e->comm[0]), load_relaxed(&e->comm[1])};
+
+		h->pid = (uint32_t)s->pid;
+		h->uid = load_relaxed(&e->uid);
+		memcpy(h->comm, comm, sizeof(h->comm));
+		h->comm[sizeof(h->comm) - 1] = 0;
+	}
+	return directory_name(m->segment->map, record_account(rec), h->account.text) == 0 &&
+	       counter_record(m->segment->map, number) == rec;
+}
+
+static uint32_t holders_page(
+	struct manager *m, uint32_t account, uint32_t at, struct message_held *page) {
+	uint32_t end = load_relaxed(&m->segment->names->slots);
+
+	for (uint32_t looks = 0; at < end; at++, looks++) {
+		uint64_t rec = counter_record(m->segment->map, at);
+
+		if (page->count == MESSAGE_HOLDERS_MAX || looks == LIST_LOOKS)
+			return at;
+		if (record_state(rec) == RECORD_HELD &&
+			accounts_is_below(m->accounts, record_account(rec), account) &&
+			holder_fill(m, at, rec, &page->holder[page->count]))
+			page->count++;
+	}
+	return 0;
+}
+
+static int handle_holders(struct connection *c, const void *message, size_t length, int *fds) {
+	static struct message_held page;
+	const struct message_holders *ask = message;
+	const char *wrong = name_objection(&ask->name, false);
+	uint32_t account;
+
+	(void)length, (void)fds;
+	if (wrong)
+		return refuse_name(c, MESSAGE_HOLDERS, wrong);
+	account = accounts_find(c->manager->accounts, ask->name.text);
+	if (account == 0)
+		return refuse_unknown(c, MESSAGE_HOLDERS, ask->name.text);
+	page = (struct message_held){.header = MESSAGE_HEADER(MESSAGE_HOLDERS, page)};
+	page.next = holders_page(c->manager, account, MAX_OF(ask->cursor, 1u), &page);
+	if (page.count < MESSAGE_HOLDERS_MAX)
+		memset(&page.holder[page.count], 0, sizeof(page.holder[0]));
+	return connection_reply(c, &page, sizeof(page), NULL, 0);
+}
+
+static bool revoke_wants(struct manager *m, const struct message_revoke *what, uint32_t account,
+	uint32_t number, uint64_t rec) {
+	const struct session *s;
+
+	if (record_state(rec) != RECORD_HELD && record_state(rec) != RECORD_CHARGE)
+		return false;
+	if (what->slot != 0 && what->slot != slot_pack(number, rec))
+		return false;
+	if (account != 0 && !accounts_is_below(m->accounts, record_account(rec), account))
+		return false;
+	s = what->pid != 0 ? sessions_owner(m->sessions, number) : NULL;
+	return what->pid == 0 || (s && (uint32_t)s->pid == what->pid);
+}
+
+/* One record, again while its slot moves from level to level under us. */
+static bool revoke_one(
+	struct manager *m, const struct message_revoke *what, uint32_t account, uint32_t number) {
+	for (int i = 0; i < 4 * BERTH_LEVELS_MAX; i++) {
+		uint64_t rec = counter_record(m->segment->map, number);
+		int r;
+
+		if (!revoke_wants(m, what, account, number, rec))
+			return false;
+		r = counter_revoke(m->segment->map, number, rec);
+		if (r != -EAGAIN)
+			return r >= 0 || r == -EUCLEAN;
+	}
+	return false;
+}
+
+static uint64_t revoke_matching(struct manager *m, const struct message_revoke *what) {
+	uint32_t account = what->name.text[0] ? accounts_find(m->accounts, what->name.text) : 0;
+	uint32_t first = 1, end = load_relaxed(&m->segment->names->slots);
+	uint64_t revoked = 0;
+
+	if (what->name.text[0] && account == 0)
+		return 0;
+	if (what->slot != 0) {
+		first = (uint32_t)(what->slot >> 32);
+		end = MIN_OF(end, first + 1);
+	}
+	for (uint32_t number = first; number < end; number++)
+		revoked += revoke_one(m, what, account, number);
+	return revoked;
+}
+
+static int handle_revoke(struct connection *c, const void *message, size_t length, int *fds) {
+	const struct message_revoke *what = message;
+	const char *wrong = NULL;
+
+	(void)length, (void)fds;
+	if (message_name_length(&what->name) < 0 || what->name.text[0])
+		wrong = name_objection(&what->name, false);
+	if (!wrong && (what->flags & ~MESSAGE_REVOKE_ALL))
+		wrong = "unknown flags";
+	if (!wrong && !what->slot && !what->pid && !(what->flags & MESSAGE_REVOKE_ALL))
+		wrong = "say which slots to revoke: a slot, a process, or all";
+	if (wrong)
+		return refuse_name(c, MESSAGE_REVOKE, wrong);
+	if (what->name.text[0] && accounts_find(c->manager->accounts, what->name.text) == 0)
+		return refuse_unknown(c, MESSAGE_REVOKE, what->name.text);
+	return connection_done(c, MESSAGE_REVOKE, revoke_matching(c->manager, what));
+}
+
+/* -- status ------------------------------------------------------------------------------------------------- */
+
+static void status_count(struct manager *m, struct message_status_reply *s) {
+	for (uint32_t a = 1; a < directory_end(m->accounts->directory); a++) {
+		const struct cell *cell = map_cell(m->segment->map, a);
+
+		if (cell && (entry_flags(directory_word(m->accounts->directory, a)) & ENTRY_LIVE))
+			s->denied += load_relaxed(&cell->denied);
+	}
+	for (uint32_t n = 1; n < load_relaxed(&m->segment->names->slots); n++)
+		s->slots_held += record_state(counter_record(m->segment->map, n)) == RECORD_HELD;
+}
+
+static int handle_status(struct connection *c, const void *message, size_t length, int *fds) {
+	struct manager *m = c->manager;
+	const struct layout *l = &m->segment->map->layout;
+	struct message_status_reply s = {
+		.header = MESSAGE_HEADER(MESSAGE_STATUS, s),
+		.version = BERTH_VERSION,
+		.pid = (uint32_t)getpid(),
+		.started = m->started,
+		.accounts = m->accounts->directory->live,
+		.accounts_by_template = m->accounts->by_template,
+		.accounts_max = l->max_accounts,
+		.slots_granted = m->sessions->ranges->granted * BERTH_RANGE,
+		.slots_max = l->max_slots,
+		.sessions = m->sessions->count,
+		.sessions_max = l->max_sessions,
+		.templates = (uint32_t)templates_count(m->accounts->templates),
+		.configured = m->accounts->configured,
+		.checkpointed = checkpoint_last(m->checkpoint),
+	};
+
+	(void)message, (void)length, (void)fds;
+	status_count(m, &s);
+	memcpy(s.runtime_dir, m->options.runtime_dir,
+		strnlen(m->options.runtime_dir, sizeof(s.runtime_dir) - 1));
+	memcpy(s.state_dir, m->options.state_dir,
+		strnlen(m->options.state_dir, sizeof(s.state_dir) - 1));
+	return connection_reply(c, &s, sizeof(s), NULL, 0);
+}
+
+const struct message_type admin_types[] = {
+	{MESSAGE_SET, sizeof(struct message_set), false, handle_set},
+	{MESSAGE_GET, sizeof(struct message_get), false, handle_get},
+	{MESSAGE_LIST, sizeof(struct message_list), false, handle_list},
+	{MESSAGE_DELETE, sizeof(struct message_delete), false, handle_delete},
+	{MESSAGE_HOLDERS, sizeof(struct message_holders), false, handle_holders},
+	{MESSAGE_REVOKE, sizeof(struct message_revoke), false, handle_revoke},
+	{MESSAGE_STATUS, sizeof(struct message_status), false, handle_status},
+	{MESSAGE_IMPORT_BEGIN, sizeof(struct message_import), false, handle_import_begin},
+	{MESSAGE_IMPORT_LINES, sizeof(struct message_import_lines), true, handle_import_lines},
+	{MESSAGE_IMPORT_COMMIT, sizeof(struct message_import), false, handle_import_commit},
+	{0, 0, false, NULL},
+};

@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Writes the directory in place, under its readers.
+ *
+ * Invariant: a table slot leads to an entry; an entry that is LIVE bears the name, parent and depth
+ * of one account for as long as its generation stays; nothing of a LIVE entry but its word changes.
+ *
+ * Writes in order, to create: C1 the entry's fields   C2 its word: LIVE, generation + 1   C3 the
+ * table's slot. To remove: R1 the word: not LIVE, generation + 1   R2 the cell is bumped   R3 (its
+ * count is 0) the table's slot   R4 the index may be used again.
+ * Death between C1 and C2, or after R3, leaves a free entry. Between C2 and C3 a LIVE entry that the
+ * table lacks, between R1 and R3 a slot that leads to no LIVE entry: directory_new finds either and
+ * writes the table anew.
+ *
+ * The table is open addressing with linear probing, at most half full. A deletion moves later
+ * entries of its run back, copying before it clears, and growing builds the double table beside the
+ * old one; a reader that misses a name on the move asks the daemon.
+ */
+
+#include <string.h>
+
+#include "counter.h"
+#include "directory-write.h"
+#include "log.h"
+
+#define BLOCK_SIZE 256u
+
+/* -- arrays that grow ------------------------------------------------------------------------- */
+
+static int array_reserve(uint32_t **array, uint32_t *size, uint32_t want) {
+	uint32_t new_size = MAX_OF(*size, 1024u);
+	uint32_t *p;
+
+	if (want <= *size)
+		return 0;
+	while (new_size < want)
+		new_size *= 2;
+	p = reallocarray(*array, new_size, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	*array = p;
+	*size = new_size;
+	return 0;
+}
+
+static int free_push(struct directory *d, uint32_t account) {
+	int r = array_reserve(&d->free, &d->free_size, d->free_count + 1);
+
+	if (r >= 0)
+		d->free[d->free_count++] = account;
+	return r;
+}
+
+static int block_push(struct directory *d, uint32_t block) {
+	int r = array_reserve(&d->free_block, &d->free_block_size, d->free_block_count + 1);
+
+	if (r >= 0)
+		d->free_block[d->free_block_count++] = block;
+	return r;
+}
+
+/* Follows the published size with the daemon's own array. */
+static int accounts_follow(struct directory *d) {
+	uint32_t end = directory_end(d);
+	struct account *p;
+
+	if (end <= d->account_size)
+		return 0;
+	p = reallocarray(d->account, end, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	memset(p + d->account_size, 0, (end - d->account_size) * sizeof(*p));
+	d->account = p;
+	d->account_size = end;
+	return 0;
+}
+
+/* -- the table --------------------------------------------------------------------------------- */
+
+static _Atomic uint32_t *slot_at(struct directory *d, uint32_t bits, uint32_t i) {
+	uint64_t offset = (UINT64_C(1) << bits) + (i & ((UINT32_C(1) << bits) - 1));
+
+	return map_at(d->map, &d->map->directory, d->map->layout.tables + offset * 4);
+}
+
+static uint64_t hash_of(struct directory *d, uint32_t account) {
+	return load_relaxed(&map_entry(d->map, account)->hash);
+}
+
+static uint32_t slot_pack(uint64_t hash, uint32_t account) {
+	return (uint32_t)(hash >> 56) << 24 | account;
+}
+
+static int table_insert(struct directory *d, uint32_t bits, uint32_t account) {
+	uint64_t hash = hash_of(d, account);
+
+	for (uint32_t i = 0;; i++) {
+		_Atomic uint32_t *slot = slot_at(d, bits, (uint32_t)hash + i);
+
+		if (!slot)
+			return -ENOMEM;
+		if (load_relaxed(slot) != 0)
+			continue;
+		store_release(slot, slot_pack(hash, account)); /* C3 */
+		return 0;
+	}
+}
+
+/* Clears a table's slots and fills them; readers meanwhile miss, and ask. */
+static int table_write(struct directory *d, uint32_t bits) {
+	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
+		_Atomic uint32_t *slot = slot_at(d, bits, i);
+
+		if (!slot)
+			return -ENOMEM;
+		if (load_relaxed(slot) != 0)
+			store_relaxed(slot, 0);
+	}
+	for (uint32_t a = 1; a < directory_end(d); a++) {
+		int r = 0;
+
+		if (entry_flags(directory_word(d, a)) & ENTRY_LIVE)
+			r = table_insert(d, bits, a);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int table_make(struct directory *d, uint32_t bits) {
+	int r = segment_allocate_directory(
+		d->segment, d->map->layout.tables + (UINT64_C(4) << bits), UINT64_C(4) << bits);
+
+	if (r >= 0)
+		r = table_write(d, bits);
+	if (r >= 0)
+		store_release(&d->segment->names->table_bits, bits);
+	return r;
+}
+
+/* Keeps the table at most half full with one more. */
+static int table_reserve(struct directory *d) {
+	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
+
+	if (bits == 0)
+		return table_make(d, BERTH_TABLE_BITS_MIN);
+	if (2 * ((uint64_t)d->live + 1) <= UINT64_C(1) << bits)
+		return 0;
+	return bits < BERTH_TABLE_BITS_MAX ? table_make(d, bits + 1) : -ENOSPC;
+}
+
+/* R3: clears the slot, moving back whatever of its run may stand nearer to its own place. */
+static void table_remove(struct directory *d, uint32_t account) {
+	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
+	uint32_t mask = (UINT32_C(1) << bits) - 1, hole = (uint32_t)hash_of(d, account) & mask, at;
+
+	while ((load_relaxed(slot_at(d, bits, hole)) & 0xFFFFFF) != account) {
+		if (load_relaxed(slot_at(d, bits, hole)) == 0)
+			return;
+		hole = (hole + 1) & mask;
+	}
+	for (at = (hole + 1) & mask;; at = (at + 1) & mask) {
+		uint32_t found = load_relaxed(slot_at(d, bits, at));
+		uint32_t home;
+
+		if (found == 0)
+			break;
+		home = (uint32_t)hash_of(d, found & 0xFFFFFF) & mask;
+		if (((at - home) & mask) < ((at - hole) & mask))
+			continue;
+		store_release(slot_at(d, bits, hole), found);
+		hole = at;
+	}
+	store_release(slot_at(d, bits, hole), 0);
+}
+
+/* -- entries ----------------------------------------------------------------------------------- */
+
+uint64_t directory_word(struct directory *d, uint32_t account) {
+	const struct entry *e = map_entry(d->map, account);
+
+	return e ? load_relaxed(&e->word) : 0;
+}
+
+uint32_t directory_parent(struct directory *d, uint32_t account) {
+	const struct entry *e = map_entry(d->map, account);
+
+	return e ? load_relaxed(&e->parent) : 0;
+}
+
+uint32_t directory_lookup(struct directory *d, const struct name *name) {
+	uint32_t account;
+	uint64_t word;
+
+	return directory_find(d->map, name, &account, &word) == 0 ? account : 0;
+}
+
+/* A block for a long name: one that is free, or one more. Index + 1. */
+static int block_take(struct directory *d, uint32_t *ret) {
+	uint32_t now = load_relaxed(&d->segment->names->blocks);
+	int r;
+
+	if (d->free_block_count > 0) {
+		*ret = d->free_block[--d->free_block_count];
+		return 0;
+	}
+	if (now >= d->map->layout.max_accounts)
+		return -ENOSPC;
+	r = segment_allocate_directory(
+		d->segment, d->map->layout.names + (uint64_t)now * BLOCK_SIZE, BLOCK_SIZE);
+	if (r < 0)
+		return r;
+	store_release(&d->segment->names->blocks, now + 1);
+	*ret = now + 1;
+	return 0;
+}
+
+static int index_take(struct directory *d, uint32_t *ret) {
+	if (d->free_count == 0) {
+		uint32_t from = directory_end(d);
+		int r = segment_grow_accounts(d->segment);
+
+		if (r >= 0)
+			r = accounts_follow(d);
+		/* The last ones first onto the stack, so that low indices are used first. */
+		for (uint32_t a = directory_end(d); r >= 0 && a-- > MAX_OF(from, 1u);)
+			r = free_push(d, a);
+		if (r < 0)
+			return r;
+	}
+	*ret = d->free[--d->free_count];
+	return 0;
+}
+
+/* C1. The entry isn't LIVE, so nobody reads it but to find that out. */
+static int entry_write(
+	struct directory *d, struct entry *e, const struct name *name, uint32_t parent) {
+	_Atomic uint64_t *to = e->name;
+	uint32_t block = 0, depth = 1;
+	int r;
+
+	if (name->length > BERTH_NAME_INLINE) {
+		r = block_take(d, &block);
+		if (r < 0)
+			return r;
+		to = map_at(d->map, &d->map->directory,
+			d->map->layout.names + (uint64_t)(block - 1) * BLOCK_SIZE);
+		if (!to) {
+			(void)block_push(d, block);
+			return -ENOMEM;
+		}
+	}
+	for (uint32_t i = 0; i < (name->length + 7) / 8; i++)
+		store_relaxed(&to[i], name->word[i]);
+	if (parent != 0)
+		depth += shape_depth(load_relaxed(&map_entry(d->map, parent)->shape));
+	store_relaxed(&e->hash, directory_hash(d->map, name));
+	store_relaxed(&e->parent, parent);
+	store_relaxed(&e->block, block);
+	store_relaxed(&e->shape, shape_pack(name->length, depth));
+	return 0;
+}
+
+/* The numbers of whoever had the index before aren't the new account's. */
+static void cell_forget(struct directory *d, uint32_t account) {
+	struct cell *cell = map_cell(d->map, account);
+
+	store_relaxed(&cell->denied, 0);
+	store_relaxed(&cell->peak, 0);
+	d->account[account] = (struct account){0};
+}
+
+int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,
+	uint32_t flags, uint32_t *ret) {
+	struct entry *e;
+	uint32_t account;
+	int r;
+
+	r = table_reserve(d);
+	if (r >= 0)
+		r = index_take(d, &account);
+	if (r < 0)
+		return r;
+	e = map_entry(d->map, account);
+	r = e && map_cell(d->map, account) ? entry_write(d, e, name, parent) : -ENOMEM;
+	if (r < 0) {
+		(void)free_push(d, account);
+		return r;
+	}
+	cell_forget(d, account);
+	store_release(&e->word, /* C2; pairs with entry_matches() */
+		entry_pack(
+			limit, flags | ENTRY_LIVE, entry_generation(load_relaxed(&e->word)) + 1));
+	d->live++;
+	if (parent != 0)
+		d->account[parent].children++;
+	*ret = account;
+	return table_insert(d, load_relaxed(&d->segment->names->table_bits), account);
+}
+
+static int word_store(struct directory *d, uint32_t account, uint64_t word) {
+	struct entry *e = map_entry(d->map, account);
+
+	if (!e)
+		return -ENOENT;
+	store_release(&e->word, word); /* pairs with step_charge() in counter.c, order 3 */
+	return counter_bump(d->map, account);
+}
+
+int directory_set(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags) {
+	uint32_t generation = entry_generation(directory_word(d, account));
+
+	return word_store(d, account, entry_pack(limit, flags | ENTRY_LIVE, generation));
+}
+
+int directory_renew(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags) {
+	uint32_t generation = entry_generation(directory_word(d, account));
+
+	return word_store(d, account, entry_pack(limit, flags | ENTRY_LIVE, generation + 1));
+}
+
+int directory_remove(struct directory *d, uint32_t account) {
+	uint64_t word = directory_word(d, account);
+	struct entry *e = map_entry(d->map, account);
+	uint32_t parent, block;
+	int r;
+
+	if (!e || d->account[account].children > 0 || counter_count(d->map, account) > 0)
+		return -EBUSY;
+	/* R1, R2 */
+	r = word_store(d, account, entry_pack(0, 0, entry_generation(word) + 1));
+	if (r < 0 || counter_count(d->map, account) > 0) {
+		(void)word_store(d, account,
+			entry_pack(
+				entry_limit(word), entry_flags(word), entry_generation(word) + 1));
+		return r < 0 ? r : -EBUSY;
+	}
+	table_remove(d, account); /* R3 */
+	parent = load_relaxed(&e->parent);
+	block = load_relaxed(&e->block);
+	d->live--;
+	if (parent != 0)
+		d->account[parent].children--;
+	/* R4. With no memory for the stacks the index rests until the next start. */
+	if (block != 0)
+		(void)block_push(d, block);
+	(void)free_push(d, account);
+	return 0;
+}
+
+/* -- taking stock at start --------------------------------------------------------------------- */
+
+static int stock_blocks(struct directory *d, uint8_t *used) {
+	for (uint32_t b = load_relaxed(&d->segment->names->blocks); b > 0; b--) {
+		int r = used[b] ? 0 : block_push(d, b);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static bool entry_is_sound(struct directory *d, uint32_t a) {
+	struct entry *e = map_entry(d->map, a);
+	uint32_t parent = load_relaxed(&e->parent);
+
+	return parent < directory_end(d) && shape_length(load_relaxed(&e->shape)) > 0 &&
+	       load_relaxed(&e->block) <= load_relaxed(&d->segment->names->blocks);
+}
+
+/* One entry, from the last to the first, so that the free stack gives low indices first. */
+static int stock_entry(struct directory *d, uint32_t a, uint8_t *used_blocks) {
+	struct entry *e = map_entry(d->map, a);
+	uint32_t parent;
+	int r;
+
+	if (!e || !map_cell(d->map, a))
+		return -ENOMEM;
+	/* Death between a word and its bump (R1 and R2, or a limit) left readers of the old word. */
+	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
+	if (r == -ENOMEM)
+		return r;
+	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) || !entry_is_sound(d, a)) {
+		/* A count that is left was charged before the account was removed; its records
+		 * are still being revoked. The index rests until the next start. */
+		return counter_count(d->map, a) == 0 ? free_push(d, a) : 0;
+	}
+	parent = load_relaxed(&e->parent);
+	used_blocks[load_relaxed(&e->block)] = 1;
+	if (parent != 0)
+		d->account[parent].children++;
+	d->live++;
+	return 0;
+}
+
+/* True if the table leads to every LIVE entry and to nothing else. */
+static bool table_is_whole(struct directory *d) {
+	uint32_t bits = load_relaxed(&d->segment->names->table_bits), found = 0;
+
+	if (bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX)
+		return false;
+	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
+		uint32_t slot = load_relaxed(slot_at(d, bits, i)), account = slot & 0xFFFFFF;
+
+		if (slot == 0)
+			continue;
+		if (account == 0 || account >= directory_end(d) ||
+			!(entry_flags(directory_word(d, account)) & ENTRY_LIVE) ||
+			slot_pack(hash_of(d, account), account) != slot)
+			return false;
+		found++;
+	}
+	return found == d->live;
+}
+
+static int stock(struct directory *d) {
+	_cleanup_free_ uint8_t *used_blocks =
+		calloc((size_t)load_relaxed(&d->segment->names->blocks) + 1, 1);
+	int r = accounts_follow(d);
+
+	if (!used_blocks)
+		return -ENOMEM;
+	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--)
+		r = stock_entry(d, a, used_blocks);
+	if (r >= 0)
+		r = stock_blocks(d, used_blocks);
+	if (r < 0 || d->live == 0 || table_is_whole(d))
+		return r;
+	log_notice("The table of account names was left half written; writing it again");
+	return table_write(d, load_relaxed(&d->segment->names->table_bits));
+}
+
+int directory_new(struct segment *s, struct directory **ret) {
+	struct directory *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	d->segment = s;
+	d->map = s->map;
+	r = stock(d);
+	if (r >= 0)
+		r = table_reserve(d);
+	if (r < 0) {
+		directory_free(d);
+		return r;
+	}
+	*ret = d;
+	return 0;
+}
+
+void directory_free(struct directory *d) {
+	if (!d)
+		return;
+	free(d->account);
+	free(d->free);
+	free(d->free_block);
+	free(d);
+}

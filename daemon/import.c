@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Imports many limits as one: all of them or none.
+ *
+ * 1 lines are gathered and checked   2 room is made for every account   3 one synced transaction
+ * 4 the limits are applied   5 the answer. Death before 3: nothing has changed (accounts that room
+ * was made for go again). After 3: the next start applies what is stored.
+ */
+
+#include <string.h>
+
+#include "admin.h"
+#include "berth.h"
+#include "import.h"
+#include "name.h"
+
+struct import {
+	struct store_limit *limits;
+	size_t count, size;
+	char *names; /* one after another; limits[].name holds offsets until the commit */
+	size_t names_length, names_size;
+	struct connection *connection; /* once handed over */
+	struct manager *manager;
+};
+
+void import_free(struct import *i) {
+	if (!i)
+		return;
+	free(i->limits);
+	free(i->names);
+	free(i);
+}
+
+static int import_reserve(struct import *i) {
+	if (i->count == i->size) {
+		size_t size = MAX_OF(i->size * 2, (size_t)1024);
+		struct store_limit *p = reallocarray(i->limits, size, sizeof(*p));
+
+		if (!p)
+			return -ENOMEM;
+		i->limits = p;
+		i->size = size;
+	}
+	if (i->names_length + BERTH_NAME_MAX + 1 > i->names_size) {
+		size_t size = MAX_OF(i->names_size * 2, (size_t)65536);
+		char *p = realloc(i->names, size);
+
+		if (!p)
+			return -ENOMEM;
+		i->names = p;
+		i->names_size = size;
+	}
+	return 0;
+}
+
+static int import_add(struct import *i, const char *name, size_t length, uint32_t limit) {
+	int r = import_reserve(i);
+
+	if (r < 0)
+		return r;
+	i->limits[i->count++] = (struct store_limit){
+		.name = (const char *)i->names_length,
+		.limit = limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : limit,
+	};
+	memcpy(i->names + i->names_length, name, length);
+	i->names[i->names_length + length] = 0;
+	i->names_length += length + 1;
+	return 0;
+}
+
+int handle_import_begin(struct connection *c, const void *message, size_t length, int *fds) {
+	(void)message, (void)length, (void)fds;
+	import_free(c->import);
+	c->import = calloc(1, sizeof(*c->import));
+	if (!c->import)
+		return connection_refuse(c, MESSAGE_IMPORT_BEGIN, BERTH_NO_SYSTEM_RESOURCES,
+			"no memory for an import");
+	c->import->manager = c->manager;
+	return connection_done(c, MESSAGE_IMPORT_BEGIN, 0);
+}
+
+/* What is wrong with a line, or NULL. */
+static const char *line_objection(const char *name, size_t length, uint32_t limit) {
+	const char *wrong = name_is_template(name, length) ? name_check_template(name, length)
+							   : name_check(name, length);
+
+	if (wrong)
+		return wrong;
+	return limit > BERTH_COUNT_MAX && limit != MESSAGE_UNLIMITED ? LIMIT_FORMS : NULL;
+}
+
+static int lines_refuse(struct connection *c, const char *why, size_t line) {
+	import_free(c->import);
+	c->import = NULL;
+	return connection_refuse(c, MESSAGE_IMPORT_LINES, BERTH_INVALID_PARAMETER,
+		"line %zu of the import: %s; nothing was imported", line, why);
+}
+
+int handle_import_lines(struct connection *c, const void *message, size_t length, int *fds) {
+	const struct message_import_lines *lines = message;
+	const char *p = (const char *)(lines + 1), *end = (const char *)message + length;
+
+	(void)fds;
+	if (!c->import)
+		return connection_refuse(
+			c, MESSAGE_IMPORT_LINES, BERTH_INVALID_PARAMETER, "no import was begun");
+	if (lines->bytes != (size_t)(end - p))
+		return -EBADMSG;
+	for (uint32_t n = 0; n < lines->count; n++) {
+		const char *wrong;
+		uint32_t limit;
+		size_t name_length;
+
+		if (end - p < 5)
+			return -EBADMSG;
+		memcpy(&limit, p, 4);
+		name_length = (uint8_t)p[4];
+		p += 5;
+		if ((size_t)(end - p) < name_length)
+			return -EBADMSG;
+		wrong = line_objection(p, name_length, limit);
+		if (!wrong && import_add(c->import, p, name_length, limit) < 0)
+			wrong = "no memory";
+		if (wrong)
+			return lines_refuse(c, wrong, c->import->count + 1);
+		p += name_length;
+	}
+	return p == end ? connection_done(c, MESSAGE_IMPORT_LINES, c->import->count) : -EBADMSG;
+}
+
+static int import_apply(struct import *i) {
+	struct accounts *a = i->manager->accounts;
+	bool templates = false;
+	int r = 0, failed = 0;
+
+	for (size_t n = 0; n < i->count; n++) {
+		const struct store_limit *l = &i->limits[n];
+
+		if (name_is_template(l->name, strlen(l->name))) {
+			r = accounts_load_template(a, l->name, l->limit);
+			templates = true;
+		} else {
+			r = accounts_configure(a, l->name, l->limit);
+		}
+		if (r < 0)
+			failed = r;
+	}
+	if (templates)
+		accounts_cover_all(a);
+	return failed;
+}
+
+/* The first `count` of them, which room was made for. */
+static void import_unreserve(struct import *i, size_t count) {
+	for (size_t n = 0; n < count; n++)
+		if (!name_is_template(i->limits[n].name, strlen(i->limits[n].name)))
+			accounts_unreserve(i->manager->accounts, i->limits[n].name);
+}
+
+static void on_imported(void *data, int error) {
+	struct import *i = data;
+	struct connection *c = i->connection;
+	int applied = error < 0 ? 0 : import_apply(i);
+	int r;
+
+	import_unreserve(i, i->count);
+	if (connection_resume(c)) {
+		if (error < 0)
+			r = connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(error),
+				"can't store the limits (%s); nothing was imported",
+				strerror(-error));
+		else if (applied < 0)
+			r = connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(applied),
+				"the limits are stored, but not all could be applied "
+				"(%s); restart berthd",
+				strerror(-applied));
+		else
+			r = connection_done(c, MESSAGE_IMPORT_COMMIT, i->count);
+		(void)r;
+	}
+	import_free(i);
+}
+
+/* Offsets become pointers now that the names move no more; room is made for each. */
+static int import_prepare(struct import *i) {
+	for (size_t n = 0; n < i->count; n++) {
+		struct store_limit *l = &i->limits[n];
+		int r = 0;
+
+		l->name = i->names + (size_t)l->name;
+		if (!name_is_template(l->name, strlen(l->name)))
+			r = accounts_reserve(i->manager->accounts, l->name);
+		if (r < 0) {
+			import_unreserve(i, n);
+			return r;
+		}
+	}
+	return 0;
+}
+
+int handle_import_commit(struct connection *c, const void *message, size_t length, int *fds) {
+	struct import *i = c->import;
+	int r;
+
+	(void)message, (void)length, (void)fds;
+	if (!i)
+		return connection_refuse(
+			c, MESSAGE_IMPORT_COMMIT, BERTH_INVALID_PARAMETER, "no import was begun");
+	c->import = NULL;
+	if (i->count == 0) {
+		import_free(i);
+		return connection_done(c, MESSAGE_IMPORT_COMMIT, 0);
+	}
+	i->connection = c;
+	r = import_prepare(i);
+	if (r >= 0) {
+		r = store_put_limits(c->manager->store, i->limits, i->count, on_imported, i);
+		if (r < 0)
+			import_unreserve(i, i->count);
+	}
+	if (r < 0) {
+		import_free(i);
+		return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(r),
+			"no room for so many accounts (%s); nothing was imported. "
+			"Raise --max-accounts",
+			r == -ENOSPC ? "the table is full" : strerror(-r));
+	}
+	connection_wait(c);
+	return 0;
+}

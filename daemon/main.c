@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+
+/* berthd: keeps accounts' limits and counts their slots. */
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "log.h"
+#include "manager.h"
+
+int main(int argc, char **argv) {
+	struct manager *manager;
+	struct options options;
+	int r;
+
+	r = options_parse(&options, argc, argv);
+	if (r != 0)
+		return r < 0 ? EXIT_USAGE : EXIT_SUCCESS;
+	(void)umask(0077);
+	log_init();
+	r = manager_new(&options, &manager);
+	if (r < 0) {
+		log_error("Can't start: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	r = manager_run(manager);
+	manager_free(manager);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Puts berthd together: directories and locks, segment, accounts, sessions, store, sockets, signals.
+ *
+ * In that order, because each needs what came before, and the sockets last: whoever is served finds
+ * everything that was stored in force, and every slot of the dead free.
+ */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+
+#include "log.h"
+#include "name.h"
+#include "server.h"
+#include "sigbus.h"
+
+/* -- directories and locks -------------------------------------------------------------------------- */
+
+/* The descriptor keeps the lock until it is closed, or we die. A lock of the process and not of the
+ * open file: the store's checker, a child, must not keep it when berthd is killed beside it. */
+static int directory_lock(const char *dir, mode_t mode, int *ret) {
+	const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	char path[4096];
+	int fd;
+
+	/* Whatever the umask: servers of other users pass through the runtime directory. */
+	if (mkdir(dir, mode) == 0 ? chmod(dir, mode) < 0 : errno != EEXIST) {
+		int r = -errno;
+
+		log_error("Can't make the directory %s: %s", dir, strerror(errno));
+		return r;
+	}
+	if (snprintf(path, sizeof(path), "%s/lock", dir) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		int r = -errno;
+
+		log_error("Can't open %s: %s", path, strerror(errno));
+		return r;
+	}
+	if (fcntl(fd, F_SETLK, &lock) < 0) {
+		int r = -errno;
+
+		(void)close(fd);
+		if (r == -EAGAIN || r == -EACCES)
+			log_error("Another berthd uses %s; stop it, or give this one other "
+				  "directories (--runtime-dir, --state-dir)",
+				dir);
+		else
+			log_error("Can't lock %s: %s", path, strerror(-r));
+		return r == -EACCES ? -EAGAIN : r;
+	}
+	*ret = fd;
+	return 0;
+}
+
+/* Two descriptors a session. */
+static void descriptors_raise(void) {
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* -- the store ----------------------------------------------------------------------------------------- */
+
+static int load_limit(void *data, const char *name, uint32_t limit) {
+	struct accounts *a = data;
+	int r = name_is_template(name, strlen(name)) ? accounts_load_template(a, name, limit)
+						     : accounts_configure(a, name, limit);
+
+	if (r < 0)
+		log_error("Can't put the limit of '%s' in force: %s%s", name, strerror(-r),
+			r == -ENOSPC ? "; raise --max-accounts" : "");
+	return r;
+}
+
+/* A limit that is stored and not in force would admit too many: no service without all of them. */
+static int load_limits(struct manager *m) {
+	int r = store_read_limits(m->store, load_limit, m->accounts);
+
+	if (r < 0)
+		return r;
+	accounts_configured_all(m->accounts);
+	accounts_cover_all(m->accounts);
+	return 0;
+}
+
+static int on_store(sd_event_source *source, int fd, uint32_t events, void *data) {
+	struct manager *m = data;
+
+	(void)source, (void)fd, (void)events;
+	store_dispatch(m->store);
+	return 0;
+}
+
+static int manager_open_store(struct manager *m) {
+	int r = store_new(m->options.state_dir, &m->store);
+
+	if (r >= 0)
+		r = load_limits(m);
+	if (r >= 0)
+		r = checkpoint_new(m->event, m->accounts, m->store, &m->checkpoint);
+	if (r >= 0)
+		r = checkpoint_load(m->checkpoint, !m->segment->adopted);
+	if (r >= 0)
+		r = sd_event_add_io(
+			m->event, &m->store_ready, store_fd(m->store), EPOLLIN, on_store, m);
+	return r;
+}
+
+/* -- signals --------------------------------------------------------------------------------------------- */
+
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *si, void *data) {
+	struct manager *m = data;
+
+	(void)source;
+	log_info("Got SIG%s; storing the counts and stopping. Servers go on with what they have",
+		sigabbrev_np((int)si->ssi_signo));
+	(void)sd_notify(0, "STOPPING=1\nSTATUS=Storing the counts");
+	return sd_event_exit(m->event, 0);
+}
+
+static int manager_catch_signals(struct manager *m) {
+	sigset_t set;
+	int r;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	r = sd_event_add_signal(m->event, NULL, SIGTERM, on_stop, m);
+	return r < 0 ? r : sd_event_add_signal(m->event, NULL, SIGINT, on_stop, m);
+}
+
+/* -- the whole ---------------------------------------------------------------------------------------------- */
+
+static void on_session_ended(void *data, struct session *s) {
+	struct manager *m = data;
+
+	server_session_ended(m->server, s);
+}
+
+static int manager_open_counts(struct manager *m) {
+	int r = segment_open(m->options.runtime_dir, &m->options.capacities, &m->segment);
+
+	if (r >= 0)
+		r = sigbus_guard(m->event, m->segment->map);
+	if (r >= 0)
+		r = accounts_new(m->segment, &m->accounts);
+	return r;
+}
+
+static int manager_open_sessions(struct manager *m) {
+	int r = sessions_new(m->event, m->segment, &m->sessions);
+
+	if (r < 0)
+		return r;
+	m->sessions->ended = on_session_ended;
+	m->sessions->ended_data = m;
+	return 0;
+}
+
+static int manager_open(struct manager *m) {
+	int r = sd_event_new(&m->event);
+
+	if (r >= 0)
+		r = manager_catch_signals(m);
+	if (r >= 0)
+		r = directory_lock(m->options.runtime_dir, 0755, &m->runtime_lock);
+	if (r >= 0)
+		r = directory_lock(m->options.state_dir, 0700, &m->state_lock);
+	if (r >= 0)
+		r = manager_open_counts(m);
+	if (r >= 0)
+		r = manager_open_sessions(m);
+	if (r >= 0)
+		r = manager_open_store(m);
+	if (r >= 0)
+		r = server_new(m, &m->server);
+	if (r >= 0)
+		r = checkpoint_start(m->checkpoint);
+	if (r >= 0)
+		r = sd_event_set_watchdog(m->event, true);
+	return r;
+}
+
+int manager_new(const struct options *options, struct manager **ret) {
+	struct manager *m = calloc(1, sizeof(*m));
+	struct timespec now;
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	m->started = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	m->options = *options;
+	m->runtime_lock = m->state_lock = -1;
+	descriptors_raise();
+	r = manager_open(m);
+	if (r < 0) {
+		manager_free(m);
+		return r;
+	}
+	*ret = m;
+	return 0;
+}
+
+void manager_free(struct manager *m) {
+	if (!m)
+		return;
+	if (m->checkpoint)
+		checkpoint_final(m->checkpoint);
+	(void)sd_event_source_disable_unref(m->store_ready);
+	/* The last answers go out by connections that wait for them. */
+	store_free(m->store);
+	server_free(m->server);
+	m->server = NULL;
+	checkpoint_free(m->checkpoint);
+	sessions_free(m->sessions);
+	accounts_free(m->accounts);
+	(void)signal(SIGBUS, SIG_DFL);
+	segment_close(m->segment);
+	(void)sd_event_unref(m->event);
+	close_cleanup(&m->state_lock);
+	close_cleanup(&m->runtime_lock);
+	free(m);
+}
+
+int manager_run(struct manager *m) {
+	log_info("berthd " BERTH_VERSION " serves %s with %u accounts configured and %zu templates",
+		m->options.runtime_dir, m->accounts->configured,
+		templates_count(m->accounts->templates));
+	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
+		m->options.runtime_dir, m->accounts->configured);
+	return sd_event_loop(m->event);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* berthd's command line and environment. */
+
+#include "segment.h"
+
+struct options {
+	const char *runtime_dir;
+	const char *state_dir;
+	const char *group;       /* of berth.sock; NULL: berth, if there is such a group */
+	const char *admin_group; /* of admin.sock; NULL: berth-admin, likewise */
+	struct capacities capacities;
+};
+
+#define DEFAULT_RUNTIME_DIR "/run/berth"
+#define DEFAULT_STATE_DIR   "/var/lib/berth"
+#define DEFAULT_ACCOUNTS    1048576u
+#define DEFAULT_SLOTS       1048576u
+#define DEFAULT_SESSIONS    16384u
+
+/* Exit status of an unusable command line. */
+#define EXIT_USAGE 2
+
+/* 0: go on. 1: done (--help, --version). -EINVAL: said on standard error what is wrong. */
+int options_parse(struct options *o, int argc, char **argv);

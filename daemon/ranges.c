@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Hands ranges of records to sessions and takes them back.
+ *
+ * To grant: G1 the owner is written   G2 each record CLOSED → FREE   G3 the client is told. To take
+ * back: every record is CLOSED already (sessions.c); T1 the owner is cleared.
+ * Death between G1 and G3 leaves a range that its session doesn't know of; it comes back with the
+ * session's end. Before T1: the session's end is gone through again.
+ */
+
+#include <string.h>
+
+#include "counter.h"
+#include "log.h"
+#include "ranges.h"
+
+int ranges_owner_found(struct ranges *r, uint32_t range, uint32_t *ret) {
+	_Atomic uint32_t *owner = map_owner(r->segment->map, range);
+	uint32_t said;
+
+	if (!owner)
+		return -ENOMEM;
+	said = load_relaxed(owner);
+	*ret = said == 0 ? RANGE_NONE : said - 1;
+	return 0;
+}
+
+static void owner_write(struct ranges *r, uint32_t range, uint32_t session) {
+	_Atomic uint32_t *owner = map_owner(r->segment->map, range);
+
+	r->owner[range] = session;
+	if (owner)
+		store_release(owner, session == RANGE_NONE ? 0 : session + 1);
+}
+
+static void link_free(struct ranges *r, uint32_t range) {
+	r->next[range] = r->free;
+	r->free = range;
+}
+
+void ranges_adopt(struct ranges *r, uint32_t range, uint32_t session, uint32_t *head) {
+	r->owner[range] = session;
+	r->next[range] = *head;
+	*head = range;
+	r->granted++;
+}
+
+/* Follows the published size; the new ranges are free. Range 0 holds record 0 and is nobody's. */
+static int ranges_follow(struct ranges *r, bool are_free) {
+	uint32_t end = load_relaxed(&r->segment->names->slots) / BERTH_RANGE;
+	uint32_t *next, *owner;
+
+	if (end <= r->size)
+		return 0;
+	next = reallocarray(r->next, end, sizeof(*next));
+	if (next)
+		r->next = next;
+	owner = reallocarray(r->owner, end, sizeof(*owner));
+	if (owner)
+		r->owner = owner;
+	if (!next || !owner)
+		return -ENOMEM;
+	for (uint32_t i = end; i-- > r->size;) {
+		next[i] = owner[i] = RANGE_NONE;
+		if (are_free && i > 0)
+			link_free(r, i);
+	}
+	r->size = end;
+	return 0;
+}
+
+int ranges_new(struct segment *s, struct ranges **ret) {
+	struct ranges *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->segment = s;
+	r->free = RANGE_NONE;
+	if (ranges_follow(r, false) < 0) {
+		free(r);
+		return -ENOMEM;
+	}
+	*ret = r;
+	return 0;
+}
+
+void ranges_free(struct ranges *r) {
+	if (!r)
+		return;
+	free(r->next);
+	free(r->owner);
+	free(r);
+}
+
+void ranges_reclaim(struct ranges *r, uint32_t range) {
+	for (uint32_t i = 0; i < BERTH_RANGE; i++)
+		(void)counter_close(r->segment->map, range * BERTH_RANGE + i);
+	owner_write(r, range, RANGE_NONE);
+	link_free(r, range);
+}
+
+static void say_full(struct ranges *r, int error) {
+	if (r->said_full)
+		return;
+	r->said_full = true;
+	if (error != -ENOSPC)
+		log_warning("No room for more slots (%s): the file system of the runtime directory "
+			    "is full; further ones are refused with 8. Make room there",
+			strerror(-error));
+	else
+		log_warning("All %u slots are handed out to servers, in ranges of %u; further ones "
+			    "are refused with 8. Raise --max-slots",
+			r->segment->map->layout.max_slots, BERTH_RANGE);
+}
+
+int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *ret) {
+	uint32_t range;
+	int e;
+
+	if (r->free == RANGE_NONE) {
+		e = segment_grow_slots(r->segment);
+		if (e >= 0)
+			e = ranges_follow(r, true);
+		if (e < 0) {
+			say_full(r, e);
+			return e;
+		}
+		if (r->free == RANGE_NONE)
+			return -ENOSPC;
+	}
+	range = r->free;
+	r->free = r->next[range];
+	owner_write(r, range, session);              /* G1 */
+	for (uint32_t i = 0; i < BERTH_RANGE; i++) { /* G2 */
+		e = counter_open(r->segment->map, range * BERTH_RANGE + i);
+		/* -EBUSY: noise in the record. Its session's end mends it. */
+		if (e < 0 && e != -EBUSY)
+			log_warning(
+				"Can't open record %u: %s", range * BERTH_RANGE + i, strerror(-e));
+	}
+	ranges_adopt(r, range, session, head);
+	*ret = range;
+	return 0;
+}
+
+void ranges_take_back(struct ranges *r, uint32_t *head) {
+	while (*head != RANGE_NONE) {
+		uint32_t range = *head;
+
+		*head = r->next[range];
+		owner_write(r, range, RANGE_NONE); /* T1 */
+		link_free(r, range);
+		r->granted--;
+		r->said_full = false;
+	}
+}

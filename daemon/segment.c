@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Makes, adopts and grows the segment and the directory, the two files on tmpfs. */
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "log.h"
+#include "name.h"
+#include "segment.h"
+
+/* Tables grow by so many at a time: 256 KiB of cells, entries and records. */
+#define STEP_ACCOUNTS 4096u
+#define STEP_SLOTS    4096u
+#define STEP_SESSIONS 256u
+
+static int read_boot_id(uint8_t ret[16]) {
+	_cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	char text[37] = "";
+	size_t n = 0;
+
+	if (fd < 0 || read(fd, text, 36) != 36)
+		return -EIO;
+	for (const char *p = text; *p && n < 16; p++) {
+		unsigned byte;
+
+		if (*p == '-')
+			continue;
+		if (sscanf(p, "%2x", &byte) != 1)
+			return -EIO;
+		ret[n++] = (uint8_t)byte;
+		p++;
+	}
+	return n == 16 ? 0 : -EIO;
+}
+
+/* -- allocation ------------------------------------------------------------------------------ */
+
+/* tmpfs is shared with everybody else's /run; the last megabyte isn't ours. */
+static bool has_room(int fd, uint64_t length) {
+	struct statvfs vfs;
+
+	if (fstatvfs(fd, &vfs) < 0)
+		return true;
+	return (uint64_t)vfs.f_bavail * vfs.f_frsize > length + (1u << 20);
+}
+
+static int file_allocate(int fd, uint64_t offset, uint64_t length) {
+	uint64_t begin = offset / 4096 * 4096, end = ROUND_UP(offset + length, 4096);
+
+	if (!has_room(fd, end - begin))
+		return -ENOMEM;
+	while (fallocate(fd, 0, (off_t)begin, (off_t)(end - begin)) < 0) {
+		if (errno == EINTR)
+			continue;
+		return errno == ENOSPC || errno == EDQUOT ? -ENOMEM : -errno;
+	}
+	return 0;
+}
+
+/* The elements from `from` to `to` of a part. */
+static int part_allocate(int fd, uint64_t part, uint64_t size, uint32_t from, uint32_t to) {
+	return file_allocate(fd, part + from * size, (to - from) * size);
+}
+
+int segment_allocate_directory(struct segment *s, uint64_t offset, uint64_t length) {
+	return file_allocate(s->map->directory.fd, offset, length);
+}
+
+static uint32_t next_end(uint32_t now, uint32_t step, uint32_t end) {
+	return end - now < step ? end : now + step;
+}
+
+/* Grow: allocate everything that belongs to the new elements, then publish. A death in between
+ * leaves allocated pages that are allocated again, which changes nothing. */
+int segment_grow_accounts(struct segment *s) {
+	const struct layout *l = &s->map->layout;
+	uint32_t now = load_relaxed(&s->names->accounts);
+	uint32_t to = next_end(now, STEP_ACCOUNTS, l->accounts_end);
+	int r;
+
+	if (to == now)
+		return -ENOSPC;
+	r = part_allocate(s->map->segment.fd, l->cells, sizeof(struct cell), now, to);
+	if (r >= 0)
+		r = part_allocate(s->map->segment.fd, l->dirty, 1, now / BERTH_DIRTY_GROUP,
+			to / BERTH_DIRTY_GROUP + 1);
+	if (r >= 0)
+		r = part_allocate(s->map->directory.fd, l->entries, sizeof(struct entry), now, to);
+	if (r < 0)
+		return r;
+	store_release(&s->names->accounts, to); /* pairs with map_has_account() */
+	return 0;
+}
+
+int segment_grow_slots(struct segment *s) {
+	const struct layout *l = &s->map->layout;
+	uint32_t now = load_relaxed(&s->names->slots);
+	uint32_t to = next_end(now, STEP_SLOTS, l->records_end);
+	int r;
+
+	if (to == now)
+		return -ENOSPC;
+	r = part_allocate(s->map->segment.fd, l->records, sizeof(struct record), now, to);
+	if (r >= 0)
+		r = part_allocate(s->map->segment.fd, l->owners, sizeof(uint32_t),
+			now / BERTH_RANGE, to / BERTH_RANGE);
+	if (r < 0)
+		return r;
+	store_release(&s->names->slots, to); /* pairs with map_has_record() */
+	return 0;
+}
+
+int segment_grow_sessions(struct segment *s) {
+	const struct layout *l = &s->map->layout;
+	uint32_t now = load_relaxed(&s->names->sessions);
+	uint32_t to = next_end(now, STEP_SESSIONS, l->max_sessions);
+	int r;
+
+	if (to == now)
+		return -ENOSPC;
+	r = part_allocate(s->map->segment.fd, l->sessions, sizeof(struct session_entry), now, to);
+	if (r < 0)
+		return r;
+	store_release(&s->names->sessions, to);
+	return 0;
+}
+
+/* -- a new one ------------------------------------------------------------------------------- */
+
+static int file_make(int runtime_fd, const char *name, uint64_t size, const void *header) {
+	_cleanup_close_ int fd = -1;
+	int kept;
+
+	(void)unlinkat(runtime_fd, name, 0);
+	fd = openat(runtime_fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+		return -errno;
+	if (file_allocate(fd, 0, 4096) < 0)
+		return -ENOMEM;
+	if (pwrite(fd, header, 4096, 0) != 4096)
+		return -EIO;
+	kept = fd;
+	fd = -1;
+	return kept;
+}
+
+static int headers_make(const struct capacities *want, struct segment_header *segment,
+	struct directory_header *directory) {
+	int r = read_boot_id(segment->boot_id);
+
+	if (r < 0)
+		return r;
+	segment->magic = BERTH_SEGMENT_MAGIC;
+	segment->version = directory->version = BERTH_LAYOUT_VERSION;
+	segment->fingerprint = directory->fingerprint = BERTH_FINGERPRINT;
+	directory->magic = BERTH_DIRECTORY_MAGIC;
+	memcpy(directory->boot_id, segment->boot_id, sizeof(segment->boot_id));
+	if (getrandom(segment->instance, sizeof(segment->instance), 0) !=
+			(ssize_t)sizeof(segment->instance) ||
+		getrandom(&directory->hash_seed, sizeof(directory->hash_seed), 0) !=
+			(ssize_t)sizeof(directory->hash_seed))
+		return -EIO;
+	memcpy(directory->instance, segment->instance, sizeof(segment->instance));
+	directory->max_accounts = want->accounts;
+	directory->max_slots = want->slots;
+	directory->max_sessions = want->sessions;
+	atomic_init(&segment->daemon_seq, 1);
+	/* Not the numbers of another segment's sessions. */
+	atomic_init(&segment->next_serial, (uint32_t)directory->hash_seed);
+	return 0;
+}
+
+/*
+ * Invariant: no client is given a pair of files that don't belong together.
+ * 1 both are written under other names   2 the directory is renamed   3 the segment is renamed
+ * Death before 2: the next start removes them. Between 2 and 3: the instances differ (or there is no
+ * segment), and the next start makes both anew; nobody had been served yet.
+ */
+static int files_make(
+	int runtime_fd, const struct capacities *want, int *ret_segment, int *ret_directory) {
+	_Alignas(64) struct segment_header segment = {0};
+	struct directory_header directory = {0};
+	_cleanup_close_ int segment_fd = -1, directory_fd = -1;
+	struct layout l;
+	int r;
+
+	if (!layout_init(&l, want->accounts, want->slots, want->sessions))
+		return -EINVAL;
+	r = headers_make(want, &segment, &directory);
+	if (r < 0)
+		return r;
+	directory_fd = file_make(runtime_fd, "directory.new", l.directory_size, &directory);
+	if (directory_fd < 0)
+		return directory_fd;
+	segment_fd = file_make(runtime_fd, "segment.new", l.segment_size, &segment);
+	if (segment_fd < 0)
+		return segment_fd;
+	if (renameat(runtime_fd, "directory.new", runtime_fd, "directory") < 0 ||
+		renameat(runtime_fd, "segment.new", runtime_fd, "segment") < 0)
+		return -errno;
+	*ret_segment = segment_fd;
+	*ret_directory = directory_fd;
+	segment_fd = directory_fd = -1;
+	return 0;
+}
+
+/* -- one that is there ------------------------------------------------------------------------ */
+
+int process_start_time(pid_t pid, uint64_t *ret) {
+	_cleanup_close_ int fd = -1;
+	char path[32], text[1024], *p;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return n < 0 ? -errno : -EIO;
+	text[n] = 0;
+	/* The command's name may hold anything; the last ')' ends it. Field 22, 20 after that. */
+	p = strrchr(text, ')');
+	for (int i = 0; p && i < 20; i++)
+		p = strchr(p + 1, ' ');
+	return p && sscanf(p, " %" SCNu64, ret) == 1 ? 0 : -EIO;
+}
+
+static bool session_may_live(const struct session_entry *e) {
+	uint64_t start;
+	int r;
+
+	if (load_relaxed(&e->state) == SESSION_NONE)
+		return false;
+	r = process_start_time((pid_t)load_relaxed(&e->pid), &start);
+	return r == 0 ? start == load_relaxed(&e->start_time) : r != -ESRCH;
+}
+
+static bool anyone_lives(struct map *m) {
+	for (uint32_t i = 0; i < load_relaxed(&m->names->sessions); i++) {
+		const struct session_entry *e = map_session(m, i);
+
+		if (e && session_may_live(e))
+			return true;
+	}
+	return false;
+}
+
+static int file_open(int runtime_fd, const char *name) {
+	int fd = openat(runtime_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* Whether the found pair may be gone on with. -EUCLEAN, -ESTALE: make another. */
+static int map_is_current(struct map *m) {
+	uint8_t boot_id[16];
+	int r = read_boot_id(boot_id);
+
+	if (r < 0)
+		return r;
+	if (memcmp(m->names->boot_id, boot_id, sizeof(boot_id)) != 0)
+		return -ESTALE;
+	if (load_relaxed(&m->names->accounts) > m->layout.accounts_end ||
+		load_relaxed(&m->names->slots) > m->layout.records_end ||
+		load_relaxed(&m->names->sessions) > m->layout.max_sessions)
+		return -EUCLEAN;
+	return 0;
+}
+
+/* -ENOENT: there is none. */
+static int files_adopt(int runtime_fd, const struct capacities *want, struct map **ret) {
+	int directory_fd = file_open(runtime_fd, "directory"), segment_fd;
+	struct map *m;
+	int r;
+
+	if (directory_fd < 0)
+		return directory_fd;
+	segment_fd = file_open(runtime_fd, "segment");
+	if (segment_fd < 0) {
+		close_cleanup(&directory_fd);
+		return segment_fd;
+	}
+	r = map_new(segment_fd, directory_fd, PROT_READ | PROT_WRITE, &m);
+	if (r < 0)
+		return r;
+	r = map_is_current(m);
+	if (r >= 0 &&
+		(m->layout.max_accounts != want->accounts || m->layout.max_slots != want->slots ||
+			m->layout.max_sessions != want->sessions)) {
+		if (!anyone_lives(m))
+			r = -ESTALE;
+		else
+			log_warning(
+				"The capacities on the command line differ from those in use "
+				"(%u accounts, %u slots, %u sessions), which go on until berthd "
+				"starts while no server has a session",
+				m->layout.max_accounts, m->layout.max_slots,
+				m->layout.max_sessions);
+	}
+	if (r < 0) {
+		map_free(m);
+		return r;
+	}
+	*ret = m;
+	return 0;
+}
+
+/* Servers that still map a segment that is given up see in their session's entry that it is over,
+ * and open another, with the new segment; as far as the files let us tell them. */
+static void files_abandon(int runtime_fd) {
+	_cleanup_close_ int directory_fd = file_open(runtime_fd, "directory");
+	_cleanup_close_ int segment_fd = file_open(runtime_fd, "segment");
+	const uint32_t ended = SESSION_ENDED;
+	struct directory_header names;
+	struct layout l;
+
+	if (directory_fd < 0 || segment_fd < 0 ||
+		pread(directory_fd, &names, sizeof(names), 0) != (ssize_t)sizeof(names) ||
+		names.magic != BERTH_DIRECTORY_MAGIC || names.fingerprint != BERTH_FINGERPRINT ||
+		!layout_init(&l, names.max_accounts, names.max_slots, names.max_sessions))
+		return;
+	for (uint32_t i = 0; i < MIN_OF(load_relaxed(&names.sessions), l.max_sessions); i++)
+		(void)!pwrite(segment_fd, &ended, sizeof(ended),
+			(off_t)(l.sessions + i * sizeof(struct session_entry) +
+				offsetof(struct session_entry, state)));
+}
+
+static int segment_found(const char *runtime_dir, int r) {
+	switch (r) {
+	case -EPROTONOSUPPORT:
+		log_error("%s/segment was made by another version of berthd with another layout; "
+			  "left alone. Start that version again, or stop the servers that use it, "
+			  "remove %s/segment and %s/directory, and start berthd",
+			runtime_dir, runtime_dir, runtime_dir);
+		return r;
+	case -EUCLEAN:
+		log_error(
+			"%s/segment or %s/directory is damaged; making new ones. What servers held "
+			"by the old ones is not counted any more",
+			runtime_dir, runtime_dir);
+		return 0;
+	case -ESTALE:
+		log_info(
+			"The segment that was found is of another boot, or in nobody's use; making "
+			"a new one");
+		return 0;
+	case -ENOENT:
+		return 0;
+	default:
+		log_error("Can't open the segment in %s: %s", runtime_dir, strerror(-r));
+		return r;
+	}
+}
+
+/* -- open and close --------------------------------------------------------------------------- */
+
+static int segment_make(struct segment *s, const struct capacities *want) {
+	int segment_fd, directory_fd, r;
+
+	r = files_make(s->runtime_fd, want, &segment_fd, &directory_fd);
+	if (r >= 0)
+		r = map_new(segment_fd, directory_fd, PROT_READ | PROT_WRITE, &s->map);
+	if (r < 0)
+		log_error("Can't make a new segment: %s", strerror(-r));
+	return r;
+}
+
+/* The directory is handed out by a descriptor of its own, that can't be written through. */
+static int segment_prepare(struct segment *s) {
+	s->names = (struct directory_header *)s->map->names;
+	s->segment_fd = fcntl(s->map->segment.fd, F_DUPFD_CLOEXEC, 3);
+	s->directory_fd = openat(s->runtime_fd, "directory", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (s->segment_fd < 0 || s->directory_fd < 0)
+		return -errno;
+	if (load_relaxed(&s->names->accounts) == 0)
+		return segment_grow_accounts(s);
+	return 0;
+}
+
+int segment_open(const char *runtime_dir, const struct capacities *want, struct segment **ret) {
+	struct segment *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->segment_fd = s->directory_fd = -1;
+	s->runtime_fd = open(runtime_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->runtime_fd < 0) {
+		r = -errno;
+		log_error("Can't open the runtime directory %s: %s", runtime_dir, strerror(-r));
+		goto fail;
+	}
+	r = files_adopt(s->runtime_fd, want, &s->map);
+	s->adopted = r >= 0;
+	if (r < 0) {
+		r = segment_found(runtime_dir, r);
+		if (r >= 0) {
+			files_abandon(s->runtime_fd);
+			r = segment_make(s, want);
+		}
+	}
+	if (r >= 0)
+		r = segment_prepare(s);
+	if (r < 0)
+		goto fail;
+	*ret = s;
+	return 0;
+
+fail:
+	segment_close(s);
+	return r;
+}
+
+void segment_close(struct segment *s) {
+	if (!s)
+		return;
+	map_free(s->map);
+	close_cleanup(&s->segment_fd);
+	close_cleanup(&s->directory_fd);
+	close_cleanup(&s->runtime_fd);
+	free(s);
+}

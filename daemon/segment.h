@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The two shared files, made or found again, and grown.
+ *
+ * A segment that is there is adopted if it is of this boot and this layout. Of another layout it is
+ * left alone and refused; of another boot, or damaged, a new one takes its place.
+ */
+
+#include "map.h"
+
+struct segment {
+	struct map *map;
+	struct directory_header *names; /* map->names, to be written */
+	int segment_fd, directory_fd;   /* what clients are given; the directory's is read-only */
+	int runtime_fd;                 /* the runtime directory */
+	bool adopted;
+};
+
+struct capacities {
+	uint32_t accounts, slots, sessions;
+};
+
+/* -EPROTONOSUPPORT: another layout (said in the log). */
+int segment_open(const char *runtime_dir, const struct capacities *want, struct segment **ret);
+void segment_close(struct segment *s); /* NULL is fine; the files stay */
+
+/* Makes room for more of a kind and publishes it. -ENOSPC: the table is as large as it may become;
+ * -ENOMEM: the file system has no room. */
+int segment_grow_accounts(struct segment *s);
+int segment_grow_slots(struct segment *s);
+int segment_grow_sessions(struct segment *s);
+
+/* Allocates a stretch of the directory, zeros. */
+int segment_allocate_directory(struct segment *s, uint64_t offset, uint64_t length);
+
+/* Seconds since boot in ticks, from /proc/PID/stat; -ESRCH if there is no such process, other
+ * errors: can't tell. */
+int process_start_time(pid_t pid, uint64_t *ret);

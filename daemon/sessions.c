@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Opens sessions, watches their processes, and ends them.
+ *
+ * Invariant: a range of records belongs to at most one session whose process may still publish.
+ *
+ * To end: E1 the entry says ENDING; owners publish nothing from then on   E2 every record is revoked
+ * and closed, again until each is   E3 the entry says ENDED   E4 (the process is dead) the ranges'
+ * owners are cleared   E5 the entry says NONE.
+ * Death of the daemon before E3 leaves ENDING, before E5 leaves ENDED: the next daemon goes on from
+ * E2, which changes nothing that is done. A record that a living owner publishes after E1 (it had
+ * read the entry before) is revoked by E2's next round.
+ */
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "counter.h"
+#include "log.h"
+#include "sessions.h"
+
+#define RETRY_USEC 20000
+
+static struct session_entry *entry_of(struct session *s) {
+	return map_session(s->all->segment->map, s->index);
+}
+
+static void state_write(struct session *s, enum session_state state) {
+	s->state = state;
+	store_total(
+		&entry_of(s)->state, state); /* pairs with the owner's load before it publishes */
+}
+
+/* -- ending ------------------------------------------------------------------------------------ */
+
+static void session_forget(struct session *s) {
+	struct sessions *all = s->all;
+
+	if (all->ended)
+		all->ended(all->ended_data, s);
+	(void)sd_event_source_disable_unref(s->death);
+	close_cleanup(&s->pidfd);
+	all->session[s->index] = NULL;
+	all->count--;
+	all->said_full = false;
+	free(s);
+}
+
+/* E2. False: an owner keeps publishing, or there is no memory. */
+static bool session_close_records(struct session *s) {
+	bool all_closed = true;
+	uint32_t damaged = 0;
+
+	for (uint32_t range = s->range_head; range != RANGE_NONE;
+		range = s->all->ranges->next[range])
+		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
+			int r = counter_close(s->all->segment->map, range * BERTH_RANGE + i);
+
+			if (r == -EUCLEAN)
+				damaged++;
+			else if (r < 0)
+				all_closed = false;
+		}
+	if (damaged > 0)
+		log_warning("%u slots of process %d contradicted the counts of their accounts; "
+			    "freed all the same",
+			damaged, (int)s->pid);
+	return all_closed;
+}
+
+static void retry_later(struct sessions *all);
+
+/* As far as it can be gone now. True: the session is no more. */
+static bool session_end(struct session *s) {
+	if (s->state == SESSION_OPEN)
+		state_write(s, SESSION_ENDING); /* E1 */
+	if (s->state == SESSION_ENDING) {
+		if (!session_close_records(s)) {
+			retry_later(s->all);
+			return false;
+		}
+		state_write(s, SESSION_ENDED); /* E3 */
+	}
+	if (!s->dead)
+		return false;
+	ranges_take_back(s->all->ranges, &s->range_head); /* E4 */
+	state_write(s, SESSION_NONE);                     /* E5 */
+	session_forget(s);
+	return true;
+}
+
+static int on_death(sd_event_source *source, int fd, uint32_t events, void *data) {
+	struct session *s = data;
+
+	(void)source, (void)fd, (void)events;
+	log_debug("Process %d is dead; freeing its slots", (int)s->pid);
+	s->dead = true;
+	(void)sd_event_source_set_enabled(s->death, SD_EVENT_OFF);
+	(void)session_end(s);
+	return 0;
+}
+
+void session_disconnected(struct session *s, bool goodbye) {
+	s->connected = false;
+	if (goodbye)
+		s->dead = true;
+	(void)session_end(s);
+}
+
+/* -- watching ---------------------------------------------------------------------------------- */
+
+/* -ESRCH: dead. Other errors: can't be watched now, so it counts as alive. */
+static int session_watch(struct session *s) {
+	uint64_t start;
+	int r;
+
+	if (s->death)
+		return 0;
+	if (s->pidfd < 0)
+		s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
+	if (s->pidfd < 0)
+		return -errno;
+	/* The number may be another process's by now; once the pidfd is had, it stays whose it is. */
+	r = process_start_time(s->pid, &start);
+	if (r == -ESRCH || (r == 0 && s->start_time != 0 && start != s->start_time))
+		return -ESRCH;
+	return sd_event_add_io(s->all->event, &s->death, s->pidfd, EPOLLIN, on_death, s);
+}
+
+/* Sessions that couldn't be watched, or ended, a moment ago. */
+static int on_retry(sd_event_source *source, uint64_t usec, void *data) {
+	struct sessions *all = data;
+
+	(void)source, (void)usec;
+	for (uint32_t i = 0; i < all->size; i++) {
+		struct session *s = all->session[i];
+
+		if (s && !s->death && !s->dead) {
+			int r = session_watch(s);
+
+			if (r == -ESRCH)
+				s->dead = true;
+			else if (r < 0)
+				retry_later(all);
+		}
+		if (s && (s->state != SESSION_OPEN || s->dead))
+			(void)session_end(s);
+	}
+	return 0;
+}
+
+static void retry_later(struct sessions *all) {
+	uint64_t now = 0;
+
+	(void)sd_event_now(all->event, CLOCK_MONOTONIC, &now);
+	if (!all->retry) {
+		(void)sd_event_add_time(all->event, &all->retry, CLOCK_MONOTONIC, now + RETRY_USEC,
+			0, on_retry, all);
+		return;
+	}
+	(void)sd_event_source_set_time(all->retry, now + RETRY_USEC);
+	(void)sd_event_source_set_enabled(all->retry, SD_EVENT_ONESHOT);
+}
+
+/* -- opening ----------------------------------------------------------------------------------- */
+
+static int sessions_reserve(struct sessions *all, uint32_t size) {
+	struct session **p;
+
+	if (size <= all->size)
+		return 0;
+	p = reallocarray(all->session, size, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	memset(p + all->size, 0, (size - all->size) * sizeof(*p));
+	all->session = p;
+	all->size = size;
+	return 0;
+}
+
+static struct session *session_make(struct sessions *all, uint32_t index) {
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->all = all;
+	s->index = index;
+	s->pidfd = -1;
+	s->range_head = RANGE_NONE;
+	all->session[index] = s;
+	all->count++;
+	return s;
+}
+
+static int index_find(struct sessions *all, uint32_t *ret) {
+	int r;
+
+	for (uint32_t i = 0; all->count < all->size && i < all->size; i++)
+		if (!all->session[i]) {
+			*ret = i;
+			return 0;
+		}
+	r = segment_grow_sessions(all->segment);
+	if (r == -ENOSPC && !all->said_full) {
+		all->said_full = true;
+		log_warning("All %u sessions are in use; further servers are refused with 8. Raise "
+			    "--max-sessions",
+			all->segment->map->layout.max_sessions);
+	}
+	*ret = all->size;
+	if (r >= 0)
+		r = sessions_reserve(all, load_relaxed(&all->segment->names->sessions));
+	return r;
+}
+
+static void entry_write_comm(struct session_entry *e, pid_t pid) {
+	char path[32], comm[16] = "";
+	uint64_t words[2];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	f = fopen(path, "re");
+	if (f) {
+		if (fgets(comm, sizeof(comm), f))
+			comm[strcspn(comm, "\n")] = 0;
+		(void)fclose(f);
+	}
+	memcpy(words, comm, sizeof(words));
+	store_relaxed(&e->comm[0], words[0]);
+	store_relaxed(&e->comm[1], words[1]);
+}
+
+static uint64_t now_ms(void) {
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* Everything first, the state last: an entry that isn't OPEN is read by nobody. */
+static void entry_write(struct session *s, uid_t uid) {
+	struct session_entry *e = entry_of(s);
+
+	store_relaxed(&e->serial, s->serial);
+	store_relaxed(&e->pid, (uint32_t)s->pid);
+	store_relaxed(&e->uid, uid);
+	store_relaxed(&e->start_time, s->start_time);
+	store_relaxed(&e->image, s->image);
+	store_relaxed(&e->opened, now_ms());
+	entry_write_comm(e, s->pid);
+	state_write(s, SESSION_OPEN);
+}
+
+/* Sessions that this process (or one that had its number) has from before. */
+static void end_earlier(struct sessions *all, const struct session_claim *claim, uint64_t start) {
+	for (uint32_t i = 0; i < all->size; i++) {
+		struct session *s = all->session[i];
+
+		if (!s || s->pid != claim->pid)
+			continue;
+		if (start != 0 && s->start_time != 0 && s->start_time != start) {
+			s->dead = true;
+			(void)session_end(s);
+		} else if (s->image != claim->image && s->state == SESSION_OPEN) {
+			log_debug("Process %d runs a new program; freeing the old one's slots",
+				(int)s->pid);
+			(void)session_end(s);
+		}
+	}
+}
+
+static struct session *find_resumable(
+	struct sessions *all, const struct session_claim *claim, uint64_t start) {
+	struct session *s;
+
+	if (claim->resume_serial == 0 || claim->resume_session >= all->size)
+		return NULL;
+	s = all->session[claim->resume_session];
+	if (!s || s->serial != claim->resume_serial || s->pid != claim->pid ||
+		s->start_time != start || s->image != claim->image || s->state != SESSION_OPEN ||
+		s->connected)
+		return NULL;
+	return s;
+}
+
+static int session_create(
+	struct sessions *all, struct session_claim *claim, uint64_t start, struct session **ret) {
+	struct session *s;
+	uint32_t index;
+	int r = index_find(all, &index);
+
+	if (r < 0)
+		return r;
+	s = map_session(all->segment->map, index) ? session_make(all, index) : NULL;
+	if (!s)
+		return -ENOMEM;
+	s->pid = claim->pid;
+	s->start_time = start;
+	s->image = claim->image;
+	s->pidfd = claim->pidfd;
+	claim->pidfd = -1;
+	do
+		s->serial = add_total(&all->segment->map->header->next_serial, 1);
+	while ((s->serial & 0xFFFFF) == 0); /* a slot bears 20 bits of it */
+	r = session_watch(s);
+	if (r < 0) {
+		session_forget(s);
+		return r;
+	}
+	entry_write(s, claim->uid);
+	*ret = s;
+	return 0;
+}
+
+int sessions_open(struct sessions *all, struct session_claim *claim, struct session **ret,
+	bool *ret_resumed) {
+	struct session *s;
+	uint64_t start;
+	int r = process_start_time(claim->pid, &start);
+
+	if (r < 0)
+		start = 0;
+	r = 0;
+	end_earlier(all, claim, start);
+	s = find_resumable(all, claim, start);
+	*ret_resumed = s != NULL;
+	if (!s)
+		r = session_create(all, claim, start, &s);
+	close_cleanup(&claim->pidfd);
+	if (r < 0)
+		return r;
+	s->connected = true;
+	*ret = s;
+	return 0;
+}
+
+int session_grant(struct session *s, uint32_t *ret_range) {
+	return ranges_grant(s->all->ranges, s->index, &s->range_head, ret_range);
+}
+
+struct session *sessions_owner(struct sessions *all, uint32_t record) {
+	uint32_t owner = ranges_owner(all->ranges, record / BERTH_RANGE);
+
+	return owner < all->size ? all->session[owner] : NULL;
+}
+
+/* -- taking over -------------------------------------------------------------------------------- */
+
+static int session_adopt(struct sessions *all, uint32_t index) {
+	struct session_entry *e = map_session(all->segment->map, index);
+	uint32_t state;
+	struct session *s;
+
+	if (!e)
+		return -ENOMEM;
+	state = load_relaxed(&e->state);
+	if (state == SESSION_NONE)
+		return 0;
+	s = session_make(all, index);
+	if (!s)
+		return -ENOMEM;
+	s->serial = load_relaxed(&e->serial);
+	s->pid = (pid_t)load_relaxed(&e->pid);
+	s->start_time = load_relaxed(&e->start_time);
+	s->image = load_relaxed(&e->image);
+	s->state = state == SESSION_OPEN ? SESSION_OPEN : SESSION_ENDING;
+	if (s->pid <= 0)
+		s->dead = true;
+	return 0;
+}
+
+/* Ranges to the sessions that own them; a range of nobody's is free. */
+static int adopt_ranges(struct sessions *all) {
+	for (uint32_t range = ranges_end(all->ranges); range-- > 1;) {
+		uint32_t owner;
+		int r = ranges_owner_found(all->ranges, range, &owner);
+
+		if (r < 0)
+			return r;
+		if (owner < all->size && all->session[owner])
+			ranges_adopt(all->ranges, range, owner, &all->session[owner]->range_head);
+		else
+			ranges_reclaim(all->ranges, range);
+	}
+	return 0;
+}
+
+/* What the dead daemon had begun on records of the living. */
+static void resume_records(struct sessions *all) {
+	for (uint32_t i = 0; i < all->size; i++) {
+		struct session *s = all->session[i];
+
+		for (uint32_t range = s ? s->range_head : RANGE_NONE; range != RANGE_NONE;
+			range = all->ranges->next[range])
+			for (uint32_t k = 0; k < BERTH_RANGE; k++)
+				(void)counter_resume(all->segment->map, range * BERTH_RANGE + k);
+	}
+}
+
+static void adopt_watches(struct sessions *all) {
+	uint32_t living = 0, dead = 0;
+
+	for (uint32_t i = 0; i < all->size; i++) {
+		struct session *s = all->session[i];
+		int r = s ? session_watch(s) : 0;
+
+		if (!s)
+			continue;
+		if (r == -ESRCH)
+			s->dead = true;
+		else if (r < 0)
+			retry_later(all);
+		living += !s->dead;
+		dead += s->dead;
+		if (s->dead || s->state != SESSION_OPEN)
+			(void)session_end(s);
+	}
+	if (living + dead > 0)
+		log_info("Found %u sessions going on, and %u whose processes had died; freed "
+			 "their slots",
+			living, dead);
+}
+
+int sessions_new(sd_event *event, struct segment *segment, struct sessions **ret) {
+	struct sessions *all = calloc(1, sizeof(*all));
+	int r;
+
+	if (!all)
+		return -ENOMEM;
+	all->event = event;
+	all->segment = segment;
+	r = ranges_new(segment, &all->ranges);
+	if (r >= 0)
+		r = sessions_reserve(all, load_relaxed(&segment->names->sessions));
+	for (uint32_t i = 0; r >= 0 && i < all->size; i++)
+		r = session_adopt(all, i);
+	if (r >= 0)
+		r = adopt_ranges(all);
+	if (r < 0) {
+		sessions_free(all);
+		return r;
+	}
+	resume_records(all);
+	adopt_watches(all);
+	*ret = all;
+	return 0;
+}
+
+void sessions_free(struct sessions *all) {
+	if (!all)
+		return;
+	for (uint32_t i = 0; i < all->size; i++)
+		if (all->session[i])
+			session_forget(all->session[i]);
+	(void)sd_event_source_disable_unref(all->retry);
+	ranges_free(all->ranges);
+	free(all->session);
+	free(all);
+}
