@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Writes JSON, and times in words.
+ *
+ * libsmartcols has a JSON mode, but as of 2.38 it passes invalid UTF-8 through (labels and command
+ * names are strangers' bytes), can't print one object without a table around it, and keeps every
+ * cell of a million lines in memory. An element of an array stands on a line of its own, so that
+ * grep finds whole ones.
+ */
+
+#include <string.h>
+#include <time.h>
+
+#include "ctl.h"
+#include "util.h"
+
+#define TIME_LAST UINT64_C(253402300799) /* 9999-12-31T23:59:59Z */
+
+/* Length of the valid UTF-8 sequence that text begins with, 0 if there is none. */
+static size_t utf8_length(const unsigned char *p) {
+	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
+
+	if (p[0] > 0xF4)
+		return 0;
+	/* A NUL ends the loop, too: it is no continuation. */
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xC0) != 0x80)
+			return 0;
+	/* Overlong, a surrogate, above U+10FFFF. */
+	if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
+		(p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
+		return 0;
+	return n;
+}
+
+/* One character; returns how many bytes of text it was. */
+static size_t character_write(FILE *out, const unsigned char *p) {
+	size_t n = utf8_length(p);
+
+	if (n == 0) {
+		fputs("\\ufffd", out);
+		return 1;
+	}
+	if (*p == '"' || *p == '\\')
+		fprintf(out, "\\%c", *p);
+	else if (*p < 0x20 || *p == 0x7F)
+		fprintf(out, "\\u%04x", *p);
+	else if (*p == 0xC2 && p[1] < 0xA0) /* U+0080 to U+009F: a terminal may obey them */
+		fprintf(out, "\\u%04x", p[1]);
+	else
+		fwrite(p, 1, n, out);
+	return n;
+}
+
+static void text_write(FILE *out, const char *text) {
+	const unsigned char *p = (const unsigned char *)text;
+
+	putc('"', out);
+	while (*p)
+		p += character_write(out, p);
+	putc('"', out);
+}
+
+/* What stands before a value. */
+static void value_begin(struct json *j, const char *key) {
+	if (j->follows)
+		putc(',', j->out);
+	if (!key && j->depth > 0)
+		putc('\n', j->out);
+	j->follows = true;
+	if (!key)
+		return;
+	text_write(j->out, key);
+	putc(':', j->out);
+}
+
+void json_open(struct json *j, const char *key, char bracket) {
+	value_begin(j, key);
+	putc(bracket, j->out);
+	j->follows = false;
+	j->depth++;
+}
+
+void json_close(struct json *j, char bracket) {
+	if (bracket == ']' && j->follows)
+		putc('\n', j->out);
+	putc(bracket, j->out);
+	j->follows = true;
+	j->depth--;
+	if (j->depth == 0)
+		putc('\n', j->out);
+}
+
+void json_string(struct json *j, const char *key, const char *text) {
+	value_begin(j, key);
+	text_write(j->out, text);
+}
+
+void json_string_or_null(struct json *j, const char *key, const char *text) {
+	if (*text)
+		json_string(j, key, text);
+	else
+		json_null(j, key);
+}
+
+void json_number(struct json *j, const char *key, uint64_t n) {
+	value_begin(j, key);
+	fprintf(j->out, "%llu", (unsigned long long)n);
+}
+
+void json_true(struct json *j, const char *key) {
+	value_begin(j, key);
+	fputs("true", j->out);
+}
+
+void json_null(struct json *j, const char *key) {
+	value_begin(j, key);
+	fputs("null", j->out);
+}
+
+void json_limit(struct json *j, const char *key, uint32_t limit) {
+	if (limit == MESSAGE_UNLIMITED)
+		json_null(j, key);
+	else
+		json_number(j, key, limit);
+}
+
+void json_time(struct json *j, const char *key, uint64_t ms) {
+	char text[TIME_TEXT_SIZE];
+
+	if (ms == 0)
+		json_null(j, key);
+	else
+		json_string(j, key, time_text(ms, text));
+}
+
+const char *time_text(uint64_t ms, char to[TIME_TEXT_SIZE]) {
+	/* When a slot was taken stands in shared memory, where anything may have been written: years
+	 * have four digits. */
+	time_t seconds = (time_t)MIN_OF(ms / 1000, TIME_LAST);
+	struct tm tm = {.tm_mday = 1};
+
+	(void)gmtime_r(&seconds, &tm);
+	(void)strftime(to, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	return to;
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Fetches accounts and templates from the daemon, page by page, and puts them in order. */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl.h"
+#include "util.h"
+
+const char *row_source(uint32_t flags) {
+	if (flags & (ROW_CONFIGURED | ROW_IS_TEMPLATE))
+		return "account";
+	return flags & ROW_BY_TEMPLATE ? "template" : "none";
+}
+
+void row_json(struct json *j, const struct row *row) {
+	json_open(j, NULL, '{');
+	json_string(j, "account", row->name);
+	json_limit(j, "limit", row->limit);
+	json_number(j, "current", row->current);
+	json_number(j, "peak", row->peak);
+	json_number(j, "denied", row->denied);
+	json_string(j, "source", row_source(row->flags));
+	if (row->flags & ROW_IS_TEMPLATE)
+		json_true(j, "template");
+	json_close(j, '}');
+}
+
+static int rows_reserve(struct rows *rows) {
+	size_t capacity = rows->capacity ? rows->capacity * 2 : 256;
+	struct row *row;
+
+	if (rows->count < rows->capacity)
+		return 0;
+	row = reallocarray(rows->row, capacity, sizeof(*row));
+	if (!row)
+		return -ENOMEM;
+	rows->row = row;
+	rows->capacity = capacity;
+	return 0;
+}
+
+static int rows_add(struct rows *rows, const struct message_row *m) {
+	struct row row = {
+		.limit = m->limit,
+		.current = m->current,
+		.peak = m->peak,
+		.flags = m->flags,
+		.denied = m->denied,
+	};
+
+	if (message_name_length(&m->name) < 0)
+		return -EBADMSG;
+	if (rows_reserve(rows) < 0)
+		return -ENOMEM;
+	row.name = strdup(m->name.text);
+	if (!row.name)
+		return -ENOMEM;
+	rows->row[rows->count++] = row;
+	return 0;
+}
+
+static int rows_add_page(struct rows *rows, const struct message_listed *page) {
+	if (page->count > MESSAGE_ROWS_MAX)
+		return -EBADMSG;
+	for (uint32_t i = 0; i < page->count; i++) {
+		int r = rows_add(rows, &page->row[i]);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int row_compare(const void *left, const void *right) {
+	const struct row *a = left, *b = right;
+	int a_last = !!(a->flags & ROW_IS_TEMPLATE), b_last = !!(b->flags & ROW_IS_TEMPLATE);
+
+	return a_last != b_last ? a_last - b_last : strcmp(a->name, b->name);
+}
+
+/* An account that is deleted and made anew between two pages may have been on both; export would
+ * write a file that import refuses. */
+static void rows_drop_repeated(struct rows *rows) {
+	size_t kept = 0;
+
+	for (size_t i = 0; i < rows->count; i++) {
+		if (kept > 0 && strcmp(rows->row[kept - 1].name, rows->row[i].name) == 0)
+			free(rows->row[--kept].name);
+		rows->row[kept++] = rows->row[i];
+	}
+	rows->count = kept;
+}
+
+int rows_fetch(struct ctl *c, const char *pattern, uint32_t flags, struct rows *ret) {
+	struct message_list request = {
+		.header = MESSAGE_HEADER(MESSAGE_LIST, request),
+		.flags = flags,
+	};
+	struct message_listed page;
+	struct rows rows = {0};
+	int r;
+
+	message_name_set(&request.pattern, pattern);
+	do {
+		r = admin_call(c, NULL, &request, &page, sizeof(page));
+		if (r != CTL_OK)
+			goto fail;
+		r = rows_add_page(&rows, &page);
+		if (r < 0) {
+			r = r == -EBADMSG ? admin_nonsense() : CTL_FAILED;
+			goto fail;
+		}
+		request.cursor = page.next;
+	} while (page.next != 0);
+
+	if (rows.count > 1)
+		qsort(rows.row, rows.count, sizeof(rows.row[0]), row_compare);
+	rows_drop_repeated(&rows);
+	*ret = rows;
+	return CTL_OK;
+
+fail:
+	rows_deinit(&rows);
+	return r;
+}
+
+void rows_deinit(struct rows *rows) {
+	for (size_t i = 0; i < rows->count; i++)
+		free(rows->row[i].name);
+	free(rows->row);
+	*rows = (struct rows){0};
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Prints a table by libsmartcols. On a terminal it is fitted to the width, and rows that want
+ * attention are red and bold; anywhere else nothing is cut and nothing coloured.
+ *
+ * libsmartcols keeps half a kilobyte a line, so a long table is printed in batches whose columns
+ * were measured beforehand.
+ */
+
+#include <langinfo.h>
+#include <stdlib.h>
+#include <string.h>
+#include <wchar.h>
+
+#include <libsmartcols/libsmartcols.h>
+
+#include "ctl.h"
+#include "util.h"
+
+#define BATCH        4096
+#define COLUMNS_MAX  8
+#define ALARM_COLOUR "\033[1;31m"
+
+static bool colours_wanted(const struct ctl *c) {
+	const char *no = getenv("NO_COLOR");
+	const char *term = getenv("TERM");
+
+	return c->terminal && !(no && *no) && term && strcmp(term, "dumb") != 0;
+}
+
+static size_t text_width(const char *text) {
+	wchar_t wide[TABLE_CELL_SIZE];
+	size_t n = mbstowcs(wide, text, ELEMENTS(wide));
+	int width;
+
+	if (n == (size_t)-1 || n == ELEMENTS(wide))
+		return strlen(text);
+	width = wcswidth(wide, n);
+	return width < 0 ? n : (size_t)width;
+}
+
+/* How wide each column must be for all rows; 0, for libsmartcols to find out, if they are few. */
+static void columns_measure(const struct table *t, size_t widths[COLUMNS_MAX]) {
+	char text[TABLE_CELL_SIZE];
+
+	memset(widths, 0, COLUMNS_MAX * sizeof(widths[0]));
+	if (t->row_count <= BATCH)
+		return;
+	for (size_t i = 0; i < t->column_count; i++)
+		widths[i] = strlen(t->columns[i].title);
+	for (size_t row = 0; row < t->row_count; row++)
+		for (size_t i = 0; i < t->column_count; i++) {
+			t->cell(t->rows, row, i, text);
+			widths[i] = MAX_OF(widths[i], text_width(text));
+		}
+}
+
+static int columns_add(struct libscols_table *s, const struct ctl *c, const struct table *t,
+	const size_t widths[COLUMNS_MAX]) {
+	for (size_t i = 0; i < t->column_count; i++) {
+		const struct table_column *column = &t->columns[i];
+		int flags = (column->right ? SCOLS_FL_RIGHT : 0) |
+			    (column->cut && c->terminal ? SCOLS_FL_TRUNC : 0);
+
+		if (!scols_table_new_column(s, column->title, (double)widths[i], flags))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int line_add(struct libscols_table *s, const struct table *t, size_t row) {
+	struct libscols_line *line = scols_table_new_line(s, NULL);
+	char text[TABLE_CELL_SIZE];
+
+	if (!line)
+		return -ENOMEM;
+	for (size_t i = 0; i < t->column_count; i++) {
+		t->cell(t->rows, row, i, text);
+		if (scols_line_set_data(line, i, text) < 0)
+			return -ENOMEM;
+	}
+	if (t->alarming && t->alarming(t->rows, row))
+		return scols_line_set_color(line, ALARM_COLOUR);
+	return 0;
+}
+
+/* A new one for each batch: the heading belongs to the first alone. */
+static struct libscols_table *batch_new(
+	const struct ctl *c, const struct table *t, const size_t widths[COLUMNS_MAX], bool first) {
+	struct libscols_table *s = scols_new_table();
+
+	if (!s)
+		return NULL;
+	(void)scols_table_enable_colors(s, colours_wanted(c));
+	(void)scols_table_enable_noheadings(s, !first);
+	/* Cells are escaped already, and libsmartcols would escape the escapes. In a locale that
+	 * isn't UTF-8 it must do so all the same: it never comes back from characters that the
+	 * locale doesn't have. */
+	(void)scols_table_enable_noencoding(s, strcmp(nl_langinfo(CODESET), "UTF-8") == 0);
+	if (columns_add(s, c, t, widths) < 0) {
+		scols_unref_table(s);
+		return NULL;
+	}
+	return s;
+}
+
+static int batch_print(
+	const struct ctl *c, const struct table *t, const size_t widths[COLUMNS_MAX], size_t from) {
+	struct libscols_table *s = batch_new(c, t, widths, from == 0);
+	size_t to = MIN_OF(from + BATCH, t->row_count);
+	int r = s ? 0 : -ENOMEM;
+
+	for (size_t row = from; r == 0 && row < to; row++)
+		r = line_add(s, t, row);
+	if (r == 0)
+		r = scols_print_table(s);
+	scols_unref_table(s);
+	return r;
+}
+
+int table_print(const struct ctl *c, const struct table *t) {
+	size_t widths[COLUMNS_MAX];
+
+	columns_measure(t, widths);
+	for (size_t row = 0; row < t->row_count; row += BATCH) {
+		int r = batch_print(c, t, widths, row);
+
+		if (r != 0) {
+			ctl_error("the table can't be printed: %s", strerror(r < 0 ? -r : r));
+			return CTL_FAILED;
+		}
+	}
+	return CTL_OK;
+}
