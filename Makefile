@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+# berth. `make help` says what can be made.
+
+VERSION = 0.1.0
+SOVERSION = 0
+PREFIX = /usr/local
+LIBDIR = $(PREFIX)/lib
+DESTDIR =
+BUILD = build
+CC = gcc
+CFLAGS = -O2 -g
+WERROR =
+# How long the torture test runs in `make check`, and with what seed (0: a new one, printed).
+SECONDS = 30
+SEED = 0
+
+ALL_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread \
+	-D_GNU_SOURCE -DBERTH_VERSION='"$(VERSION)"' -Iinclude -Iinclude/internal -Iclient -Idaemon \
+	$(CPPFLAGS) $(CFLAGS)
+
+# What daemon and library share; what the library adds; the command; the daemon.
+SHARED = layout map directory name counter wake message
+LIBRARY = $(SHARED:%=client/%.o) client/errors.o client/library.o client/session.o client/pool.o
+COMMAND = $(patsubst %.c,%.o,$(wildcard client/ctl-*.c)) client/name.o client/message.o
+DAEMON = $(SHARED:%=client/%.o) $(patsubst %.c,%.o,$(wildcard daemon/*.c))
+DAEMON_LIBS = -llmdb -lsystemd
+
+# Test programs, in the order in which they run; the torture test is one program.
+TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test-*.c tests/integration/test-*.c))
+TORTURE = $(patsubst %.c,%.o,$(wildcard tests/torture*.c)) tests/harness.o \
+	$(filter-out daemon/main.o,$(DAEMON))
+
+# A make of our own that shows warnings and errors only, and uses every CPU.
+QUIETLY = +@$(MAKE) -s $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+all: $(BUILD)/berthd $(BUILD)/berthctl $(BUILD)/libberth.so $(BUILD)/libberth.a
+
+help:
+	@echo 'make            build berthd, berthctl and libberth into $(BUILD)/'
+	@echo 'make demo       see it work, in a private directory'
+	@echo 'make check      run every test (SECONDS=n: of torture; SEED=n: as it was then)'
+	@echo 'make torture    the torture test alone (SECONDS, SEED)'
+	@echo 'make bench      acquire and release beside semaphores, in one run'
+	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR=$(LIBDIR), under DESTDIR'
+	@echo 'make uninstall  remove what install put there'
+	@echo 'make deps       install what building and testing need (demo and check do so, too)'
+	@echo 'make lint       shellcheck, cppcheck, clang-tidy; clang-format without changes'
+	@echo 'make format     clang-format, in place'
+	@echo 'make clean      remove what was built'
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+$(BUILD)/berthd: $(DAEMON:%=$(BUILD)/%)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(DAEMON_LIBS) -o $@
+
+$(BUILD)/libberth.so.$(SOVERSION): $(LIBRARY:%=$(BUILD)/%) client/libberth.map
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libberth.so.$(SOVERSION) \
+		-Wl,--version-script=client/libberth.map -Wl,-z,nodelete -Wl,-z,defs -Wl,-Bsymbolic \
+		$(LIBRARY:%=$(BUILD)/%) -o $@
+$(BUILD)/libberth.so: $(BUILD)/libberth.so.$(SOVERSION)
+	ln -sf $(<F) $@
+$(BUILD)/libberth.a: $(LIBRARY:%=$(BUILD)/%)
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(COMMAND:%=$(BUILD)/%) -L$(BUILD) -lberth -lsmartcols \
+		-Wl,-rpath,'$$ORIGIN' -o $@
+
+# -- tests ------------------------------------------------------------------------------------
+
+# Unit tests see every function of daemon, library and command but their mains.
+TESTED = $(sort $(LIBRARY) $(filter-out daemon/main.o,$(DAEMON)) client/ctl-lines.o)
+$(BUILD)/tests/unit/test-%: $(BUILD)/tests/unit/test-%.o $(TESTED:%=$(BUILD)/%)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(DAEMON_LIBS) -lcheck -lsubunit -lm -lrt -o $@
+
+# Integration tests, demo and bench are a user's: the real libberth.so, the real berthd.
+USER_LIBS = -L$(BUILD) -lberth -llmdb -lcheck -lsubunit -lm -lrt
+PROGRAMS = $(BUILD)/libberth.so $(BUILD)/berthd $(BUILD)/berthctl
+$(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harness.o $(PROGRAMS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
+$(BUILD)/tests/bench: $(BUILD)/tests/harness.o
+$(BUILD)/tests/bench $(BUILD)/tests/demo-server: $(BUILD)/tests/%: $(BUILD)/tests/%.o $(PROGRAMS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/..' -o $@
+
+# The torture test uses the real libberth.so, too, and looks at the shared files behind its back.
+$(BUILD)/tests/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/..' -o $@
+
+tests: all $(TESTS:%=$(BUILD)/%) $(BUILD)/tests/torture $(BUILD)/tests/demo-server \
+	$(BUILD)/tests/bench $(BUILD)/install/berthctl
+
+# Sequence numbers of so few bits wrap all the time.
+narrow:
+	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=6' build-narrow/tests/torture
+
+deps:
+	@packaging/deps
+
+demo: deps
+	@echo 'Building berth'
+	$(QUIETLY) $(BUILD)/tests/demo-server
+	@BUILD=$(BUILD) tests/demo.sh
+
+check: deps
+	@echo 'Building berth and its tests'
+	$(QUIETLY) tests narrow
+	@tests/run $(BUILD) $(SECONDS) $(SEED) $(TESTS:%=$(BUILD)/%)
+
+torture: deps
+	$(QUIETLY) $(BUILD)/tests/torture
+	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
+
+bench: deps
+	$(QUIETLY) $(BUILD)/tests/bench
+	@$(BUILD)/tests/bench
+
+# -- installation -----------------------------------------------------------------------------
+
+# As build/berthctl, but for the path by which that finds build/libberth.so.
+$(BUILD)/install/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(COMMAND:%=$(BUILD)/%) -L$(BUILD) -lberth -lsmartcols -o $@
+
+SBIN = $(DESTDIR)$(PREFIX)/sbin
+BIN = $(DESTDIR)$(PREFIX)/bin
+LIB = $(DESTDIR)$(LIBDIR)
+INCLUDE = $(DESTDIR)$(PREFIX)/include
+DOC = $(DESTDIR)$(PREFIX)/share/doc/berth
+
+install: all $(BUILD)/install/berthctl
+	install -d $(SBIN) $(BIN) $(LIB)/pkgconfig $(INCLUDE) $(DOC)
+	install -m 755 $(BUILD)/berthd $(SBIN)
+	install -m 755 $(BUILD)/install/berthctl $(BIN)
+	install -m 644 $(BUILD)/libberth.so.$(SOVERSION) $(BUILD)/libberth.a $(LIB)
+	ln -sf libberth.so.$(SOVERSION) $(LIB)/libberth.so
+	install -m 644 include/berth.h $(INCLUDE)
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+		client/berth.pc.in >$(LIB)/pkgconfig/berth.pc
+	install -m 644 LICENSE README.md $(DOC)
+	$(if $(DESTDIR),,-ldconfig)
+
+uninstall:
+	rm -f $(SBIN)/berthd $(BIN)/berthctl $(LIB)/libberth.so.$(SOVERSION) $(LIB)/libberth.so \
+		$(LIB)/libberth.a $(LIB)/pkgconfig/berth.pc $(INCLUDE)/berth.h
+	rm -rf $(DOC)
+
+# -- housekeeping -----------------------------------------------------------------------------
+
+SOURCES = $(wildcard client/*.[ch] daemon/*.[ch] include/*.h include/internal/*.h tests/*.[ch] \
+	tests/unit/*.[ch] tests/integration/*.[ch])
+SCRIPTS = .ci/run packaging/deps tests/run $(wildcard tests/*.sh)
+# Neither tool knows __attribute__((cleanup)), or mmap's -1: what they say of those is left out.
+TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions,\
+-bugprone-reserved-identifier,-bugprone-implicit-widening-of-multiplication-result,\
+-bugprone-sizeof-expression,clang-analyzer-security.FloatLoopCounter,clang-analyzer-unix.API
+CPPCHECK = --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --library=posix \
+	$(addprefix --suppress=,resourceLeak memleak ctunullpointer invalidFunctionArg \
+	leakReturnValNotUsed getgrgidCalled getgrnamCalled)
+FLAGS_OF_LINT = -Iinclude -Iinclude/internal -Iclient -Idaemon
+
+lint:
+	@packaging/deps lint
+	shellcheck $(SCRIPTS)
+	cppcheck -q $(CPPCHECK) $(FLAGS_OF_LINT) client daemon
+	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' $(wildcard client/*.c daemon/*.c) \
+		-- -std=gnu11 -D_GNU_SOURCE -DBERTH_VERSION='""' $(FLAGS_OF_LINT)
+	clang-format --dry-run -Werror $(SOURCES)
+
+format:
+	clang-format -i $(SOURCES)
+
+clean:
+	rm -rf $(BUILD) build-narrow
+
+.PHONY: all help tests narrow deps demo check torture bench install uninstall lint format clean
+.SECONDARY:
+.DELETE_ON_ERROR:

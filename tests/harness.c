@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Runs a real berthd in a private directory, and the real berthctl against it.
+ *
+ * What must not be left behind: berthd dies with the process that started it (PDEATHSIG), the
+ * directories go at that process's exit. A test that Check kills has no exit, so the directories
+ * are also noted in memory that the whole test program shares, and its first process removes
+ * what is left.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+/* How long a daemon may take for anything; slow machines and valgrind included. */
+#define PATIENCE_MS   60000
+#define INSTANCES_MAX 1024
+#define CTL_ARGS_MAX  32
+#define EVENTUALLY_MS 10000
+
+struct note {
+	char dir[64];
+	pid_t owner;
+};
+
+static struct {
+	unsigned count;
+	struct note note[INSTANCES_MAX];
+} * notes;
+static pid_t first_process;
+
+static void give_up(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+static void give_up(const char *format, ...) {
+	va_list args;
+
+	fputs("test harness: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	putc('\n', stderr);
+	exit(EXIT_FAILURE);
+}
+
+/* -- directories ------------------------------------------------------------------------------- */
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {
+	(void)st, (void)type, (void)where;
+	/* What a dying berthd is just removing itself is no reason to leave the rest. */
+	(void)remove(path);
+	return 0;
+}
+
+static void note_settle(struct note *n) {
+	(void)nftw(n->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	n->dir[0] = '\0';
+}
+
+/* A forked process that exits must not take its parent's directories with it. */
+static void notes_settle(void) {
+	pid_t me = getpid();
+
+	for (unsigned i = 0; i < notes->count && i < INSTANCES_MAX; i++)
+		if (notes->note[i].dir[0] && (notes->note[i].owner == me || first_process == me))
+			note_settle(&notes->note[i]);
+}
+
+/* Before Check forks, so that all its children share it. */
+__attribute__((constructor)) static void notes_init(void) {
+	notes = mmap(
+		NULL, sizeof(*notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (notes == MAP_FAILED)
+		give_up("no memory");
+	first_process = getpid();
+	(void)atexit(notes_settle);
+}
+
+static void note_add(const char *dir) {
+	unsigned i = __atomic_fetch_add(&notes->count, 1, __ATOMIC_RELAXED);
+
+	if (i >= INSTANCES_MAX)
+		give_up("more than %d instances", INSTANCES_MAX);
+	notes->note[i].owner = getpid();
+	(void)snprintf(notes->note[i].dir, sizeof(notes->note[i].dir), "%s", dir);
+}
+
+static void note_drop(const char *dir) {
+	for (unsigned i = 0; i < notes->count && i < INSTANCES_MAX; i++)
+		if (strcmp(notes->note[i].dir, dir) == 0)
+			note_settle(&notes->note[i]);
+}
+
+static void directories_make(struct instance *i) {
+	(void)snprintf(i->dir, sizeof(i->dir), "/dev/shm/berth-XXXXXX");
+	if (!mkdtemp(i->dir))
+		give_up("mkdtemp %s: %m", i->dir);
+	note_add(i->dir);
+	/* Tests that drop root must be able to reach the sockets. */
+	(void)chmod(i->dir, 0755);
+	(void)snprintf(i->runtime_dir, sizeof(i->runtime_dir), "%s/run", i->dir);
+	(void)snprintf(i->state_dir, sizeof(i->state_dir), "%s/state", i->dir);
+	if (mkdir(i->runtime_dir, 0755) < 0 || mkdir(i->state_dir, 0700) < 0)
+		give_up("mkdir in %s: %m", i->dir);
+	(void)setenv("BERTH_RUNTIME_DIR", i->runtime_dir, 1);
+	(void)setenv("BERTH_STATE_DIR", i->state_dir, 1);
+}
+
+/* -- programs ---------------------------------------------------------------------------------- */
+
+/* The program named by the variable, or the one in a directory above this test program. */
+static const char *program_find(const char *variable, const char *name) {
+	static char path[4096];
+	const char *given = getenv(variable);
+	char self[2048];
+	ssize_t n;
+
+	if (given && *given)
+		return given;
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n < 0)
+		give_up("readlink /proc/self/exe: %m");
+	self[n] = '\0';
+	for (char *slash = strrchr(self, '/'); slash; slash = strrchr(self, '/')) {
+		*slash = '\0';
+		(void)snprintf(path, sizeof(path), "%s/%s", self, name);
+		if (access(path, X_OK) == 0)
+			return path;
+	}
+	give_up("there is no %s above this program; run make, or set $%s", name, variable);
+}
+
+static void become_dependent(pid_t parent) {
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(EXIT_FAILURE);
+}
+
+static void log_open(const struct instance *i) {
+	char path[128];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/log", i->dir);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0)
+		_exit(EXIT_FAILURE);
+}
+
+static void berthd_exec(const struct instance *i, const char *path) {
+	const char *argv[12] = {path};
+	int n = 1;
+
+	for (size_t k = 0; k < sizeof(i->args) / sizeof(i->args[0]) && i->args[k]; k++)
+		argv[n++] = i->args[k];
+	(void)setenv("BERTH_RUNTIME_DIR", i->runtime_dir, 1);
+	(void)setenv("BERTH_STATE_DIR", i->state_dir, 1);
+	(void)unsetenv("LISTEN_FDS");
+	(void)unsetenv("WATCHDOG_USEC");
+	(void)execv(path, (char **)argv);
+	fprintf(stderr, "exec %s: %m\n", path);
+	_exit(EXIT_FAILURE);
+}
+
+static pid_t spawn(struct instance *i, const char *notify) {
+	const char *path = program_find("BERTHD", "berthd");
+	pid_t parent = getpid();
+	pid_t pid;
+
+	(void)fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		give_up("fork: %m");
+	if (pid > 0) {
+		i->berthd = pid;
+		return pid;
+	}
+	become_dependent(parent);
+	/* A daemon has a group of its own, so that a terminal's ^C doesn't reach it first. */
+	log_open(i);
+	if (notify)
+		(void)setenv("NOTIFY_SOCKET", notify, 1);
+	else
+		(void)unsetenv("NOTIFY_SOCKET");
+	berthd_exec(i, path);
+	return -1;
+}
+
+/* True once the process has ended (a zombie counts), false when time is up. */
+static bool process_wait(pid_t pid, int timeout_ms) {
+	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+	int n;
+
+	if (p.fd < 0)
+		return true;
+	do
+		n = poll(&p, 1, timeout_ms);
+	while (n < 0 && errno == EINTR);
+	(void)close(p.fd);
+	return n > 0;
+}
+
+/* -- readiness --------------------------------------------------------------------------------- */
+
+static int notify_open(const struct instance *i, char *path, size_t size) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	(void)snprintf(path, size, "%s/notify", i->dir);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", path);
+	(void)unlink(path);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		give_up("notify socket %s: %m", path);
+	return fd;
+}
+
+static bool notify_is_ready(int fd) {
+	char text[4096];
+	ssize_t n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+
+	if (n < 0)
+		return false;
+	text[n] = '\0';
+	return strncmp(text, "READY=1", 7) == 0 || strstr(text, "\nREADY=1");
+}
+
+static void ready_wait(struct instance *i, int notify) {
+	struct pollfd p[2] = {
+		{.fd = notify, .events = POLLIN},
+		{.fd = (int)syscall(SYS_pidfd_open, i->berthd, 0), .events = POLLIN},
+	};
+	int n;
+
+	for (;;) {
+		n = poll(p, 2, PATIENCE_MS);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n == 0)
+			give_up("berthd isn't ready after %d s; its log:\n%s", PATIENCE_MS / 1000,
+				instance_log(i));
+		if ((p[0].revents & POLLIN) && notify_is_ready(notify))
+			break;
+		if (!(p[0].revents & POLLIN) && (p[1].revents & POLLIN))
+			give_up("berthd ended before it was ready; its log:\n%s", instance_log(i));
+	}
+	(void)close(p[1].fd);
+}
+
+/* -- instances --------------------------------------------------------------------------------- */
+
+void instance_start(struct instance *i, const char *const args[]) {
+	memset(i, 0, sizeof(*i));
+	for (size_t k = 0; args && args[k]; k++) {
+		if (k + 1 >= sizeof(i->args) / sizeof(i->args[0]))
+			give_up("too many arguments for berthd");
+		i->args[k] = args[k];
+	}
+	directories_make(i);
+	instance_restart(i);
+}
+
+void instance_restart(struct instance *i) {
+	char path[128];
+	int notify;
+
+	if (i->berthd)
+		give_up("berthd runs already");
+	notify = notify_open(i, path, sizeof(path));
+	(void)spawn(i, path);
+	ready_wait(i, notify);
+	(void)close(notify);
+	(void)unlink(path);
+}
+
+pid_t instance_spawn(struct instance *i) {
+	return spawn(i, NULL);
+}
+
+int instance_kill(struct instance *i, int signal) {
+	int status = 0;
+
+	if (!i->berthd || kill(i->berthd, signal) < 0)
+		give_up("berthd (%d) can't be sent signal %d: %m", (int)i->berthd, signal);
+	if (signal == SIGCONT || signal == 0)
+		return 0;
+	if (signal == SIGSTOP) {
+		(void)waitpid(i->berthd, &status, WUNTRACED);
+		return status;
+	}
+	if (!process_wait(i->berthd, PATIENCE_MS))
+		give_up("berthd didn't end within %d s of signal %d; its log:\n%s",
+			PATIENCE_MS / 1000, signal, instance_log(i));
+	(void)waitpid(i->berthd, &status, 0);
+	i->berthd = 0;
+	return status;
+}
+
+void instance_end(struct instance *i) {
+	if (i->berthd) {
+		(void)kill(i->berthd, SIGCONT);
+		(void)instance_kill(i, SIGKILL);
+	}
+	note_drop(i->dir);
+}
+
+/* Reads the descriptor to its end, into a buffer that grows and is kept. */
+static const char *read_all(int fd, char **buffer, size_t *size) {
+	size_t used = 0;
+	ssize_t n;
+
+	do {
+		if (*size - used < 4096) {
+			*size = *size * 2 + 65536;
+			*buffer = realloc(*buffer, *size);
+			if (!*buffer)
+				give_up("no memory");
+		}
+		n = read(fd, *buffer + used, *size - used - 1);
+		if (n > 0)
+			used += (size_t)n;
+	} while (n > 0 || (n < 0 && errno == EINTR));
+	(*buffer)[used] = '\0';
+	return *buffer;
+}
+
+const char *instance_log(const struct instance *i) {
+	static char *buffer;
+	static size_t size;
+	const char *text;
+	char path[128];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/log", i->dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return "";
+	text = read_all(fd, &buffer, &size);
+	(void)close(fd);
+	return text;
+}
+
+/* -- berthctl ---------------------------------------------------------------------------------- */
+
+static void ctl_exec(const char **argv, int output, pid_t parent) {
+	int null = open("/dev/null", O_RDONLY);
+
+	become_dependent(parent);
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+		dup2(output, STDERR_FILENO) < 0)
+		_exit(EXIT_FAILURE);
+	(void)execv(argv[0], (char **)argv);
+	fprintf(stderr, "exec %s: %m\n", argv[0]);
+	_exit(EXIT_FAILURE);
+}
+
+int ctl(const char **ret_output, ...) {
+	static char *buffer;
+	static size_t size;
+	const char *argv[CTL_ARGS_MAX] = {program_find("BERTHCTL", "berthctl")};
+	const char *text;
+	pid_t parent = getpid(), pid;
+	int ends[2], status, n = 0;
+	va_list args;
+
+	va_start(args, ret_output);
+	do {
+		if (++n >= CTL_ARGS_MAX)
+			give_up("too many arguments for berthctl");
+		argv[n] = va_arg(args, const char *);
+	} while (argv[n]);
+	va_end(args);
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		give_up("pipe: %m");
+	(void)fflush(NULL);
+	pid = fork();
+	if (pid < 0)
+		give_up("fork: %m");
+	if (pid == 0)
+		ctl_exec(argv, ends[1], parent);
+	(void)close(ends[1]);
+	text = read_all(ends[0], &buffer, &size);
+	(void)close(ends[0]);
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			give_up("berthctl was waited for by somebody else: %m");
+	if (ret_output)
+		*ret_output = text;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* -- time -------------------------------------------------------------------------------------- */
+
+static long now_ms(void) {
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+bool eventually(bool (*holds)(void *data), void *data) {
+	long end = now_ms() + EVENTUALLY_MS;
+	useconds_t pause = 500;
+
+	while (!holds(data)) {
+		if (now_ms() > end)
+			return false;
+		(void)usleep(pause);
+		pause = pause < 20000 ? pause * 2 : pause;
+	}
+	return true;
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Sockets that berthd is handed by systemd, or by whoever plays its part. */
+
+#include <grp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "suite.h"
+
+/* The directories are there, and no berthd. */
+static void stopped_start(void) {
+	instance_start(&here, NULL);
+	(void)instance_kill(&here, SIGTERM);
+}
+
+struct made {
+	const char *name, *group;
+	int type;
+	mode_t mode;
+	int fd;
+};
+
+static void socket_make(struct made *m) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const struct group *g = m->group ? getgrnam(m->group) : NULL;
+
+	(void)snprintf(
+		address.sun_path, sizeof(address.sun_path), "%.80s/%s", here.runtime_dir, m->name);
+	(void)unlink(address.sun_path);
+	m->fd = socket(AF_UNIX, m->type | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(m->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert_int_eq(chmod(address.sun_path, m->mode), 0);
+	if (g)
+		ck_assert_int_eq(chown(address.sun_path, (uid_t)-1, g->gr_gid), 0);
+	ck_assert_int_eq(listen(m->fd, 64), 0);
+}
+
+/* berthd's program, as the harness finds it. */
+static const char *berthd_path(void) {
+	static char path[4096];
+	const char *given = getenv("BERTHD");
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 16);
+
+	if (given && *given)
+		return given;
+	ck_assert_int_gt(n, 0);
+	path[n] = '\0';
+	for (int i = 0; i < 3; i++)
+		*strrchr(path, '/') = '\0';
+	return strcat(path, "/berthd");
+}
+
+/* In the child: the sockets become 3, 4, ... */
+static void become_activated(const struct made *m, int count, const char *path) {
+	char number[16], log[128];
+	int far[4], fd;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)snprintf(log, sizeof(log), "%s/log", here.dir);
+	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	(void)dup2(fd, STDERR_FILENO);
+	for (int i = 0; i < count; i++)
+		far[i] = fcntl(m[i].fd, F_DUPFD, 100);
+	for (int i = 0; i < count; i++)
+		(void)dup2(far[i], 3 + i);
+	(void)close_range(3 + (unsigned)count, ~0U, 0);
+	(void)snprintf(number, sizeof(number), "%d", count);
+	(void)setenv("LISTEN_FDS", number, 1);
+	(void)snprintf(number, sizeof(number), "%d", (int)getpid());
+	(void)setenv("LISTEN_PID", number, 1);
+	(void)unsetenv("NOTIFY_SOCKET");
+	(void)execl(path, path, NULL);
+	_exit(99);
+}
+
+static void activate(const struct made *m, int count) {
+	const char *path = berthd_path();
+
+	(void)fflush(NULL);
+	here.berthd = fork();
+	if (here.berthd == 0)
+		become_activated(m, count, path);
+	ck_assert_int_gt(here.berthd, 0);
+}
+
+static struct made good[] = {
+	{"berth.sock", "berth", SOCK_SEQPACKET, 0660, -1},
+	{"admin.sock", "berth-admin", SOCK_SEQPACKET, 0660, -1},
+};
+
+static void good_make(void) {
+	for (size_t i = 0; i < COUNT_OF(good); i++)
+		socket_make(&good[i]);
+}
+
+static ino_t inode_of(const char *name) {
+	char path[128];
+	struct stat st;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", here.runtime_dir, name);
+	ck_assert_int_eq(stat(path, &st), 0);
+	return st.st_ino;
+}
+
+/* Whoever connects before berthd is there waits in the queue: nothing needs to be waited for. */
+START_TEST(berthd_serves_on_the_sockets_that_it_was_handed) {
+	struct berth *b;
+	ino_t before;
+
+	good_make();
+	before = inode_of("berth.sock");
+	activate(good, 2);
+	set_limit("alice", "2");
+	b = open_session();
+	(void)take(b, "alice");
+	ck_assert_int_eq(current_of("alice"), 1);
+	ck_assert_uint_eq(inode_of("berth.sock"), before);
+	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
+	/* They aren't berthd's to remove, and the next one gets them again. */
+	ck_assert_uint_eq(inode_of("berth.sock"), before);
+	activate(good, 2);
+	ck_assert_int_eq(current_of("alice"), 1);
+	set_limit("bob", "1");
+	(void)take(b, "bob");
+	expect_status_eventually("sessions", 1);
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(the_order_doesnt_matter_and_one_of_them_is_enough) {
+	struct made swapped[2];
+
+	good_make();
+	swapped[0] = good[1];
+	swapped[1] = good[0];
+	activate(swapped, 2);
+	set_limit("alice", "2");
+	berth_close(open_session());
+	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
+	/* admin.sock is handed over, berth.sock made by berthd. */
+	activate(&good[1], 1);
+	set_limit("alice", "3");
+	berth_close(open_session());
+}
+END_TEST
+
+START_TEST(a_killed_berthd_is_replaced_while_clients_wait_in_the_queue) {
+	struct child c[8];
+
+	good_make();
+	activate(good, 2);
+	set_limit("alice", "100");
+	(void)instance_kill(&here, SIGKILL);
+	for (size_t i = 0; i < COUNT_OF(c); i++)
+		c[i] = child_start(child_hold_one, (void *)"alice");
+	activate(good, 2);
+	for (size_t i = 0; i < COUNT_OF(c); i++)
+		ck_assert_int_eq(child_report(&c[i]), BERTH_SUCCESS);
+	ck_assert_int_eq(current_of("alice"), (long long)COUNT_OF(c));
+	for (size_t i = 0; i < COUNT_OF(c); i++)
+		child_kill(&c[i]);
+}
+END_TEST
+
+static void expect_refusal(struct made *m, int count, const char *text) {
+	int status;
+	pid_t pid;
+
+	activate(m, count);
+	pid = here.berthd;
+	ck_assert_msg(eventually(process_has_ended, &pid), "berthd started; its log:\n%s",
+		instance_log(&here));
+	(void)waitpid(pid, &status, 0);
+	here.berthd = 0;
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 1, "status %x", status);
+	expect_logged(text);
+}
+
+START_TEST(a_socket_that_is_open_to_others_is_refused) {
+	static const mode_t modes[] = {0666, 0777, 0600, 0662};
+	char text[64];
+
+	good_make();
+	for (size_t i = 0; i < COUNT_OF(modes); i++) {
+		good[i % 2].mode = modes[i];
+		socket_make(&good[i % 2]);
+		(void)snprintf(text, sizeof(text), "has mode %04o", (unsigned)modes[i]);
+		expect_refusal(good, 2, text);
+		expect_logged("SocketMode=");
+		good[i % 2].mode = 0660;
+		socket_make(&good[i % 2]);
+	}
+	activate(good, 2);
+	set_limit("alice", "2");
+}
+END_TEST
+
+START_TEST(a_socket_of_another_owner_is_refused) {
+	char path[128];
+
+	if (getuid() != 0) {
+		printf("not root, so another owner isn't tested\n");
+		return;
+	}
+	good_make();
+	(void)snprintf(path, sizeof(path), "%s/berth.sock", here.runtime_dir);
+	ck_assert_int_eq(chown(path, 65534, (gid_t)-1), 0);
+	expect_refusal(good, 2, "owner 65534");
+}
+END_TEST
+
+START_TEST(a_socket_of_another_kind_or_name_is_refused) {
+	struct made stream[] = {good[0], good[1]}, stranger[] = {good[0], good[1]};
+
+	stream[0].type = SOCK_STREAM;
+	socket_make(&stream[0]);
+	socket_make(&stream[1]);
+	expect_refusal(stream, 2, "SOCK_SEQPACKET");
+	stranger[0].name = "stranger.sock";
+	socket_make(&stranger[0]);
+	socket_make(&stranger[1]);
+	expect_refusal(stranger, 2, "neither berth.sock nor admin.sock");
+	good_make();
+	stream[0] = stream[1] = good[0];
+	expect_refusal(stream, 2, "one twice");
+}
+END_TEST
+
+int main(void) {
+	const TTest *const tests[] = {
+		berthd_serves_on_the_sockets_that_it_was_handed,
+		the_order_doesnt_matter_and_one_of_them_is_enough,
+		a_killed_berthd_is_replaced_while_clients_wait_in_the_queue,
+		a_socket_that_is_open_to_others_is_refused,
+		a_socket_of_another_owner_is_refused,
+		a_socket_of_another_kind_or_name_is_refused,
+		NULL,
+	};
+
+	return suite_run("activation", stopped_start, tests);
+}

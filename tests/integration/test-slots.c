@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Acquiring, being denied, releasing, revoking and asking: what a server author sees. */
+
+#include "suite.h"
+
+START_TEST(a_limit_is_granted_to_its_end_and_the_next_is_denied_until_one_is_released) {
+	struct berth *b = open_session();
+	berth_slot slot[3], more = 77;
+
+	set_limit("alice", "3");
+	for (int i = 0; i < 3; i++)
+		slot[i] = take(b, "alice");
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	ck_assert_uint_eq(more, 77);
+	expect_code(BERTH_SUCCESS, berth_release(b, slot[1]));
+	slot[1] = take(b, "alice");
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	ck_assert_uint_eq(usage_of(b, "alice").denied, 2);
+	ck_assert_uint_eq(usage_of(b, "alice").current, 3);
+	for (int i = 0; i < 3; i++)
+		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
+	ck_assert_uint_eq(usage_of(b, "alice").peak, 3);
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(two_handles_and_two_processes_share_one_count) {
+	struct berth *a = open_session(), *b = open_session();
+	struct child c;
+	berth_slot slot;
+
+	set_limit("alice", "3");
+	(void)take(a, "alice");
+	(void)take(b, "alice");
+	c = child_start(child_hold_one, (void *)"alice");
+	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(a, "alice", &slot));
+	child_say(&c, 0);
+	ck_assert_int_eq(child_end(&c), 0);
+	(void)take(a, "alice");
+	berth_close(a);
+	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(a_weight_counts_for_so_many) {
+	struct berth *b = open_session();
+	berth_slot slot, heavy;
+
+	set_limit("alice", "5000");
+	expect_code(BERTH_SUCCESS, acquire_weight(b, "alice", 4095, &heavy));
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, acquire_weight(b, "alice", 906, &slot));
+	expect_code(BERTH_SUCCESS, acquire_weight(b, "alice", 905, &slot));
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
+	expect_code(BERTH_SUCCESS, berth_release(b, heavy));
+	ck_assert_uint_eq(usage_of(b, "alice").current, 905);
+	ck_assert_uint_eq(usage_of(b, "alice").peak, 5000);
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(holders_shows_weight_process_and_label) {
+	static const char long_label[] = "0123456789012345678901234567890123456\xC3\xA4\xC3\xA4";
+	struct berth *b = open_session();
+	struct berth_request req = {
+		.size = sizeof(req), .account = "alice", .weight = 3, .label = "imap \"10.0.0.1\""};
+	const char *said;
+	berth_slot slot;
+
+	set_limit("alice", "10");
+	expect_code(BERTH_SUCCESS, berth_acquire_req(b, &req, &slot));
+	said = expect_ctl(0, "\"label\":\"imap \\\"10.0.0.1\\\"\"", "holders", "alice", "--json");
+	ck_assert_int_eq(json_number_in(said, "weight"), 3);
+	ck_assert_int_eq(json_number_in(said, "pid"), getpid());
+	ck_assert_int_eq(json_number_in(said, "uid"), getuid());
+	ck_assert_msg(strstr(said, "\"account\":\"alice\""), "%s", said);
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	expect_ctl(0, "{\"holders\":[]}", "holders", "alice", "--json");
+
+	/* 41 bytes: the second a-umlaut would be cut in two. */
+	req.label = long_label;
+	expect_code(BERTH_SUCCESS, berth_acquire_req(b, &req, &slot));
+	expect_ctl(0, "\"label\":\"0123456789012345678901234567890123456\xC3\xA4\"", "holders",
+		"alice", "--json");
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	(void)take(b, "alice");
+	expect_ctl(0, "\"label\":null", "holders", "alice", "--json");
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(a_slot_also_counts_against_the_ancestors) {
+	struct berth *b = open_session();
+	berth_slot slot, other;
+
+	set_limit("acme/alice", "5");
+	set_limit("acme/bob", "5");
+	set_limit("acme", "3");
+	slot = take(b, "acme/alice");
+	(void)take(b, "acme/alice");
+	(void)take(b, "acme/bob");
+	ck_assert_uint_eq(usage_of(b, "acme").current, 3);
+	ck_assert_uint_eq(usage_of(b, "acme/alice").current, 2);
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/bob", &other));
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme", &other));
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	ck_assert_uint_eq(usage_of(b, "acme").current, 2);
+	(void)take(b, "acme/bob");
+	expect_ctl(0, "acme/bob", "holders", "acme", "--json");
+	berth_close(b);
+	ck_assert_int_eq(current_of("acme"), 0);
+}
+END_TEST
+
+START_TEST(a_path_is_charged_whole_or_not_at_all) {
+	struct berth *b = open_session();
+	berth_slot slot;
+
+	set_limit("acme/sales/alice", "9");
+	set_limit("acme/sales", "9");
+	set_limit("acme", "1");
+	(void)take(b, "acme");
+	for (int i = 0; i < 100; i++)
+		expect_code(
+			BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/sales/alice", &slot));
+	ck_assert_uint_eq(usage_of(b, "acme/sales/alice").current, 0);
+	ck_assert_uint_eq(usage_of(b, "acme/sales").current, 0);
+	ck_assert_uint_eq(usage_of(b, "acme").current, 1);
+	ck_assert_uint_eq(usage_of(b, "acme").denied, 100);
+	ck_assert_uint_eq(usage_of(b, "acme/sales/alice").denied, 0);
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(a_limit_given_to_an_ancestor_later_counts_what_is_held_already) {
+	struct berth *b = open_session();
+	berth_slot slot;
+
+	set_limit("acme/alice", "5");
+	(void)take(b, "acme/alice");
+	(void)take(b, "acme/alice");
+	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "acme", &slot));
+	ck_assert_uint_eq(usage_of(b, "acme").current, 2);
+	ck_assert_uint_eq(usage_of(b, "acme").limit, UINT32_MAX);
+	set_limit("acme", "2");
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/alice", &slot));
+	set_limit("acme", "3");
+	(void)take(b, "acme/alice");
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(a_limit_of_0_admits_nobody_and_unlimited_everybody) {
+	struct berth *b = open_session();
+	berth_slot slot;
+
+	set_limit("closed", "0");
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "closed", &slot));
+	ck_assert_uint_eq(usage_of(b, "closed").limit, 0);
+	set_limit("open", "unlimited");
+	for (int i = 0; i < 5000; i++)
+		(void)take(b, "open");
+	ck_assert_uint_eq(usage_of(b, "open").limit, UINT32_MAX);
+	ck_assert_uint_eq(usage_of(b, "open").current, 5000);
+	berth_close(b);
+	ck_assert_int_eq(current_of("open"), 0);
+	ck_assert_int_eq(status_number("slots_held"), 0);
+}
+END_TEST
+
+START_TEST(more_than_1048575_is_refused_with_8_and_never_wraps) {
+	struct berth *b = open_session();
+	berth_slot slot;
+
+	set_limit("acme/open", "unlimited");
+	for (int i = 0; i < 256; i++)
+		expect_code(BERTH_SUCCESS, acquire_weight(b, "acme/open", 4095, &slot));
+	expect_code(BERTH_NO_SYSTEM_RESOURCES, acquire_weight(b, "acme/open", 256, &slot));
+	expect_code(BERTH_SUCCESS, acquire_weight(b, "acme/open", 255, &slot));
+	ck_assert_uint_eq(usage_of(b, "acme/open").current, 1048575);
+	ck_assert_uint_eq(usage_of(b, "acme").current, 1048575);
+	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "acme/open", &slot));
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	(void)take(b, "acme/open");
+	berth_close(b);
+	ck_assert_int_eq(current_of("acme"), 0);
+}
+END_TEST
+
+START_TEST(a_lowered_limit_lets_nobody_in_until_the_count_is_below_it) {
+	struct berth *b = open_session();
+	berth_slot slot[4], more;
+
+	set_limit("alice", "4");
+	for (int i = 0; i < 4; i++)
+		slot[i] = take(b, "alice");
+	set_limit("alice", "2");
+	for (int i = 0; i < 2; i++) {
+		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+		expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	}
+	expect_code(BERTH_SUCCESS, berth_release(b, slot[2]));
+	(void)take(b, "alice");
+	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(an_account_that_nobody_configured_is_1317) {
+	struct berth *b = open_session();
+	struct berth_usage usage = {.size = sizeof(usage)};
+	berth_slot slot = 5;
+
+	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "nobody", &slot));
+	expect_code(BERTH_NO_SUCH_USER, berth_query(b, "nobody", &usage));
+	ck_assert_uint_eq(slot, 5);
+	set_limit("nobody", "1");
+	slot = take(b, "nobody");
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	expect_ctl(0, "", "delete", "nobody");
+	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "nobody", &slot));
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(query_writes_no_more_than_the_caller_has_room_for) {
+	struct berth *b = open_session();
+	struct berth_usage usage;
+
+	set_limit("alice", "7");
+	(void)take(b, "alice");
+	memset(&usage, 0xAA, sizeof(usage));
+	usage.size = offsetof(struct berth_usage, peak);
+	expect_code(BERTH_SUCCESS, berth_query(b, "alice", &usage));
+	ck_assert_uint_eq(usage.limit, 7);
+	ck_assert_uint_eq(usage.current, 1);
+	ck_assert_uint_eq(usage.peak, 0xAAAAAAAA);
+	ck_assert_uint_eq(usage.denied, UINT64_C(0xAAAAAAAAAAAAAAAA));
+	usage.size = 4;
+	expect_code(BERTH_INVALID_PARAMETER, berth_query(b, "alice", &usage));
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(a_slot_is_released_once) {
+	struct berth *a = open_session(), *b = open_session();
+	berth_slot slot, second;
+
+	set_limit("alice", "5");
+	slot = take(a, "alice");
+	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, slot));
+	expect_code(BERTH_SUCCESS, berth_release(a, slot));
+	expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, slot));
+	/* The record may be in use again; the old slot isn't it. */
+	for (int i = 0; i < 64; i++) {
+		second = take(a, "alice");
+		ck_assert_uint_ne(second, slot);
+		expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, slot));
+		ck_assert_uint_eq(usage_of(a, "alice").current, 1);
+		expect_code(BERTH_SUCCESS, berth_release(a, second));
+	}
+	expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, 0));
+	expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, UINT64_MAX));
+	expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, UINT64_C(0x123456789)));
+	berth_close(a);
+	berth_close(b);
+}
+END_TEST
+
+/* The n-th slot that holders shows, from 0. */
+static const char *holder_slot(const char *account, int n) {
+	static char slot[32];
+	const char *at = expect_ctl(0, "", "holders", account, "--json");
+
+	for (; n >= 0; n--) {
+		at = strstr(at, "\"slot\":\"");
+		ck_assert_ptr_nonnull(at);
+		at += strlen("\"slot\":\"");
+	}
+	(void)snprintf(slot, sizeof(slot), "%.*s", (int)strcspn(at, "\""), at);
+	return slot;
+}
+
+START_TEST(a_revoked_slot_is_free_at_once_and_its_holder_told_1236) {
+	struct berth *b = open_session();
+	struct child c;
+	berth_slot mine;
+	char pid[16];
+
+	set_limit("alice", "2");
+	mine = take(b, "alice");
+	expect_ctl(0, "revoked 1 slot", "revoke", "--slot", holder_slot("alice", 0));
+	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
+	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, mine));
+	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, mine));
+
+	mine = take(b, "alice");
+	c = child_start(child_hold_one, (void *)"alice");
+	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
+	(void)snprintf(pid, sizeof(pid), "%d", (int)c.pid);
+	expect_ctl(0, "revoked 1 slot", "revoke", "--pid", pid);
+	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
+	expect_ctl(1, "holds no slot", "revoke", "--pid", pid);
+	expect_code(BERTH_SUCCESS, berth_release(b, mine));
+	child_say(&c, 0);
+	ck_assert_int_eq(child_end(&c), 0);
+
+	mine = take(b, "alice");
+	(void)take(b, "alice");
+	expect_ctl(0, "revoked 2 slots", "revoke", "alice", "--all");
+	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, mine));
+	/* The session goes on. */
+	(void)take(b, "alice");
+	(void)take(b, "alice");
+	expect_ctl(0, "revoked 2 slots", "revoke", "--all");
+	expect_ctl(0, "revoked 0 slots", "revoke", "--all");
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(revoking_an_account_revokes_those_below_it_and_no_others) {
+	struct berth *b = open_session();
+	berth_slot alice, bob;
+
+	set_limit("acme/alice", "5");
+	set_limit("acme2", "5");
+	alice = take(b, "acme/alice");
+	bob = take(b, "acme2");
+	expect_ctl(0, "revoked 1 slot", "revoke", "acme", "--all");
+	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, alice));
+	expect_code(BERTH_SUCCESS, berth_release(b, bob));
+	berth_close(b);
+}
+END_TEST
+
+START_TEST(what_makes_no_sense_is_87) {
+	struct berth *b = open_session(), *other = NULL;
+	struct berth_request good = {.size = sizeof(good), .account = "alice"}, req;
+	struct berth_options options = {.size = sizeof(options)};
+	struct {
+		struct berth_request req;
+		char more[16];
+	} longer = {.req = {.account = "alice"}};
+	struct berth_usage usage = {.size = sizeof(usage)};
+	berth_slot slot = 9;
+
+	set_limit("alice", "5");
+	expect_code(BERTH_INVALID_PARAMETER, berth_acquire(NULL, "alice", &slot));
+	expect_code(BERTH_INVALID_PARAMETER, berth_acquire(b, NULL, &slot));
+	expect_code(BERTH_INVALID_PARAMETER, berth_acquire(b, "alice", NULL));
+	expect_code(BERTH_INVALID_PARAMETER, berth_acquire_req(b, NULL, &slot));
+	expect_code(BERTH_INVALID_PARAMETER, berth_acquire_req(b, &good, NULL));
+	expect_code(BERTH_INVALID_PARAMETER, berth_release(NULL, 1));
+	expect_code(BERTH_INVALID_PARAMETER, berth_query(NULL, "alice", &usage));
+	expect_code(BERTH_INVALID_PARAMETER, berth_query(b, NULL, &usage));
+	expect_code(BERTH_INVALID_PARAMETER, berth_query(b, "alice", NULL));
+	expect_code(BERTH_INVALID_PARAMETER, berth_open(NULL, NULL));
+	expect_code(BERTH_INVALID_PARAMETER, berth_open_options(NULL, &other));
+
+#define REFUSED(field, value)                                                 \
+	do {                                                                  \
+		req = good;                                                   \
+		req.field = (value);                                          \
+		expect_code_for(#field " = " #value, BERTH_INVALID_PARAMETER, \
+			berth_acquire_req(b, &req, &slot));                   \
+	} while (0)
+	REFUSED(size, 0);
+	REFUSED(size, sizeof(req) - 1);
+	REFUSED(size, SIZE_MAX);
+	REFUSED(account, NULL);
+	REFUSED(weight, 4096);
+	REFUSED(weight, UINT32_MAX);
+	REFUSED(timeout_ms, 1);
+	REFUSED(timeout_ms, -1);
+	REFUSED(flags, 1);
+	REFUSED(flags, UINT32_C(1) << 31);
+
+	/* A newer program's longer struct, with zeros where we know nothing, is fine. */
+	longer.req.size = sizeof(longer);
+	expect_code(BERTH_SUCCESS, berth_acquire_req(b, &longer.req, &slot));
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	longer.more[3] = 1;
+	expect_code(BERTH_INVALID_PARAMETER, berth_acquire_req(b, &longer.req, &slot));
+
+	options.flags = 1;
+	expect_code(BERTH_INVALID_PARAMETER, berth_open_options(&options, &other));
+	options = (struct berth_options){.size = 3};
+	expect_code(BERTH_INVALID_PARAMETER, berth_open_options(&options, &other));
+	options = (struct berth_options){.size = sizeof(options), .timeout_ms = -1};
+	expect_code(BERTH_INVALID_PARAMETER, berth_open_options(&options, &other));
+	ck_assert_ptr_null(other);
+	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
+	berth_close(b);
+	berth_close(NULL);
+}
+END_TEST
+
+START_TEST(errno_stays_as_it_was) {
+	struct berth_options nowhere = {
+		.size = sizeof(nowhere), .runtime_dir = "/nonexistent", .timeout_ms = 1};
+	struct berth *b = NULL, *none = NULL;
+	struct berth_usage usage = {.size = sizeof(usage)};
+	berth_slot slot;
+
+	set_limit("alice", "1");
+#define KEEPS(call)                                                                   \
+	do {                                                                          \
+		errno = 4242;                                                         \
+		(void)(call);                                                         \
+		ck_assert_msg(errno == 4242, "%s changed errno to %d", #call, errno); \
+	} while (0)
+	KEEPS(berth_open(NULL, &b));
+	KEEPS(berth_open_options(&nowhere, &none));
+	KEEPS(berth_acquire(b, "alice", &slot));
+	KEEPS(berth_acquire(b, "alice", &slot));
+	KEEPS(berth_acquire(b, "stranger", &slot));
+	KEEPS(berth_query(b, "alice", &usage));
+	KEEPS(berth_query(b, "stranger", &usage));
+	KEEPS(berth_release(b, slot));
+	KEEPS(berth_release(b, slot));
+	ck_assert_int_eq(instance_kill(&here, SIGKILL) & 0x7F, SIGKILL);
+	KEEPS(berth_acquire(b, "alice", &slot));
+	KEEPS(berth_close(b));
+}
+END_TEST
+
+START_TEST(a_daemon_that_isnt_there_is_10061_within_the_time_given) {
+	struct berth_options nowhere = {
+		.size = sizeof(nowhere), .runtime_dir = "/nonexistent/berth", .timeout_ms = 50};
+	struct berth *b = NULL;
+
+	expect_code(BERTH_CONNECTION_REFUSED, berth_open_options(&nowhere, &b));
+	ck_assert_ptr_null(b);
+	nowhere.runtime_dir = here.state_dir;
+	expect_code(BERTH_CONNECTION_REFUSED, berth_open_options(&nowhere, &b));
+}
+END_TEST
+
+START_TEST(every_code_has_its_name_and_sentence) {
+	static const struct {
+		int code;
+		const char *name;
+	} codes[] = {
+		{BERTH_SUCCESS, "ERROR_SUCCESS"},
+		{BERTH_ACCESS_DENIED, "ERROR_ACCESS_DENIED"},
+		{BERTH_NO_SYSTEM_RESOURCES, "ERROR_NO_SYSTEM_RESOURCES"},
+		{BERTH_INVALID_PARAMETER, "ERROR_INVALID_PARAMETER"},
+		{BERTH_CONNECTION_ABORTED, "ERROR_CONNECTION_ABORTED"},
+		{BERTH_TOO_MANY_POSTS, "ERROR_TOO_MANY_POSTS"},
+		{BERTH_CONNECTION_COUNT_LIMIT, "ERROR_CONNECTION_COUNT_LIMIT"},
+		{BERTH_REVISION_MISMATCH, "ERROR_REVISION_MISMATCH"},
+		{BERTH_NO_SUCH_USER, "ERROR_NO_SUCH_USER"},
+		{BERTH_FILE_CORRUPT, "ERROR_FILE_CORRUPT"},
+		{BERTH_TIMEOUT, "ERROR_TIMEOUT"},
+	};
+
+	for (size_t i = 0; i < COUNT_OF(codes); i++) {
+		ck_assert_str_eq(berth_errname(codes[i].code), codes[i].name);
+		ck_assert_uint_gt(strlen(berth_strerror(codes[i].code)), 5);
+	}
+	ck_assert_ptr_nonnull(
+		strstr(berth_errname(BERTH_CONNECTION_REFUSED), "CONNECTION_REFUSED"));
+	ck_assert_str_eq(berth_strerror(1238),
+		"A connection to the server could not be made because the limit on the number of "
+		"concurrent connections for this account has been reached.");
+	ck_assert_ptr_nonnull(berth_strerror(-1));
+	ck_assert_ptr_nonnull(berth_errname(424242));
+}
+END_TEST
+
+int main(void) {
+	const TTest *const tests[] = {
+		a_limit_is_granted_to_its_end_and_the_next_is_denied_until_one_is_released,
+		two_handles_and_two_processes_share_one_count,
+		a_weight_counts_for_so_many,
+		holders_shows_weight_process_and_label,
+		a_slot_also_counts_against_the_ancestors,
+		a_path_is_charged_whole_or_not_at_all,
+		a_limit_given_to_an_ancestor_later_counts_what_is_held_already,
+		a_limit_of_0_admits_nobody_and_unlimited_everybody,
+		more_than_1048575_is_refused_with_8_and_never_wraps,
+		a_lowered_limit_lets_nobody_in_until_the_count_is_below_it,
+		an_account_that_nobody_configured_is_1317,
+		query_writes_no_more_than_the_caller_has_room_for,
+		a_slot_is_released_once,
+		a_revoked_slot_is_free_at_once_and_its_holder_told_1236,
+		revoking_an_account_revokes_those_below_it_and_no_others,
+		what_makes_no_sense_is_87,
+		errno_stays_as_it_was,
+		a_daemon_that_isnt_there_is_10061_within_the_time_given,
+		every_code_has_its_name_and_sentence,
+		NULL,
+	};
+
+	return suite_run("slots", here_start, tests);
+}

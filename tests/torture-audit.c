@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Adds up the records, as counter.c says they are to be read, while every process stands still:
+ *   HELD        all levels up to its own are charged
+ *   CHARGE(k)   those below k; and k if its cell bears the record's tag
+ *   UNCHARGE(k) those below k; and k unless its cell bears the record's tag
+ *   CANCEL(k)   as CHARGE(k)
+ *   EFFECT(k)   all up to k
+ * The sums must be the counts, to the unit, at any instant at all. So nothing can drift and be made
+ * up for by another drift, and what goes wrong is found soon after.
+ */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "directory.h"
+#include "torture.h"
+
+/* Whether the record has charged the level that its word names. */
+static bool level_is_charged(uint64_t rec, uint32_t number, uint64_t cell) {
+	bool tagged = cell_record(cell) == number && cell_seq(cell) == record_seq(rec);
+
+	switch (record_state(rec)) {
+	case RECORD_HELD:
+	case RECORD_EFFECT:
+		return true;
+	case RECORD_CHARGE:
+	case RECORD_CANCEL:
+		return tagged;
+	case RECORD_UNCHARGE:
+		return !tagged;
+	default:
+		return false;
+	}
+}
+
+static uint64_t cell_word(struct map *m, uint32_t account) {
+	struct cell *cell = map_cell(m, account);
+
+	return cell ? load_acquire(&cell->word) : 0;
+}
+
+/* False: the record names an account that there isn't. */
+static bool record_add(struct map *m, uint32_t number, uint64_t rec, uint32_t *sum) {
+	uint32_t account;
+
+	if (record_state(rec) == RECORD_FREE || record_state(rec) == RECORD_CLOSED)
+		return true;
+	for (uint32_t k = 0; k <= record_level(rec); k++) {
+		if (directory_ancestor(m, record_account(rec), k, &account) < 0)
+			return false;
+		if (k < record_level(rec) || level_is_charged(rec, number, cell_word(m, account)))
+			sum[account] += record_weight(rec);
+	}
+	return true;
+}
+
+static bool sums_compare(struct torture *t, struct map *m, const uint32_t *sum, uint32_t end) {
+	for (uint32_t a = 1; a < end; a++) {
+		uint64_t word = cell_word(m, a);
+		char name[256] = "?";
+
+		if (cell_count(word) == sum[a])
+			continue;
+		(void)directory_name(m, a, name);
+		torture_fail(t,
+			"account %u ('%s') counts %u, but its records come to %u (tag %u, %u)", a,
+			name, cell_count(word), sum[a], cell_record(word), cell_seq(word));
+		return false;
+	}
+	return true;
+}
+
+bool torture_audit(struct torture *t, struct map *m) {
+	uint32_t end = load_acquire(&m->names->accounts);
+	_cleanup_free_ uint32_t *sum = calloc(end, sizeof(*sum));
+
+	for (uint32_t n = 1; sum && n < load_acquire(&m->names->slots); n++) {
+		struct record *record = map_record(m, n);
+		uint64_t rec = record ? load_acquire(&record->word) : 0;
+
+		if (!record_add(m, n, rec, sum)) {
+			torture_fail(t, "record %u (%#llx) names an account that there isn't", n,
+				(unsigned long long)rec);
+			return false;
+		}
+	}
+	return sum && sums_compare(t, m, sum, end);
+}
+
+bool torture_is_empty(struct map *m, char *ret_what) {
+	for (uint32_t n = 1; n < load_acquire(&m->names->slots); n++) {
+		struct record *record = map_record(m, n);
+		uint64_t rec = record ? load_acquire(&record->word) : 0;
+
+		if (record_state(rec) != RECORD_CLOSED) {
+			(void)snprintf(ret_what, 512,
+				"record %u is in state %d, level %u, weight %u", n,
+				record_state(rec), record_level(rec), record_weight(rec));
+			return false;
+		}
+	}
+	for (uint32_t a = 1; a < load_acquire(&m->names->accounts); a++) {
+		char name[256] = "?";
+
+		if (cell_count(cell_word(m, a)) == 0)
+			continue;
+		(void)directory_name(m, a, name);
+		(void)snprintf(ret_what, 512, "account %u ('%s') counts %u", a, name,
+			cell_count(cell_word(m, a)));
+		return false;
+	}
+	return true;
+}

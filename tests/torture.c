@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The torture test: servers and berthd are killed, stopped and restarted, slots are revoked and
+ * limits changed, as fast as it goes; the counts must be right all the same.
+ *
+ * Judged, besides every return code (torture-client.c): no count is ever over what limits allow
+ * (torture-observer.c); now and then everything is stopped, wherever it stands, and every count is
+ * what the records say (torture-audit.c); nothing dies that wasn't killed; at the end every count is
+ * 0, every record is closed, and the store agrees.
+ */
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "harness.h"
+#include "torture.h"
+
+/* The watchdog's: how much longer than asked for a run may take. */
+#define GRACE_S 90
+
+#define AUDIT_US 200000
+
+/* -- processes --------------------------------------------------------------------------------- */
+
+struct run {
+	struct torture *t;
+	struct instance berthd;
+	struct map *m;
+	uint64_t random;
+	uint32_t seconds;
+	bool stops;
+	pid_t anchor; /* of the process group that all clients and their children are in */
+	pid_t admin, observer;
+	int64_t stopped_until[TORTURE_CLIENTS_MAX]; /* us; 0: it runs */
+	int64_t kill_at, berthd_at, stop_at, audit_at;
+};
+
+static struct run run;
+
+static pid_t fork_or_die(void) {
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid < 0)
+		torture_die("fork");
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(1);
+	}
+	return pid;
+}
+
+/* A group outlives its members as long as its leader isn't waited for. */
+static void anchor_start(void) {
+	run.anchor = fork_or_die();
+	if (run.anchor == 0)
+		for (;;)
+			(void)pause();
+	(void)setpgid(run.anchor, run.anchor);
+}
+
+static void client_start(unsigned place) {
+	uint64_t seed = torture_random(&run.random);
+	pid_t pid = fork_or_die();
+
+	if (pid == 0) {
+		(void)setpgid(0, run.anchor);
+		/* Whoever has to answer them, and the observer, come first. */
+		(void)setpriority(PRIO_PROCESS, 0, 5);
+		torture_client(run.t, place, seed);
+	}
+	(void)setpgid(pid, run.anchor);
+	run.stopped_until[place] = 0;
+	store_relaxed(&run.t->client[place], pid);
+}
+
+/* A client's place, or -1. */
+static int place_of(pid_t pid) {
+	for (unsigned i = 0; i < run.t->clients; i++)
+		if (load_relaxed(&run.t->client[i]) == pid)
+			return (int)i;
+	return -1;
+}
+
+/* Nothing dies but by our SIGKILL; only when the test ends does anything end by itself. */
+static void judge_death(pid_t pid, const siginfo_t *info) {
+	bool killed = info->si_code == CLD_KILLED && info->si_status == SIGKILL;
+	bool ended = info->si_code == CLD_EXITED && info->si_status == 0;
+	const char *what = pid == run.berthd.berthd ? "berthd"
+			   : pid == run.admin       ? "the administrator"
+			   : pid == run.observer    ? "the observer"
+						    : NULL;
+
+	if (what && !ended)
+		torture_fail(run.t, "%s (%d) died: %s %d", what, (int)pid,
+			info->si_code == CLD_EXITED ? "exit status" : "signal", info->si_status);
+	else if (pid == run.berthd.berthd)
+		torture_fail(run.t, "berthd (%d) ended by itself", (int)pid);
+	else if (!killed && !ended)
+		torture_fail(run.t, "client %d died: %s %d", (int)pid,
+			info->si_code == CLD_EXITED ? "exit status" : "signal", info->si_status);
+}
+
+/* Whatever has died: replaces clients, judges the others. */
+static void reap(void) {
+	siginfo_t info;
+
+	for (;;) {
+		int place;
+
+		info.si_pid = 0;
+		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+			return;
+		place = place_of(info.si_pid);
+		judge_death(info.si_pid, &info);
+		if (info.si_pid == run.berthd.berthd)
+			run.berthd.berthd = 0;
+		if (place < 0)
+			continue;
+		store_relaxed(&run.t->client[place], 0);
+		if (load_relaxed(&run.t->finish) == 0)
+			client_start((unsigned)place);
+	}
+}
+
+/* -- what is done to them ---------------------------------------------------------------------- */
+
+static void client_kill(void) {
+	uint32_t a = torture_below(&run.random, run.t->clients);
+	uint32_t b = torture_below(&run.random, run.t->clients);
+	/* The last ones live longer. */
+	pid_t pid = load_relaxed(&run.t->client[MIN_OF(a, b)]);
+
+	if (pid > 0 && kill(pid, SIGKILL) == 0)
+		(void)add_relaxed(&run.t->figures.client_kills, 1);
+}
+
+static void client_stop(int64_t now) {
+	uint32_t place = torture_below(&run.random, run.t->clients);
+	pid_t pid = load_relaxed(&run.t->client[place]);
+
+	if (pid <= 0 || run.stopped_until[place] || kill(pid, SIGSTOP) < 0)
+		return;
+	run.stopped_until[place] = now + 1000 + torture_below(&run.random, 19000);
+	(void)add_relaxed(&run.t->figures.stops, 1);
+}
+
+static void clients_continue(int64_t now) {
+	for (uint32_t place = 0; place < run.t->clients; place++)
+		if (run.stopped_until[place] && run.stopped_until[place] <= now) {
+			run.stopped_until[place] = 0;
+			(void)kill(load_relaxed(&run.t->client[place]), SIGCONT);
+		}
+}
+
+/* By turns: kills it, mostly in the middle of its work, sometimes while it starts; starts it again,
+ * mostly at once. */
+static void berthd_next(int64_t now) {
+	if (run.berthd.berthd == 0) {
+		(void)instance_spawn(&run.berthd);
+		run.berthd_at = now + (torture_once_in(&run.random, 4)
+						      ? torture_below(&run.random, 30000)
+						      : 50000 + torture_below(&run.random, 300000));
+		return;
+	}
+	(void)instance_kill(&run.berthd, SIGKILL);
+	(void)add_relaxed(&run.t->figures.berthd_kills, 1);
+	run.berthd_at =
+		now + (torture_once_in(&run.random, 3) ? torture_below(&run.random, 40000) : 0);
+}
+
+/* -- the audit: everything stands still --------------------------------------------------------- */
+
+static struct all all_of_them(void) {
+	return (struct all){run.anchor, run.berthd.berthd};
+}
+
+static bool freeze_is_used(void *data) {
+	(void)data;
+	return load_total(&run.t->freeze) == 2 || torture_failed(run.t);
+}
+
+/* Two rounds from now, one of which is a whole one. */
+static bool observer_has_looked(void *data) {
+	return load_relaxed(&run.t->figures.samples) >= *(uint64_t *)data || torture_failed(run.t);
+}
+
+/* One after another, so that the observer sees the first thing that each of them does. */
+static void clients_thaw(void) {
+	for (unsigned i = 0; i < run.t->clients; i++)
+		if (load_relaxed(&run.t->client[i]) > 0) {
+			(void)kill(load_relaxed(&run.t->client[i]), SIGCONT);
+			torture_sleep_us(300);
+		}
+}
+
+/* While the clients stand, berthd and the administrator act, and the observer takes note. */
+static void freeze(const struct all *all) {
+	uint64_t samples;
+
+	if (run.berthd.berthd == 0)
+		berthd_next(torture_now_us());
+	else
+		(void)kill(all->berthd, SIGCONT);
+	store_total(&run.t->freeze, 1);
+	if (!eventually(freeze_is_used, NULL))
+		torture_fail(run.t, "berthd doesn't answer while clients stand still");
+	samples = load_relaxed(&run.t->figures.samples) + 2 * TORTURE_ROUND;
+	if (!eventually(observer_has_looked, &samples))
+		torture_fail(run.t, "the observer doesn't observe");
+	store_total(&run.t->freeze, 0);
+	clients_thaw();
+}
+
+static void audit(void) {
+	struct all all = all_of_them();
+
+	if (!torture_stop(&all))
+		torture_fail(run.t, "not everything stops when it is told to");
+	else if (torture_audit(run.t, run.m))
+		(void)add_relaxed(&run.t->figures.audits, 1);
+	if (!torture_failed(run.t) && torture_once_in(&run.random, 2))
+		freeze(&all);
+	memset(run.stopped_until, 0, sizeof(run.stopped_until));
+	torture_signal(&all, SIGCONT);
+}
+
+/* -- the middle -------------------------------------------------------------------------------- */
+
+static void torment(void) {
+	int64_t end = torture_now_us() + (int64_t)run.seconds * 1000000;
+
+	for (int64_t now = torture_now_us(); now < end && !torture_failed(run.t);
+		now = torture_now_us()) {
+		reap();
+		clients_continue(now);
+		if (now >= run.kill_at) {
+			client_kill();
+			run.kill_at = now + 2000 + torture_below(&run.random, 3000);
+		}
+		if (run.stops && now >= run.stop_at) {
+			client_stop(now);
+			run.stop_at = now + torture_below(&run.random, 10000);
+		}
+		if (now >= run.berthd_at)
+			berthd_next(now);
+		if (now >= run.audit_at) {
+			audit();
+			run.audit_at = now + AUDIT_US / 2 + torture_below(&run.random, AUDIT_US);
+		}
+		torture_sleep_us(500);
+	}
+}
+
+static bool first_limits_are_set(void *data) {
+	(void)data;
+	return load_relaxed(&run.t->figures.limits) >= TORTURE_NAMES || torture_failed(run.t);
+}
+
+static void start(void) {
+	uint64_t seed = torture_random(&run.random);
+
+	anchor_start();
+	run.m = torture_map(run.t);
+	run.admin = fork_or_die();
+	if (run.admin == 0)
+		torture_admin(run.t, seed);
+	if (!eventually(first_limits_are_set, NULL))
+		torture_fail(run.t, "the first limits aren't set");
+	run.observer = fork_or_die();
+	if (run.observer == 0)
+		torture_observer(run.t);
+	for (unsigned i = 0; i < run.t->clients; i++)
+		client_start(i);
+	run.berthd_at = torture_now_us() + 200000;
+}
+
+/* -- the end ----------------------------------------------------------------------------------- */
+
+static bool clients_are_gone(void *data) {
+	(void)data;
+	reap();
+	for (unsigned i = 0; i < run.t->clients; i++)
+		if (load_relaxed(&run.t->client[i]) != 0)
+			return false;
+	return true;
+}
+
+static bool process_is_gone(void *data) {
+	reap();
+	return kill(*(pid_t *)data, 0) < 0;
+}
+
+/* Half of the clients end as programs do, half are killed. */
+static void clients_end(void) {
+	struct all all;
+
+	if (run.berthd.berthd == 0)
+		(void)instance_spawn(&run.berthd);
+	all = all_of_them();
+	torture_signal(&all, SIGCONT);
+	store_total(&run.t->finish, 1);
+	for (unsigned i = 0; i < run.t->clients; i += 2)
+		if (load_relaxed(&run.t->client[i]) > 0)
+			(void)kill(load_relaxed(&run.t->client[i]), SIGKILL);
+	if (!eventually(clients_are_gone, NULL))
+		torture_fail(run.t, "clients don't end when they are told to");
+	if (!eventually(process_is_gone, &run.admin))
+		torture_fail(run.t, "the administrator doesn't end");
+	/* Children that clients left behind. */
+	(void)kill(-run.anchor, SIGKILL);
+}
+
+static bool is_empty(void *data) {
+	reap();
+	return torture_is_empty(run.m, data);
+}
+
+static void check_empty(const char *when) {
+	char what[512] = "";
+
+	if (!eventually(is_empty, what))
+		torture_fail(run.t, "%s: %s", when, what);
+}
+
+static void finish(void) {
+	clients_end();
+	if (!torture_failed(run.t))
+		check_empty("after all clients had ended");
+	/* Once more over the same files: a start changes nothing. */
+	if (!torture_failed(run.t)) {
+		(void)instance_kill(&run.berthd, SIGKILL);
+		instance_restart(&run.berthd);
+		check_empty("after a last restart");
+	}
+	store_total(&run.t->finish, 2);
+	if (!eventually(process_is_gone, &run.observer))
+		torture_fail(run.t, "the observer doesn't end");
+	if (torture_failed(run.t))
+		return;
+	torture_judge_end(run.t, run.m, &run.berthd);
+}
+
+/* -- the program ------------------------------------------------------------------------------- */
+
+/* Everybody else goes with us: the group, and by PDEATHSIG. */
+static void on_alarm(int signal) {
+	static const char text[] = "torture: hangs; ended by its watchdog\n";
+
+	(void)signal;
+	(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
+	if (run.anchor > 0)
+		(void)kill(-run.anchor, SIGKILL);
+	_exit(EXIT_FAILURE);
+}
+
+static unsigned long long number_or_die(const char *text, unsigned long long max) {
+	char *end;
+	unsigned long long n;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (errno != 0 || end == text || *end || n > max) {
+		fprintf(stderr, "torture: '%s' is no number up to %llu\n", text, max);
+		exit(2);
+	}
+	return n;
+}
+
+static void options_parse(int argc, char **argv, uint64_t *ret_seed, uint32_t *ret_clients) {
+	static const struct option options[] = {
+		{"seconds", required_argument, NULL, 't'},
+		{"seed", required_argument, NULL, 's'},
+		{"no-stop", no_argument, NULL, 'n'},
+		{"clients", required_argument, NULL, 'c'},
+		{NULL, 0, NULL, 0},
+	};
+	int id;
+
+	while ((id = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (id == 't')
+			run.seconds = (uint32_t)number_or_die(optarg, 10000000);
+		else if (id == 's')
+			*ret_seed = number_or_die(optarg, UINT64_MAX);
+		else if (id == 'n')
+			run.stops = false;
+		else if (id == 'c')
+			*ret_clients = (uint32_t)number_or_die(optarg, TORTURE_CLIENTS_MAX);
+	}
+	if (optind < argc || *ret_clients == 0) {
+		fprintf(stderr,
+			"Usage: torture [--seconds N] [--seed N (0: a new one)] [--no-stop] "
+			"[--clients N]\n");
+		exit(2);
+	}
+}
+
+static void prepare(uint64_t seed, uint32_t clients) {
+	char path[128];
+
+	run.random = seed;
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+	(void)signal(SIGALRM, on_alarm);
+	(void)alarm(run.seconds + GRACE_S);
+	instance_start(&run.berthd, NULL);
+	(void)snprintf(path, sizeof(path), "%s/torture", run.berthd.dir);
+	run.t = torture_attach(path);
+	(void)snprintf(run.t->path, sizeof(run.t->path), "%s", path);
+	(void)snprintf(
+		run.t->runtime_dir, sizeof(run.t->runtime_dir), "%s", run.berthd.runtime_dir);
+	run.t->seed = seed;
+	run.t->clients = clients;
+}
+
+/* With the last that berthd had to say. */
+static void say_failure(void) {
+	const char *log = instance_log(&run.berthd), *at = log + strlen(log);
+
+	for (int lines = 0; at > log && lines < 12; at--)
+		lines += at[-1] == '\n';
+	printf("torture: FAILED: %s\nThe end of berthd's log:\n%s\n", run.t->failure, at);
+}
+
+int main(int argc, char **argv) {
+	uint64_t seed = 0;
+	uint32_t clients = 10;
+
+	/* A client after exec. */
+	if (argc == 5 && strcmp(argv[1], "--client") == 0)
+		torture_client(torture_attach(argv[2]), (unsigned)number_or_die(argv[3], 63),
+			number_or_die(argv[4], UINT64_MAX));
+	run.seconds = 30;
+	run.stops = true;
+	options_parse(argc, argv, &seed, &clients);
+	if (seed == 0)
+		(void)!getrandom(&seed, sizeof(seed), 0);
+	printf("torture: --seed %llu --seconds %u --clients %u%s, %d bits of sequence\n",
+		(unsigned long long)seed, run.seconds, clients, run.stops ? "" : " --no-stop",
+		BERTH_SEQ_BITS);
+	(void)fflush(stdout);
+	prepare(seed, clients);
+	start();
+	torment();
+	finish();
+	torture_say_figures(run.t);
+	if (torture_failed(run.t))
+		say_failure();
+	printf("%d passed, %d failed\n", !torture_failed(run.t), torture_failed(run.t));
+	instance_end(&run.berthd);
+	return torture_failed(run.t) ? EXIT_FAILURE : EXIT_SUCCESS;
+}

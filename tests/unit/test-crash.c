@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Deaths and stops at every instruction. A child carries out one operation of the counter, single-
+ * stepped; after instruction k it is killed, or stopped and later let go on. In half of the runs
+ * another party works on the same accounts meanwhile, which must not wait for the child. Whatever k:
+ * once the record is closed, each count is what the others hold.
+ *
+ * $STRIDE looks at every so many instructions only (1: all of them). The child's code is the same
+ * object code that daemon and library are made of; its shared memory is the real segment.
+ */
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include "fixture.h"
+
+#define R_CHILD 16u
+#define R_OTHER 17u
+#define R_FULL  18u
+
+static struct fixture f;
+static struct path leaf, tree;
+static const struct stamp stamp = {.since = 1};
+static unsigned long points;
+
+static void record_put(uint64_t word) {
+	store_total(&map_record(f.map, R_CHILD)->word, word);
+}
+
+static uint32_t count(const struct path *p, uint32_t level) {
+	return counter_count(f.map, p->level[level].account);
+}
+
+static int take(uint32_t record, const struct path *p, uint32_t weight) {
+	uint32_t seq, level;
+
+	return counter_acquire(f.map, record, p, weight, &stamp, &seq, &level);
+}
+
+static int give(uint32_t record) {
+	return counter_release(f.map, record, record_seq(counter_record(f.map, record)));
+}
+
+/* -- what the child does -------------------------------------------------------------------------- */
+
+struct scenario {
+	const char *name;
+	const struct path *path;
+	uint32_t weight;
+	int full; /* the level that has no room for the child; -1: all have */
+	void (*before)(const struct scenario *s); /* by the parent */
+	void (*act)(const struct scenario *s);    /* by the child */
+	bool by_daemon; /* the child is the daemon; the record's owner is another */
+};
+
+static void before_nothing(const struct scenario *s) {
+	(void)s;
+}
+
+static void before_held(const struct scenario *s) {
+	ck_assert_int_eq(take(R_CHILD, s->path, s->weight), 0);
+}
+
+/* As an owner that was killed, or sleeps, between A2 and A3 of level 1. */
+static void before_charged(const struct scenario *s) {
+	const uint32_t seq = (record_seq(counter_record(f.map, R_CHILD)) + 1) & BERTH_SEQ_MASK;
+
+	before_held(s);
+	ck_assert_int_eq(give(R_CHILD), 0);
+	for (uint32_t k = 0; k < 2; k++) {
+		struct cell *cell = s->path->level[k].cell;
+		uint32_t now = cell_count(load_total(&cell->word));
+
+		store_total(&cell->word,
+			cell_pack(now + s->weight, R_CHILD, (seq + 100 + k) & BERTH_SEQ_MASK));
+	}
+	record_put(record_pack(RECORD_CHARGE, 1, s->weight, s->path->level[0].account,
+		(seq + 101) & BERTH_SEQ_MASK));
+}
+
+static void act_acquire(const struct scenario *s) {
+	(void)take(R_CHILD, s->path, s->weight);
+}
+
+static void act_release(const struct scenario *s) {
+	(void)s;
+	(void)give(R_CHILD);
+}
+
+static void act_both(const struct scenario *s) {
+	if (take(R_CHILD, s->path, s->weight) == 0)
+		(void)give(R_CHILD);
+}
+
+static void act_revoke(const struct scenario *s) {
+	(void)s;
+	(void)counter_revoke(f.map, R_CHILD, counter_record(f.map, R_CHILD));
+}
+
+static void act_close(const struct scenario *s) {
+	(void)s;
+	(void)counter_close(f.map, R_CHILD);
+}
+
+static void act_bump(const struct scenario *s) {
+	(void)counter_bump(f.map, s->path->level[0].account);
+}
+
+static const struct scenario scenarios[] = {
+	{"acquire, one level", &leaf, 1, -1, before_nothing, act_acquire, false},
+	{"acquire, three levels, weight 3", &tree, 3, -1, before_nothing, act_acquire, false},
+	{"acquire, denied at the account", &tree, 2, 0, before_nothing, act_acquire, false},
+	{"acquire, denied at the second level", &tree, 2, 1, before_nothing, act_acquire, false},
+	{"acquire, denied at the third level", &tree, 2, 2, before_nothing, act_acquire, false},
+	{"release, one level", &leaf, 1, -1, before_held, act_release, false},
+	{"release, three levels, weight 3", &tree, 3, -1, before_held, act_release, false},
+	{"acquire and release", &tree, 1, -1, before_nothing, act_both, false},
+	{"revoke of a slot", &tree, 2, -1, before_held, act_revoke, true},
+	{"revoke of a charge", &tree, 2, -1, before_charged, act_revoke, true},
+	{"end of a session with a slot", &tree, 2, -1, before_held, act_close, true},
+	{"end of a session in a charge", &tree, 2, -1, before_charged, act_close, true},
+	{"bump", &tree, 2, -1, before_charged, act_bump, true},
+};
+
+/* -- stepping ---------------------------------------------------------------------------------------- */
+
+static pid_t child_start(const struct scenario *s) {
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+			_exit(1);
+		(void)raise(SIGSTOP);
+		s->act(s);
+		_exit(0);
+	}
+	ck_assert_int_gt(pid, 0);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFSTOPPED(status));
+	return pid;
+}
+
+/* False: it ended before. */
+static bool child_step(pid_t pid, unsigned long steps) {
+	for (unsigned long i = 0; i < steps; i++) {
+		int status;
+
+		ck_assert_int_eq(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status))
+			return false;
+	}
+	return true;
+}
+
+static void child_kill(pid_t pid) {
+	int status;
+
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+}
+
+static void child_finish(pid_t pid) {
+	int status;
+
+	ck_assert_int_eq(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* -- one run ------------------------------------------------------------------------------------------- */
+
+enum ending { KILLED, STOPPED_AND_LET_GO_ON, STOPPED_AND_KILLED, ENDINGS };
+
+struct run {
+	const struct scenario *s;
+	unsigned long k;
+	enum ending ending;
+	bool busy;
+};
+
+/* The limit of a level is 8; who fills it takes 7, so that the child's 2 find no room and the other
+ * party's 1 does. */
+static void fill(const struct scenario *s) {
+	if (s->full < 0)
+		return;
+	ck_assert_int_eq(counter_open(f.map, R_FULL), 0);
+	for (uint32_t k = 0; k <= (uint32_t)s->full; k++)
+		if (k == (uint32_t)s->full) {
+			struct cell *cell = s->path->level[k].cell;
+
+			store_total(&cell->word, cell_pack(7, 0, 0));
+		}
+}
+
+static uint32_t others(const struct scenario *s, uint32_t level) {
+	return s->full == (int)level ? 7 : 0;
+}
+
+static void drain(const struct scenario *s) {
+	if (s->full < 0)
+		return;
+	store_total(&s->path->level[s->full].cell->word, cell_pack(0, 0, 1));
+	ck_assert_int_eq(counter_close(f.map, R_FULL), 0);
+}
+
+/* Somebody else comes and goes; nobody in the middle of anything may keep them waiting. The child's
+ * charge may be in their way, and then they are denied. */
+static void work(const struct run *r) {
+	for (int i = 0; i < 3; i++) {
+		int denied = take(R_OTHER, r->s->path, 1);
+
+		ck_assert_msg(denied == 0 || denied == -EDQUOT, "%s, %lu: acquire says %d",
+			r->s->name, r->k, denied);
+		if (denied == 0)
+			ck_assert_int_eq(give(R_OTHER), 0);
+	}
+}
+
+/* Every count is what is held by the others, and by the child if it holds (or nobody took back what
+ * it had). */
+static void check_counts(const struct run *r, const char *when) {
+	const struct scenario *s = r->s;
+	uint64_t rec = counter_record(f.map, R_CHILD);
+	uint32_t mine = record_state(rec) == RECORD_HELD ? s->weight : 0;
+
+	for (uint32_t level = 0; level < s->path->depth; level++)
+		ck_assert_msg(count(s->path, level) == others(s, level) + mine,
+			"%s, killed or stopped at instruction %lu (%d, %s), %s: level %u counts "
+			"%u, not %u",
+			s->name, r->k, r->ending, r->busy ? "busy" : "quiet", when, level,
+			count(s->path, level), others(s, level) + mine);
+}
+
+/* False: the child had ended before instruction k. */
+static bool run_once(const struct run *r) {
+	const struct scenario *s = r->s;
+	bool reached;
+	pid_t pid;
+
+	ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
+	fill(s);
+	s->before(s);
+	pid = child_start(s);
+	reached = child_step(pid, r->k);
+	if (reached && r->ending == KILLED)
+		child_kill(pid);
+	if (r->busy)
+		work(r);
+	if (reached && r->ending == STOPPED_AND_LET_GO_ON) {
+		child_finish(pid);
+		if (!s->by_daemon)
+			check_counts(r, "let go on");
+	}
+	if (reached && r->ending == STOPPED_AND_KILLED)
+		child_kill(pid);
+	/* A new daemon goes on where the last one was, and then the session ends. */
+	ck_assert_int_eq(counter_resume(f.map, R_CHILD), 0);
+	ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
+	check_counts(r, "closed");
+	drain(s);
+	points += reached;
+	return reached;
+}
+
+static unsigned long stride(void) {
+	const char *text = getenv("STRIDE");
+	unsigned long n = text ? strtoul(text, NULL, 10) : 199;
+
+	return n > 0 ? n : 1;
+}
+
+START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
+	struct run r = {.s = &scenarios[_i]};
+
+	for (int ending = 0; ending < ENDINGS; ending++)
+		for (int busy = 0; busy < 2; busy++) {
+			r.ending = (enum ending)ending;
+			r.busy = busy;
+			/* Another offset each time, so that a sample is spread. */
+			for (r.k = (unsigned long)(ending * 2 + busy) * 3 % stride(); run_once(&r);)
+				r.k += stride();
+		}
+	ck_assert_uint_gt(points, 0);
+	printf("%s: %lu points\n", r.s->name, points);
+}
+END_TEST
+
+static void setup(void) {
+	const struct capacities want = {64, 64, 4};
+	cpu_set_t one;
+
+	/* Tracer and traced on one processor: three times the steps a second. */
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	(void)sched_setaffinity(0, sizeof(one), &one);
+	fixture_new(&f, &want);
+	leaf = fixture_path(&f, "alice", 8);
+	(void)fixture_path(&f, "acme", 8);
+	(void)fixture_path(&f, "acme/bob", 8);
+	tree = fixture_path(&f, "acme/bob/web", 8);
+	fixture_open_records(&f, R_OTHER, 1);
+}
+
+static void teardown(void) {
+	fixture_free(&f);
+}
+
+int main(void) {
+	Suite *suite = suite_create("crash");
+	TCase *tc = tcase_create("crash");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 1200);
+	tcase_add_loop_test(tc, a_death_or_stop_at_any_instruction_leaves_the_counts_exact, 0,
+		ELEMENTS(scenarios));
+	suite_add_tcase(suite, tc);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Packets over a pair of sockets, and connecting to a socket that isn't there yet. */
+
+#include <check.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "protocol.h"
+#include "util.h"
+
+/* Longer than any test needs; what must time out gets a short one. */
+#define SOON (message_now() + 10000)
+
+static int pair[2];
+
+static void pair_open(void) {
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+}
+
+static void pair_close(void) {
+	close_cleanup(&pair[0]);
+	close_cleanup(&pair[1]);
+}
+
+static struct message_settle settle_make(void) {
+	return (struct message_settle){
+		.header = MESSAGE_HEADER(MESSAGE_SETTLE, struct message_settle), .record = 7};
+}
+
+static bool same_file(int a, int b) {
+	struct stat x, y;
+
+	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
+START_TEST(a_message_arrives_whole_with_its_descriptors) {
+	struct message_settle sent = settle_make(), got;
+	int files[2] = {memfd_create("a", 0), memfd_create("b", 0)}, fds[MESSAGE_FDS_MAX];
+
+	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), files, 2), 0);
+	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), fds), sizeof(got));
+
+	ck_assert_mem_eq(&got, &sent, sizeof(got));
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_gt(fds[i], 2);
+		ck_assert(same_file(fds[i], files[i]));
+		ck_assert_int_eq(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
+	}
+}
+END_TEST
+
+START_TEST(descriptors_received_are_above_the_standard_ones) {
+	struct message_settle sent = settle_make(), got;
+	int file = memfd_create("a", 0), fds[MESSAGE_FDS_MAX];
+	int stdin_copy = fcntl(0, F_DUPFD_CLOEXEC, 10);
+	ssize_t n;
+
+	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), &file, 1), 0);
+	close(0);
+	n = message_receive(pair[1], &got, sizeof(got), fds);
+	ck_assert_int_eq(fcntl(0, F_GETFD), -1);
+	(void)dup2(stdin_copy, 0);
+
+	ck_assert_int_eq(n, sizeof(got));
+	ck_assert_int_gt(fds[0], 2);
+	ck_assert_int_eq(fds[1], -1);
+}
+END_TEST
+
+START_TEST(descriptors_that_nobody_asked_for_are_closed) {
+	struct message_settle sent = settle_make(), got;
+	int file = memfd_create("a", 0), before = dup(0), after;
+
+	close(before);
+	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), &file, 1), 0);
+	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), sizeof(got));
+
+	after = dup(0);
+	ck_assert_int_eq(after, before);
+}
+END_TEST
+
+START_TEST(a_header_that_lies_is_refused) {
+	struct message_settle good = settle_make(), bad, got;
+
+	bad = good;
+	bad.header.magic++;
+	ck_assert_int_eq(message_send(pair[0], &bad, sizeof(bad), NULL, 0), 0);
+	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EBADMSG);
+
+	bad = good;
+	bad.header.length++;
+	ck_assert_int_eq(message_send(pair[0], &bad, sizeof(bad), NULL, 0), 0);
+	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EBADMSG);
+
+	ck_assert_int_eq(message_send(pair[0], &good, 8, NULL, 0), 0);
+	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EBADMSG);
+
+	ck_assert_int_eq(message_send(pair[0], &good, sizeof(good), NULL, 0), 0);
+	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got) - 1, NULL), -EMSGSIZE);
+}
+END_TEST
+
+START_TEST(receiving_never_blocks_and_tells_a_hangup) {
+	struct message_settle got;
+
+	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EAGAIN);
+	close_cleanup(&pair[0]);
+	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), 0);
+}
+END_TEST
+
+START_TEST(sending_to_nobody_is_an_error_and_no_signal) {
+	struct message_settle sent = settle_make();
+
+	close_cleanup(&pair[1]);
+	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), NULL, 0), -EPIPE);
+}
+END_TEST
+
+START_TEST(a_name_keeps_255_bytes_and_must_end) {
+	struct message_name n;
+	char text[300];
+
+	memset(text, 'a', sizeof(text) - 1);
+	text[sizeof(text) - 1] = 0;
+	message_name_set(&n, text);
+	ck_assert_int_eq(message_name_length(&n), 255);
+	message_name_set(&n, "acme/alice");
+	ck_assert_int_eq(message_name_length(&n), 10);
+	ck_assert_int_eq(n.text[255], 0);
+	memset(n.text, 'a', sizeof(n.text));
+	ck_assert_int_eq(message_name_length(&n), -EINVAL);
+}
+END_TEST
+
+/* Answers one request with the given bytes. */
+struct answer {
+	int fd;
+	const void *bytes;
+	size_t length;
+};
+
+static void *answer_run(void *arg) {
+	struct answer *a = arg;
+	char buffer[1024];
+
+	while (message_receive(a->fd, buffer, sizeof(buffer), NULL) == -EAGAIN)
+		sched_yield();
+	(void)message_send(a->fd, a->bytes, a->length, NULL, 0);
+	return NULL;
+}
+
+static int call_answered(
+	const void *bytes, size_t length, struct message_failed *reply, size_t *ret_size) {
+	struct answer a = {.fd = pair[1], .bytes = bytes, .length = length};
+	struct message_settle request = settle_make();
+	pthread_t thread;
+	int r;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, answer_run, &a), 0);
+	*ret_size = sizeof(*reply);
+	r = message_call(pair[0], &request, sizeof(request), NULL, 0, reply, ret_size, NULL, SOON);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	return r;
+}
+
+START_TEST(a_call_returns_its_reply) {
+	struct message_done done = {
+		.header = MESSAGE_HEADER(MESSAGE_SETTLE, struct message_done), .affected = 3};
+	struct message_failed reply;
+	size_t size;
+
+	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), 0);
+	ck_assert_uint_eq(size, sizeof(done));
+	ck_assert_mem_eq(&reply, &done, sizeof(done));
+}
+END_TEST
+
+START_TEST(a_call_returns_a_failure_with_its_code) {
+	struct message_failed failed = {
+		.header = message_header_make(MESSAGE_SETTLE, sizeof(failed), 8), .text = "none"};
+	struct message_failed reply;
+	size_t size;
+
+	ck_assert_int_eq(call_answered(&failed, sizeof(failed), &reply, &size), 0);
+	ck_assert_uint_eq(reply.header.code, 8);
+	ck_assert_str_eq(reply.text, "none");
+}
+END_TEST
+
+START_TEST(a_reply_to_something_else_is_no_reply) {
+	struct message_done done = {.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_done)};
+	struct message_failed reply;
+	size_t size;
+
+	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), -EBADMSG);
+	done.header.opcode = MESSAGE_SETTLE;
+	done.header.code = 8;
+	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), -EBADMSG);
+	done.header.code = 0;
+	done.header.version++;
+	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), -EPROTONOSUPPORT);
+}
+END_TEST
+
+START_TEST(a_call_that_nobody_answers_ends_at_its_deadline) {
+	struct message_settle request = settle_make();
+	struct message_failed reply;
+	size_t size = sizeof(reply);
+	int64_t deadline = message_now() + 30;
+
+	ck_assert_int_eq(message_call(pair[0], &request, sizeof(request), NULL, 0, &reply, &size,
+				 NULL, deadline),
+		-ETIMEDOUT);
+	ck_assert_int_ge(message_now(), deadline);
+}
+END_TEST
+
+START_TEST(a_call_that_is_hung_up_on_says_so) {
+	struct message_settle request = settle_make();
+	struct message_failed reply;
+	size_t size = sizeof(reply);
+
+	close_cleanup(&pair[1]);
+	ck_assert_int_eq(message_call(pair[0], &request, sizeof(request), NULL, 0, &reply, &size,
+				 NULL, SOON),
+		-ECONNRESET);
+}
+END_TEST
+
+/* A directory under /dev/shm with a socket in it that listens; the name as long as wanted. */
+static int listen_in(char *dir, size_t size, size_t length) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), base;
+	size_t at;
+
+	ck_assert_uint_lt(length, size);
+	(void)snprintf(dir, size, "/dev/shm/berth-test-%d-", (int)getpid());
+	for (at = strlen(dir); at < length; at++)
+		dir[at] = 'x';
+	dir[at] = 0;
+	ck_assert_int_eq(mkdir(dir, 0700), 0);
+	base = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	(void)snprintf(
+		address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/berth.sock", base);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(base);
+	return fd;
+}
+
+static void remove_dir(const char *dir) {
+	char path[4200];
+
+	(void)snprintf(path, sizeof(path), "%s/berth.sock", dir);
+	(void)unlink(path);
+	(void)rmdir(dir);
+}
+
+START_TEST(a_directory_with_a_long_name_can_be_connected_to) {
+	char dir[300];
+	int fd = listen_in(dir, sizeof(dir), 200), client = -1, r;
+
+	ck_assert_int_eq(listen(fd, 1), 0);
+	r = message_connect(dir, "berth.sock", SOON, &client);
+	remove_dir(dir);
+	ck_assert_int_eq(r, 0);
+	ck_assert_int_gt(client, 2);
+	ck_assert_int_eq(fcntl(client, F_GETFD), FD_CLOEXEC);
+}
+END_TEST
+
+static void *listen_later(void *arg) {
+	int *fd = arg;
+	struct timespec pause = {.tv_nsec = 50000000};
+
+	/* Not to order anything: so that the first try most likely fails. */
+	(void)nanosleep(&pause, NULL);
+	(void)listen(*fd, 1);
+	return NULL;
+}
+
+START_TEST(connecting_waits_for_a_daemon_that_is_being_started) {
+	char dir[300];
+	int fd = listen_in(dir, sizeof(dir), 60), client = -1, r;
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, listen_later, &fd), 0);
+	r = message_connect(dir, "berth.sock", SOON, &client);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	remove_dir(dir);
+	ck_assert_int_eq(r, 0);
+}
+END_TEST
+
+START_TEST(connecting_gives_up_at_its_deadline) {
+	int64_t deadline = message_now() + 30;
+	int client = -1;
+
+	ck_assert_int_eq(message_connect("/dev/shm/berth-none", "berth.sock", deadline, &client),
+		-ECONNREFUSED);
+	ck_assert_int_eq(client, -1);
+	ck_assert_int_ge(message_now(), deadline);
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("message");
+	TCase *cases = tcase_create("message");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	tcase_add_checked_fixture(cases, pair_open, pair_close);
+	tcase_add_test(cases, a_message_arrives_whole_with_its_descriptors);
+	tcase_add_test(cases, descriptors_received_are_above_the_standard_ones);
+	tcase_add_test(cases, descriptors_that_nobody_asked_for_are_closed);
+	tcase_add_test(cases, a_header_that_lies_is_refused);
+	tcase_add_test(cases, receiving_never_blocks_and_tells_a_hangup);
+	tcase_add_test(cases, sending_to_nobody_is_an_error_and_no_signal);
+	tcase_add_test(cases, a_name_keeps_255_bytes_and_must_end);
+	tcase_add_test(cases, a_call_returns_its_reply);
+	tcase_add_test(cases, a_call_returns_a_failure_with_its_code);
+	tcase_add_test(cases, a_reply_to_something_else_is_no_reply);
+	tcase_add_test(cases, a_call_that_nobody_answers_ends_at_its_deadline);
+	tcase_add_test(cases, a_call_that_is_hung_up_on_says_so);
+	tcase_add_test(cases, a_directory_with_a_long_name_can_be_connected_to);
+	tcase_add_test(cases, connecting_waits_for_a_daemon_that_is_being_started);
+	tcase_add_test(cases, connecting_gives_up_at_its_deadline);
+	suite_add_tcase(suite, cases);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
