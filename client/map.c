@@ -111,13 +111,10 @@ static int map_check(struct map *m, const struct directory_header *names, uint64
 	return 0;
 }
 
-/* The directory has told the layout; a segment that says otherwise was scribbled on. */
-static int map_check_segment(const struct map *m) {
-	if (m->header->magic != BERTH_SEGMENT_MAGIC || m->header->version != BERTH_LAYOUT_VERSION ||
-		m->header->fingerprint != BERTH_FINGERPRINT ||
-		memcmp(m->header->instance, m->names->instance, sizeof(m->names->instance)) != 0)
-		return -EUCLEAN;
-	return 0;
+/* Which segment belongs to it, the directory says: what is written in the segment is for people, and
+ * any peer may have scribbled over it. */
+static bool map_is_pair(const struct map *m) {
+	return m->segment.ino == m->names->segment_ino;
 }
 
 static int map_open(struct map *m, int directory_prot) {
@@ -149,7 +146,7 @@ static int map_open(struct map *m, int directory_prot) {
 	m->header = map_at(m, &m->segment, 0);
 	if (!m->names || !m->header)
 		return -ENOMEM;
-	return map_check_segment(m);
+	return map_is_pair(m) ? 0 : -EUCLEAN;
 }
 
 int map_new(int segment_fd, int directory_fd, int directory_prot, struct map **ret) {

@@ -162,12 +162,9 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 	segment->fingerprint = directory->fingerprint = BERTH_FINGERPRINT;
 	directory->magic = BERTH_DIRECTORY_MAGIC;
 	memcpy(directory->boot_id, segment->boot_id, sizeof(segment->boot_id));
-	if (getrandom(segment->instance, sizeof(segment->instance), 0) !=
-			(ssize_t)sizeof(segment->instance) ||
-		getrandom(&directory->hash_seed, sizeof(directory->hash_seed), 0) !=
-			(ssize_t)sizeof(directory->hash_seed))
+	if (getrandom(&directory->hash_seed, sizeof(directory->hash_seed), 0) !=
+		(ssize_t)sizeof(directory->hash_seed))
 		return -EIO;
-	memcpy(directory->instance, segment->instance, sizeof(segment->instance));
 	directory->max_accounts = want->accounts;
 	directory->max_slots = want->slots;
 	directory->max_sessions = want->sessions;
@@ -180,8 +177,8 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 /*
  * Invariant: no client is given a pair of files that don't belong together.
  * 1 both are written under other names   2 the directory is renamed   3 the segment is renamed
- * Death before 2: the next start removes them. Between 2 and 3: the instances differ (or there is no
- * segment), and the next start makes both anew; nobody had been served yet.
+ * Death before 2: the next start removes them. Between 2 and 3: the directory names another segment
+ * than the one there, and the next start makes both anew; nobody had been served yet.
  */
 static int files_make(
 	int runtime_fd, const struct capacities *want, int *ret_segment, int *ret_directory) {
@@ -189,6 +186,7 @@ static int files_make(
 	struct directory_header directory = {0};
 	_cleanup_close_ int segment_fd = -1, directory_fd = -1;
 	struct layout l;
+	struct stat st;
 	int r;
 
 	if (!layout_init(&l, want->accounts, want->slots, want->sessions))
@@ -196,12 +194,15 @@ static int files_make(
 	r = headers_make(want, &segment, &directory);
 	if (r < 0)
 		return r;
-	directory_fd = file_make(runtime_fd, "directory.new", l.directory_size, &directory);
-	if (directory_fd < 0)
-		return directory_fd;
 	segment_fd = file_make(runtime_fd, "segment.new", l.segment_size, &segment);
 	if (segment_fd < 0)
 		return segment_fd;
+	if (fstat(segment_fd, &st) < 0)
+		return -errno;
+	directory.segment_ino = st.st_ino;
+	directory_fd = file_make(runtime_fd, "directory.new", l.directory_size, &directory);
+	if (directory_fd < 0)
+		return directory_fd;
 	if (renameat(runtime_fd, "directory.new", runtime_fd, "directory") < 0 ||
 		renameat(runtime_fd, "segment.new", runtime_fd, "segment") < 0)
 		return -errno;

@@ -144,8 +144,7 @@ struct segment_header {
 	uint32_t reserved0;
 	uint64_t fingerprint;
 	uint8_t boot_id[16];
-	uint8_t instance[16]; /* the same in the directory: these two files belong together */
-	uint64_t reserved1[1];
+	uint64_t reserved1[3];
 	_Alignas(64) _Atomic uint32_t armed; /* the daemon wants to be woken (wake.h) */
 	_Atomic uint32_t wakes;
 	_Alignas(64) _Atomic uint32_t daemon_seq; /* the next tag of the daemon's own changes */
@@ -214,7 +213,8 @@ struct directory_header {
 	uint32_t reserved0;
 	uint64_t fingerprint;
 	uint8_t boot_id[16];
-	uint8_t instance[16];
+	uint64_t segment_ino; /* the segment that belongs to this directory */
+	uint64_t reserved1;
 	uint64_t hash_seed;
 	uint32_t max_accounts;
 	uint32_t max_slots;

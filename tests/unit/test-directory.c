@@ -344,11 +344,25 @@ END_TEST
 
 START_TEST(a_segment_that_does_not_belong_to_its_directory_is_made_anew) {
 	configure_many(0, 3);
-	f.map->header->instance[0] ^= 1;
+	f.segment->names->segment_ino++;
 	fixture_close(&f);
 	fixture_open(&f, &want);
 	ck_assert(!f.segment->adopted);
 	ck_assert_uint_eq(f.accounts->directory->live, 0);
+}
+END_TEST
+
+START_TEST(noise_over_the_segments_header_costs_nobody_a_count) {
+	struct path path = fixture_path(&f, "alice", 5);
+	const struct stamp stamp = {0};
+	uint32_t seq, level;
+
+	fixture_open_records(&f, 16, 16);
+	ck_assert_int_eq(counter_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
+	memset(f.map->header, 0xA5, sizeof(*f.map->header));
+	reopen();
+	ck_assert_uint_eq(counter_count(f.map, accounts_find(f.accounts, "alice")), 3);
+	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
 }
 END_TEST
 
@@ -377,6 +391,7 @@ int main(void) {
 	tcase_add_test(tc, a_death_while_the_table_grew_is_mended);
 	tcase_add_test(tc, a_segment_of_another_layout_is_refused_and_left_alone);
 	tcase_add_test(tc, a_segment_that_does_not_belong_to_its_directory_is_made_anew);
+	tcase_add_test(tc, noise_over_the_segments_header_costs_nobody_a_count);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "pool.h"
 
@@ -44,6 +45,10 @@ static void headers_put(int segment, int directory) {
 		.fingerprint = BERTH_FINGERPRINT,
 	};
 
+	struct stat st;
+
+	ck_assert_int_eq(fstat(segment, &st), 0);
+	names.segment_ino = st.st_ino;
 	file_put(directory, &names, sizeof(names), 0);
 	file_put(segment, &header, sizeof(header), 0);
 }
