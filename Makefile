@@ -40,6 +40,7 @@ help:
 	@echo 'make            build berthd, berthctl and libberth into $(BUILD)/'
 	@echo 'make demo       see it work, in a private directory'
 	@echo 'make check      run every test (SECONDS=n: of torture; SEED=n: as it was then)'
+	@echo 'make crash      kill and stop the counter at every instruction (STRIDE=n: every nth)'
 	@echo 'make torture    the torture test alone (SECONDS, SEED)'
 	@echo 'make bench      acquire and release beside semaphores, in one run'
 	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR=$(LIBDIR), under DESTDIR'
@@ -114,6 +115,12 @@ torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
 	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
 
+# The same test as in `make check`, which looks at a sample of the instructions.
+STRIDE = 1
+crash: deps
+	$(QUIETLY) $(BUILD)/tests/unit/test-crash
+	STRIDE=$(STRIDE) $(BUILD)/tests/unit/test-crash
+
 bench: deps
 	$(QUIETLY) $(BUILD)/tests/bench
 	@$(BUILD)/tests/bench
@@ -176,6 +183,6 @@ format:
 clean:
 	rm -rf $(BUILD) build-narrow
 
-.PHONY: all help tests narrow deps demo check torture bench install uninstall lint format clean
+.PHONY: all help tests narrow deps demo check torture crash bench install uninstall lint format clean
 .SECONDARY:
 .DELETE_ON_ERROR:

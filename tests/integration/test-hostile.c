@@ -576,6 +576,24 @@ START_TEST(an_import_out_of_order_or_with_wrong_counts_is_refused) {
 }
 END_TEST
 
+/* As a member of the group could do with the descriptor that it was given. */
+START_TEST(a_truncated_segment_kills_the_others_perhaps_but_not_berthd) {
+	char path[128];
+
+	(void)snprintf(path, sizeof(path), "%.80s/segment", here.runtime_dir);
+	expect_ctl(0, "", "set", "alice", "7");
+	ck_assert_int_eq(truncate(path, 4096), 0);
+	expect_ctl(0, "alice", "list");
+	expect_ctl(0, "", "set", "alice", "8");
+	expect_ctl(0, "8", "get", "alice");
+	ck_assert_int_ne(logged_times("truncated the segment"), 0);
+	/* The next one finds it damaged, makes another, and has every limit. */
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	expect_ctl(0, "8", "get", "alice");
+}
+END_TEST
+
 /* -- end --------------------------------------------------------------------------------------- */
 
 int main(void) {
@@ -595,6 +613,7 @@ int main(void) {
 		three_hundred_connections_at_once_hold_up_nobody,
 		an_import_that_is_hung_up_on_changes_nothing,
 		an_import_out_of_order_or_with_wrong_counts_is_refused,
+		a_truncated_segment_kills_the_others_perhaps_but_not_berthd,
 		NULL,
 	};
 
