@@ -290,6 +290,38 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 }
 END_TEST
 
+/* Every instruction, always: what it guards against is a window of a few of them. */
+START_TEST(no_charge_is_made_against_a_limit_that_was_lowered_before) {
+	const struct scenario s = {"", &leaf, 2, -1, before_nothing, act_acquire, false};
+	unsigned long admitted = 0, k = 0;
+	bool reached = true;
+
+	for (; reached; k++) {
+		uint32_t before;
+		pid_t pid;
+
+		ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
+		pid = child_start(&s);
+		reached = child_step(pid, k);
+		ck_assert_int_eq(accounts_configure(f.accounts, "alice", 1), 0);
+		before = count(&leaf, 0);
+		if (reached)
+			child_finish(pid);
+		ck_assert_msg(count(&leaf, 0) == before,
+			"the limit was 1 since instruction %lu, and the count went from %u to %u",
+			k, before, count(&leaf, 0));
+		admitted += before > 0;
+		ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
+		ck_assert_uint_eq(count(&leaf, 0), 0);
+		ck_assert_int_eq(accounts_configure(f.accounts, "alice", 8), 0);
+	}
+	/* Some were early enough, and some were not. */
+	ck_assert_uint_gt(admitted, 1);
+	ck_assert_uint_lt(admitted, k);
+	printf("a limit lowered: %lu points\n", k);
+}
+END_TEST
+
 static void setup(void) {
 	const struct capacities want = {64, 64, 4};
 	cpu_set_t one;
@@ -320,6 +352,7 @@ int main(void) {
 	tcase_set_timeout(tc, 1200);
 	tcase_add_loop_test(tc, a_death_or_stop_at_any_instruction_leaves_the_counts_exact, 0,
 		ELEMENTS(scenarios));
+	tcase_add_test(tc, no_charge_is_made_against_a_limit_that_was_lowered_before);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
