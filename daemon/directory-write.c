@@ -9,6 +9,8 @@
  * Writes in order, to create: C1 the entry's fields   C2 its word: LIVE, generation + 1   C3 the
  * table's slot. To remove: R1 the word: not LIVE, generation + 1   R2 the cell is bumped   R3 (its
  * count is 0) the table's slot   R4 the index may be used again.
+ * Death between R1 and R3 while slots were still held (the removal was about to be taken back) leaves
+ * an entry with a count that the table leads to: directory_new makes it LIVE again.
  * Death between C1 and C2, or after R3, leaves a free entry. Between C2 and C3 a LIVE entry that the
  * table lacks, between R1 and R3 a slot that leads to no LIVE entry: directory_new finds either and
  * writes the table anew.
@@ -369,6 +371,30 @@ static bool entry_is_sound(struct directory *d, uint32_t a) {
 	       load_relaxed(&e->block) <= load_relaxed(&d->segment->names->blocks);
 }
 
+/* True if the table leads to the entry, LIVE or not. */
+static bool table_has(struct directory *d, uint32_t account) {
+	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
+	uint64_t hash = hash_of(d, account);
+
+	if (bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX)
+		return false;
+	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
+		uint32_t found = load_relaxed(slot_at(d, bits, (uint32_t)hash + i));
+
+		if (found == 0 || found == slot_pack(hash, account))
+			return found != 0;
+	}
+	return false;
+}
+
+/* Removed halfway, with slots held: it is there again, without a limit until accounts.c says which.
+ * Whoever resolved it before looks it up again. */
+static void entry_revive(struct directory *d, uint32_t a, struct entry *e) {
+	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) && entry_is_sound(d, a) &&
+		counter_count(d->map, a) > 0 && table_has(d, a))
+		(void)directory_renew(d, a, BERTH_LIMIT_NONE, 0);
+}
+
 /* One entry, from the last to the first, so that the free stack gives low indices first. */
 static int stock_entry(struct directory *d, uint32_t a, uint8_t *used_blocks) {
 	struct entry *e = map_entry(d->map, a);
@@ -381,9 +407,9 @@ static int stock_entry(struct directory *d, uint32_t a, uint8_t *used_blocks) {
 	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
 	if (r == -ENOMEM)
 		return r;
+	entry_revive(d, a, e);
 	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) || !entry_is_sound(d, a)) {
-		/* A count that is left was charged before the account was removed; its records
-		 * are still being revoked. The index rests until the next start. */
+		/* A count without an account is noise. The index rests until the next start. */
 		return counter_count(d->map, a) == 0 ? free_push(d, a) : 0;
 	}
 	parent = load_relaxed(&e->parent);

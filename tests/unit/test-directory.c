@@ -299,6 +299,28 @@ START_TEST(a_death_between_word_and_slot_of_a_removal_is_mended) {
 }
 END_TEST
 
+START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
+	struct path path = fixture_path(&f, "alice", 5);
+	const struct stamp stamp = {0};
+	struct entry *e = path.level[0].entry;
+	uint32_t seq, level;
+
+	fixture_open_records(&f, 16, 16);
+	ck_assert_int_eq(counter_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
+	/* R1, and then death: the charge had come before the bump. */
+	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
+	reopen();
+	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), path.level[0].account);
+	ck_assert_int_eq(accounts_load_template(f.accounts, "*", 3), 0);
+	accounts_configured_all(f.accounts);
+	accounts_cover_all(f.accounts);
+	path = fixture_path(&f, "alice", 3);
+	ck_assert_int_eq(counter_check(&path, 1, &level), -EDQUOT);
+	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
+	ck_assert_uint_eq(counter_count(f.map, path.level[0].account), 0);
+}
+END_TEST
+
 START_TEST(a_death_while_the_table_grew_is_mended) {
 	uint32_t bits;
 
@@ -388,6 +410,7 @@ int main(void) {
 	tcase_add_test(tc, what_the_store_does_not_name_at_start_is_configured_no_more);
 	tcase_add_test(tc, a_death_before_the_slot_was_written_is_mended);
 	tcase_add_test(tc, a_death_between_word_and_slot_of_a_removal_is_mended);
+	tcase_add_test(tc, a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count);
 	tcase_add_test(tc, a_death_while_the_table_grew_is_mended);
 	tcase_add_test(tc, a_segment_of_another_layout_is_refused_and_left_alone);
 	tcase_add_test(tc, a_segment_that_does_not_belong_to_its_directory_is_made_anew);
