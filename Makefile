@@ -78,10 +78,12 @@ TESTED = $(sort $(LIBRARY) $(filter-out daemon/main.o,$(DAEMON)) client/ctl-line
 $(BUILD)/tests/unit/test-%: $(BUILD)/tests/unit/test-%.o $(TESTED:%=$(BUILD)/%)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(DAEMON_LIBS) -lcheck -lsubunit -lm -lrt -o $@
 
-# Integration tests, demo and bench are a user's: the real libberth.so, the real berthd.
+# Integration tests, demo and bench are a user's: the real libberth.so, the real berthd. Some look at
+# the shared files behind its back, too.
 USER_LIBS = -L$(BUILD) -lberth -llmdb -lcheck -lsubunit -lm -lrt
 PROGRAMS = $(BUILD)/libberth.so $(BUILD)/berthd $(BUILD)/berthctl
-$(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harness.o $(PROGRAMS)
+$(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harness.o \
+		$(SHARED:%=$(BUILD)/client/%.o) $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
 $(BUILD)/tests/bench: $(BUILD)/tests/harness.o
 $(BUILD)/tests/bench $(BUILD)/tests/demo-server: $(BUILD)/tests/%: $(BUILD)/tests/%.o $(PROGRAMS)

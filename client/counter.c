@@ -347,19 +347,21 @@ static int level_refusal(uint32_t count, uint32_t weight, uint32_t limit) {
 	return count + weight > BERTH_COUNT_MAX ? -EOVERFLOW : 0;
 }
 
-static void deny(const struct path *path, uint32_t level, uint32_t *ret_level) {
-	(void)add_relaxed(&path->level[level].cell->denied, 1);
-	*ret_level = level;
+/* The daemon hears of it, as of a change: a count that is wrong may do nothing else than deny. */
+static void deny(struct map *m, const struct level *l) {
+	(void)add_relaxed(&l->cell->denied, 1);
+	wake_changed(m, l->dirty);
 }
 
-int counter_check(const struct path *path, uint32_t weight, uint32_t *ret_level) {
+int counter_check(struct map *m, const struct path *path, uint32_t weight, uint32_t *ret_level) {
 	for (uint32_t k = 0; k < path->depth; k++) {
 		const struct level *l = &path->level[k];
 		int r = level_refusal(cell_count(load_acquire(&l->cell->word)), weight,
 			entry_limit(load_acquire(&l->entry->word)));
 
 		if (r < 0) {
-			deny(path, k, ret_level);
+			deny(m, l);
+			*ret_level = k;
 			return r;
 		}
 	}
@@ -411,8 +413,10 @@ static _rare_ int retreat(struct acquire *a, int r) {
 
 	if (!cas(&s->record->word, s->rec, below))
 		return -ECANCELED;
-	if (r == -EDQUOT || r == -EOVERFLOW)
-		deny(a->path, record_level(s->rec), a->ret_level);
+	if (r == -EDQUOT || r == -EOVERFLOW) {
+		*a->ret_level = record_level(s->rec);
+		deny(s->map, &a->path->level[*a->ret_level]);
+	}
 	if (record_state(below) == RECORD_FREE)
 		return r;
 	down = descend(s->map, s->number, s->record, below);
@@ -541,6 +545,11 @@ int counter_acquire(struct map *m, uint32_t number, const struct path *path, uin
 
 /* -- the daemon's: bump, V1 … V3 --------------------------------------------------------------- */
 
+/* Never the same tag twice: the number is taken before it is used, and outlives the daemon. */
+static uint32_t daemon_tag(struct map *m) {
+	return add_total(&m->header->daemon_seq, 1) & BERTH_SEQ_MASK;
+}
+
 int counter_bump(struct map *m, uint32_t account) {
 	struct cell *cell = map_cell(m, account);
 
@@ -548,16 +557,11 @@ int counter_bump(struct map *m, uint32_t account) {
 		return map_account_error(m, account);
 	for (int i = 0; i < ROUNDS; i++) {
 		uint64_t word = load_acquire(&cell->word);
-		uint32_t n;
-		int r;
+		int r = cell_help(m, account, word);
 
-		r = cell_help(m, account, word);
 		if (r < 0)
 			return r;
-		/* Never the same tag twice: the number is taken before it is used, and outlives
-		 * the daemon. */
-		n = add_total(&m->header->daemon_seq, 1) & BERTH_SEQ_MASK;
-		if (cas(&cell->word, word, cell_pack(cell_count(word), 0, n)))
+		if (cas(&cell->word, word, cell_pack(cell_count(word), 0, daemon_tag(m))))
 			return 0;
 	}
 	return -EUCLEAN;
@@ -675,4 +679,46 @@ int counter_resume(struct map *m, uint32_t number) {
 	if (state == RECORD_UNCHARGE || state == RECORD_CANCEL || state == RECORD_EFFECT)
 		return counter_revoke(m, number, rec);
 	return 0;
+}
+
+/* -- repairs, after somebody wrote over the segment ----------------------------------------------- */
+
+bool counter_has_charged(uint64_t rec, uint32_t number, uint64_t word) {
+	bool tagged = cell_record(word) == number && cell_seq(word) == record_seq(rec);
+
+	switch (record_state(rec)) {
+	case RECORD_HELD:
+	case RECORD_EFFECT:
+		return true;
+	case RECORD_CHARGE:
+	case RECORD_CANCEL:
+		return tagged;
+	case RECORD_UNCHARGE:
+		return !tagged;
+	default:
+		return false;
+	}
+}
+
+int counter_repair(struct map *m, uint32_t account, uint64_t seen, uint32_t count) {
+	struct cell *cell = map_cell(m, account);
+	int r;
+
+	if (!cell)
+		return map_account_error(m, account);
+	r = cell_help(m, account, seen);
+	if (r < 0)
+		return r;
+	return cas(&cell->word, seen, cell_pack(count, 0, daemon_tag(m))) ? 0 : -EAGAIN;
+}
+
+int counter_discard(struct map *m, uint32_t number, uint64_t seen) {
+	struct record *record = map_record(m, number);
+
+	if (!record)
+		return map_record_error(m, number);
+	return cas(&record->word, seen,
+		       record_pack(RECORD_FREE, 0, 0, 0, seq_next(record_seq(seen))))
+		       ? 0
+		       : -EAGAIN;
 }

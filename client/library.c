@@ -230,7 +230,7 @@ static _hot_ int acquire_attempt(struct call *c, void *to) {
 	/* First of all: a segment that was given up would go on answering as it last stood. */
 	if (!session_is_open(s))
 		return -ESHUTDOWN;
-	r = counter_check(&a->path, a->request.weight, &level);
+	r = counter_check(s->map, &a->path, a->request.weight, &level);
 	if (r < 0)
 		return r;
 	a->request.stamp.since = now_coarse();

@@ -330,7 +330,6 @@ static bool holder_fill(
 	struct manager *m, uint32_t number, uint64_t rec, struct message_holder *h) {
 	struct record *record = map_record(m->segment->map, number);
 	struct session *s = sessions_owner(m->sessions, number);
-	const struct session_entry *e = s ? map_session(m->segment->map, s->index) : NULL;
 
 	*h = (struct message_holder){
 		.slot = slot_pack(number, rec),
@@ -343,12 +342,10 @@ static bool holder_fill(
 		memcpy(h->label + 8 * i, &word, 8);
 	}
 	h->label[sizeof(h->label) - 1] = 0;
-	if (e) {
-		uint64_t comm[2] = {load_relaxed(&e->comm[0]), load_relaxed(&e->comm[1])};
-
-		h->pid = (uint32_t)s->pid;
-		h->uid = load_relaxed(&e->uid);
-		memcpy(h->comm, comm, sizeof(h->comm));
+	if (s) {
+		h->pid = (uint32_t)s->who.pid;
+		h->uid = s->who.uid;
+		memcpy(h->comm, s->who.comm, sizeof(h->comm));
 		h->comm[sizeof(h->comm) - 1] = 0;
 	}
 	return directory_name(m->segment->map, record_account(rec), h->account.text) == 0 &&
@@ -402,7 +399,7 @@ static bool revoke_wants(struct manager *m, const struct message_revoke *what, u
 	if (account != 0 && !accounts_is_below(m->accounts, record_account(rec), account))
 		return false;
 	s = what->pid != 0 ? sessions_owner(m->sessions, number) : NULL;
-	return what->pid == 0 || (s && (uint32_t)s->pid == what->pid);
+	return what->pid == 0 || (s && (uint32_t)s->who.pid == what->pid);
 }
 
 /* One record, again while its slot moves from level to level under us. */

@@ -30,15 +30,17 @@ struct checkpoint {
 	struct accounts *accounts;
 	struct map *map;
 	struct store *store;
-	sd_event_source *changed, *timer, *slice;
+	struct recount *recount;
+	sd_event_source *changed, *timer, *slice, *disarmed;
 	pthread_t thread;
 	bool started;
 	_Atomic bool stopping;
-	sem_t go_on;     /* the thread may look for changes again */
-	int change_fd;   /* the thread has seen one */
-	uint32_t group;  /* where the slice goes on */
-	bool everything; /* look at clean groups, too */
-	bool failed;     /* the store refused one: all of it again */
+	_Atomic bool armed; /* by the thread, which waits to be woken */
+	sem_t go_on;        /* the thread may look for changes again */
+	int change_fd;      /* the thread has seen one */
+	uint32_t group;     /* where the slice goes on */
+	bool everything;    /* look at clean groups, too */
+	bool failed;        /* the store refused one: all of it again */
 	uint64_t last;
 };
 
@@ -65,12 +67,14 @@ static void *thread_main(void *data) {
 	while (!c->stopping) {
 		uint32_t seen = wake_arm(c->map); /* D1, D2 */
 
+		c->armed = true;
 		if (!anything_dirty(c)) { /* D3 */
 			if (!c->stopping)
 				wake_wait(c->map, seen); /* D4 */
 			if (!c->stopping && !anything_dirty(c))
 				continue;
 		}
+		c->armed = false;
 		wake_disarm(c->map);
 		(void)eventfd_write(c->change_fd, 1);
 		while (!c->stopping && sem_wait(&c->go_on) < 0)
@@ -249,6 +253,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
 	struct checkpoint *c = data;
 
 	(void)source, (void)usec;
+	recount_want(c->recount);
 	slice_begin(c);
 	(void)sd_event_source_set_enabled(c->slice, SD_EVENT_ON);
 	return 0;
@@ -261,6 +266,17 @@ static int on_changed(sd_event_source *source, int fd, uint32_t events, void *da
 	(void)source, (void)events;
 	(void)eventfd_read(fd, &n);
 	timer_set(c, CHECKPOINT_USEC);
+	return 0;
+}
+
+/* After each event of whatever kind. A peer that writes over `armed` would let the thread sleep for
+ * ever; to look once more does no harm. */
+static int on_event(sd_event_source *source, void *data) {
+	struct checkpoint *c = data;
+
+	(void)source;
+	if (c->armed && load_total(&c->map->header->armed) == 0)
+		wake_cancel(c->map);
 	return 0;
 }
 
@@ -339,6 +355,8 @@ int checkpoint_start(struct checkpoint *c) {
 	if (r >= 0)
 		r = sd_event_source_set_enabled(c->slice, SD_EVENT_OFF);
 	if (r >= 0)
+		r = sd_event_add_post(c->event, &c->disarmed, on_event, c);
+	if (r >= 0)
 		r = -pthread_create(&c->thread, NULL, thread_main, c);
 	if (r < 0)
 		return r;
@@ -347,8 +365,8 @@ int checkpoint_start(struct checkpoint *c) {
 	return 0;
 }
 
-int checkpoint_new(
-	sd_event *event, struct accounts *accounts, struct store *store, struct checkpoint **ret) {
+int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *store,
+	struct recount *recount, struct checkpoint **ret) {
 	struct checkpoint *c = calloc(1, sizeof(*c));
 
 	if (!c)
@@ -357,6 +375,7 @@ int checkpoint_new(
 	c->accounts = accounts;
 	c->map = accounts->directory->map;
 	c->store = store;
+	c->recount = recount;
 	(void)sem_init(&c->go_on, 0, 0);
 	c->change_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->change_fd < 0) {
@@ -392,6 +411,7 @@ void checkpoint_free(struct checkpoint *c) {
 	(void)sd_event_source_disable_unref(c->changed);
 	(void)sd_event_source_disable_unref(c->timer);
 	(void)sd_event_source_disable_unref(c->slice);
+	(void)sd_event_source_disable_unref(c->disarmed);
 	close_cleanup(&c->change_fd);
 	(void)sem_destroy(&c->go_on);
 	free(c);

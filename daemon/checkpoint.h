@@ -7,12 +7,14 @@
 #include <systemd/sd-event.h>
 
 #include "accounts.h"
+#include "recount.h"
 #include "store.h"
 
 struct checkpoint;
 
-int checkpoint_new(
-	sd_event *event, struct accounts *accounts, struct store *store, struct checkpoint **ret);
+/* Before each one, the recount is asked for. */
+int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *store,
+	struct recount *recount, struct checkpoint **ret);
 
 /* Loads what the store has; new counts take peak and denials from there if `restore`. Before
  * checkpoint_start. */

@@ -111,7 +111,9 @@ static int manager_open_store(struct manager *m) {
 	if (r >= 0)
 		r = load_limits(m);
 	if (r >= 0)
-		r = checkpoint_new(m->event, m->accounts, m->store, &m->checkpoint);
+		r = recount_new(m->event, m->accounts, m->sessions, &m->recount);
+	if (r >= 0)
+		r = checkpoint_new(m->event, m->accounts, m->store, m->recount, &m->checkpoint);
 	if (r >= 0)
 		r = checkpoint_load(m->checkpoint, !m->segment->adopted);
 	if (r >= 0)
@@ -230,6 +232,7 @@ void manager_free(struct manager *m) {
 	server_free(m->server);
 	m->server = NULL;
 	checkpoint_free(m->checkpoint);
+	recount_free(m->recount);
 	sessions_free(m->sessions);
 	accounts_free(m->accounts);
 	(void)signal(SIGBUS, SIG_DFL);

@@ -19,6 +19,7 @@ struct manager {
 	struct sessions *sessions;
 	struct store *store;
 	sd_event_source *store_ready;
+	struct recount *recount;
 	struct checkpoint *checkpoint;
 	struct server *server;
 	int runtime_lock, state_lock;

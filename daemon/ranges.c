@@ -155,3 +155,12 @@ void ranges_take_back(struct ranges *r, uint32_t *head) {
 		r->said_full = false;
 	}
 }
+
+bool ranges_rewrite(struct ranges *r, uint32_t range) {
+	uint32_t said;
+
+	if (ranges_owner_found(r, range, &said) < 0 || said == ranges_owner(r, range))
+		return false;
+	owner_write(r, range, ranges_owner(r, range));
+	return true;
+}

@@ -42,3 +42,6 @@ int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *r
 
 /* Takes every range of a list back; their records must be closed. */
 void ranges_take_back(struct ranges *r, uint32_t *head);
+
+/* Writes an owner that isn't what was written in the segment once more; true if it wasn't. */
+bool ranges_rewrite(struct ranges *r, uint32_t range);

@@ -213,6 +213,9 @@ static int connection_read(struct connection *c) {
 	if (n <= 0)
 		return n < 0 ? (int)n : -ECONNRESET;
 	r = message_dispatch(c, buffer, (size_t)n, fds);
+	/* An administrator looks: soon it will be right, if it isn't. */
+	if (c->kind == SOCKET_ADMIN)
+		recount_want(c->manager->recount);
 	for (int i = 0; i < MESSAGE_FDS_MAX; i++)
 		close_cleanup(&fds[i]);
 	return r;

@@ -65,7 +65,7 @@ static int welcome(struct connection *c, bool resumed) {
 	struct message_welcome reply = {
 		.header = MESSAGE_HEADER(MESSAGE_HELLO, reply),
 		.session = c->session->index,
-		.serial = c->session->serial,
+		.serial = c->session->who.serial,
 		.resumed = resumed,
 	};
 

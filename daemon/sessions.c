@@ -69,7 +69,7 @@ static bool session_close_records(struct session *s) {
 	if (damaged > 0)
 		log_warning("%u slots of process %d contradicted the counts of their accounts; "
 			    "freed all the same",
-			damaged, (int)s->pid);
+			damaged, s->who.pid);
 	return all_closed;
 }
 
@@ -98,7 +98,7 @@ static int on_death(sd_event_source *source, int fd, uint32_t events, void *data
 	struct session *s = data;
 
 	(void)source, (void)fd, (void)events;
-	log_debug("Process %d is dead; freeing its slots", (int)s->pid);
+	log_debug("Process %d is dead; freeing its slots", s->who.pid);
 	s->dead = true;
 	(void)sd_event_source_set_enabled(s->death, SD_EVENT_OFF);
 	(void)session_end(s);
@@ -122,12 +122,12 @@ static int session_watch(struct session *s) {
 	if (s->death)
 		return 0;
 	if (s->pidfd < 0)
-		s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
+		s->pidfd = (int)syscall(SYS_pidfd_open, s->who.pid, 0);
 	if (s->pidfd < 0)
 		return -errno;
 	/* The number may be another process's by now; once the pidfd is had, it stays whose it is. */
-	r = process_start_time(s->pid, &start);
-	if (r == -ESRCH || (r == 0 && s->start_time != 0 && start != s->start_time))
+	r = process_start_time(s->who.pid, &start);
+	if (r == -ESRCH || (r == 0 && s->who.start_time != 0 && start != s->who.start_time))
 		return -ESRCH;
 	return sd_event_add_io(s->all->event, &s->death, s->pidfd, EPOLLIN, on_death, s);
 }
@@ -218,9 +218,8 @@ static int index_find(struct sessions *all, uint32_t *ret) {
 	return r;
 }
 
-static void entry_write_comm(struct session_entry *e, pid_t pid) {
+static void comm_read(pid_t pid, uint64_t ret[2]) {
 	char path[32], comm[16] = "";
-	uint64_t words[2];
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
@@ -230,9 +229,7 @@ static void entry_write_comm(struct session_entry *e, pid_t pid) {
 			comm[strcspn(comm, "\n")] = 0;
 		(void)fclose(f);
 	}
-	memcpy(words, comm, sizeof(words));
-	store_relaxed(&e->comm[0], words[0]);
-	store_relaxed(&e->comm[1], words[1]);
+	memcpy(ret, comm, sizeof(comm));
 }
 
 static uint64_t now_ms(void) {
@@ -243,17 +240,30 @@ static uint64_t now_ms(void) {
 }
 
 /* Everything first, the state last: an entry that isn't OPEN is read by nobody. */
-static void entry_write(struct session *s, uid_t uid) {
+static void entry_write(struct session *s, enum session_state state) {
 	struct session_entry *e = entry_of(s);
 
-	store_relaxed(&e->serial, s->serial);
-	store_relaxed(&e->pid, (uint32_t)s->pid);
-	store_relaxed(&e->uid, uid);
-	store_relaxed(&e->start_time, s->start_time);
-	store_relaxed(&e->image, s->image);
-	store_relaxed(&e->opened, now_ms());
-	entry_write_comm(e, s->pid);
-	state_write(s, SESSION_OPEN);
+	store_relaxed(&e->serial, s->who.serial);
+	store_relaxed(&e->pid, (uint32_t)s->who.pid);
+	store_relaxed(&e->uid, s->who.uid);
+	store_relaxed(&e->start_time, s->who.start_time);
+	store_relaxed(&e->image, s->who.image);
+	store_relaxed(&e->comm[0], s->who.comm[0]);
+	store_relaxed(&e->comm[1], s->who.comm[1]);
+	store_relaxed(&e->opened, s->who.opened);
+	state_write(s, state);
+}
+
+static void entry_read(const struct session_entry *e, struct session_who *ret) {
+	*ret = (struct session_who){
+		.serial = load_relaxed(&e->serial),
+		.pid = (pid_t)load_relaxed(&e->pid),
+		.uid = load_relaxed(&e->uid),
+		.start_time = load_relaxed(&e->start_time),
+		.image = load_relaxed(&e->image),
+		.comm = {load_relaxed(&e->comm[0]), load_relaxed(&e->comm[1])},
+		.opened = load_relaxed(&e->opened),
+	};
 }
 
 /* Sessions that this process (or one that had its number) has from before. */
@@ -261,14 +271,14 @@ static void end_earlier(struct sessions *all, const struct session_claim *claim,
 	for (uint32_t i = 0; i < all->size; i++) {
 		struct session *s = all->session[i];
 
-		if (!s || s->pid != claim->pid)
+		if (!s || s->who.pid != claim->pid)
 			continue;
-		if (start != 0 && s->start_time != 0 && s->start_time != start) {
+		if (start != 0 && s->who.start_time != 0 && s->who.start_time != start) {
 			s->dead = true;
 			(void)session_end(s);
-		} else if (s->image != claim->image && s->state == SESSION_OPEN) {
+		} else if (s->who.image != claim->image && s->state == SESSION_OPEN) {
 			log_debug("Process %d runs a new program; freeing the old one's slots",
-				(int)s->pid);
+				s->who.pid);
 			(void)session_end(s);
 		}
 	}
@@ -281,9 +291,9 @@ static struct session *find_resumable(
 	if (claim->resume_serial == 0 || claim->resume_session >= all->size)
 		return NULL;
 	s = all->session[claim->resume_session];
-	if (!s || s->serial != claim->resume_serial || s->pid != claim->pid ||
-		s->start_time != start || s->image != claim->image || s->state != SESSION_OPEN ||
-		s->connected)
+	if (!s || s->who.serial != claim->resume_serial || s->who.pid != claim->pid ||
+		s->who.start_time != start || s->who.image != claim->image ||
+		s->state != SESSION_OPEN || s->connected)
 		return NULL;
 	return s;
 }
@@ -299,20 +309,23 @@ static int session_create(
 	s = map_session(all->segment->map, index) ? session_make(all, index) : NULL;
 	if (!s)
 		return -ENOMEM;
-	s->pid = claim->pid;
-	s->start_time = start;
-	s->image = claim->image;
+	s->who.pid = claim->pid;
+	s->who.uid = claim->uid;
+	s->who.start_time = start;
+	s->who.image = claim->image;
+	s->who.opened = now_ms();
+	comm_read(claim->pid, s->who.comm);
 	s->pidfd = claim->pidfd;
 	claim->pidfd = -1;
 	do
-		s->serial = add_total(&all->segment->map->header->next_serial, 1);
-	while ((s->serial & 0xFFFFF) == 0); /* a slot bears 20 bits of it */
+		s->who.serial = add_total(&all->segment->map->header->next_serial, 1);
+	while ((s->who.serial & 0xFFFFF) == 0); /* a slot bears 20 bits of it */
 	r = session_watch(s);
 	if (r < 0) {
 		session_forget(s);
 		return r;
 	}
-	entry_write(s, claim->uid);
+	entry_write(s, SESSION_OPEN);
 	*ret = s;
 	return 0;
 }
@@ -343,6 +356,35 @@ int session_grant(struct session *s, uint32_t *ret_range) {
 	return ranges_grant(s->all->ranges, s->index, &s->range_head, ret_range);
 }
 
+/* True if the entry wasn't what was written there. */
+static bool entry_rewrite(struct sessions *all, uint32_t index) {
+	struct session_entry *e = map_session(all->segment->map, index);
+	struct session *s = all->session[index];
+	struct session_who said;
+	uint32_t state;
+
+	if (!e)
+		return false;
+	state = load_relaxed(&e->state);
+	if (!s && state != SESSION_NONE)
+		store_total(&e->state, SESSION_NONE);
+	if (!s)
+		return state != SESSION_NONE;
+	entry_read(e, &said);
+	if (state == (uint32_t)s->state && memcmp(&said, &s->who, sizeof(said)) == 0)
+		return false;
+	entry_write(s, s->state);
+	return true;
+}
+
+uint32_t sessions_rewrite(struct sessions *all) {
+	uint32_t wrong = 0;
+
+	for (uint32_t i = 0; i < all->size; i++)
+		wrong += entry_rewrite(all, i);
+	return wrong;
+}
+
 struct session *sessions_owner(struct sessions *all, uint32_t record) {
 	uint32_t owner = ranges_owner(all->ranges, record / BERTH_RANGE);
 
@@ -364,12 +406,9 @@ static int session_adopt(struct sessions *all, uint32_t index) {
 	s = session_make(all, index);
 	if (!s)
 		return -ENOMEM;
-	s->serial = load_relaxed(&e->serial);
-	s->pid = (pid_t)load_relaxed(&e->pid);
-	s->start_time = load_relaxed(&e->start_time);
-	s->image = load_relaxed(&e->image);
+	entry_read(e, &s->who);
 	s->state = state == SESSION_OPEN ? SESSION_OPEN : SESSION_ENDING;
-	if (s->pid <= 0)
+	if (s->who.pid <= 0)
 		s->dead = true;
 	return 0;
 }

@@ -13,13 +13,22 @@
 
 #include "ranges.h"
 
+/* What its entry in the segment says, which a client could write over. */
+struct session_who {
+	uint32_t serial;
+	pid_t pid;
+	uid_t uid;
+	uint32_t reserved;   /* 0: what is compared byte by byte has no padding */
+	uint64_t start_time; /* 0: not known, counts as alive */
+	uint64_t image;
+	uint64_t comm[2];
+	uint64_t opened;
+};
+
 struct session {
 	struct sessions *all;
 	uint32_t index;
-	uint32_t serial;
-	pid_t pid;
-	uint64_t start_time; /* 0: not known, counts as alive */
-	uint64_t image;
+	struct session_who who;
 	int pidfd; /* -1: none to be had yet; tried again */
 	sd_event_source *death;
 	uint32_t range_head;
@@ -66,6 +75,9 @@ void session_disconnected(struct session *s, bool goodbye);
 
 /* One more range of records. -ENOSPC, -ENOMEM. */
 int session_grant(struct session *s, uint32_t *ret_range);
+
+/* Writes entries of the table that aren't what was written there once more; how many. */
+uint32_t sessions_rewrite(struct sessions *all);
 
 /* Whose record this is; NULL: nobody's. */
 struct session *sessions_owner(struct sessions *all, uint32_t record);

@@ -37,7 +37,7 @@ struct stamp {
 
 /* -EDQUOT or -EOVERFLOW, and counts the denial, if the path is full as it stands; writes nothing
  * else. */
-int counter_check(const struct path *path, uint32_t weight, uint32_t *ret_level);
+int counter_check(struct map *m, const struct path *path, uint32_t weight, uint32_t *ret_level);
 
 /* Takes the path with a record of the caller's session. ret_seq identifies the slot, with the
  * record, until its release. */
@@ -77,3 +77,13 @@ int counter_resume(struct map *m, uint32_t record);
 
 /* Makes everyone who has read the cell's word, and what they read after it, fail its CAS. */
 int counter_bump(struct map *m, uint32_t account);
+
+/* Whether the record has charged the cell of the level that its word names, which bears this word. */
+bool counter_has_charged(uint64_t rec, uint32_t record, uint64_t word);
+
+/* Writes the count that a cell should have, if the cell still bears the word that was seen. -EAGAIN:
+ * it doesn't. For a count that somebody else wrote over. */
+int counter_repair(struct map *m, uint32_t account, uint64_t seen, uint32_t count);
+
+/* Makes a record whose word is noise free again. -EAGAIN: it isn't what was seen any more. */
+int counter_discard(struct map *m, uint32_t record, uint64_t seen);

@@ -94,7 +94,7 @@ START_TEST(the_check_before_writes_nothing_but_the_denial) {
 
 	(void)take(R1, &leaf, 5);
 	before = load_relaxed(&map_cell(f.map, leaf.level[0].account)->word);
-	ck_assert_int_eq(counter_check(&leaf, 1, &level), -EDQUOT);
+	ck_assert_int_eq(counter_check(f.map, &leaf, 1, &level), -EDQUOT);
 	ck_assert_uint_eq(level, 0);
 	ck_assert(before == load_relaxed(&map_cell(f.map, leaf.level[0].account)->word));
 	ck_assert_uint_eq(load_relaxed(&map_cell(f.map, leaf.level[0].account)->denied), 1);
@@ -116,7 +116,7 @@ START_TEST(a_count_never_passes_its_field) {
 	uint32_t seq, level;
 
 	cell_put(&p, 0, cell_pack(BERTH_COUNT_MAX - 1, 0, 0));
-	ck_assert_int_eq(counter_check(&p, 2, &level), -EOVERFLOW);
+	ck_assert_int_eq(counter_check(f.map, &p, 2, &level), -EOVERFLOW);
 	ck_assert_int_eq(counter_acquire(f.map, R1, &p, 2, &stamp, &seq, &level), -EOVERFLOW);
 	(void)take(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);

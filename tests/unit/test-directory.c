@@ -315,7 +315,7 @@ START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
 	accounts_configured_all(f.accounts);
 	accounts_cover_all(f.accounts);
 	path = fixture_path(&f, "alice", 3);
-	ck_assert_int_eq(counter_check(&path, 1, &level), -EDQUOT);
+	ck_assert_int_eq(counter_check(f.map, &path, 1, &level), -EDQUOT);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
 	ck_assert_uint_eq(counter_count(f.map, path.level[0].account), 0);
 }
