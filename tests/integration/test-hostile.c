@@ -501,6 +501,50 @@ START_TEST(three_hundred_connections_at_once_hold_up_nobody) {
 }
 END_TEST
 
+/* With a session or without, with a question on its way or without, by goodbye, hang-up or death. */
+static void connect_and_leave(void) {
+	struct message_hello hello = hello_make();
+	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
+	struct message_bye bye = {.header = HEADER(MESSAGE_BYE, bye)};
+	int own = pidfd_of(getpid());
+
+	random_init();
+	for (int i = 0; i < 500; i++) {
+		int fd = dial(sockets[random_below(4) == 0]);
+
+		if (random_below(2))
+			(void)post(fd, &hello, sizeof(hello), &own, 1);
+		if (random_below(2))
+			(void)post(fd, &ranges, sizeof(ranges), NULL, 0);
+		if (random_below(2))
+			(void)post(fd, &bye, sizeof(bye), NULL, 0);
+		if (random_below(2000) == 0)
+			_exit(0);
+		(void)close(fd);
+	}
+}
+
+/* While another holds what it holds, and is answered. */
+START_TEST(ten_thousand_connections_in_a_row_leave_nothing_behind) {
+	struct berth *b = open_session();
+	berth_slot slot = take(b, "alice");
+	int session = descriptors() - before;
+
+	for (int i = 0; i < 25; i++) {
+		in_process(connect_and_leave);
+		expect_code(BERTH_SUCCESS, berth_release(b, take(b, "alice")));
+	}
+	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
+	before += session;
+	ck_assert_msg(eventually(descriptors_are_few, &before), "berthd has %d descriptors, not %d",
+		descriptors(), before);
+	before -= session;
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	berth_close(b);
+	expect_healthy();
+}
+END_TEST
+
 /* -- imports ----------------------------------------------------------------------------------- */
 
 struct lines {
@@ -611,6 +655,7 @@ int main(void) {
 		descriptors_that_nobody_asked_for_are_closed,
 		a_client_that_never_reads_holds_up_nobody,
 		three_hundred_connections_at_once_hold_up_nobody,
+		ten_thousand_connections_in_a_row_leave_nothing_behind,
 		an_import_that_is_hung_up_on_changes_nothing,
 		an_import_out_of_order_or_with_wrong_counts_is_refused,
 		a_truncated_segment_kills_the_others_perhaps_but_not_berthd,
