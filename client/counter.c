@@ -276,6 +276,19 @@ static int step_uncharge(struct step *s) {
 	return 0;
 }
 
+/* The account that the record says has no such level. Damage, if the record stands: an account stays
+ * while its own cell, the last to be uncharged, counts a slot of it. Else another went down to FREE
+ * before us, and the account was removed. */
+static int step_lost(struct step *s) {
+	if (!step_stands(s)) {
+		step_reread(s);
+		return 0;
+	}
+	/* The record goes on, so that it isn't stuck for ever. */
+	step_done(s, record_below(s->rec));
+	return -EUCLEAN;
+}
+
 /* Goes down from UNCHARGE until the record is no longer this release's, whoever did the steps. */
 static int descend(struct map *m, uint32_t number, struct record *record, uint64_t first) {
 	struct step s;
@@ -291,7 +304,7 @@ static int descend(struct map *m, uint32_t number, struct record *record, uint64
 		if (likely(r >= 0))
 			r = step_uncharge(&s);
 		else if (r == -EUCLEAN)
-			step_done(&s, record_below(s.rec));
+			r = step_lost(&s);
 		if (unlikely(r == -EUCLEAN))
 			damage = r;
 		else if (unlikely(r < 0))
