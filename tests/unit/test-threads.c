@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The counter and the directory, by many threads on one mapping: what ThreadSanitizer can see, where
+ * it sees nothing between processes. Servers take and give back; one thread is the daemon, which
+ * revokes, bumps, closes and opens records, changes limits and generations; one takes checkpoints'
+ * marks; one looks names up. Run it by `make tsan`; in `make check` it judges the counts alone.
+ *
+ * $TURNS says how often each server takes or gives at least.
+ */
+
+#include <pthread.h>
+
+#include "fixture.h"
+#include "wake.h"
+
+#define SERVERS    3
+#define RECORDS    8u     /* of each server */
+#define CHANGES    10000u /* that the daemon makes at least */
+#define TIGHT      3      /* limit of the account that nobody revokes */
+#define FIRST      16u
+#define SAFE_UNTIL 4u /* a server's first records are never closed, so they may hold `tight` */
+
+static struct fixture f;
+static unsigned long turns;
+static uint32_t tight;           /* that account */
+static _Atomic uint32_t inside;  /* who holds `tight`, by weight */
+static _Atomic uint32_t at_work; /* servers */
+static _Atomic uint32_t changes; /* by the daemon */
+static _Atomic bool over;
+static _Atomic(const char *) wrong; /* what the first thread saw that mustn't be */
+static _Atomic int wrong_code;
+static _Atomic uint64_t taken, denied, revoked, stale;
+
+static const char *const names[] = {"tight", "acme/alice", "acme/bob", "acme/bob/web", "loose"};
+
+struct server {
+	pthread_t thread;
+	uint32_t first; /* record */
+	uint64_t random;
+	struct recall *recall;
+	struct {
+		uint32_t seq, weight;
+		bool held, tight;
+	} slot[RECORDS];
+};
+
+static void complain(const char *what, int r) {
+	const char *none = NULL;
+
+	if (atomic_compare_exchange_strong(&wrong, &none, what))
+		atomic_store(&wrong_code, r);
+}
+
+static uint32_t below(uint64_t *state, uint32_t n) {
+	*state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)((*state >> 33) % n);
+}
+
+/* -- servers ----------------------------------------------------------------------------------- */
+
+/* As the library does it: by memory if it can. */
+static bool path_find(struct server *s, const char *text, struct path *ret) {
+	struct name name;
+	uint32_t account;
+	uint64_t word;
+	int r;
+
+	(void)name_load(text, &name);
+	if (directory_recall(f.map, s->recall, &name, ret, &word))
+		return true;
+	r = directory_find(f.map, &name, &account, &word);
+	if (r == 0)
+		r = directory_path(f.map, account, entry_generation(word), ret);
+	if (r == 0)
+		directory_remember(s->recall, &name, ret);
+	else if (r != -ENOENT && r != -ESTALE)
+		complain("a name can't be looked up", r);
+	return r == 0;
+}
+
+static void slot_take(struct server *s, uint32_t i) {
+	bool is_tight = i < SAFE_UNTIL && below(&s->random, 3) == 0;
+	const char *name = names[is_tight ? 0 : 1 + below(&s->random, ELEMENTS(names) - 1)];
+	const struct stamp stamp = {.since = 1, .label = i & 1 ? "thread" : NULL};
+	uint32_t weight = 1 + below(&s->random, 2), level;
+	struct path path;
+	int r;
+
+	if (!path_find(s, name, &path))
+		return;
+	r = counter_check(f.map, &path, weight, &level);
+	if (r == 0)
+		r = counter_acquire(
+			f.map, s->first + i, &path, weight, &stamp, &s->slot[i].seq, &level);
+	s->slot[i].held = r == 0;
+	s->slot[i].tight = is_tight;
+	s->slot[i].weight = weight;
+	if (r == 0)
+		(void)add_relaxed(&taken, 1);
+	else if (r == -EDQUOT)
+		(void)add_relaxed(&denied, 1);
+	else if (r == -ECANCELED || r == -ESHUTDOWN || r == -EAGAIN)
+		(void)add_relaxed(&revoked, 1);
+	else if (r == -ESTALE)
+		(void)add_relaxed(&stale, 1);
+	else
+		complain("an acquire returned what it mustn't", r);
+	if (r == 0 && is_tight && add_relaxed(&inside, weight) + weight > TIGHT)
+		complain("more than the limit were let in", r);
+}
+
+static void slot_give(struct server *s, uint32_t i) {
+	int r;
+
+	if (s->slot[i].tight)
+		(void)add_relaxed(&inside, -s->slot[i].weight);
+	r = counter_release(f.map, s->first + i, s->slot[i].seq);
+	s->slot[i].held = false;
+	if (r != 0 && (r != -ENOENT || s->slot[i].tight))
+		complain("a release returned what it mustn't", r);
+}
+
+static void *server_main(void *data) {
+	struct server *s = data;
+
+	for (unsigned long n = 0; n < turns || load_relaxed(&changes) < CHANGES; n++) {
+		uint32_t i = below(&s->random, RECORDS);
+
+		if (load_relaxed(&wrong))
+			break;
+		if (s->slot[i].held)
+			slot_give(s, i);
+		else
+			slot_take(s, i);
+	}
+	for (uint32_t i = 0; i < RECORDS; i++)
+		if (s->slot[i].held)
+			slot_give(s, i);
+	(void)add_relaxed(&at_work, -1u);
+	return NULL;
+}
+
+/* -- the daemon -------------------------------------------------------------------------------- */
+
+/* Any record but those of `tight`. */
+static void revoke_any(uint64_t *random) {
+	uint32_t record = FIRST + below(random, SERVERS * RECORDS);
+	uint64_t seen = counter_record(f.map, record);
+	int r;
+
+	if (record_account(seen) == tight)
+		return;
+	r = counter_revoke(f.map, record, seen);
+	if (r != 0 && r != -EAGAIN)
+		complain("a revoke returned what it mustn't", r);
+}
+
+static void close_and_open_any(uint64_t *random) {
+	uint32_t record = FIRST + below(random, SERVERS) * RECORDS + SAFE_UNTIL +
+			  below(random, RECORDS - SAFE_UNTIL);
+	int r = counter_close(f.map, record);
+
+	if (r == 0)
+		r = counter_open(f.map, record);
+	if (r != 0 && r != -EAGAIN)
+		complain("a record can't be closed and opened", r);
+}
+
+/* New generations, new limits (that of `tight` is set again and again), deletion and return. */
+static void change_any(uint64_t *random) {
+	const char *name = names[1 + below(random, ELEMENTS(names) - 1)];
+	int r = 0;
+
+	switch (below(random, 4)) {
+	case 0:
+		r = accounts_unconfigure(f.accounts, name);
+		accounts_tidy(f.accounts);
+		break;
+	case 1:
+		r = accounts_configure(f.accounts, "tight", TIGHT);
+		break;
+	default:
+		r = accounts_configure(f.accounts, name, 1 + below(random, 12));
+		break;
+	}
+	if (r != 0 && r != -ENOENT)
+		complain("a limit can't be changed", r);
+}
+
+static void *daemon_main(void *data) {
+	uint64_t *random = data;
+	int r;
+
+	while (load_relaxed(&at_work) > 0) {
+		switch (below(random, 8)) {
+		case 0:
+			close_and_open_any(random);
+			break;
+		case 1:
+			change_any(random);
+			break;
+		case 2:
+			r = counter_bump(f.map, tight);
+			if (r != 0)
+				complain("a cell can't be bumped", r);
+			break;
+		default:
+			revoke_any(random);
+			break;
+		}
+		(void)add_relaxed(&changes, 1);
+	}
+	return NULL;
+}
+
+/* -- those who look ---------------------------------------------------------------------------- */
+
+/* The daemon's own waiting thread: sleeps until a count changes, takes the marks off. */
+static void *checkpoint_main(void *data) {
+	(void)data;
+	while (!atomic_load(&over)) {
+		uint32_t seen = wake_arm(f.map);
+		bool dirty = false;
+
+		for (uint32_t a = 1; a < directory_end(f.accounts->directory);
+			a += BERTH_DIRTY_GROUP)
+			dirty |= wake_take_dirty(f.map, a);
+		if (dirty)
+			wake_disarm(f.map);
+		else if (!atomic_load(&over))
+			wake_wait(f.map, seen);
+	}
+	return NULL;
+}
+
+static void *reader_main(void *data) {
+	uint64_t *random = data;
+
+	while (load_relaxed(&at_work) > 0) {
+		const struct record *record = map_record(f.map, FIRST + below(random, RECORDS));
+		char text[256];
+
+		/* What the list of holders shows. */
+		(void)load_relaxed(&record->since);
+		(void)load_relaxed(&record->label[0]);
+		(void)directory_name(f.map, 1 + below(random, 8), text);
+		if (counter_count(f.map, tight) > TIGHT)
+			complain("a count was over its limit", 0);
+		(void)sched_yield();
+	}
+	return NULL;
+}
+
+/* -- the tests --------------------------------------------------------------------------------- */
+
+static void setup(void) {
+	const struct capacities want = {64, 64, 4};
+
+	fixture_new(&f, &want);
+	for (size_t i = 0; i < ELEMENTS(names); i++)
+		(void)fixture_path(&f, names[i], i == 0 ? TIGHT : 8);
+	tight = accounts_find(f.accounts, names[0]);
+	fixture_open_records(&f, FIRST, SERVERS * RECORDS);
+}
+
+static void teardown(void) {
+	fixture_free(&f);
+}
+
+static void start(pthread_t *thread, void *(*run)(void *), void *data) {
+	ck_assert_int_eq(pthread_create(thread, NULL, run, data), 0);
+}
+
+static void all_run(struct server *server, uint64_t seed) {
+	uint64_t random[2] = {seed ^ 1, seed ^ 2};
+	pthread_t daemon, checkpoint, reader;
+
+	atomic_store(&at_work, SERVERS);
+	for (uint32_t i = 0; i < SERVERS; i++) {
+		server[i].first = FIRST + i * RECORDS;
+		server[i].random = seed + i;
+		start(&server[i].thread, server_main, &server[i]);
+	}
+	start(&daemon, daemon_main, &random[0]);
+	start(&reader, reader_main, &random[1]);
+	start(&checkpoint, checkpoint_main, NULL);
+	for (uint32_t i = 0; i < SERVERS; i++)
+		(void)pthread_join(server[i].thread, NULL);
+	(void)pthread_join(daemon, NULL);
+	(void)pthread_join(reader, NULL);
+	atomic_store(&over, true);
+	wake_cancel(f.map);
+	(void)pthread_join(checkpoint, NULL);
+}
+
+static uint64_t seed_choose(void) {
+	const char *given = getenv("SEED");
+	uint64_t seed = given ? strtoull(given, NULL, 0) : 0;
+
+	if (seed == 0)
+		seed = (uint64_t)getpid();
+	printf("SEED=%llu\n", (unsigned long long)seed);
+	return seed;
+}
+
+START_TEST(servers_and_the_daemon_on_one_mapping_count_right) {
+	static struct recall recall; /* one for all, as for the threads of one handle */
+	static struct server server[SERVERS];
+
+	for (uint32_t i = 0; i < SERVERS; i++)
+		server[i].recall = &recall;
+	all_run(server, seed_choose());
+	printf("%llu taken, %llu denied, %llu revoked, %llu stale\n", (unsigned long long)taken,
+		(unsigned long long)denied, (unsigned long long)revoked, (unsigned long long)stale);
+	ck_assert_msg(!wrong, "%s: %d (%s)", wrong, wrong_code, strerror(-wrong_code));
+	ck_assert_uint_gt(taken, 0);
+	for (uint32_t n = FIRST; n < FIRST + SERVERS * RECORDS; n++)
+		ck_assert_int_eq(counter_close(f.map, n), 0);
+	for (uint32_t a = 1; a < directory_end(f.accounts->directory); a++)
+		ck_assert_msg(counter_count(f.map, a) == 0, "account %u holds %u", a,
+			counter_count(f.map, a));
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("threads on one mapping");
+	TCase *all = tcase_create("all");
+	const char *given = getenv("TURNS");
+	SRunner *runner;
+	int failed;
+
+	turns = given ? strtoul(given, NULL, 10) : 4000000;
+	tcase_set_timeout(all, 600);
+	tcase_add_checked_fixture(all, setup, teardown);
+	tcase_add_test(all, servers_and_the_daemon_on_one_mapping_count_right);
+	suite_add_tcase(suite, all);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
