@@ -8,8 +8,8 @@
  * empty lines mean nothing. CR LF ends a line as LF does, and a byte order mark is skipped.
  *
  * An account may be called anything but a tab, so what can't be written so (a name that begins or
- * ends with a space, or begins with `#`) stands between two tabs, where nothing is taken off:
- * TAB ACCOUNT TAB LIMIT. Escapes would have been simpler to explain, but every character that could
+ * ends with a space, or begins with `#` or a byte order mark) stands between two tabs, where nothing
+ * is taken off: TAB ACCOUNT TAB LIMIT. Escapes would have been simpler to explain, but every character that could
  * introduce one (`\`, `%`) is common in account names.
  */
 
@@ -31,6 +31,9 @@
 
 /* The longest word that may be a limit, and room to see that a longer one isn't. */
 #define WORD_SIZE 32
+
+/* The byte order mark, in UTF-8. */
+#define BOM "\xEF\xBB\xBF"
 
 /* A piece of the text. */
 struct piece {
@@ -212,8 +215,8 @@ static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 /* -- all lines --------------------------------------------------------------------------------- */
 
 static struct piece bom_skip(struct piece p) {
-	if (p.length >= 3 && memcmp(p.at, "\xEF\xBB\xBF", 3) == 0)
-		return (struct piece){p.at + 3, p.length - 3};
+	if (p.length >= strlen(BOM) && memcmp(p.at, BOM, strlen(BOM)) == 0)
+		return (struct piece){p.at + strlen(BOM), p.length - strlen(BOM)};
 	return p;
 }
 
@@ -249,7 +252,8 @@ void lines_deinit(struct lines *l) {
 
 void line_write(FILE *out, const char *name, uint32_t limit) {
 	size_t length = strlen(name);
-	bool plain = name[0] != '#' && name[0] != ' ' && length > 0 && name[length - 1] != ' ';
+	bool plain = name[0] != '#' && name[0] != ' ' && length > 0 && name[length - 1] != ' ' &&
+		     strncmp(name, BOM, strlen(BOM)) != 0;
 	const char *tab = plain ? "" : "\t";
 
 	fprintf(out, "%s%s%s", tab, name, plain ? " " : "\t");

@@ -298,6 +298,20 @@ START_TEST(test_plain_names_are_exported_without_tabs) {
 }
 END_TEST
 
+/* Found by tests/fuzz/fuzz-import.c. */
+START_TEST(test_a_name_that_begins_with_a_byte_order_mark_may_stand_first) {
+	char *text = written("\xEF\xBB\xBF"
+			     "alice",
+		5);
+
+	assert_reads(text,
+		"\xEF\xBB\xBF"
+		"alice",
+		5);
+	free(text);
+}
+END_TEST
+
 static Suite *suite(void) {
 	Suite *s = suite_create("ctl-import");
 	TCase *t = tcase_create("lines");
@@ -325,6 +339,7 @@ static Suite *suite(void) {
 	tcase_add_test(t, test_a_hundred_thousand_lines_keep_their_order_and_a_repetition_is_found);
 	tcase_add_test(t, test_what_export_writes_is_read_back);
 	tcase_add_test(t, test_plain_names_are_exported_without_tabs);
+	tcase_add_test(t, test_a_name_that_begins_with_a_byte_order_mark_may_stand_first);
 	suite_add_tcase(s, t);
 	return s;
 }
