@@ -446,9 +446,13 @@ static void expect_refused_and_untouched(const char *patched) {
 	after = file_read("segment");
 	ck_assert_msg(after.size == segment.size && !memcmp(after.at, segment.at, after.size),
 		"the segment was changed");
+	free(after.at);
 	after = file_read("directory");
 	ck_assert_msg(after.size == directory.size && !memcmp(after.at, directory.at, after.size),
 		"the directory was changed");
+	free(after.at);
+	free(segment.at);
+	free(directory.at);
 }
 
 START_TEST(a_segment_of_another_layout_is_refused_and_left_alone) {
