@@ -85,6 +85,10 @@ PROGRAMS = $(BUILD)/libberth.so $(BUILD)/berthd $(BUILD)/berthctl
 $(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harness.o \
 		$(SHARED:%=$(BUILD)/client/%.o) $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
+# Those that kill look at the shared files behind the library's back, too.
+KILL = tests/ptrace.o tests/kill.o $(SHARED:%=client/%.o)
+$(BUILD)/tests/integration/test-kill-client $(BUILD)/tests/integration/test-kill-daemon: \
+	$(KILL:%=$(BUILD)/%)
 $(BUILD)/tests/bench: $(BUILD)/tests/harness.o
 $(BUILD)/tests/bench $(BUILD)/tests/demo-server: $(BUILD)/tests/%: $(BUILD)/tests/%.o $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/..' -o $@

@@ -173,6 +173,8 @@ static void berthd_exec(const struct instance *i, const char *path) {
 	(void)setenv("BERTH_STATE_DIR", i->state_dir, 1);
 	(void)unsetenv("LISTEN_FDS");
 	(void)unsetenv("WATCHDOG_USEC");
+	if (i->before_exec)
+		i->before_exec();
 	(void)execv(path, (char **)argv);
 	fprintf(stderr, "exec %s: %m\n", path);
 	_exit(EXIT_FAILURE);

@@ -13,8 +13,9 @@
 struct instance {
 	char dir[64]; /* private, with run/ and state/ in it */
 	char runtime_dir[80], state_dir[80];
-	pid_t berthd;        /* 0: not running */
-	const char *args[8]; /* further arguments of berthd; NULL-terminated */
+	pid_t berthd;              /* 0: not running */
+	const char *args[8];       /* further arguments of berthd; NULL-terminated */
+	void (*before_exec)(void); /* if set, called in the process that becomes berthd */
 };
 
 /* Makes the directories and starts berthd (build/berthd beside the test program, or $BERTHD); waits

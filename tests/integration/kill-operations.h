@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What berthd is doing when test-kill-daemon.c kills it: each operation, how it is prepared, begun
+ * without waiting for its end, and known to be over; and the world that it happens in.
+ */
+
+#include <sys/socket.h>
+
+#include "layout.h"
+#include "suite.h"
+
+#include "../kill.h"
+#include "../ptrace.h"
+
+#define CHANGES_MAX 4
+#define LODGED      3
+
+/* What an operation does to one limit. */
+struct change {
+	const char *name;
+	int64_t old, new; /* or KILL_ABSENT */
+};
+
+struct world {
+	struct map *map;
+	struct berth *lodger;
+	berth_slot slot[LODGED];
+	struct child guest;
+	bool guest_lives, guest_reported;
+	int admin;        /* the connection on which the request was made; -1: none */
+	uint32_t awaited; /* replies */
+	uint32_t replies; /* that came */
+	uint32_t code;    /* the first that isn't 0 */
+	uint32_t turn;    /* differs from run to run */
+	int notify;       /* where a berthd that starts reports */
+	char notify_path[128];
+	struct trace trace;
+};
+
+static struct world w;
+
+static const struct kill_line base_limits[] = {
+	{"acme", 50},
+	{"acme/alice", 20},
+	{"acme/bob", 20},
+	{"carol", 10},
+	{"visitor/*", 4},
+};
+
+/* -- the operations ---------------------------------------------------------------------------- */
+
+enum fate { KEPT, REVOKED_IF_ACKNOWLEDGED, DIED };
+
+struct operation {
+	const char *name;
+	bool starts; /* the berthd that is traced is one that starts */
+	bool anew;   /* … without a segment, and there is no lodger */
+	bool has_guest;
+	enum fate fate;            /* of the guest's slots */
+	enum record_state halfway; /* how another record of the guest's is left; CLOSED: none is */
+	/* Just before berthd is traced; of one that starts, while none runs. */
+	void (*prepare)(void);
+	/* Asks for it, without waiting. */
+	void (*begin)(void);
+	bool (*finished)(void *data);
+	struct change change[CHANGES_MAX];
+};
+
+static void nothing(void) {}
+
+static void guest_kill(void) {
+	child_kill(&w.guest);
+	w.guest_lives = false;
+}
+
+static void ask(void) {
+	w.admin = kill_connect(here.runtime_dir);
+	ck_assert_int_ge(w.admin, 0);
+	w.awaited = 1;
+}
+
+static void begin_set(void) {
+	ask();
+	kill_send_set(w.admin, "acme/alice", 21);
+}
+
+static void begin_set_new(void) {
+	ask();
+	kill_send_set(w.admin, "new/branch/leaf", 7);
+}
+
+static void begin_set_template(void) {
+	ask();
+	kill_send_set(w.admin, "visitor/*", 9);
+}
+
+static void begin_delete(void) {
+	ask();
+	kill_send_delete(w.admin, "acme/alice");
+}
+
+static void prepare_delete_tree(void) {
+	int fd = kill_connect(here.runtime_dir);
+
+	kill_send_set(fd, "new/branch/leaf", 7);
+	ck_assert_uint_eq(kill_replies_wait(fd, 1), 0);
+	(void)close(fd);
+}
+
+static void begin_delete_tree(void) {
+	ask();
+	kill_send_delete(w.admin, "new/branch/leaf");
+}
+
+static void begin_revoke(void) {
+	ask();
+	kill_send_revoke(w.admin, "acme", w.guest.pid);
+}
+
+static void begin_import(void) {
+	static const struct kill_line lines[] = {
+		{"acme/alice", 22}, {"carol", 11}, {"imported/one", 1}, {"imported/*", 2}};
+
+	ask();
+	kill_send_import(w.admin, lines, COUNT_OF(lines));
+	w.awaited = 3;
+}
+
+static bool reply_is_there(void *data) {
+	uint32_t code;
+
+	(void)data;
+	w.replies += kill_replies(w.admin, &code);
+	w.code = w.code ? w.code : code;
+	return w.replies >= w.awaited;
+}
+
+static bool guest_is_reaped(void *data) {
+	(void)data;
+	return kill_sessions(w.map, w.guest.pid) == 0;
+}
+
+/* A count that the store doesn't have yet. */
+static void begin_checkpoint(void) {
+	ck_assert_int_eq(berth_release(w.lodger, w.slot[2]), 0);
+	ck_assert_int_eq(acquire_weight(w.lodger, "carol", 2 + w.turn % 2, &w.slot[2]), 0);
+}
+
+static bool checkpoint_is_stored(void *data) {
+	(void)data;
+	return kill_stored(here.state_dir, "counts", "carol") == (int64_t)(2 + w.turn % 2);
+}
+
+static void begin_stop(void) {
+	ck_assert_int_eq(kill(here.berthd, SIGTERM), 0);
+}
+
+static bool never(void *data) {
+	(void)data;
+	return false;
+}
+
+/* In a child: a new session, more slots than a range has, on an account that a template makes. */
+static void guest_visits(struct child *c, void *data) {
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = 60000};
+	struct berth *b = NULL;
+	berth_slot slot[20];
+	int code = berth_open_options(&options, &b);
+
+	for (size_t i = 0; code == BERTH_SUCCESS && i < COUNT_OF(slot); i++) {
+		char name[32];
+
+		(void)snprintf(name, sizeof(name), "visitor/%u-%zu", *(uint32_t *)data, i / 4);
+		code = berth_acquire(b, name, &slot[i]);
+	}
+	child_say(c, code);
+	(void)child_listen(c);
+	for (size_t i = 0; code == BERTH_SUCCESS && i < COUNT_OF(slot); i++)
+		code = berth_release(b, slot[i]);
+	child_say(c, code);
+	(void)child_listen(c);
+	_exit(0);
+}
+
+static void begin_visit(void) {
+	w.guest = child_start(guest_visits, &w.turn);
+	w.guest_lives = true;
+	w.guest_reported = false;
+}
+
+static bool guest_has_reported(void *data) {
+	struct pollfd p = {.fd = w.guest.hear, .events = POLLIN};
+
+	(void)data;
+	return poll(&p, 1, 0) > 0;
+}
+
+static bool berthd_is_ready(void *data) {
+	char text[4096];
+	ssize_t n = recv(w.notify, text, sizeof(text) - 1, MSG_DONTWAIT);
+
+	(void)data;
+	text[n > 0 ? n : 0] = '\0';
+	return strstr(text, "READY=1");
+}
+
+static const struct operation operations[] = {
+	{"first start", true, true, false, KEPT, RECORD_CLOSED, nothing, nothing, berthd_is_ready,
+		{{0}}},
+	{"start, the guest alive and in a charge that was being cancelled", true, false, true, KEPT,
+		RECORD_CANCEL, nothing, nothing, berthd_is_ready, {{0}}},
+	{"start, the guest alive and in a release", true, false, true, KEPT, RECORD_UNCHARGE,
+		nothing, nothing, berthd_is_ready, {{0}}},
+	{"start, the guest dead in a charge", true, false, true, DIED, RECORD_CHARGE, guest_kill,
+		nothing, berthd_is_ready, {{0}}},
+	{"death of the guest", false, false, true, DIED, RECORD_CLOSED, nothing, guest_kill,
+		guest_is_reaped, {{0}}},
+	{"death of the guest in a charge", false, false, true, DIED, RECORD_CHARGE, nothing,
+		guest_kill, guest_is_reaped, {{0}}},
+	{"revoke of the guest's slots", false, false, true, REVOKED_IF_ACKNOWLEDGED, RECORD_CHARGE,
+		nothing, begin_revoke, reply_is_there, {{0}}},
+	{"set", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_set, reply_is_there,
+		{{"acme/alice", 20, 21}}},
+	{"set of a new account with ancestors", false, false, false, KEPT, RECORD_CLOSED, nothing,
+		begin_set_new, reply_is_there, {{"new/branch/leaf", KILL_ABSENT, 7}}},
+	{"set of a template", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_set_template,
+		reply_is_there, {{"visitor/*", 4, 9}}},
+	{"delete of an account with slots", false, false, true, REVOKED_IF_ACKNOWLEDGED,
+		RECORD_CHARGE, nothing, begin_delete, reply_is_there,
+		{{"acme/alice", 20, KILL_ABSENT}}},
+	{"delete of an account and its ancestors", false, false, false, KEPT, RECORD_CLOSED,
+		prepare_delete_tree, begin_delete_tree, reply_is_there,
+		{{"new/branch/leaf", 7, KILL_ABSENT}}},
+	{"import", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_import, reply_is_there,
+		{{"acme/alice", 20, 22}, {"carol", 10, 11}, {"imported/one", KILL_ABSENT, 1},
+			{"imported/*", KILL_ABSENT, 2}}},
+	{"session, ranges and accounts by a template", false, false, false, KEPT, RECORD_CLOSED,
+		nothing, begin_visit, guest_has_reported, {{0}}},
+	{"checkpoint", false, false, false, KEPT, RECORD_CLOSED, nothing, begin_checkpoint,
+		checkpoint_is_stored, {{0}}},
+	{"stop", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_stop, never, {{0}}},
+};

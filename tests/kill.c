@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Looks behind berthd's back, and asks it for things without waiting; for the tests that kill. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lmdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "directory.h"
+#include "kill.h"
+#include "protocol.h"
+
+#define PATIENCE_MS 60000
+
+/* -- the shared files ---------------------------------------------------------------------------- */
+
+static int file_open(const char *dir, const char *name) {
+	char path[256];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+struct map *kill_map(const char *runtime_dir) {
+	int segment = file_open(runtime_dir, "segment");
+	int directory = file_open(runtime_dir, "directory");
+	struct map *m = NULL;
+
+	if (segment < 0 || directory < 0) {
+		close_cleanup(&segment);
+		close_cleanup(&directory);
+		return NULL;
+	}
+	return map_new(segment, directory, PROT_READ, &m) < 0 ? NULL : m;
+}
+
+static uint64_t record_word(struct map *m, uint32_t number) {
+	struct record *record = map_record(m, number);
+
+	return record ? load_acquire(&record->word) : 0;
+}
+
+static uint64_t cell_word(struct map *m, uint32_t account) {
+	struct cell *cell = map_cell(m, account);
+
+	return cell ? load_acquire(&cell->word) : 0;
+}
+
+/* Whether the record has charged the level that its word names. */
+static bool level_is_charged(uint64_t rec, uint32_t number, uint64_t word) {
+	bool tagged = cell_record(word) == number && cell_seq(word) == record_seq(rec);
+
+	switch (record_state(rec)) {
+	case RECORD_CHARGE:
+	case RECORD_CANCEL:
+		return tagged;
+	case RECORD_UNCHARGE:
+		return !tagged;
+	default:
+		return true;
+	}
+}
+
+/* False: the record names an account that there isn't. */
+static bool record_add(struct map *m, uint32_t number, uint32_t *sum) {
+	uint64_t rec = record_word(m, number);
+	uint32_t account;
+
+	if (record_state(rec) == RECORD_FREE || record_state(rec) == RECORD_CLOSED)
+		return true;
+	for (uint32_t k = 0; k <= record_level(rec); k++) {
+		if (directory_ancestor(m, record_account(rec), k, &account) < 0)
+			return false;
+		if (k < record_level(rec) || level_is_charged(rec, number, cell_word(m, account)))
+			sum[account] += record_weight(rec);
+	}
+	return true;
+}
+
+static void say_count(struct map *m, uint32_t account, uint32_t want, char *ret_why) {
+	char name[256] = "?";
+
+	(void)directory_name(m, account, name);
+	(void)snprintf(ret_why, 512, "account %u ('%s') counts %u, but its records come to %u",
+		account, name, cell_count(cell_word(m, account)), want);
+}
+
+bool kill_audit(struct map *m, char *ret_why) {
+	uint32_t end = load_acquire(&m->names->accounts);
+	_cleanup_free_ uint32_t *sum = calloc(end + 1, sizeof(*sum));
+
+	if (!sum)
+		return false;
+	for (uint32_t n = 1; n < load_acquire(&m->names->slots); n++)
+		if (!record_add(m, n, sum)) {
+			(void)snprintf(ret_why, 512, "record %u (%#llx) names no account", n,
+				(unsigned long long)record_word(m, n));
+			return false;
+		}
+	for (uint32_t a = 1; a < end; a++)
+		if (cell_count(cell_word(m, a)) != sum[a]) {
+			say_count(m, a, sum[a], ret_why);
+			return false;
+		}
+	return true;
+}
+
+bool kill_is_empty(struct map *m, char *ret_why) {
+	for (uint32_t n = 1; n < load_acquire(&m->names->slots); n++)
+		if (record_state(record_word(m, n)) != RECORD_CLOSED) {
+			(void)snprintf(ret_why, 512, "record %u is in state %d", n,
+				record_state(record_word(m, n)));
+			return false;
+		}
+	for (uint32_t a = 1; a < load_acquire(&m->names->accounts); a++)
+		if (cell_count(cell_word(m, a)) != 0) {
+			say_count(m, a, 0, ret_why);
+			return false;
+		}
+	return true;
+}
+
+uint32_t kill_sessions(struct map *m, pid_t pid) {
+	uint32_t found = 0;
+
+	for (uint32_t i = 0; i < load_acquire(&m->names->sessions); i++) {
+		const struct session_entry *e = map_session(m, i);
+
+		found += e && load_acquire(&e->state) != SESSION_NONE &&
+			 (pid == 0 || load_relaxed(&e->pid) == (uint32_t)pid);
+	}
+	return found;
+}
+
+static uint32_t account_find(struct map *m, const char *name, uint64_t *ret_word) {
+	struct name n;
+	uint32_t account;
+
+	if (name_load(name, &n) < 0 || directory_find(m, &n, &account, ret_word) < 0)
+		return 0;
+	return account;
+}
+
+uint32_t kill_count(struct map *m, const char *account) {
+	uint64_t word;
+
+	return cell_count(cell_word(m, account_find(m, account, &word)));
+}
+
+int64_t kill_limit_in_force(struct map *m, const char *account) {
+	uint64_t word;
+
+	if (account_find(m, account, &word) == 0 || !(entry_flags(word) & ENTRY_CONFIGURED))
+		return KILL_ABSENT;
+	return entry_limit(word);
+}
+
+/* -- somebody died in the middle ------------------------------------------------------------------- */
+
+static bool range_is_of(struct map *m, uint32_t range, pid_t pid) {
+	_Atomic uint32_t *owner = map_owner(m, range);
+	const struct session_entry *e;
+
+	if (!owner || load_acquire(owner) == 0)
+		return false;
+	e = map_session(m, load_acquire(owner) - 1);
+	return e && load_acquire(&e->state) == SESSION_OPEN &&
+	       load_relaxed(&e->pid) == (uint32_t)pid;
+}
+
+/* The process's last free record; 0: none. */
+static uint32_t record_of(struct map *m, pid_t pid) {
+	for (uint32_t n = load_acquire(&m->names->slots); n-- > 1;)
+		if (range_is_of(m, n / BERTH_RANGE, pid) &&
+			record_state(record_word(m, n)) == RECORD_FREE)
+			return n;
+	return 0;
+}
+
+bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum record_state state) {
+	uint32_t number = record_of(m, pid), level[2], seq;
+	uint64_t word;
+
+	level[0] = account_find(m, account, &word);
+	if (number == 0 || level[0] == 0 || directory_ancestor(m, level[0], 1, &level[1]) < 0)
+		return false;
+	/* Levels 0 and 1 charged, with the seqs of an acquire, clear of all that were used here. */
+	seq = record_seq(record_word(m, number)) + 100;
+	for (uint32_t k = 0; k < 2; k++)
+		store_total(&map_cell(m, level[k])->word,
+			cell_pack(cell_count(cell_word(m, level[k])) + 2, number,
+				(seq + k) & BERTH_SEQ_MASK));
+	store_total(&map_record(m, number)->word,
+		record_pack(state, 1, 2, level[0],
+			(seq + (state == RECORD_UNCHARGE ? 2 : 1)) & BERTH_SEQ_MASK));
+	return true;
+}
+
+/* -- the store ---------------------------------------------------------------------------------------- */
+
+static int64_t value_get(MDB_env *env, const char *table, const char *name) {
+	MDB_val key = {strlen(name), (char *)name}, value;
+	int64_t found = KILL_FAILED;
+	uint32_t first;
+	MDB_txn *txn;
+	MDB_dbi dbi;
+	int r;
+
+	if (mdb_txn_begin(env, NULL, MDB_RDONLY, &txn) != 0)
+		return found;
+	r = mdb_dbi_open(txn, table, 0, &dbi);
+	if (r == 0)
+		r = mdb_get(txn, dbi, &key, &value);
+	if (r == 0 && value.mv_size >= sizeof(first)) {
+		memcpy(&first, value.mv_data, sizeof(first));
+		found = first;
+	} else if (r == MDB_NOTFOUND) {
+		found = KILL_ABSENT;
+	}
+	mdb_txn_abort(txn);
+	return found;
+}
+
+int64_t kill_stored(const char *state_dir, const char *table, const char *name) {
+	int64_t found = KILL_FAILED;
+	char path[256];
+	MDB_env *env;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", state_dir, table);
+	if (mdb_env_create(&env) != 0)
+		return found;
+	if (mdb_env_set_maxdbs(env, 4) == 0 &&
+		mdb_env_open(env, path, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS, 0600) == 0)
+		found = value_get(env, table, name);
+	mdb_env_close(env);
+	return found;
+}
+
+/* -- admin.sock ------------------------------------------------------------------------------------- */
+
+int kill_connect(const char *runtime_dir) {
+	int fd = -1;
+
+	if (message_connect(runtime_dir, "admin.sock", message_now() + PATIENCE_MS, &fd) < 0)
+		return -1;
+	return fd;
+}
+
+void kill_send_set(int fd, const char *name, uint32_t limit) {
+	struct message_set set = {
+		.header = MESSAGE_HEADER(MESSAGE_SET, set),
+		.limit = limit,
+	};
+
+	message_name_set(&set.name, name);
+	(void)message_send(fd, &set, sizeof(set), NULL, 0);
+}
+
+void kill_send_delete(int fd, const char *name) {
+	struct message_delete delete = {
+		.header = MESSAGE_HEADER(MESSAGE_DELETE, delete),
+		.flags = MESSAGE_DELETE_FORCE,
+	};
+
+	message_name_set(&delete.name, name);
+	(void)message_send(fd, &delete, sizeof(delete), NULL, 0);
+}
+
+void kill_send_revoke(int fd, const char *account, pid_t pid) {
+	struct message_revoke revoke = {
+		.header = MESSAGE_HEADER(MESSAGE_REVOKE, revoke),
+		.pid = (uint32_t)pid,
+	};
+
+	message_name_set(&revoke.name, account);
+	(void)message_send(fd, &revoke, sizeof(revoke), NULL, 0);
+}
+
+void kill_send_import(int fd, const struct kill_line *lines, uint32_t count) {
+	const struct message_import begin = {.header = MESSAGE_HEADER(MESSAGE_IMPORT_BEGIN, begin)};
+	const struct message_import commit = {
+		.header = MESSAGE_HEADER(MESSAGE_IMPORT_COMMIT, commit)};
+	char buffer[4096], *p = buffer + sizeof(struct message_import_lines);
+	struct message_import_lines *head = (struct message_import_lines *)(void *)buffer;
+
+	for (uint32_t i = 0; i < count; i++) {
+		size_t length = strlen(lines[i].name);
+
+		memcpy(p, &lines[i].limit, 4);
+		p[4] = (char)length;
+		memcpy(p + 5, lines[i].name, length);
+		p += 5 + length;
+	}
+	*head = (struct message_import_lines){
+		.header = message_header_make(MESSAGE_IMPORT_LINES, (uint32_t)(p - buffer), 0),
+		.count = count,
+		.bytes = (uint32_t)(p - buffer - (ptrdiff_t)sizeof(*head)),
+	};
+	(void)message_send(fd, &begin, sizeof(begin), NULL, 0);
+	(void)message_send(fd, buffer, (size_t)(p - buffer), NULL, 0);
+	(void)message_send(fd, &commit, sizeof(commit), NULL, 0);
+}
+
+uint32_t kill_replies(int fd, uint32_t *ret_code) {
+	char buffer[4096];
+	uint32_t count = 0;
+
+	*ret_code = 0;
+	/* Twice: the error of a daemon that died with something unread comes before what it said. */
+	for (int i = 0; i < 2; i++)
+		for (;;) {
+			struct message_header header;
+			ssize_t n = recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+
+			if (n < (ssize_t)sizeof(header))
+				break;
+			memcpy(&header, buffer, sizeof(header));
+			if (*ret_code == 0)
+				*ret_code = header.code;
+			count++;
+		}
+	return count;
+}
+
+uint32_t kill_replies_wait(int fd, uint32_t count) {
+	int64_t deadline = message_now() + PATIENCE_MS;
+	uint32_t first = 0;
+
+	while (count > 0 && message_now() < deadline) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		uint32_t code, came;
+
+		(void)poll(&p, 1, 1000);
+		came = kill_replies(fd, &code);
+		if (first == 0)
+			first = code;
+		count -= MIN_OF(came, count);
+	}
+	return count == 0 ? first : UINT32_MAX;
+}

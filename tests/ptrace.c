@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Runs a process up to a point, by ptrace.
+ *
+ * Functions are found in the program's symbol table, as nm prints it, and stopped at by a
+ * breakpoint at their entry. Compilers inline some and rename others (name.part.0); what is gone is
+ * looked at as part of its caller.
+ *
+ * The threads of the traced process are waited for as members of its process group, which must be
+ * its own, so that the tracer's other children are left alone.
+ */
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <dirent.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ptrace.h"
+
+#define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
+#define INT3    0xCC
+/* A call that hasn't returned after so many steps isn't going to be looked at whole. */
+#define STEPS_MAX 200000
+
+__attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *format, ...) {
+	va_list args;
+
+	fputs("tracer: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, ": %s\n", strerror(errno));
+	exit(EXIT_FAILURE);
+}
+
+void trace_pin(void) {
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET((size_t)sched_getcpu(), &one);
+	(void)sched_setaffinity(0, sizeof(one), &one);
+}
+
+void trace_me(void) {
+	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+		_exit(EXIT_FAILURE);
+}
+
+/* -- the program -------------------------------------------------------------------------------- */
+
+/* Where the program's own code is mapped. */
+static void code_find(struct trace *t) {
+	char path[64], line[512], exe[256];
+	bool first = true;
+	ssize_t n;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/exe", (int)t->pid);
+	n = readlink(path, exe, sizeof(exe) - 1);
+	exe[n > 0 ? n : 0] = '\0';
+	(void)snprintf(path, sizeof(path), "/proc/%d/maps", (int)t->pid);
+	f = fopen(path, "re");
+	if (!f || n <= 0)
+		give_up("can't read %s", path);
+	while (fgets(line, sizeof(line), f)) {
+		unsigned long begin, end;
+		char mode[8];
+
+		if (!strstr(line, exe) || sscanf(line, "%lx-%lx %7s", &begin, &end, mode) != 3)
+			continue;
+		if (first)
+			t->base = begin;
+		first = false;
+		if (mode[2] == 'x')
+			t->text_end = end;
+	}
+	(void)fclose(f);
+}
+
+static bool name_is_wanted(const char *name, const char *const functions[]) {
+	size_t length = strcspn(name, ".\n");
+
+	if (strstr(name, ".cold"))
+		return false;
+	for (size_t i = 0; functions[i]; i++)
+		if (strlen(functions[i]) == length && memcmp(functions[i], name, length) == 0)
+			return true;
+	return false;
+}
+
+static long peek(const struct trace *t, uint64_t address) {
+	long word;
+
+	errno = 0;
+	word = ptrace(PTRACE_PEEKTEXT, t->pid, (void *)address, NULL);
+	if (errno)
+		give_up("can't read %#lx", (unsigned long)address);
+	return word;
+}
+
+static void symbols_find(struct trace *t, const char *const functions[]) {
+	char command[64], line[512];
+	FILE *f;
+
+	(void)snprintf(command, sizeof(command), "nm /proc/%d/exe", (int)t->pid);
+	f = popen(command, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		unsigned long address;
+		char kind, name[256];
+
+		if (sscanf(line, "%lx %c %255s", &address, &kind, name) != 3 ||
+			(kind != 't' && kind != 'T') || !name_is_wanted(name, functions))
+			continue;
+		if (t->breaks == TRACE_BREAKS_MAX)
+			give_up("more than %d functions", TRACE_BREAKS_MAX);
+		t->at[t->breaks++].address = address;
+	}
+	if (!f || pclose(f) != 0 || t->breaks == 0)
+		give_up("%s finds no function", command);
+}
+
+/* The symbols of one program are read once. */
+static void breaks_find(struct trace *t, const char *const functions[]) {
+	static struct trace known;
+
+	if (known.breaks == 0) {
+		known.pid = t->pid;
+		symbols_find(&known, functions);
+	}
+	t->breaks = known.breaks;
+	for (size_t i = 0; i < t->breaks; i++) {
+		t->at[i].address = t->base + known.at[i].address;
+		t->at[i].text = peek(t, t->at[i].address);
+	}
+}
+
+static void break_put(struct trace *t, const struct trace_break *b, pid_t tid, bool set) {
+	long word = set ? (b->text & ~0xFFL) | INT3 : b->text;
+
+	(void)t;
+	if (ptrace(PTRACE_POKETEXT, tid, (void *)b->address, (void *)word) < 0)
+		give_up("can't write %#lx", (unsigned long)b->address);
+}
+
+/* Breakpoints that are nearer to each other than a word would take each other's place: none are, a
+ * function's entry is 16 bytes from the next. */
+static void breaks_put(struct trace *t, pid_t tid, bool set) {
+	for (size_t i = 0; i < t->breaks; i++)
+		break_put(t, &t->at[i], tid, set);
+}
+
+static const struct trace_break *break_at(const struct trace *t, uint64_t address) {
+	for (size_t i = 0; i < t->breaks; i++)
+		if (t->at[i].address == address)
+			return &t->at[i];
+	return NULL;
+}
+
+/* -- beginning ----------------------------------------------------------------------------------- */
+
+static void resume(const struct trace *t, pid_t tid, int signal) {
+	/* ESRCH: it is being killed. */
+	(void)ptrace(
+		t->by_syscall ? PTRACE_SYSCALL : PTRACE_CONT, tid, NULL, (void *)(uintptr_t)signal);
+}
+
+static void begin(struct trace *t, pid_t pid, const char *const functions[]) {
+	t->pid = pid;
+	t->by_syscall = !functions;
+	t->breaks = 0;
+	t->hits[0] = t->hits[1] = 0;
+	if (t->by_syscall)
+		return;
+	code_find(t);
+	breaks_find(t, functions);
+	breaks_put(t, pid, true);
+}
+
+void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[]) {
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+		give_up("the program didn't start");
+	if (ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)OPTIONS) < 0)
+		give_up("PTRACE_SETOPTIONS");
+	begin(t, pid, functions);
+	resume(t, pid, 0);
+}
+
+static void seize(pid_t tid) {
+	int status;
+
+	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)OPTIONS) < 0 ||
+		ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0)
+		give_up("PTRACE_SEIZE");
+	if (waitpid(tid, &status, __WALL) != tid || !WIFSTOPPED(status))
+		give_up("the thread doesn't stop");
+}
+
+/* The threads of a berthd that is ready don't change. */
+void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]) {
+	pid_t tids[16];
+	size_t count = 0;
+	struct dirent *e;
+	char path[64];
+	DIR *dir;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	while (dir && (e = readdir(dir)) && count < 16)
+		if (e->d_name[0] != '.')
+			tids[count++] = (pid_t)strtol(e->d_name, NULL, 10);
+	if (dir)
+		(void)closedir(dir);
+	for (size_t i = 0; i < count; i++)
+		seize(tids[i]);
+	begin(t, pid, functions);
+	for (size_t i = 0; i < count; i++)
+		resume(t, tids[i], 0);
+}
+
+/* -- stepping ------------------------------------------------------------------------------------- */
+
+/* False: it is dying. */
+static bool step(pid_t tid) {
+	int status;
+
+	if (ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) < 0)
+		return false;
+	return waitpid(tid, &status, __WALL) == tid && WIFSTOPPED(status);
+}
+
+static uint64_t peek_user(pid_t tid, size_t offset) {
+	return (uint64_t)ptrace(PTRACE_PEEKUSER, tid, (void *)offset, NULL);
+}
+
+#define PC(tid) peek_user((tid), offsetof(struct user_regs_struct, rip))
+#define SP(tid) peek_user((tid), offsetof(struct user_regs_struct, rsp))
+
+static void point_add(struct trace_points *p, struct trace_point point) {
+	if (p->count == p->size) {
+		p->size = p->size ? 2 * p->size : 1024;
+		p->all = realloc(p->all, p->size * sizeof(*p->all));
+		if (!p->all)
+			give_up("no memory for points");
+	}
+	p->all[p->count++] = point;
+}
+
+/* From a function's entry to its return, instruction by instruction. A function of the list that it
+ * calls counts as a hit of its own, as it will be when nobody steps. What is executed in libraries is
+ * stepped through, and no point. */
+static void call_record(struct trace *t, pid_t tid, bool other) {
+	uint64_t sp = SP(tid), pc = PC(tid);
+	struct trace_point here = {.hit = t->hits[other], .other = other};
+
+	breaks_put(t, tid, false);
+	for (int i = 0; i < STEPS_MAX; i++) {
+		if (pc >= t->base && pc < t->text_end)
+			point_add(t->record, here);
+		if (!step(tid))
+			return;
+		here.step++;
+		if (SP(tid) > sp)
+			break;
+		pc = PC(tid);
+		if (break_at(t, pc))
+			here = (struct trace_point){.hit = ++t->hits[other], .other = other};
+	}
+	breaks_put(t, tid, true);
+}
+
+static void step_over(struct trace *t, pid_t tid, const struct trace_break *b) {
+	break_put(t, b, tid, false);
+	if (step(tid))
+		break_put(t, b, tid, true);
+}
+
+/* True: this is the target. */
+static bool on_break(struct trace *t, pid_t tid, const struct trace_break *b) {
+	bool other = tid != t->pid;
+
+	(void)ptrace(PTRACE_POKEUSER, tid, (void *)offsetof(struct user_regs_struct, rip),
+		(void *)b->address);
+	t->hits[other]++;
+	if (t->record) {
+		call_record(t, tid, other);
+		return false;
+	}
+	if (t->target.other != other || t->target.hit != t->hits[other] ||
+		t->target.step == TRACE_SYSCALL) {
+		step_over(t, tid, b);
+		return false;
+	}
+	breaks_put(t, tid, false);
+	for (uint32_t i = 0; i < t->target.step; i++)
+		if (!step(tid))
+			break;
+	return true;
+}
+
+static bool on_syscall(struct trace *t, pid_t tid) {
+	struct __ptrace_syscall_info info = {0};
+
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, (void *)sizeof(info), &info) <= 0 ||
+		info.op != PTRACE_SYSCALL_INFO_ENTRY)
+		return false;
+	t->hits[0]++;
+	if (t->record)
+		point_add(
+			t->record, (struct trace_point){.hit = t->hits[0], .step = TRACE_SYSCALL});
+	return !t->record && t->target.hit == t->hits[0];
+}
+
+/* True: the target; else it runs again. */
+static bool on_stop(struct trace *t, pid_t tid, int status) {
+	int signal = WSTOPSIG(status);
+	const struct trace_break *b = NULL;
+	bool reached = false;
+
+	if (signal == (SIGTRAP | 0x80)) {
+		reached = on_syscall(t, tid);
+		signal = 0;
+	} else if (signal == SIGTRAP || signal == SIGSTOP || status >> 16) {
+		/* An event, a new thread, or a breakpoint. */
+		b = signal == SIGTRAP && !(status >> 16) ? break_at(t, PC(tid) - 1) : NULL;
+		signal = 0;
+		reached = b && on_break(t, tid, b);
+	}
+	if (!reached)
+		resume(t, tid, signal);
+	return reached;
+}
+
+enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *data) {
+	for (unsigned idle = 0;;) {
+		int status;
+		pid_t tid = waitpid(-t->pid, &status, __WALL | WNOHANG);
+
+		if (tid < 0)
+			give_up("waiting for %d", (int)t->pid);
+		if (tid == 0) {
+			if (finished(data))
+				return TRACE_FINISHED;
+			/* First give way, then don't burn the processor. */
+			if (idle++ < 1000)
+				(void)sched_yield();
+			else
+				(void)usleep(500);
+			continue;
+		}
+		idle = 0;
+		if (!WIFSTOPPED(status)) {
+			if (tid == t->pid)
+				return TRACE_ENDED;
+			continue;
+		}
+		if (on_stop(t, tid, status))
+			return TRACE_REACHED;
+	}
+}
+
+void trace_kill(struct trace *t) {
+	int status = 0;
+	pid_t tid;
+
+	if (kill(t->pid, SIGKILL) < 0)
+		give_up("SIGKILL");
+	do
+		tid = waitpid(-t->pid, &status, __WALL);
+	while ((tid < 0 && errno == EINTR) || tid != t->pid || WIFSTOPPED(status));
+}
+
+/* -- a child with one thread ------------------------------------------------------------------- */
+
+void trace_child_begin(void) {
+	trace_me();
+	(void)raise(SIGSTOP);
+}
+
+void trace_child_end(void) {
+	/* Not what the C library does at an exit: there is nothing in it to look at. */
+	for (;;)
+		(void)syscall(SYS_exit_group, 0);
+}
+
+void trace_child_wait(pid_t pid) {
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+		give_up("the child ended early");
+}
+
+bool trace_child_step(pid_t pid, unsigned long steps) {
+	for (unsigned long i = 0; i < steps; i++)
+		if (!step(pid))
+			return false;
+	return true;
+}
+
+void trace_child_kill(pid_t pid) {
+	int status;
+
+	if (kill(pid, SIGKILL) < 0 || waitpid(pid, &status, 0) != pid)
+		give_up("killing the child");
+}
+
+void trace_child_finish(pid_t pid) {
+	int status;
+
+	if (ptrace(PTRACE_CONT, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) != pid ||
+		!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		give_up("the child didn't end well");
+}
