@@ -30,6 +30,8 @@
 
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
 #define INT3    0xCC
+/* How often nothing must have stopped before the end is asked for. */
+#define LINGER 10
 /* A call that hasn't returned after so many steps isn't going to be looked at whole. */
 #define STEPS_MAX 200000
 
@@ -351,7 +353,8 @@ enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *da
 		if (tid < 0)
 			give_up("waiting for %d", (int)t->pid);
 		if (tid == 0) {
-			if (finished(data))
+			/* What comes right after, such as going to sleep, belongs to it. */
+			if (idle >= LINGER && finished(data))
 				return TRACE_FINISHED;
 			/* First give way, then don't burn the processor. */
 			if (idle++ < 1000)
@@ -389,10 +392,10 @@ void trace_child_begin(void) {
 	(void)raise(SIGSTOP);
 }
 
-void trace_child_end(void) {
+void trace_child_end(int status) {
 	/* Not what the C library does at an exit: there is nothing in it to look at. */
 	for (;;)
-		(void)syscall(SYS_exit_group, 0);
+		(void)syscall(SYS_exit_group, status);
 }
 
 void trace_child_wait(pid_t pid) {

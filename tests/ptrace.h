@@ -73,7 +73,7 @@ void trace_kill(struct trace *t);
 
 /* In the child: from here on it is stepped, until trace_child_end(). */
 void trace_child_begin(void);
-void trace_child_end(void) __attribute__((noreturn));
+void trace_child_end(int status) __attribute__((noreturn));
 
 /* False: it came to its end before, and was waited for. */
 bool trace_child_step(pid_t pid, unsigned long steps);

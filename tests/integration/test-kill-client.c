@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A server dies, or is stopped, at every instruction of berth_acquire and berth_release: the real
+ * library, a real berthd that frees what is left. In half of the runs another server takes and gives
+ * back slots of the same account meanwhile, and need not wait. At the instant of the stop, the counts
+ * are what the records say; once the process is dead and freed, they are what the other one holds.
+ *
+ * What is stepped is the way that every call takes: the name is known, and a record is at hand.
+ * $STRIDE looks at every so many instructions (1: all of them).
+ */
+
+#include <sys/mman.h>
+
+#include "layout.h"
+#include "suite.h"
+
+#include "../kill.h"
+#include "../ptrace.h"
+
+#define ROUNDS 20
+
+struct scenario {
+	const char *name;
+	const char *account;
+	uint32_t weight;
+	bool release; /* of a slot that it holds; else it acquires */
+	bool revoke;  /* berthd revokes its slots at the instruction */
+	int want, or_else;
+};
+
+static const struct scenario scenarios[] = {
+	{"acquire", "acme/bob/web", 1, false, false, 0, 0},
+	{"acquire, weight 3", "acme/bob/web", 3, false, false, 0, 0},
+	{"acquire, denied at the account", "full/leaf", 1, false, false,
+		BERTH_CONNECTION_COUNT_LIMIT, BERTH_CONNECTION_COUNT_LIMIT},
+	{"acquire, denied at the second level", "tight/leaf", 1, false, false,
+		BERTH_CONNECTION_COUNT_LIMIT, BERTH_CONNECTION_COUNT_LIMIT},
+	{"acquire racing a revoke", "acme/bob/web", 3, false, true, 0, BERTH_CONNECTION_ABORTED},
+	{"release", "acme/bob/web", 1, true, false, 0, 0},
+	{"release, weight 3", "acme/bob/web", 3, true, false, 0, 0},
+	{"release racing a revoke", "acme/bob/web", 3, true, true, 0, BERTH_CONNECTION_ABORTED},
+};
+
+enum ending { KILLED, STOPPED_AND_LET_GO_ON, STOPPED_AND_KILLED, ENDINGS };
+static const char *const ending_name[ENDINGS] = {"killed", "let go on", "stopped and killed"};
+
+struct run {
+	const struct scenario *s;
+	unsigned long k;
+	enum ending ending;
+	bool busy;
+};
+
+static struct berth *other;
+static struct map *map;
+static int admin;
+static unsigned long *points; /* of all tests, each of which is a process */
+
+static const char *where(const struct run *r) {
+	static char text[256];
+
+	(void)snprintf(text, sizeof(text), "%s, %s at instruction %lu (%s)", r->s->name,
+		ending_name[r->ending], r->k, r->busy ? "busy" : "quiet");
+	return text;
+}
+
+/* -- the one that dies --------------------------------------------------------------------------- */
+
+static void child_act(const struct scenario *s) {
+	struct berth *b = NULL;
+	berth_slot slot = 0;
+	int code;
+
+	/* Once before, so that nothing has to be asked for or looked up any more. */
+	if (berth_open(NULL, &b) != BERTH_SUCCESS)
+		_exit(2);
+	if (acquire_weight(b, s->account, s->weight, &slot) == BERTH_SUCCESS)
+		(void)berth_release(b, slot);
+	if (s->release && acquire_weight(b, s->account, s->weight, &slot) != BERTH_SUCCESS)
+		_exit(3);
+	trace_child_begin();
+	code = s->release ? berth_release(b, slot)
+			  : acquire_weight(b, s->account, s->weight, &slot);
+	trace_child_end(code == s->want || code == s->or_else ? 0 : 1);
+}
+
+static pid_t child_stopped(const struct scenario *s) {
+	pid_t parent = getpid(), pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(4);
+		child_act(s);
+	}
+	trace_child_wait(pid);
+	return pid;
+}
+
+/* -- the others ------------------------------------------------------------------------------------ */
+
+/* So many operations, whatever the child is in the middle of; its charge may be in the way. */
+static void work(const struct run *r) {
+	for (int i = 0; i < ROUNDS; i++) {
+		berth_slot slot;
+		int code = berth_acquire(other, r->s->account, &slot);
+
+		ck_assert_msg(code == BERTH_SUCCESS ||
+				      (code == BERTH_CONNECTION_COUNT_LIMIT && r->s->want == code),
+			"%s: the other gets %d", where(r), code);
+		if (code == BERTH_SUCCESS)
+			code = berth_release(other, slot);
+		ck_assert_msg(code == BERTH_SUCCESS || code == r->s->want,
+			"%s: the other's release gives %d", where(r), code);
+	}
+}
+
+static void audit(const struct run *r, const char *when) {
+	char why[512];
+
+	ck_assert_msg(kill_audit(map, why), "%s, %s: %s", where(r), when, why);
+}
+
+static bool session_is_over(void *data) {
+	return kill_sessions(map, *(pid_t *)data) == 0;
+}
+
+static void expect_count(const struct run *r, const char *account, uint32_t want) {
+	struct berth_usage usage = usage_of(other, account);
+
+	ck_assert_msg(usage.current == want, "%s: %s counts %u, not %u", where(r), account,
+		usage.current, want);
+}
+
+/* What the other one holds, and nothing else. */
+static void judge(const struct run *r, pid_t pid) {
+	ck_assert_msg(eventually(session_is_over, &pid), "%s: its session doesn't end; %s",
+		where(r), instance_log(&here));
+	audit(r, "freed");
+	expect_count(r, "acme", 1);
+	expect_count(r, "acme/bob/web", 1);
+	expect_count(r, "full", 1);
+	expect_count(r, "tight", 1);
+	expect_count(r, "tight/leaf", 0);
+}
+
+/* -- one run ----------------------------------------------------------------------------------------- */
+
+/* False: the child had ended before instruction k. */
+static bool run_once(const struct run *r) {
+	pid_t pid = child_stopped(r->s);
+	bool reached = trace_child_step(pid, r->k);
+
+	if (reached)
+		audit(r, "standing still");
+	if (reached && r->ending == KILLED)
+		trace_child_kill(pid);
+	if (r->s->revoke) {
+		kill_send_revoke(admin, "acme", pid);
+		ck_assert_msg(kill_replies_wait(admin, 1) == 0, "%s: no revoke", where(r));
+	}
+	if (r->busy)
+		work(r);
+	if (reached && r->ending == STOPPED_AND_LET_GO_ON)
+		trace_child_finish(pid);
+	if (reached && r->ending == STOPPED_AND_KILLED)
+		trace_child_kill(pid);
+	judge(r, pid);
+	*points += reached;
+	return reached;
+}
+
+static unsigned long stride(void) {
+	const char *text = getenv("STRIDE");
+	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
+
+	return n > 0 ? n : 97;
+}
+
+START_TEST(a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact) {
+	struct run r = {.s = &scenarios[_i]};
+	unsigned long before = *points;
+
+	for (int ending = 0; ending < ENDINGS; ending++)
+		for (int busy = 0; busy < 2; busy++) {
+			r.ending = (enum ending)ending;
+			r.busy = busy;
+			for (r.k = random_below((uint32_t)stride()); run_once(&r);)
+				r.k += stride();
+		}
+	ck_assert_uint_gt(*points, before);
+	printf("%s: %lu points\n", r.s->name, *points - before);
+	(void)fflush(stdout);
+}
+END_TEST
+
+static void setup(void) {
+	static const char *const limit[][2] = {{"acme", "50"}, {"acme/bob", "50"},
+		{"acme/bob/web", "50"}, {"full", "50"}, {"full/leaf", "1"}, {"tight", "1"},
+		{"tight/leaf", "50"}, {"tight/other", "50"}};
+	char why[512];
+
+	trace_pin();
+	random_init();
+	here_start();
+	for (size_t i = 0; i < COUNT_OF(limit); i++)
+		set_limit(limit[i][0], limit[i][1]);
+	other = open_session();
+	(void)take(other, "acme/bob/web");
+	(void)take(other, "full/leaf");
+	(void)take(other, "tight/other");
+	map = kill_map(here.runtime_dir);
+	admin = kill_connect(here.runtime_dir);
+	ck_assert_msg(map && admin >= 0 && kill_audit(map, why), "no beginning");
+}
+
+int main(void) {
+	Suite *suite = suite_create("kill-client");
+	TCase *tc = tcase_create("kill-client");
+	SRunner *runner = srunner_create(suite);
+	int failed;
+
+	points = mmap(
+		NULL, sizeof(*points), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (points == MAP_FAILED)
+		return EXIT_FAILURE;
+	tcase_add_checked_fixture(tc, setup, here_end);
+	tcase_set_timeout(tc, 7200);
+	tcase_add_loop_test(tc, a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact,
+		0, COUNT_OF(scenarios));
+	suite_add_tcase(suite, tc);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	printf("a server was killed or stopped at %lu points\n", *points);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
