@@ -42,7 +42,10 @@
  * Cold tags. A cell that rests keeps its last tag while the record goes on and its seq comes round.
  * Read naively, that tag would one day name a new operation as done. Hence the helper asks that the
  * record stands on this very cell; and before A1 the owner moves its seq past every tag of its own
- * in the cells of its path, with room for all that this acquire and its release can use.
+ * in the cells of its path, with room for all that this acquire and its release can use. A tag that
+ * the owner no longer found there may still be in the hands of a helper who read the cell before:
+ * so the helper looks at the cell again after the record, and a tag that is still there is A2's or
+ * R2's own.
  *
  * What 64 bits can't give. A party that is stopped between 1 and 5 while the cell's word changes and
  * comes back to the same count, record and seq would succeed wrongly. For that, one record must
@@ -186,10 +189,11 @@ static inline bool record_awaits(uint64_t rec, uint64_t word) {
 	return record_seq(rec) == cell_seq(word) && in_flight(rec);
 }
 
-/* Only if the record stands on this very cell. The CAS fails when another has helped, or when the
- * daemon has just made CHARGE a CANCEL; then it looks again. */
-static _rare_ int record_help(
-	struct map *m, struct record *record, uint32_t account, uint64_t word) {
+/* Only if the record stands on this very cell, and the cell, read after the record, still bears the
+ * tag. The CAS fails when another has helped, or when the daemon has just made CHARGE a CANCEL; then
+ * it looks again. */
+static _rare_ int record_help(struct map *m, struct record *record, uint32_t account,
+	const struct cell *cell, uint64_t word) {
 	for (int i = 0; i < 8; i++) {
 		uint64_t rec = load_acquire(&record->word);
 		uint32_t stands_on, depth;
@@ -202,7 +206,9 @@ static _rare_ int record_help(
 			r = directory_depth(m, record_account(rec), &depth);
 		if (r < 0)
 			return r == -ENOENT ? 0 : r;
-		if (stands_on != account || cas(&record->word, rec, record_done(rec, depth)))
+		if (stands_on != account || load_acquire(&cell->word) != word)
+			return 0;
+		if (cas(&record->word, rec, record_done(rec, depth)))
 			return 0;
 	}
 	return 0;
@@ -210,7 +216,8 @@ static _rare_ int record_help(
 
 /* Notes the operation that the word's tag names as done: A3, R3, or CANCEL → EFFECT. -ENOMEM: the
  * record is out of reach, the tag must not be overwritten. */
-static inline int cell_help(struct map *m, uint32_t account, uint64_t word) {
+static inline int cell_help(
+	struct map *m, uint32_t account, const struct cell *cell, uint64_t word) {
 	uint32_t number = cell_record(word);
 	struct record *record;
 
@@ -221,12 +228,12 @@ static inline int cell_help(struct map *m, uint32_t account, uint64_t word) {
 		return map_has_record(m, number) ? -ENOMEM : 0;
 	if (likely(!record_awaits(load_acquire(&record->word), word)))
 		return 0;
-	return record_help(m, record, account, word);
+	return record_help(m, record, account, cell, word);
 }
 
 /* Order 4. A tag of the step's own record, which was just seen (2) to be at another seq, is done. */
 static inline int step_help(const struct step *s, uint64_t word) {
-	return cell_record(word) == s->number ? 0 : cell_help(s->map, s->account, word);
+	return cell_record(word) == s->number ? 0 : cell_help(s->map, s->account, s->cell, word);
 }
 
 uint32_t counter_count(struct map *m, uint32_t account) {
@@ -570,7 +577,7 @@ int counter_bump(struct map *m, uint32_t account) {
 		return map_account_error(m, account);
 	for (int i = 0; i < ROUNDS; i++) {
 		uint64_t word = load_acquire(&cell->word);
-		int r = cell_help(m, account, word);
+		int r = cell_help(m, account, cell, word);
 
 		if (r < 0)
 			return r;
@@ -719,7 +726,7 @@ int counter_repair(struct map *m, uint32_t account, uint64_t seen, uint32_t coun
 
 	if (!cell)
 		return map_account_error(m, account);
-	r = cell_help(m, account, seen);
+	r = cell_help(m, account, cell, seen);
 	if (r < 0)
 		return r;
 	return cas(&cell->word, seen, cell_pack(count, 0, daemon_tag(m))) ? 0 : -EAGAIN;
