@@ -265,10 +265,12 @@ static int wait_for(int fd, short events, int64_t deadline) {
 	return p.revents & POLLNVAL ? -EBADF : 0;
 }
 
-static int call_send(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
+int message_ask(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
 	int64_t deadline) {
 	int r;
 
+	if (length < sizeof(struct message_header))
+		return -EINVAL;
 	for (;;) {
 		r = message_send(fd, request, length, fds, fd_count);
 		if (r != -EAGAIN)
@@ -279,16 +281,17 @@ static int call_send(int fd, const void *request, size_t length, const int *fds,
 	}
 }
 
+/* A reply is owed: for a moment without memory it isn't given up. */
 static ssize_t call_receive(int fd, void *reply, size_t size, int *ret_fds, int64_t deadline) {
 	ssize_t n;
 	int r;
 
 	for (;;) {
 		n = message_receive(fd, reply, size, ret_fds);
-		if (n != -EAGAIN)
+		if (n >= 0)
 			return n == 0 ? -ECONNRESET : n;
-		r = wait_for(fd, POLLIN, deadline);
-		if (r < 0)
+		r = n == -EAGAIN ? wait_for(fd, POLLIN, deadline) : (int)n;
+		if (r < 0 && !((r == -ENOMEM || r == -ENOBUFS) && connect_pause(deadline)))
 			return r;
 	}
 }
@@ -314,19 +317,11 @@ static int reply_check(const void *request, const void *reply, size_t size) {
 	return 0;
 }
 
-int message_call(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
-	void *reply, size_t *ret_size, int *ret_fds, int64_t deadline) {
-	ssize_t n;
+int message_answer(int fd, const void *request, void *reply, size_t *ret_size, int *ret_fds,
+	int64_t deadline) {
+	ssize_t n = call_receive(fd, reply, *ret_size, ret_fds, deadline);
 	int r;
 
-	fds_clear(ret_fds);
-	if (length < sizeof(struct message_header))
-		return -EINVAL;
-	r = call_send(fd, request, length, fds, fd_count, deadline);
-	/* Whoever hung up before our request came may have said why. */
-	if (r < 0 && r != -ECONNRESET)
-		return r;
-	n = call_receive(fd, reply, *ret_size, ret_fds, deadline);
 	if (n < 0)
 		return (int)n;
 	r = reply_check(request, reply, (size_t)n);
@@ -336,4 +331,16 @@ int message_call(int fd, const void *request, size_t length, const int *fds, siz
 	}
 	*ret_size = (size_t)n;
 	return 0;
+}
+
+int message_call(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
+	void *reply, size_t *ret_size, int *ret_fds, int64_t deadline) {
+	int r;
+
+	fds_clear(ret_fds);
+	r = message_ask(fd, request, length, fds, fd_count, deadline);
+	/* Whoever hung up before our request came may have said why. */
+	if (r < 0 && r != -ECONNRESET)
+		return r;
+	return message_answer(fd, request, reply, ret_size, ret_fds, deadline);
 }

@@ -233,10 +233,18 @@ static int welcome_accept(struct berth *b, struct session *resume, const struct 
 	return r;
 }
 
+/* Hanging up would do; the word says that nothing of ours is on its way any more, so that the
+ * session's place and records are free at once. */
+static void bye_send(int fd) {
+	struct message_bye bye = {.header = MESSAGE_HEADER(MESSAGE_BYE, struct message_bye)};
+
+	(void)message_send(fd, &bye, sizeof(bye), NULL, 0);
+}
+
 static int connect_once(struct berth *b, struct session *resume, int64_t deadline) {
 	_cleanup_close_ int fd = -1;
 	int fds[MESSAGE_FDS_MAX] = {-1, -1};
-	union reply reply;
+	union reply reply = {{0}};
 	int r;
 
 	socket_close(b);
@@ -245,6 +253,9 @@ static int connect_once(struct berth *b, struct session *resume, int64_t deadlin
 		r = hello_send(fd, resume, deadline, &reply, fds);
 	if (r == 0)
 		r = welcome_accept(b, resume, &reply.welcome, fds);
+	/* A session that we can't use is not to wait for our death. */
+	if (r < 0 && fd >= 0 && (!resume || (reply.welcome.serial && !reply.welcome.resumed)))
+		bye_send(fd);
 	for (size_t i = 0; i < MESSAGE_FDS_MAX; i++)
 		close_cleanup(&fds[i]);
 	if (r != 0)
@@ -275,30 +286,49 @@ static int session_connect(struct berth *b, struct session *resume, int64_t dead
 
 /* -- asking ------------------------------------------------------------------------------------ */
 
-/* A socket whose exchange went wrong is given up, but not for a daemon that is slow: hanging up would
- * end the session and revoke what it holds. The late reply is skipped before the next question. */
-static int exchange(struct berth *b, struct question *q, int64_t deadline) {
+/* Sends the question, unless an earlier one's reply doesn't come. */
+static int question_ask(struct berth *b, struct question *q, int64_t deadline) {
+	int r = b->owed ? message_skip(b->fd, &q->reply, sizeof(q->reply), deadline) : 0;
+
+	if (r < 0)
+		return r;
+	b->owed = false;
+	r = message_ask(b->fd, q->request, q->length, NULL, 0, deadline);
+	/* Whoever hung up before our question came may have said why. */
+	b->owed = r == 0 || r == -ECONNRESET;
+	return b->owed ? 0 : r;
+}
+
+static int question_await(struct berth *b, struct question *q, int64_t deadline) {
 	size_t size = sizeof(q->reply);
+	int r = message_answer(b->fd, q->request, &q->reply, &size, NULL, deadline);
+
+	if (r < 0)
+		return r;
+	b->owed = false;
+	if (q->reply.header.code != 0 && q->reply.header.code <= INT32_MAX)
+		return (int)q->reply.header.code;
+	return size == q->reply_length ? 0 : -EBADMSG;
+}
+
+/* The daemon is slow, or memory short: nothing is wrong with the connection. */
+static bool connection_stands(int r) {
+	return r == -ETIMEDOUT || r == -ENOMEM || r == -ENOBUFS;
+}
+
+/* A socket whose exchange went wrong is given up, but not one that will do again: hanging up would
+ * end the session and revoke what it holds. A late reply is skipped before the next question. */
+static int exchange(struct berth *b, struct question *q, int64_t deadline) {
 	int r;
 
 	if (!socket_is_ours(b))
 		return -ECONNRESET;
-	r = b->owed ? message_skip(b->fd, &q->reply, sizeof(q->reply), deadline) : 0;
-	if (r >= 0) {
-		b->owed = false;
-		r = message_call(
-			b->fd, q->request, q->length, NULL, 0, &q->reply, &size, NULL, deadline);
-	}
-	if (r == -ETIMEDOUT) {
-		b->owed = true;
+	r = question_ask(b, q, deadline);
+	if (r == 0)
+		r = question_await(b, q, deadline);
+	if (r >= 0 || connection_stands(r))
 		return r;
-	}
-	if (r >= 0 && q->reply.header.code != 0 && q->reply.header.code <= INT32_MAX)
-		return (int)q->reply.header.code;
-	if (r >= 0 && size != q->reply_length)
-		r = -EBADMSG;
-	if (r < 0)
-		socket_close(b);
+	socket_close(b);
 	return r == -EBADF || r == -ENOTCONN || r == -ENOTSOCK ? -ECONNRESET : r;
 }
 
@@ -325,19 +355,12 @@ struct visit {
 	bool locked;
 };
 
-/* Waits for threads that are asking, each of which has a deadline too. */
+/* Waits for threads that are asking, each of which has a deadline too; whatever the clock says. */
 static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
-	int64_t left = MAX_OF(deadline - message_now(), 0);
-	struct timespec until;
+	const struct timespec until = {
+		.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
 
-	(void)clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += left / 1000;
-	until.tv_nsec += left % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
-	return -pthread_mutex_timedlock(lock, &until);
+	return -pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
 }
 
 static int enter(struct berth *b, int64_t deadline, struct visit *v) {
@@ -608,11 +631,8 @@ int session_handle_new(const char *runtime_dir, int timeout_ms, struct berth **r
 }
 
 void session_handle_free(struct berth *b) {
-	struct message_bye bye = {.header = MESSAGE_HEADER(MESSAGE_BYE, struct message_bye)};
-
-	/* Hanging up would do; the word says that nothing of ours is on its way any more. */
 	if (load_relaxed(&b->current) && socket_is_ours(b))
-		(void)message_send(b->fd, &bye, sizeof(bye), NULL, 0);
+		bye_send(b->fd);
 	handle_unlink(b);
 	socket_close(b);
 	sessions_drop(b, session_free);

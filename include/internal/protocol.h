@@ -290,6 +290,13 @@ int message_connect(const char *runtime_dir, const char *name, int64_t deadline,
 int message_call(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
 	void *reply, size_t *ret_size, int *ret_fds, int64_t deadline);
 
+/* The two halves of it. When the first fails otherwise than with -ECONNRESET nothing was sent; after
+ * it the reply is owed until the second succeeds, or the connection is given up. */
+int message_ask(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
+	int64_t deadline);
+int message_answer(
+	int fd, const void *request, void *reply, size_t *ret_size, int *ret_fds, int64_t deadline);
+
 /* Waits for a reply that came too late for its question, and drops it. */
 int message_skip(int fd, void *buffer, size_t size, int64_t deadline);
 
