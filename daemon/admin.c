@@ -81,6 +81,18 @@ static int apply_set(struct change *ch) {
 				      : accounts_configure(a, ch->name, ch->limit.limit);
 }
 
+static int change_answer(const struct change *ch, int error, int applied, uint64_t affected) {
+	struct connection *c = ch->connection;
+
+	if (error < 0)
+		return connection_refuse(c, ch->opcode, code_of(error),
+			"can't store it: %s; nothing has changed", strerror(-error));
+	if (applied < 0 && applied != -ENOENT)
+		return connection_refuse(c, ch->opcode, code_of(applied),
+			"stored, but not in force yet (%s); try again", strerror(-applied));
+	return connection_done(c, ch->opcode, affected);
+}
+
 static void on_changed(void *data, int error) {
 	struct change *ch = data;
 	struct connection *c = ch->connection;
@@ -91,16 +103,8 @@ static void on_changed(void *data, int error) {
 		applied = ch->opcode == MESSAGE_SET ? apply_set(ch) : apply_delete(ch, &affected);
 	if (ch->opcode == MESSAGE_SET && !change_is_template(ch))
 		accounts_unreserve(ch->manager->accounts, ch->name);
-	if (connection_resume(c)) {
-		if (error < 0)
-			(void)connection_refuse(c, ch->opcode, code_of(error),
-				"can't store it: %s; nothing has changed", strerror(-error));
-		else if (applied < 0 && applied != -ENOENT)
-			(void)connection_refuse(c, ch->opcode, code_of(applied),
-				"stored, but not in force yet (%s); try again", strerror(-applied));
-		else
-			(void)connection_done(c, ch->opcode, affected);
-	}
+	if (connection_resume(c))
+		connection_answered(c, change_answer(ch, error, applied, affected));
 	free(ch);
 }
 

@@ -90,10 +90,12 @@ static const char *line_objection(const char *name, size_t length, uint32_t limi
 	return limit > BERTH_COUNT_MAX && limit != MESSAGE_UNLIMITED ? LIMIT_FORMS : NULL;
 }
 
-static int lines_refuse(struct connection *c, const char *why, size_t line) {
+static int lines_refuse(struct connection *c, uint32_t code, const char *why) {
+	size_t line = c->import->count + 1;
+
 	import_free(c->import);
 	c->import = NULL;
-	return connection_refuse(c, MESSAGE_IMPORT_LINES, BERTH_INVALID_PARAMETER,
+	return connection_refuse(c, MESSAGE_IMPORT_LINES, code,
 		"line %zu of the import: %s; nothing was imported", line, why);
 }
 
@@ -120,10 +122,10 @@ int handle_import_lines(struct connection *c, const void *message, size_t length
 		if ((size_t)(end - p) < name_length)
 			return -EBADMSG;
 		wrong = line_objection(p, name_length, limit);
-		if (!wrong && import_add(c->import, p, name_length, limit) < 0)
-			wrong = "no memory";
 		if (wrong)
-			return lines_refuse(c, wrong, c->import->count + 1);
+			return lines_refuse(c, BERTH_INVALID_PARAMETER, wrong);
+		if (import_add(c->import, p, name_length, limit) < 0)
+			return lines_refuse(c, BERTH_NO_SYSTEM_RESOURCES, "no memory");
 		p += name_length;
 	}
 	return p == end ? connection_done(c, MESSAGE_IMPORT_LINES, c->import->count) : -EBADMSG;
@@ -177,7 +179,7 @@ static void on_imported(void *data, int error) {
 				strerror(-applied));
 		else
 			r = connection_done(c, MESSAGE_IMPORT_COMMIT, i->count);
-		(void)r;
+		connection_answered(c, r);
 	}
 	import_free(i);
 }

@@ -168,6 +168,11 @@ bool connection_resume(struct connection *c) {
 	return true;
 }
 
+void connection_answered(struct connection *c, int r) {
+	if (r < 0)
+		connection_close(c);
+}
+
 void server_session_ended(struct server *s, struct session *session) {
 	for (struct connection *c = s ? s->connections : NULL; c; c = c->next)
 		if (c->session == session)
@@ -208,6 +213,10 @@ static int connection_read(struct connection *c) {
 	ssize_t n = message_receive(c->fd, buffer, sizeof(buffer), fds);
 	int r;
 
+	/* Said first when an answer of ours was left unread; what the peer sent before it hung up, perhaps
+	 * a goodbye, is there still. */
+	if (n == -ECONNRESET)
+		n = message_receive(c->fd, buffer, sizeof(buffer), fds);
 	if (n == -EAGAIN)
 		return 0;
 	if (n <= 0)
@@ -320,10 +329,20 @@ static const char *group_wanted(const struct manager *m, enum server_socket kind
 /* The group that may connect. (gid_t)-1: nobody set one up and none was asked for; then berthd's own
  * group it is. */
 static int group_find(const struct manager *m, enum server_socket kind, gid_t *ret) {
-	const char *asked = group_wanted(m, kind);
-	const struct group *g = getgrnam(asked ? asked : socket_table[kind].group);
+	const char *asked = group_wanted(m, kind), *name = asked ? asked : socket_table[kind].group;
+	const struct group *g;
+	int error;
 
+	errno = 0;
+	g = getgrnam(name);
+	error = g ? 0 : errno;
 	*ret = g ? g->gr_gid : (gid_t)-1;
+	/* These don't say that there is none; other errors are what some name service says for that. */
+	if (error == ENOMEM || error == EMFILE || error == ENFILE || error == EIO) {
+		log_error("Can't look up group '%s' for %s: %s", name, socket_table[kind].name,
+			strerror(error));
+		return -error;
+	}
 	if (g || !asked)
 		return 0;
 	log_error("There is no group '%s' for %s", asked, socket_table[kind].name);

@@ -72,6 +72,8 @@ int connection_done(struct connection *c, uint16_t opcode, uint64_t affected);
 /* Between these two the connection waits for the store. After the second it may be gone: false. */
 void connection_wait(struct connection *c);
 bool connection_resume(struct connection *c);
+/* After it, with what replying returned: who can't be answered is hung up on, and may be gone. */
+void connection_answered(struct connection *c, int r);
 
 /* The store's, and others', errno as a code, with a sentence for it. */
 uint32_t code_of(int error);
