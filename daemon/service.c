@@ -13,14 +13,16 @@
 #include "name.h"
 #include "server.h"
 
-/* The process that a pidfd stands for; -1 if it is no pidfd, 0 if we can't see it. */
-static pid_t pidfd_pid(int pidfd) {
+/* The process that a pidfd stands for; -1 if it is no pidfd, 0 if we can't see it. *ret_error: why it
+ * couldn't be found out. */
+static pid_t pidfd_pid(int pidfd, int *ret_error) {
 	char path[48], line[128];
 	int pid = -1;
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
 	f = fopen(path, "re");
+	*ret_error = f ? 0 : -errno;
 	if (!f)
 		return -1;
 	while (fgets(line, sizeof(line), f))
@@ -30,11 +32,15 @@ static pid_t pidfd_pid(int pidfd) {
 	return pid;
 }
 
-/* Without one, the kernel has dropped the caller's pidfd, or /proc can't be read. */
+/* Without one, the kernel has dropped the caller's pidfd. */
 static bool descriptor_is_left(void) {
 	_cleanup_close_ int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	return fd >= 0 || (errno != EMFILE && errno != ENFILE);
+}
+
+static bool is_short_of_descriptors(int pidfd, int error) {
+	return error == -EMFILE || error == -ENFILE || (pidfd < 0 && !descriptor_is_left());
 }
 
 static bool process_is_gone(pid_t pid) {
@@ -42,12 +48,12 @@ static bool process_is_gone(pid_t pid) {
 }
 
 /* NULL: the claim stands. */
-static const char *hello_objection(const struct connection *c, int pidfd) {
+static const char *hello_objection(const struct connection *c, pid_t pid) {
 	if (c->peer.pid == 0)
 		return "this process is in a pid namespace that berthd can't see into; run berthd "
 		       "in "
 		       "an enclosing one";
-	if (pidfd < 0 || pidfd_pid(pidfd) != c->peer.pid)
+	if (pid != c->peer.pid)
 		return "the request came without the pidfd of the process that connected";
 	return NULL;
 }
@@ -69,15 +75,22 @@ static int welcome(struct connection *c, bool resumed) {
 		.resumed = resumed,
 	};
 
+	int r;
+
 	/* None left is no reason to refuse: the session says 8 when it needs one. */
 	if (!resumed && session_grant(c->session, &reply.range[0]) >= 0)
 		reply.range_count = 1;
-	return connection_reply(c, &reply, sizeof(reply), fds, 2);
+	r = connection_reply(c, &reply, sizeof(reply), fds, 2);
+	/* Who was never told of a session won't use it: it isn't to wait for the process's death. */
+	c->goodbye = r < 0 && !resumed;
+	return r;
 }
 
 static int handle_hello(struct connection *c, const void *message, size_t length, int *fds) {
 	const struct message_hello *hello = message;
-	const char *objection = hello_objection(c, fds[0]);
+	int error = 0;
+	pid_t pid = fds[0] < 0 ? -1 : pidfd_pid(fds[0], &error);
+	const char *objection = hello_objection(c, pid);
 	struct session_claim claim = {
 		.pid = c->peer.pid,
 		.uid = c->peer.uid,
@@ -96,13 +109,15 @@ static int handle_hello(struct connection *c, const void *message, size_t length
 		return connection_refuse(c, MESSAGE_HELLO, BERTH_REVISION_MISMATCH,
 			"libberth and berthd " BERTH_VERSION
 			" have different layouts; install both from the same release");
-	if (objection && c->peer.pid != 0 && !descriptor_is_left()) {
+	if (objection && c->peer.pid != 0 && is_short_of_descriptors(fds[0], error)) {
 		server_say_no_descriptors(c->manager->server);
 		return connection_refuse(
 			c, MESSAGE_HELLO, BERTH_NO_SYSTEM_RESOURCES, NO_DESCRIPTORS_TEXT);
 	}
+	if (objection && error == -ENOMEM)
+		return hello_refuse(c, error);
 	/* Killed since it asked: nobody is there to be refused. */
-	if (objection && fds[0] >= 0 && pidfd_pid(fds[0]) == -1 && process_is_gone(c->peer.pid))
+	if (objection && fds[0] >= 0 && pid == -1 && process_is_gone(c->peer.pid))
 		return -ECONNRESET;
 	if (objection) {
 		log_warning("Refusing a session to process %d (uid %u): %s", (int)c->peer.pid,
