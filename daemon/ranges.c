@@ -93,11 +93,23 @@ void ranges_free(struct ranges *r) {
 	free(r);
 }
 
-void ranges_reclaim(struct ranges *r, uint32_t range) {
-	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		(void)counter_close(r->segment->map, range * BERTH_RANGE + i);
-	owner_write(r, range, RANGE_NONE);
-	link_free(r, range);
+/* What can't be closed may be charged: then the range isn't anybody's, and rests until the next
+ * start. */
+int ranges_reclaim(struct ranges *r, uint32_t range) {
+	bool all_closed = true;
+
+	for (uint32_t i = 0; i < BERTH_RANGE; i++) {
+		int e = counter_close(r->segment->map, range * BERTH_RANGE + i);
+
+		if (e == -ENOMEM)
+			return e;
+		all_closed = all_closed && (e >= 0 || e == -EUCLEAN);
+	}
+	if (all_closed) {
+		owner_write(r, range, RANGE_NONE);
+		link_free(r, range);
+	}
+	return 0;
 }
 
 static void say_full(struct ranges *r, int error) {
@@ -119,7 +131,10 @@ int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *r
 	int e;
 
 	if (r->free == RANGE_NONE) {
-		e = segment_grow_slots(r->segment);
+		/* Without memory the last time: those are published already. */
+		e = ranges_follow(r, true);
+		if (e >= 0 && r->free == RANGE_NONE)
+			e = segment_grow_slots(r->segment);
 		if (e >= 0)
 			e = ranges_follow(r, true);
 		if (e < 0) {

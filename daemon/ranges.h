@@ -35,7 +35,7 @@ int ranges_owner_found(struct ranges *r, uint32_t range, uint32_t *ret);
 /* At start: the session's it is. */
 void ranges_adopt(struct ranges *r, uint32_t range, uint32_t session, uint32_t *head);
 /* At start: nobody's it is. Closes what was left open. */
-void ranges_reclaim(struct ranges *r, uint32_t range);
+int ranges_reclaim(struct ranges *r, uint32_t range);
 
 /* Gives a free range to a session, its records open. -ENOSPC, -ENOMEM: none left. */
 int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *ret);

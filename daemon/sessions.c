@@ -158,13 +158,15 @@ static void retry_later(struct sessions *all) {
 	uint64_t now = 0;
 
 	(void)sd_event_now(all->event, CLOCK_MONOTONIC, &now);
-	if (!all->retry) {
-		(void)sd_event_add_time(all->event, &all->retry, CLOCK_MONOTONIC, now + RETRY_USEC,
-			0, on_retry, all);
-		return;
-	}
 	(void)sd_event_source_set_time(all->retry, now + RETRY_USEC);
 	(void)sd_event_source_set_enabled(all->retry, SD_EVENT_ONESHOT);
+}
+
+/* At the start: when it is needed, there may be no memory for it. */
+static int retry_prepare(struct sessions *all) {
+	int r = sd_event_add_time(all->event, &all->retry, CLOCK_MONOTONIC, 0, 0, on_retry, all);
+
+	return r < 0 ? r : sd_event_source_set_enabled(all->retry, SD_EVENT_OFF);
 }
 
 /* -- opening ----------------------------------------------------------------------------------- */
@@ -424,21 +426,38 @@ static int adopt_ranges(struct sessions *all) {
 		if (owner < all->size && all->session[owner])
 			ranges_adopt(all->ranges, range, owner, &all->session[owner]->range_head);
 		else
-			ranges_reclaim(all->ranges, range);
+			r = ranges_reclaim(all->ranges, range);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int resume_range(struct sessions *all, uint32_t range) {
+	for (uint32_t k = 0; k < BERTH_RANGE; k++) {
+		int r = counter_resume(all->segment->map, range * BERTH_RANGE + k);
+
+		/* -EAGAIN: its owner went on with it meanwhile. */
+		if (r == -ENOMEM)
+			return r;
 	}
 	return 0;
 }
 
 /* What the dead daemon had begun on records of the living. */
-static void resume_records(struct sessions *all) {
+static int resume_records(struct sessions *all) {
 	for (uint32_t i = 0; i < all->size; i++) {
 		struct session *s = all->session[i];
 
 		for (uint32_t range = s ? s->range_head : RANGE_NONE; range != RANGE_NONE;
-			range = all->ranges->next[range])
-			for (uint32_t k = 0; k < BERTH_RANGE; k++)
-				(void)counter_resume(all->segment->map, range * BERTH_RANGE + k);
+			range = all->ranges->next[range]) {
+			int r = resume_range(all, range);
+
+			if (r < 0)
+				return r;
+		}
 	}
+	return 0;
 }
 
 static void adopt_watches(struct sessions *all) {
@@ -480,11 +499,14 @@ int sessions_new(sd_event *event, struct segment *segment, struct sessions **ret
 		r = session_adopt(all, i);
 	if (r >= 0)
 		r = adopt_ranges(all);
+	if (r >= 0)
+		r = resume_records(all);
+	if (r >= 0)
+		r = retry_prepare(all);
 	if (r < 0) {
 		sessions_free(all);
 		return r;
 	}
-	resume_records(all);
 	adopt_watches(all);
 	*ret = all;
 	return 0;
