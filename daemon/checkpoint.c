@@ -160,8 +160,9 @@ static int look_at(struct checkpoint *c, struct batch *b, uint32_t account) {
 
 static int look_at_group(struct checkpoint *c, struct batch *b, uint32_t group) {
 	uint32_t first = MAX_OF(group * BERTH_DIRTY_GROUP, 1u);
+	/* More may be published than there was memory to follow; those bear no names. */
 	uint32_t end =
-		MIN_OF((group + 1) * BERTH_DIRTY_GROUP, directory_end(c->accounts->directory));
+		MIN_OF((group + 1) * BERTH_DIRTY_GROUP, c->accounts->directory->account_size);
 	int r = 0;
 
 	if (first >= end || (!wake_take_dirty(c->map, first) && !c->everything))
@@ -244,6 +245,9 @@ static int on_slice(sd_event_source *source, void *data) {
 		return 0;
 	(void)sd_event_source_set_enabled(c->slice, SD_EVENT_OFF);
 	c->everything = false;
+	/* What there was no memory for is no longer marked: it is looked for again. */
+	if (c->failed)
+		timer_set(c, RETRY_USEC);
 	accounts_tidy(c->accounts);
 	(void)sem_post(&c->go_on);
 	return 0;
@@ -394,9 +398,9 @@ static void thread_end(struct checkpoint *c) {
 
 	do {
 		wake_cancel(c->map);
-		(void)clock_gettime(CLOCK_REALTIME, &until);
+		(void)clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec++;
-	} while (pthread_timedjoin_np(c->thread, NULL, &until) == ETIMEDOUT);
+	} while (pthread_clockjoin_np(c->thread, NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT);
 }
 
 void checkpoint_free(struct checkpoint *c) {

@@ -218,16 +218,26 @@ static int block_take(struct directory *d, uint32_t *ret) {
 	return 0;
 }
 
+/* Onto the stack what is published and wasn't followed yet, the last ones first, so that low indices
+ * are used first; all of it or, without memory, nothing. */
+static int indexes_follow(struct directory *d) {
+	uint32_t from = d->account_size, end = directory_end(d);
+	int r = array_reserve(&d->free, &d->free_size, d->free_count + (end - from));
+
+	if (r >= 0)
+		r = accounts_follow(d);
+	for (uint32_t a = end; r >= 0 && a-- > MAX_OF(from, 1u);)
+		d->free[d->free_count++] = a;
+	return r;
+}
+
 static int index_take(struct directory *d, uint32_t *ret) {
 	if (d->free_count == 0) {
-		uint32_t from = directory_end(d);
-		int r = segment_grow_accounts(d->segment);
+		/* More than the array has: published before, when there was no memory to follow. */
+		int r = directory_end(d) > d->account_size ? 0 : segment_grow_accounts(d->segment);
 
 		if (r >= 0)
-			r = accounts_follow(d);
-		/* The last ones first onto the stack, so that low indices are used first. */
-		for (uint32_t a = directory_end(d); r >= 0 && a-- > MAX_OF(from, 1u);)
-			r = free_push(d, a);
+			r = indexes_follow(d);
 		if (r < 0)
 			return r;
 	}
