@@ -136,6 +136,7 @@ int segment_grow_sessions(struct segment *s) {
 
 static int file_make(int runtime_fd, const char *name, uint64_t size, const void *header) {
 	_cleanup_close_ int fd = -1;
+	ssize_t n;
 	int kept;
 
 	(void)unlinkat(runtime_fd, name, 0);
@@ -143,9 +144,10 @@ static int file_make(int runtime_fd, const char *name, uint64_t size, const void
 	if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
 		return -errno;
 	if (file_allocate(fd, 0, 4096) < 0)
-		return -ENOMEM;
-	if (pwrite(fd, header, 4096, 0) != 4096)
-		return -EIO;
+		return -ENOSPC;
+	n = pwrite(fd, header, 4096, 0);
+	if (n != 4096)
+		return n < 0 ? -errno : -ENOSPC;
 	kept = fd;
 	fd = -1;
 	return kept;
@@ -370,20 +372,27 @@ static int segment_make(struct segment *s, const struct capacities *want) {
 	if (r >= 0)
 		r = map_new(segment_fd, directory_fd, PROT_READ | PROT_WRITE, &s->map);
 	if (r < 0)
-		log_error("Can't make a new segment: %s", strerror(-r));
+		log_error("Can't make a new segment in the runtime directory: %s", strerror(-r));
 	return r;
 }
 
 /* The directory is handed out by a descriptor of its own, that can't be written through. */
 static int segment_prepare(struct segment *s) {
+	int r;
+
 	s->names = (struct directory_header *)s->map->names;
 	s->segment_fd = fcntl(s->map->segment.fd, F_DUPFD_CLOEXEC, 3);
 	s->directory_fd = openat(s->runtime_fd, "directory", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (s->segment_fd < 0 || s->directory_fd < 0)
 		return -errno;
-	if (load_relaxed(&s->names->accounts) == 0)
-		return segment_grow_accounts(s);
-	return 0;
+	if (load_relaxed(&s->names->accounts) > 0)
+		return 0;
+	r = segment_grow_accounts(s);
+	if (r < 0)
+		log_error("Can't make room for accounts in the runtime directory (%s); its file "
+			  "system is full",
+			strerror(-r));
+	return r;
 }
 
 int segment_open(const char *runtime_dir, const struct capacities *want, struct segment **ret) {
