@@ -22,6 +22,8 @@
 #include "server.h"
 #include "sigbus.h"
 
+#define MEMORY_PAUSE_MS 20
+
 /* -- directories and locks -------------------------------------------------------------------------- */
 
 /* The descriptor keeps the lock until it is closed, or we die. A lock of the process and not of the
@@ -243,11 +245,28 @@ void manager_free(struct manager *m) {
 	free(m);
 }
 
+/* The event loop takes memory for the sources it has; until there is some again they can wait. */
+static int loop_run(struct manager *m) {
+	const struct timespec pause = {.tv_nsec = MEMORY_PAUSE_MS * 1000000};
+	bool said = false;
+	int r;
+
+	while ((r = sd_event_loop(m->event)) == -ENOMEM) {
+		if (!said)
+			log_warning("No memory for the event loop; trying again until there is");
+		said = true;
+		(void)nanosleep(&pause, NULL);
+	}
+	if (r < 0)
+		log_error("Can't go on: the event loop says %s", strerror(-r));
+	return r;
+}
+
 int manager_run(struct manager *m) {
 	log_info("berthd " BERTH_VERSION " serves %s with %u accounts configured and %zu templates",
 		m->options.runtime_dir, m->accounts->configured,
 		templates_count(m->accounts->templates));
 	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
 		m->options.runtime_dir, m->accounts->configured);
-	return sd_event_loop(m->event);
+	return loop_run(m);
 }

@@ -286,6 +286,9 @@ static int worker_start(struct store *s) {
 	r = -pthread_create(&s->worker, NULL, worker_run, s);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	s->worker_runs = r == 0;
+	if (r < 0)
+		log_error("Can't start the thread of the store: %s; allow the service more tasks",
+			strerror(-r));
 	return r;
 }
 
