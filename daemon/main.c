@@ -3,7 +3,6 @@
 /* berthd: keeps accounts' limits and counts their slots. */
 
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "log.h"
@@ -20,10 +19,8 @@ int main(int argc, char **argv) {
 	(void)umask(0077);
 	log_init();
 	r = manager_new(&options, &manager);
-	if (r < 0) {
-		log_error("Can't start: %s", strerror(-r));
+	if (r < 0)
 		return EXIT_FAILURE;
-	}
 	r = manager_run(manager);
 	manager_free(manager);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

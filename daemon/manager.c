@@ -178,28 +178,52 @@ static int manager_open_sessions(struct manager *m) {
 	return 0;
 }
 
-static int manager_open(struct manager *m) {
+static int manager_open_loop(struct manager *m) {
 	int r = sd_event_new(&m->event);
 
-	if (r >= 0)
-		r = manager_catch_signals(m);
-	if (r >= 0)
-		r = directory_lock(m->options.runtime_dir, 0755, &m->runtime_lock);
-	if (r >= 0)
-		r = directory_lock(m->options.state_dir, 0700, &m->state_lock);
-	if (r >= 0)
-		r = manager_open_counts(m);
-	if (r >= 0)
-		r = manager_open_sessions(m);
-	if (r >= 0)
-		r = manager_open_store(m);
-	if (r >= 0)
-		r = server_new(m, &m->server);
-	if (r >= 0)
-		r = checkpoint_start(m->checkpoint);
-	if (r >= 0)
-		r = sd_event_set_watchdog(m->event, true);
-	return r;
+	return r < 0 ? r : manager_catch_signals(m);
+}
+
+static int manager_lock(struct manager *m) {
+	int r = directory_lock(m->options.runtime_dir, 0755, &m->runtime_lock);
+
+	return r < 0 ? r : directory_lock(m->options.state_dir, 0700, &m->state_lock);
+}
+
+static int manager_open_sockets(struct manager *m) {
+	return server_new(m, &m->server);
+}
+
+static int manager_start(struct manager *m) {
+	int r = checkpoint_start(m->checkpoint);
+
+	return r < 0 ? r : sd_event_set_watchdog(m->event, true);
+}
+
+/* In this order. */
+static const struct {
+	const char *what;
+	int (*open)(struct manager *m);
+} parts[] = {
+	{"the event loop", manager_open_loop},
+	{"the directories", manager_lock},
+	{"the shared counts", manager_open_counts},
+	{"the sessions of before", manager_open_sessions},
+	{"the store", manager_open_store},
+	{"the sockets", manager_open_sockets},
+	{"the checkpoints", manager_start},
+};
+
+static int manager_open(struct manager *m) {
+	for (size_t i = 0; i < ELEMENTS(parts); i++) {
+		int r = parts[i].open(m);
+
+		if (r < 0) {
+			log_error("Can't start: %s: %s", parts[i].what, strerror(-r));
+			return r;
+		}
+	}
+	return 0;
 }
 
 int manager_new(const struct options *options, struct manager **ret) {
@@ -207,8 +231,10 @@ int manager_new(const struct options *options, struct manager **ret) {
 	struct timespec now;
 	int r;
 
-	if (!m)
+	if (!m) {
+		log_error("Can't start: no memory");
 		return -ENOMEM;
+	}
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	m->started = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	m->options = *options;
