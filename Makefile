@@ -94,6 +94,14 @@ $(BUILD)/tests/bench: $(BUILD)/tests/harness.o
 $(BUILD)/tests/bench $(BUILD)/tests/demo-server: $(BUILD)/tests/%: $(BUILD)/tests/%.o $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/..' -o $@
 
+# What makes calls fail: preloaded into berthd, or in the test program itself, as a client.
+INJECT = $(BUILD)/tests/faults/libinject.so
+FAULTS = $(filter $(BUILD)/tests/integration/test-faults-%,$(TESTS:%=$(BUILD)/%))
+$(INJECT): $(BUILD)/tests/faults/inject.o
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $^ -o $@
+$(FAULTS): $(INJECT)
+$(BUILD)/tests/integration/test-faults-client: $(BUILD)/tests/faults/inject.o
+
 # The torture test uses the real libberth.so, too, and looks at the shared files behind its back.
 $(BUILD)/tests/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/..' -o $@
@@ -129,6 +137,11 @@ CRASH = $(BUILD)/tests/unit/test-crash $(BUILD)/tests/integration/test-kill-clie
 crash: deps
 	$(QUIETLY) $(CRASH)
 	@for test in $(CRASH); do STRIDE=$(STRIDE) $$test || exit 1; done
+
+# The same tests as in `make check`, which tries a sample of the calls.
+faults: deps
+	$(QUIETLY) $(FAULTS)
+	@FAULTS=all CK_TIMEOUT_MULTIPLIER=60 tests/run --only $(BUILD) $(FAULTS)
 
 bench: deps
 	$(QUIETLY) $(BUILD)/tests/bench

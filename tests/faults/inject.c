@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Stands between a program and libc, and fails the calls that a test asked for (inject.h). Everything
+ * else goes through to the next definition of the function.
+ */
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "inject.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* The definition that would have been called without this one. */
+#define NEXT(function)                                                          \
+	({                                                                      \
+		static __typeof__(&function) next_;                             \
+		if (!next_)                                                     \
+			next_ = (__typeof__(next_))dlsym(RTLD_NEXT, #function); \
+		next_;                                                          \
+	})
+
+static struct inject *shared;
+
+/* Inside of a function of libc that can't do without memory, and dies of it. */
+static __thread bool exempt;
+
+void inject_use(struct inject *s) {
+	shared = s;
+}
+
+__attribute__((constructor)) static void inject_init(void) {
+	const char *path = getenv("BERTH_FAULTS");
+	void *p;
+	int fd;
+
+	if (!path || shared)
+		return;
+	fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	p = NEXT(mmap)(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	(void)close(fd);
+	if (p != MAP_FAILED)
+		shared = p;
+}
+
+/* Where there are no descriptors any more, one that was closed is one to be had. */
+static bool credit_take(struct inject *s) {
+	uint32_t have = s->credit;
+
+	while (have > 0)
+		if (atomic_compare_exchange_weak(&s->credit, &have, have - 1))
+			return true;
+	return false;
+}
+
+/* True if this call is one to fail; errno says how. */
+static bool strikes(uint32_t kinds, const char *function) {
+	struct inject *s = shared;
+	uint32_t n, nth;
+
+	if (!s || exempt || !(s->what & kinds) || (s->only && s->only != getpid()))
+		return false;
+	for (uint32_t left = s->what & kinds; left != 0; left &= left - 1)
+		s->calls_of[__builtin_ctz(left)]++;
+	n = ++s->calls;
+	nth = s->nth;
+	if (nth == 0 || n < nth || (n > nth && !s->sticky))
+		return false;
+	if ((s->what & INJECT_DESCRIPTOR) && n > nth && credit_take(s))
+		return false;
+	(void)snprintf(s->last, sizeof(s->last), "%s", function);
+	s->hits++;
+	errno = s->error;
+	return true;
+}
+
+#define STRIKES(kinds) strikes((kinds), __func__)
+
+/* Of files with content, not of sockets, event descriptors and where messages go. */
+static bool is_file(int fd) {
+	struct stat st;
+
+	return fd > STDERR_FILENO && fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* -- memory ------------------------------------------------------------------------------------ */
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *p, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+
+EXPORT void *malloc(size_t size) {
+	return STRIKES(INJECT_MEMORY) ? NULL : __libc_malloc(size);
+}
+
+EXPORT void *calloc(size_t count, size_t size) {
+	return STRIKES(INJECT_MEMORY) ? NULL : __libc_calloc(count, size);
+}
+
+EXPORT void *realloc(void *p, size_t size) {
+	return STRIKES(INJECT_MEMORY) ? NULL : __libc_realloc(p, size);
+}
+
+EXPORT void *reallocarray(void *p, size_t count, size_t size) {
+	size_t all;
+
+	if (__builtin_mul_overflow(count, size, &all)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return STRIKES(INJECT_MEMORY) ? NULL : __libc_realloc(p, all);
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size) {
+	return STRIKES(INJECT_MEMORY) ? NULL : __libc_memalign(alignment, size);
+}
+
+EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
+	*ret = STRIKES(INJECT_MEMORY) ? NULL : __libc_memalign(alignment, size);
+	return *ret ? 0 : ENOMEM;
+}
+
+EXPORT void *mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset) {
+	return STRIKES(INJECT_MAPPING) ? MAP_FAILED : NEXT(mmap)(at, size, prot, flags, fd, offset);
+}
+
+/* -- descriptors ------------------------------------------------------------------------------- */
+
+static bool open_strikes(const char *function, int flags) {
+	uint32_t kinds = INJECT_DESCRIPTOR;
+
+	if (flags & O_CREAT)
+		kinds |= INJECT_SPACE | INJECT_NAME;
+	return strikes(kinds, function);
+}
+
+/* The argument after the flags, which is there only with these flags. */
+#define MODE_OF(flags)                                       \
+	({                                                   \
+		va_list args_;                               \
+		mode_t mode_ = 0;                            \
+		if ((flags) & (O_CREAT | __O_TMPFILE)) {     \
+			va_start(args_, flags);              \
+			mode_ = va_arg(args_, unsigned int); \
+			va_end(args_);                       \
+		}                                            \
+		mode_;                                       \
+	})
+
+EXPORT int open(const char *path, int flags, ...) {
+	mode_t mode = MODE_OF(flags);
+
+	return open_strikes(__func__, flags) ? -1 : NEXT(open)(path, flags, mode);
+}
+
+EXPORT int openat(int dir, const char *path, int flags, ...) {
+	mode_t mode = MODE_OF(flags);
+
+	return open_strikes(__func__, flags) ? -1 : NEXT(openat)(dir, path, flags, mode);
+}
+
+EXPORT FILE *fopen(const char *path, const char *mode) {
+	return STRIKES(INJECT_DESCRIPTOR) ? NULL : NEXT(fopen)(path, mode);
+}
+
+EXPORT int socket(int family, int type, int protocol) {
+	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(socket)(family, type, protocol);
+}
+
+EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *size, int flags) {
+	return STRIKES(INJECT_DESCRIPTOR | INJECT_ACCEPT) ? -1
+							  : NEXT(accept4)(fd, address, size, flags);
+}
+
+EXPORT int epoll_create1(int flags) {
+	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(epoll_create1)(flags);
+}
+
+EXPORT int timerfd_create(clockid_t clock, int flags) {
+	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(timerfd_create)(clock, flags);
+}
+
+EXPORT int eventfd(unsigned int count, int flags) {
+	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(eventfd)(count, flags);
+}
+
+EXPORT int signalfd(int fd, const sigset_t *mask, int flags) {
+	return fd < 0 && STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(signalfd)(fd, mask, flags);
+}
+
+EXPORT int close(int fd) {
+	struct inject *s = shared;
+	int r = NEXT(close)(fd);
+
+	if (r == 0 && s && (s->what & INJECT_DESCRIPTOR) && s->hits > 0 &&
+		(!s->only || s->only == getpid()))
+		s->credit++;
+	return r;
+}
+
+EXPORT int dup(int fd) {
+	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(dup)(fd);
+}
+
+static uint32_t fcntl_kinds(int command) {
+	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+		return INJECT_DESCRIPTOR;
+	return command == F_SETLK || command == F_SETLKW ? INJECT_LOCK : 0;
+}
+
+EXPORT int fcntl(int fd, int command, ...) {
+	va_list args;
+	void *argument;
+
+	va_start(args, command);
+	argument = va_arg(args, void *);
+	va_end(args);
+	return STRIKES(fcntl_kinds(command)) ? -1 : NEXT(fcntl)(fd, command, argument);
+}
+
+EXPORT long syscall(long number, ...) {
+	long a[6];
+	va_list args;
+
+	va_start(args, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	if (number == SYS_pidfd_open && STRIKES(INJECT_DESCRIPTOR))
+		return -1;
+	return NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* -- files ------------------------------------------------------------------------------------- */
+
+EXPORT int ftruncate(int fd, off_t size) {
+	return STRIKES(INJECT_SPACE) ? -1 : NEXT(ftruncate)(fd, size);
+}
+
+EXPORT int fallocate(int fd, int mode, off_t offset, off_t size) {
+	return STRIKES(INJECT_SPACE) ? -1 : NEXT(fallocate)(fd, mode, offset, size);
+}
+
+/* How much of a write is done; 0: none, it fails. */
+static size_t write_part(int fd, size_t size, const char *function) {
+	if (!is_file(fd))
+		return size;
+	if (strikes(INJECT_SHORT, function))
+		return size / 2;
+	return strikes(INJECT_SPACE | INJECT_WRITE, function) ? 0 : size;
+}
+
+EXPORT ssize_t write(int fd, const void *data, size_t size) {
+	size_t part = write_part(fd, size, __func__);
+
+	return size > 0 && part == 0 ? -1 : NEXT(write)(fd, data, part);
+}
+
+EXPORT ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) {
+	size_t part = write_part(fd, size, __func__);
+
+	return size > 0 && part == 0 ? -1 : NEXT(pwrite)(fd, data, part, offset);
+}
+
+EXPORT ssize_t writev(int fd, const struct iovec *v, int count) {
+	size_t size = 0, part;
+
+	for (int i = 0; i < count; i++)
+		size += v[i].iov_len;
+	part = write_part(fd, size, __func__);
+	if (part == size)
+		return NEXT(writev)(fd, v, count);
+	return part == 0 ? -1 : NEXT(write)(fd, v[0].iov_base, v[0].iov_len / 2);
+}
+
+EXPORT ssize_t read(int fd, void *data, size_t size) {
+	return is_file(fd) && STRIKES(INJECT_READ) ? -1 : NEXT(read)(fd, data, size);
+}
+
+EXPORT ssize_t pread(int fd, void *data, size_t size, off_t offset) {
+	return is_file(fd) && STRIKES(INJECT_READ) ? -1 : NEXT(pread)(fd, data, size, offset);
+}
+
+EXPORT int fsync(int fd) {
+	return STRIKES(INJECT_SYNC) ? -1 : NEXT(fsync)(fd);
+}
+
+EXPORT int fdatasync(int fd) {
+	return STRIKES(INJECT_SYNC) ? -1 : NEXT(fdatasync)(fd);
+}
+
+EXPORT int msync(void *at, size_t size, int flags) {
+	return STRIKES(INJECT_SYNC) ? -1 : NEXT(msync)(at, size, flags);
+}
+
+EXPORT int mkdir(const char *path, mode_t mode) {
+	return STRIKES(INJECT_NAME | INJECT_SPACE) ? -1 : NEXT(mkdir)(path, mode);
+}
+
+EXPORT int rename(const char *from, const char *to) {
+	return STRIKES(INJECT_NAME | INJECT_SPACE) ? -1 : NEXT(rename)(from, to);
+}
+
+EXPORT int renameat(int from_dir, const char *from, int to_dir, const char *to) {
+	return STRIKES(INJECT_NAME | INJECT_SPACE) ? -1
+						   : NEXT(renameat)(from_dir, from, to_dir, to);
+}
+
+EXPORT int unlink(const char *path) {
+	return STRIKES(INJECT_NAME) ? -1 : NEXT(unlink)(path);
+}
+
+EXPORT int unlinkat(int dir, const char *path, int flags) {
+	return STRIKES(INJECT_NAME) ? -1 : NEXT(unlinkat)(dir, path, flags);
+}
+
+EXPORT int chmod(const char *path, mode_t mode) {
+	return STRIKES(INJECT_NAME) ? -1 : NEXT(chmod)(path, mode);
+}
+
+EXPORT int fchmodat(int dir, const char *path, mode_t mode, int flags) {
+	return STRIKES(INJECT_NAME) ? -1 : NEXT(fchmodat)(dir, path, mode, flags);
+}
+
+EXPORT int fchownat(int dir, const char *path, uid_t uid, gid_t gid, int flags) {
+	return STRIKES(INJECT_NAME) ? -1 : NEXT(fchownat)(dir, path, uid, gid, flags);
+}
+
+EXPORT int flock(int fd, int operation) {
+	return STRIKES(INJECT_LOCK) ? -1 : NEXT(flock)(fd, operation);
+}
+
+/* -- sockets ----------------------------------------------------------------------------------- */
+
+/* Who says that nobody is at the other end must be right about it. */
+static ssize_t hang_up(int fd) {
+	if (errno == ECONNRESET) {
+		(void)shutdown(fd, SHUT_RDWR);
+		errno = ECONNRESET;
+	}
+	return -1;
+}
+
+EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags) {
+	return STRIKES(INJECT_SEND) ? hang_up(fd) : NEXT(sendmsg)(fd, m, flags);
+}
+
+/* As the kernel does it when there are no numbers left. */
+static void descriptors_drop(struct msghdr *m) {
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			(void)close(fd);
+		}
+	}
+	m->msg_controllen = 0;
+	m->msg_flags |= MSG_CTRUNC;
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags) {
+	ssize_t n;
+
+	if (STRIKES(INJECT_RECEIVE))
+		return hang_up(fd);
+	n = NEXT(recvmsg)(fd, m, flags);
+	if (n > 0 && CMSG_FIRSTHDR(m) && STRIKES(INJECT_DROPPED))
+		descriptors_drop(m);
+	return n;
+}
+
+EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t size) {
+	return STRIKES(INJECT_CONNECT) ? -1 : NEXT(connect)(fd, address, size);
+}
+
+EXPORT int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size) {
+	return STRIKES(INJECT_SOCKET | INJECT_SPACE) ? -1 : NEXT(bind)(fd, address, size);
+}
+
+EXPORT int listen(int fd, int backlog) {
+	return STRIKES(INJECT_SOCKET) ? -1 : NEXT(listen)(fd, backlog);
+}
+
+EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
+	return STRIKES(INJECT_SOCKET) ? -1 : NEXT(getsockopt)(fd, level, name, value, size);
+}
+
+EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout) {
+	/* One that doesn't wait isn't interrupted. */
+	return timeout != 0 && STRIKES(INJECT_POLL) ? -1 : NEXT(poll)(fds, count, timeout);
+}
+
+EXPORT int epoll_wait(int fd, struct epoll_event *events, int most, int timeout) {
+	return STRIKES(INJECT_POLL) ? -1 : NEXT(epoll_wait)(fd, events, most, timeout);
+}
+
+EXPORT int epoll_ctl(int fd, int operation, int watched, struct epoll_event *event) {
+	return operation == EPOLL_CTL_ADD && STRIKES(INJECT_WATCH)
+		       ? -1
+		       : NEXT(epoll_ctl)(fd, operation, watched, event);
+}
+
+/* -- the rest ---------------------------------------------------------------------------------- */
+
+EXPORT pid_t fork(void) {
+	return STRIKES(INJECT_PROCESS) ? -1 : NEXT(fork)();
+}
+
+EXPORT int pthread_create(
+	pthread_t *ret, const pthread_attr_t *attributes, void *(*run)(void *), void *data) {
+	return STRIKES(INJECT_PROCESS) ? errno : NEXT(pthread_create)(ret, attributes, run, data);
+}
+
+EXPORT ssize_t getrandom(void *to, size_t size, unsigned flags) {
+	return STRIKES(INJECT_RANDOM) ? -1 : NEXT(getrandom)(to, size, flags);
+}
+
+EXPORT int clock_gettime(clockid_t clock, struct timespec *ret) {
+	int r = NEXT(clock_gettime)(clock, ret);
+
+	if ((clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) && STRIKES(INJECT_CLOCK))
+		ret->tv_sec += shared->error;
+	return r;
+}
+
+/* glibc 2.36 looks into its table of name services without asking whether there was memory for it. */
+EXPORT struct group *getgrnam(const char *name) {
+	struct group *g;
+
+	if (STRIKES(INJECT_MEMORY | INJECT_DESCRIPTOR))
+		return NULL;
+	exempt = true;
+	g = NEXT(getgrnam)(name);
+	exempt = false;
+	return g;
+}
+
+/* LMDB's map is so large that it is never full, but for this. */
+struct MDB_env;
+extern int mdb_env_set_mapsize(struct MDB_env *env, size_t size) __attribute__((weak));
+
+EXPORT int mdb_env_set_mapsize(struct MDB_env *env, size_t size) {
+	uint64_t asked = shared ? shared->map_size : 0;
+
+	return NEXT(mdb_env_set_mapsize)(env, asked && asked < size ? (size_t)asked : size);
+}
+
+/* -- the names of those compiled for large files ------------------------------------------------ */
+
+EXPORT int open64(const char *path, int flags, ...) __attribute__((alias("open")));
+EXPORT int openat64(int dir, const char *path, int flags, ...) __attribute__((alias("openat")));
+EXPORT int fcntl64(int fd, int command, ...) __attribute__((alias("fcntl")));
+EXPORT int ftruncate64(int fd, off_t size) __attribute__((alias("ftruncate")));
+EXPORT int fallocate64(int fd, int mode, off_t offset, off_t size)
+	__attribute__((alias("fallocate")));
+EXPORT ssize_t pread64(int fd, void *data, size_t size, off_t offset)
+	__attribute__((alias("pread")));
+EXPORT ssize_t pwrite64(int fd, const void *data, size_t size, off_t offset)
+	__attribute__((alias("pwrite")));
+EXPORT FILE *fopen64(const char *path, const char *mode) __attribute__((alias("fopen")));
+EXPORT void *mmap64(void *at, size_t size, int prot, int flags, int fd, off_t offset)
+	__attribute__((alias("mmap")));
+EXPORT int __open64_2(const char *path, int flags);
+EXPORT int __openat64_2(int dir, const char *path, int flags);
+
+EXPORT int __open64_2(const char *path, int flags) {
+	return open(path, flags, 0);
+}
+
+EXPORT int __openat64_2(int dir, const char *path, int flags) {
+	return openat(dir, path, flags, 0);
+}
