@@ -42,6 +42,10 @@ help:
 	@echo 'make check      run every test (SECONDS=n: of torture; SEED=n: as it was then)'
 	@echo 'make crash      kill berthd and its clients at every instruction (STRIDE=n: every nth)'
 	@echo 'make torture    the torture test alone (SECONDS, SEED)'
+	@echo 'make fuzz       look for messages, imports and names that do harm (FUZZ_SECONDS=n each)'
+	@echo 'make tsan       the tests, the stress of threads above all, under ThreadSanitizer'
+	@echo 'make sanitize   the tests and the torture under AddressSanitizer and UBSan'
+	@echo 'make valgrind   the tests, berthd and berthctl under memcheck (long)'
 	@echo 'make bench      acquire and release beside semaphores, in one run'
 	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR=$(LIBDIR), under DESTDIR'
 	@echo 'make uninstall  remove what install put there'
@@ -106,7 +110,7 @@ $(BUILD)/tests/integration/test-faults-client: $(BUILD)/tests/faults/inject.o
 $(BUILD)/tests/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/..' -o $@
 
-tests: all $(TESTS:%=$(BUILD)/%) $(BUILD)/tests/torture $(BUILD)/tests/demo-server \
+tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture $(BUILD)/tests/demo-server \
 	$(BUILD)/tests/bench $(BUILD)/install/berthctl
 
 # Sequence numbers of so few bits wrap all the time.
@@ -124,7 +128,7 @@ demo: deps
 check: deps
 	@echo 'Building berth and its tests'
 	$(QUIETLY) tests narrow
-	@tests/run $(BUILD) $(SECONDS) $(SEED) $(TESTS:%=$(BUILD)/%)
+	@tests/run $(BUILD) $(SECONDS) $(SEED) $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%)
 
 torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
@@ -142,6 +146,64 @@ crash: deps
 faults: deps
 	$(QUIETLY) $(FAULTS)
 	@FAULTS=all CK_TIMEOUT_MULTIPLIER=60 tests/run --only $(BUILD) $(FAULTS)
+
+# -- fuzzers ----------------------------------------------------------------------------------
+
+# Linked with replay.c they run their seeds once; with libFuzzer in its place they look for more.
+FUZZERS = $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz-*.c))
+FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
+$(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/fuzz.o $(FUZZ_MAIN) \
+		$(TESTED:%=$(BUILD)/%) $(BUILD)/client/ctl-json.o
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(DAEMON_LIBS) -o $@
+PLAYED = $(BUILD)/tests/fuzz/daemon.o
+$(BUILD)/tests/fuzz/fuzz-clients $(BUILD)/tests/fuzz/fuzz-admin: $(BUILD)/tests/fuzz/messages.o $(PLAYED)
+$(BUILD)/tests/fuzz/fuzz-import: $(PLAYED)
+
+# Each for so long; what is found is in build-fuzz/found, to be kept in tests/fuzz/seeds.
+FUZZ_SECONDS = 60
+fuzz: deps
+	@packaging/deps fuzz
+	$(QUIETLY) BUILD=build-fuzz CC=clang FUZZ_MAIN= LDFLAGS=-fsanitize=fuzzer \
+		CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+		-fno-sanitize-recover=undefined' $(FUZZERS:%=build-fuzz/%)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) UNDER=tests/fuzz/run.sh PARTS= ALLOWED=$$(($(FUZZ_SECONDS) + 300)) \
+		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
+	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
+
+# -- the same tests under other eyes, in trees of their own -----------------------------------
+
+# Under a sanitizer code makes system calls of its own, which test-no-syscalls forbids, and every
+# instruction of test-crash is many.
+SANITIZED = $(filter-out %/test-crash %/test-no-syscalls,$(TESTS))
+REPORTS = halt_on_error=1:log_path=$(CURDIR)/$(1)/tests/reports/process
+
+# ThreadSanitizer's shadow has fixed places, hence no address randomisation; and it has a thread of
+# its own that wakes up, which test-idle takes for ours.
+UNDER_TSAN = $(filter-out %/test-idle,$(SANITIZED:%=build-tsan/%))
+tsan: deps
+	$(QUIETLY) BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -Wno-tsan' \
+		build-tsan/berthctl $(UNDER_TSAN)
+	@TURNS=400000 PARTS= TSAN_OPTIONS=$(call REPORTS,build-tsan):die_after_fork=0 \
+		setarch -R tests/run build-tsan 0 $(SEED) $(UNDER_TSAN)
+
+sanitize: deps
+	$(QUIETLY) BUILD=build-asan CFLAGS='-O1 -g -fno-omit-frame-pointer \
+		-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+		build-asan/berthctl build-asan/tests/torture build-asan/tests/demo-server $(SANITIZED:%=build-asan/%)
+	@PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
+		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
+
+# valgrind knows neither seccomp nor ptrace, which SANITIZED leaves out, nor pidfd_open: pidfd.c.
+MEMCHECK = $(BUILD)/tests/valgrind/pidfd-server $(BUILD)/tests/valgrind/pidfd.so
+$(BUILD)/tests/valgrind/pidfd-server: $(BUILD)/tests/valgrind/pidfd-server.o
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@
+$(BUILD)/tests/valgrind/pidfd.so: $(BUILD)/tests/valgrind/pidfd.o
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $^ -ldl -o $@
+valgrind: deps
+	@packaging/deps valgrind
+	$(QUIETLY) all $(MEMCHECK) $(SANITIZED:%=$(BUILD)/%)
+	@ALLOWED=3000 UNDER=tests/valgrind/memcheck.sh PARTS= CK_TIMEOUT_MULTIPLIER=20 TURNS=20000 \
+		tests/run $(BUILD) 0 $(SEED) $(SANITIZED:%=$(BUILD)/%)
 
 bench: deps
 	$(QUIETLY) $(BUILD)/tests/bench
@@ -180,8 +242,8 @@ uninstall:
 # -- housekeeping -----------------------------------------------------------------------------
 
 SOURCES = $(wildcard client/*.[ch] daemon/*.[ch] include/*.h include/internal/*.h tests/*.[ch] \
-	tests/unit/*.[ch] tests/integration/*.[ch])
-SCRIPTS = .ci/run packaging/deps tests/run $(wildcard tests/*.sh)
+	tests/*/*.[ch])
+SCRIPTS = .ci/run packaging/deps tests/run $(wildcard tests/*.sh tests/*/*.sh)
 # Neither tool knows __attribute__((cleanup)), or mmap's -1: what they say of those is left out.
 TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions,\
 -bugprone-reserved-identifier,-bugprone-implicit-widening-of-multiplication-result,\
@@ -203,8 +265,8 @@ format:
 	clang-format -i $(SOURCES)
 
 clean:
-	rm -rf $(BUILD) build-narrow
+	rm -rf $(BUILD) build-narrow build-tsan build-asan build-fuzz
 
-.PHONY: all help tests narrow deps demo check torture crash bench install uninstall lint format clean
+.PHONY: all help tests narrow deps demo check torture crash fuzz tsan sanitize valgrind bench install uninstall lint format clean
 .SECONDARY:
 .DELETE_ON_ERROR:

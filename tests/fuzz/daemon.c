@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Starts berthd in this process, talks to it as its clients do, and puts it back as it was. */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#include "berth.h"
+#include "counter.h"
+#include "daemon.h"
+#include "log.h"
+
+#define PATIENCE_USEC 20000000
+
+static struct manager *manager;
+static char dir[40], runtime_dir[48], state_dir[48];
+static int own_pidfd = -1, lowest_fd;
+
+struct manager *daemon_get(void) {
+	return manager;
+}
+
+/* -- one berthd -------------------------------------------------------------------------------- */
+
+/* However this process ends, the directory goes: by one that waits for its end. */
+static void remove_at_end(void) {
+	int ends[2];
+
+	must(pipe2(ends, O_CLOEXEC) == 0);
+	if (fork() == 0) {
+		(void)setsid();
+		(void)dup2(ends[0], STDIN_FILENO);
+		/* Whoever waits for the output of the fuzzer shouldn't wait for this one. */
+		(void)dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
+		(void)dup2(STDOUT_FILENO, STDERR_FILENO);
+		(void)close(ends[1]);
+		(void)execlp("sh", "sh", "-c", "read -r _; rm -rf \"$0\"", dir, NULL);
+		_exit(1);
+	}
+	(void)close(ends[0]);
+}
+
+static int fd_lowest(void) {
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)close(fd);
+	return fd;
+}
+
+__attribute__((constructor)) static void daemon_start(void) {
+	/* Few of each, so that each runs out. */
+	struct options options = {
+		.runtime_dir = runtime_dir,
+		.state_dir = state_dir,
+		.capacities = {.accounts = 100, .slots = 128, .sessions = 6},
+	};
+	sigset_t none;
+
+	strcpy(dir, "/dev/shm/berth-fuzz-XXXXXX");
+	must(mkdtemp(dir));
+	remove_at_end();
+	(void)snprintf(runtime_dir, sizeof(runtime_dir), "%s/run", dir);
+	(void)snprintf(state_dir, sizeof(state_dir), "%s/state", dir);
+	(void)setenv("BERTH_LOG_LEVEL", "0", 1);
+	log_init();
+	must(manager_new(&options, &manager) == 0);
+	/* The signals that end a daemon are for the fuzzer. */
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	own_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	must(own_pidfd >= 0);
+}
+
+void daemon_begin(void) {
+	lowest_fd = fd_lowest();
+}
+
+/* -- talking to it ----------------------------------------------------------------------------- */
+
+static void turn(uint64_t usec) {
+	must(sd_event_run(manager->event, usec) >= 0);
+}
+
+/* What it can do without waiting. */
+static void turn_all(void) {
+	while (sd_event_run(manager->event, 0) > 0)
+		;
+}
+
+void peer_connect(struct peer *p, enum server_socket kind) {
+	if (p->fd >= 0)
+		return;
+	*p = (struct peer){.fd = -1, .kind = kind};
+	must(message_connect(runtime_dir, kind == SOCKET_ADMIN ? "admin.sock" : "berth.sock",
+		     message_now() + 1000, &p->fd) == 0);
+}
+
+void peer_hang_up(struct peer *p) {
+	if (p->fd >= 0)
+		(void)close(p->fd);
+	p->fd = -1;
+	turn_all();
+}
+
+static bool packet_send(int fd, const void *packet, size_t length, unsigned fds, bool with_pidfd) {
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(4 * sizeof(int))];
+	} control = {0};
+	struct iovec part = {(void *)(uintptr_t)packet, length};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+
+	if (fds > 0) {
+		m.msg_control = control.space;
+		m.msg_controllen = CMSG_SPACE(fds * sizeof(int));
+		control.align.cmsg_level = SOL_SOCKET;
+		control.align.cmsg_type = SCM_RIGHTS;
+		control.align.cmsg_len = CMSG_LEN(fds * sizeof(int));
+	}
+	for (unsigned i = 0; i < fds; i++) {
+		int send = i == 0 && with_pidfd ? own_pidfd : manager->segment->runtime_fd;
+
+		memcpy(CMSG_DATA(&control.align) + i * sizeof(int), &send, sizeof(int));
+	}
+	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+/* -EAGAIN: neither answered nor hung up. */
+static ssize_t answer_receive(struct peer *p, void *buffer, size_t size) {
+	int fds[MESSAGE_FDS_MAX];
+	ssize_t n = message_receive(p->fd, buffer, size, fds);
+
+	for (int i = 0; i < MESSAGE_FDS_MAX; i++)
+		close_cleanup(&fds[i]);
+	must(n != -EBADMSG && n != -EMSGSIZE);
+	return n;
+}
+
+size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds, bool pidfd,
+	const void **ret_answer) {
+	static _Alignas(16) uint8_t answer[MESSAGE_SIZE_MAX];
+	int64_t end = message_now() + PATIENCE_USEC / 1000;
+	ssize_t n = -EAGAIN;
+
+	if (!packet_send(p->fd, packet, length, fds, pidfd)) {
+		turn_all();
+		return 0;
+	}
+	turn_all();
+	if (p->mute)
+		return 0;
+	while ((n = answer_receive(p, answer, sizeof(answer))) == -EAGAIN) {
+		must(message_now() < end);
+		turn(100000);
+	}
+	if (n <= 0) {
+		peer_hang_up(p);
+		return 0;
+	}
+	*ret_answer = answer;
+	return (size_t)n;
+}
+
+/* -- afterwards -------------------------------------------------------------------------------- */
+
+void daemon_check_counts(void) {
+	static uint64_t sum[4096];
+	struct map *m = manager->segment->map;
+	uint32_t end = directory_end(manager->accounts->directory);
+
+	must(end <= ELEMENTS(sum));
+	memset(sum, 0, sizeof(sum));
+	for (uint32_t n = 1; n < load_relaxed(&m->names->slots); n++) {
+		uint64_t rec = counter_record(m, n);
+
+		must(record_state(rec) <= RECORD_HELD && record_state(rec) != RECORD_CHARGE);
+		for (uint32_t k = 0; record_state(rec) == RECORD_HELD && k <= record_level(rec);
+			k++) {
+			uint32_t account;
+
+			must(directory_ancestor(m, record_account(rec), k, &account) == 0);
+			sum[account] += record_weight(rec);
+		}
+	}
+	for (uint32_t a = 1; a < end; a++)
+		must(counter_count(m, a) == sum[a]);
+}
+
+static void on_stored(void *data, int error) {
+	must(error == 0);
+	*(bool *)data = true;
+}
+
+/* Jobs are done in order: after this one, all that came before it have been. */
+static void store_wait(const struct store_limit *limits, size_t count) {
+	bool stored = false;
+
+	must(store_put_limits(manager->store, limits, count, on_stored, &stored) == 0);
+	while (!stored)
+		turn(1000000);
+}
+
+/* Every limit that is in force, out of the store and out of force. */
+static void limits_clear(void) {
+	static struct store_limit limit[512];
+	static char name[512][256];
+	struct accounts *a = manager->accounts;
+	uint32_t count = 0, is;
+
+	for (uint32_t i = 1; i < directory_end(a->directory); i++)
+		if ((entry_flags(directory_word(a->directory, i)) & ENTRY_CONFIGURED) &&
+			directory_name(manager->segment->map, i, name[count]) == 0)
+			count++;
+	for (size_t i = 0; i < templates_count(a->templates) && count < ELEMENTS(limit); i++)
+		strcpy(name[count++], templates_at(a->templates, i, &is));
+	for (uint32_t i = 0; i < count; i++)
+		limit[i] = (struct store_limit){name[i], STORE_DELETE};
+	store_wait(limit, count);
+	for (uint32_t i = 0; i < count; i++)
+		must((strpbrk(name[i], "*?") ? accounts_delete_template(a, name[i])
+					     : accounts_unconfigure(a, name[i])) == 0);
+	accounts_tidy(a);
+}
+
+/* As if the processes had died. */
+static void sessions_clear(void) {
+	struct sessions *all = manager->sessions;
+
+	for (uint32_t i = 0; i < all->size; i++)
+		if (all->session[i])
+			session_disconnected(all->session[i], true);
+	must(all->count == 0);
+	must(all->ranges->granted == 0);
+}
+
+void daemon_reset(struct peer *peers, size_t count) {
+	const struct store_limit nothing = {"nothing", STORE_DELETE};
+
+	for (size_t i = 0; i < count; i++)
+		peer_hang_up(&peers[i]);
+	/* Whoever hung up may have left a change on its way. */
+	store_wait(&nothing, 1);
+	sessions_clear();
+	while (manager->accounts->configured > 0 || templates_count(manager->accounts->templates))
+		limits_clear();
+	accounts_tidy(manager->accounts);
+	must(manager->accounts->by_template == 0);
+	must(manager->accounts->directory->live == 0);
+	must(fd_lowest() == lowest_fd);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * What strangers may write (labels, names of commands) as strings of JSON: whatever it is, a strict
+ * reader must get valid UTF-8 back, the text itself where that was valid, and U+FFFD elsewhere.
+ */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../client/ctl.h"
+#include "fuzz.h"
+
+static uint32_t hex4(const char *p) {
+	uint32_t n = 0;
+
+	for (int i = 0; i < 4; i++) {
+		const char *digits = "0123456789abcdef";
+		const char *digit = p[i] ? strchr(digits, p[i]) : NULL;
+
+		must(digit);
+		n = n << 4 | (uint32_t)(digit - digits);
+	}
+	return n;
+}
+
+/* The next character of a JSON string, as RFC 8259 has them. */
+static uint32_t json_character(const char **at) {
+	const char *p = *at;
+	uint32_t c = 0;
+	size_t n;
+
+	if (*p == '\\' && p[1] == 'u') {
+		*at = p + 6;
+		c = hex4(p + 2);
+		must(c < 0xD800 || c > 0xDFFF);
+		return c;
+	}
+	if (*p == '\\') {
+		must(p[1] == '"' || p[1] == '\\');
+		*at = p + 2;
+		return (unsigned char)p[1];
+	}
+	n = reference_utf8(p, strlen(p), &c);
+	must_for(n > 0 && c >= 0x20 && !(c >= 0x7F && c < 0xA0), p, strlen(p));
+	*at = p + n;
+	return c;
+}
+
+static void try_string(const char *text) {
+	size_t length = strlen(text), written_size = 0;
+	char *written = NULL;
+	FILE *f = open_memstream(&written, &written_size);
+	struct json j = {.out = f};
+	const char *p;
+
+	must(f);
+	json_open(&j, NULL, '{');
+	json_string(&j, "k", text);
+	json_close(&j, '}');
+	must(fclose(f) == 0);
+	must_for(strncmp(written, "{\"k\":\"", 6) == 0, written, written_size);
+	p = written + 6;
+	for (size_t i = 0; i < length;) {
+		uint32_t want = 0xFFFD;
+		size_t n = reference_utf8(text + i, length - i, &want);
+
+		must_for(*p != '"', written, written_size);
+		must_for(json_character(&p) == (n ? want : 0xFFFD), text, length);
+		i += n ? n : 1;
+	}
+	must_for(strcmp(p, "\"}\n") == 0, written, written_size);
+	free(written);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+	char *copy = strndup(size ? (const char *)data : "", size), shown[TIME_TEXT_SIZE];
+	struct input in = {data, data + size};
+	const char *at;
+
+	must(copy);
+	try_string(copy);
+	free(copy);
+	/* A time stands in shared memory, too. */
+	at = time_text(input_number(&in, 8), shown);
+	must_for(strlen(at) == 20 && at[4] == '-' && at[19] == 'Z', at, strlen(at));
+	return 0;
+}
