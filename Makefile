@@ -46,6 +46,7 @@ help:
 	@echo 'make tsan       the tests, the stress of threads above all, under ThreadSanitizer'
 	@echo 'make sanitize   the tests and the torture under AddressSanitizer and UBSan'
 	@echo 'make valgrind   the tests, berthd and berthctl under memcheck (long)'
+	@echo 'make soak       a billion operations, ten thousand kills; nothing grows (MINUTES=n)'
 	@echo 'make bench      acquire and release beside semaphores, in one run'
 	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR=$(LIBDIR), under DESTDIR'
 	@echo 'make uninstall  remove what install put there'
@@ -133,6 +134,11 @@ check: deps
 torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
 	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
+
+MINUTES = 10
+soak: deps
+	$(QUIETLY) $(BUILD)/tests/torture
+	$(BUILD)/tests/torture --soak --seconds $$(($(MINUTES) * 60)) --seed $(SEED)
 
 # The same tests as in `make check`, which look at a sample of the points there.
 STRIDE = 1
@@ -267,6 +273,6 @@ format:
 clean:
 	rm -rf $(BUILD) build-narrow build-tsan build-asan build-fuzz
 
-.PHONY: all help tests narrow deps demo check torture crash fuzz tsan sanitize valgrind bench install uninstall lint format clean
+.PHONY: all help tests narrow deps demo check torture soak crash fuzz tsan sanitize valgrind bench install uninstall lint format clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -28,6 +28,10 @@
 
 #define AUDIT_US 200000
 
+/* From how many seconds on a soak must come to its totals, and how many times as long it may take. */
+#define SOAK_S        300
+#define SOAK_PATIENCE 4
+
 /* -- processes --------------------------------------------------------------------------------- */
 
 struct run {
@@ -37,8 +41,9 @@ struct run {
 	uint64_t random;
 	uint32_t seconds;
 	bool stops;
+	bool soak;    /* berthd lives, and what grows is judged */
 	pid_t anchor; /* of the process group that all clients and their children are in */
-	pid_t admin, observer;
+	pid_t admin, observer, probe;
 	int64_t stopped_until[TORTURE_CLIENTS_MAX]; /* us; 0: it runs */
 	int64_t kill_at, berthd_at, stop_at, audit_at;
 };
@@ -65,6 +70,15 @@ static void anchor_start(void) {
 		for (;;)
 			(void)pause();
 	(void)setpgid(run.anchor, run.anchor);
+}
+
+static void probe_start(void) {
+	run.probe = fork_or_die();
+	if (run.probe == 0) {
+		(void)setpgid(0, run.anchor);
+		torture_probe(run.t);
+	}
+	(void)setpgid(run.probe, run.anchor);
 }
 
 static void client_start(unsigned place) {
@@ -97,6 +111,7 @@ static void judge_death(pid_t pid, const siginfo_t *info) {
 	const char *what = pid == run.berthd.berthd ? "berthd"
 			   : pid == run.admin       ? "the administrator"
 			   : pid == run.observer    ? "the observer"
+			   : pid == run.probe       ? "the probe"
 						    : NULL;
 
 	if (what && !ended)
@@ -136,8 +151,9 @@ static void reap(void) {
 static void client_kill(void) {
 	uint32_t a = torture_below(&run.random, run.t->clients);
 	uint32_t b = torture_below(&run.random, run.t->clients);
-	/* The last ones live longer. */
-	pid_t pid = load_relaxed(&run.t->client[MIN_OF(a, b)]);
+	/* The last ones live longer; but a process keeps a range for each session that it has lost,
+	 * until it dies, and a soak wants to see what isn't given back even then. */
+	pid_t pid = load_relaxed(&run.t->client[run.soak ? a : MIN_OF(a, b)]);
 
 	if (pid > 0 && kill(pid, SIGKILL) == 0)
 		(void)add_relaxed(&run.t->figures.client_kills, 1);
@@ -235,29 +251,46 @@ static void audit(void) {
 
 /* -- the middle -------------------------------------------------------------------------------- */
 
-static void torment(void) {
-	int64_t end = torture_now_us() + (int64_t)run.seconds * 1000000;
+/* A soak that is long enough goes on until it has come to its totals. */
+static bool is_over(int64_t began, int64_t now) {
+	int64_t length = (int64_t)run.seconds * 1000000;
 
-	for (int64_t now = torture_now_us(); now < end && !torture_failed(run.t);
-		now = torture_now_us()) {
+	if (run.soak && run.seconds >= SOAK_S && torture_soak_wants_more(run.t))
+		length *= SOAK_PATIENCE;
+	return now - began >= length || torture_failed(run.t);
+}
+
+static void torment(void) {
+	int64_t began = torture_now_us();
+
+	for (int64_t now = began; !is_over(began, now); now = torture_now_us()) {
 		reap();
 		clients_continue(now);
 		if (now >= run.kill_at) {
 			client_kill();
-			run.kill_at = now + 2000 + torture_below(&run.random, 3000);
+			run.kill_at =
+				now + (run.soak ? 20000 : 2000) + torture_below(&run.random, 3000);
 		}
 		if (run.stops && now >= run.stop_at) {
 			client_stop(now);
 			run.stop_at = now + torture_below(&run.random, 10000);
 		}
-		if (now >= run.berthd_at)
+		if (run.soak)
+			torture_soak_sample(run.t, run.m, &run.berthd, now);
+		else if (now >= run.berthd_at)
 			berthd_next(now);
 		if (now >= run.audit_at) {
 			audit();
 			run.audit_at = now + AUDIT_US / 2 + torture_below(&run.random, AUDIT_US);
+			/* On a busy machine audits take most of the time; a soak wants operations. */
+			if (run.soak)
+				run.audit_at = torture_now_us() + 10 * AUDIT_US;
 		}
 		torture_sleep_us(500);
 	}
+	if (run.soak && run.seconds >= SOAK_S && torture_soak_wants_more(run.t))
+		torture_fail(run.t, "fewer than %llu operations or %d kills",
+			(unsigned long long)TORTURE_SOAK_OPERATIONS, TORTURE_SOAK_KILLS);
 }
 
 static bool first_limits_are_set(void *data) {
@@ -280,6 +313,8 @@ static void start(void) {
 		torture_observer(run.t);
 	for (unsigned i = 0; i < run.t->clients; i++)
 		client_start(i);
+	if (run.soak)
+		probe_start();
 	run.berthd_at = torture_now_us() + 200000;
 }
 
@@ -313,6 +348,8 @@ static void clients_end(void) {
 			(void)kill(load_relaxed(&run.t->client[i]), SIGKILL);
 	if (!eventually(clients_are_gone, NULL))
 		torture_fail(run.t, "clients don't end when they are told to");
+	if (run.soak && !eventually(process_is_gone, &run.probe))
+		torture_fail(run.t, "the probe doesn't end");
 	if (!eventually(process_is_gone, &run.admin))
 		torture_fail(run.t, "the administrator doesn't end");
 	/* Children that clients left behind. */
@@ -381,6 +418,7 @@ static void options_parse(int argc, char **argv, uint64_t *ret_seed, uint32_t *r
 		{"seed", required_argument, NULL, 's'},
 		{"no-stop", no_argument, NULL, 'n'},
 		{"clients", required_argument, NULL, 'c'},
+		{"soak", no_argument, NULL, 'k'},
 		{NULL, 0, NULL, 0},
 	};
 	int id;
@@ -392,13 +430,15 @@ static void options_parse(int argc, char **argv, uint64_t *ret_seed, uint32_t *r
 			*ret_seed = number_or_die(optarg, UINT64_MAX);
 		else if (id == 'n')
 			run.stops = false;
+		else if (id == 'k')
+			run.soak = true;
 		else if (id == 'c')
 			*ret_clients = (uint32_t)number_or_die(optarg, TORTURE_CLIENTS_MAX);
 	}
 	if (optind < argc || *ret_clients == 0) {
 		fprintf(stderr,
 			"Usage: torture [--seconds N] [--seed N (0: a new one)] [--no-stop] "
-			"[--clients N]\n");
+			"[--clients N] [--soak]\n");
 		exit(2);
 	}
 }
@@ -409,8 +449,10 @@ static void prepare(uint64_t seed, uint32_t clients) {
 	run.random = seed;
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	(void)signal(SIGALRM, on_alarm);
-	(void)alarm(run.seconds + GRACE_S);
+	(void)alarm((run.soak ? SOAK_PATIENCE : 1) * run.seconds + GRACE_S);
 	instance_start(&run.berthd, NULL);
+	if (run.soak && ctl(NULL, "set", "probe", "4", NULL) != 0)
+		torture_die("berthctl set probe");
 	(void)snprintf(path, sizeof(path), "%s/torture", run.berthd.dir);
 	run.t = torture_attach(path);
 	(void)snprintf(run.t->path, sizeof(run.t->path), "%s", path);
@@ -442,15 +484,17 @@ int main(int argc, char **argv) {
 	options_parse(argc, argv, &seed, &clients);
 	if (seed == 0)
 		(void)!getrandom(&seed, sizeof(seed), 0);
-	printf("torture: --seed %llu --seconds %u --clients %u%s, %d bits of sequence\n",
+	printf("torture: --seed %llu --seconds %u --clients %u%s%s, %d bits of sequence\n",
 		(unsigned long long)seed, run.seconds, clients, run.stops ? "" : " --no-stop",
-		BERTH_SEQ_BITS);
+		run.soak ? " --soak" : "", BERTH_SEQ_BITS);
 	(void)fflush(stdout);
 	prepare(seed, clients);
 	start();
 	torment();
 	finish();
 	torture_say_figures(run.t);
+	if (run.soak)
+		torture_soak_judge(run.t);
 	if (torture_failed(run.t))
 		say_failure();
 	printf("%d passed, %d failed\n", !torture_failed(run.t), torture_failed(run.t));

@@ -11,6 +11,7 @@
  *   torture-stop.c      makes all of it stand still
  *   torture-audit.c     then adds up the records and compares the sums with the counts
  *   torture-end.c       judges what is left when all is over
+ *   torture-soak.c      in a long run: judges that nothing grows meanwhile
  *
  * All of them map one struct torture, a file in the instance's directory, so that a client still
  * has it after exec.
@@ -29,6 +30,13 @@
 #define TORTURE_WATCHED 16
 #define TORTURE_NAMES   18
 extern const char *const torture_name[TORTURE_NAMES];
+
+/* Of the probe's measurements, those that are kept. */
+#define TORTURE_BATCHES 1024
+
+/* What a soak of some length must come to. */
+#define TORTURE_SOAK_OPERATIONS UINT64_C(1000000000)
+#define TORTURE_SOAK_KILLS      10000
 
 /* Samples that the observer takes in a row. */
 #define TORTURE_ROUND 8000u
@@ -68,6 +76,9 @@ struct torture {
 	/* Revokes (and forced deletions) sent and answered; one at a time. */
 	_Atomic uint32_t revokes_begun, revokes_done;
 	struct history history[TORTURE_WATCHED];
+	/* What a pair of acquire and release cost the probe, in picoseconds: batch by batch. */
+	_Atomic int probe; /* pid */
+	_Atomic uint32_t probe_batches, probe_ps[TORTURE_BATCHES];
 };
 
 /* Notes the first failure; the test ends soon after. */
@@ -113,6 +124,7 @@ uint32_t torture_account(struct map *m, const char *name);
 void torture_client(struct torture *t, unsigned place, uint64_t seed) __attribute__((noreturn));
 void torture_admin(struct torture *t, uint64_t seed) __attribute__((noreturn));
 void torture_observer(struct torture *t) __attribute__((noreturn));
+void torture_probe(struct torture *t) __attribute__((noreturn));
 
 /* The process group of all clients and their children, and berthd (0: it doesn't run). */
 struct all {
@@ -132,3 +144,9 @@ bool torture_is_empty(struct map *m, char *ret_what);
 /* With counts and records empty: files, peaks, the store, the log. Stops berthd. */
 struct instance;
 void torture_judge_end(struct torture *t, struct map *m, struct instance *i);
+
+/* Every 2 s: memory, descriptors, files, and what the probe measured. */
+void torture_soak_sample(struct torture *t, struct map *m, const struct instance *i, int64_t now);
+bool torture_soak_wants_more(struct torture *t);
+/* Compares the first quarter with the last; says both. */
+void torture_soak_judge(struct torture *t);
