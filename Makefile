@@ -160,10 +160,10 @@ FUZZERS = $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
 $(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/fuzz.o $(FUZZ_MAIN) \
 		$(TESTED:%=$(BUILD)/%) $(BUILD)/client/ctl-json.o
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(DAEMON_LIBS) -o $@
-PLAYED = $(BUILD)/tests/fuzz/daemon.o
-$(BUILD)/tests/fuzz/fuzz-clients $(BUILD)/tests/fuzz/fuzz-admin: $(BUILD)/tests/fuzz/messages.o $(PLAYED)
-$(BUILD)/tests/fuzz/fuzz-import: $(PLAYED)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAP) $^ $(DAEMON_LIBS) -o $@
+WITH_DAEMON = $(addprefix $(BUILD)/tests/fuzz/fuzz-,clients admin import)
+$(WITH_DAEMON): WRAP = -Wl,--wrap=message_receive
+$(WITH_DAEMON): $(BUILD)/tests/fuzz/daemon.o $(BUILD)/tests/fuzz/messages.o
 
 # Each for so long; what is found is in build-fuzz/found, to be kept in tests/fuzz/seeds.
 FUZZ_SECONDS = 60

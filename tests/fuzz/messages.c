@@ -161,12 +161,14 @@ static const struct request *request_of(uint16_t opcode) {
 	return opcode == MESSAGE_IMPORT_LINES ? &lines_request : NULL;
 }
 
-static void judge(struct peer *p, const void *answer, size_t length) {
+/* `sent` is how long the packet really was. */
+static void judge(struct peer *p, size_t sent, const void *answer, size_t length) {
 	struct message_header asked, got;
 	const struct request *r;
 
 	memcpy(&asked, packet, sizeof(asked));
 	memcpy(&got, answer, sizeof(got));
+	must(asked.magic == MESSAGE_MAGIC && asked.length == sent);
 	must(got.opcode == asked.opcode && got.length == length && got.version == MESSAGE_VERSION);
 	r = request_of(asked.opcode);
 	if (got.code != 0) {
@@ -178,7 +180,8 @@ static void judge(struct peer *p, const void *answer, size_t length) {
 		must(strcmp(berth_errname((int)got.code), berth_errname(-1)) != 0);
 		return;
 	}
-	must(r && length == r->reply_size);
+	must(r && length == r->reply_size && asked.version == MESSAGE_VERSION);
+	must(sent == r->size || r == &lines_request);
 	judge_success(p, r, answer);
 }
 
@@ -187,7 +190,7 @@ static void ask(struct peer *p, size_t length, unsigned fds, bool pidfd) {
 	size_t n = peer_ask(p, packet, length, fds, pidfd, &answer);
 
 	if (n > 0)
-		judge(p, answer, n);
+		judge(p, length, answer, n);
 }
 
 /* -- acts -------------------------------------------------------------------------------------- */
