@@ -6,7 +6,8 @@
  *   REQUEST   opcode, how (enum how), the name (length and bytes) where the request has one, and the
  *             rest of the message (length and bytes), with the right header, or a damaged one
  *   PACKET    length (2 bytes), bytes: sent as they are
- *   LINES     how many: lines of an import, each limit (1 byte), length, name; how the counts lie
+ *   LINES     how many: lines of an import, each limit (1 byte), length, name; how many bytes of the
+ *             end are missing; how the counts lie
  *   TAKE      a slot by shared memory, as libberth does: record, weight, name
  *   GIVE      it back: record
  *   SCRIBBLE  what a hostile member of the group may: part, index, 8 bytes
@@ -273,6 +274,7 @@ static void act_lines(struct peer *p, struct input *in) {
 		memcpy(to + 5, name, length);
 		to += 5 + length;
 	}
+	to -= MIN_OF((size_t)(to - packet) - sizeof(*lines), input_byte(in));
 	lines->header = message_header_make(MESSAGE_IMPORT_LINES, (uint32_t)(to - packet), 0);
 	lines->count = count ^ input_byte(in);
 	lines->bytes = (uint32_t)(to - packet - (long)sizeof(*lines)) ^ input_byte(in);
