@@ -151,7 +151,7 @@ crash: deps
 # The same tests as in `make check`, which tries a sample of the calls.
 faults: deps
 	$(QUIETLY) $(FAULTS)
-	@FAULTS=all CK_TIMEOUT_MULTIPLIER=60 tests/run --only $(BUILD) $(FAULTS)
+	@FAULTS=all PARTS= ALLOWED=3000 CK_TIMEOUT_MULTIPLIER=60 tests/run $(BUILD) 0 $(SEED) $(FAULTS)
 
 # -- fuzzers ----------------------------------------------------------------------------------
 
