@@ -42,6 +42,7 @@ help:
 	@echo 'make check      run every test (SECONDS=n: of torture; SEED=n: as it was then)'
 	@echo 'make crash      kill berthd and its clients at every instruction (STRIDE=n: every nth)'
 	@echo 'make torture    the torture test alone (SECONDS, SEED)'
+	@echo 'make faults     fail every call that can fail, one after the other'
 	@echo 'make fuzz       look for messages, imports and names that do harm (FUZZ_SECONDS=n each)'
 	@echo 'make tsan       the tests, the stress of threads above all, under ThreadSanitizer'
 	@echo 'make sanitize   the tests and the torture under AddressSanitizer and UBSan'
@@ -107,6 +108,16 @@ $(INJECT): $(BUILD)/tests/faults/inject.o
 $(FAULTS): $(INJECT)
 $(BUILD)/tests/integration/test-faults-client: $(BUILD)/tests/faults/inject.o
 
+# Linked with replay.c they run their seeds once; with libFuzzer in its place they look for more.
+FUZZERS = $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz-*.c))
+FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
+$(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/fuzz.o $(FUZZ_MAIN) \
+		$(TESTED:%=$(BUILD)/%) $(BUILD)/client/ctl-json.o
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAP) $^ $(DAEMON_LIBS) -o $@
+WITH_DAEMON = $(addprefix $(BUILD)/tests/fuzz/fuzz-,clients admin import)
+$(WITH_DAEMON): WRAP = -Wl,--wrap=message_receive
+$(WITH_DAEMON): $(BUILD)/tests/fuzz/daemon.o $(BUILD)/tests/fuzz/messages.o
+
 # The torture test uses the real libberth.so, too, and looks at the shared files behind its back.
 $(BUILD)/tests/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/..' -o $@
@@ -135,81 +146,8 @@ torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
 	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
 
-MINUTES = 10
-soak: deps
-	$(QUIETLY) $(BUILD)/tests/torture
-	$(BUILD)/tests/torture --soak --seconds $$(($(MINUTES) * 60)) --seed $(SEED)
-
-# The same tests as in `make check`, which look at a sample of the points there.
-STRIDE = 1
-CRASH = $(BUILD)/tests/unit/test-crash $(BUILD)/tests/integration/test-kill-client \
-	$(BUILD)/tests/integration/test-kill-daemon
-crash: deps
-	$(QUIETLY) $(CRASH)
-	@for test in $(CRASH); do STRIDE=$(STRIDE) $$test || exit 1; done
-
-# The same tests as in `make check`, which tries a sample of the calls.
-faults: deps
-	$(QUIETLY) $(FAULTS)
-	@FAULTS=all PARTS= ALLOWED=3000 CK_TIMEOUT_MULTIPLIER=60 tests/run $(BUILD) 0 $(SEED) $(FAULTS)
-
-# -- fuzzers ----------------------------------------------------------------------------------
-
-# Linked with replay.c they run their seeds once; with libFuzzer in its place they look for more.
-FUZZERS = $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz-*.c))
-FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
-$(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/fuzz.o $(FUZZ_MAIN) \
-		$(TESTED:%=$(BUILD)/%) $(BUILD)/client/ctl-json.o
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAP) $^ $(DAEMON_LIBS) -o $@
-WITH_DAEMON = $(addprefix $(BUILD)/tests/fuzz/fuzz-,clients admin import)
-$(WITH_DAEMON): WRAP = -Wl,--wrap=message_receive
-$(WITH_DAEMON): $(BUILD)/tests/fuzz/daemon.o $(BUILD)/tests/fuzz/messages.o
-
-# Each for so long; what is found is in build-fuzz/found, to be kept in tests/fuzz/seeds.
-FUZZ_SECONDS = 60
-fuzz: deps
-	@packaging/deps fuzz
-	$(QUIETLY) BUILD=build-fuzz CC=clang FUZZ_MAIN= LDFLAGS=-fsanitize=fuzzer \
-		CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
-		-fno-sanitize-recover=undefined' $(FUZZERS:%=build-fuzz/%)
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) UNDER=tests/fuzz/run.sh PARTS= ALLOWED=$$(($(FUZZ_SECONDS) + 300)) \
-		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
-	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
-
-# -- the same tests under other eyes, in trees of their own -----------------------------------
-
-# Under a sanitizer code makes system calls of its own, which test-no-syscalls forbids, and every
-# instruction of test-crash is many.
-SANITIZED = $(filter-out %/test-crash %/test-no-syscalls,$(TESTS))
-REPORTS = halt_on_error=1:log_path=$(CURDIR)/$(1)/tests/reports/process
-
-# ThreadSanitizer's shadow has fixed places, hence no address randomisation; and it has a thread of
-# its own that wakes up, which test-idle takes for ours.
-UNDER_TSAN = $(filter-out %/test-idle,$(SANITIZED:%=build-tsan/%))
-tsan: deps
-	$(QUIETLY) BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -Wno-tsan' \
-		build-tsan/berthctl $(UNDER_TSAN)
-	@TURNS=400000 PARTS= TSAN_OPTIONS=$(call REPORTS,build-tsan):die_after_fork=0 \
-		setarch -R tests/run build-tsan 0 $(SEED) $(UNDER_TSAN)
-
-sanitize: deps
-	$(QUIETLY) BUILD=build-asan CFLAGS='-O1 -g -fno-omit-frame-pointer \
-		-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
-		build-asan/berthctl build-asan/tests/torture build-asan/tests/demo-server $(SANITIZED:%=build-asan/%)
-	@PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
-		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
-
-# valgrind knows neither seccomp nor ptrace, which SANITIZED leaves out, nor pidfd_open: pidfd.c.
-MEMCHECK = $(BUILD)/tests/valgrind/pidfd-server $(BUILD)/tests/valgrind/pidfd.so
-$(BUILD)/tests/valgrind/pidfd-server: $(BUILD)/tests/valgrind/pidfd-server.o
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@
-$(BUILD)/tests/valgrind/pidfd.so: $(BUILD)/tests/valgrind/pidfd.o
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $^ -ldl -o $@
-valgrind: deps
-	@packaging/deps valgrind
-	$(QUIETLY) all $(MEMCHECK) $(SANITIZED:%=$(BUILD)/%)
-	@ALLOWED=3000 UNDER=tests/valgrind/memcheck.sh PARTS= CK_TIMEOUT_MULTIPLIER=20 TURNS=20000 \
-		tests/run $(BUILD) 0 $(SEED) $(SANITIZED:%=$(BUILD)/%)
+# Longer proofs: crash faults fuzz tsan sanitize valgrind soak.
+include tests/campaigns.mk
 
 bench: deps
 	$(QUIETLY) $(BUILD)/tests/bench
@@ -273,6 +211,6 @@ format:
 clean:
 	rm -rf $(BUILD) build-narrow build-tsan build-asan build-fuzz
 
-.PHONY: all help tests narrow deps demo check torture soak crash fuzz tsan sanitize valgrind bench install uninstall lint format clean
+.PHONY: all help tests narrow deps demo check torture bench install uninstall lint format clean
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+#
+# Proofs that take longer than `make check`, or other tools; tests/README.md says what each shows.
+
+MINUTES = 10
+soak: deps
+	$(QUIETLY) $(BUILD)/tests/torture
+	$(BUILD)/tests/torture --soak --seconds $$(($(MINUTES) * 60)) --seed $(SEED)
+
+# The same tests as in `make check`, which look at a sample of the points there.
+STRIDE = 1
+CRASH = $(BUILD)/tests/unit/test-crash $(BUILD)/tests/integration/test-kill-client \
+	$(BUILD)/tests/integration/test-kill-daemon
+crash: deps
+	$(QUIETLY) $(CRASH)
+	@for test in $(CRASH); do STRIDE=$(STRIDE) $$test || exit 1; done
+
+# The same tests as in `make check`, which tries a sample of the calls.
+faults: deps
+	$(QUIETLY) $(FAULTS)
+	@FAULTS=all PARTS= ALLOWED=3000 CK_TIMEOUT_MULTIPLIER=60 tests/run $(BUILD) 0 $(SEED) $(FAULTS)
+
+# Each for so long; what is found is in build-fuzz/found, to be kept in tests/fuzz/seeds.
+FUZZ_SECONDS = 60
+fuzz: deps
+	@packaging/deps fuzz
+	$(QUIETLY) BUILD=build-fuzz CC=clang FUZZ_MAIN= LDFLAGS=-fsanitize=fuzzer \
+		CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+		-fno-sanitize-recover=undefined' $(FUZZERS:%=build-fuzz/%)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) UNDER=tests/fuzz/run.sh PARTS= ALLOWED=$$(($(FUZZ_SECONDS) + 300)) \
+		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
+	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
+
+# -- the same tests under other eyes, in trees of their own -----------------------------------
+
+# Under a sanitizer code makes system calls of its own, which test-no-syscalls forbids; every
+# instruction that test-crash and test-kill-* step through is many; and memory is given out by the
+# sanitizer, where test-faults-* has it fail.
+SANITIZED = $(filter-out %/test-crash %/test-no-syscalls tests/integration/test-kill-% \
+	tests/integration/test-faults-%,$(TESTS))
+REPORTS = halt_on_error=1:log_path=$(CURDIR)/$(1)/tests/reports/process
+
+# ThreadSanitizer's shadow has fixed places, hence no address randomisation; and it has a thread of
+# its own that wakes up, which test-idle takes for ours.
+UNDER_TSAN = $(filter-out %/test-idle,$(SANITIZED:%=build-tsan/%))
+tsan: deps
+	$(QUIETLY) BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -Wno-tsan' \
+		build-tsan/berthctl $(UNDER_TSAN)
+	@TURNS=400000 PARTS= TSAN_OPTIONS=$(call REPORTS,build-tsan):die_after_fork=0 \
+		setarch -R tests/run build-tsan 0 $(SEED) $(UNDER_TSAN)
+
+sanitize: deps
+	$(QUIETLY) BUILD=build-asan CFLAGS='-O1 -g -fno-omit-frame-pointer \
+		-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+		build-asan/berthctl build-asan/tests/torture build-asan/tests/demo-server $(SANITIZED:%=build-asan/%)
+	@PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
+		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
+
+# valgrind knows neither seccomp nor ptrace, which SANITIZED leaves out, nor pidfd_open: pidfd.c.
+MEMCHECK = $(BUILD)/tests/valgrind/pidfd-server $(BUILD)/tests/valgrind/pidfd.so
+$(BUILD)/tests/valgrind/pidfd-server: $(BUILD)/tests/valgrind/pidfd-server.o
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@
+$(BUILD)/tests/valgrind/pidfd.so: $(BUILD)/tests/valgrind/pidfd.o
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $^ -ldl -o $@
+valgrind: deps
+	@packaging/deps valgrind
+	$(QUIETLY) all $(MEMCHECK) $(SANITIZED:%=$(BUILD)/%)
+	@ALLOWED=3000 UNDER=tests/valgrind/memcheck.sh PARTS= CK_TIMEOUT_MULTIPLIER=20 TURNS=20000 \
+		tests/run $(BUILD) 0 $(SEED) $(SANITIZED:%=$(BUILD)/%)
+
+.PHONY: soak crash faults fuzz tsan sanitize valgrind
