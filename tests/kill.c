@@ -125,6 +125,18 @@ bool kill_is_empty(struct map *m, char *ret_why) {
 	return true;
 }
 
+uint32_t kill_unfinished(struct map *m) {
+	uint32_t found = 0;
+
+	for (uint32_t n = 1; n < load_acquire(&m->names->slots); n++) {
+		enum record_state state = record_state(record_word(m, n));
+
+		found += state == RECORD_UNCHARGE || state == RECORD_CANCEL ||
+			 state == RECORD_EFFECT;
+	}
+	return found;
+}
+
 uint32_t kill_sessions(struct map *m, pid_t pid) {
 	uint32_t found = 0;
 

@@ -21,6 +21,9 @@ bool kill_audit(struct map *m, char *ret_why);
 /* True if no record is taken and every count is 0. */
 bool kill_is_empty(struct map *m, char *ret_why);
 
+/* Records in UNCHARGE, CANCEL or EFFECT: what a berthd that starts finishes before it serves. */
+uint32_t kill_unfinished(struct map *m);
+
 /* Sessions that the segment knows of, of a process (0: of any). */
 uint32_t kill_sessions(struct map *m, pid_t pid);
 

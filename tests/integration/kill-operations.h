@@ -49,6 +49,15 @@ static const struct kill_line base_limits[] = {
 	{"visitor/*", 4},
 };
 
+/* The functions that write shared memory, where they begin; what they call is looked at with them. */
+static const char *const writers[] = {"counter_bump", "counter_close", "counter_open",
+	"counter_resume", "counter_revoke", "counter_settle", "descend", "directory_create",
+	"directory_remove", "directory_set", "directory_renew", "table_insert", "table_remove",
+	"word_store", "cell_forget", "entry_write", "segment_grow_accounts", "segment_grow_slots",
+	"segment_grow_sessions", "ranges_grant", "ranges_reclaim", "ranges_take_back",
+	"owner_write", "state_write", "session_end", "sessions_open", "load_one", "wake_arm",
+	"wake_disarm", "wake_cancel", "wake_take_dirty", "wake_daemon", NULL};
+
 /* -- the operations ---------------------------------------------------------------------------- */
 
 enum fate { KEPT, REVOKED_IF_ACKNOWLEDGED, DIED };
@@ -242,3 +251,23 @@ static const struct operation operations[] = {
 		checkpoint_is_stored, {{0}}},
 	{"stop", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_stop, never, {{0}}},
 };
+
+/* -- files ---------------------------------------------------------------------- */
+
+static void files_remove(void) {
+	static const char *const name[] = {"segment", "directory"};
+
+	for (size_t i = 0; i < COUNT_OF(name); i++) {
+		char path[128];
+
+		(void)snprintf(path, sizeof(path), "%s/%s", here.runtime_dir, name[i]);
+		(void)unlink(path);
+	}
+}
+
+static void log_clear(void) {
+	char path[128];
+
+	(void)snprintf(path, sizeof(path), "%s/log", here.dir);
+	(void)!truncate(path, 0);
+}
