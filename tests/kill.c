@@ -201,9 +201,9 @@ bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum reco
 	level[0] = account_find(m, account, &word);
 	if (number == 0 || level[0] == 0 || directory_ancestor(m, level[0], 1, &level[1]) < 0)
 		return false;
-	/* Levels 0 and 1 charged, with the seqs of an acquire, clear of all that were used here. */
+	/* With the seqs of an acquire, clear of all that were used here. */
 	seq = record_seq(record_word(m, number)) + 100;
-	for (uint32_t k = 0; k < 2; k++)
+	for (uint32_t k = 0; k < (state == RECORD_CHARGE ? 1 : 2); k++)
 		store_total(&map_cell(m, level[k])->word,
 			cell_pack(cell_count(cell_word(m, level[k])) + 2, number,
 				(seq + k) & BERTH_SEQ_MASK));

@@ -37,8 +37,9 @@ int64_t kill_limit_in_force(struct map *m, const char *account);
 int64_t kill_stored(const char *state_dir, const char *table, const char *name);
 
 /* Leaves one of the process's free records as an owner, or a daemon, that died in the middle does:
- * in `state` (CHARGE or CANCEL of level 1, its parent's, which is charged and so tagged; or UNCHARGE
- * of level 1) of the account, with a weight of 2. False: it has no free record. */
+ * with a weight of 2 of the account, in CHARGE of level 1 (its parent's) which isn't charged yet; in
+ * CANCEL of level 1 which is, and nobody has noted it; or in UNCHARGE of level 1 which is charged
+ * still. False: it has no free record. */
 bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum record_state state);
 
 /* -- admin.sock: requests are sent, replies are looked for later --------------------------------- */
