@@ -260,33 +260,38 @@ static void point_add(struct trace_points *p, struct trace_point point) {
 	p->all[p->count++] = point;
 }
 
+/* The instruction that the breakpoint stands on. */
+static bool step_over(struct trace *t, pid_t tid, const struct trace_break *b) {
+	bool alive;
+
+	break_put(t, b, tid, false);
+	alive = step(tid);
+	if (alive)
+		break_put(t, b, tid, true);
+	return alive;
+}
+
 /* From a function's entry to its return, instruction by instruction. A function of the list that it
  * calls counts as a hit of its own, as it will be when nobody steps. What is executed in libraries is
- * stepped through, and no point. */
+ * stepped through, and no point. The breakpoints stay, for the threads that run meanwhile. */
 static void call_record(struct trace *t, pid_t tid, bool other) {
 	uint64_t sp = SP(tid), pc = PC(tid);
 	struct trace_point here = {.hit = t->hits[other], .other = other};
+	const struct trace_break *b = break_at(t, pc);
 
-	breaks_put(t, tid, false);
 	for (int i = 0; i < STEPS_MAX; i++) {
 		if (pc >= t->base && pc < t->text_end)
 			point_add(t->record, here);
-		if (!step(tid))
+		if (b ? !step_over(t, tid, b) : !step(tid))
 			return;
 		here.step++;
 		if (SP(tid) > sp)
-			break;
+			return;
 		pc = PC(tid);
-		if (break_at(t, pc))
+		b = break_at(t, pc);
+		if (b)
 			here = (struct trace_point){.hit = ++t->hits[other], .other = other};
 	}
-	breaks_put(t, tid, true);
-}
-
-static void step_over(struct trace *t, pid_t tid, const struct trace_break *b) {
-	break_put(t, b, tid, false);
-	if (step(tid))
-		break_put(t, b, tid, true);
 }
 
 /* True: this is the target. */
@@ -302,7 +307,7 @@ static bool on_break(struct trace *t, pid_t tid, const struct trace_break *b) {
 	}
 	if (t->target.other != other || t->target.hit != t->hits[other] ||
 		t->target.step == TRACE_SYSCALL) {
-		step_over(t, tid, b);
+		(void)step_over(t, tid, b);
 		return false;
 	}
 	breaks_put(t, tid, false);

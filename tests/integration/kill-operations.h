@@ -28,7 +28,7 @@ struct world {
 	struct berth *lodger;
 	berth_slot slot[LODGED];
 	struct child guest;
-	bool guest_lives, guest_reported;
+	bool guest_lives;
 	int admin;        /* the connection on which the request was made; -1: none */
 	uint32_t awaited; /* replies */
 	uint32_t replies; /* that came */
@@ -69,15 +69,13 @@ struct operation {
 	bool has_guest;
 	enum fate fate;            /* of the guest's slots */
 	enum record_state halfway; /* how another record of the guest's is left; CLOSED: none is */
-	/* Just before berthd is traced; of one that starts, while none runs. */
+	/* Just before berthd is traced; of one that starts, while none runs. Or NULL. */
 	void (*prepare)(void);
-	/* Asks for it, without waiting. */
+	/* Asks for it, without waiting; NULL: there is nothing to ask for. */
 	void (*begin)(void);
 	bool (*finished)(void *data);
 	struct change change[CHANGES_MAX];
 };
-
-static void nothing(void) {}
 
 static void guest_kill(void) {
 	child_kill(&w.guest);
@@ -196,7 +194,6 @@ static void guest_visits(struct child *c, void *data) {
 static void begin_visit(void) {
 	w.guest = child_start(guest_visits, &w.turn);
 	w.guest_lives = true;
-	w.guest_reported = false;
 }
 
 static bool guest_has_reported(void *data) {
@@ -216,43 +213,121 @@ static bool berthd_is_ready(void *data) {
 }
 
 static const struct operation operations[] = {
-	{"first start", true, true, false, KEPT, RECORD_CLOSED, nothing, nothing, berthd_is_ready,
-		{{0}}},
-	{"start, the guest alive and in a charge that was being cancelled", true, false, true, KEPT,
-		RECORD_CANCEL, nothing, nothing, berthd_is_ready, {{0}}},
-	{"start, the guest alive and in a release", true, false, true, KEPT, RECORD_UNCHARGE,
-		nothing, nothing, berthd_is_ready, {{0}}},
-	{"start, the guest dead in a charge", true, false, true, DIED, RECORD_CHARGE, guest_kill,
-		nothing, berthd_is_ready, {{0}}},
-	{"death of the guest", false, false, true, DIED, RECORD_CLOSED, nothing, guest_kill,
-		guest_is_reaped, {{0}}},
-	{"death of the guest in a charge", false, false, true, DIED, RECORD_CHARGE, nothing,
-		guest_kill, guest_is_reaped, {{0}}},
-	{"revoke of the guest's slots", false, false, true, REVOKED_IF_ACKNOWLEDGED, RECORD_CHARGE,
-		nothing, begin_revoke, reply_is_there, {{0}}},
-	{"set", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_set, reply_is_there,
-		{{"acme/alice", 20, 21}}},
-	{"set of a new account with ancestors", false, false, false, KEPT, RECORD_CLOSED, nothing,
-		begin_set_new, reply_is_there, {{"new/branch/leaf", KILL_ABSENT, 7}}},
-	{"set of a template", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_set_template,
-		reply_is_there, {{"visitor/*", 4, 9}}},
-	{"delete of an account with slots", false, false, true, REVOKED_IF_ACKNOWLEDGED,
-		RECORD_CHARGE, nothing, begin_delete, reply_is_there,
-		{{"acme/alice", 20, KILL_ABSENT}}},
-	{"delete of an account and its ancestors", false, false, false, KEPT, RECORD_CLOSED,
-		prepare_delete_tree, begin_delete_tree, reply_is_there,
-		{{"new/branch/leaf", 7, KILL_ABSENT}}},
-	{"import", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_import, reply_is_there,
-		{{"acme/alice", 20, 22}, {"carol", 10, 11}, {"imported/one", KILL_ABSENT, 1},
-			{"imported/*", KILL_ABSENT, 2}}},
-	{"session, ranges and accounts by a template", false, false, false, KEPT, RECORD_CLOSED,
-		nothing, begin_visit, guest_has_reported, {{0}}},
-	{"checkpoint", false, false, false, KEPT, RECORD_CLOSED, nothing, begin_checkpoint,
-		checkpoint_is_stored, {{0}}},
-	{"stop", false, false, true, KEPT, RECORD_CLOSED, nothing, begin_stop, never, {{0}}},
+	{
+		.name = "first start",
+		.starts = true,
+		.anew = true,
+		.finished = berthd_is_ready,
+	},
+	{
+		.name = "start, the guest alive and in a charge that was being cancelled",
+		.starts = true,
+		.has_guest = true,
+		.halfway = RECORD_CANCEL,
+		.finished = berthd_is_ready,
+	},
+	{
+		.name = "start, the guest alive and in a release",
+		.starts = true,
+		.has_guest = true,
+		.halfway = RECORD_UNCHARGE,
+		.finished = berthd_is_ready,
+	},
+	{
+		.name = "start, the guest dead in a charge",
+		.starts = true,
+		.has_guest = true,
+		.fate = DIED,
+		.halfway = RECORD_CHARGE,
+		.prepare = guest_kill,
+		.finished = berthd_is_ready,
+	},
+	{
+		.name = "death of the guest",
+		.has_guest = true,
+		.fate = DIED,
+		.begin = guest_kill,
+		.finished = guest_is_reaped,
+	},
+	{
+		.name = "death of the guest in a charge",
+		.has_guest = true,
+		.fate = DIED,
+		.halfway = RECORD_CHARGE,
+		.begin = guest_kill,
+		.finished = guest_is_reaped,
+	},
+	{
+		.name = "revoke of the guest's slots",
+		.has_guest = true,
+		.fate = REVOKED_IF_ACKNOWLEDGED,
+		.halfway = RECORD_CHARGE,
+		.begin = begin_revoke,
+		.finished = reply_is_there,
+	},
+	{
+		.name = "set",
+		.has_guest = true,
+		.begin = begin_set,
+		.finished = reply_is_there,
+		.change = {{"acme/alice", 20, 21}},
+	},
+	{
+		.name = "set of a new account with ancestors",
+		.begin = begin_set_new,
+		.finished = reply_is_there,
+		.change = {{"new/branch/leaf", KILL_ABSENT, 7}},
+	},
+	{
+		.name = "set of a template",
+		.has_guest = true,
+		.begin = begin_set_template,
+		.finished = reply_is_there,
+		.change = {{"visitor/*", 4, 9}},
+	},
+	{
+		.name = "delete of an account with slots",
+		.has_guest = true,
+		.fate = REVOKED_IF_ACKNOWLEDGED,
+		.halfway = RECORD_CHARGE,
+		.begin = begin_delete,
+		.finished = reply_is_there,
+		.change = {{"acme/alice", 20, KILL_ABSENT}},
+	},
+	{
+		.name = "delete of an account and its ancestors",
+		.prepare = prepare_delete_tree,
+		.begin = begin_delete_tree,
+		.finished = reply_is_there,
+		.change = {{"new/branch/leaf", 7, KILL_ABSENT}},
+	},
+	{
+		.name = "import",
+		.has_guest = true,
+		.begin = begin_import,
+		.finished = reply_is_there,
+		.change = {{"acme/alice", 20, 22}, {"carol", 10, 11},
+			{"imported/one", KILL_ABSENT, 1}, {"imported/*", KILL_ABSENT, 2}},
+	},
+	{
+		.name = "session, ranges and accounts by a template",
+		.begin = begin_visit,
+		.finished = guest_has_reported,
+	},
+	{
+		.name = "checkpoint",
+		.begin = begin_checkpoint,
+		.finished = checkpoint_is_stored,
+	},
+	{
+		.name = "stop",
+		.has_guest = true,
+		.begin = begin_stop,
+		.finished = never,
+	},
 };
 
-/* -- files ---------------------------------------------------------------------- */
+/* -- files ------------------------------------------------------------------------------------- */
 
 static void files_remove(void) {
 	static const char *const name[] = {"segment", "directory"};

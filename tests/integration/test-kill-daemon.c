@@ -245,6 +245,9 @@ static void judge(const struct operation *o) {
 	bool acknowledged = w.awaited > 0 && w.replies >= w.awaited, made;
 
 	must(w.code == 0, "the request was answered with %u", w.code);
+	/* A visitor goes on as soon as there is a berthd; then everybody stands still. */
+	if (w.guest_lives && !o->has_guest)
+		must(child_report(&w.guest) == 0, "the visitor was refused");
 	audit("berthd is back");
 	must(kill_unfinished(w.map) == 0, "%u records are left halfway by a berthd that died",
 		kill_unfinished(w.map));
@@ -252,8 +255,6 @@ static void judge(const struct operation *o) {
 	if (o->fate == DIED)
 		must(kill_sessions(w.map, w.guest.pid) == 0, "the dead guest has a session");
 	if (w.guest_lives) {
-		if (!o->has_guest)
-			must(child_report(&w.guest) == 0, "the visitor was refused");
 		judge_guest(o, acknowledged, made);
 		must(eventually(guest_is_gone, NULL), "the guest's session doesn't end");
 	}
@@ -294,12 +295,14 @@ static void trace_start(const struct operation *o, const char *const functions[]
 	pid_t pid;
 
 	if (!o->starts) {
-		o->prepare();
+		if (o->prepare)
+			o->prepare();
 		trace_begin_running(&w.trace, here.berthd, functions);
 		return;
 	}
 	(void)instance_kill(&here, SIGKILL);
-	o->prepare();
+	if (o->prepare)
+		o->prepare();
 	if (o->anew)
 		files_remove();
 	here.before_exec = before_exec_traced;
@@ -318,7 +321,8 @@ static bool run_once(const struct operation *o, const char *const functions[], b
 	log_clear();
 	guest_arrive(o);
 	trace_start(o, functions);
-	o->begin();
+	if (o->begin)
+		o->begin();
 	end = trace_run(&w.trace, o->finished, NULL);
 	if (busy && end == TRACE_REACHED)
 		lodger_works("berthd standing still");
@@ -327,7 +331,7 @@ static bool run_once(const struct operation *o, const char *const functions[], b
 	here.berthd = 0;
 	if (w.admin >= 0)
 		(void)reply_is_there(NULL);
-	close(w.admin);
+	(void)close(w.admin);
 	if (busy)
 		lodger_works("berthd dead");
 	instance_restart(&here);
@@ -338,13 +342,13 @@ static bool run_once(const struct operation *o, const char *const functions[], b
 	return end == TRACE_REACHED;
 }
 
+/* -- all runs of an operation -------------------------------------------------------------------------- */
+
 /* Of all tests, each of which is a process. */
 struct totals {
 	size_t killed, points;
 };
 static struct totals *totals;
-
-/* -- all runs of an operation -------------------------------------------------------------------------- */
 
 static size_t stride_of(size_t count) {
 	const char *text = getenv("STRIDE");
@@ -385,7 +389,6 @@ static void run_operation(const struct operation *o, const char *const functions
 
 	if (only && !strstr(o->name, only))
 		return;
-
 	(void)snprintf(where, sizeof(where), "%s, recording", o->name);
 	w.trace.record = &points;
 	(void)run_once(o, functions, false);
