@@ -247,8 +247,19 @@ static uint64_t peek_user(pid_t tid, size_t offset) {
 	return (uint64_t)ptrace(PTRACE_PEEKUSER, tid, (void *)offset, NULL);
 }
 
-#define PC(tid) peek_user((tid), offsetof(struct user_regs_struct, rip))
-#define SP(tid) peek_user((tid), offsetof(struct user_regs_struct, rsp))
+#if defined(__x86_64__)
+#define PC_OFFSET offsetof(struct user_regs_struct, rip)
+#define SP_OFFSET offsetof(struct user_regs_struct, rsp)
+#else /* not looked at: see trace_knows_functions() */
+#define PC_OFFSET 0
+#define SP_OFFSET 0
+#endif
+#define PC(tid) peek_user((tid), PC_OFFSET)
+#define SP(tid) peek_user((tid), SP_OFFSET)
+
+bool trace_knows_functions(void) {
+	return PC_OFFSET != SP_OFFSET;
+}
 
 static void point_add(struct trace_points *p, struct trace_point point) {
 	if (p->count == p->size) {
@@ -298,8 +309,7 @@ static void call_record(struct trace *t, pid_t tid, bool other) {
 static bool on_break(struct trace *t, pid_t tid, const struct trace_break *b) {
 	bool other = tid != t->pid;
 
-	(void)ptrace(PTRACE_POKEUSER, tid, (void *)offsetof(struct user_regs_struct, rip),
-		(void *)b->address);
+	(void)ptrace(PTRACE_POKEUSER, tid, (void *)PC_OFFSET, (void *)b->address);
 	t->hits[other]++;
 	if (t->record) {
 		call_record(t, tid, other);

@@ -46,6 +46,9 @@ struct trace {
 	struct trace_point target;
 };
 
+/* False on machines whose registers and breakpoints nobody has written down here. */
+bool trace_knows_functions(void);
+
 /* Tracer and traced on one processor: three times the steps a second. */
 void trace_pin(void);
 

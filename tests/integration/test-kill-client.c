@@ -185,6 +185,9 @@ START_TEST(a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact) {
 
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
+			/* As killed at once: nobody does anything in between. */
+			if (ending == STOPPED_AND_KILLED && !busy && !r.s->revoke)
+				continue;
 			r.ending = (enum ending)ending;
 			r.busy = busy;
 			for (r.k = random_below((uint32_t)stride()); run_once(&r);)

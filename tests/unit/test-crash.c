@@ -327,6 +327,9 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 	undisturbed = come_and_go(r.s);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
+			/* As killed at once: nobody does anything in between. */
+			if (ending == STOPPED_AND_KILLED && !busy && !r.s->race)
+				continue;
 			r.ending = (enum ending)ending;
 			r.busy = busy;
 			/* Another offset each time, so that a sample is spread. */
