@@ -149,6 +149,19 @@ uint32_t kill_sessions(struct map *m, pid_t pid) {
 	return found;
 }
 
+uint32_t kill_stray_ranges(struct map *m) {
+	uint32_t found = 0;
+
+	for (uint32_t range = 1; range < load_acquire(&m->names->slots) / BERTH_RANGE; range++) {
+		_Atomic uint32_t *owner = map_owner(m, range);
+		uint32_t said = owner ? load_acquire(owner) : 0;
+		const struct session_entry *e = said > 0 ? map_session(m, said - 1) : NULL;
+
+		found += said > 0 && (!e || load_acquire(&e->state) == SESSION_NONE);
+	}
+	return found;
+}
+
 static uint32_t account_find(struct map *m, const char *name, uint64_t *ret_word) {
 	struct name n;
 	uint32_t account;

@@ -27,6 +27,9 @@ uint32_t kill_unfinished(struct map *m);
 /* Sessions that the segment knows of, of a process (0: of any). */
 uint32_t kill_sessions(struct map *m, pid_t pid);
 
+/* Ranges whose owner is a session that there isn't. */
+uint32_t kill_stray_ranges(struct map *m);
+
 uint32_t kill_count(struct map *m, const char *account);
 
 #define KILL_ABSENT (-1)

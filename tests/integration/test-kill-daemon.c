@@ -265,6 +265,8 @@ static void judge(const struct operation *o) {
 		judge_newcomer();
 	}
 	audit("the guest is gone");
+	must(kill_stray_ranges(w.map) == 0, "%u ranges are nobody's, and not free",
+		kill_stray_ranges(w.map));
 }
 
 /* -- one run ----------------------------------------------------------------------------------------- */
