@@ -96,6 +96,7 @@ $(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harn
 KILL = tests/ptrace.o tests/kill.o
 $(BUILD)/tests/integration/test-kill-client $(BUILD)/tests/integration/test-kill-daemon: \
 	$(KILL:%=$(BUILD)/%)
+$(BUILD)/tests/unit/test-crash: $(BUILD)/tests/ptrace.o
 $(BUILD)/tests/bench: $(BUILD)/tests/harness.o
 $(BUILD)/tests/bench $(BUILD)/tests/demo-server: $(BUILD)/tests/%: $(BUILD)/tests/%.o $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/..' -o $@

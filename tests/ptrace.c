@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <dirent.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -403,6 +404,8 @@ void trace_kill(struct trace *t) {
 /* -- a child with one thread ------------------------------------------------------------------- */
 
 void trace_child_begin(void) {
+	/* Stopped, it would outlive a test that is given up. */
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	trace_me();
 	(void)raise(SIGSTOP);
 }
@@ -420,10 +423,68 @@ void trace_child_wait(pid_t pid) {
 		give_up("the child ended early");
 }
 
-bool trace_child_step(pid_t pid, unsigned long steps) {
-	for (unsigned long i = 0; i < steps; i++)
+void trace_child_record(pid_t pid, struct trace_path *path) {
+	path->count = 0;
+	do {
+		if (path->count == path->size) {
+			path->size = path->size ? 2 * path->size : 4096;
+			path->pc = realloc(path->pc, path->size * sizeof(*path->pc));
+			if (!path->pc)
+				give_up("no memory for a path");
+		}
+		path->pc[path->count++] = PC(pid);
+	} while (step(pid));
+}
+
+void trace_path_free(struct trace_path *path) {
+	free(path->pc);
+	*path = (struct trace_path){0};
+}
+
+static bool child_steps(pid_t pid, size_t steps) {
+	for (size_t i = 0; i < steps; i++)
 		if (!step(pid))
 			return false;
+	return true;
+}
+
+/* Goes on until the breakpoint; false: it ended before. */
+static bool child_goes_on(pid_t pid, const struct trace_break *b) {
+	int status;
+
+	if (ptrace(PTRACE_CONT, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) != pid)
+		give_up("the child can't go on");
+	if (!WIFSTOPPED(status))
+		return false;
+	if (WSTOPSIG(status) != SIGTRAP || PC(pid) != b->address + 1)
+		give_up("the child stopped by signal %d elsewhere", WSTOPSIG(status));
+	(void)ptrace(PTRACE_POKEUSER, pid, (void *)PC_OFFSET, (void *)b->address);
+	return true;
+}
+
+bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k) {
+	struct trace t = {.pid = pid};
+	struct trace_break b = {.address = path->pc[k]};
+	size_t before = 0;
+
+	errno = 0;
+	b.text = ptrace(PTRACE_PEEKTEXT, pid, (void *)b.address, NULL);
+	/* The kernel's page of the C library's clock can't be written to. */
+	if (!trace_knows_functions() || errno ||
+		ptrace(PTRACE_POKETEXT, pid, (void *)b.address,
+			(void *)((b.text & ~0xFFL) | INT3)) < 0)
+		return child_steps(pid, k);
+	for (size_t i = 0; i < k; i++)
+		before += path->pc[i] == b.address;
+	for (size_t i = 0;; i++) {
+		if (!child_goes_on(pid, &b))
+			return false;
+		if (i == before)
+			break;
+		if (!step_over(&t, pid, &b))
+			return false;
+	}
+	break_put(&t, &b, pid, false);
 	return true;
 }
 

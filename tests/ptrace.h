@@ -78,8 +78,21 @@ void trace_kill(struct trace *t);
 void trace_child_begin(void);
 void trace_child_end(int status) __attribute__((noreturn));
 
-/* False: it came to its end before, and was waited for. */
-bool trace_child_step(pid_t pid, unsigned long steps);
 void trace_child_wait(pid_t pid); /* until it has called trace_child_begin */
+
+/* Where it has been, instruction by instruction. */
+struct trace_path {
+	uint64_t *pc; /* pc[k] is the place after k steps */
+	size_t count, size;
+};
+
+/* Steps through all of it; then it has ended, and was waited for. */
+void trace_child_record(pid_t pid, struct trace_path *path);
+void trace_path_free(struct trace_path *path);
+
+/* Stops it after k steps of the path, without making them: where it comes to that place for as
+ * manieth time as the recorded one did. False: it never did, and has ended. */
+bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k);
+
 void trace_child_kill(pid_t pid);
 void trace_child_finish(pid_t pid); /* lets it go on, to its end */

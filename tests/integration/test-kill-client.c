@@ -47,7 +47,7 @@ static const char *const ending_name[ENDINGS] = {"killed", "let go on", "stopped
 
 struct run {
 	const struct scenario *s;
-	unsigned long k;
+	size_t k;
 	enum ending ending;
 	bool busy;
 };
@@ -60,7 +60,7 @@ static unsigned long *points; /* of all tests, each of which is a process */
 static const char *where(const struct run *r) {
 	static char text[256];
 
-	(void)snprintf(text, sizeof(text), "%s, %s at instruction %lu (%s)", r->s->name,
+	(void)snprintf(text, sizeof(text), "%s, %s at instruction %zu (%s)", r->s->name,
 		ending_name[r->ending], r->k, r->busy ? "busy" : "quiet");
 	return text;
 }
@@ -148,10 +148,19 @@ static void judge(const struct run *r, pid_t pid) {
 
 /* -- one run ----------------------------------------------------------------------------------------- */
 
-/* False: the child had ended before instruction k. */
-static bool run_once(const struct run *r) {
+/* Where the scenario's child goes; recorded by a run of its own. */
+static struct trace_path path;
+
+static void record(const struct run *r) {
 	pid_t pid = child_stopped(r->s);
-	bool reached = trace_child_step(pid, r->k);
+
+	trace_child_record(pid, &path);
+	judge(r, pid);
+}
+
+static void run_once(const struct run *r) {
+	pid_t pid = child_stopped(r->s);
+	bool reached = trace_child_goto(pid, &path, r->k);
 
 	if (reached)
 		audit(r, "standing still");
@@ -169,12 +178,11 @@ static bool run_once(const struct run *r) {
 		trace_child_kill(pid);
 	judge(r, pid);
 	*points += reached;
-	return reached;
 }
 
-static unsigned long stride(void) {
+static size_t stride(void) {
 	const char *text = getenv("STRIDE");
-	unsigned long n = text ? strtoul(text, NULL, 10) : 0;
+	size_t n = text ? strtoul(text, NULL, 10) : 0;
 
 	return n > 0 ? n : 97;
 }
@@ -183,6 +191,7 @@ START_TEST(a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact) {
 	struct run r = {.s = &scenarios[_i]};
 	unsigned long before = *points;
 
+	record(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
 			/* As killed at once: nobody does anything in between. */
@@ -190,11 +199,12 @@ START_TEST(a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact) {
 				continue;
 			r.ending = (enum ending)ending;
 			r.busy = busy;
-			for (r.k = random_below((uint32_t)stride()); run_once(&r);)
-				r.k += stride();
+			for (r.k = random_below((uint32_t)stride()); r.k < path.count;
+				r.k += stride())
+				run_once(&r);
 		}
 	ck_assert_uint_gt(*points, before);
-	printf("%s: %lu points\n", r.s->name, *points - before);
+	printf("%s: %zu instructions, %lu points\n", r.s->name, path.count, *points - before);
 	(void)fflush(stdout);
 }
 END_TEST

@@ -14,12 +14,9 @@
  * object code that daemon and library are made of; its shared memory is the real segment.
  */
 
-#include <sched.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/ptrace.h>
-#include <sys/wait.h>
 
+#include "../ptrace.h"
 #include "fixture.h"
 
 #define R_CHILD 16u
@@ -30,8 +27,8 @@
 static struct fixture f;
 static struct path leaf, tree;
 static const struct stamp stamp = {.since = 1};
-static unsigned long *points;     /* of all tests, each of which is a process */
-static unsigned long undisturbed; /* instructions of an acquire and a release of the path */
+static unsigned long *points; /* of all tests, each of which is a process */
+static size_t undisturbed;    /* instructions of an acquire and a release of the path */
 
 static void record_put(uint64_t word) {
 	store_total(&map_record(f.map, R_CHILD)->word, word);
@@ -145,47 +142,15 @@ static const struct scenario scenarios[] = {
 
 static pid_t child_start(const struct scenario *s) {
 	pid_t pid = fork();
-	int status;
 
 	if (pid == 0) {
-		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
-			_exit(1);
-		(void)raise(SIGSTOP);
+		trace_child_begin();
 		s->act(s);
-		_exit(0);
+		trace_child_end(0);
 	}
 	ck_assert_int_gt(pid, 0);
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFSTOPPED(status));
+	trace_child_wait(pid);
 	return pid;
-}
-
-/* False: it ended before. */
-static bool child_step(pid_t pid, unsigned long steps) {
-	for (unsigned long i = 0; i < steps; i++) {
-		int status;
-
-		ck_assert_int_eq(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
-		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-		if (WIFEXITED(status))
-			return false;
-	}
-	return true;
-}
-
-static void child_kill(pid_t pid) {
-	int status;
-
-	ck_assert_int_eq(kill(pid, SIGKILL), 0);
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-}
-
-static void child_finish(pid_t pid) {
-	int status;
-
-	ck_assert_int_eq(ptrace(PTRACE_CONT, pid, NULL, NULL), 0);
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
 /* -- one run ------------------------------------------------------------------------------------------- */
@@ -194,7 +159,7 @@ enum ending { KILLED, STOPPED_AND_LET_GO_ON, STOPPED_AND_KILLED, ENDINGS };
 
 struct run {
 	const struct scenario *s;
-	unsigned long k;
+	size_t k;
 	enum ending ending;
 	bool busy;
 };
@@ -230,7 +195,7 @@ static void work(const struct run *r) {
 	for (int i = 0; i < ROUNDS; i++) {
 		int denied = take(R_OTHER, r->s->path, 1);
 
-		ck_assert_msg(denied == 0 || denied == -EDQUOT, "%s, %lu: acquire says %d",
+		ck_assert_msg(denied == 0 || denied == -EDQUOT, "%s, %zu: acquire says %d",
 			r->s->name, r->k, denied);
 		if (denied == 0)
 			ck_assert_int_eq(give(R_OTHER), 0);
@@ -243,23 +208,24 @@ static void act_come_and_go(const struct scenario *s) {
 }
 
 /* Instructions of a party that comes and goes, to its process's end. */
-static unsigned long come_and_go(const struct scenario *s) {
-	struct scenario other = {.path = s->path, .act = act_come_and_go};
-	pid_t pid = child_start(&other);
-	unsigned long n = 0;
+static size_t come_and_go(const struct scenario *s) {
+	const struct scenario other = {.path = s->path, .act = act_come_and_go};
+	struct trace_path path = {0};
+	size_t count;
 
-	while (child_step(pid, 1))
-		n++;
-	return n;
+	trace_child_record(child_start(&other), &path);
+	count = path.count;
+	trace_path_free(&path);
+	return count;
 }
 
 /* Whatever was in the way was helped by those who came before: no more than a branch or two. */
 static void check_speed(const struct run *r) {
-	unsigned long n = come_and_go(r->s);
+	size_t n = come_and_go(r->s);
 
 	ck_assert_msg(n <= undisturbed + undisturbed / 8,
-		"%s, stopped at instruction %lu: another's acquire and release take %lu "
-		"instructions, %lu when undisturbed",
+		"%s, stopped at instruction %zu: another's acquire and release take %zu "
+		"instructions, %zu when undisturbed",
 		r->s->name, r->k, n, undisturbed);
 }
 
@@ -272,25 +238,31 @@ static void check_counts(const struct run *r, const char *when) {
 
 	for (uint32_t level = 0; level < s->path->depth; level++)
 		ck_assert_msg(count(s->path, level) == others(s, level) + mine,
-			"%s, killed or stopped at instruction %lu (%d, %s), %s: level %u counts "
+			"%s, killed or stopped at instruction %zu (%d, %s), %s: level %u counts "
 			"%u, not %u",
 			s->name, r->k, r->ending, r->busy ? "busy" : "quiet", when, level,
 			count(s->path, level), others(s, level) + mine);
 }
 
-/* False: the child had ended before instruction k. */
-static bool run_once(const struct run *r) {
+/* Where the scenario's child goes; recorded by a run of its own. */
+static struct trace_path path;
+#define RECORDING SIZE_MAX /* as k: records, and the child goes to its end */
+
+static void run_once(const struct run *r) {
 	const struct scenario *s = r->s;
-	bool reached;
+	bool reached = false;
 	pid_t pid;
 
 	ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
 	fill(s);
 	s->before(s);
 	pid = child_start(s);
-	reached = child_step(pid, r->k);
+	if (r->k == RECORDING)
+		trace_child_record(pid, &path);
+	else
+		reached = trace_child_goto(pid, &path, r->k);
 	if (reached && r->ending == KILLED)
-		child_kill(pid);
+		trace_child_kill(pid);
 	if (s->race)
 		s->race(s);
 	if (r->busy)
@@ -298,33 +270,33 @@ static bool run_once(const struct run *r) {
 	if (r->busy && reached && r->ending == STOPPED_AND_KILLED)
 		check_speed(r);
 	if (reached && r->ending == STOPPED_AND_LET_GO_ON) {
-		child_finish(pid);
+		trace_child_finish(pid);
 		if (!s->by_daemon)
 			check_counts(r, "let go on");
 	}
 	if (reached && r->ending == STOPPED_AND_KILLED)
-		child_kill(pid);
+		trace_child_kill(pid);
 	/* A new daemon goes on where the last one was, and then the session ends. */
 	ck_assert_int_eq(counter_resume(f.map, R_CHILD), 0);
 	ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
 	check_counts(r, "closed");
 	drain(s);
 	*points += reached;
-	return reached;
 }
 
-static unsigned long stride(void) {
+static size_t stride(void) {
 	const char *text = getenv("STRIDE");
-	unsigned long n = text ? strtoul(text, NULL, 10) : 199;
+	size_t n = text ? strtoul(text, NULL, 10) : 199;
 
 	return n > 0 ? n : 1;
 }
 
 START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
-	struct run r = {.s = &scenarios[_i]};
+	struct run r = {.s = &scenarios[_i], .k = RECORDING};
 	unsigned long before = *points;
 
 	undisturbed = come_and_go(r.s);
+	run_once(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
 			/* As killed at once: nobody does anything in between. */
@@ -333,11 +305,12 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 			r.ending = (enum ending)ending;
 			r.busy = busy;
 			/* Another offset each time, so that a sample is spread. */
-			for (r.k = (unsigned long)(ending * 2 + busy) * 3 % stride(); run_once(&r);)
-				r.k += stride();
+			for (r.k = (size_t)(ending * 2 + busy) * 3 % stride(); r.k < path.count;
+				r.k += stride())
+				run_once(&r);
 		}
 	ck_assert_uint_gt(*points, before);
-	printf("%s: %lu points\n", r.s->name, *points - before);
+	printf("%s: %zu instructions, %lu points\n", r.s->name, path.count, *points - before);
 	(void)fflush(stdout);
 }
 END_TEST
@@ -345,22 +318,24 @@ END_TEST
 /* Every instruction, always: what it guards against is a window of a few of them. */
 START_TEST(no_charge_is_made_against_a_limit_that_was_lowered_before) {
 	const struct scenario s = {"", &leaf, 2, -1, before_nothing, act_acquire, false, NULL};
-	unsigned long admitted = 0, k = 0;
-	bool reached = true;
+	const struct run recording = {.s = &s, .k = RECORDING};
+	size_t admitted = 0;
 
-	for (; reached; k++) {
+	run_once(&recording);
+	for (size_t k = 0; k < path.count; k++) {
 		uint32_t before;
+		bool reached;
 		pid_t pid;
 
 		ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
 		pid = child_start(&s);
-		reached = child_step(pid, k);
+		reached = trace_child_goto(pid, &path, k);
 		ck_assert_int_eq(accounts_configure(f.accounts, "alice", 1), 0);
 		before = count(&leaf, 0);
 		if (reached)
-			child_finish(pid);
+			trace_child_finish(pid);
 		ck_assert_msg(count(&leaf, 0) == before,
-			"the limit was 1 since instruction %lu, and the count went from %u to %u",
+			"the limit was 1 since instruction %zu, and the count went from %u to %u",
 			k, before, count(&leaf, 0));
 		admitted += before > 0;
 		ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
@@ -369,20 +344,16 @@ START_TEST(no_charge_is_made_against_a_limit_that_was_lowered_before) {
 	}
 	/* Some were early enough, and some were not. */
 	ck_assert_uint_gt(admitted, 1);
-	ck_assert_uint_lt(admitted, k);
-	*points += k;
-	printf("a limit lowered: %lu points\n", k);
+	ck_assert_uint_lt(admitted, path.count);
+	*points += path.count;
+	printf("a limit lowered: %zu points\n", path.count);
 }
 END_TEST
 
 static void setup(void) {
 	const struct capacities want = {64, 64, 4};
-	cpu_set_t one;
 
-	/* Tracer and traced on one processor: three times the steps a second. */
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	(void)sched_setaffinity(0, sizeof(one), &one);
+	trace_pin();
 	fixture_new(&f, &want);
 	leaf = fixture_path(&f, "alice", 8);
 	(void)fixture_path(&f, "acme", 8);
