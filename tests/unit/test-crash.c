@@ -219,9 +219,27 @@ static size_t come_and_go(const struct scenario *s) {
 	return count;
 }
 
-/* Whatever was in the way was helped by those who came before: no more than a branch or two. */
-static void check_speed(const struct run *r) {
-	size_t n = come_and_go(r->s);
+/* What others can see of the child: where its record stands, and which cells bear its tag. */
+static uint32_t child_seen(const struct scenario *s) {
+	uint64_t rec = counter_record(f.map, R_CHILD);
+	uint32_t seen = (uint32_t)record_state(rec) << 4 | record_level(rec);
+
+	for (uint32_t k = 0; k < s->path->depth; k++)
+		seen = seen << 1 |
+		       (cell_record(load_total(&s->path->level[k].cell->word)) == R_CHILD);
+	return seen;
+}
+
+/* Whatever was in the way was helped by those who came before: no more than a branch or two. Looked
+ * at once for all instructions in a row after which nothing differs for the others. */
+static void check_speed(const struct run *r, uint32_t seen) {
+	static uint32_t last = UINT32_MAX;
+	size_t n;
+
+	if (seen == last)
+		return;
+	last = seen;
+	n = come_and_go(r->s);
 
 	ck_assert_msg(n <= undisturbed + undisturbed / 8,
 		"%s, stopped at instruction %zu: another's acquire and release take %zu "
@@ -251,6 +269,7 @@ static struct trace_path path;
 static void run_once(const struct run *r) {
 	const struct scenario *s = r->s;
 	bool reached = false;
+	uint32_t seen;
 	pid_t pid;
 
 	ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
@@ -265,10 +284,11 @@ static void run_once(const struct run *r) {
 		trace_child_kill(pid);
 	if (s->race)
 		s->race(s);
+	seen = child_seen(s);
 	if (r->busy)
 		work(r);
 	if (r->busy && reached && r->ending == STOPPED_AND_KILLED)
-		check_speed(r);
+		check_speed(r, seen);
 	if (reached && r->ending == STOPPED_AND_LET_GO_ON) {
 		trace_child_finish(pid);
 		if (!s->by_daemon)
@@ -296,6 +316,8 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 	unsigned long before = *points;
 
 	undisturbed = come_and_go(r.s);
+	/* Twice: the first change after a checkpoint goes a way of its own. */
+	run_once(&r);
 	run_once(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
