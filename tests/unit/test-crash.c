@@ -22,6 +22,10 @@
 #define R_CHILD 16u
 #define R_OTHER 17u
 #define R_FULL  18u
+#define R_LEAF  19u /* held all the time, with more than the child ever has: */
+#define R_TREE  20u /* what is given back once too often is missing here */
+#define LODGED  4u
+#define LIMIT   12u
 #define ROUNDS  20
 
 static struct fixture f;
@@ -164,7 +168,7 @@ struct run {
 	bool busy;
 };
 
-/* The limit of a level is 8; who fills it takes 7, so that the child's 2 find no room and the other
+/* The limit of a level is 12; who fills it takes 7 of the 8 that are left, so that the child's 2 find no room and the other
  * party's 1 does. */
 static void fill(const struct scenario *s) {
 	if (s->full < 0)
@@ -174,18 +178,18 @@ static void fill(const struct scenario *s) {
 		if (k == (uint32_t)s->full) {
 			struct cell *cell = s->path->level[k].cell;
 
-			store_total(&cell->word, cell_pack(7, 0, 0));
+			store_total(&cell->word, cell_pack(7 + LODGED, 0, 0));
 		}
 }
 
 static uint32_t others(const struct scenario *s, uint32_t level) {
-	return s->full == (int)level ? 7 : 0;
+	return s->full == (int)level ? 7 + LODGED : LODGED;
 }
 
 static void drain(const struct scenario *s) {
 	if (s->full < 0)
 		return;
-	store_total(&s->path->level[s->full].cell->word, cell_pack(0, 0, 1));
+	store_total(&s->path->level[s->full].cell->word, cell_pack(LODGED, 0, 1));
 	ck_assert_int_eq(counter_close(f.map, R_FULL), 0);
 }
 
@@ -359,10 +363,10 @@ START_TEST(no_charge_is_made_against_a_limit_that_was_lowered_before) {
 		ck_assert_msg(count(&leaf, 0) == before,
 			"the limit was 1 since instruction %zu, and the count went from %u to %u",
 			k, before, count(&leaf, 0));
-		admitted += before > 0;
+		admitted += before > LODGED;
 		ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
-		ck_assert_uint_eq(count(&leaf, 0), 0);
-		ck_assert_int_eq(accounts_configure(f.accounts, "alice", 8), 0);
+		ck_assert_uint_eq(count(&leaf, 0), LODGED);
+		ck_assert_int_eq(accounts_configure(f.accounts, "alice", LIMIT), 0);
 	}
 	/* Some were early enough, and some were not. */
 	ck_assert_uint_gt(admitted, 1);
@@ -377,11 +381,14 @@ static void setup(void) {
 
 	trace_pin();
 	fixture_new(&f, &want);
-	leaf = fixture_path(&f, "alice", 8);
-	(void)fixture_path(&f, "acme", 8);
-	(void)fixture_path(&f, "acme/bob", 8);
-	tree = fixture_path(&f, "acme/bob/web", 8);
+	leaf = fixture_path(&f, "alice", LIMIT);
+	(void)fixture_path(&f, "acme", LIMIT);
+	(void)fixture_path(&f, "acme/bob", LIMIT);
+	tree = fixture_path(&f, "acme/bob/web", LIMIT);
 	fixture_open_records(&f, R_OTHER, 1);
+	fixture_open_records(&f, R_LEAF, 2);
+	ck_assert_int_eq(take(R_LEAF, &leaf, LODGED), 0);
+	ck_assert_int_eq(take(R_TREE, &tree, LODGED), 0);
 }
 
 static void teardown(void) {
