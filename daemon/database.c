@@ -11,8 +11,13 @@
  *   always damage and never a birth that was interrupted.
  *
  * Each later change is one LMDB transaction: new pages, (sync,) then the meta page that refers to
- * them. It never writes a page that the last two transactions use, so what was committed stays. */
+ * them. It never writes a page that the last two transactions use, so what was committed stays.
+ *
+ * A byte that changes on the disk: LMDB has no sums. The checker finds it in a name or value by the
+ * entry's own, in the order of the names, and in the branches that lead to them by looking up the
+ * first and the last name of each leaf. */
 
+#include <assert.h>
 #include <fcntl.h>
 #include <lmdb.h>
 #include <signal.h>
@@ -24,12 +29,20 @@
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "database.h"
 #include "layout.h"
 #include "util.h"
 
 #define FORMAT_VERSION 1u
 #define META_TABLE     "meta"
+#define VALUE_SIZE_MAX 16
+#define PAGE_BRANCH    1u /* flags of a page of LMDB */
+#define PAGE_LEAF      2u
+#define PAGE_CONTINUED 4u
+#define META_PAGES     2u /* that a file of LMDB begins with */
 #define FORMAT_KEY     "format"
 
 /* The map is address space, not memory or disk: so large that only the disk can be full. Where so
@@ -268,6 +281,7 @@ int database_new(const char *dir, const char *table, size_t value_size, bool dur
 	struct database *d = calloc(1, sizeof(*d));
 	char *copy = strdup(dir);
 
+	assert(value_size <= VALUE_SIZE_MAX);
 	if (!d || !copy) {
 		free(copy);
 		free(d);
@@ -328,11 +342,23 @@ int database_open(struct database *d) {
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
+/* LMDB notices nothing when a byte of a name or a value changes on the disk: each value is followed by
+ * the sum of both. */
+static uint64_t entry_sum(const void *name, size_t name_size, const void *value, size_t size) {
+	return XXH3_64bits_withSeed(value, size, XXH3_64bits(name, name_size));
+}
+
 /* Copies a key into a name of BERTH_NAME_MAX + 1 bytes. */
 static int entry_check(
 	const struct database *d, const MDB_val *key, const MDB_val *value, char *ret_name) {
+	uint64_t sum;
+
 	if (key->mv_size == 0 || key->mv_size > BERTH_NAME_MAX ||
-		memchr(key->mv_data, '\0', key->mv_size) || value->mv_size != d->value_size)
+		memchr(key->mv_data, '\0', key->mv_size) ||
+		value->mv_size != d->value_size + sizeof(sum))
+		return -EUCLEAN;
+	memcpy(&sum, (const char *)value->mv_data + d->value_size, sizeof(sum));
+	if (sum != entry_sum(key->mv_data, key->mv_size, value->mv_data, d->value_size))
 		return -EUCLEAN;
 	memcpy(ret_name, key->mv_data, key->mv_size);
 	ret_name[key->mv_size] = '\0';
@@ -382,11 +408,104 @@ static void assertion_failed(MDB_env *env, const char *message) {
 	_exit(EUCLEAN);
 }
 
-/* Every entry of a table is read, and there are as many as the table says: more would be a ring of
- * damaged pages that never ends. With d, they must be names and values, too. */
-static int check_table(const struct database *d, MDB_txn *txn, MDB_dbi table) {
+/* Looking it up must lead to this very entry. */
+static bool is_found(MDB_txn *txn, MDB_dbi table, MDB_val *key) {
+	MDB_val found;
+
+	return key->mv_size == 0 || (mdb_get(txn, table, key, &found) == 0 &&
+					    found.mv_data == (char *)key->mv_data + key->mv_size);
+}
+
+/* Whether an entry may stand after another: in order, and where a leaf ends, the last of it and the
+ * first of the next are found; then so are all between. */
+static bool follows(MDB_txn *txn, MDB_dbi table, MDB_val *before, MDB_val *key) {
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	bool same = (uintptr_t)before->mv_data / page == (uintptr_t)key->mv_data / page;
+
+	if (before->mv_size > 0 && mdb_cmp(txn, table, before, key) >= 0)
+		return false;
+	return same || (is_found(txn, table, before) && is_found(txn, table, key));
+}
+
+/* The pages of one transaction that are free: how many, then their numbers, from the last on. */
+static bool is_free_list(const MDB_val *value, size_t pages, bool *is_free) {
+	const size_t *list = value->mv_data;
+	size_t n = value->mv_size / sizeof(*list);
+
+	if (n == 0 || value->mv_size % sizeof(*list) != 0 || list[0] >= n)
+		return false;
+	for (size_t i = 1; i <= list[0]; i++) {
+		if (list[i] < META_PAGES || list[i] >= (i == 1 ? pages : list[i - 1]))
+			return false;
+		is_free[list[i]] = true;
+	}
+	return true;
+}
+
+/* What every page of LMDB's begins with, but for the two metas. */
+struct page_header {
+	uint64_t number;
+	uint16_t reserved, flags;
+	uint16_t lower,
+		upper;    /* the free space; of a page that others continue, how many they are */
+	uint16_t nodes[]; /* their places, `lower` bytes from the beginning at most */
+};
+
+/* Reading doesn't notice these: LMDB looks at them when it writes. */
+static bool page_is_sound(const struct page_header *h, size_t number, size_t page) {
+	uint16_t first = (uint16_t)page;
+
+	if (h->number != number || (h->flags != PAGE_BRANCH && h->flags != PAGE_LEAF) ||
+		h->lower < sizeof(*h) || h->lower > h->upper || h->upper > page)
+		return false;
+	for (size_t i = 0; i < (h->lower - sizeof(*h)) / 2; i++)
+		first = MIN_OF(first, h->nodes[i]);
+	return h->lower % 2 == 0 && h->upper == first;
+}
+
+static int check_pages(const struct database *d, const bool *is_free, size_t pages, size_t page) {
+	_cleanup_free_ char *path = file_path(d, "data.mdb");
+	_cleanup_free_ struct page_header *h = malloc(page);
+	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+	if (!h || fd < 0)
+		return -ENOMEM;
+	for (size_t n = META_PAGES; n < pages; n++) {
+		ssize_t got = is_free[n] ? 0 : pread(fd, h, page, (off_t)(n * page));
+
+		if (got < 0)
+			return -errno;
+		if (is_free[n])
+			continue;
+		if ((size_t)got != page)
+			return -EUCLEAN;
+		if (h->number == n && h->flags == PAGE_CONTINUED)
+			n += MAX_OF(h->lower | (size_t)h->upper << 16, (size_t)1) - 1;
+		else if (!page_is_sound(h, n, page))
+			return -EUCLEAN;
+	}
+	return 0;
+}
+
+/* What the entries of a table must be, besides in order. */
+struct expectation {
+	const struct database *d; /* NULL: anything */
+	size_t free_lists;        /* not 0: lists of free pages, of so many pages there are */
+	bool *is_free;            /* gets them */
+};
+
+static bool is_expected(const struct expectation *e, const MDB_val *key, const MDB_val *value) {
 	char name[BERTH_NAME_MAX + 1];
-	MDB_val key, value;
+
+	if (e->free_lists > 0)
+		return is_free_list(value, e->free_lists, e->is_free);
+	return !e->d || entry_check(e->d, key, value, name) == 0;
+}
+
+/* Every entry of a table is read, and there are as many as the table says: more would be a ring of
+ * damaged pages that never ends. */
+static int check_table(MDB_txn *txn, MDB_dbi table, const struct expectation *e) {
+	MDB_val key, value, before = {0};
 	MDB_cursor *cursor;
 	MDB_stat stat;
 	size_t seen = 0;
@@ -397,18 +516,51 @@ static int check_table(const struct database *d, MDB_txn *txn, MDB_dbi table) {
 	if (r != 0)
 		return translate(r);
 	while ((r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-		if (++seen > stat.ms_entries)
+		if (++seen > stat.ms_entries || !is_expected(e, &key, &value))
 			return -EUCLEAN;
-		if (d && entry_check(d, &key, &value, name) < 0)
+		/* Lists of free pages are never looked up. */
+		if (e->free_lists == 0 && !follows(txn, table, &before, &key))
 			return -EUCLEAN;
+		before = key;
 	}
 	if (r != MDB_NOTFOUND)
 		return translate(r);
+	if (e->free_lists == 0 && !is_found(txn, table, &before))
+		return -EUCLEAN;
 	return seen == stat.ms_entries ? 0 : -EUCLEAN;
 }
 
-static int check_all(const struct database *d) {
+/* The free pages, the table of tables, the format's and ours. */
+static int check_tables(const struct database *d, MDB_env *env, MDB_txn *txn, MDB_dbi values) {
+	const struct expectation any = {0}, ours = {.d = d};
+	struct expectation lists = {0};
 	const MDB_dbi free_pages = 0;
+	MDB_dbi tables, meta;
+	MDB_envinfo info;
+	int r = translate(mdb_env_info(env, &info));
+
+	if (r < 0)
+		return r;
+	lists.free_lists = info.me_last_pgno + 1;
+	lists.is_free = calloc(lists.free_lists, sizeof(bool));
+	if (!lists.is_free)
+		return -ENOMEM;
+	r = check_table(txn, free_pages, &lists);
+	if (r == 0)
+		r = check_pages(d, lists.is_free, lists.free_lists, (size_t)sysconf(_SC_PAGESIZE));
+	free(lists.is_free);
+	if (r == 0)
+		r = translate(mdb_dbi_open(txn, NULL, 0, &tables));
+	if (r == 0)
+		r = check_table(txn, tables, &any);
+	if (r == 0)
+		r = translate(mdb_dbi_open(txn, META_TABLE, 0, &meta));
+	if (r == 0)
+		r = check_table(txn, meta, &any);
+	return r < 0 ? r : check_table(txn, values, &ours);
+}
+
+static int check_all(const struct database *d) {
 	MDB_env *env;
 	MDB_txn *txn;
 	MDB_dbi values;
@@ -423,9 +575,7 @@ static int check_all(const struct database *d) {
 	if (r == 0)
 		r = format_check(d, txn, &values);
 	if (r == 0)
-		r = check_table(NULL, txn, free_pages);
-	if (r == 0)
-		r = check_table(d, txn, values);
+		r = check_tables(d, env, txn, values);
 	return r; /* the process ends here, and the rest with it */
 }
 
@@ -469,11 +619,16 @@ int database_check(const struct database *d) {
 /* -- writing ----------------------------------------------------------------------------------- */
 
 int database_put(struct database_txn *txn, const char *name, const void *value) {
+	const size_t size = txn->database->value_size;
+	char stored[VALUE_SIZE_MAX + sizeof(uint64_t)];
 	MDB_val k = {strlen(name), (char *)name};
-	MDB_val v = {txn->database->value_size, (void *)value};
+	MDB_val v = {size + sizeof(uint64_t), stored};
+	uint64_t sum = entry_sum(name, k.mv_size, value, size);
 
 	if (k.mv_size > BERTH_NAME_MAX)
 		return -EINVAL;
+	memcpy(stored, value, size);
+	memcpy(stored + size, &sum, sizeof(sum));
 	return translate(mdb_cursor_put(txn->cursor, &k, &v, 0));
 }
 

@@ -18,8 +18,8 @@ struct database_txn;
 typedef int (*database_fill)(struct database_txn *txn, void *data);
 typedef int (*database_each)(void *data, const char *name, const void *value);
 
-/* Opens nothing yet. durable: every commit is synced before database_write returns. table is
- * borrowed. */
+/* Opens nothing yet. value_size: 16 at most. durable: every commit is synced before database_write
+ * returns. table is borrowed. */
 int database_new(
 	const char *dir, const char *table, size_t value_size, bool durable, struct database **ret);
 /* Closes without a sync. NULL is fine. */
