@@ -232,7 +232,7 @@ int manager_new(const struct options *options, struct manager **ret) {
 	int r;
 
 	if (!m) {
-		log_error("Can't start: no memory");
+		log_error("Can't start: %s", strerror(ENOMEM));
 		return -ENOMEM;
 	}
 	(void)clock_gettime(CLOCK_REALTIME, &now);

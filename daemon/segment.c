@@ -164,9 +164,10 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 	segment->fingerprint = directory->fingerprint = BERTH_FINGERPRINT;
 	directory->magic = BERTH_DIRECTORY_MAGIC;
 	memcpy(directory->boot_id, segment->boot_id, sizeof(segment->boot_id));
-	if (getrandom(&directory->hash_seed, sizeof(directory->hash_seed), 0) !=
-		(ssize_t)sizeof(directory->hash_seed))
-		return -EIO;
+	if (getrandom(&directory->hash_seed, sizeof(directory->hash_seed), 0) < 0) {
+		log_error("Can't get random bytes: %s", strerror(errno));
+		return -errno;
+	}
 	directory->max_accounts = want->accounts;
 	directory->max_slots = want->slots;
 	directory->max_sessions = want->sessions;
