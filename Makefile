@@ -42,7 +42,7 @@ help:
 	@echo 'make check      run every test (SECONDS=n: of torture; SEED=n: as it was then)'
 	@echo 'make crash      kill berthd and its clients at every instruction (STRIDE=n: every nth)'
 	@echo 'make torture    the torture test alone (SECONDS, SEED)'
-	@echo 'make faults     fail every call that can fail, one after the other'
+	@echo 'make faults     fail every call that can fail, and every byte of the store'
 	@echo 'make fuzz       look for messages, imports and names that do harm (FUZZ_SECONDS=n each)'
 	@echo 'make tsan       the tests, the stress of threads above all, under ThreadSanitizer'
 	@echo 'make sanitize   the tests and the torture under AddressSanitizer and UBSan'

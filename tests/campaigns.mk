@@ -16,9 +16,10 @@ crash: deps
 	@for test in $(CRASH); do STRIDE=$(STRIDE) $$test || exit 1; done
 
 # The same tests as in `make check`, which tries a sample of the calls.
+INJURED = $(FAULTS) $(BUILD)/tests/unit/test-store-damage
 faults: deps
-	$(QUIETLY) $(FAULTS)
-	@FAULTS=all PARTS= ALLOWED=3000 CK_TIMEOUT_MULTIPLIER=60 tests/run $(BUILD) 0 $(SEED) $(FAULTS)
+	$(QUIETLY) $(INJURED)
+	@FAULTS=all PARTS= ALLOWED=3000 CK_TIMEOUT_MULTIPLIER=60 tests/run $(BUILD) 0 $(SEED) $(INJURED)
 
 # Each for so long; what is found is in build-fuzz/found, to be kept in tests/fuzz/seeds.
 FUZZ_SECONDS = 60

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Real trouble with the file systems that berthd stands on, in a mount namespace of the test's own: a
+ * full disk under the limits, a read-only one, and little address space. */
+
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+
+#include "suite.h"
+
+/* A namespace whose mounts go with the test. The same is tested with injected errors where this isn't
+ * allowed (test-faults-admin.c, test-faults-start.c). */
+static bool mounts_are_ours(void) {
+	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
+		return true;
+	printf("not allowed to mount: %s\n", strerror(errno));
+	return false;
+}
+
+static void filler_path(char to[128]) {
+	(void)snprintf(to, 128, "%s/filler", here.state_dir);
+}
+
+static void disk_fill(void) {
+	char path[128], block[4096] = {1};
+	int fd;
+
+	filler_path(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	while (write(fd, block, sizeof(block)) > 0)
+		;
+	ck_assert_int_eq(errno, ENOSPC);
+	(void)close(fd);
+}
+
+START_TEST(a_full_disk_refuses_limits_with_8_and_the_rest_goes_on) {
+	char name[300], path[128];
+	struct berth *b;
+	const char *said;
+	int stored = 0, r;
+
+	if (!mounts_are_ours())
+		return;
+	(void)instance_kill(&here, SIGTERM);
+	ck_assert_int_eq(mount("berth-test", here.state_dir, "tmpfs", 0, "size=512k"), 0);
+	instance_restart(&here);
+	set_limit("alice", "3");
+	b = open_session();
+	disk_fill();
+	do {
+		(void)snprintf(name, sizeof(name), "n%0200d", stored);
+		r = ctl(&said, "set", name, "7", NULL);
+		stored += r == 0;
+	} while (r == 0 && stored < 10000);
+	ck_assert_msg(r == 1 && strstr(said, "No space left") && strstr(said, "(8)"), "%s", said);
+	expect_logged("make room on that file system");
+	expect_ctl(1, "(8)", "set", name, "7");
+	/* Slots don't need the disk. */
+	(void)take(b, "alice");
+	ck_assert_int_eq(current_of("alice"), 1);
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	ck_assert_int_eq(status_number("configured"), stored + 1);
+	ck_assert_int_eq(current_of("alice"), 1);
+	expect_ctl(1, "(8)", "set", name, "7");
+	filler_path(path);
+	ck_assert_int_eq(unlink(path), 0);
+	set_limit(name, "7");
+	berth_close(b);
+	(void)instance_kill(&here, SIGTERM);
+	(void)umount2(here.state_dir, MNT_DETACH);
+}
+END_TEST
+
+static void read_only(const char *dir, bool on) {
+	ck_assert_int_eq(
+		mount(NULL, dir, NULL, MS_REMOUNT | MS_BIND | (on ? MS_RDONLY : 0), NULL), 0);
+}
+
+/* Both directories in turn: berthd says which and why, and starts when it can be written again. */
+START_TEST(a_directory_that_cannot_be_written_is_named) {
+	const char *const dirs[] = {here.state_dir, here.runtime_dir};
+
+	if (!mounts_are_ours())
+		return;
+	set_limit("alice", "3");
+	for (size_t i = 0; i < COUNT_OF(dirs); i++) {
+		(void)instance_kill(&here, SIGTERM);
+		ck_assert_int_eq(mount(dirs[i], dirs[i], NULL, MS_BIND, NULL), 0);
+		read_only(dirs[i], true);
+		ck_assert_int_eq(start_refused(&here), 1);
+		expect_logged("Read-only file system");
+		expect_logged(dirs[i]);
+		read_only(dirs[i], false);
+		instance_restart(&here);
+		ck_assert_int_eq(
+			json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "limit"), 3);
+	}
+}
+END_TEST
+
+/* Of whatever size: it serves, or says that there is no memory. */
+START_TEST(with_little_address_space_berthd_serves_or_says_so) {
+	struct rlimit was, little;
+	int served = 0, refused = 0;
+
+	(void)instance_kill(&here, SIGTERM);
+	ck_assert_int_eq(getrlimit(RLIMIT_AS, &was), 0);
+	for (rlim_t size = 64; size <= 1024; size *= 2) {
+		pid_t pid;
+		int status = 0;
+
+		little = (struct rlimit){size << 20, was.rlim_max};
+		ck_assert_int_eq(setrlimit(RLIMIT_AS, &little), 0);
+		pid = instance_spawn(&here);
+		ck_assert_int_eq(setrlimit(RLIMIT_AS, &was), 0);
+		if (ctl(NULL, "status", NULL) == 0) {
+			served++;
+			set_limit("alice", "3");
+			(void)instance_kill(&here, SIGKILL);
+			continue;
+		}
+		refused++;
+		ck_assert(eventually(process_has_ended, &pid));
+		(void)waitpid(pid, &status, 0);
+		here.berthd = 0;
+		ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 1, "%d with %d MiB",
+			status, (int)size);
+		expect_logged("Cannot allocate memory");
+	}
+	printf("served with %d sizes, refused with %d\n", served, refused);
+	ck_assert_int_gt(served, 0);
+	ck_assert_int_gt(refused, 0);
+	instance_restart(&here);
+}
+END_TEST
+
+int main(void) {
+	const TTest *const tests[] = {
+		a_full_disk_refuses_limits_with_8_and_the_rest_goes_on,
+		a_directory_that_cannot_be_written_is_named,
+		with_little_address_space_berthd_serves_or_says_so,
+		NULL,
+	};
+
+	return suite_run("faults of the disk", here_start, tests);
+}
