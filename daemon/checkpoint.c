@@ -343,6 +343,16 @@ static void on_removed(void *data, const char *name) {
 	checkpoint_forget(data, name);
 }
 
+static int thread_start(struct checkpoint *c) {
+	int r = -pthread_create(&c->thread, NULL, thread_main, c);
+
+	if (r < 0)
+		log_error("Can't start the thread of the checkpoints: %s; allow the service more "
+			  "tasks",
+			strerror(-r));
+	return r;
+}
+
 int checkpoint_start(struct checkpoint *c) {
 	int r;
 
@@ -361,7 +371,7 @@ int checkpoint_start(struct checkpoint *c) {
 	if (r >= 0)
 		r = sd_event_add_post(c->event, &c->disarmed, on_event, c);
 	if (r >= 0)
-		r = -pthread_create(&c->thread, NULL, thread_main, c);
+		r = thread_start(c);
 	if (r < 0)
 		return r;
 	c->started = true;

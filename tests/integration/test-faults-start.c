@@ -40,6 +40,9 @@ static bool log_names_what_failed(void) {
 	const char *why = strerror(fault->error), *log = instance_log(&here);
 	bool space = fault_is_of_the_disk();
 
+	/* How pthread_create says that there is no memory. */
+	if (fault->what == INJECT_MEMORY && strstr(log, "Can't start the thread"))
+		why = strerror(EAGAIN);
 	return strstr(log, "Can't start: ") &&
 	       (strstr(log, why) ||
 		       (space && (strstr(log, strerror(ENOSPC)) || strstr(log, strerror(ENOMEM)))));
