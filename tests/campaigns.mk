@@ -28,7 +28,7 @@ fuzz: deps
 	$(QUIETLY) BUILD=build-fuzz CC=clang FUZZ_MAIN= LDFLAGS=-fsanitize=fuzzer \
 		CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
 		-fno-sanitize-recover=undefined' $(FUZZERS:%=build-fuzz/%)
-	@FUZZ_SECONDS=$(FUZZ_SECONDS) UNDER=tests/fuzz/run.sh PARTS= ALLOWED=$$(($(FUZZ_SECONDS) + 300)) \
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) ALLOWED=$$(($(FUZZ_SECONDS) + 300)) UNDER=tests/fuzz/run.sh PARTS= \
 		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
 	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
 
@@ -38,7 +38,7 @@ fuzz: deps
 # instruction that test-crash and test-kill-* step through is many; and memory is given out by the
 # sanitizer, where test-faults-* has it fail.
 SANITIZED = $(filter-out %/test-crash %/test-no-syscalls tests/integration/test-kill-% \
-	tests/integration/test-faults-%,$(TESTS))
+	tests/integration/test-faults-%,$(TESTS) $(FUZZERS))
 REPORTS = halt_on_error=1:log_path=$(CURDIR)/$(1)/tests/reports/process
 
 # ThreadSanitizer's shadow has fixed places, hence no address randomisation; and it has a thread of
@@ -53,7 +53,7 @@ tsan: deps
 sanitize: deps
 	$(QUIETLY) BUILD=build-asan CFLAGS='-O1 -g -fno-omit-frame-pointer \
 		-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
-		build-asan/berthctl build-asan/tests/torture build-asan/tests/demo-server $(SANITIZED:%=build-asan/%)
+		$(addprefix build-asan/,berthctl tests/torture tests/demo-server $(SANITIZED))
 	@PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
 		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
 

@@ -17,12 +17,14 @@
 
 #ifdef __has_feature
 #if __has_feature(address_sanitizer)
+#define __SANITIZE_ADDRESS__ 1
+#endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #define forbid(p, size) ASAN_POISON_MEMORY_REGION((p), (size))
 #define allow(p, size)  ASAN_UNPOISON_MEMORY_REGION((p), (size))
-#endif
-#endif
-#ifndef forbid
+#else
 #define forbid(p, size) ((void)(p), (void)(size))
 #define allow(p, size)  ((void)(p), (void)(size))
 #endif

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Runs a fuzzer for $FUZZ_SECONDS on its seeds and on what earlier runs came across, which is kept in
-# $BUILD/corpus. The last line says how far it came.
+# Runs a fuzzer for $FUZZ_SECONDS on its seeds and on what earlier runs came across, which is
+# kept in $BUILD/corpus; an input that does harm goes to $BUILD/found. The last line sums up.
 #
 #     BUILD=build-fuzz FUZZ_SECONDS=60 tests/fuzz/run.sh FUZZER
 set -eu
@@ -20,6 +20,7 @@ status=0
 	status=$?
 tail -n 60 "$log"
 awk -v name="$name" '/^stat::number_of_executed_units/ { runs = $2 }
-	{ for (i = 1; i < NF; i++) { if ($i == "cov:") cov = $(i + 1); if ($i == "corp:") corp = $(i + 1) } }
-	END { printf "%s: %d inputs, coverage %d, corpus %s\n", name, runs, cov, corp }' "$log"
+	{ for (i = 1; i < NF; i++) if ($i == "cov:") coverage = $(i + 1)
+		else if ($i == "corp:") corpus = $(i + 1) }
+	END { printf "%s: %d inputs, coverage %d, corpus %s\n", name, runs, coverage, corpus }' "$log"
 exit "$status"
