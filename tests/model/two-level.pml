@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Two clients, each with an account of its own below one that has room for one slot: who comes
+ * second goes down again. The daemon takes back what the first holds or takes while it goes on, then
+ * finds the second dead and closes its record. */
+
+#define RECORDS 2
+#define CELLS   3
+#define LEVELS  2
+#define SEQS    16
+#define PARTIES 3
+#ifndef ACQUIRES
+#define ACQUIRES 1
+#endif
+
+#define choose()           a_weight = 1; a_account = number
+#define may_publish()      ok = true
+#define note_found()
+#define note_publish()
+#define scenario_at_rest()
+
+#include "counter.pml"
+#include "client.pml"
+
+proctype Daemon(byte me) {
+	COUNTER_LOCALS;
+
+#ifndef CLOSE_ONLY
+	s_number = 1;
+	load_record(1, s_rec);
+	counter_revoke();
+#endif
+#ifndef REVOKE_ONLY
+	kill(1);
+	counter_close(2);
+#endif
+dies:
+	finish()
+}
+
+init {
+	atomic {
+		daemon_seq = DAEMON_SEQ;
+		allowed[0] = 1;
+		allowed[1] = 1;
+		allowed[2] = 1;
+		entry[0] = entry_pack(1, 0);
+		entry[1] = entry_pack(1, 0);
+		entry[2] = entry_pack(1, 0);
+		record[1] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
+		record[2] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
+		run Client(0, 1);
+		run Client(1, 2);
+		run Daemon(2)
+	}
+}
