@@ -41,6 +41,7 @@ help:
 	@echo 'make demo       see it work, in a private directory'
 	@echo 'make check      run every test (SECONDS=n: of torture; SEED=n: as it was then)'
 	@echo 'make crash      kill berthd and its clients at every instruction (STRIDE=n: every nth)'
+	@echo 'make model      check the models of the counter with spin, and each safety step taken away'
 	@echo 'make torture    the torture test alone (SECONDS, SEED)'
 	@echo 'make faults     fail every call that can fail, and every byte of the store'
 	@echo 'make fuzz       look for messages, imports and names that do harm (FUZZ_SECONDS=n each)'
@@ -147,7 +148,7 @@ torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
 	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
 
-# Longer proofs: crash faults fuzz tsan sanitize valgrind soak.
+# Longer proofs: model crash faults fuzz tsan sanitize valgrind soak.
 include tests/campaigns.mk
 
 bench: deps
@@ -188,7 +189,7 @@ uninstall:
 
 SOURCES = $(wildcard client/*.[ch] daemon/*.[ch] include/*.h include/internal/*.h tests/*.[ch] \
 	tests/*/*.[ch])
-SCRIPTS = .ci/run packaging/deps tests/run $(wildcard tests/*.sh tests/*/*.sh)
+SCRIPTS = .ci/run packaging/deps tests/run tests/model/run $(wildcard tests/*.sh tests/*/*.sh)
 # Neither tool knows __attribute__((cleanup)), or mmap's -1: what they say of those is left out.
 TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions,\
 -bugprone-reserved-identifier,-bugprone-implicit-widening-of-multiplication-result,\

@@ -2,6 +2,10 @@
 #
 # Proofs that take longer than `make check`, or other tools; tests/README.md says what each shows.
 
+# All of tests/model; `make check` looks at the small ones.
+model: deps
+	@tests/model/run $(BUILD) all
+
 MINUTES = 10
 soak: deps
 	$(QUIETLY) $(BUILD)/tests/torture
@@ -69,4 +73,4 @@ valgrind: deps
 	@ALLOWED=3000 UNDER=tests/valgrind/memcheck.sh PARTS= CK_TIMEOUT_MULTIPLIER=20 TURNS=20000 \
 		tests/run $(BUILD) 0 $(SEED) $(SANITIZED:%=$(BUILD)/%)
 
-.PHONY: soak crash faults fuzz tsan sanitize valgrind
+.PHONY: model soak crash faults fuzz tsan sanitize valgrind

@@ -46,7 +46,9 @@ inline entry_store(limit, generation) {
 }
 
 inline bump_generation() {
-#ifndef NO_BUMP_GENERATION
+#ifdef NO_BUMP_GENERATION
+	skip
+#else
 	counter_bump(0)
 #endif
 }
