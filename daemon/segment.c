@@ -25,7 +25,9 @@ static int read_boot_id(uint8_t ret[16]) {
 	char text[37] = "";
 	size_t n = 0;
 
-	if (fd < 0 || read(fd, text, 36) != 36)
+	if (fd < 0)
+		return -errno;
+	if (read(fd, text, 36) != 36)
 		return -EIO;
 	for (const char *p = text; *p && n < 16; p++) {
 		unsigned byte;
