@@ -51,14 +51,14 @@ UNDER_TSAN = $(filter-out %/test-idle,$(SANITIZED:%=build-tsan/%))
 tsan: deps
 	$(QUIETLY) BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -Wno-tsan' \
 		build-tsan/berthctl $(UNDER_TSAN)
-	@TURNS=400000 PARTS= TSAN_OPTIONS=$(call REPORTS,build-tsan):die_after_fork=0 \
+	@CK_TIMEOUT_MULTIPLIER=10 ALLOWED=3000 TURNS=400000 PARTS= TSAN_OPTIONS=$(call REPORTS,build-tsan):die_after_fork=0 \
 		setarch -R tests/run build-tsan 0 $(SEED) $(UNDER_TSAN)
 
 sanitize: deps
 	$(QUIETLY) BUILD=build-asan CFLAGS='-O1 -g -fno-omit-frame-pointer \
 		-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
 		$(addprefix build-asan/,berthctl tests/torture tests/demo-server $(SANITIZED))
-	@PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
+	@CK_TIMEOUT_MULTIPLIER=10 ALLOWED=3000 PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
 		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
 
 # valgrind knows neither seccomp nor ptrace, which SANITIZED leaves out, nor pidfd_open: pidfd.c.
