@@ -450,6 +450,18 @@ static bool table_is_whole(struct directory *d) {
 	return found == d->live;
 }
 
+/* Once mapped it stays so: who looks into the table later doesn't ask. */
+static int table_map(struct directory *d) {
+	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
+
+	if (bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX)
+		return 0;
+	for (uint32_t i = 0; i < UINT32_C(1) << bits; i += 1024)
+		if (!slot_at(d, bits, i))
+			return -ENOMEM;
+	return 0;
+}
+
 static int stock(struct directory *d) {
 	_cleanup_free_ uint8_t *used_blocks =
 		calloc((size_t)load_relaxed(&d->segment->names->blocks) + 1, 1);
@@ -457,6 +469,8 @@ static int stock(struct directory *d) {
 
 	if (!used_blocks)
 		return -ENOMEM;
+	if (r >= 0)
+		r = table_map(d);
 	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--)
 		r = stock_entry(d, a, used_blocks);
 	if (r >= 0)
