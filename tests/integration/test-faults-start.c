@@ -45,7 +45,8 @@ static bool log_names_what_failed(void) {
 		why = strerror(EAGAIN);
 	return strstr(log, "Can't start: ") &&
 	       (strstr(log, why) ||
-		       (space && (strstr(log, strerror(ENOSPC)) || strstr(log, strerror(ENOMEM)))));
+		       (space && (strstr(log, strerror(ENOSPC)) || strstr(log, strerror(EIO)) ||
+					 strstr(log, strerror(ENOMEM)))));
 }
 
 /* Starts berthd with the fault; true if it serves. */
