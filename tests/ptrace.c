@@ -22,7 +22,6 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -133,7 +132,7 @@ static void symbols_find(struct trace *t, const char *const functions[]) {
 		give_up("%s finds no function", command);
 }
 
-/* The symbols of one program are read once. */
+/* Read once: it is one program. */
 static void breaks_find(struct trace *t, const char *const functions[]) {
 	static struct trace known;
 
@@ -148,10 +147,9 @@ static void breaks_find(struct trace *t, const char *const functions[]) {
 	}
 }
 
-static void break_put(struct trace *t, const struct trace_break *b, pid_t tid, bool set) {
+static void break_put(const struct trace_break *b, pid_t tid, bool set) {
 	long word = set ? (b->text & ~0xFFL) | INT3 : b->text;
 
-	(void)t;
 	if (ptrace(PTRACE_POKETEXT, tid, (void *)b->address, (void *)word) < 0)
 		give_up("can't write %#lx", (unsigned long)b->address);
 }
@@ -160,7 +158,7 @@ static void break_put(struct trace *t, const struct trace_break *b, pid_t tid, b
  * function's entry is 16 bytes from the next. */
 static void breaks_put(struct trace *t, pid_t tid, bool set) {
 	for (size_t i = 0; i < t->breaks; i++)
-		break_put(t, &t->at[i], tid, set);
+		break_put(&t->at[i], tid, set);
 }
 
 static const struct trace_break *break_at(const struct trace *t, uint64_t address) {
@@ -273,13 +271,13 @@ static void point_add(struct trace_points *p, struct trace_point point) {
 }
 
 /* The instruction that the breakpoint stands on. */
-static bool step_over(struct trace *t, pid_t tid, const struct trace_break *b) {
+static bool step_over(pid_t tid, const struct trace_break *b) {
 	bool alive;
 
-	break_put(t, b, tid, false);
+	break_put(b, tid, false);
 	alive = step(tid);
 	if (alive)
-		break_put(t, b, tid, true);
+		break_put(b, tid, true);
 	return alive;
 }
 
@@ -294,7 +292,7 @@ static void call_record(struct trace *t, pid_t tid, bool other) {
 	for (int i = 0; i < STEPS_MAX; i++) {
 		if (pc >= t->base && pc < t->text_end)
 			point_add(t->record, here);
-		if (b ? !step_over(t, tid, b) : !step(tid))
+		if (b ? !step_over(tid, b) : !step(tid))
 			return;
 		here.step++;
 		if (SP(tid) > sp)
@@ -318,7 +316,7 @@ static bool on_break(struct trace *t, pid_t tid, const struct trace_break *b) {
 	}
 	if (t->target.other != other || t->target.hit != t->hits[other] ||
 		t->target.step == TRACE_SYSCALL) {
-		(void)step_over(t, tid, b);
+		(void)step_over(tid, b);
 		return false;
 	}
 	breaks_put(t, tid, false);
@@ -350,8 +348,7 @@ static bool on_stop(struct trace *t, pid_t tid, int status) {
 	if (signal == (SIGTRAP | 0x80)) {
 		reached = on_syscall(t, tid);
 		signal = 0;
-	} else if (signal == SIGTRAP || signal == SIGSTOP || status >> 16) {
-		/* An event, a new thread, or a breakpoint. */
+	} else if (signal == SIGTRAP || signal == SIGSTOP || status >> 16) { /* or a new thread */
 		b = signal == SIGTRAP && !(status >> 16) ? break_at(t, PC(tid) - 1) : NULL;
 		signal = 0;
 		reached = b && on_break(t, tid, b);
@@ -463,7 +460,6 @@ static bool child_goes_on(pid_t pid, const struct trace_break *b) {
 }
 
 bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k) {
-	struct trace t = {.pid = pid};
 	struct trace_break b = {.address = path->pc[k]};
 	size_t before = 0;
 
@@ -481,10 +477,10 @@ bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k) {
 			return false;
 		if (i == before)
 			break;
-		if (!step_over(&t, pid, &b))
+		if (!step_over(pid, &b))
 			return false;
 	}
-	break_put(&t, &b, pid, false);
+	break_put(&b, pid, false);
 	return true;
 }
 
