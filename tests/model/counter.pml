@@ -29,7 +29,8 @@
  *
  * Not here: counter_check, counter_count, counter_record (a load each, nothing follows from them),
  * deny, cell_note_peak, record_label, record_stamp (numbers beside the words), damage and lack of
- * memory (step_find_cell, is_noise), wake_changed, and ROUNDS, which nothing reaches.
+ * memory (step_find_cell, step_lost, is_noise, counter_discard), wake_changed, and ROUNDS, which
+ * nothing reaches.
  */
 
 /* enum record_state */
@@ -143,7 +144,7 @@ byte finished;
 #define is_settled(r) (record_state(record[r]) == RECORD_FREE \
 	|| record_state(record[r]) == RECORD_CLOSED || record_state(record[r]) == RECORD_HELD)
 
-#ifdef MUTATED /* is judged by what shows from outside alone */
+#if defined MUTATED || defined NOISE /* is judged by what shows from outside alone */
 #define check()
 #else
 #define check() assert(counts_are_exact) /* a cell's count is what records have charged */
@@ -740,6 +741,30 @@ inline daemon_start(predecessor) {
 	}
 }
 
+inline daemon_tag() { /* add_total */
+	atomic {
+		STEP;
+		n = daemon_seq;
+		daemon_seq++;
+		assert(daemon_seq < 32) /* the model has rounds enough */
+	}
+}
+
+/* To the same count, or a repaired one, with the daemon's tag. */
+inline cas_cell(account, count) {
+	atomic {
+		STEP;
+		if
+		:: cell[account] == word ->
+			cell[account] = cell_pack(count, 0, n);
+			ok = true;
+			check()
+		:: else -> ok = false
+		fi
+	}
+	n = 0
+}
+
 inline counter_bump(account) {
 	do
 	:: true ->
@@ -747,28 +772,13 @@ inline counter_bump(account) {
 #ifndef NO_HELP_BUMP
 		cell_help(account);
 #endif
-		atomic { /* add_total */
-			STEP;
-			n = daemon_seq;
-			daemon_seq++;
-			assert(daemon_seq < 32) /* the model has rounds enough */
-		}
-		atomic {
-			STEP;
-			if
-			:: cell[account] == word ->
-				cell[account] = cell_pack(cell_count(word), 0, n);
-				ok = true;
-				check()
-			:: else -> ok = false
-			fi
-		}
+		daemon_tag();
+		cas_cell(account, cell_count(word));
 		if
 		:: ok -> break
 		:: else
 		fi
 	od;
-	n = 0;
 	word = 0
 }
 
@@ -894,4 +904,23 @@ inline counter_resume(number) {
 	fi;
 	s_rec = 0;
 	r = OK
+}
+
+/* -- repairs, after somebody wrote over the segment ------------------------------------------------------ */
+
+#define counter_has_charged(rec, number, word) \
+	(record_state(rec) == RECORD_HELD || record_state(rec) == RECORD_EFFECT \
+		|| ((record_state(rec) == RECORD_CHARGE || record_state(rec) == RECORD_CANCEL) \
+			&& is_tagged_by(rec, number, word)) \
+		|| (record_state(rec) == RECORD_UNCHARGE && !is_tagged_by(rec, number, word)))
+#define is_tagged_by(rec, number, word) \
+	(cell_record(word) == (number) && seq_same(cell_seq(word), record_seq(rec)))
+
+inline counter_repair(account, count) { /* word: as seen */
+#ifndef NO_HELP_REPAIR
+	cell_help(account);
+#endif
+	daemon_tag();
+	cas_cell(account, count);
+	word = 0
 }
