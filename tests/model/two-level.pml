@@ -1,14 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Two clients, each with an account of its own below one that has room for one slot: who comes
+/*
+ * Two clients, each with an account of its own below one that has room for one slot: who comes
  * second goes down again. The daemon takes back what the first holds or takes while it goes on, then
- * finds the second dead and closes its record. */
+ * finds the second dead and closes its record.
+ *
+ * RESTART: it is killed at any step, and the next one resumes. COLD: the ancestor's cell bears a tag
+ * of the first client's record, at any seq.
+ */
 
 #define RECORDS 2
 #define CELLS   3
 #define LEVELS  2
 #define SEQS    16
+#ifdef RESTART
+#define PARTIES 4
+#else
 #define PARTIES 3
+#endif
 #ifndef ACQUIRES
 #define ACQUIRES 1
 #endif
@@ -38,8 +47,27 @@ dies:
 	finish()
 }
 
+#ifdef RESTART
+proctype NextDaemon(byte me) {
+	COUNTER_LOCALS;
+
+	daemon_start(2);
+	counter_resume(1); /* resume_records */
+	counter_resume(2);
+dies:
+	finish()
+}
+#endif
+
 init {
+	byte tag;
+
 	atomic {
+#ifdef COLD
+		select (tag: 0 .. 15);
+		cell[0] = cell_pack(0, 1, tag);
+		tag = 0;
+#endif
 		daemon_seq = DAEMON_SEQ;
 		allowed[0] = 1;
 		allowed[1] = 1;
@@ -51,6 +79,9 @@ init {
 		record[2] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
 		run Client(0, 1);
 		run Client(1, 2);
-		run Daemon(2)
+		run Daemon(2);
+#ifdef RESTART
+		run NextDaemon(3)
+#endif
 	}
 }
