@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Opens, checks, reads and writes one LMDB environment, and turns its errors into errnos.
+/* Opens, reads and writes one LMDB environment, and turns its errors into errnos.
  *
  * Making the file
  *   Invariant: `data.mdb` is whole, and has its format and its table, whenever it exists.
@@ -11,38 +11,23 @@
  *   always damage and never a birth that was interrupted.
  *
  * Each later change is one LMDB transaction: new pages, (sync,) then the meta page that refers to
- * them. It never writes a page that the last two transactions use, so what was committed stays.
- *
- * A byte that changes on the disk: LMDB has no sums. The checker finds it in a name or value by the
- * entry's own, in the order of the names, and in the branches that lead to them by looking up the
- * first and the last name of each leaf. */
+ * them. It never writes a page that the last two transactions use, so what was committed stays. */
 
-#include <assert.h>
 #include <fcntl.h>
-#include <lmdb.h>
-#include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/wait.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "database.h"
+#include "database-lmdb.h"
 #include "layout.h"
 #include "util.h"
 
 #define FORMAT_VERSION 1u
-#define META_TABLE     "meta"
 #define VALUE_SIZE_MAX 16
-#define PAGE_BRANCH    1u /* flags of a page of LMDB */
-#define PAGE_LEAF      2u
-#define PAGE_CONTINUED 4u
-#define META_PAGES     2u /* that a file of LMDB begins with */
 #define FORMAT_KEY     "format"
 
 /* The map is address space, not memory or disk: so large that only the disk can be full. Where so
@@ -53,24 +38,9 @@
 /* A file system with less room than this is the likely cause of a short write. */
 #define ROOM_MIN (UINT64_C(1) << 20)
 
-struct database {
-	char *dir;
-	const char *table;
-	size_t value_size;
-	bool durable;
-	MDB_env *env; /* NULL: closed */
-	MDB_dbi values;
-};
-
-struct database_txn {
-	MDB_txn *txn;
-	MDB_cursor *cursor; /* remembers its place, so that names in order are put quickly */
-	const struct database *database;
-};
-
 /* -- errors ------------------------------------------------------------------------------------ */
 
-static int translate(int code) {
+int database_translate(int code) {
 	switch (code) {
 	case MDB_NOTFOUND:
 		return -ENOENT;
@@ -152,7 +122,7 @@ int dir_make(const char *path) {
 	return dir_sync(parent);
 }
 
-static char *file_path(const struct database *d, const char *name) {
+char *database_path(const struct database *d, const char *name) {
 	char *path;
 
 	return asprintf(&path, "%s/%s", d->dir, name) < 0 ? NULL : path;
@@ -160,12 +130,12 @@ static char *file_path(const struct database *d, const char *name) {
 
 /* -- opening ----------------------------------------------------------------------------------- */
 
-static int env_open_once(const char *path, unsigned flags, size_t map_size, MDB_env **ret) {
+int database_env_open(const char *path, unsigned flags, size_t map_size, MDB_env **ret) {
 	MDB_env *env;
 	int r = mdb_env_create(&env);
 
 	if (r != 0)
-		return translate(r);
+		return database_translate(r);
 	r = mdb_env_set_maxdbs(env, 4);
 	if (r == 0)
 		r = mdb_env_set_mapsize(env, map_size);
@@ -173,7 +143,7 @@ static int env_open_once(const char *path, unsigned flags, size_t map_size, MDB_
 		r = mdb_env_open(env, path, flags | MDB_NOTLS, 0600);
 	if (r != 0) {
 		mdb_env_close(env);
-		return translate(r);
+		return database_translate(r);
 	}
 	*ret = env;
 	return 0;
@@ -184,7 +154,7 @@ static int env_open(const char *path, unsigned flags, MDB_env **ret) {
 	int r;
 
 	do {
-		r = env_open_once(path, flags, (size_t)size, ret);
+		r = database_env_open(path, flags, (size_t)size, ret);
 		size /= 2;
 	} while (r == -ENOMEM && size >= MAP_SIZE_MIN);
 	return r;
@@ -201,11 +171,11 @@ static int format_write(const struct database *d, MDB_txn *txn) {
 		r = mdb_put(txn, meta, &key, &value, 0);
 	if (r == 0)
 		r = mdb_dbi_open(txn, d->table, MDB_CREATE, &values);
-	return translate(r);
+	return database_translate(r);
 }
 
 /* A database without a format, or without its table, is none of ours, or no longer. */
-static int format_check(const struct database *d, MDB_txn *txn, MDB_dbi *ret_values) {
+int database_format_check(const struct database *d, MDB_txn *txn, MDB_dbi *ret_values) {
 	MDB_val key = {strlen(FORMAT_KEY), (char *)FORMAT_KEY}, value;
 	uint32_t version;
 	MDB_dbi meta;
@@ -214,7 +184,7 @@ static int format_check(const struct database *d, MDB_txn *txn, MDB_dbi *ret_val
 	if (r == 0)
 		r = mdb_get(txn, meta, &key, &value);
 	if (r != 0)
-		return r == MDB_NOTFOUND ? -EUCLEAN : translate(r);
+		return r == MDB_NOTFOUND ? -EUCLEAN : database_translate(r);
 	if (value.mv_size != sizeof(version))
 		return -EUCLEAN;
 	memcpy(&version, value.mv_data, sizeof(version));
@@ -223,22 +193,22 @@ static int format_check(const struct database *d, MDB_txn *txn, MDB_dbi *ret_val
 	if (version == 0)
 		return -EUCLEAN;
 	r = mdb_dbi_open(txn, d->table, 0, ret_values);
-	return r == MDB_NOTFOUND ? -EUCLEAN : translate(r);
+	return r == MDB_NOTFOUND ? -EUCLEAN : database_translate(r);
 }
 
 /* Step 1 of making the file. */
 static int file_prepare(const struct database *d, const char *path) {
 	MDB_env *env;
 	MDB_txn *txn;
-	int r = env_open_once(path, MDB_NOSUBDIR, (size_t)MAP_SIZE_MIN, &env);
+	int r = database_env_open(path, MDB_NOSUBDIR, (size_t)MAP_SIZE_MIN, &env);
 
 	if (r < 0)
 		return r;
-	r = translate(mdb_txn_begin(env, NULL, 0, &txn));
+	r = database_translate(mdb_txn_begin(env, NULL, 0, &txn));
 	if (r == 0) {
 		r = format_write(d, txn);
 		if (r == 0)
-			r = translate(mdb_txn_commit(txn));
+			r = database_translate(mdb_txn_commit(txn));
 		else
 			mdb_txn_abort(txn);
 	}
@@ -247,9 +217,9 @@ static int file_prepare(const struct database *d, const char *path) {
 }
 
 int database_make(struct database *d) {
-	_cleanup_free_ char *path = file_path(d, "data.mdb");
-	_cleanup_free_ char *new = file_path(d, "data.mdb.new");
-	_cleanup_free_ char *lock = file_path(d, "data.mdb.new-lock");
+	_cleanup_free_ char *path = database_path(d, "data.mdb");
+	_cleanup_free_ char *new = database_path(d, "data.mdb.new");
+	_cleanup_free_ char *lock = database_path(d, "data.mdb.new-lock");
 	struct stat st;
 	int r;
 
@@ -314,16 +284,16 @@ void database_free(struct database *d) {
 /* A handle that is opened in a transaction lasts if that is committed, even one that only reads. */
 static int database_open_table(struct database *d) {
 	MDB_txn *txn;
-	int r = translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
+	int r = database_translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
 
 	if (r < 0)
 		return r;
-	r = format_check(d, txn, &d->values);
+	r = database_format_check(d, txn, &d->values);
 	if (r < 0) {
 		mdb_txn_abort(txn);
 		return r;
 	}
-	return translate(mdb_txn_commit(txn));
+	return database_translate(mdb_txn_commit(txn));
 }
 
 int database_open(struct database *d) {
@@ -349,7 +319,7 @@ static uint64_t entry_sum(const void *name, size_t name_size, const void *value,
 }
 
 /* Copies a key into a name of BERTH_NAME_MAX + 1 bytes. */
-static int entry_check(
+int database_entry_check(
 	const struct database *d, const MDB_val *key, const MDB_val *value, char *ret_name) {
 	uint64_t sum;
 
@@ -372,13 +342,13 @@ static int cursor_read(
 	int r;
 
 	while ((r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-		r = entry_check(d, &key, &value, name);
+		r = database_entry_check(d, &key, &value, name);
 		if (r == 0)
 			r = each(data, name, value.mv_data);
 		if (r < 0)
 			return r;
 	}
-	return r == MDB_NOTFOUND ? 0 : translate(r);
+	return r == MDB_NOTFOUND ? 0 : database_translate(r);
 }
 
 int database_read(struct database *d, database_each each, void *data) {
@@ -388,232 +358,16 @@ int database_read(struct database *d, database_each each, void *data) {
 
 	if (!d->env)
 		return -ENODEV;
-	r = translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
+	r = database_translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
 	if (r < 0)
 		return r;
-	r = translate(mdb_cursor_open(txn, d->values, &cursor));
+	r = database_translate(mdb_cursor_open(txn, d->values, &cursor));
 	if (r == 0) {
 		r = cursor_read(d, cursor, each, data);
 		mdb_cursor_close(cursor);
 	}
 	mdb_txn_abort(txn);
 	return r;
-}
-
-/* -- checking ---------------------------------------------------------------------------------- */
-
-static void assertion_failed(MDB_env *env, const char *message) {
-	(void)env;
-	(void)message;
-	_exit(EUCLEAN);
-}
-
-/* Looking it up must lead to this very entry. */
-static bool is_found(MDB_txn *txn, MDB_dbi table, MDB_val *key) {
-	MDB_val found;
-
-	return key->mv_size == 0 || (mdb_get(txn, table, key, &found) == 0 &&
-					    found.mv_data == (char *)key->mv_data + key->mv_size);
-}
-
-/* Whether an entry may stand after another: in order, and where a leaf ends, the last of it and the
- * first of the next are found; then so are all between. */
-static bool follows(MDB_txn *txn, MDB_dbi table, MDB_val *before, MDB_val *key) {
-	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	bool same = (uintptr_t)before->mv_data / page == (uintptr_t)key->mv_data / page;
-
-	if (before->mv_size > 0 && mdb_cmp(txn, table, before, key) >= 0)
-		return false;
-	return same || (is_found(txn, table, before) && is_found(txn, table, key));
-}
-
-/* The pages of one transaction that are free: how many, then their numbers, from the last on. */
-static bool is_free_list(const MDB_val *value, size_t pages, bool *is_free) {
-	const size_t *list = value->mv_data;
-	size_t n = value->mv_size / sizeof(*list);
-
-	if (n == 0 || value->mv_size % sizeof(*list) != 0 || list[0] >= n)
-		return false;
-	for (size_t i = 1; i <= list[0]; i++) {
-		if (list[i] < META_PAGES || list[i] >= (i == 1 ? pages : list[i - 1]))
-			return false;
-		is_free[list[i]] = true;
-	}
-	return true;
-}
-
-/* What every page of LMDB's begins with, but for the two metas. */
-struct page_header {
-	uint64_t number;
-	uint16_t reserved, flags;
-	uint16_t lower,
-		upper;    /* the free space; of a page that others continue, how many they are */
-	uint16_t nodes[]; /* their places, `lower` bytes from the beginning at most */
-};
-
-/* Reading doesn't notice these: LMDB looks at them when it writes. */
-static bool page_is_sound(const struct page_header *h, size_t number, size_t page) {
-	uint16_t first = (uint16_t)page;
-
-	if (h->number != number || (h->flags != PAGE_BRANCH && h->flags != PAGE_LEAF) ||
-		h->lower < sizeof(*h) || h->lower > h->upper || h->upper > page)
-		return false;
-	for (size_t i = 0; i < (h->lower - sizeof(*h)) / 2; i++)
-		first = MIN_OF(first, h->nodes[i]);
-	return h->lower % 2 == 0 && h->upper == first;
-}
-
-static int check_pages(const struct database *d, const bool *is_free, size_t pages, size_t page) {
-	_cleanup_free_ char *path = file_path(d, "data.mdb");
-	_cleanup_free_ struct page_header *h = malloc(page);
-	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-
-	if (!h || fd < 0)
-		return -ENOMEM;
-	for (size_t n = META_PAGES; n < pages; n++) {
-		ssize_t got = is_free[n] ? 0 : pread(fd, h, page, (off_t)(n * page));
-
-		if (got < 0)
-			return -errno;
-		if (is_free[n])
-			continue;
-		if ((size_t)got != page)
-			return -EUCLEAN;
-		if (h->number == n && h->flags == PAGE_CONTINUED)
-			n += MAX_OF(h->lower | (size_t)h->upper << 16, (size_t)1) - 1;
-		else if (!page_is_sound(h, n, page))
-			return -EUCLEAN;
-	}
-	return 0;
-}
-
-/* What the entries of a table must be, besides in order. */
-struct expectation {
-	const struct database *d; /* NULL: anything */
-	size_t free_lists;        /* not 0: lists of free pages, of so many pages there are */
-	bool *is_free;            /* gets them */
-};
-
-static bool is_expected(const struct expectation *e, const MDB_val *key, const MDB_val *value) {
-	char name[BERTH_NAME_MAX + 1];
-
-	if (e->free_lists > 0)
-		return is_free_list(value, e->free_lists, e->is_free);
-	return !e->d || entry_check(e->d, key, value, name) == 0;
-}
-
-/* Every entry of a table is read, and there are as many as the table says: more would be a ring of
- * damaged pages that never ends. */
-static int check_table(MDB_txn *txn, MDB_dbi table, const struct expectation *e) {
-	MDB_val key, value, before = {0};
-	MDB_cursor *cursor;
-	MDB_stat stat;
-	size_t seen = 0;
-	int r = mdb_stat(txn, table, &stat);
-
-	if (r == 0)
-		r = mdb_cursor_open(txn, table, &cursor);
-	if (r != 0)
-		return translate(r);
-	while ((r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-		if (++seen > stat.ms_entries || !is_expected(e, &key, &value))
-			return -EUCLEAN;
-		/* Lists of free pages are never looked up. */
-		if (e->free_lists == 0 && !follows(txn, table, &before, &key))
-			return -EUCLEAN;
-		before = key;
-	}
-	if (r != MDB_NOTFOUND)
-		return translate(r);
-	if (e->free_lists == 0 && !is_found(txn, table, &before))
-		return -EUCLEAN;
-	return seen == stat.ms_entries ? 0 : -EUCLEAN;
-}
-
-/* The free pages, the table of tables, the format's and ours. */
-static int check_tables(const struct database *d, MDB_env *env, MDB_txn *txn, MDB_dbi values) {
-	const struct expectation any = {0}, ours = {.d = d};
-	struct expectation lists = {0};
-	const MDB_dbi free_pages = 0;
-	MDB_dbi tables, meta;
-	MDB_envinfo info;
-	int r = translate(mdb_env_info(env, &info));
-
-	if (r < 0)
-		return r;
-	lists.free_lists = info.me_last_pgno + 1;
-	lists.is_free = calloc(lists.free_lists, sizeof(bool));
-	if (!lists.is_free)
-		return -ENOMEM;
-	r = check_table(txn, free_pages, &lists);
-	if (r == 0)
-		r = check_pages(d, lists.is_free, lists.free_lists, (size_t)sysconf(_SC_PAGESIZE));
-	free(lists.is_free);
-	if (r == 0)
-		r = translate(mdb_dbi_open(txn, NULL, 0, &tables));
-	if (r == 0)
-		r = check_table(txn, tables, &any);
-	if (r == 0)
-		r = translate(mdb_dbi_open(txn, META_TABLE, 0, &meta));
-	if (r == 0)
-		r = check_table(txn, meta, &any);
-	return r < 0 ? r : check_table(txn, values, &ours);
-}
-
-static int check_all(const struct database *d) {
-	MDB_env *env;
-	MDB_txn *txn;
-	MDB_dbi values;
-	int r;
-
-	/* LMDB enlarges a map that is too small for the file; the child needs no room to grow. */
-	r = env_open_once(d->dir, MDB_RDONLY | MDB_NOLOCK, 1 << 20, &env);
-	if (r < 0)
-		return r;
-	(void)mdb_env_set_assert(env, assertion_failed);
-	r = translate(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn));
-	if (r == 0)
-		r = format_check(d, txn, &values);
-	if (r == 0)
-		r = check_tables(d, env, txn, values);
-	return r; /* the process ends here, and the rest with it */
-}
-
-__attribute__((noreturn)) static void check_child(const struct database *d) {
-	static const int deadly[] = {SIGBUS, SIGSEGV, SIGABRT, SIGILL, SIGFPE};
-	sigset_t none;
-
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* Nor may it keep the lock of a parent that is killed. */
-	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
-	/* Its death is an answer, and no news for a core collector. */
-	(void)prctl(PR_SET_DUMPABLE, 0);
-	/* The daemon's own handlers know nothing of this file. */
-	for (size_t i = 0; i < ELEMENTS(deadly); i++)
-		(void)signal(deadly[i], SIG_DFL);
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	_exit(-check_all(d));
-}
-
-static bool signal_means_damage(int sig) {
-	return sig == SIGBUS || sig == SIGSEGV || sig == SIGABRT || sig == SIGILL || sig == SIGFPE;
-}
-
-int database_check(const struct database *d) {
-	pid_t pid = fork();
-	int status;
-
-	if (pid < 0)
-		return -errno;
-	if (pid == 0)
-		check_child(d);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	if (WIFEXITED(status))
-		return -WEXITSTATUS(status);
-	return signal_means_damage(WTERMSIG(status)) ? -EUCLEAN : -ECANCELED;
 }
 
 /* -- writing ----------------------------------------------------------------------------------- */
@@ -629,19 +383,19 @@ int database_put(struct database_txn *txn, const char *name, const void *value) 
 		return -EINVAL;
 	memcpy(stored, value, size);
 	memcpy(stored + size, &sum, sizeof(sum));
-	return translate(mdb_cursor_put(txn->cursor, &k, &v, 0));
+	return database_translate(mdb_cursor_put(txn->cursor, &k, &v, 0));
 }
 
 int database_delete(struct database_txn *txn, const char *name) {
 	MDB_val k = {strlen(name), (char *)name};
 	int r = mdb_del(txn->txn, txn->database->values, &k, NULL);
 
-	return r == MDB_NOTFOUND ? 0 : translate(r);
+	return r == MDB_NOTFOUND ? 0 : database_translate(r);
 }
 
 static int txn_fill(struct database *d, MDB_txn *txn, database_fill fill, void *data) {
 	struct database_txn t = {.txn = txn, .database = d};
-	int r = translate(mdb_cursor_open(txn, d->values, &t.cursor));
+	int r = database_translate(mdb_cursor_open(txn, d->values, &t.cursor));
 
 	if (r < 0)
 		return r;
@@ -656,7 +410,7 @@ static int database_write_once(struct database *d, database_fill fill, void *dat
 
 	/* A backup that was killed would keep pages from being used again for ever. */
 	(void)mdb_reader_check(d->env, NULL);
-	r = translate(mdb_txn_begin(d->env, NULL, 0, &txn));
+	r = database_translate(mdb_txn_begin(d->env, NULL, 0, &txn));
 	if (r < 0)
 		return r;
 	r = txn_fill(d, txn, fill, data);
@@ -664,7 +418,7 @@ static int database_write_once(struct database *d, database_fill fill, void *dat
 		mdb_txn_abort(txn);
 		return r;
 	}
-	return translate(mdb_txn_commit(txn));
+	return database_translate(mdb_txn_commit(txn));
 }
 
 int database_write(struct database *d, database_fill fill, void *data) {
@@ -680,5 +434,5 @@ int database_write(struct database *d, database_fill fill, void *data) {
 }
 
 int database_sync(struct database *d) {
-	return d->env ? translate(mdb_env_sync(d->env, 1)) : 0;
+	return d->env ? database_translate(mdb_env_sync(d->env, 1)) : 0;
 }
