@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The store: limits and templates, and counts as last checkpointed, in LMDB. Only database.c
- * includes lmdb.h (database.c, database-check.c), and only the worker thread of store.c waits for a disk.
+ * The store: limits and templates, and counts as last checkpointed, in LMDB. Only database.c and
+ * database-check.c use LMDB, and only the worker thread of store.c waits for a disk.
  *
  * Two environments in the state directory:
  *   limits/   name → limit. Every commit is synced before its job is done.
