@@ -17,6 +17,9 @@
 #include "log.h"
 #include "server.h"
 
+/* How long nobody is let in after an accept that failed. */
+#define PAUSE_USEC 20000
+
 struct listener {
 	struct server *server;
 	enum server_socket kind;
@@ -31,6 +34,8 @@ struct server {
 	struct connection *connections;
 	int reserve_fd; /* given up for a moment to refuse a connection when none is left */
 	bool said_no_descriptors;
+	bool said_no_accept;
+	sd_event_source *pause; /* ends when listening goes on */
 };
 
 static const struct {
@@ -279,6 +284,33 @@ void server_say_no_descriptors(struct server *s) {
 	s->said_no_descriptors = true;
 }
 
+static int on_pause_over(sd_event_source *source, uint64_t usec, void *data) {
+	struct server *s = data;
+
+	(void)source, (void)usec;
+	for (int kind = 0; kind < SOCKET_COUNT; kind++)
+		(void)sd_event_source_set_enabled(s->listener[kind].source, SD_EVENT_ON);
+	return 0;
+}
+
+/* Whoever knocks and can't be let in would have the event loop go round and round. */
+static void listener_pause(struct listener *l) {
+	uint64_t now = 0;
+
+	(void)sd_event_now(l->server->manager->event, CLOCK_MONOTONIC, &now);
+	(void)sd_event_source_set_time(l->server->pause, now + PAUSE_USEC);
+	(void)sd_event_source_set_enabled(l->server->pause, SD_EVENT_ONESHOT);
+	(void)sd_event_source_set_enabled(l->source, SD_EVENT_OFF);
+}
+
+static void accept_failed(struct listener *l, int error) {
+	if (!l->server->said_no_accept)
+		log_warning("Can't accept a connection on %s: %s; trying again",
+			socket_table[l->kind].name, strerror(error));
+	l->server->said_no_accept = true;
+	listener_pause(l);
+}
+
 /* No descriptor left: one is given up for a moment to say so to whoever knocks, instead of letting
  * them wait. */
 static void refuse_for_descriptors(struct server *s, struct listener *l) {
@@ -294,6 +326,8 @@ static void refuse_for_descriptors(struct server *s, struct listener *l) {
 	if (fd >= 0) {
 		(void)message_send(fd, &failed, sizeof(failed), NULL, 0);
 		(void)close(fd);
+	} else {
+		listener_pause(l);
 	}
 	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
@@ -307,11 +341,10 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *d
 		if (errno == EMFILE || errno == ENFILE)
 			refuse_for_descriptors(l->server, l);
 		else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_warning("Can't accept a connection on %s: %s; going on",
-				socket_table[l->kind].name, strerror(errno));
+			accept_failed(l, errno);
 		return 0;
 	}
-	l->server->said_no_descriptors = false;
+	l->server->said_no_descriptors = l->server->said_no_accept = false;
 	if (connection_new(l->server, l->kind, connection) < 0) {
 		log_warning(
 			"No memory for a connection on %s; hanging up", socket_table[l->kind].name);
@@ -482,7 +515,11 @@ int server_new(struct manager *m, struct server **ret) {
 	for (int kind = 0; kind < SOCKET_COUNT; kind++)
 		s->listener[kind] =
 			(struct listener){.server = s, .kind = (enum server_socket)kind, .fd = -1};
-	r = sockets_inherit(s);
+	r = sd_event_add_time(m->event, &s->pause, CLOCK_MONOTONIC, 0, 0, on_pause_over, s);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(s->pause, SD_EVENT_OFF);
+	if (r >= 0)
+		r = sockets_inherit(s);
 	for (int kind = 0; r >= 0 && kind < SOCKET_COUNT; kind++)
 		r = listener_start(s, (enum server_socket)kind);
 	if (r < 0) {
@@ -513,6 +550,7 @@ void server_free(struct server *s) {
 			(void)unlinkat(s->manager->segment->runtime_fd, socket_table[kind].name, 0);
 		close_cleanup(&l->fd);
 	}
+	(void)sd_event_source_disable_unref(s->pause);
 	close_cleanup(&s->reserve_fd);
 	free(s);
 }

@@ -162,8 +162,11 @@ static int handle_ranges(struct connection *c, const void *message, size_t lengt
 	int r = 0;
 
 	(void)length, (void)fds;
-	if (!c->session || c->session->state != SESSION_OPEN || ask->count == 0)
+	if (!c->session || ask->count == 0)
 		return -EBADMSG;
+	/* Ended while it asked: it will open another. */
+	if (c->session->state != SESSION_OPEN)
+		return -ECONNRESET;
 	while (reply.count < MIN_OF(ask->count, MESSAGE_RANGES_MAX) && r >= 0) {
 		r = session_grant(c->session, &reply.range[reply.count]);
 		reply.count += r >= 0;
