@@ -278,9 +278,11 @@ static void end_earlier(struct sessions *all, const struct session_claim *claim,
 		if (start != 0 && s->who.start_time != 0 && s->who.start_time != start) {
 			s->dead = true;
 			(void)session_end(s);
-		} else if (s->who.image != claim->image && s->state == SESSION_OPEN) {
+		} else if (s->who.image != claim->image) {
+			/* No thread of the old program is left that could be about to publish. */
 			log_debug("Process %d runs a new program; freeing the old one's slots",
 				s->who.pid);
+			s->dead = true;
 			(void)session_end(s);
 		}
 	}

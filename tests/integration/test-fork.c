@@ -313,6 +313,8 @@ START_TEST(the_session_of_a_new_image_ends_that_of_the_old_one) {
 	child_say(&c, 0);
 	ck_assert(eventually(new_image_holds, NULL));
 	ck_assert_int_eq(current_of("alice"), 1);
+	/* Nothing of the old one waits for the process's death. */
+	ck_assert_int_eq(status_number("sessions"), 1);
 	child_kill(&c);
 	expect_current_eventually("alice", 0);
 }
