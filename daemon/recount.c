@@ -134,8 +134,10 @@ static void record_add(struct recount *r, uint32_t number, uint64_t rec) {
 	if (record_state(rec) == RECORD_FREE || record_state(rec) == RECORD_CLOSED ||
 		record_state(rec) > RECORD_EFFECT)
 		return;
-	for (uint32_t k = 0; k <= level && account != 0 && account < r->accounts_end; k++) {
-		if (k < level || counter_has_charged(rec, number, r->word[account]))
+	for (uint32_t k = 0; k <= level && account != 0; k++) {
+		/* One made since isn't compared, but it stands below others that are. */
+		if (account < r->accounts_end &&
+			(k < level || counter_has_charged(rec, number, r->word[account])))
 			r->sum[account] =
 				MIN_OF(r->sum[account] + record_weight(rec), BERTH_COUNT_MAX);
 		account = directory_parent(r->accounts->directory, account);
