@@ -391,7 +391,9 @@ static int socket_bind(struct manager *m, enum server_socket kind, int fd, gid_t
 	/* By way of the open directory: a path may be longer than an address. */
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", m->segment->runtime_fd, name);
 	memcpy(address.sun_path, path, sizeof(path));
-	(void)unlinkat(m->segment->runtime_fd, name, 0);
+	/* What a berthd that was killed left. */
+	if (unlinkat(m->segment->runtime_fd, name, 0) < 0 && errno != ENOENT)
+		return -errno;
 	/* Not reachable by anybody before it has its group. */
 	(void)fchmod(fd, 0600);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)

@@ -40,9 +40,11 @@ static bool log_names_what_failed(void) {
 	const char *why = strerror(fault->error), *log = instance_log(&here);
 	bool space = fault_is_of_the_disk();
 
-	/* How pthread_create says that there is no memory. */
+	/* How pthread_create says that there is no memory; and LMDB, that there are no locks. */
 	if (fault->what == INJECT_MEMORY && strstr(log, "Can't start the thread"))
 		why = strerror(EAGAIN);
+	if (fault->error == ENOLCK && strstr(log, "can't open the limits in"))
+		why = strerror(EINVAL);
 	return strstr(log, "Can't start: ") &&
 	       (strstr(log, why) ||
 		       (space && (strstr(log, strerror(ENOSPC)) || strstr(log, strerror(EIO)) ||
