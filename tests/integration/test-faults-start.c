@@ -43,7 +43,7 @@ static bool log_names_what_failed(void) {
 	/* How pthread_create says that there is no memory; and LMDB, that there are no locks. */
 	if (fault->what == INJECT_MEMORY && strstr(log, "Can't start the thread"))
 		why = strerror(EAGAIN);
-	if (fault->error == ENOLCK && strstr(log, "can't open the limits in"))
+	if (fault->error == ENOLCK && strstr(log, "can't open the limits") && !strstr(log, why))
 		why = strerror(EINVAL);
 	return strstr(log, "Can't start: ") &&
 	       (strstr(log, why) ||
