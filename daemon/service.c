@@ -83,6 +83,11 @@ static int welcome(struct connection *c, bool resumed) {
 	r = connection_reply(c, &reply, sizeof(reply), fds, 2);
 	/* Who was never told of a session won't use it: it isn't to wait for the process's death. */
 	c->goodbye = r < 0 && !resumed;
+	if (r < 0 && resumed) {
+		/* Its process has given up waiting for us, and not what it holds: it will ask again. */
+		c->session->connected = false;
+		c->session = NULL;
+	}
 	return r;
 }
 

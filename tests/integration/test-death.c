@@ -293,6 +293,28 @@ START_TEST(whoever_needs_berthd_waits_for_it_and_not_for_ever) {
 }
 END_TEST
 
+/* The hello is read when nobody waits for its answer any more. */
+START_TEST(a_welcome_that_comes_too_late_costs_no_slot) {
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = 100};
+	struct berth *b = NULL;
+	berth_slot slot, other;
+
+	set_limit("alice", "5");
+	expect_code(BERTH_SUCCESS, berth_open_options(&options, &b));
+	slot = take(b, "alice");
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	(void)instance_kill(&here, SIGSTOP);
+	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "unknown", &other));
+	(void)instance_kill(&here, SIGCONT);
+	ck_assert_int_eq(current_of("alice"), 1);
+	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "unknown", &other));
+	ck_assert_int_eq(current_of("alice"), 1);
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	berth_close(b);
+}
+END_TEST
+
 /* Kills of berthd while four processes work; what they have charged must all be given back. */
 START_TEST(no_count_drifts_when_berthd_is_killed_again_and_again) {
 	struct child c[WORKERS];
@@ -522,6 +544,7 @@ int main(void) {
 		berthd_stops_with_success_and_keeps_the_segment,
 		a_session_goes_on_with_a_new_berthd,
 		whoever_needs_berthd_waits_for_it_and_not_for_ever,
+		a_welcome_that_comes_too_late_costs_no_slot,
 		no_count_drifts_when_berthd_is_killed_again_and_again,
 		no_count_drifts_when_workers_are_killed_at_random,
 		a_second_berthd_on_the_same_runtime_directory_is_refused,
