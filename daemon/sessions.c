@@ -435,11 +435,17 @@ static int adopt_ranges(struct sessions *all) {
 	return 0;
 }
 
-static int resume_range(struct sessions *all, uint32_t range) {
+static int resume_range(const struct session *s, uint32_t range) {
+	struct map *m = s->all->segment->map;
+
 	for (uint32_t k = 0; k < BERTH_RANGE; k++) {
-		int r = counter_resume(all->segment->map, range * BERTH_RANGE + k);
+		uint32_t record = range * BERTH_RANGE + k;
+		/* It may have died while it granted the range. -EBUSY: not closed. */
+		int r = s->state == SESSION_OPEN ? counter_open(m, record) : 0;
 
 		/* -EAGAIN: its owner went on with it meanwhile. */
+		if (r != -ENOMEM)
+			r = counter_resume(m, record);
 		if (r == -ENOMEM)
 			return r;
 	}
@@ -453,7 +459,7 @@ static int resume_records(struct sessions *all) {
 
 		for (uint32_t range = s ? s->range_head : RANGE_NONE; range != RANGE_NONE;
 			range = all->ranges->next[range]) {
-			int r = resume_range(all, range);
+			int r = resume_range(s, range);
 
 			if (r < 0)
 				return r;

@@ -264,6 +264,23 @@ START_TEST(a_charge_half_taken_back_by_nobody_is_finished) {
 }
 END_TEST
 
+/* Its death between the steps of a grant (ranges.c, G1 and G2) leaves this, and nobody wrote there. */
+START_TEST(a_range_that_a_dead_berthd_was_granting_is_no_noise) {
+	struct berth *b = open_session();
+	uint32_t free_one;
+
+	(void)take(b, "alice");
+	free_one = record_of("alice", RECORD_HELD) + 5;
+	(void)instance_kill(&here, SIGKILL);
+	scribble_record(free_one, (uint64_t)RECORD_CLOSED << 61);
+	instance_restart(&here);
+	expect_free_eventually(free_one);
+	expect_current_eventually("alice", 1);
+	ck_assert_msg(!says_repaired(NULL), "%s", instance_log(&here));
+	berth_close(b);
+}
+END_TEST
+
 /* -- sessions ---------------------------------------------------------------------------------- */
 
 static bool table_is_right(void *data) {
@@ -506,6 +523,7 @@ int main(void) {
 		a_slot_that_is_noise_is_taken_from_its_holder_and_counts_no_more,
 		a_slot_that_noise_made_counts_until_its_sessions_end,
 		a_charge_half_taken_back_by_nobody_is_finished,
+		a_range_that_a_dead_berthd_was_granting_is_no_noise,
 		the_session_table_is_written_again_and_survives_a_restart_then,
 		a_daemon_whose_bell_was_torn_off_hears_again_after_the_next_request,
 		random_bytes_all_over_cost_wrong_answers_and_nothing_else,
