@@ -152,7 +152,11 @@ static void connection_close(struct connection *c) {
 	(void)sd_event_source_disable_unref(c->source);
 	c->source = NULL;
 	close_cleanup(&c->fd);
-	if (session)
+	/* A library that had waited long enough for our welcome hangs up, too. It hasn't given up what it
+	 * holds, and will ask again; meanwhile the pidfd says whether it lives. */
+	if (session && c->resumed && !c->goodbye)
+		session->connected = false;
+	else if (session)
 		session_disconnected(session, c->goodbye);
 	if (!c->waiting)
 		connection_free(c);
@@ -209,6 +213,7 @@ static int message_dispatch(struct connection *c, const void *message, size_t le
 	if (length < type->size || (length > type->size && !type->longer))
 		return connection_refuse(c, header.opcode, BERTH_INVALID_PARAMETER,
 			"request %u is %zu bytes long, not %u", header.opcode, length, type->size);
+	c->resumed = false;
 	return type->handle(c, message, length, fds);
 }
 

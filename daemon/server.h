@@ -23,6 +23,7 @@ struct connection {
 	sd_event_source *source;
 	struct ucred peer;
 	struct session *session; /* on berth.sock, after HELLO */
+	bool resumed;            /* a session of before, and nothing was asked since */
 	bool goodbye;
 	struct import *import; /* on admin.sock, between BEGIN and COMMIT */
 	bool waiting;          /* for the store: nothing is read until it has answered */

@@ -74,7 +74,6 @@ static int welcome(struct connection *c, bool resumed) {
 		.serial = c->session->who.serial,
 		.resumed = resumed,
 	};
-
 	int r;
 
 	/* None left is no reason to refuse: the session says 8 when it needs one. */
@@ -83,11 +82,7 @@ static int welcome(struct connection *c, bool resumed) {
 	r = connection_reply(c, &reply, sizeof(reply), fds, 2);
 	/* Who was never told of a session won't use it: it isn't to wait for the process's death. */
 	c->goodbye = r < 0 && !resumed;
-	if (r < 0 && resumed) {
-		/* Its process has given up waiting for us, and not what it holds: it will ask again. */
-		c->session->connected = false;
-		c->session = NULL;
-	}
+	c->resumed = resumed;
 	return r;
 }
 

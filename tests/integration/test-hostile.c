@@ -312,6 +312,46 @@ START_TEST(nobody_resumes_the_session_of_another) {
 }
 END_TEST
 
+/* 1 if it was resumed. */
+static uint32_t resume_own(int fd, struct message_hello *hello, int own) {
+	ck_assert_int_eq(hello_send(fd, hello, own), BERTH_SUCCESS);
+	hello->resume_session = answer.welcome.session;
+	hello->resume_serial = answer.welcome.serial;
+	return answer.welcome.resumed;
+}
+
+static void resume_and_hang_up(void) {
+	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
+	struct message_hello hello = hello_make();
+	int own = pidfd_of(getpid()), fd = dial("berth.sock");
+
+	ck_assert_uint_eq(resume_own(fd, &hello, own), 0);
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	(void)close(fd);
+	/* As a library does whose deadline came first, twice. */
+	for (int i = 0; i < 2; i++) {
+		fd = dial("berth.sock");
+		ck_assert_uint_eq(resume_own(fd, &hello, own), 1);
+		(void)close(fd);
+	}
+	fd = dial("berth.sock");
+	ck_assert_uint_eq(resume_own(fd, &hello, own), 1);
+	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), BERTH_SUCCESS);
+	(void)close(fd);
+	/* Now it was a hang-up. */
+	fd = dial("berth.sock");
+	ck_assert_uint_eq(resume_own(fd, &hello, own), 0);
+	(void)close(fd);
+}
+
+START_TEST(a_hang_up_before_anything_was_asked_ends_no_session_of_before) {
+	/* Not in a child: berthd is restarted, and is ours to wait for. */
+	resume_and_hang_up();
+	expect_ctl(0, "", "status");
+}
+END_TEST
+
 static void settle_and_ranges(void) {
 	struct message_settle settle = {.header = HEADER(MESSAGE_SETTLE, settle), .record = 16};
 	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
@@ -649,6 +689,7 @@ int main(void) {
 		another_version_is_1306_on_both_sockets,
 		a_session_takes_the_callers_own_pidfd,
 		nobody_resumes_the_session_of_another,
+		a_hang_up_before_anything_was_asked_ends_no_session_of_before,
 		records_of_others_cant_be_settled_and_ranges_need_a_session,
 		names_and_flags_are_checked_by_berthd_and_not_only_by_its_clients,
 		mutated_messages_do_no_harm,
