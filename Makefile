@@ -8,6 +8,7 @@ LIBDIR = $(PREFIX)/lib
 DESTDIR =
 BUILD = build
 CC = gcc
+OBJCOPY = objcopy
 CFLAGS = -O2 -g
 WERROR =
 # How long the torture test runs in `make check`, and with what seed (0: a new one, printed).
@@ -71,8 +72,11 @@ $(BUILD)/libberth.so.$(SOVERSION): $(LIBRARY:%=$(BUILD)/%) client/libberth.map
 		$(LIBRARY:%=$(BUILD)/%) -o $@
 $(BUILD)/libberth.so: $(BUILD)/libberth.so.$(SOVERSION)
 	ln -sf $(<F) $@
+# One object whose hidden names are its own, so that they can't meet those of a program.
 $(BUILD)/libberth.a: $(LIBRARY:%=$(BUILD)/%)
-	rm -f $@ && $(AR) rcs $@ $^
+	$(CC) $(CFLAGS) -nostdlib -r $^ -o $(BUILD)/libberth.o
+	$(OBJCOPY) --localize-hidden $(BUILD)/libberth.o
+	rm -f $@ && $(AR) rcs $@ $(BUILD)/libberth.o
 
 $(BUILD)/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(COMMAND:%=$(BUILD)/%) -L$(BUILD) -lberth -lsmartcols \
