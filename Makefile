@@ -5,6 +5,7 @@ VERSION = 0.1.0
 SOVERSION = 0
 PREFIX = /usr/local
 LIBDIR = $(PREFIX)/lib
+MANDIR = $(PREFIX)/share/man
 DESTDIR =
 BUILD = build
 CC = gcc
@@ -51,7 +52,7 @@ help:
 	@echo 'make valgrind   the tests, berthd and berthctl under memcheck (long)'
 	@echo 'make soak       a billion operations, ten thousand kills; nothing grows (MINUTES=n)'
 	@echo 'make bench      acquire and release beside semaphores, in one run'
-	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR=$(LIBDIR), under DESTDIR'
+	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR= MANDIR=, under DESTDIR'
 	@echo 'make uninstall  remove what install put there'
 	@echo 'make deps       install what building and testing need (demo and check do so, too)'
 	@echo 'make lint       shellcheck, cppcheck, clang-tidy; clang-format without changes'
@@ -171,6 +172,15 @@ BIN = $(DESTDIR)$(PREFIX)/bin
 LIB = $(DESTDIR)$(LIBDIR)
 INCLUDE = $(DESTDIR)$(PREFIX)/include
 DOC = $(DESTDIR)$(PREFIX)/share/doc/berth
+MAN = $(DESTDIR)$(MANDIR)
+
+# Pages by section, and functions that are described on another's page.
+MANUALS = $(notdir $(wildcard packaging/man/*.[0-9]))
+MANUAL_LINKS = berth_open_options.3:berth_open.3 berth_close.3:berth_open.3 \
+	berth_acquire_req.3:berth_acquire.3 berth_release.3:berth_acquire.3 \
+	berth_errname.3:berth_strerror.3
+section = $(lastword $(subst ., ,$(1)))
+words_of = $(subst :, ,$(1))
 
 install: all $(BUILD)/install/berthctl
 	install -d $(SBIN) $(BIN) $(LIB)/pkgconfig $(INCLUDE) $(DOC)
@@ -182,11 +192,15 @@ install: all $(BUILD)/install/berthctl
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
 		client/berth.pc.in >$(LIB)/pkgconfig/berth.pc
 	install -m 644 LICENSE README.md $(DOC)
+	install -d $(addprefix $(MAN)/man,1 3 7 8)
+	$(foreach m,$(MANUALS),install -m 644 packaging/man/$(m) $(MAN)/man$(call section,$(m)) &&) :
+	$(foreach l,$(MANUAL_LINKS),ln -sf $(lastword $(call words_of,$(l))) $(MAN)/man3/$(firstword $(call words_of,$(l))) &&) :
 	$(if $(DESTDIR),,-ldconfig)
 
 uninstall:
 	rm -f $(SBIN)/berthd $(BIN)/berthctl $(LIB)/libberth.so.$(SOVERSION) $(LIB)/libberth.so \
 		$(LIB)/libberth.a $(LIB)/pkgconfig/berth.pc $(INCLUDE)/berth.h
+	rm -f $(foreach m,$(MANUALS) $(MANUAL_LINKS),$(MAN)/man$(call section,$(m))/$(firstword $(call words_of,$(m))))
 	rm -rf $(DOC)
 
 # -- housekeeping -----------------------------------------------------------------------------
