@@ -3,7 +3,8 @@
 #
 # `make install`, as a packager and then a user meet it: what is there, what the library exports,
 # and whether the example in README.md, compiled against the installed tree through pkg-config in
-# C and C++, runs with the installed programs. Then `make uninstall` must leave no file.
+# C and C++, dynamically and statically, runs with the installed programs. Then `make uninstall`
+# must leave no file.
 set -eu
 
 root=$(mktemp -d /dev/shm/berth-test.XXXXXX)
@@ -29,7 +30,8 @@ unset MAKEFLAGS MFLAGS MAKELEVEL || true
 step 'install into an empty tree'
 make -s BUILD="$BUILD" DESTDIR="$tree" PREFIX=/usr install
 for file in sbin/berthd bin/berthctl lib/libberth.so.0 lib/libberth.so lib/libberth.a \
-	include/berth.h lib/pkgconfig/berth.pc share/doc/berth/LICENSE; do
+	include/berth.h lib/pkgconfig/berth.pc share/doc/berth/LICENSE share/man/man1/berthctl.1 \
+	share/man/man3/berth_release.3 share/man/man7/berth-protocol.7 share/man/man8/berthd.8; do
 	[ -f "$prefix/$file" ] || fail "there is no $file"
 done
 
@@ -46,22 +48,28 @@ done
 readelf -d "$prefix/lib/libberth.so" | grep -q 'SONAME.*\[libberth.so.0\]' || fail 'wrong soname'
 readelf -d "$prefix/bin/berthctl" | grep -q 'NEEDED.*\[libberth.so.0\]' || fail 'wrong NEEDED'
 
-step "the first C example in README.md, compiled as C, as C++ and with libberth.a"
+step "the first C example in README.md, compiled by pkg-config as C and C++, dynamic and static"
 awk '/^```/ { inside = $0 == "```c" && !seen++; next } inside' README.md >"$root/example.c"
 [ -s "$root/example.c" ] || fail 'README.md has no C example'
-flags="-Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags berth)"
+flags="-Wall -Wextra -pedantic -Werror $(pkg-config --cflags berth)"
 # shellcheck disable=SC2046,SC2086 # lists of options are to be split
-{
-	gcc -std=c99 $flags "$root/example.c" -o "$root/example" $(pkg-config --libs berth)
-	gcc -std=c99 $flags "$root/example.c" -o "$root/example-static" \
-		"$prefix/lib/libberth.a" -pthread
-	if command -v g++ >/dev/null; then
-		g++ -x c++ $flags "$root/example.c" -x none -o "$root/example-cxx" \
-			$(pkg-config --libs berth)
-	else
-		echo '(there is no g++)'
-	fi
-}
+for static in '' --static; do
+	gcc -std=c99 $flags "$root/example.c" -o "$root/example-c$static" \
+		${static:+-static} $(pkg-config $static --libs berth)
+	g++ -std=c++17 -x c++ $flags "$root/example.c" -x none -o "$root/example-cxx$static" \
+		${static:+-static} $(pkg-config $static --libs berth)
+done
+if readelf -d "$root/example-c--static" | grep NEEDED; then
+	fail 'the static example needs a library at run time'
+fi
+
+step "a program may have functions called as libberth's own are"
+printf '%s\n' '#include <berth.h>' '#include <stddef.h>' \
+	'int pool_new(void); int pool_new(void) { return 7; }' \
+	'int main(void) { struct berth *b; return berth_open(NULL, &b) || pool_new() != 7; }' \
+	>"$root/names.c"
+# shellcheck disable=SC2046 # lists of options are to be split
+gcc "$root/names.c" -static $(pkg-config --static --cflags --libs berth) -o "$root/names"
 
 step 'the example and the installed programs together'
 BERTH_RUNTIME_DIR=$root/run BERTH_STATE_DIR=$root/state
@@ -74,8 +82,8 @@ until "$prefix/bin/berthctl" status >/dev/null 2>&1; do
 	sleep 0.05
 done
 "$prefix/bin/berthctl" set alice 1
-for example in "$root"/example "$root"/example-*; do
-	[ -x "$example" ] || continue
+"$root/names" || fail 'libberth.a uses functions of the program'
+for example in "$root"/example-*; do
 	"$example" alice
 	status=0
 	said=$("$prefix/bin/berthctl" run alice -- "$example" alice 2>&1) || status=$?
