@@ -188,8 +188,9 @@ cat >"$root/words.c" <<'END'
 #include "layout.h"
 
 static enum record_state state_of(const char *name) {
-	static const char *const names[] = {
-		"CLOSED", "FREE", "CHARGE", "HELD", "UNCHARGE", "CANCEL", "EFFECT"};
+	static const char *const names[] = {[RECORD_CLOSED] = "CLOSED", [RECORD_FREE] = "FREE",
+		[RECORD_CHARGE] = "CHARGE", [RECORD_HELD] = "HELD", [RECORD_UNCHARGE] = "UNCHARGE",
+		[RECORD_CANCEL] = "CANCEL", [RECORD_EFFECT] = "EFFECT"};
 
 	for (unsigned i = 0; i < 7; i++)
 		if (strcmp(names[i], name) == 0)
@@ -243,7 +244,7 @@ same header paged 'codes of berth.h (<) and of berth(3) (>)'
 
 step 'functions: berth.h, libberth.map, the pages, what is exported, and the committed list'
 sed -n '/^BERTH_PUBLIC/s/.*\(berth_[a-z_]*\)(.*/\1/p' include/berth.h | sort >"$root/declared"
-sed -n 's/^\t\(berth_[a-z_]*\);$/\1/p' client/libberth.map | sort >"$root/mapped"
+sed -n 's/^\t\([a-z_]*\);$/\1/p' client/libberth.map | sort >"$root/mapped"
 sed -n 's/^\.Fn \(berth_[a-z_]*\) ".*/\1/p' $man/*.3 | sort >"$root/paged"
 sed -n 's/^.*Fn \(berth_[a-z_]*\) .*/\1/p' $man/berth.3 | grep -v '"' | sort -u >"$root/listed"
 same declared mapped 'declared in berth.h (<), in libberth.map (>)'

@@ -255,6 +255,21 @@ static void do_closefrom(struct worker *w) {
 	count(&w->c->t->figures.closefroms);
 }
 
+/* A program of another architecture needs the emulator that runs it, too (tests/portable.sh). */
+static void exec_client(const struct torture *t, const char *place, const char *seed) {
+	const char *emulator = getenv("BERTH_TEST_EMULATOR");
+	char self[4096] = "";
+
+	if (!emulator) {
+		(void)execl("/proc/self/exe", "torture", "--client", t->path, place, seed,
+			(char *)NULL);
+		return;
+	}
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
+		(void)execl(
+			emulator, emulator, self, "--client", t->path, place, seed, (char *)NULL);
+}
+
 /* With slots held, by all threads. */
 static void do_exec(struct worker *w) {
 	char place[16], seed[32];
@@ -262,8 +277,7 @@ static void do_exec(struct worker *w) {
 	(void)snprintf(place, sizeof(place), "%u", w->c->place);
 	(void)snprintf(seed, sizeof(seed), "%llu", (unsigned long long)torture_random(&w->random));
 	count(&w->c->t->figures.execs);
-	(void)execl(
-		"/proc/self/exe", "torture", "--client", w->c->t->path, place, seed, (char *)NULL);
+	exec_client(w->c->t, place, seed);
 	torture_fail(w->c->t, "exec: %s", strerror(errno));
 }
 

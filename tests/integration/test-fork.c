@@ -130,7 +130,7 @@ START_TEST(a_child_of_the_bare_system_call_is_noticed_too) {
 
 	set_limit("alice", "2");
 	slot = take(b, "alice");
-	pid = (pid_t)syscall(SYS_fork);
+	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0)
 		_exit(child_uses_handle(b, slot));
 	(void)waitpid(pid, &status, 0);
@@ -273,7 +273,7 @@ static void child_execs_while_another_keeps_the_socket(struct child *c, void *da
 	(void)berth_open(NULL, &b);
 	if (berth_acquire(b, "alice", &slot) != BERTH_SUCCESS)
 		_exit(1);
-	if (syscall(SYS_fork) == 0) {
+	if (syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) == 0) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		(void)dup2(c->hear, STDIN_FILENO);
 		for (;;)
