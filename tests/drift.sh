@@ -83,6 +83,15 @@ for socket in berth:group berth-admin:admin-group; do
 		fail "berthd(8) has another default for --${socket#*:}"
 done
 
+step "berthd's messages: the code and berthd(8)"
+cat daemon/*.c | tr -d '\n\t' | sed -E 's/" *"//g; s/%(llu|d)/%u/g' >"$root/messages"
+sed -n '/^\.Bl -diag/,/^\.El/s/^\.It //p' $man/berthd.8 | sed 's/", "/"\n"/g' |
+	sed 's/^"//; s/"$//; s/DIR/%s/g; s/\<N\>/%u/g' >"$root/paged"
+[ "$(wc -l <"$root/paged")" -ge 10 ] || fail 'hardly any message in berthd(8)'
+while read -r message; do
+	grep -qF -- "$message" "$root/messages" || fail "berthd has no message '$message'"
+done <"$root/paged"
+
 # -- berthctl ---------------------------------------------------------------------------------
 
 step "berthctl's verbs: help, 'help VERB' and berthctl(1)"
