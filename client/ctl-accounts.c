@@ -147,7 +147,7 @@ static const struct table_column list_columns[] = {
 	[LIST_CURRENT] = {"CURRENT", .right = true},
 	[LIST_PEAK] = {"PEAK", .right = true},
 	[LIST_DENIED] = {"DENIED", .right = true},
-	[LIST_SOURCE] = {"SOURCE"},
+	[LIST_SOURCE] = {.title = "SOURCE"},
 };
 
 static void list_cell(const void *rows, size_t i, size_t column, char to[TABLE_CELL_SIZE]) {

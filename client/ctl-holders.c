@@ -126,13 +126,13 @@ enum holder_column {
 };
 
 static const struct table_column holder_columns[] = {
-	[HOLDER_SLOT] = {"SLOT"},
+	[HOLDER_SLOT] = {.title = "SLOT"},
 	[HOLDER_ACCOUNT] = {"ACCOUNT", .cut = true},
 	[HOLDER_WEIGHT] = {"WEIGHT", .right = true},
 	[HOLDER_PID] = {"PID", .right = true},
 	[HOLDER_UID] = {"UID", .right = true},
-	[HOLDER_COMM] = {"COMM"},
-	[HOLDER_SINCE] = {"SINCE"},
+	[HOLDER_COMM] = {.title = "COMM"},
+	[HOLDER_SINCE] = {.title = "SINCE"},
 	[HOLDER_LABEL] = {"LABEL", .cut = true},
 };
 
