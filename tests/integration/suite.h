@@ -296,7 +296,7 @@ UNUSED static void child_kill(struct child *c) {
 /* Acquires the account `data` once, reports the code, and holds until told. */
 UNUSED static void child_hold_one(struct child *c, void *data) {
 	struct berth *b = NULL;
-	berth_slot slot;
+	berth_slot slot = 0;
 	int code = berth_open(NULL, &b);
 
 	if (code == BERTH_SUCCESS)

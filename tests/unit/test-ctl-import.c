@@ -266,8 +266,8 @@ START_TEST(test_what_export_writes_is_read_back) {
 		"   ", "#", "#alice", " #x", "# a b ", "a#b", "*", "* ?", " *", "room 101",
 		"J\xC3\xB6rg", "DOM\\user", "100%", "a%2Fb", "a/b c/ d", "unlimited", "5", "\"q\"",
 		"\xC2\xA0nbsp\xC2\xA0",
-		"\xEF\xBB\xBF"
-		"bom"};
+		("\xEF\xBB\xBF"
+		 "bom")};
 	static const uint32_t limits[] = {0, 5, 1048575, MESSAGE_UNLIMITED};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
