@@ -51,6 +51,7 @@ help:
 	@echo 'make sanitize   the tests and the torture under AddressSanitizer and UBSan'
 	@echo 'make valgrind   the tests, berthd and berthctl under memcheck (long)'
 	@echo 'make soak       a billion operations, ten thousand kills; nothing grows (MINUTES=n)'
+	@echo 'make portable   gcc, clang, aarch64 under qemu-user, libberth with musl (PORTS=aarch64 ...)'
 	@echo 'make bench      acquire and release beside semaphores, in one run'
 	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR= MANDIR=, under DESTDIR'
 	@echo 'make uninstall  remove what install put there'
@@ -153,7 +154,7 @@ torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
 	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
 
-# Longer proofs: model crash faults fuzz tsan sanitize valgrind soak.
+# Longer proofs: model crash faults fuzz tsan sanitize valgrind soak portable.
 include tests/campaigns.mk
 
 bench: deps
@@ -229,7 +230,7 @@ format:
 	clang-format -i $(SOURCES)
 
 clean:
-	rm -rf $(BUILD) build-narrow build-tsan build-asan build-fuzz
+	rm -rf $(BUILD) build-narrow build-tsan build-asan build-fuzz $(PORTS:%=build-%) build-sysroot
 
 .PHONY: all help tests narrow deps demo check torture bench install uninstall lint format clean
 .SECONDARY:

@@ -73,4 +73,11 @@ valgrind: deps
 	@ALLOWED=3000 UNDER=tests/valgrind/memcheck.sh PARTS= CK_TIMEOUT_MULTIPLIER=20 TURNS=20000 \
 		tests/run $(BUILD) 0 $(SEED) $(SANITIZED:%=$(BUILD)/%)
 
-.PHONY: model soak crash faults fuzz tsan sanitize valgrind
+# Other compilers, another architecture, another C library; with packages of its own.
+PORTS = gcc clang aarch64 musl
+portable: deps
+	@packaging/deps portable
+	$(QUIETLY) all
+	@tests/portable.sh $(PORTS)
+
+.PHONY: portable model soak crash faults fuzz tsan sanitize valgrind

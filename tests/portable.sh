@@ -1,0 +1,208 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# `make portable`: berth with other compilers, another architecture and another C library.
+#
+#     gcc, clang   every program and test builds without a warning; clang's unit tests pass
+#     aarch64      cross-compiled against Debian's arm64 packages; unit tests of what needs no
+#                  ptrace, integration tests and the torture test run under qemu-user, with a berthd
+#                  of this machine, then with an arm64 one
+#     musl         libberth alone; a client of it, dynamic and static, beside a berthd with glibc
+#
+# What qemu-user shows: that the arm64 code is right, its compare-and-swaps included, with many
+# processes and threads that share memory and are killed anywhere. What it doesn't: on x86 it never
+# lets one processor see another's plain stores out of order, as arm64 hardware may. So the
+# instructions are looked at, too: each access to a shared word has the ordering that the code asks
+# for.
+#
+#     tests/portable.sh [gcc|clang|aarch64|musl]...      all of them, if none is named
+set -eu
+
+jobs=$(nproc)
+root=$(mktemp -d /dev/shm/berth-test.XXXXXX)
+berthd='' passed=0 failed=0
+cleanup() {
+	trap '' HUP INT TERM
+	[ -z "$berthd" ] || kill -KILL "$berthd" 2>/dev/null || true
+	rm -rf "$root"
+}
+trap cleanup EXIT
+trap 'exit 1' HUP INT TERM
+unset MAKEFLAGS MFLAGS MAKELEVEL BERTH_RUNTIME_DIR BERTH_STATE_DIR || true
+
+# try NAME COMMAND...: a line for each, and all it said if it failed.
+try() {
+	name=$1 start=$(date +%s%3N) status=0
+	shift
+	printf '%-52s' "$name"
+	"$@" >"$root/log" 2>&1 </dev/null || status=$?
+	took=$(($(date +%s%3N) - start))
+	verdict=ok
+	[ "$status" = 0 ] || verdict="FAILED, status $status"
+	printf '%6d.%d s  %s\n' $((took / 1000)) $((took % 1000 / 100)) "$verdict"
+	if [ "$status" = 0 ]; then
+		passed=$((passed + 1))
+		sed -n 's/^\(torture: [0-9]* operations.*\)/    \1/p' "$root/log"
+	else
+		failed=$((failed + 1))
+		tail -n 100 "$root/log" | sed 's/^/    | /'
+	fi
+	return 0
+}
+
+# build TREE TARGET... -- VARIABLE=VALUE...
+build() {
+	tree=$1 targets=''
+	shift
+	while [ "$1" != -- ]; do
+		targets="$targets $1"
+		shift
+	done
+	shift
+	# shellcheck disable=SC2086 # a list
+	make -s -j"$jobs" BUILD="$tree" WERROR=-Werror "$@" $targets
+}
+
+# -- compilers --------------------------------------------------------------------------------
+
+test_gcc() {
+	try 'gcc: everything builds' build build-gcc tests -- CC=gcc
+}
+
+test_clang() {
+	try 'clang: everything builds' build build-clang tests -- CC=clang
+	for test in build-clang/tests/unit/test-*; do
+		[ -x "$test" ] || continue
+		case $test in *-crash) continue ;; esac # the same instructions need hours: make crash
+		try "clang: ${test##*/}" "$test"
+	done
+	try 'clang: torture' build-clang/tests/torture --seconds 10
+}
+
+# -- aarch64 ----------------------------------------------------------------------------------
+
+sysroot=$PWD/build-sysroot
+
+# Debian's packages for arm64, unpacked only; this machine's own sources and settings of apt.
+make_sysroot() {
+	[ ! -e "$sysroot/usr/include/xxhash.h" ] || return 0
+	rm -rf "$sysroot"
+	# shellcheck source=/dev/null
+	. /etc/os-release
+	set --
+	for file in /etc/apt/apt.conf.d/*; do
+		set -- "$@" --aptopt="$file"
+	done
+	for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+		/etc/apt/sources.list.d/*.sources; do
+		[ ! -s "$file" ] || sources="${sources-} $file"
+	done
+	# shellcheck disable=SC2086 # a list
+	mmdebstrap --quiet --variant=extract --arch=arm64 \
+		--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
+		--include=libc6-dev,liblmdb-dev,libsystemd-dev,libsmartcols-dev,libxxhash-dev \
+		--include=check,libsubunit-dev "$@" "$VERSION_CODENAME" "$sysroot" ${sources-}
+}
+
+# Of the object files: the words of the counter are read with acquire and changed with at least
+# acquire and release; nothing is left to plain compare-and-swaps.
+orderings() {
+	objects='build-aarch64/client/counter.o build-aarch64/client/pool.o build-aarch64/client/wake.o'
+	# shellcheck disable=SC2086 # a list
+	aarch64-linux-gnu-objdump -dr $objects >"$root/code"
+	echo "$(grep -c 'aarch64_cas8_acq_rel' "$root/code") compare-and-swaps of words," \
+		"$(grep -c '	ldar	x' "$root/code") acquiring loads of them"
+	grep -q aarch64_cas8_acq_rel "$root/code" || return 1
+	grep -q '	ldar	x' "$root/code" || return 1
+	! grep -E 'aarch64_(cas|swp|ldadd|ldset|ldclr)[48]_(relax|acq|rel)$' "$root/code" |
+		grep -v 'ldadd[48]_relax' # what only adds up: denials, lanes used
+}
+
+test_aarch64() {
+	try 'aarch64: the packages to build with' make_sysroot
+	try 'aarch64: everything builds' build build-aarch64 tests -- \
+		CC="aarch64-linux-gnu-gcc --sysroot=$sysroot" AR=aarch64-linux-gnu-ar \
+		OBJCOPY=aarch64-linux-gnu-objcopy
+	try 'aarch64: the instructions have their orderings' orderings
+	QEMU_LD_PREFIX=$sysroot BERTH_TEST_EMULATOR=$(command -v qemu-aarch64-static)
+	export QEMU_LD_PREFIX BERTH_TEST_EMULATOR
+	for test in counter pool directory recall message name errors template; do
+		try "aarch64: test-$test" qemu-aarch64-static build-aarch64/tests/unit/test-$test
+	done
+	BERTHD=$PWD/build/berthd BERTHCTL=$PWD/build/berthctl
+	export BERTHD BERTHCTL
+	for test in slots death names; do
+		try "aarch64: test-$test, berthd of this machine" \
+			qemu-aarch64-static build-aarch64/tests/integration/test-$test
+	done
+	try 'aarch64: torture, berthd of this machine' \
+		qemu-aarch64-static build-aarch64/tests/torture --seconds 20
+	printf '#!/bin/sh\nexec qemu-aarch64-static %s/build-aarch64/berthd "$@"\n' "$PWD" \
+		>"$root/berthd"
+	chmod +x "$root/berthd"
+	BERTHD=$root/berthd
+	try 'aarch64: torture, berthd of arm64' \
+		qemu-aarch64-static build-aarch64/tests/torture --seconds 20
+	unset QEMU_LD_PREFIX BERTH_TEST_EMULATOR BERTHD BERTHCTL
+}
+
+# -- musl -------------------------------------------------------------------------------------
+
+# The kernel's headers, and xxhash.h, come after musl's own.
+musl="musl-gcc -idirafter /usr/include -idirafter /usr/include/$(gcc -print-multiarch)"
+
+musl_exports() {
+	nm -D --defined-only --with-symbol-versions build-musl/libberth.so |
+		awk '{ print $2, $3 }' | sort >"$root/exported"
+	grep -v '^#' tests/libberth.exports | diff - "$root/exported" || return 1
+	readelf -d build-musl/libberth.so | grep NEEDED >"$root/needed"
+	! grep -v 'libc.so\]' "$root/needed"
+}
+
+# musl_client PROGRAM: gets a slot, then is denied beside another, from the berthd that runs.
+musl_client() {
+	"$1" alice || return 1
+	denied=0
+	build/berthctl run alice -- "$1" alice || denied=$?
+	[ "$denied" = 75 ]
+}
+
+musl_berthd() {
+	group=$(id -g -n)
+	build/berthd --group "$group" --admin-group "$group" &
+	berthd=$!
+	until build/berthctl status >/dev/null 2>&1; do
+		kill -0 "$berthd" || return 1
+		sleep 0.02
+	done
+	build/berthctl set alice 1
+}
+
+test_musl() {
+	try 'musl: libberth builds' build build-musl build-musl/libberth.so build-musl/libberth.a -- \
+		CC="$musl"
+	try 'musl: it exports the same, and needs libc alone' musl_exports
+	awk '/^```/ { inside = $0 == "```c" && !seen++; next } inside' README.md >"$root/example.c"
+	# shellcheck disable=SC2086 # a command and its options
+	try 'musl: a client builds, dynamic and static' eval "
+		musl-gcc -Wall -Wextra -Werror -Iinclude '$root/example.c' -Lbuild-musl -lberth \
+			-Wl,-rpath,'$PWD/build-musl' -o '$root/dynamic' &&
+		musl-gcc -Wall -Wextra -Werror -Iinclude '$root/example.c' -static \
+			build-musl/libberth.a -o '$root/static'"
+	BERTH_RUNTIME_DIR=$root/run BERTH_STATE_DIR=$root/state
+	export BERTH_RUNTIME_DIR BERTH_STATE_DIR
+	try 'musl: berthd with glibc starts' musl_berthd
+	try 'musl: the dynamic client counts with it' musl_client "$root/dynamic"
+	try 'musl: the static client counts with it' musl_client "$root/static"
+	kill -TERM "$berthd"
+	wait "$berthd" || true
+	berthd=''
+	unset BERTH_RUNTIME_DIR BERTH_STATE_DIR
+}
+
+[ $# -gt 0 ] || set -- gcc clang aarch64 musl
+for part in "$@"; do
+	"test_$part"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
