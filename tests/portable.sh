@@ -104,16 +104,43 @@ make_sysroot() {
 		--include=check,libsubunit-dev "$@" "$VERSION_CODENAME" "$sysroot" ${sources-}
 }
 
-# Of the object files: the words of the counter are read with acquire and changed with at least
-# acquire and release; nothing is left to plain compare-and-swaps.
+# has FUNCTION INSTRUCTION: in the code of the probe.
+has() {
+	awk -v name="<$1>:" '$2 == name { inside = 1; next } /^$/ { inside = 0 } inside { print $2 }' \
+		"$root/code" | grep -qx "$2" || { echo "$1 ($march) has no $2"; return 1; }
+}
+
+# What shared.h's words for shared words become, with and without compare-and-swap instructions; and
+# that no change of a word in the library is less than acquire and release.
 orderings() {
-	objects='build-aarch64/client/counter.o build-aarch64/client/pool.o build-aarch64/client/wake.o'
-	# shellcheck disable=SC2086 # a list
-	aarch64-linux-gnu-objdump -dr $objects >"$root/code"
-	echo "$(grep -c 'aarch64_cas8_acq_rel' "$root/code") compare-and-swaps of words," \
-		"$(grep -c '	ldar	x' "$root/code") acquiring loads of them"
+	cat >"$root/probe.c" <<-'END'
+		#include "shared.h"
+		uint64_t get(_Atomic uint64_t *p);
+		uint64_t get(_Atomic uint64_t *p) { return load_acquire(p); }
+		uint64_t get_total(_Atomic uint64_t *p);
+		uint64_t get_total(_Atomic uint64_t *p) { return load_total(p); }
+		void put(_Atomic uint64_t *p, uint64_t v);
+		void put(_Atomic uint64_t *p, uint64_t v) { store_release(p, v); }
+		void put_total(_Atomic uint64_t *p, uint64_t v);
+		void put_total(_Atomic uint64_t *p, uint64_t v) { store_total(p, v); }
+		bool change(_Atomic uint64_t *p, uint64_t old, uint64_t new);
+		bool change(_Atomic uint64_t *p, uint64_t old, uint64_t new) { return cas(p, old, new); }
+	END
+	for march in armv8-a armv8.1-a; do
+		aarch64-linux-gnu-gcc --sysroot="$sysroot" -std=gnu11 -O2 -march=$march \
+			-mno-outline-atomics -Iinclude/internal -c "$root/probe.c" -o "$root/probe.o" ||
+			return 1
+		aarch64-linux-gnu-objdump -d --no-show-raw-insn "$root/probe.o" >"$root/code"
+		has get ldar && has get_total ldar && has put stlr && has put_total stlr || return 1
+		case $march in
+		armv8-a) has change ldaxr && has change stlxr || return 1 ;;
+		*) has change casal || return 1 ;;
+		esac
+	done
+	for object in counter pool wake; do
+		aarch64-linux-gnu-objdump -dr build-aarch64/client/$object.o
+	done >"$root/code"
 	grep -q aarch64_cas8_acq_rel "$root/code" || return 1
-	grep -q '	ldar	x' "$root/code" || return 1
 	! grep -E 'aarch64_(cas|swp|ldadd|ldset|ldclr)[48]_(relax|acq|rel)$' "$root/code" |
 		grep -v 'ldadd[48]_relax' # what only adds up: denials, lanes used
 }
