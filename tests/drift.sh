@@ -120,7 +120,8 @@ for verb in $verbs; do
 		value=1
 		[ "$option" != --slot ] || value=1:1
 		accepted=yes helped=no paged=no
-		! berthctl "$verb" "$option" $value 2>&1 | grep -q 'has no option' || accepted=no
+		# The names are none, or too many: nobody is asked.
+		! berthctl "$verb" "$option" $value / / / 2>&1 | grep -q 'has no option' || accepted=no
 		! grep -qwF -e "$option" "$root/verb" || helped=yes
 		! grep -qwF -e "$option" "$root/entry" || paged=yes
 		[ "$accepted$helped$paged" = yesyesyes ] || [ "$accepted$helped$paged" = nonono ] ||

@@ -4,9 +4,10 @@
 # `make portable`: berth with other compilers, another architecture and another C library.
 #
 #     gcc, clang   every program and test builds without a warning; clang's unit tests pass
-#     aarch64      cross-compiled against Debian's arm64 packages; unit tests of what needs no
-#                  ptrace, integration tests and the torture test run under qemu-user, with a berthd
-#                  of this machine, then with an arm64 one
+#     aarch64      cross-compiled against Debian's arm64 packages; unit tests, integration tests and
+#                  the torture test run under qemu-user, with a berthd of this machine, then with an
+#                  arm64 one. Left out are test-crash, since qemu-user has no ptrace, and test-store,
+#                  since it maps LMDB's many GiB again and again, which takes qemu-user seconds each
 #     musl         libberth alone; a client of it, dynamic and static, beside a berthd with glibc
 #
 # What qemu-user shows: that the arm64 code is right, its compare-and-swaps included, with many
