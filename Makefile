@@ -180,8 +180,6 @@ MANUALS = $(notdir $(wildcard packaging/man/*.[0-9]))
 MANUAL_LINKS = berth_open_options.3:berth_open.3 berth_close.3:berth_open.3 \
 	berth_acquire_req.3:berth_acquire.3 berth_release.3:berth_acquire.3 \
 	berth_errname.3:berth_strerror.3
-section = $(lastword $(subst ., ,$(1)))
-words_of = $(subst :, ,$(1))
 
 install: all $(BUILD)/install/berthctl
 	install -d $(SBIN) $(BIN) $(LIB)/pkgconfig $(INCLUDE) $(DOC)
@@ -194,14 +192,14 @@ install: all $(BUILD)/install/berthctl
 		client/berth.pc.in >$(LIB)/pkgconfig/berth.pc
 	install -m 644 LICENSE README.md $(DOC)
 	install -d $(addprefix $(MAN)/man,1 3 7 8)
-	$(foreach m,$(MANUALS),install -m 644 packaging/man/$(m) $(MAN)/man$(call section,$(m)) &&) :
-	$(foreach l,$(MANUAL_LINKS),ln -sf $(lastword $(call words_of,$(l))) $(MAN)/man3/$(firstword $(call words_of,$(l))) &&) :
+	for n in 1 3 7 8; do install -m 644 packaging/man/*.$$n $(MAN)/man$$n || exit; done
+	for l in $(MANUAL_LINKS); do ln -sf $${l#*:} $(MAN)/man3/$${l%:*} || exit; done
 	$(if $(DESTDIR),,-ldconfig)
 
 uninstall:
 	rm -f $(SBIN)/berthd $(BIN)/berthctl $(LIB)/libberth.so.$(SOVERSION) $(LIB)/libberth.so \
 		$(LIB)/libberth.a $(LIB)/pkgconfig/berth.pc $(INCLUDE)/berth.h
-	rm -f $(foreach m,$(MANUALS) $(MANUAL_LINKS),$(MAN)/man$(call section,$(m))/$(firstword $(call words_of,$(m))))
+	for m in $(MANUALS) $(MANUAL_LINKS); do m=$${m%:*}; rm -f $(MAN)/man$${m##*.}/$$m; done
 	rm -rf $(DOC)
 
 # -- housekeeping -----------------------------------------------------------------------------
