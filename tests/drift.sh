@@ -38,7 +38,7 @@ says() {
 
 # entry PAGE TEXT: the list's entry that begins so, at the left margin of lists; on one line.
 entry() {
-	awk -v head="$2" '/^     [^ ]/ || /^[A-Z ]+$/ { inside = index($0 " ", "     " head " ") == 1 }
+	awk -v head="     $2 " '/^     [^ ]/ || /^[A-Z ]+$/ { inside = index($0 " ", head) == 1 }
 		inside' "$root/$1" | tr -s ' \n' ' '
 }
 
@@ -66,7 +66,7 @@ same table paged 'the table of options (<) is not what berthd(8) says (>)'
 step "berthd's defaults and bounds: --help and berthd(8)"
 for option in max-accounts max-slots max-sessions; do
 	# shellcheck disable=SC2046 # default, then maximum
-	set -- $(sed -n "s/^  --$option .*(default \\([0-9]*\\), at most \\([0-9]*\\)).*/\\1 \\2/p" \
+	set -- $(sed -n "/^  --$option /s/.*default \\([0-9]*\\), at most \\([0-9]*\\).*/\\1 \\2/p" \
 		"$root/help")
 	entry berthd.8 "--$option" | grep -qF "from 1 to ${2-?}, by default ${1-?}." ||
 		fail "berthd(8) has other numbers for --$option than --help: $*"
@@ -121,11 +121,14 @@ for verb in $verbs; do
 		[ "$option" != --slot ] || value=1:1
 		accepted=yes helped=no paged=no
 		# The names are none, or too many: nobody is asked.
-		! berthctl "$verb" "$option" $value / / / 2>&1 | grep -q 'has no option' || accepted=no
+		! berthctl "$verb" "$option" $value / / / 2>&1 | grep -q 'has no option' ||
+			accepted=no
 		! grep -qwF -e "$option" "$root/verb" || helped=yes
 		! grep -qwF -e "$option" "$root/entry" || paged=yes
-		[ "$accepted$helped$paged" = yesyesyes ] || [ "$accepted$helped$paged" = nonono ] ||
-			fail "$verb $option: accepted $accepted, in help $helped, in berthctl(1) $paged"
+		case $accepted$helped$paged in
+		yesyesyes | nonono) ;;
+		*) fail "$verb $option: accepted $accepted, in help $helped, on the page $paged" ;;
+		esac
 	done
 done
 

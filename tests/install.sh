@@ -102,10 +102,12 @@ left=$(find "$tree" ! -type d)
 step 'libraries and manual pages go where they are told to'
 set -- BUILD="$BUILD" DESTDIR="$tree" PREFIX=/opt LIBDIR=/opt/lib64 MANDIR=/opt/man
 make -s "$@" install
-for file in lib64/libberth.so.0 lib64/pkgconfig/berth.pc man/man8/berthd.8 man/man3/berth_close.3; do
+for file in lib64/libberth.so.0 lib64/pkgconfig/berth.pc man/man8/berthd.8 \
+	man/man3/berth_close.3; do
 	[ -f "$tree/opt/$file" ] || fail "there is no $file"
 done
-grep -qx 'libdir=/opt/lib64' "$tree/opt/lib64/pkgconfig/berth.pc" || fail 'berth.pc has another libdir'
+grep -qx 'libdir=/opt/lib64' "$tree/opt/lib64/pkgconfig/berth.pc" ||
+	fail 'berth.pc has another libdir'
 make -s "$@" uninstall
 left=$(find "$tree" ! -type d)
 [ -z "$left" ] || fail "left: $left"

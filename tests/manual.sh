@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# The manual pages, as `make install` puts them there: clean in both formatters, and every example in
-# them does what it says, with the installed programs and library and a berthd of its own.
+# The manual pages, as `make install` puts them there: clean in both formatters, and every example
+# in them does what it says, with the installed programs and library and a berthd of its own.
 #
 # An example is the next .Bd block after a comment of the page:
 #     .\" example: NAME [ARGUMENT...]   a C program, compiled as C and as C++
@@ -83,7 +83,7 @@ start_berthd() {
 	"$prefix/sbin/berthd" --group "$group" --admin-group "$group" 2>>"$root/log" &
 	berthd=$!
 	until "$prefix/bin/berthctl" status >/dev/null 2>&1; do
-		kill -0 "$berthd" 2>/dev/null || { cat "$root/log"; fail 'berthd does not start'; exit 1; }
+		kill -0 "$berthd" 2>/dev/null || { cat "$root/log" && exit 1; }
 		sleep 0.02
 	done
 }
@@ -120,7 +120,8 @@ session() {
 	awk -v q="'" '/^\$ / {
 		command = substr($0, 3); shown = $0
 		gsub(q, q "\\" q q, shown)
-		print "status=$?; printf " q "%s\\n" q " " q shown q "; (exit $status)"; print command
+		print "status=$?; printf " q "%s\\n" q " " q shown q "; (exit $status)"
+		print command
 	} END { print "wait; exit 0" }' "$root/said" >"$root/script"
 	if grep -q '^\$ berthd .*&$' "$root/said"; then
 		stop_berthd
