@@ -66,11 +66,10 @@ static bool is_free_list(const MDB_val *value, size_t pages, bool *is_free) {
 
 /* What every page of LMDB's begins with, but for the two metas. */
 struct page_header {
-	uint64_t number;
+	size_t number;
 	uint16_t reserved, flags;
-	uint16_t lower,
-		upper;    /* the free space; of a page that others continue, how many they are */
-	uint16_t nodes[]; /* their places, `lower` bytes from the beginning at most */
+	uint16_t lower, upper; /* the free space; see pages_continued() */
+	uint16_t nodes[];      /* their places, `lower` bytes from the beginning at most */
 };
 
 /* Reading doesn't notice these: LMDB looks at them when it writes. */
@@ -83,6 +82,14 @@ static bool page_is_sound(const struct page_header *h, size_t number, size_t pag
 	for (size_t i = 0; i < (h->lower - sizeof(*h)) / 2; i++)
 		first = MIN_OF(first, h->nodes[i]);
 	return h->lower % 2 == 0 && h->upper == first;
+}
+
+/* Of a page that others continue: how many they are, with it. */
+static uint32_t pages_continued(const struct page_header *h) {
+	uint32_t n;
+
+	memcpy(&n, &h->lower, sizeof(n));
+	return n;
 }
 
 static int check_pages(const struct database *d, const bool *is_free, size_t pages, size_t page) {
@@ -102,7 +109,7 @@ static int check_pages(const struct database *d, const bool *is_free, size_t pag
 		if ((size_t)got != page)
 			return -EUCLEAN;
 		if (h->number == n && h->flags == PAGE_CONTINUED)
-			n += MAX_OF(h->lower | (size_t)h->upper << 16, (size_t)1) - 1;
+			n += MAX_OF(pages_continued(h), 1u) - 1;
 		else if (!page_is_sound(h, n, page))
 			return -EUCLEAN;
 	}
@@ -169,7 +176,12 @@ static int check_tables(const struct database *d, MDB_env *env, MDB_txn *txn, MD
 	const MDB_dbi free_pages = 0;
 	MDB_dbi tables, meta;
 	MDB_envinfo info;
+	MDB_stat stat;
 	int r = database_translate(mdb_env_info(env, &info));
+
+	/* The size of its pages is the file's own, and not always the kernel's. */
+	if (r == 0)
+		r = database_translate(mdb_env_stat(env, &stat));
 
 	if (r < 0)
 		return r;
@@ -179,7 +191,7 @@ static int check_tables(const struct database *d, MDB_env *env, MDB_txn *txn, MD
 		return -ENOMEM;
 	r = check_table(txn, free_pages, &lists);
 	if (r == 0)
-		r = check_pages(d, lists.is_free, lists.free_lists, (size_t)sysconf(_SC_PAGESIZE));
+		r = check_pages(d, lists.is_free, lists.free_lists, stat.ms_psize);
 	free(lists.is_free);
 	if (r == 0)
 		r = database_translate(mdb_dbi_open(txn, NULL, 0, &tables));
