@@ -355,12 +355,24 @@ struct visit {
 	bool locked;
 };
 
-/* Waits for threads that are asking, each of which has a deadline too; whatever the clock says. */
+/* Waits for threads that are asking, each of which has a deadline too; whatever the clock says, where
+ * the C library has a lock that waits by the monotonic one. */
 static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
+#ifdef __GLIBC__
 	const struct timespec until = {
 		.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
 
 	return -pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+#else
+	int64_t left = MAX_OF(deadline - message_now(), 0);
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	left += until.tv_nsec / 1000000;
+	until.tv_sec += left / 1000;
+	until.tv_nsec = left % 1000 * 1000000;
+	return -pthread_mutex_timedlock(lock, &until);
+#endif
 }
 
 static int enter(struct berth *b, int64_t deadline, struct visit *v) {
