@@ -175,11 +175,11 @@ static void name_note(struct recount *r, uint32_t account, uint32_t was) {
 	(void)snprintf(r->found.names + used, sizeof(r->found.names) - used, "%s", text);
 }
 
-/* What stands beside the count is as it was at the last checkpoint. */
+/* What stands beside the count is as it was at the last checkpoint, unless that has kept noise. */
 static void cell_restore(struct recount *r, uint32_t account) {
 	const struct account *kept = &r->accounts->directory->account[account];
 	struct cell *cell = map_cell(r->map, account);
-	bool known = kept->saved_count != UINT32_MAX;
+	bool known = kept->saved_count != UINT32_MAX && kept->saved_peak <= BERTH_COUNT_MAX;
 
 	store_relaxed(&cell->peak, MAX_OF(known ? kept->saved_peak : 0, r->sum[account]));
 	store_relaxed(&cell->denied, known ? kept->saved_denied : 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Recounts of tables so large that they take several turns of the event loop, with what may happen
- * between two of them. */
+/* Recounts: of tables so large that they take several turns of the event loop, with what may happen
+ * between two of them; and of what a checkpoint has kept of the noise. */
 
 #include <sys/syscall.h>
 
@@ -107,6 +107,20 @@ START_TEST(a_count_that_is_noise_is_repaired_in_the_last_turn_too) {
 }
 END_TEST
 
+/* A checkpoint may come between the noise and the recount, which pauses now and then. */
+START_TEST(a_peak_that_was_stored_as_noise_ends_with_the_next_recount) {
+	struct path path = fixture_path(&f, "alice", 10);
+	struct account *kept = &f.accounts->directory->account[path.level[0].account];
+
+	take(&path, record);
+	store_relaxed(&path.level[0].cell->peak, UINT32_MAX - 1);
+	*kept = (struct account){.saved_count = 1, .saved_peak = UINT32_MAX - 1};
+	recount_want(recount);
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&path.level[0].cell->peak), 1);
+}
+END_TEST
+
 int main(void) {
 	Suite *s = suite_create("recount");
 	TCase *t = tcase_create("recount");
@@ -117,6 +131,7 @@ int main(void) {
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_slot_of_an_account_made_meanwhile_counts_for_its_ancestors);
 	tcase_add_test(t, a_count_that_is_noise_is_repaired_in_the_last_turn_too);
+	tcase_add_test(t, a_peak_that_was_stored_as_noise_ends_with_the_next_recount);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
