@@ -356,9 +356,9 @@ struct visit {
 };
 
 /* Waits for threads that are asking, each of which has a deadline too; whatever the clock says, where
- * the C library has a lock that waits by the monotonic one. */
+ * the C library has a lock that waits by the monotonic one, and ThreadSanitizer needn't know of it. */
 static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
-#ifdef __GLIBC__
+#if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
 	const struct timespec until = {
 		.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
 

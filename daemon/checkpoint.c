@@ -404,13 +404,13 @@ int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *sto
 
 /* Again and again: a peer could write over the word that wakes it. */
 static void thread_end(struct checkpoint *c) {
-	struct timespec until;
+	const struct timespec pause = {.tv_nsec = 1000000};
 
-	do {
+	wake_cancel(c->map);
+	while (pthread_tryjoin_np(c->thread, NULL) == EBUSY) {
+		(void)nanosleep(&pause, NULL);
 		wake_cancel(c->map);
-		(void)clock_gettime(CLOCK_MONOTONIC, &until);
-		until.tv_sec++;
-	} while (pthread_clockjoin_np(c->thread, NULL, CLOCK_MONOTONIC, &until) == ETIMEDOUT);
+	}
 }
 
 void checkpoint_free(struct checkpoint *c) {

@@ -23,6 +23,8 @@
 #define PAGE_LEAF      2u
 #define PAGE_CONTINUED 4u
 #define META_PAGES     2u /* that a file of LMDB begins with */
+#define PAGE_SIZE_MIN  512u
+#define PAGE_SIZE_MAX  65536u
 
 static void assertion_failed(MDB_env *env, const char *message) {
 	(void)env;
@@ -169,6 +171,11 @@ static int check_table(MDB_txn *txn, MDB_dbi table, const struct expectation *e)
 	return r;
 }
 
+/* LMDB believes it, and uses it when it writes. */
+static bool page_size_is_sound(size_t size) {
+	return size >= PAGE_SIZE_MIN && size <= PAGE_SIZE_MAX && (size & (size - 1)) == 0;
+}
+
 /* The free pages, the table of tables, the format's and ours. */
 static int check_tables(const struct database *d, MDB_env *env, MDB_txn *txn, MDB_dbi values) {
 	const struct expectation any = {0}, ours = {.d = d};
@@ -182,6 +189,8 @@ static int check_tables(const struct database *d, MDB_env *env, MDB_txn *txn, MD
 	/* The size of its pages is the file's own, and not always the kernel's. */
 	if (r == 0)
 		r = database_translate(mdb_env_stat(env, &stat));
+	if (r == 0 && !page_size_is_sound(stat.ms_psize))
+		r = -EUCLEAN;
 
 	if (r < 0)
 		return r;
@@ -212,8 +221,9 @@ static int check_all(const struct database *d) {
 
 	/* LMDB enlarges a map that is too small for the file; the child needs no room to grow. */
 	r = database_env_open(d->dir, MDB_RDONLY | MDB_NOLOCK, 1 << 20, &env);
+	/* -EINVAL: its header sends LMDB to where no file reaches. */
 	if (r < 0)
-		return r;
+		return r == -EINVAL ? -EUCLEAN : r;
 	(void)mdb_env_set_assert(env, assertion_failed);
 	r = database_translate(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn));
 	if (r == 0)

@@ -34,7 +34,7 @@
 #define ATTEMPTS 16
 /* A word may come back after 2^22 operations of one record. Who was stopped for that long between 1
  * and 3 has seen nothing. */
-#define LONGEST_USEC 1000000u
+#define LONGEST_USEC 10000000u
 /* A recount is followed by a pause of so many times its length. */
 #define PAUSE 100
 /* Accounts that the log names. */
@@ -184,6 +184,8 @@ static void cell_restore(struct recount *r, uint32_t account) {
 	store_relaxed(&cell->peak, MAX_OF(known ? kept->saved_peak : 0, r->sum[account]));
 	store_relaxed(&cell->denied, known ? kept->saved_denied : 0);
 	store_relaxed(&cell->waiting, 0);
+	/* A checkpoint may have stored what was wrong. */
+	store_total(map_dirty_at(r->map, account), 1);
 }
 
 static void cell_compare(struct recount *r, uint32_t account) {
