@@ -146,13 +146,15 @@ static void say_full(struct accounts *a, int error) {
 		return;
 	a->said_full = true;
 	if (error != -ENOSPC) {
-		log_warning("No room for more accounts (%s): the file system of the runtime "
-			    "directory is full; new ones are refused with 8. Make room there",
+		log_event(LOG_WARNING, EVENT_FULL, NULL,
+			"No room for more accounts (%s): the file system of the runtime "
+			"directory is full; new ones are refused with 8. Make room there",
 			strerror(-error));
 		return;
 	}
-	log_warning("The table of accounts is full (%u of %u used, %u of them by templates); new "
-		    "accounts are refused with 8. Raise --max-accounts, or delete accounts",
+	log_event(LOG_WARNING, EVENT_FULL, NULL,
+		"The table of accounts is full (%u of %u used, %u of them by templates); new "
+		"accounts are refused with 8. Raise --max-accounts, or delete accounts",
 		a->directory->live, a->directory->map->layout.max_accounts, a->by_template);
 }
 

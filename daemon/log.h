@@ -19,6 +19,14 @@ __attribute__((format(printf, 2, 3))) void log_message(int level, const char *fo
 __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 
+/* What a site watches for; packaging/systemd/berth.catalog says what each means and what to do. */
+#define EVENT_SERVING      "8db1a39105cf40eb806104e2ff06c31c"
+#define EVENT_STOPPING     "9090fd4d5c4e403d85be76a89bb72dff"
+#define EVENT_OTHER_LAYOUT "2433097302e648d68011b9d06aac4f8b"
+#define EVENT_DAMAGED      "507c628f3777447ea298168b648e1099"
+#define EVENT_FULL         "6fbb07b63a0547abbd641dc6eee927ba"
+#define EVENT_UNSTORED     "d19e1097bfc24dfeb40184afad900753"
+
 #define log_error(...)   log_message(LOG_ERR, __VA_ARGS__)
 #define log_warning(...) log_message(LOG_WARNING, __VA_ARGS__)
 #define log_notice(...)  log_message(LOG_NOTICE, __VA_ARGS__)

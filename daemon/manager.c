@@ -130,7 +130,8 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *si, v
 	struct manager *m = data;
 
 	(void)source;
-	log_info("Got SIG%s; storing the counts and stopping. Servers go on with what they have",
+	log_event(LOG_INFO, EVENT_STOPPING, NULL,
+		"Got SIG%s; storing the counts and stopping. Servers go on with what they have",
 		sigabbrev_np((int)si->ssi_signo));
 	(void)sd_notify(0, "STOPPING=1\nSTATUS=Storing the counts");
 	return sd_event_exit(m->event, 0);
@@ -289,7 +290,8 @@ static int loop_run(struct manager *m) {
 }
 
 int manager_run(struct manager *m) {
-	log_info("berthd " BERTH_VERSION " serves %s with %u accounts configured and %zu templates",
+	log_event(LOG_INFO, EVENT_SERVING, NULL,
+		"berthd " BERTH_VERSION " serves %s with %u accounts configured and %zu templates",
 		m->options.runtime_dir, m->accounts->configured,
 		templates_count(m->accounts->templates));
 	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",

@@ -117,12 +117,14 @@ static void say_full(struct ranges *r, int error) {
 		return;
 	r->said_full = true;
 	if (error != -ENOSPC)
-		log_warning("No room for more slots (%s): the file system of the runtime directory "
-			    "is full; further ones are refused with 8. Make room there",
+		log_event(LOG_WARNING, EVENT_FULL, NULL,
+			"No room for more slots (%s): the file system of the runtime directory "
+			"is full; further ones are refused with 8. Make room there",
 			strerror(-error));
 	else
-		log_warning("All %u slots are handed out to servers, in ranges of %u; further ones "
-			    "are refused with 8. Raise --max-slots",
+		log_event(LOG_WARNING, EVENT_FULL, NULL,
+			"All %u slots are handed out to servers, in ranges of %u; further ones "
+			"are refused with 8. Raise --max-slots",
 			r->segment->map->layout.max_slots, BERTH_RANGE);
 }
 

@@ -284,8 +284,9 @@ static int connection_new(struct server *s, enum server_socket kind, int fd) {
 
 void server_say_no_descriptors(struct server *s) {
 	if (!s->said_no_descriptors)
-		log_warning("No file descriptors left; refusing connections with 8. Raise "
-			    "LimitNOFILE of the service (two for each session)");
+		log_event(LOG_WARNING, EVENT_FULL, NULL,
+			"No file descriptors left; refusing connections with 8. Raise "
+			"LimitNOFILE of the service (two for each session)");
 	s->said_no_descriptors = true;
 }
 

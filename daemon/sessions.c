@@ -210,8 +210,9 @@ static int index_find(struct sessions *all, uint32_t *ret) {
 	r = segment_grow_sessions(all->segment);
 	if (r == -ENOSPC && !all->said_full) {
 		all->said_full = true;
-		log_warning("All %u sessions are in use; further servers are refused with 8. Raise "
-			    "--max-sessions",
+		log_event(LOG_WARNING, EVENT_FULL, NULL,
+			"All %u sessions are in use; further servers are refused with 8. Raise "
+			"--max-sessions",
 			all->segment->map->layout.max_sessions);
 	}
 	*ret = all->size;

@@ -51,9 +51,10 @@ static int on_seen(sd_event_source *source, int fd, uint32_t events, void *data)
 
 	(void)source, (void)events, (void)data;
 	(void)eventfd_read(fd, &pages);
-	log_error("%llu pages of the shared counts are gone: a member of group berth truncated the "
-		  "segment. Going on without them; restart the servers, and berthd, to be counted "
-		  "again",
+	log_event(LOG_ERR, EVENT_DAMAGED, NULL,
+		"%llu pages of the shared counts are gone: a member of group berth truncated the "
+		"segment. Going on without them; restart the servers, and berthd, to be counted "
+		"again",
 		(unsigned long long)pages);
 	return 0;
 }

@@ -197,7 +197,8 @@ static void limits_log(struct store *s, int error) {
 	if (error == 0)
 		log_notice("limits are stored in %s again", s->limits_dir);
 	else
-		log_error("can't store limits in %s: %s; %s; refusing changes meanwhile",
+		log_event(LOG_ERR, EVENT_UNSTORED, NULL,
+			"can't store limits in %s: %s; %s; refusing changes meanwhile",
 			s->limits_dir, strerror(-error), database_advice(error));
 }
 
