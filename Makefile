@@ -53,6 +53,8 @@ help:
 	@echo 'make soak       a billion operations, ten thousand kills; nothing grows (MINUTES=n)'
 	@echo 'make portable   gcc, clang, aarch64 under qemu-user, libberth with musl (PORTS=aarch64 ...)'
 	@echo 'make bench      acquire and release beside semaphores, in one run'
+	@echo 'make deb        Debian packages, in $(BUILD)/deb; packagetest: judge them'
+	@echo 'make systemtest the packages on a systemd of their own, in a container; as root'
 	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR= MANDIR=, under DESTDIR'
 	@echo 'make uninstall  remove what install put there'
 	@echo 'make deps       install what building and testing need (demo and check do so, too)'
@@ -63,7 +65,7 @@ help:
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/tests/*/*.d)
 
 $(BUILD)/berthd: $(DAEMON:%=$(BUILD)/%)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(DAEMON_LIBS) -o $@
@@ -145,6 +147,12 @@ demo: deps
 	$(QUIETLY) $(BUILD)/tests/demo-server
 	@BUILD=$(BUILD) tests/demo.sh
 
+# What a build of packages runs: needs no root and no network, and installs nothing.
+# Nor does it trace, mount, or take as long.
+PLAIN = $(filter-out tests/unit/test-crash tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS))
+test: tests
+	@PARTS='demo install' tests/run $(BUILD) 0 $(SEED) $(PLAIN:%=$(BUILD)/%)
+
 check: deps
 	@echo 'Building berth and its tests'
 	$(QUIETLY) tests narrow
@@ -202,11 +210,14 @@ uninstall:
 	for m in $(MANUALS) $(MANUAL_LINKS); do m=$${m%:*}; rm -f $(MAN)/man$${m##*.}/$$m; done
 	rm -rf $(DOC)
 
+include packaging/packaging.mk
+
 # -- housekeeping -----------------------------------------------------------------------------
 
 SOURCES = $(wildcard client/*.[ch] daemon/*.[ch] include/*.h include/internal/*.h tests/*.[ch] \
 	tests/*/*.[ch])
-SCRIPTS = .ci/run packaging/deps tests/run tests/model/run $(wildcard tests/*.sh tests/*/*.sh)
+SCRIPTS = .ci/run packaging/deps packaging/make-deb tests/run tests/model/run \
+	$(wildcard tests/*.sh tests/*/*.sh tests/system/run)
 # Neither tool knows __attribute__((cleanup)), or mmap's -1: what they say of those is left out.
 TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions,\
 -bugprone-reserved-identifier,-bugprone-implicit-widening-of-multiplication-result,\
@@ -230,6 +241,6 @@ format:
 clean:
 	rm -rf $(BUILD) build-narrow build-tsan build-asan build-fuzz $(PORTS:%=build-%) build-sysroot
 
-.PHONY: all help tests narrow deps demo check torture bench install uninstall lint format clean
+.PHONY: all help tests narrow deps demo test check torture bench install uninstall lint format clean
 .SECONDARY:
 .DELETE_ON_ERROR:

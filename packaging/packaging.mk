@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+# The packaging's part of the Makefile: units for systemd, Debian packages, and their tests.
+
+# -- units --------------------------------------------------------------------------------------
+
+# Each unit is made twice of one file: berthd.service, and berthd@.service for instances beside it.
+UNITS = $(patsubst %,$(BUILD)/units/%,berthd.service berthd.socket berthd-admin.socket \
+	berthd@.service berthd@.socket berthd-admin@.socket)
+unit_make = @mkdir -p $(@D) && sed -e 's|@SBINDIR@|$(PREFIX)/sbin|; s|@INSTANCE@|$(1)|' \
+	-e 's|@INSTANCE@|$(1)|g; s|@DIRECTORY@|berth$(1)|g; s|@USER@|berth$(2)|; s|@USER@|berth$(2)|' \
+	-e 's|@DESCRIPTION@|Per-account concurrency quotas$(3)|; s|@MADE_BY@|$(4)|' \
+	-e '/^@PREPARE@$$/{' -e 'r $(5)' -e 'd' -e '}' $< >$@
+
+$(BUILD)/units/%@.service: packaging/systemd/%.service.in packaging/packaging.mk
+	$(call unit_make,@%i,-%i, (%i),by ExecStartPre= in their units,/dev/null)
+$(BUILD)/units/%@.socket: packaging/systemd/%.socket.in packaging/systemd/prepare-instance \
+		packaging/packaging.mk
+	$(call unit_make,@%i,-%i, (%i),,packaging/systemd/prepare-instance)
+$(BUILD)/units/%: packaging/systemd/%.in packaging/packaging.mk
+	$(call unit_make,,,,by tmpfiles.d,/dev/null)
+units: $(UNITS)
+
+# What systemd takes, where it takes it from. Debian 12 wants units in /lib.
+UNITDIR = $(PREFIX)/lib/systemd/system
+CONFDIR = $(DESTDIR)$(PREFIX)/lib
+install-systemd: $(UNITS)
+	install -d $(DESTDIR)$(UNITDIR) $(CONFDIR)/sysusers.d $(CONFDIR)/tmpfiles.d \
+		$(CONFDIR)/systemd/catalog
+	install -m 644 $(UNITS) $(DESTDIR)$(UNITDIR)
+	install -m 644 packaging/systemd/berth.sysusers $(CONFDIR)/sysusers.d/berth.conf
+	install -m 644 packaging/systemd/berth.tmpfiles $(CONFDIR)/tmpfiles.d/berth.conf
+	install -m 644 packaging/systemd/berth.catalog $(CONFDIR)/systemd/catalog
+
+# -- Debian packages ------------------------------------------------------------------------------
+
+deb:
+	@packaging/deps deb
+	@packaging/make-deb $(BUILD)/deb $(VERSION)
+
+# Lintian, the same bytes twice, the ABI; the packages on a systemd of their own.
+packagetest: deb
+	@BUILD=$(BUILD) VERSION=$(VERSION) tests/package.sh
+systemtest: deb
+	@packaging/deps system
+	@BUILD=$(BUILD) VERSION=$(VERSION) tests/system/run
+
+.PHONY: units install-systemd deb packagetest systemtest
