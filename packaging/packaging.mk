@@ -37,6 +37,13 @@ deb:
 	@packaging/deps deb
 	@packaging/make-deb $(BUILD)/deb $(VERSION)
 
+# Notes the ABI as it is: for a commit that means to extend it.
+abi: $(BUILD)/libberth.so
+	@packaging/deps deb
+	abidw --exported-interfaces-only --header-file include/berth.h --drop-private-types \
+		--no-show-locs --no-corpus-path --no-comp-dir-path \
+		$(BUILD)/libberth.so.$(SOVERSION) >packaging/libberth.abi
+
 # Lintian, the same bytes twice, the ABI; the packages on a systemd of their own.
 packagetest: deb
 	@BUILD=$(BUILD) VERSION=$(VERSION) tests/package.sh
@@ -44,4 +51,4 @@ systemtest: deb
 	@packaging/deps system
 	@BUILD=$(BUILD) VERSION=$(VERSION) tests/system/run
 
-.PHONY: units install-systemd deb packagetest systemtest
+.PHONY: units install-systemd deb abi packagetest systemtest
