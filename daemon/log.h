@@ -25,6 +25,7 @@ __attribute__((format(printf, 4, 5))) void log_event(
 #define EVENT_OTHER_LAYOUT "2433097302e648d68011b9d06aac4f8b"
 #define EVENT_DAMAGED      "507c628f3777447ea298168b648e1099"
 #define EVENT_FULL         "6fbb07b63a0547abbd641dc6eee927ba"
+#define EVENT_REPAIRED     "4f8a1d6c0b7e4a5f9c3d2e1b6a7f8091"
 #define EVENT_UNSTORED     "d19e1097bfc24dfeb40184afad900753"
 
 #define log_error(...)   log_message(LOG_ERR, __VA_ARGS__)

@@ -40,8 +40,6 @@
 /* Accounts that the log names. */
 #define NAMED 4
 
-#define MESSAGE_ID "4f8a1d6c0b7e4a5f9c3d2e1b6a7f8091"
-
 enum phase {
 	READ_CELLS,  /* 1 */
 	ADD_RECORDS, /* 2 */
@@ -289,7 +287,7 @@ static void findings_say(struct recount *r) {
 	if (f->cells + f->records + f->entries == 0)
 		return;
 	(void)snprintf(text, sizeof(text), "REPAIRED=%u", f->cells);
-	log_event(LOG_WARNING, MESSAGE_ID, fields,
+	log_event(LOG_WARNING, EVENT_REPAIRED, fields,
 		"Somebody wrote over the shared counts. Repaired from what the slots prove: the "
 		"counts of %u accounts%s%s%s, %u slots, %u entries of the session table. Limits "
 		"are not concerned. If this comes back, look for the process in group berth that "
