@@ -62,10 +62,10 @@ sanitize: deps
 		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
 
 # valgrind knows neither seccomp nor ptrace, which SANITIZED leaves out, nor pidfd_open: pidfd.c. It
-# takes the death of the store's checker by a damaged file for ours, and gives programs its own name,
-# which test-ctl asks for.
+# takes the death of the store's checker by a damaged file for ours, gives programs its own name, which
+# test-ctl asks for, and has descriptors and memory of its own, which test-full has none of.
 MEMCHECKED = $(filter-out tests/unit/test-store tests/unit/test-store-damage \
-	tests/integration/test-store tests/integration/test-ctl,$(SANITIZED))
+	$(addprefix tests/integration/test-,store ctl full),$(SANITIZED))
 MEMCHECK = $(BUILD)/tests/valgrind/pidfd-server $(BUILD)/tests/valgrind/pidfd.so
 $(BUILD)/tests/valgrind/pidfd-server: $(BUILD)/tests/valgrind/pidfd-server.o
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@

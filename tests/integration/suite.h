@@ -349,6 +349,8 @@ UNUSED static int suite_run(const char *name, void (*setup)(void), const TTest *
 	SRunner *runner;
 	int failed;
 
+	/* They may end with the whole log. */
+	check_set_max_msg_size(1 << 20);
 	tcase_set_timeout(all, TEST_SECONDS);
 	if (setup)
 		tcase_add_checked_fixture(all, setup, here_end);
