@@ -15,5 +15,6 @@ int recount_new(sd_event *event, struct accounts *accounts, struct sessions *ses
 	struct recount **ret);
 void recount_free(struct recount *r); /* NULL is fine */
 
-/* Has everything recounted soon: at once, but for not more than a hundredth of the time. */
+/* Has everything recounted soon: at once, but for not more than a hundredth of the time (a
+ * tenth, after one that found something). */
 void recount_want(struct recount *r);
