@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "database-lmdb.h"
@@ -22,7 +23,8 @@
 #define PAGE_BRANCH    1u /* flags of a page of LMDB */
 #define PAGE_LEAF      2u
 #define PAGE_CONTINUED 4u
-#define META_PAGES     2u /* that a file of LMDB begins with */
+#define META_PAGES     2u    /* that a file of LMDB begins with */
+#define TABLE_FLAGS    0x7Fu /* the others are of the file as a whole */
 #define PAGE_SIZE_MIN  512u
 #define PAGE_SIZE_MAX  65536u
 
@@ -94,6 +96,33 @@ static uint32_t pages_continued(const struct page_header *h) {
 	return n;
 }
 
+/* What both metas say of the table of free pages, whose flags LMDB believes when it writes. */
+struct meta_page {
+	struct page_header header; /* 16 bytes, with nothing in its free space */
+	uint32_t magic, version;
+	void *address;
+	size_t map_size;
+	uint32_t page_size;
+	uint16_t flags, depth;
+};
+
+static int check_metas(int fd, size_t page, size_t pages) {
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (pages > (size_t)st.st_size / page)
+		return -EUCLEAN;
+	for (size_t n = 0; n < META_PAGES; n++) {
+		struct meta_page meta;
+
+		if (pread(fd, &meta, sizeof(meta), (off_t)(n * page)) != (ssize_t)sizeof(meta) ||
+			meta.page_size != page || (meta.flags & TABLE_FLAGS) != MDB_INTEGERKEY)
+			return -EUCLEAN;
+	}
+	return 0;
+}
+
 static int check_pages(const struct database *d, const bool *is_free, size_t pages, size_t page) {
 	_cleanup_free_ char *path = database_path(d, "data.mdb");
 	_cleanup_free_ struct page_header *h = malloc(page);
@@ -101,6 +130,8 @@ static int check_pages(const struct database *d, const bool *is_free, size_t pag
 
 	if (!h || fd < 0)
 		return -ENOMEM;
+	if (check_metas(fd, page, pages) < 0)
+		return -EUCLEAN;
 	for (size_t n = META_PAGES; n < pages; n++) {
 		ssize_t got = is_free[n] ? 0 : pread(fd, h, page, (off_t)(n * page));
 
