@@ -106,9 +106,13 @@ struct meta_page {
 	uint16_t flags, depth;
 };
 
-static int check_metas(int fd, size_t page, size_t pages) {
+static int check_metas(const struct database *d, size_t page, size_t pages) {
+	_cleanup_free_ char *path = database_path(d, "data.mdb");
+	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
 	struct stat st;
 
+	if (fd < 0)
+		return -ENOMEM;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (pages > (size_t)st.st_size / page)
@@ -130,8 +134,6 @@ static int check_pages(const struct database *d, const bool *is_free, size_t pag
 
 	if (!h || fd < 0)
 		return -ENOMEM;
-	if (check_metas(fd, page, pages) < 0)
-		return -EUCLEAN;
 	for (size_t n = META_PAGES; n < pages; n++) {
 		ssize_t got = is_free[n] ? 0 : pread(fd, h, page, (off_t)(n * page));
 
@@ -222,7 +224,8 @@ static int check_tables(const struct database *d, MDB_env *env, MDB_txn *txn, MD
 		r = database_translate(mdb_env_stat(env, &stat));
 	if (r == 0 && !page_size_is_sound(stat.ms_psize))
 		r = -EUCLEAN;
-
+	if (r == 0)
+		r = check_metas(d, stat.ms_psize, info.me_last_pgno + 1);
 	if (r < 0)
 		return r;
 	lists.free_lists = info.me_last_pgno + 1;
