@@ -119,9 +119,12 @@ static int check_metas(const struct database *d, size_t page, size_t pages) {
 		return -EUCLEAN;
 	for (size_t n = 0; n < META_PAGES; n++) {
 		struct meta_page meta;
+		ssize_t got = pread(fd, &meta, sizeof(meta), (off_t)(n * page));
 
-		if (pread(fd, &meta, sizeof(meta), (off_t)(n * page)) != (ssize_t)sizeof(meta) ||
-			meta.page_size != page || (meta.flags & TABLE_FLAGS) != MDB_INTEGERKEY)
+		if (got < 0)
+			return -errno;
+		if (got != (ssize_t)sizeof(meta) || meta.page_size != page ||
+			(meta.flags & TABLE_FLAGS) != MDB_INTEGERKEY)
 			return -EUCLEAN;
 	}
 	return 0;
