@@ -26,7 +26,7 @@
 #define META_PAGES     2u    /* that a file of LMDB begins with */
 #define TABLE_FLAGS    0x7Fu /* the others are of the file as a whole */
 #define PAGE_SIZE_MIN  512u
-#define PAGE_SIZE_MAX  65536u
+#define PAGE_SIZE_MAX  32768u
 
 static void assertion_failed(MDB_env *env, const char *message) {
 	(void)env;

@@ -178,13 +178,15 @@ static void name_note(struct recount *r, uint32_t account, uint32_t was) {
 static void cell_restore(struct recount *r, uint32_t account) {
 	const struct account *kept = &r->accounts->directory->account[account];
 	struct cell *cell = map_cell(r->map, account);
+	_Atomic uint8_t *dirty = map_dirty(r->map, account);
 	bool known = kept->saved_count != UINT32_MAX && kept->saved_peak <= BERTH_COUNT_MAX;
 
 	store_relaxed(&cell->peak, MAX_OF(known ? kept->saved_peak : 0, r->sum[account]));
 	store_relaxed(&cell->denied, known ? kept->saved_denied : 0);
 	store_relaxed(&cell->waiting, 0);
 	/* A checkpoint may have stored what was wrong. */
-	store_total(map_dirty_at(r->map, account), 1);
+	if (dirty)
+		store_total(dirty, 1);
 }
 
 static void cell_compare(struct recount *r, uint32_t account) {
@@ -230,8 +232,8 @@ static void cells_compare(struct recount *r, uint32_t end) {
 		r->undecided++;
 		return;
 	}
-	for (; r->at < end; r->at++)
-		cell_compare(r, MAX_OF(r->at, 1u));
+	for (r->at = MAX_OF(r->at, 1u); r->at < end; r->at++)
+		cell_compare(r, r->at);
 }
 
 /* As far as one turn goes; true when all three are through. */
@@ -330,7 +332,8 @@ static int on_turn(sd_event_source *source, void *data) {
 
 /* Without memory for it, the next one it is. */
 static void recount_begin(struct recount *r) {
-	r->accounts_end = load_relaxed(&r->map->names->accounts);
+	/* More may be published than there was memory to follow; those bear no names. */
+	r->accounts_end = r->accounts->directory->account_size;
 	r->word = calloc(r->accounts_end, sizeof(*r->word));
 	r->sum = calloc(r->accounts_end, sizeof(*r->sum));
 	if (!r->word || !r->sum) {
