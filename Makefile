@@ -30,7 +30,7 @@ DAEMON_LIBS = -llmdb -lsystemd
 
 # Test programs, in the order in which they run; the torture test is one program.
 TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test-*.c tests/integration/test-*.c))
-TORTURE = $(patsubst %.c,%.o,$(wildcard tests/torture*.c)) tests/harness.o \
+TORTURE = $(patsubst %.c,%.o,$(wildcard tests/torture*.c)) tests/audit.o tests/harness.o \
 	$(filter-out daemon/main.o,$(DAEMON))
 
 # A make of our own that shows warnings and errors only, and uses every CPU.
@@ -102,7 +102,7 @@ PROGRAMS = $(BUILD)/libberth.so $(BUILD)/berthd $(BUILD)/berthctl
 $(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harness.o \
 		$(SHARED:%=$(BUILD)/client/%.o) $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $(filter %.o,$^) $(USER_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
-KILL = tests/ptrace.o tests/kill.o
+KILL = tests/ptrace.o tests/kill.o tests/audit.o
 $(BUILD)/tests/integration/test-kill-client $(BUILD)/tests/integration/test-kill-daemon: \
 	$(KILL:%=$(BUILD)/%)
 $(BUILD)/tests/unit/test-crash: $(BUILD)/tests/ptrace.o

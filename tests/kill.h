@@ -14,13 +14,6 @@
 /* The two shared files, opened by their paths as only their owner can; NULL if that fails. */
 struct map *kill_map(const char *runtime_dir);
 
-/* True if every count is what the records say, read as counter.c says they are to be read; else
- * ret_why (512 bytes) says which isn't. Nobody may change anything meanwhile. */
-bool kill_audit(struct map *m, char *ret_why);
-
-/* True if no record is taken and every count is 0. */
-bool kill_is_empty(struct map *m, char *ret_why);
-
 /* Records in UNCHARGE, CANCEL or EFFECT: what a berthd that starts finishes before it serves. */
 uint32_t kill_unfinished(struct map *m);
 

@@ -6,7 +6,7 @@
  *
  * Judged, besides every return code (torture-client.c): no count is ever over what limits allow
  * (torture-observer.c); now and then everything is stopped, wherever it stands, and every count is
- * what the records say (torture-audit.c); nothing dies that wasn't killed; at the end every count is
+ * what the records say (audit.c); nothing dies that wasn't killed; at the end every count is
  * 0, every record is closed, and the store agrees.
  */
 
@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "audit.h"
 #include "harness.h"
 #include "torture.h"
 
@@ -238,10 +239,13 @@ static void freeze(const struct all *all) {
 
 static void audit(void) {
 	struct all all = all_of_them();
+	char why[512];
 
 	if (!torture_stop(&all))
 		torture_fail(run.t, "not everything stops when it is told to");
-	else if (torture_audit(run.t, run.m))
+	else if (!audit_counts(run.m, why))
+		torture_fail(run.t, "%s", why);
+	else
 		(void)add_relaxed(&run.t->figures.audits, 1);
 	if (!torture_failed(run.t) && torture_once_in(&run.random, 2))
 		freeze(&all);
@@ -358,7 +362,7 @@ static void clients_end(void) {
 
 static bool is_empty(void *data) {
 	reap();
-	return torture_is_empty(run.m, data);
+	return audit_is_empty(run.m, data);
 }
 
 static void check_empty(const char *when) {

@@ -9,7 +9,7 @@
  *   torture-admin.c     the administrator: changes limits, revokes, deletes and sets again
  *   torture-observer.c  watches counts against limits while it all happens
  *   torture-stop.c      makes all of it stand still
- *   torture-audit.c     then adds up the records and compares the sums with the counts
+ *   audit.c             then adds up the records and compares the sums with the counts
  *   torture-end.c       judges what is left when all is over
  *   torture-soak.c      in a long run: judges that nothing grows meanwhile
  *
@@ -133,13 +133,6 @@ struct all {
 void torture_signal(const struct all *a, int signal);
 /* Returns when nobody of them runs any more; false: they don't stop. */
 bool torture_stop(const struct all *a);
-
-/* While nobody changes anything: every count is what the records say; fails the test otherwise.
- * True if so. */
-bool torture_audit(struct torture *t, struct map *m);
-
-/* True if every count is 0 and no record is taken. ret_what (512 bytes) says what isn't so. */
-bool torture_is_empty(struct map *m, char *ret_what);
 
 /* With counts and records empty: files, peaks, the store, the log. Stops berthd. */
 struct instance;

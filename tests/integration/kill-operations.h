@@ -11,6 +11,7 @@
 #include "layout.h"
 #include "suite.h"
 
+#include "../audit.h"
 #include "../kill.h"
 #include "../ptrace.h"
 

@@ -15,6 +15,7 @@
 #include "layout.h"
 #include "suite.h"
 
+#include "../audit.h"
 #include "../kill.h"
 #include "../ptrace.h"
 
@@ -122,7 +123,7 @@ static void work(const struct run *r) {
 static void audit(const struct run *r, const char *when) {
 	char why[512];
 
-	ck_assert_msg(kill_audit(map, why), "%s, %s: %s", where(r), when, why);
+	ck_assert_msg(audit_counts(map, why), "%s, %s: %s", where(r), when, why);
 }
 
 static bool session_is_over(void *data) {
@@ -229,7 +230,7 @@ static void setup(void) {
 	(void)take(other, "tight/other");
 	map = kill_map(here.runtime_dir);
 	admin = kill_connect(here.runtime_dir);
-	ck_assert_msg(map && admin >= 0 && kill_audit(map, why), "no beginning");
+	ck_assert_msg(map && admin >= 0 && audit_counts(map, why), "no beginning");
 }
 
 int main(void) {

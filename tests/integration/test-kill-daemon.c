@@ -115,7 +115,7 @@ static void lodger_works(const char *when) {
 static void audit(const char *when) {
 	char why[512];
 
-	must(kill_audit(w.map, why), "%s: %s", when, why);
+	must(audit_counts(w.map, why), "%s: %s", when, why);
 }
 
 static void map_again(void) {
@@ -409,7 +409,7 @@ static void judge_end(void) {
 		expect_code(BERTH_SUCCESS, berth_release(w.lodger, take(w.lodger, "visitor/last")));
 	berth_close(w.lodger);
 	expect_status_eventually("sessions", 0);
-	must(kill_is_empty(w.map, why), "at the end, %s", why);
+	must(audit_is_empty(w.map, why), "at the end, %s", why);
 	ck_assert_int_eq(status_number("slots_granted"), 0);
 }
 
