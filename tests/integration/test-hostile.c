@@ -664,6 +664,7 @@ END_TEST
 START_TEST(a_truncated_segment_kills_the_others_perhaps_but_not_berthd) {
 	char path[128];
 
+	repairs_are_meant = true;
 	(void)snprintf(path, sizeof(path), "%.80s/segment", here.runtime_dir);
 	expect_ctl(0, "", "set", "alice", "7");
 	ck_assert_int_eq(truncate(path, 4096), 0);

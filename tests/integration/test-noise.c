@@ -31,6 +31,7 @@ static void look_inside(void) {
 }
 
 static void noise_start(void) {
+	repairs_are_meant = true;
 	instance_start(&here, small);
 	set_limit("alice", "5");
 	set_limit("acme", "10");
