@@ -17,7 +17,7 @@ SECONDS = 30
 SEED = 0
 
 ALL_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -pthread \
+	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-tree-slp-vectorize -pthread \
 	-D_GNU_SOURCE -DBERTH_VERSION='"$(VERSION)"' -Iinclude -Iinclude/internal -Iclient -Idaemon \
 	$(CPPFLAGS) $(CFLAGS)
 

@@ -16,7 +16,8 @@
  *   A3 record  CHARGE(k) → CHARGE(k+1), in the end HELD
  *   A4 record  CHARGE(k) → UNCHARGE(k-1), for k = 0 FREE: a level was full, go down again
  * and release at levels top … 0:
- *   R1 record  HELD → UNCHARGE(top)          who wins this CAS releases; nobody else can
+ *   R1 record  HELD → UNCHARGE(top)          who wins this CAS releases; nobody else can. The
+ *                                            daemon, revoking, counts s up by two here
  *   R2 cell k  count - weight, tag (r, s)
  *   R3 record  UNCHARGE(k) → UNCHARGE(k-1), in the end FREE
  * and taking a charge back (the daemon alone):
@@ -38,6 +39,9 @@
  *   1 the cell's word   2 the record   3 limit and generation   4 the tag's record (help)   5 CAS
  * Whatever changed 2 or 3 after they were read has also changed the cell's word (helped, sealed,
  * bumped), so the CAS fails.
+ * Who begins, with A1 or R1, takes the first look before that: 1, 3 and 4, and then the CAS on the
+ * record is 2. So the three changes of an acquire or a release follow each other at once, and who is
+ * refused at the first look has published nothing.
  *
  * Cold tags. A cell that rests keeps its last tag while the record goes on and its seq comes round.
  * Read naively, that tag would one day name a new operation as done. Hence the helper asks that the
@@ -83,8 +87,7 @@ static inline uint64_t record_freed(uint64_t rec) {
 
 /* Into CHARGE or UNCHARGE of a level: always with the next seq. */
 static inline uint64_t record_enter(uint64_t rec, enum record_state state, uint32_t level) {
-	return record_pack(
-		state, level, record_weight(rec), record_account(rec), seq_next(record_seq(rec)));
+	return record_move(rec, state, level, seq_next(record_seq(rec)));
 }
 
 /* From a level that is charged no more, or never was: down to the next one that is. */
@@ -99,8 +102,7 @@ static inline uint64_t record_charged(uint64_t rec, uint32_t depth) {
 
 	if (level + 1 < depth)
 		return record_enter(rec, RECORD_CHARGE, level + 1);
-	return record_pack(
-		RECORD_HELD, level, record_weight(rec), record_account(rec), record_seq(rec));
+	return record_move(rec, RECORD_HELD, level, record_seq(rec));
 }
 
 /* The record's word once the operation that it is in has taken effect. */
@@ -109,8 +111,7 @@ static uint64_t record_done(uint64_t rec, uint32_t depth) {
 	case RECORD_CHARGE:
 		return record_charged(rec, depth);
 	case RECORD_CANCEL:
-		return record_pack(RECORD_EFFECT, record_level(rec), record_weight(rec),
-			record_account(rec), record_seq(rec));
+		return record_move(rec, RECORD_EFFECT, record_level(rec), record_seq(rec));
 	default:
 		return record_below(rec);
 	}
@@ -131,13 +132,15 @@ struct step {
 
 /* Finds the cell that the record's word stands on. */
 static _hot_ int step_find_cell(struct step *s) {
-	int r = 0;
-
 	s->account = record_account(s->rec);
-	if (record_level(s->rec) > 0)
-		r = directory_ancestor(s->map, s->account, record_level(s->rec), &s->account);
-	if (unlikely(r < 0))
-		return r == -ENOENT ? -EUCLEAN : r;
+	if (record_level(s->rec) > 0) {
+		uint32_t ancestor;
+		int r = directory_ancestor(s->map, s->account, record_level(s->rec), &ancestor);
+
+		if (unlikely(r < 0))
+			return r == -ENOENT ? -EUCLEAN : r;
+		s->account = ancestor;
+	}
 	if (unlikely(!map_has_account(s->map, s->account)))
 		return -EUCLEAN;
 	s->cell = map_cell_at(s->map, s->account);
@@ -176,8 +179,10 @@ static inline void cell_note_peak(struct cell *cell, uint32_t count) {
 	}
 }
 
-/* Order 5. */
-static inline bool step_change(const struct step *s, uint64_t word, uint32_t count) {
+/* Order 5, R2. */
+static inline bool step_uncount(const struct step *s, uint64_t word, uint32_t weight) {
+	uint32_t count = cell_count(word) - weight;
+
 	if (!cas(&s->cell->word, word, cell_pack(count, s->number, record_seq(s->rec))))
 		return false;
 	wake_changed(s->map, s->dirty);
@@ -216,7 +221,7 @@ static _rare_ int record_help(struct map *m, struct record *record, uint32_t acc
 
 /* Notes the operation that the word's tag names as done: A3, R3, or CANCEL → EFFECT. -ENOMEM: the
  * record is out of reach, the tag must not be overwritten. */
-static inline int cell_help(
+static _hot_ int cell_help(
 	struct map *m, uint32_t account, const struct cell *cell, uint64_t word) {
 	uint32_t number = cell_record(word);
 	struct record *record;
@@ -231,9 +236,20 @@ static inline int cell_help(
 	return record_help(m, record, account, cell, word);
 }
 
-/* Order 4. A tag of the step's own record, which was just seen (2) to be at another seq, is done. */
-static inline int step_help(const struct step *s, uint64_t word) {
-	return cell_record(word) == s->number ? 0 : cell_help(s->map, s->account, s->cell, word);
+/* Order 4. A tag of the step's own record, which was just seen (2) to be at another seq, is done. A
+ * range lies in one window, so its records are found from each other: those of one process. */
+static _hot_ int step_help(const struct step *s, uint64_t word) {
+	uint32_t number = cell_record(word);
+	struct record *record;
+
+	if (number == s->number)
+		return 0;
+	if ((number ^ s->number) >= BERTH_RANGE)
+		return cell_help(s->map, s->account, s->cell, word);
+	record = s->record + ((int32_t)number - (int32_t)s->number);
+	if (likely(!record_awaits(load_acquire(&record->word), word)))
+		return 0;
+	return record_help(s->map, record, s->account, s->cell, word);
 }
 
 uint32_t counter_count(struct map *m, uint32_t account) {
@@ -278,8 +294,8 @@ static int step_uncharge(struct step *s) {
 		step_done(s, record_below(s->rec));
 		return -EUCLEAN;
 	}
-	if (step_change(s, word, cell_count(word) - weight)) /* R2 */
-		step_done(s, record_below(s->rec));          /* R3 */
+	if (step_uncount(s, word, weight))          /* R2 */
+		step_done(s, record_below(s->rec)); /* R3 */
 	return 0;
 }
 
@@ -297,14 +313,10 @@ static int step_lost(struct step *s) {
 }
 
 /* Goes down from UNCHARGE until the record is no longer this release's, whoever did the steps. */
-static int descend(struct map *m, uint32_t number, struct record *record, uint64_t first) {
-	struct step s;
+static _rare_ int descend(struct map *m, uint32_t number, struct record *record, uint64_t first) {
+	struct step s = {.map = m, .record = record, .number = number, .rec = first};
 	int damage = 0;
 
-	s.map = m;
-	s.record = record;
-	s.number = number;
-	s.rec = first;
 	for (int i = 0; i < ROUNDS; i++) {
 		int r = step_find_cell(&s);
 
@@ -322,22 +334,48 @@ static int descend(struct map *m, uint32_t number, struct record *record, uint64
 	return -EUCLEAN;
 }
 
-int counter_release_at(struct map *m, const struct record_at *at, uint32_t seq) {
-	struct record *record = at->record;
-	uint64_t rec = load_acquire(&record->word), first;
+/* R1, and down, without having looked before. */
+static _rare_ int release_held(struct map *m, struct record_at at, uint64_t held) {
+	uint64_t first = record_enter(held, RECORD_UNCHARGE, record_level(held));
 
-	if (record_state(rec) != RECORD_HELD || record_seq(rec) != seq)
+	if (!cas(&at.record->word, held, first)) /* R1 */
 		return -ENOENT;
-	first = record_enter(rec, RECORD_UNCHARGE, record_level(rec));
-	if (!cas(&record->word, rec, first)) /* R1 */
+	return descend(m, at.number, at.record, first);
+}
+
+/* The first look is taken before R1, whose CAS then is order 2: so nothing stands between the three
+ * changes. */
+int counter_release_at(struct map *m, struct record_at at, uint32_t seq) {
+	uint64_t held = load_acquire(&at.record->word), first, word;
+	struct step s;
+
+	if (unlikely(record_state(held) != RECORD_HELD || record_seq(held) != seq))
 		return -ENOENT;
-	return descend(m, at->number, record, first);
+	s.map = m;
+	s.record = at.record;
+	s.number = at.number;
+	s.rec = held;
+	if (unlikely(step_find_cell(&s) < 0))
+		return release_held(m, at, held);
+	word = load_acquire(&s.cell->word);                     /* order 1 */
+	if (unlikely(cell_count(word) < record_weight(held)) || /* 4 */
+		unlikely(step_help(&s, word) < 0))
+		return release_held(m, at, held);
+	first = record_enter(held, RECORD_UNCHARGE, record_level(held));
+	if (unlikely(!cas(&at.record->word, held, first))) /* R1, 2 */
+		return -ENOENT;
+	s.rec = first;
+	if (likely(step_uncount(&s, word, record_weight(held)))) /* 5, R2 */
+		step_done(&s, record_below(first));              /* R3 */
+	return likely(record_state(s.rec) == RECORD_FREE) || !same_descent(first, s.rec)
+		       ? 0
+		       : descend(m, at.number, at.record, s.rec);
 }
 
 int counter_release(struct map *m, uint32_t number, uint32_t seq) {
 	const struct record_at at = {map_record(m, number), number};
 
-	return at.record ? counter_release_at(m, &at, seq) : map_record_error(m, number);
+	return at.record ? counter_release_at(m, at, seq) : map_record_error(m, number);
 }
 
 int counter_settle(struct map *m, uint32_t number) {
@@ -361,43 +399,25 @@ struct acquire {
 	uint32_t *ret_level;
 };
 
-static int level_refusal(uint32_t count, uint32_t weight, uint32_t limit) {
-	if (limit != BERTH_LIMIT_NONE && count + weight > limit)
-		return -EDQUOT;
-	return count + weight > BERTH_COUNT_MAX ? -EOVERFLOW : 0;
-}
-
 /* The daemon hears of it, as of a change: a count that is wrong may do nothing else than deny. */
-static void deny(struct map *m, const struct level *l) {
+void counter_deny(struct map *m, const struct level *l) {
 	(void)add_relaxed(&l->cell->denied, 1);
 	wake_changed(m, l->dirty);
 }
 
-int counter_check(struct map *m, const struct path *path, uint32_t weight, uint32_t *ret_level) {
-	for (uint32_t k = 0; k < path->depth; k++) {
-		const struct level *l = &path->level[k];
-		int r = level_refusal(cell_count(load_acquire(&l->cell->word)), weight,
-			entry_limit(load_acquire(&l->entry->word)));
-
-		if (r < 0) {
-			deny(m, l);
-			*ret_level = k;
-			return r;
-		}
-	}
-	return 0;
+/* True if the word bears a tag of this record that lies among the seqs that an acquire from `seq` on,
+ * and its release or revocation, can use. */
+static _hot_ bool seq_meets_tag(uint64_t word, uint32_t number, uint32_t seq, uint32_t depth) {
+	return unlikely(cell_record(word) == number) &&
+	       ((cell_seq(word) - seq) & BERTH_SEQ_MASK) < 2 * depth + 1;
 }
 
-/* Moves seq past a tag of this record in a cell of its path, if one lies among the seqs that this
- * acquire and its release can use; true if it moved. */
+/* Moves seq past a tag of this record in a cell of its path; true if it moved. */
 static bool seq_pass_tag(const struct path *path, uint32_t number, uint32_t *seq) {
-	uint32_t span = 2 * path->depth;
-
 	for (uint32_t k = 0; k < path->depth; k++) {
 		uint64_t word = load_acquire(&path->level[k].cell->word);
 
-		if (cell_record(word) == number &&
-			((cell_seq(word) - *seq) & BERTH_SEQ_MASK) < span) {
+		if (seq_meets_tag(word, number, *seq, path->depth)) {
 			*seq = seq_next(cell_seq(word));
 			return true;
 		}
@@ -405,71 +425,104 @@ static bool seq_pass_tag(const struct path *path, uint32_t number, uint32_t *seq
 	return false;
 }
 
-/* A1. */
-static int publish(struct acquire *a) {
-	struct step *s = &a->step;
-	uint64_t old = load_acquire(&s->record->word);
+static _apart_ uint32_t seq_pass_tags(const struct path *path, uint32_t number, uint32_t seq) {
+	/* Each move passes a tag for good, unless seqs are so few that they come round. */
+	for (uint32_t i = 0; i < path->depth * path->depth; i++)
+		if (!seq_pass_tag(path, number, &seq))
+			break;
+	return seq;
+}
 
-	if (record_state(old) == RECORD_FREE) {
-		a->seq = seq_next(record_seq(old));
-		/* Each move passes a tag for good, unless seqs are so few that they come round. */
-		for (uint32_t i = 0; i < a->path->depth * a->path->depth; i++)
-			if (!seq_pass_tag(a->path, s->number, &a->seq))
-				break;
-		s->rec =
-			record_pack(RECORD_CHARGE, 0, a->weight, a->path->level[0].account, a->seq);
-		if (cas(&s->record->word, old, s->rec))
-			return 0;
-		old = load_acquire(&s->record->word);
+/* The seq of A1, for a record that says `old` and a lowest cell that says `word`. */
+static _hot_ uint32_t seq_choose(
+	const struct path *path, uint32_t number, uint64_t old, uint64_t word) {
+	uint32_t seq = seq_next(record_seq(old));
+
+	if (likely(path->depth == 1) && !seq_meets_tag(word, number, seq, 1))
+		return seq;
+	return seq_pass_tags(path, number, seq);
+}
+
+/* Not to be published. */
+static _rare_ int record_refusal(uint64_t rec) {
+	return record_state(rec) == RECORD_CLOSED ? -ESHUTDOWN : -EAGAIN;
+}
+
+/* Counts a denial; returns r. */
+static _rare_ int level_refuse(
+	struct map *m, const struct path *path, uint32_t level, int r, uint32_t *ret_level) {
+	if (r == -EDQUOT || r == -EOVERFLOW) {
+		*ret_level = level;
+		counter_deny(m, &path->level[level]);
 	}
-	return record_state(old) == RECORD_CLOSED ? -ESHUTDOWN : -EAGAIN;
+	return r;
 }
 
 /* A4: refused at this level with r; gives back what lower levels charged. */
-static _rare_ int retreat(struct acquire *a, int r) {
+static int retreat(struct acquire *a, int r) {
 	struct step *s = &a->step;
 	uint64_t below = record_below(s->rec);
 	int down;
 
 	if (!cas(&s->record->word, s->rec, below))
 		return -ECANCELED;
-	if (r == -EDQUOT || r == -EOVERFLOW) {
-		*a->ret_level = record_level(s->rec);
-		deny(s->map, &a->path->level[*a->ret_level]);
-	}
+	r = level_refuse(s->map, a->path, record_level(s->rec), r, a->ret_level);
 	if (record_state(below) == RECORD_FREE)
 		return r;
 	down = descend(s->map, s->number, s->record, below);
 	return down < 0 ? down : r;
 }
 
-/* One look at the level that the record stands on. Negative: refused, and gone down again. */
-static int step_charge(struct acquire *a, const struct level *l) {
-	struct step *s = &a->step;
-	uint64_t word = load_acquire(&l->cell->word), said; /* order 1 */
+static _hot_ void step_take(struct step *s, const struct level *l) {
+	s->account = l->account;
+	s->cell = l->cell;
+	s->dirty = l->dirty;
+}
+
+/* Orders 3 and 4 for the word that was read at this level. Pairs with daemon/directory-write.c, which
+ * stores limit and generation, then bumps. */
+static _hot_ int step_admit(
+	const struct step *s, const struct level *l, uint64_t word, uint32_t weight) {
+	uint64_t said = load_acquire(&l->entry->word);
 	int r;
 
-	if (unlikely(!step_stands(s))) { /* 2 */
+	if (unlikely(entry_generation(said) != l->generation))
+		return -ESTALE;
+	r = counter_refusal(cell_count(word), weight, entry_limit(said));
+	return likely(r == 0) ? step_help(s, word) : r;
+}
+
+/* Order 5, A2, and A3; only then what can wait: whoever dies before has a record that somebody else
+ * gives back, and announces. False if the word has changed. */
+static _hot_ bool step_charge(struct step *s, uint64_t word, uint32_t weight, uint32_t depth) {
+	uint32_t count = cell_count(word) + weight;
+
+	if (unlikely(!cas(&s->cell->word, word, cell_pack(count, s->number, record_seq(s->rec)))))
+		return false;
+	step_done(s, record_charged(s->rec, depth));
+	wake_changed(s->map, s->dirty);
+	cell_note_peak(s->cell, count);
+	return true;
+}
+
+/* One look at the level that the record stands on. Negative: refused, and gone down again. */
+static int step_ascend(struct acquire *a, const struct level *l) {
+	struct step *s = &a->step;
+	uint64_t word = load_acquire(&l->cell->word); /* order 1 */
+	int r;
+
+	if (!step_stands(s)) { /* 2 */
 		step_reread(s);
 		return 0;
 	}
-	/* 3. Pairs with daemon/directory-write.c, which stores limit and generation, then bumps. */
-	said = load_acquire(&l->entry->word);
-	if (unlikely(step_is_tagged(s, word))) {
+	if (step_is_tagged(s, word)) {
 		step_done(s, record_charged(s->rec, a->path->depth));
 		return 0;
 	}
-	if (unlikely(entry_generation(said) != l->generation))
-		return retreat(a, -ESTALE);
-	r = level_refusal(cell_count(word), a->weight, entry_limit(said));
-	if (likely(r >= 0))
-		r = step_help(s, word); /* 4 */
-	if (unlikely(r < 0))
+	r = step_admit(s, l, word, a->weight); /* 3, 4 */
+	if (r < 0)
 		return retreat(a, r);
-	if (step_change(s, word, cell_count(word) + a->weight)) { /* 5, A2 */
-		cell_note_peak(s->cell, cell_count(word) + a->weight);
-		step_done(s, record_charged(s->rec, a->path->depth)); /* A3 */
-	}
+	(void)step_charge(s, word, a->weight, a->path->depth); /* 5 */
 	return 0;
 }
 
@@ -490,20 +543,26 @@ static bool is_my_slot(const struct acquire *a, uint64_t rec) {
 static int ascend(struct acquire *a) {
 	struct step *s = &a->step;
 
-	for (int i = 0; i < ROUNDS; i++) {
+	for (int i = 0; i < ROUNDS && is_my_charge(a, s->rec); i++) {
 		const struct level *l = &a->path->level[record_level(s->rec)];
 		int r;
 
-		s->account = l->account;
-		s->cell = l->cell;
-		s->dirty = l->dirty;
-		r = step_charge(a, l);
+		step_take(s, l);
+		r = step_ascend(a, l);
 		if (unlikely(r < 0))
 			return r;
-		if (!is_my_charge(a, s->rec))
-			break;
 	}
 	return likely(is_my_slot(a, s->rec)) ? 0 : -ECANCELED;
+}
+
+/* Goes on from where the first look ended. Only here the acquire is put together in memory. */
+static _apart_ int acquire_rest(struct step s, const struct slot_request *request, uint32_t seq,
+	uint32_t *ret_seq, uint32_t *ret_level) {
+	struct acquire a = {s, request->path, request->weight, seq, ret_level};
+	int r = ascend(&a);
+
+	*ret_seq = (seq + request->path->depth - 1) & BERTH_SEQ_MASK;
+	return r;
 }
 
 /* Cut at 39 bytes, but not in the middle of a UTF-8 character. */
@@ -533,33 +592,45 @@ static inline void record_stamp(struct record *record, const struct stamp *stamp
 		store_relaxed(&record->label[0], 0);
 }
 
-int counter_acquire_at(struct map *m, const struct record_at *at, const struct path *path,
-	uint32_t weight, const struct stamp *stamp, uint32_t *ret_seq, uint32_t *ret_level) {
-	struct acquire a;
+/* The first look, at the lowest level, is taken before A1, whose CAS then is order 2: so nothing but
+ * the stamp stands between the three changes, and who is refused has published nothing. */
+int counter_acquire_at(struct map *m, struct record_at at, const struct slot_request *request,
+	uint32_t *ret_seq, uint32_t *ret_level) {
+	const struct path *path = request->path;
+	uint64_t old = load_acquire(&at.record->word), word;
+	struct step s;
+	uint32_t seq;
 	int r;
 
-	a.step.map = m;
-	a.step.number = at->number;
-	a.step.record = at->record;
-	a.path = path;
-	a.weight = weight;
-	a.ret_level = ret_level;
-	r = publish(&a);
-	if (r < 0)
-		return r;
-	record_stamp(a.step.record, stamp);
-	r = ascend(&a);
-	if (r < 0)
-		return r;
-	*ret_seq = (a.seq + path->depth - 1) & BERTH_SEQ_MASK;
-	return 0;
+	if (unlikely(record_state(old) != RECORD_FREE))
+		return record_refusal(old);
+	s.map = m;
+	s.record = at.record;
+	s.number = at.number;
+	step_take(&s, &path->level[0]);
+	word = load_acquire(&s.cell->word);                         /* order 1 */
+	r = step_admit(&s, &path->level[0], word, request->weight); /* 3, 4 */
+	if (unlikely(r < 0))
+		return level_refuse(m, path, 0, r, ret_level);
+	seq = seq_choose(path, at.number, old, word);
+	s.rec = record_pack(RECORD_CHARGE, 0, request->weight, s.account, seq);
+	if (unlikely(!cas(&at.record->word, old, s.rec))) /* A1, 2 */
+		return record_refusal(load_acquire(&at.record->word));
+	record_stamp(at.record, &request->stamp);
+	if (likely(step_charge(&s, word, request->weight, path->depth)) && /* 5 */
+		likely(record_state(s.rec) == RECORD_HELD && record_seq(s.rec) == seq)) {
+		*ret_seq = seq;
+		return 0;
+	}
+	return acquire_rest(s, request, seq, ret_seq, ret_level);
 }
 
 int counter_acquire(struct map *m, uint32_t number, const struct path *path, uint32_t weight,
 	const struct stamp *stamp, uint32_t *ret_seq, uint32_t *ret_level) {
 	const struct record_at at = {map_record(m, number), number};
+	const struct slot_request request = {path, weight, *stamp};
 
-	return at.record ? counter_acquire_at(m, &at, path, weight, stamp, ret_seq, ret_level)
+	return at.record ? counter_acquire_at(m, at, &request, ret_seq, ret_level)
 			 : map_record_error(m, number);
 }
 
@@ -589,7 +660,9 @@ int counter_bump(struct map *m, uint32_t account) {
 
 /* HELD or EFFECT: every level from the record's own down to 0 is charged. */
 static int revoke_charged(struct map *m, uint32_t number, struct record *record, uint64_t rec) {
-	uint64_t first = record_enter(rec, RECORD_UNCHARGE, record_level(rec));
+	/* Two seqs on, where R1 goes one: so a process can tell what it released itself (pool.c). */
+	uint64_t first = record_move(
+		rec, RECORD_UNCHARGE, record_level(rec), seq_next(seq_next(record_seq(rec))));
 
 	return cas(&record->word, rec, first) ? descend(m, number, record, first) : -EAGAIN;
 }
@@ -626,8 +699,7 @@ int counter_revoke(struct map *m, uint32_t number, uint64_t seen) {
 	case RECORD_UNCHARGE:
 		return descend(m, number, record, seen);
 	case RECORD_CHARGE: /* V1 */
-		cancelled = record_pack(RECORD_CANCEL, record_level(seen), record_weight(seen),
-			record_account(seen), record_seq(seen));
+		cancelled = record_move(seen, RECORD_CANCEL, record_level(seen), record_seq(seen));
 		return cas(&record->word, seen, cancelled)
 			       ? revoke_cancelled(m, number, record, cancelled)
 			       : -EAGAIN;

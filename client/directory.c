@@ -26,7 +26,7 @@ static uint64_t load4(const char *text) {
 }
 
 /* A text of 1 to 7 bytes: first and last half, or first, middle and last byte, which may overlap. */
-static uint64_t short_load(const char *text, size_t length) {
+static _hot_ uint64_t short_load(const char *text, size_t length) {
 	const unsigned char *byte = (const unsigned char *)text;
 	size_t last = length - 1;
 
@@ -37,7 +37,7 @@ static uint64_t short_load(const char *text, size_t length) {
 }
 
 /* The last 1 to 8 bytes of a text. Those before them are loaded, too, and shifted out. */
-static uint64_t tail_load(const char *text, size_t length, size_t tail) {
+static _hot_ uint64_t tail_load(const char *text, size_t length, size_t tail) {
 	return length < 8 ? short_load(text, length) : load8(text + length - 8) >> 8 * (8 - tail);
 }
 
@@ -177,11 +177,11 @@ int directory_path(struct map *m, uint32_t account, uint32_t generation, struct 
 /* -- paths found lately ------------------------------------------------------------------------ */
 
 /* Cheap, and spreads well enough: who makes names fall together gains nothing but the search. */
-static struct recall_slot *recall_slot(struct recall *recall, const struct name *name) {
-	uint64_t key = name->length;
+static _hot_ uint64_t key_add(uint64_t key, uint64_t word) {
+	return (key ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+}
 
-	for (uint32_t i = 0; i < (name->length + 7) / 8; i++)
-		key = (key ^ name->word[i]) * UINT64_C(0x9E3779B97F4A7C15);
+static _hot_ struct recall_slot *recall_slot(struct recall *recall, uint64_t key) {
 	return &recall->slot[key >> (64 - RECALL_BITS)];
 }
 
@@ -189,12 +189,12 @@ static struct recall_slot *recall_slot(struct recall *recall, const struct name 
  * something that was stored after `turn` was made odd sees that `turn` has changed. */
 static _hot_ bool slot_load(struct recall_slot *slot, struct path *ret) {
 	uint32_t turn = load_acquire(&slot->turn);
-	uint32_t depth = load_relaxed(&slot->depth);
+	uint32_t depth = load_relaxed(&slot->depth), k = 0;
 
-	if (depth == 0 || depth > RECALL_LEVELS)
+	if (unlikely(depth == 0 || depth > RECALL_LEVELS))
 		return false;
 	ret->depth = depth;
-	for (uint32_t k = 0; k < depth; k++) {
+	do {
 		const struct recall_level *from = &slot->level[k];
 		struct level *l = &ret->level[k];
 		uint64_t id = load_relaxed(&from->id);
@@ -204,20 +204,73 @@ static _hot_ bool slot_load(struct recall_slot *slot, struct path *ret) {
 		l->entry = load_relaxed(&from->entry);
 		l->cell = load_relaxed(&from->cell);
 		l->dirty = load_relaxed(&from->dirty);
-	}
+	} while (++k < depth);
 	fence_acquire();
-	return turn % 2 == 0 && load_relaxed(&slot->turn) == turn;
+	return likely(turn % 2 == 0 && load_relaxed(&slot->turn) == turn);
 }
 
-bool directory_recall(struct map *m, struct recall *recall, const struct name *name,
-	struct path *ret, uint64_t *ret_word) {
-	return slot_load(recall_slot(recall, name), ret) &&
-	       entry_matches(m, ret->level[0].entry, name, ret_word) &&
-	       entry_generation(*ret_word) == ret->level[0].generation;
+/* A name where it stands: whole words from `text` on, then one that ends with it. */
+struct text {
+	const char *text;
+	size_t length, last;
+	uint64_t tail;
+};
+
+static _hot_ uint64_t text_key(const struct text *t) {
+	uint64_t key = t->length;
+
+	for (size_t i = 0; unlikely(i < t->last); i++)
+		key = key_add(key, htole64(load8(t->text + 8 * i)));
+	return key_add(key, t->tail);
+}
+
+static _hot_ bool entry_has_text(struct map *m, struct entry *e, const struct text *t) {
+	const _Atomic uint64_t *word;
+
+	if (shape_length(load_relaxed(&e->shape)) != t->length)
+		return false;
+	word = entry_name(m, e);
+	if (unlikely(!word))
+		return false;
+	for (size_t i = 0; unlikely(i < t->last); i++)
+		if (load_relaxed(&word[i]) != htole64(load8(t->text + 8 * i)))
+			return false;
+	return load_relaxed(&word[t->last]) == t->tail;
+}
+
+/* Without a struct name, which would have to be stored and read again. */
+int directory_recall(struct map *m, struct recall *recall, const char *text, struct path *ret,
+	uint64_t *ret_word) {
+	struct text t = {.text = text, .length = strnlen(text, BERTH_NAME_MAX + 1)};
+	struct entry *e;
+	uint64_t word;
+
+	if (unlikely(t.length == 0 || t.length > BERTH_NAME_MAX))
+		return -EINVAL;
+	t.last = (t.length - 1) / 8;
+	t.tail = htole64(tail_load(text, t.length, t.length - 8 * t.last));
+	if (unlikely(!slot_load(recall_slot(recall, text_key(&t)), ret)))
+		return -ENOENT;
+	e = ret->level[0].entry;
+	word = load_acquire(&e->word);
+	*ret_word = word;
+	return likely((entry_flags(word) & ENTRY_LIVE) && entry_has_text(m, e, &t) &&
+		       entry_unchanged(e, word) &&
+		       entry_generation(word) == ret->level[0].generation)
+		       ? 0
+		       : -ENOENT;
+}
+
+static uint64_t name_key(const struct name *name) {
+	uint64_t key = name->length;
+
+	for (uint32_t i = 0; i < (name->length + 7) / 8; i++)
+		key = key_add(key, name->word[i]);
+	return key;
 }
 
 void directory_remember(struct recall *recall, const struct name *name, const struct path *path) {
-	struct recall_slot *slot = recall_slot(recall, name);
+	struct recall_slot *slot = recall_slot(recall, name_key(name));
 	uint32_t turn = load_relaxed(&slot->turn);
 
 	/* Another thread that is just writing the slot may have it. */

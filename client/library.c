@@ -23,8 +23,8 @@
 /* A slot: serial:20 | record:22 | seq:22. Never 0, since no session has record 0. */
 #define SLOT_SERIAL_MASK 0xFFFFFu
 
-static berth_slot slot_pack(uint32_t serial, uint32_t record, uint32_t seq) {
-	return (uint64_t)(serial & SLOT_SERIAL_MASK) << 44 | (uint64_t)record << 22 | seq;
+static berth_slot slot_pack(uint32_t serial, struct pool_slot slot) {
+	return (uint64_t)(serial & SLOT_SERIAL_MASK) << 44 | (uint64_t)slot.record << 22 | slot.seq;
 }
 static uint32_t slot_serial(berth_slot slot) {
 	return (uint32_t)(slot >> 44);
@@ -95,7 +95,6 @@ struct call {
 	int64_t deadline; /* 0: the daemon was not needed so far */
 	uint32_t ranges;  /* that the pool had */
 	uint32_t record;  /* that the attempt was made with; 0: none */
-	bool mended;      /* an attempt failed: what was found before is not to be believed */
 	bool remapped;    /* what couldn't be mapped was tried again */
 };
 
@@ -106,12 +105,15 @@ static int64_t call_deadline(struct call *c) {
 	return c->deadline;
 }
 
-static int call_begin(struct call *c, struct berth *b, const char *account) {
+static _hot_ void call_init(struct call *c, struct berth *b, const char *account) {
 	c->b = b;
 	c->account = account;
 	c->deadline = 0;
-	c->mended = false;
 	c->remapped = false;
+}
+
+static int call_begin(struct call *c, struct berth *b, const char *account) {
+	call_init(c, b, account);
 	return name_load(account, &c->name);
 }
 
@@ -142,7 +144,6 @@ static int call_remap(struct call *c) {
 
 /* Does what an attempt that ended with r needs before the next one; what else it returns is final. */
 static _rare_ int call_mend(struct call *c, int r) {
-	c->mended = true;
 	switch (r) {
 	case -EAGAIN:
 		return 0;
@@ -161,7 +162,7 @@ static _rare_ int call_mend(struct call *c, int r) {
 }
 
 /* Makes the attempt until it is final. */
-static _hot_ int call_run(struct call *c, int (*attempt)(struct call *c, void *to), void *to) {
+static int call_run(struct call *c, int (*attempt)(struct call *c, void *to), void *to) {
 	for (int round = 0; round < ROUNDS; round++) {
 		int r = call_session(c);
 
@@ -180,66 +181,85 @@ static _hot_ int call_run(struct call *c, int (*attempt)(struct call *c, void *t
 /* -- acquiring --------------------------------------------------------------------------------- */
 
 struct acquisition {
-	struct pool_request request;
+	struct session *session;
+	struct slot_request request;
 	struct path path;
-	berth_slot slot;
+	struct pool_slot slot;
 };
 
-static uint64_t now_coarse(void) {
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+/* To the second, which is what people are shown: asking for more costs as much as the rest. */
+static uint64_t now_ms(void) {
+	return (uint64_t)time(NULL) * 1000;
 }
 
-static int acquire_search(struct call *c, struct path *ret, uint64_t *ret_word) {
-	struct session *s = c->session;
+static _rare_ int acquire_search(
+	struct session *s, const struct name *name, struct path *ret, uint64_t *ret_word) {
 	uint32_t account;
 	int r;
 
-	r = directory_find(s->map, &c->name, &account, ret_word);
+	r = directory_find(s->map, name, &account, ret_word);
 	if (r < 0)
 		return r;
 	r = directory_path(s->map, account, entry_generation(*ret_word), ret);
 	if (r == 0)
-		directory_remember(&s->recall, &c->name, ret);
+		directory_remember(&s->recall, name, ret);
 	return r;
 }
 
-static _hot_ int acquire_find(struct call *c, struct path *ret) {
-	struct session *s = c->session;
-	uint64_t word;
-	int r = 0;
-
-	if (unlikely(c->mended || !directory_recall(s->map, &s->recall, &c->name, ret, &word)))
-		r = acquire_search(c, ret, &word);
-	if (unlikely(r < 0))
-		return r;
-	return likely(entry_flags(word) & ENTRY_USABLE) ? 0 : -ENOENT;
-}
-
-static _hot_ int acquire_attempt(struct call *c, void *to) {
-	struct session *s = c->session;
-	struct acquisition *a = to;
-	uint32_t level, seq;
+/* The path is found. a->slot.record is written, too. */
+static _hot_ int acquire_found(struct session *s, uint64_t word, struct acquisition *a) {
+	uint32_t level;
 	int r;
 
-	r = acquire_find(c, &a->path);
-	if (unlikely(r < 0))
-		return r;
+	a->slot.record = 0;
+	if (unlikely(!(entry_flags(word) & ENTRY_USABLE)))
+		return -ENOENT;
 	/* First of all: a segment that was given up would go on answering as it last stood. */
 	if (!session_is_open(s))
 		return -ESHUTDOWN;
 	r = counter_check(s->map, &a->path, a->request.weight, &level);
+	if (unlikely(r < 0))
+		return r;
+	a->request.stamp.since = now_ms();
+	r = pool_acquire(s->pool, &a->request, &a->slot);
+	return likely(r != -ECANCELED) || session_is_open(s) ? r : -ESHUTDOWN;
+}
+
+static int acquire_attempt(struct call *c, void *to) {
+	struct session *s = c->session;
+	struct acquisition *a = to;
+	uint64_t word;
+	int r;
+
+	c->ranges = pool_ranges(s->pool);
+	r = acquire_search(s, &c->name, &a->path, &word);
 	if (r < 0)
 		return r;
-	a->request.stamp.since = now_coarse();
-	c->ranges = pool_ranges(s->pool);
-	r = pool_acquire(s->pool, &a->request, &c->record, &seq);
-	if (unlikely(r < 0))
-		return r == -ECANCELED && !session_is_open(s) ? -ESHUTDOWN : r;
-	a->slot = slot_pack(s->serial, c->record, seq);
-	return 0;
+	r = acquire_found(s, word, a);
+	c->record = a->slot.record;
+	return r;
+}
+
+/* What the first attempt, that of acquire(), has left to be done; it ended with r. */
+static _rare_ int acquire_call(
+	struct berth *b, const char *account, struct acquisition *a, int r, berth_slot *ret) {
+	struct call c;
+	int code;
+
+	if (call_begin(&c, b, account) < 0)
+		return BERTH_INVALID_PARAMETER;
+	/* How many ranges there were must be known before the attempt that found none free. */
+	if (r != -ENOBUFS && r != -ENOENT) {
+		c.session = a->session;
+		c.record = a->slot.record;
+		r = call_mend(&c, r);
+		if (r != 0)
+			return code_of(r);
+	}
+	code = call_run(&c, acquire_attempt, a);
+	if (code == BERTH_SUCCESS)
+		*ret = slot_pack(c.session->serial, a->slot);
+	return code;
 }
 
 static bool request_is_valid(const struct berth_request *req) {
@@ -247,22 +267,28 @@ static bool request_is_valid(const struct berth_request *req) {
 	       req->weight <= BERTH_WEIGHT_MAX && req->timeout_ms == 0 && req->flags == 0;
 }
 
-static int acquire(
+static _hot_ int acquire(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
 	struct acquisition a;
-	struct call c;
-	int code;
+	struct session *s;
+	uint64_t word;
+	int r = -ENOENT;
 
 	session_check_fork();
-	if (unlikely(call_begin(&c, b, account) < 0))
-		return BERTH_INVALID_PARAMETER;
 	a.request.path = &a.path;
 	a.request.weight = weight;
 	a.request.stamp.label = label;
-	code = call_run(&c, acquire_attempt, &a);
-	if (likely(code == BERTH_SUCCESS))
-		*ret = a.slot;
-	return code;
+	/* Pairs with session_publish(). */
+	a.session = s = load_acquire(&b->current);
+	if (likely(s))
+		r = directory_recall(s->map, &s->recall, account, &a.path, &word);
+	if (likely(r == 0))
+		r = acquire_found(s, word, &a);
+	if (likely(r == 0)) {
+		*ret = slot_pack(s->serial, a.slot);
+		return BERTH_SUCCESS;
+	}
+	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT : acquire_call(b, account, &a, r, ret);
 }
 
 int berth_acquire_req(struct berth *b, const struct berth_request *req, berth_slot *ret) {

@@ -7,26 +7,27 @@
  * `outstanding` is not a token. The CAS that publishes it (counter.c, A1) decides between threads
  * that picked the same one.
  *
- * Tokens. 0 or GONE: nobody's. seq + 1: a slot that its holder has not released yet, be it that the
- * daemon revoked it meanwhile; that record is not used again until then, so that the holder is told
- * (-ECANCELED) and not taken for one who releases twice (-ENOENT). A release *begins* by turning
- * the token into token | GONE: of two at once, the one whose CAS succeeds goes on.
+ * Tokens. `outstanding` is 0, nobody's, or a token: a slot that its holder has not released yet, be
+ * it that the daemon revoked it meanwhile; that record is not used again until then, so that the
+ * holder is told (-ECANCELED) and not taken for one who releases twice (-ENOENT). Who releases is
+ * decided by the CAS on the record (counter.c, R1), and the winner stores 0. Who loses, and finds the
+ * token still there, looks at the record: it has gone as many seqs from the slot as a release here
+ * makes, so another thread is just releasing it; or one more, for a revoke takes two at once.
  *   An acquire stores its token only after the slot is held. If the daemon revokes the slot in
  * between, another thread may take the record, and the two tokens come in either order; then one of
- * them is lost. So a release that finds another's token asks the record itself before it says that
- * nothing was held: no slot can stay behind. What may happen is that the holder of the slot that
- * was revoked within those nanoseconds hears "not held" for "revoked".
+ * them is lost. But no slot can stay behind, since a release doesn't ask for its token first. What
+ * may happen is that the holder of the slot that was revoked within those nanoseconds hears "not
+ * held" for "revoked".
  *
  * Hints. `maybe_free` has a bit for each record that may be free. Acquiring leaves it set; who finds
  * it set and the record taken clears it; who frees a record sets it, if it is clear. That no free
  * record is left without its bit is a matter of order, all of it sequentially consistent:
  *   the one who clears                       the one who frees
- *   H1 clear the bit                         F1 token |= GONE (CAS)
- *   H2 load word and token                   F2 word = FREE (CAS in counter.c)
- *   H3 if free after all: set the bit        F3 load the bit; clear: set it
- * Either H2 sees F1 and F2, or F3 sees H1. A record that is free of a token and yet neither FREE,
- * CHARGE nor HELD is on its way to FREE by the daemon's hand, after which nobody here makes F3: its
- * bit is left alone (record_will_be_freed).
+ *   H1 clear the bit                         F1 word = UNCHARGE or FREE (CAS in counter.c)
+ *   H2 load the word                         F2 load the bit; clear: set it
+ *   H3 if it isn't taken: set the bit
+ * Either H2 sees F1, or F2 sees H1. Taken is CHARGE and HELD, each of which a thread of this process
+ * will take back by an F1 or, if the daemon revokes it, hear of when it tries to (F2 follows).
  */
 
 #include <pthread.h>
@@ -39,9 +40,11 @@
 #define LANES        16u /* as many as four bits of a hash tell apart */
 #define ALL_FREE     ((UINT32_C(1) << BERTH_RANGE) - 1)
 
-/* Flags of a token. */
-#define GONE      (UINT32_C(1) << 31) /* released */
-#define UNSETTLED (UINT32_C(1) << 30) /* its release was begun and not ended, for lack of memory */
+/* A token: seq + 1, which is never 0, its highest level, and whether its release was begun and not
+ * ended, for lack of memory. */
+#define TOKEN_SEQ   0xFFFFFFu
+#define TOKEN_LEVEL 24
+#define UNSETTLED   (UINT32_C(1) << 30)
 
 /* How often an acquire that loses a record to another thread tries the next one. */
 #define TRIES 256
@@ -57,9 +60,10 @@ struct range {
 
 _Static_assert(sizeof(struct range) == 128, "neighbours would share a line");
 
-/* Where the threads that share a lane look next: 16 * position of the range + record in it. */
+/* Where the threads that share a lane look next. */
 struct lane {
-	_Alignas(128) _Atomic uint32_t next;
+	_Alignas(128) _Atomic uintptr_t
+		next;           /* a range and the record in it: spot_make(); 0: none */
 	_Atomic uint32_t order; /* the how manieth to be used, from 1; 0: not yet */
 };
 
@@ -154,13 +158,24 @@ static struct range *range_make(struct pool *p, uint32_t position) {
 	return load_relaxed(block) ? range_at(p, position) : NULL;
 }
 
+/* A record of a range, as one word: a range's address leaves the lowest bits free. */
+static _hot_ uintptr_t spot_make(const struct range *range, uint32_t i) {
+	return (uintptr_t)range | i % BERTH_RANGE;
+}
+
+static _hot_ struct range *spot_range(uintptr_t spot) {
+	return (struct range *)(spot & ~(uintptr_t)(BERTH_RANGE -
+						    1)); /* NOLINT(performance-no-int-to-ptr) */
+}
+
 /* While ranges are few, each lane begins at one of its own as far as they reach. */
 static void lanes_deal(struct pool *p, uint32_t ranges) {
 	for (size_t i = 0; i < LANES; i++) {
 		uint32_t order = load_relaxed(&p->lane[i].order);
 
 		if (order > 0)
-			store_relaxed(&p->lane[i].next, (order - 1) % ranges * BERTH_RANGE);
+			store_relaxed(
+				&p->lane[i].next, spot_make(range_at(p, (order - 1) % ranges), 0));
 	}
 }
 
@@ -188,18 +203,27 @@ int pool_add_range(struct pool *p, uint32_t number) {
 
 /* -- lanes ------------------------------------------------------------------------------------ */
 
-static void lane_start(struct pool *p, struct lane *lane) {
+static _rare_ void lane_start(struct pool *p, struct lane *lane) {
 	uint32_t order = add_relaxed(&p->lanes_used, 1);
 	uint32_t ranges = pool_ranges(p);
 
 	store_relaxed(&lane->order, order + 1);
-	store_relaxed(&lane->next, ranges > 0 ? order % ranges * BERTH_RANGE : 0);
+	store_relaxed(&lane->next, ranges > 0 ? spot_make(range_at(p, order % ranges), 0) : 0);
+}
+
+/* What pthread_self() says, without the call where the compiler knows how. */
+static _hot_ uintptr_t thread_id(void) {
+#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ >= 11
+	return (uintptr_t)__builtin_thread_pointer();
+#else
+	return (uintptr_t)pthread_self();
+#endif
 }
 
 /* The calling thread's. Two threads may share one, and may even start it twice: a lane is where to
  * begin to look, no more. */
 static _hot_ struct lane *lane_mine(struct pool *p) {
-	uint64_t hash = (uint64_t)(uintptr_t)pthread_self() * UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t hash = (uint64_t)thread_id() * UINT64_C(0x9E3779B97F4A7C15);
 	struct lane *lane = &p->lane[hash >> 60];
 
 	if (unlikely(load_relaxed(&lane->order) == 0))
@@ -215,49 +239,52 @@ uint32_t pool_ranges_wanted(const struct pool *p) {
 
 /* The next one to look at is the one after the one picked or released: records are used in turn,
  * but a thread stays with its range while it finds something there. */
-static void lane_follow(struct lane *lane, const struct range *range, uint32_t i) {
-	store_relaxed(&lane->next, range->position * BERTH_RANGE + (i + 1) % BERTH_RANGE);
+static _hot_ void lane_follow(struct lane *lane, const struct range *range, uint32_t i) {
+	store_relaxed(&lane->next, spot_make(range, i + 1));
 }
 
 /* -- picking ---------------------------------------------------------------------------------- */
 
-static bool token_is_live(uint32_t token) {
-	return token != 0 && !(token & GONE);
+static uint32_t token_make(uint32_t seq, const struct path *path) {
+	return (seq + 1) | (path->depth - 1) << TOKEN_LEVEL;
 }
 
-static _hot_ bool record_is_free(struct pool *p, struct range *range, uint32_t i) {
-	struct record *record = range_record(p, range, i);
-
-	return likely(record) && record_state(load_total(&record->word)) == RECORD_FREE &&
-	       !token_is_live(load_total(&range->outstanding[i]));
+static uint32_t token_seq(uint32_t token) {
+	return (token & TOKEN_SEQ) - 1;
 }
 
-/* True if a thread of this process is going to make F3 for it. */
-static bool record_will_be_freed(struct pool *p, struct range *range, uint32_t i) {
-	struct record *record = range_record(p, range, i);
-	enum record_state state;
+static bool token_names(uint32_t token, uint32_t seq) {
+	return (token & TOKEN_SEQ) == seq + 1;
+}
 
-	if (token_is_live(load_total(&range->outstanding[i])))
-		return true;
-	state = record ? record_state(load_total(&record->word)) : RECORD_CLOSED;
+/* Makes the caller the one who tells the holder. */
+static bool token_claim(_Atomic uint32_t *outstanding, uint32_t token) {
+	return token != 0 && cas32(outstanding, token, 0);
+}
+
+static _hot_ bool record_is_free(struct range *range, const struct record *record, uint32_t i) {
+	return record_state(load_total(&record->word)) == RECORD_FREE &&
+	       load_total(&range->outstanding[i]) == 0;
+}
+
+static bool record_is_taken(const struct record *record) {
+	enum record_state state = record_state(load_total(&record->word));
+
 	return state == RECORD_CHARGE || state == RECORD_HELD;
 }
 
-/* True if the record is free after all. */
-static _rare_ bool hint_clear(struct pool *p, struct range *range, uint32_t i) {
+static void hint_clear(struct range *range, const struct record *record, uint32_t i) {
 	uint32_t bit = UINT32_C(1) << i;
 
-	if (!record_will_be_freed(p, range, i))
-		return false;
-	(void)atomic_fetch_and(&range->maybe_free, ~bit); /* H1 */
-	if (!record_is_free(p, range, i))                 /* H2 */
-		return false;
-	(void)atomic_fetch_or(&range->maybe_free, bit); /* H3 */
-	return true;
+	if (!record_is_taken(record))
+		return;
+	(void)atomic_fetch_and(&range->maybe_free, ~bit);       /* H1 */
+	if (!record_is_taken(record))                           /* H2 */
+		(void)atomic_fetch_or(&range->maybe_free, bit); /* H3 */
 }
 
-/* F3. */
-static void hint_set(struct range *range, uint32_t i) {
+/* F2. */
+static _hot_ void hint_set(struct range *range, uint32_t i) {
 	uint32_t bit = UINT32_C(1) << i;
 
 	if (unlikely(!(load_total(&range->maybe_free) & bit)))
@@ -265,125 +292,166 @@ static void hint_set(struct range *range, uint32_t i) {
 }
 
 /* From `start` once round the range. */
-static _hot_ bool range_pick(struct pool *p, struct range *range, uint32_t start, uint32_t *ret_i) {
+static bool range_pick(struct pool *p, struct range *range, uint32_t start, uint32_t *ret_i) {
 	uint32_t bits = load_relaxed(&range->maybe_free);
 	uint32_t turned = (bits >> start | bits << (BERTH_RANGE - start)) & ALL_FREE;
 
 	for (; turned != 0; turned &= turned - 1) {
 		uint32_t i = (start + (uint32_t)__builtin_ctz(turned)) % BERTH_RANGE;
+		struct record *record = range_record(p, range, i);
 
-		if (likely(record_is_free(p, range, i)) || hint_clear(p, range, i)) {
+		if (record && record_is_free(range, record, i)) {
 			*ret_i = i;
 			return true;
 		}
+		if (record)
+			hint_clear(range, record, i);
 	}
 	return false;
 }
 
 /* From the lane's place once round the pool. */
-static _hot_ struct range *pool_pick(struct pool *p, struct lane *lane, uint32_t *ret_i) {
+static uintptr_t pool_pick(struct pool *p, const struct lane *lane) {
 	uint32_t ranges = pool_ranges(p);
-	uint32_t next = load_relaxed(&lane->next);
-	uint32_t position = next / BERTH_RANGE, start = next % BERTH_RANGE;
+	uintptr_t next = load_relaxed(&lane->next);
+	uint32_t position = next ? spot_range(next)->position : 0, start = next % BERTH_RANGE, i;
 
-	if (position >= ranges)
-		position = 0;
 	for (uint32_t n = 0; n < ranges; n++) {
 		struct range *range = range_at(p, position);
 
-		if (range_pick(p, range, start, ret_i)) {
-			lane_follow(lane, range, *ret_i);
-			return range;
-		}
+		if (range_pick(p, range, start, &i))
+			return spot_make(range, i);
 		position = position + 1 < ranges ? position + 1 : 0;
 		start = 0;
 	}
-	return NULL;
+	return 0;
 }
 
 /* -- taking and giving back -------------------------------------------------------------------- */
 
-static _hot_ int range_acquire(struct pool *p, struct range *range, uint32_t i,
-	const struct pool_request *request, uint32_t *ret_seq) {
-	const struct record_at at = {range_record(p, range, i), range->first + i};
-	uint32_t level;
+/* Where the lane is to look next, if that record is free: nearly always. Else 0. */
+static _hot_ uintptr_t lane_pick(const struct lane *lane) {
+	uintptr_t spot = load_relaxed(&lane->next);
+	struct range *range = spot_range(spot);
+	uint32_t i = spot % BERTH_RANGE;
+	struct record *records;
+
+	if (unlikely(!range))
+		return 0;
+	records = load_acquire(&range->records);
+	return likely(records && record_is_free(range, records + i, i)) ? spot : 0;
+}
+
+/* The range is mapped. */
+static _hot_ int spot_acquire(struct pool *p, struct lane *lane, uintptr_t spot,
+	const struct slot_request *request, struct pool_slot *ret) {
+	struct range *range = spot_range(spot);
+	uint32_t i = spot % BERTH_RANGE, level;
+	const struct record_at at = {load_acquire(&range->records) + i, range->first + i};
 	int r;
 
-	if (unlikely(!at.record))
-		return map_record_error(p->map, at.number);
-	r = counter_acquire_at(
-		p->map, &at, request->path, request->weight, &request->stamp, ret_seq, &level);
+	ret->record = at.number;
+	lane_follow(lane, range, i);
+	r = counter_acquire_at(p->map, at, request, &ret->seq, &level);
 	if (likely(r >= 0))
 		/* Whoever releases the slot was told of it by this thread, and so sees the token. */
-		store_release(&range->outstanding[i], *ret_seq + 1);
+		store_release(&range->outstanding[i], token_make(ret->seq, request->path));
 	else if (r != -EAGAIN)
 		/* While it was published, another thread may have cleared its bit. */
 		hint_set(range, i);
 	return r;
 }
 
-int pool_acquire(struct pool *p, const struct pool_request *request, uint32_t *ret_record,
-	uint32_t *ret_seq) {
-	struct lane *lane = lane_mine(p);
+static _rare_ int pool_search(struct pool *p, struct lane *lane, const struct slot_request *request,
+	struct pool_slot *ret) {
 	int r = -ENOBUFS;
 
-	*ret_record = 0;
 	for (int n = 0; n < TRIES; n++) {
-		uint32_t i;
-		struct range *range = pool_pick(p, lane, &i);
+		uintptr_t spot = pool_pick(p, lane);
 
-		if (!range)
+		if (!spot)
 			return -ENOBUFS;
-		*ret_record = range->first + i;
-		r = range_acquire(p, range, i, request, ret_seq);
-		if (likely(r != -EAGAIN))
+		r = spot_acquire(p, lane, spot, request, ret);
+		if (r != -EAGAIN)
 			return r;
 	}
 	return r;
 }
 
-/* F1: makes the caller the one who releases this slot. */
-static bool token_claim(_Atomic uint32_t *outstanding, uint32_t token) {
-	return cas32(outstanding, token, token | GONE);
+int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *ret) {
+	struct lane *lane = lane_mine(p);
+	uintptr_t spot = lane_pick(lane);
+	int r = -EAGAIN;
+
+	ret->record = 0;
+	if (likely(spot))
+		r = spot_acquire(p, lane, spot, request, ret);
+	return likely(r != -EAGAIN) ? r : pool_search(p, lane, request, ret);
 }
 
-/* The slot is this thread's to release. */
-static _hot_ int release_claimed(struct pool *p, struct range *range, uint32_t i, uint32_t token) {
-	const struct record_at at = {range_record(p, range, i), range->first + i};
-	int r;
+/* True if the record is as far from a slot of this level as a release in this process takes it: a
+ * thread that won R1 hasn't stored its 0 yet. */
+static bool is_released_here(const struct record *record, uint32_t seq, uint32_t level) {
+	uint64_t rec = load_acquire(&record->word);
+	uint32_t steps = (record_seq(rec) - seq) & BERTH_SEQ_MASK;
 
-	if (unlikely(!at.record))
-		r = map_record_error(p->map, at.number);
-	else
-		r = counter_release_at(p->map, &at, (token & ~UNSETTLED) - 1); /* F2 */
-	if (unlikely(r == -ENOENT))
-		r = token & UNSETTLED ? counter_settle(p->map, at.number) : -ECANCELED;
-	if (unlikely(r == -ENOMEM))
-		store_total(&range->outstanding[i], token | UNSETTLED);
-	return r;
+	switch (record_state(rec)) {
+	case RECORD_UNCHARGE:
+		return steps == level - record_level(rec) + 1;
+	case RECORD_FREE:
+	case RECORD_CLOSED:
+		return steps == level + 1;
+	default:
+		return false;
+	}
 }
 
-/* Not under the slot's own token: released before, or the token was lost. */
-static _rare_ int release_unclaimed(struct pool *p, struct range *range, uint32_t i, uint32_t seq) {
-	if (load_acquire(&range->outstanding[i]) == ((seq + 1) | GONE))
+/* Not held under this seq. */
+static int release_refused(struct pool *p, struct range *range, uint32_t i, uint32_t seq) {
+	uint32_t token = load_acquire(&range->outstanding[i]);
+	int r = -ECANCELED;
+
+	if (!token_names(token, seq))
 		return -ENOENT;
-	return counter_release(p->map, range->first + i, seq);
+	if (token & UNSETTLED)
+		r = counter_settle(p->map, range->first + i);
+	else if (is_released_here(load_acquire(&range->records) + i, seq, token >> TOKEN_LEVEL))
+		return -ENOENT;
+	if (r == -ENOMEM)
+		return r;
+	return token_claim(&range->outstanding[i], token) ? r : -ENOENT;
+}
+
+/* The release ended with r, which isn't 0; returns what the holder hears. */
+static _rare_ int release_end(
+	struct pool *p, struct range *range, uint32_t i, uint32_t seq, int r) {
+	uint32_t token = load_acquire(&range->outstanding[i]);
+
+	if (r == -ENOENT)
+		return release_refused(p, range, i, seq);
+	if (r != -ENOMEM)
+		store_release(&range->outstanding[i], 0);
+	else if (token_names(token, seq))
+		store_release(&range->outstanding[i], token | UNSETTLED);
+	return r;
 }
 
 int pool_release(struct pool *p, uint32_t record, uint32_t seq) {
 	struct range *range = range_of(p, record);
-	uint32_t i = record % BERTH_RANGE, token = seq + 1;
-	int r;
+	uint32_t i = record % BERTH_RANGE;
+	struct record_at at = {NULL, record};
+	int r = -ENOMEM;
 
 	if (unlikely(!range))
 		return -ENOENT;
-	if (likely(token_claim(&range->outstanding[i], token)))
-		r = release_claimed(p, range, i, token);
-	else if (token_claim(&range->outstanding[i], token | UNSETTLED))
-		r = release_claimed(p, range, i, token | UNSETTLED);
+	at.record = range_record(p, range, i);
+	if (likely(at.record))
+		r = counter_release_at(p->map, at, seq); /* F1 */
+	if (likely(r == 0))
+		store_release(&range->outstanding[i], 0);
 	else
-		r = release_unclaimed(p, range, i, seq);
-	if (r == -ENOENT)
+		r = release_end(p, range, i, seq, r);
+	if (unlikely(r == -ENOENT))
 		return r;
 	hint_set(range, i);
 	lane_follow(lane_mine(p), range, i);
@@ -399,7 +467,7 @@ void pool_settled(struct pool *p, uint32_t record) {
 		return;
 	outstanding = &range->outstanding[record % BERTH_RANGE];
 	token = load_relaxed(outstanding);
-	if (token_is_live(token) && token & UNSETTLED)
+	if (token & UNSETTLED)
 		(void)token_claim(outstanding, token);
 	hint_set(range, record % BERTH_RANGE);
 }
@@ -411,8 +479,8 @@ void pool_release_all(struct pool *p) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			uint32_t token = load_relaxed(&range->outstanding[i]);
 
-			if (token_is_live(token))
-				(void)pool_release(p, range->first + i, (token & ~UNSETTLED) - 1);
+			if (token != 0)
+				(void)pool_release(p, range->first + i, token_seq(token));
 		}
 	}
 }
@@ -420,12 +488,11 @@ void pool_release_all(struct pool *p) {
 int pool_forget(struct pool *p, uint32_t record, uint32_t seq) {
 	struct range *range = range_of(p, record);
 	_Atomic uint32_t *outstanding;
-	uint32_t token = seq + 1;
+	uint32_t token;
 
 	if (!range)
 		return -ENOENT;
 	outstanding = &range->outstanding[record % BERTH_RANGE];
-	return token_claim(outstanding, token) || token_claim(outstanding, token | UNSETTLED)
-		       ? -ECANCELED
-		       : -ENOENT;
+	token = load_relaxed(outstanding);
+	return token_names(token, seq) && token_claim(outstanding, token) ? -ECANCELED : -ENOENT;
 }

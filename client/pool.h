@@ -25,17 +25,13 @@ uint32_t pool_ranges(const struct pool *p);
 /* How many more ranges would let each thread that uses the pool work on one of its own. */
 uint32_t pool_ranges_wanted(const struct pool *p);
 
-/* One slot to take. */
-struct pool_request {
-	const struct path *path;
-	uint32_t weight;
-	struct stamp stamp;
+struct pool_slot {
+	uint32_t record, seq;
 };
 
-/* As counter_acquire; moreover -ENOBUFS: no record is free. ret_record is written whatever is
+/* As counter_acquire; moreover -ENOBUFS: no record is free. ret->record is written whatever is
  * returned: after -ENOMEM it is the one to be settled, if it isn't 0. */
-int pool_acquire(struct pool *p, const struct pool_request *request, uint32_t *ret_record,
-	uint32_t *ret_seq);
+int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *ret);
 
 /* 0; -ENOENT: not held, or released before; -ECANCELED: it had been revoked, and is forgotten now;
  * -ENOMEM: begun, but another must settle the record; the slot may be released again; -EUCLEAN. */

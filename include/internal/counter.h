@@ -23,6 +23,13 @@ struct stamp {
 	const char *label; /* NULL: none; cut at 39 bytes, between characters */
 };
 
+/* A slot to be taken. */
+struct slot_request {
+	const struct path *path;
+	uint32_t weight;
+	struct stamp stamp;
+};
+
 /* All of them return 0 or a negative errno:
  *   -EDQUOT     the limit of a level is reached (ret_level says which)
  *   -EOVERFLOW  a level's count would pass 1,048,575
@@ -35,9 +42,33 @@ struct stamp {
  *   -EUCLEAN    the shared words contradict each other; the record was moved on all the same
  */
 
+/* BERTH_LIMIT_NONE is more than any count can be. */
+static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limit) {
+	if (likely(count + weight <= limit && count + weight <= BERTH_COUNT_MAX))
+		return 0;
+	return count + weight > limit ? -EDQUOT : -EOVERFLOW;
+}
+
+/* Counts a denial at a level. */
+void counter_deny(struct map *m, const struct level *l);
+
 /* -EDQUOT or -EOVERFLOW, and counts the denial, if the path is full as it stands; writes nothing
  * else. */
-int counter_check(struct map *m, const struct path *path, uint32_t weight, uint32_t *ret_level);
+static inline int counter_check(
+	struct map *m, const struct path *path, uint32_t weight, uint32_t *ret_level) {
+	for (uint32_t k = 0; k < path->depth; k++) {
+		const struct level *l = &path->level[k];
+		int r = counter_refusal(cell_count(load_acquire(&l->cell->word)), weight,
+			entry_limit(load_acquire(&l->entry->word)));
+
+		if (unlikely(r < 0)) {
+			counter_deny(m, l);
+			*ret_level = k;
+			return r;
+		}
+	}
+	return 0;
+}
 
 /* Takes the path with a record of the caller's session. ret_seq identifies the slot, with the
  * record, until its release. */
@@ -48,9 +79,9 @@ int counter_acquire(struct map *m, uint32_t record, const struct path *path, uin
 int counter_release(struct map *m, uint32_t record, uint32_t seq);
 
 /* The same for whoever has the record at hand. */
-int counter_acquire_at(struct map *m, const struct record_at *at, const struct path *path,
-	uint32_t weight, const struct stamp *stamp, uint32_t *ret_seq, uint32_t *ret_level);
-int counter_release_at(struct map *m, const struct record_at *at, uint32_t seq);
+int counter_acquire_at(struct map *m, struct record_at at, const struct slot_request *request,
+	uint32_t *ret_seq, uint32_t *ret_level);
+int counter_release_at(struct map *m, struct record_at at, uint32_t seq);
 
 /* Finishes a release that was begun (UNCHARGE), if one was. Anybody may. */
 int counter_settle(struct map *m, uint32_t record);

@@ -68,10 +68,10 @@ struct recall {
 	struct recall_slot slot[1 << RECALL_BITS];
 };
 
-/* False if the name was not found lately, or the account that bore it doesn't any more; else as
- * directory_find and directory_path. */
-bool directory_recall(struct map *m, struct recall *recall, const struct name *name,
-	struct path *ret, uint64_t *ret_word);
+/* -ENOENT if the name was not found lately, or the account that bore it doesn't any more; -EINVAL as
+ * name_load; else as directory_find and directory_path. */
+int directory_recall(struct map *m, struct recall *recall, const char *text, struct path *ret,
+	uint64_t *ret_word);
 
 /* Has the path that the name was found to have be recalled. */
 void directory_remember(struct recall *recall, const struct name *name, const struct path *path);

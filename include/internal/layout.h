@@ -111,6 +111,12 @@ static inline uint32_t record_account(uint64_t w) {
 static inline uint32_t record_seq(uint64_t w) {
 	return w & BERTH_SEQ_MASK;
 }
+/* The same slot, that is weight and account, elsewhere. */
+static inline uint64_t record_move(
+	uint64_t w, enum record_state state, uint32_t level, uint32_t seq) {
+	return (w & UINT64_C(0x03FFFFFFFFC00000)) | (uint64_t)state << 61 | (uint64_t)level << 58 |
+	       seq;
+}
 
 /* -- sessions ---------------------------------------------------------------------------------- */
 

@@ -9,14 +9,14 @@
  * modelled at the moment when somebody acts on it: the daemon ends the session, the next daemon
  * starts. What a party computes for itself, between two accesses, is seen by nobody.
  *
- * Sequence numbers come round (SEQS, 4 where one level is charged; two need more than 2 * depth *
- * depth = 8, for seq_pass_tag must find room between the tags of both cells: 16). Records begin one
+ * Sequence numbers come round (SEQS, 4 where one level is charged; two need more than (2 *
+ * depth + 1) * depth = 10, for seq_pass_tags must find room between the tags of both cells: 16). Records begin one
  * round after the tags that a scenario leaves in the cells, so each cold tag is met at once.
  *
  * What is conceded (counter.c, "What 64 bits can't give") is that a party stopped for exactly a
  * whole round finds the word that it remembers and goes on wrongly. So the words bear the rounds,
  * too: a comparison of whole words (cas, step_stands) sees them, one of seqs alone (step_is_tagged,
- * record_awaits, same_descent, seq_pass_tag, is_my_…) doesn't. Nothing else knows of rounds.
+ * record_awaits, same_descent, seq_meets_tag, is_my_…) doesn't. Nothing else knows of rounds.
  *
  * Nobody waits: no choice here is without its else (tests/model/run looks), so no statement blocks;
  * and seqs with their rounds never go back, so a state can only come again if a loop went round
@@ -28,7 +28,7 @@
  * STORE_… take a safety step away (tests/model/run).
  *
  * Not here: counter_check, counter_count, counter_record (a load each, nothing follows from them),
- * deny, cell_note_peak, record_label, record_stamp (numbers beside the words), damage and lack of
+ * counter_deny, cell_note_peak, record_label, record_stamp (numbers beside the words), damage and lack of
  * memory (step_find_cell, step_lost, is_noise, counter_discard), wake_changed, and ROUNDS, which
  * nothing reaches.
  */
@@ -274,6 +274,9 @@ inline store_record(number, new) { /* store_release */
 #define KEEPS_SEQ(rec) false
 #endif
 
+#define record_revoked(rec) record_enter_seq(rec, RECORD_UNCHARGE, record_level(rec), \
+	seq_next(seq_next(record_seq(rec))))
+
 #define record_below(rec) \
 	(record_level(rec) == 0 -> record_freed(rec) : \
 		record_enter_seq(rec, RECORD_UNCHARGE, record_level(rec) - 1, \
@@ -339,16 +342,14 @@ inline note_uncharge() {
 	charged[s_number] = charged[s_number] & ~(1 << record_level(s_rec))
 }
 
-inline step_change(count) { /* order 5: A2, R2 */
+inline step_uncount() { /* order 5: R2 */
 	atomic {
 		STEP;
 		if
 		:: cell[s_account] == word ->
-			if
-			:: count > cell_count(word) -> note_charge(count)
-			:: else -> note_uncharge()
-			fi;
-			cell[s_account] = cell_pack(count, s_number, record_seq(s_rec));
+			note_uncharge();
+			cell[s_account] = cell_pack(
+				cell_count(word) - record_weight(s_rec), s_number, record_seq(s_rec));
 			ok = true;
 			check()
 		:: else -> ok = false
@@ -454,8 +455,7 @@ inline step_uncharge() {
 			step_help(); /* 4 */
 #endif
 			assert(cell_count(word) >= record_weight(s_rec)); /* no release finds damage */
-			n = cell_count(word) - record_weight(s_rec);
-			step_change(n); /* R2 */
+			step_uncount(); /* R2 */
 			if
 			:: ok ->
 				next = record_below(s_rec);
@@ -492,21 +492,54 @@ inline cas_release(number, old) {
 #endif
 }
 
+/* `word` is the first look, in which the count need not be whole: the record may have been revoked
+ * and uncounted since it was read. Then release_held() is told so by R1. */
 inline counter_release(number, seq) { /* counter_release_at */
 	s_number = number;
 	load_record(number, s_rec);
 	if
 	:: record_state(s_rec) != RECORD_HELD || !seq_same(record_seq(s_rec), seq) -> r = ENOENT
 	:: else ->
-		first = record_first(s_rec);
-		cas_release(number, s_rec); /* R1 */
+		s_account = directory_ancestor(record_account(s_rec), record_level(s_rec));
+		load_cell(s_account, word); /* order 1 */
+		n = (cell_count(word) >= record_weight(s_rec));
 		if
-		:: ok ->
-			descend();
+		:: n == 0
+		:: else ->
+#ifndef NO_HELP_UNCHARGE
+			step_help() /* 4 */
+#endif
+		fi;
+		first = record_first(s_rec);
+		cas_release(number, s_rec); /* R1, 2 */
+		if
+		:: !ok -> r = ENOENT
+		:: else ->
+			s_rec = first;
+			if
+			:: n == 0
+			:: else ->
+				step_uncount(); /* 5, R2 */
+				if
+				:: ok ->
+					next = record_below(s_rec);
+					step_done() /* R3 */
+				:: else
+				fi
+			fi;
+			n = 0;
+			word = 0;
+			if
+			:: same_descent(first, s_rec) ->
+				first = s_rec;
+				descend()
+			:: else
+			fi;
 			r = OK
-		:: else -> r = ENOENT
 		fi
 	fi;
+	n = 0;
+	word = 0;
 	first = 0;
 	s_rec = 0
 }
@@ -532,72 +565,51 @@ inline counter_settle(number) {
 
 #define a_path(level) directory_ancestor(a_account, level)
 
+#define seq_meets_tag(word) \
+	(cell_record(word) == s_number && seq_distance(a_seq, cell_seq(word)) < 2 * LEVELS + 1)
+
 inline seq_pass_tag() { /* ok: it moved */
 	k = 0;
 	ok = false;
 	do
 	:: k == LEVELS || ok -> break
 	:: else ->
-		s_account = a_path(k);
-		load_cell(s_account, word);
+		load_cell(a_path(k), seen);
 		if
-		:: cell_record(word) == s_number &&
-			seq_distance(a_seq, cell_seq(word)) < 2 * LEVELS ->
-			a_seq = seq_next(a_seq + seq_distance(a_seq, cell_seq(word)));
+		:: seq_meets_tag(seen) ->
+			a_seq = seq_next(a_seq + seq_distance(a_seq, cell_seq(seen)));
 			ok = true
 		:: else
 		fi;
 		k++
 	od;
 	k = 0;
-	word = 0
+	seen = 0
 }
 
-inline publish() { /* A1 */
-	load_record(s_number, old);
-	note_found();
-	r = EAGAIN;
-	if
-	:: record_state(old) == RECORD_FREE ->
-		a_seq = seq_next(record_seq(old));
-#ifndef NO_SEQ_PASS_TAG
-		n = 0;
-		do
-		:: n == LEVELS * LEVELS -> break
-		:: else ->
-			seq_pass_tag();
-			if
-			:: !ok -> break
-			:: else
-			fi;
-			n++
-		od;
-		n = 0;
-#endif
-		s_rec = record_pack(RECORD_CHARGE, 0, a_weight, a_account, a_seq);
-		atomic {
-			STEP;
-			if
-			:: record[s_number] == old ->
-				note_publish();
-				note_record(s_number, old, s_rec);
-				record[s_number] = s_rec;
-				r = OK;
-				check()
-			:: else
-			fi
-		}
+inline seq_pass_tags() {
+	n = 0;
+	do
+	:: n == LEVELS * LEVELS -> break
+	:: else ->
+		seq_pass_tag();
 		if
-		:: r == OK
-		:: else -> load_record(s_number, old)
-		fi
-	:: else
-	fi;
+		:: !ok -> break
+		:: else
+		fi;
+		n++
+	od;
+	n = 0
+}
+
+inline seq_choose() { /* for A1, from `old` and the first look's `word` */
+	a_seq = seq_next(record_seq(old));
+#ifndef NO_SEQ_PASS_TAG
 	if
-	:: r != OK && record_state(old) == RECORD_CLOSED -> r = ESHUTDOWN
-	:: else
-	fi;
-	old = 0
+	:: LEVELS == 1 && !seq_meets_tag(word)
+	:: else -> seq_pass_tags()
+	fi
+#endif
 }
 
 inline retreat(why) { /* A4 */
@@ -639,7 +651,48 @@ inline retreat(why) { /* A4 */
 #define level_is_stale(said) (entry_generation(said) != a_generation(record_level(s_rec)))
 #endif
 
-inline step_charge() {
+/* Orders 3 and 4 for `word`; r says why not. */
+inline step_admit() {
+#ifndef LIMIT_FIRST
+	load_entry(s_account, said); /* 3 */
+#endif
+	if
+	:: level_is_stale(said) -> r = ESTALE
+	:: else ->
+		if
+		:: level_refusal(word, said) -> r = EDQUOT
+		:: else ->
+#ifndef NO_HELP_CHARGE
+			step_help() /* 4 */
+#endif
+		fi
+	fi;
+	said = 0
+}
+
+inline step_charge() { /* order 5, A2, and A3 */
+	atomic {
+		STEP;
+		if
+		:: cell[s_account] == word ->
+			n = cell_count(word) + a_weight;
+			note_charge(n);
+			cell[s_account] = cell_pack(n, s_number, record_seq(s_rec));
+			n = 0;
+			ok = true;
+			check()
+		:: else -> ok = false
+		fi
+	}
+	if
+	:: ok ->
+		next = record_charged(s_rec);
+		step_done()
+	:: else
+	fi
+}
+
+inline step_ascend() {
 #ifdef LIMIT_FIRST
 	load_entry(s_account, said);
 #endif
@@ -652,36 +705,15 @@ inline step_charge() {
 	if
 	:: !ok -> step_reread()
 	:: else ->
-#ifndef LIMIT_FIRST
-		load_entry(s_account, said); /* 3 */
-#endif
 		if
 		:: charge_is_mine(word) ->
 			next = record_charged(s_rec);
 			step_done()
 		:: else ->
-			if
-			:: level_is_stale(said) -> r = ESTALE
-			:: else ->
-				if
-				:: level_refusal(word, said) -> r = EDQUOT
-				:: else
-				fi
-			fi;
+			step_admit(); /* 3, 4 */
 			if
 			:: r != OK -> retreat(r)
-			:: else ->
-#ifndef NO_HELP_CHARGE
-				step_help(); /* 4 */
-#endif
-				n = cell_count(word) + a_weight;
-				step_change(n); /* 5, A2 */
-				if
-				:: ok ->
-					next = record_charged(s_rec);
-					step_done() /* A3 */
-				:: else
-				fi
+			:: else -> step_charge() /* 5 */
 			fi
 		fi
 	fi;
@@ -696,17 +728,10 @@ inline step_charge() {
 
 inline ascend() {
 	do
-	:: true ->
+	:: r != OK || !is_my_charge(s_rec) -> break
+	:: else ->
 		s_account = a_path(record_level(s_rec));
-		step_charge();
-		if
-		:: r != OK -> break
-		:: else ->
-			if
-			:: !is_my_charge(s_rec) -> break
-			:: else
-			fi
-		fi
+		step_ascend()
 	od;
 	if
 	:: r == OK && !is_my_slot(s_rec) -> r = ECANCELED
@@ -715,13 +740,60 @@ inline ascend() {
 	s_rec = 0
 }
 
-inline counter_acquire(number) { /* counter_acquire_at */
-	s_number = number;
-	publish();
+inline record_refusal() {
 	if
-	:: r == OK -> ascend()
+	:: record_state(old) == RECORD_CLOSED -> r = ESHUTDOWN
+	:: else -> r = EAGAIN
+	fi
+}
+
+inline counter_acquire(number) { /* counter_acquire_at; r is OK */
+	s_number = number;
+	load_record(number, old);
+	note_found();
+	if
+	:: record_state(old) != RECORD_FREE -> record_refusal()
+	:: else ->
+		s_account = a_path(0);
+#ifdef LIMIT_FIRST
+		load_entry(s_account, said);
+#endif
+		load_cell(s_account, word); /* order 1 */
+		step_admit(); /* 3, 4 */
+		if
+		:: r != OK
+		:: else ->
+			seq_choose();
+			s_rec = record_pack(RECORD_CHARGE, 0, a_weight, a_account, a_seq);
+			atomic { /* cas: A1, and order 2 of the first look */
+				STEP;
+				if
+				:: record[s_number] == old ->
+					note_publish();
+					note_record(s_number, old, s_rec);
+					record[s_number] = s_rec;
+					ok = true;
+					check()
+				:: else -> ok = false
+				fi
+			}
+			if
+			:: ok
+			:: else ->
+				load_record(s_number, old);
+				record_refusal()
+			fi
+		fi
+	fi;
+	old = 0;
+	if
+	:: r == OK ->
+		step_charge(); /* 5 */
+		word = 0;
+		ascend()
 	:: else
 	fi;
+	word = 0;
 	s_rec = 0;
 	if
 	:: r == OK -> a_seq = a_seq + LEVELS - 1
@@ -783,7 +855,7 @@ inline counter_bump(account) {
 }
 
 inline revoke_charged() { /* s_rec: HELD or EFFECT */
-	first = record_first(s_rec);
+	first = record_revoked(s_rec);
 	cas_release(s_number, s_rec);
 	if
 	:: ok -> descend()

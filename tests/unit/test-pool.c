@@ -92,17 +92,13 @@ static void tear_down(void) {
 	map_free(map);
 }
 
-struct slot {
-	uint32_t record, seq;
-};
+static int take(struct pool_slot *ret) {
+	struct slot_request request = {.path = &path1, .weight = 1};
 
-static int take(struct slot *ret) {
-	struct pool_request request = {.path = &path1, .weight = 1};
-
-	return pool_acquire(pool, &request, &ret->record, &ret->seq);
+	return pool_acquire(pool, &request, ret);
 }
 
-static int give(const struct slot *slot) {
+static int give(const struct pool_slot *slot) {
 	return pool_release(pool, slot->record, slot->seq);
 }
 
@@ -112,7 +108,7 @@ static enum record_state state_of(uint32_t record) {
 
 START_TEST(every_record_is_handed_out_once_and_then_none_is_left) {
 	static bool seen[SLOTS];
-	struct slot slot;
+	struct pool_slot slot;
 
 	for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++) {
 		ck_assert_int_eq(take(&slot), 0);
@@ -127,7 +123,7 @@ START_TEST(every_record_is_handed_out_once_and_then_none_is_left) {
 END_TEST
 
 START_TEST(records_are_used_in_turn_and_not_the_last_one_again) {
-	struct slot first, second;
+	struct pool_slot first, second;
 
 	ck_assert_int_eq(take(&first), 0);
 	ck_assert_int_eq(give(&first), 0);
@@ -137,7 +133,7 @@ START_TEST(records_are_used_in_turn_and_not_the_last_one_again) {
 END_TEST
 
 START_TEST(a_full_pool_finds_the_one_record_that_was_released) {
-	struct slot slots[RANGES * BERTH_RANGE], again;
+	struct pool_slot slots[RANGES * BERTH_RANGE], again;
 
 	for (size_t i = 0; i < ELEMENTS(slots); i++)
 		ck_assert_int_eq(take(&slots[i]), 0);
@@ -151,7 +147,7 @@ START_TEST(a_full_pool_finds_the_one_record_that_was_released) {
 END_TEST
 
 START_TEST(a_pool_that_grew_goes_on_with_the_new_range) {
-	struct slot slot;
+	struct pool_slot slot;
 
 	while (take(&slot) == 0)
 		;
@@ -171,7 +167,7 @@ START_TEST(a_range_that_is_none_or_there_already_is_refused) {
 END_TEST
 
 START_TEST(a_slot_released_twice_is_not_held) {
-	struct slot slot, other = {.record = 5 * BERTH_RANGE};
+	struct pool_slot slot, other = {.record = 5 * BERTH_RANGE};
 
 	ck_assert_int_eq(take(&slot), 0);
 	ck_assert_int_eq(give(&slot), 0);
@@ -182,7 +178,7 @@ START_TEST(a_slot_released_twice_is_not_held) {
 END_TEST
 
 START_TEST(a_stale_slot_does_not_release_the_one_that_follows_in_its_record) {
-	struct slot first, later;
+	struct pool_slot first, later;
 
 	ck_assert_int_eq(take(&first), 0);
 	ck_assert_int_eq(give(&first), 0);
@@ -195,7 +191,7 @@ START_TEST(a_stale_slot_does_not_release_the_one_that_follows_in_its_record) {
 END_TEST
 
 START_TEST(a_revoked_slot_is_told_to_its_holder_once) {
-	struct slot slot;
+	struct pool_slot slot;
 
 	ck_assert_int_eq(take(&slot), 0);
 	ck_assert_int_eq(counter_revoke(map, slot.record, counter_record(map, slot.record)), 0);
@@ -206,7 +202,7 @@ START_TEST(a_revoked_slot_is_told_to_its_holder_once) {
 END_TEST
 
 START_TEST(a_revoked_record_is_used_again_only_when_its_holder_knows) {
-	struct slot revoked, slot;
+	struct pool_slot revoked, slot;
 
 	ck_assert_int_eq(take(&revoked), 0);
 	ck_assert_int_eq(
@@ -220,7 +216,7 @@ START_TEST(a_revoked_record_is_used_again_only_when_its_holder_knows) {
 END_TEST
 
 START_TEST(a_closed_session_s_records_are_not_handed_out) {
-	struct slot slot;
+	struct pool_slot slot;
 
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
 		ck_assert_int_eq(counter_close(map, n), 0);
@@ -229,7 +225,7 @@ START_TEST(a_closed_session_s_records_are_not_handed_out) {
 END_TEST
 
 START_TEST(forgetting_tells_what_was_held_and_touches_no_count) {
-	struct slot slot;
+	struct pool_slot slot;
 
 	ck_assert_int_eq(take(&slot), 0);
 	ck_assert_int_eq(pool_forget(pool, slot.record, slot.seq), -ECANCELED);
@@ -239,7 +235,7 @@ START_TEST(forgetting_tells_what_was_held_and_touches_no_count) {
 END_TEST
 
 START_TEST(releasing_all_leaves_nothing_behind) {
-	struct slot slot;
+	struct pool_slot slot;
 
 	for (int i = 0; i < 20; i++)
 		ck_assert_int_eq(take(&slot), 0);
@@ -269,7 +265,7 @@ static int run(void *(*work)(void *), void *results, size_t size) {
 
 /* More slots wanted than there are records, so that hints are cleared and set all the time. */
 static void *churn(void *arg) {
-	struct slot held[10];
+	struct pool_slot held[10];
 	int *failed = arg;
 	size_t n = 0;
 
@@ -292,7 +288,7 @@ static void *churn(void *arg) {
 
 START_TEST(no_record_is_lost_while_threads_empty_and_fill_the_pool) {
 	int failed[THREADS] = {0};
-	struct slot slot;
+	struct pool_slot slot;
 	uint32_t n = 0;
 
 	(void)pthread_barrier_init(&barrier, NULL, THREADS);
@@ -309,7 +305,7 @@ END_TEST
 /* A rival that waits until there is a slot for both to release. */
 #define DUELS 20000
 
-static struct slot duel_slot;
+static struct pool_slot duel_slot;
 static _Atomic int duel_number, duels_ended;
 
 static void *duel(void *arg) {
@@ -366,7 +362,7 @@ static void *churn_revoked(void *arg) {
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < TURNS; i++) {
-		struct slot slot;
+		struct pool_slot slot;
 		int r = take(&slot);
 
 		if (r == 0)
@@ -380,7 +376,7 @@ static void *churn_revoked(void *arg) {
 START_TEST(revoking_under_threads_loses_neither_counts_nor_records) {
 	int failed[THREADS] = {0};
 	pthread_t daemon;
-	struct slot slot;
+	struct pool_slot slot;
 	uint32_t n = 0;
 
 	(void)pthread_barrier_init(&barrier, NULL, THREADS);

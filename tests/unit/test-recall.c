@@ -32,9 +32,10 @@ static struct name name_of(const char *text) {
 }
 
 static bool recalled(const char *text, struct path *ret, uint64_t *ret_word) {
-	const struct name name = name_of(text);
+	int r = directory_recall(f.map, &recall, text, ret, ret_word);
 
-	return directory_recall(f.map, &recall, &name, ret, ret_word);
+	ck_assert_msg(r == 0 || r == -ENOENT, "%s: %d", text, r);
+	return r == 0;
 }
 
 static struct path remembered(const char *text, uint32_t limit) {
@@ -128,6 +129,39 @@ START_TEST(an_index_used_again_for_another_name_is_not_recalled) {
 }
 END_TEST
 
+/* At the end of the string's memory, as below. */
+START_TEST(a_name_of_any_length_is_told_from_one_that_differs_in_a_byte) {
+	for (size_t length = 1; length <= BERTH_NAME_MAX; length++) {
+		char *text = malloc(length + 1);
+		struct path path, found;
+		uint64_t word;
+
+		memset(text, 'a', length);
+		text[length] = 0;
+		path = remembered(text, 7);
+		ck_assert_msg(recalled(text, &found, &word), "%zu bytes", length);
+		check_same(&path, &found);
+		for (size_t i = 0; i < length; i++) {
+			text[i] = 'b';
+			ck_assert_msg(!recalled(text, &found, &word), "%zu of %zu", i, length);
+			text[i] = 'a';
+		}
+		free(text);
+	}
+}
+END_TEST
+
+START_TEST(a_name_that_is_none_is_refused) {
+	char text[BERTH_NAME_MAX + 2] = "";
+	struct path found;
+	uint64_t word;
+
+	ck_assert_int_eq(directory_recall(f.map, &recall, text, &found, &word), -EINVAL);
+	memset(text, 'a', BERTH_NAME_MAX + 1);
+	ck_assert_int_eq(directory_recall(f.map, &recall, text, &found, &word), -EINVAL);
+}
+END_TEST
+
 START_TEST(names_of_every_length_are_loaded_byte_for_byte) {
 	/* At the end of the string's memory, so that a tool that watches it sees reads beyond. */
 	for (size_t length = 1; length <= BERTH_NAME_MAX; length++) {
@@ -147,6 +181,7 @@ START_TEST(names_of_every_length_are_loaded_byte_for_byte) {
 }
 END_TEST
 
+static char texts[NAMES][32];
 static struct name names[NAMES];
 static struct path paths[NAMES];
 
@@ -161,7 +196,7 @@ static void *remember_and_recall(void *arg) {
 
 		random = random * 1664525 + 1013904223;
 		n = (random >> 8) % NAMES;
-		if (!directory_recall(f.map, &recall, &names[n], &found, &word))
+		if (directory_recall(f.map, &recall, texts[n], &found, &word) < 0)
 			directory_remember(&recall, &names[n], &paths[n]);
 		else if (found.depth != paths[n].depth ||
 			 memcmp(found.level, paths[n].level,
@@ -173,12 +208,11 @@ static void *remember_and_recall(void *arg) {
 
 START_TEST(threads_recall_whole_paths_while_others_take_their_place) {
 	pthread_t thread[THREADS];
-	char text[32];
 
 	for (size_t n = 0; n < NAMES; n++) {
-		(void)snprintf(text, sizeof(text), n % 2 ? "acme/a-%zu" : "b-%zu", n);
-		names[n] = name_of(text);
-		paths[n] = fixture_path(&f, text, 7);
+		(void)snprintf(texts[n], sizeof(texts[n]), n % 2 ? "acme/a-%zu" : "b-%zu", n);
+		names[n] = name_of(texts[n]);
+		paths[n] = fixture_path(&f, texts[n], 7);
 	}
 	for (uintptr_t i = 0; i < THREADS; i++)
 		ck_assert_int_eq(
@@ -206,6 +240,8 @@ int main(void) {
 	tcase_add_test(tc, an_account_that_ceased_to_be_usable_is_not_recalled_as_usable);
 	tcase_add_test(tc, a_deleted_account_is_not_recalled_nor_is_its_successor);
 	tcase_add_test(tc, an_index_used_again_for_another_name_is_not_recalled);
+	tcase_add_test(tc, a_name_of_any_length_is_told_from_one_that_differs_in_a_byte);
+	tcase_add_test(tc, a_name_that_is_none_is_refused);
 	tcase_add_test(tc, names_of_every_length_are_loaded_byte_for_byte);
 	tcase_add_test(tc, threads_recall_whole_paths_while_others_take_their_place);
 	suite_add_tcase(suite, tc);

@@ -66,9 +66,9 @@ static bool path_find(struct server *s, const char *text, struct path *ret) {
 	uint64_t word;
 	int r;
 
-	(void)name_load(text, &name);
-	if (directory_recall(f.map, s->recall, &name, ret, &word))
+	if (directory_recall(f.map, s->recall, text, ret, &word) == 0)
 		return true;
+	(void)name_load(text, &name);
 	r = directory_find(f.map, &name, &account, &word);
 	if (r == 0)
 		r = directory_path(f.map, account, entry_generation(word), ret);
