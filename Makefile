@@ -22,7 +22,7 @@ ALL_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-pro
 	$(CPPFLAGS) $(CFLAGS)
 
 # What daemon and library share; what the library adds; the command; the daemon.
-SHARED = layout map directory name counter wake message
+SHARED = layout map directory name counter denials wake message
 LIBRARY = $(SHARED:%=client/%.o) client/errors.o client/library.o client/session.o client/pool.o
 COMMAND = $(patsubst %.c,%.o,$(wildcard client/ctl-*.c)) client/name.o client/message.o
 DAEMON = $(SHARED:%=client/%.o) $(patsubst %.c,%.o,$(wildcard daemon/*.c))

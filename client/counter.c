@@ -65,6 +65,7 @@
 #include <string.h>
 
 #include "counter.h"
+#include "denials.h"
 #include "wake.h"
 
 #define ROUNDS (1 << 20)
@@ -401,7 +402,7 @@ struct acquire {
 
 /* The daemon hears of it, as of a change: a count that is wrong may do nothing else than deny. */
 void counter_deny(struct map *m, const struct level *l) {
-	(void)add_relaxed(&l->cell->denied, 1);
+	denials_add(m, l->account, l->cell);
 	wake_changed(m, l->dirty);
 }
 

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "berth.h"
+#include "denials.h"
 #include "name.h"
 #include "protocol.h"
 #include "session.h"
@@ -363,7 +364,7 @@ static int query_attempt(struct call *c, void *to) {
 	peak = load_relaxed(&cell->peak);
 	usage->peak = MAX_OF(peak, usage->current);
 	usage->waiting = load_relaxed(&cell->waiting);
-	usage->denied = load_relaxed(&cell->denied);
+	usage->denied = load_relaxed(&cell->denied) + denials_pending(m, account);
 	return 0;
 }
 

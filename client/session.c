@@ -54,6 +54,7 @@ static int session_fill(struct session *s, const struct message_welcome *w) {
 	s->entry = map_session(s->map, w->session);
 	if (!s->entry)
 		return -EUCLEAN;
+	s->map->denials = s->entry->denials;
 	r = pool_new(s->map, &s->pool);
 	if (r < 0)
 		return r;

@@ -17,7 +17,7 @@ struct session {
 	struct session *older; /* retired before this one */
 	struct map *map;
 	struct pool *pool;
-	const struct session_entry *entry;
+	struct session_entry *entry; /* read but for its denials */
 	uint32_t index;
 	uint32_t serial;
 	struct recall recall;

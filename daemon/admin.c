@@ -13,6 +13,7 @@
 #include "admin.h"
 #include "berth.h"
 #include "counter.h"
+#include "denials.h"
 #include "import.h"
 #include "log.h"
 #include "name.h"
@@ -258,6 +259,7 @@ static int handle_get(struct connection *c, const void *message, size_t length, 
 	(void)length, (void)fds;
 	if (wrong)
 		return refuse_name(c, MESSAGE_GET, wrong);
+	denials_collect(c->manager->segment->map);
 	for (size_t i = 0; i < templates_count(c->manager->accounts->templates); i++) {
 		row_fill_template(c->manager, i, &got.row);
 		if (strcmp(got.row.name.text, name) == 0)
@@ -318,6 +320,7 @@ static int handle_list(struct connection *c, const void *message, size_t length,
 	(void)length, (void)fds;
 	if (message_name_length(&list->pattern) < 0 || (list->flags & ~MESSAGE_LIST_CONFIGURED))
 		return refuse_name(c, MESSAGE_LIST, "the pattern doesn't end, or unknown flags");
+	denials_collect(c->manager->segment->map);
 	page = (struct message_listed){.header = MESSAGE_HEADER(MESSAGE_LIST, page)};
 	page.next = list_page(c->manager, list, &page);
 	return connection_reply(c, &page, sizeof(page), NULL, 0);
@@ -459,6 +462,7 @@ static int handle_revoke(struct connection *c, const void *message, size_t lengt
 /* -- status ------------------------------------------------------------------------------------------------- */
 
 static void status_count(struct manager *m, struct message_status_reply *s) {
+	denials_collect(m->segment->map);
 	for (uint32_t a = 1; a < directory_end(m->accounts->directory); a++) {
 		const struct cell *cell = map_cell(m->segment->map, a);
 

@@ -17,6 +17,7 @@
 
 #include "checkpoint.h"
 #include "counter.h"
+#include "denials.h"
 #include "log.h"
 #include "wake.h"
 
@@ -51,6 +52,7 @@ static uint32_t groups_end(const struct checkpoint *c) {
 }
 
 static bool anything_dirty(struct checkpoint *c) {
+	denials_collect(c->map);
 	for (uint32_t g = 0; g < groups_end(c); g++) {
 		/* Account 0 is nobody's, but its group is that of 1 to 63. */
 		_Atomic uint8_t *dirty = map_dirty(c->map, MAX_OF(g * BERTH_DIRTY_GROUP, 1u));
@@ -223,6 +225,7 @@ static void distrust_saved(struct checkpoint *c) {
 static void slice_begin(struct checkpoint *c) {
 	if (c->failed)
 		distrust_saved(c);
+	denials_collect(c->map);
 	c->group = 0;
 }
 

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "counter.h"
+#include "denials.h"
 #include "directory-write.h"
 #include "log.h"
 
@@ -276,8 +277,11 @@ static int entry_write(
 
 /* The numbers of whoever had the index before aren't the new account's. */
 static void cell_forget(struct directory *d, uint32_t account) {
+	uint32_t generation = entry_generation(load_relaxed(&map_entry(d->map, account)->word));
 	struct cell *cell = map_cell(d->map, account);
 
+	if (generation > 0)
+		denials_collect(d->map);
 	store_relaxed(&cell->denied, 0);
 	store_relaxed(&cell->peak, 0);
 	d->account[account] = (struct account){0};

@@ -17,9 +17,11 @@
  * it is bounds-checked at each use.
  */
 
+#include <stddef.h>
+
 #include "shared.h"
 
-#define BERTH_LAYOUT_VERSION 1
+#define BERTH_LAYOUT_VERSION 2
 
 /* A narrower sequence is for tests, which want it to wrap all the time. */
 #ifndef BERTH_SEQ_BITS
@@ -46,7 +48,7 @@
 /* word: count:20 | record:22 | seq:22. Changed by counter.c alone. */
 struct cell {
 	_Atomic uint64_t word;
-	_Atomic uint64_t denied; /* denials at this level, since the account was made */
+	_Atomic uint64_t denied; /* at this level, since the account was made; more in denials.h */
 	_Atomic uint32_t peak;   /* highest count seen */
 	_Atomic uint32_t waiting;
 	_Atomic uint64_t reserved[5];
@@ -127,7 +129,9 @@ enum session_state {
 	SESSION_ENDED,  /* all closed, but the process lives: its ranges are nobody else's yet */
 };
 
-/* Written by the daemon alone; owners read state and serial before they publish. */
+#define BERTH_DENIALS 4
+
+/* Written by the daemon alone, but for `denials`; owners read state and serial before they publish. */
 struct session_entry {
 	_Atomic uint32_t state;
 	_Atomic uint32_t serial; /* differs for every session that the segment has seen */
@@ -137,10 +141,14 @@ struct session_entry {
 	_Atomic uint64_t image;      /* hash of AT_RANDOM: tells one exec image from the next */
 	_Atomic uint64_t comm[2];
 	_Atomic uint64_t opened; /* ms since 1970 */
-	_Atomic uint64_t reserved[9];
+	_Atomic uint64_t reserved0;
+	/* account:24 | count:40. The owner's; the place is the session's, whichever it is. */
+	_Atomic uint64_t denials[BERTH_DENIALS];
+	_Atomic uint64_t reserved1[4];
 };
 
 _Static_assert(sizeof(struct session_entry) == 128, "a session entry is two cache lines");
+_Static_assert(offsetof(struct session_entry, denials) == 64, "denials have a line of their own");
 
 /* -- the segment ------------------------------------------------------------------------------- */
 

@@ -574,7 +574,8 @@ inline seq_pass_tag() { /* ok: it moved */
 	do
 	:: k == LEVELS || ok -> break
 	:: else ->
-		load_cell(a_path(k), seen);
+		s_account = a_path(k);
+		load_cell(s_account, seen);
 		if
 		:: seq_meets_tag(seen) ->
 			a_seq = seq_next(a_seq + seq_distance(a_seq, cell_seq(seen)));
@@ -747,9 +748,9 @@ inline record_refusal() {
 	fi
 }
 
-inline counter_acquire(number) { /* counter_acquire_at; r is OK */
-	s_number = number;
-	load_record(number, old);
+inline counter_acquire(mine) { /* counter_acquire_at; r is OK */
+	s_number = mine;
+	load_record(mine, old);
 	note_found();
 	if
 	:: record_state(old) != RECORD_FREE -> record_refusal()
@@ -788,6 +789,7 @@ inline counter_acquire(number) { /* counter_acquire_at; r is OK */
 	old = 0;
 	if
 	:: r == OK ->
+		s_account = a_path(0);
 		step_charge(); /* 5 */
 		word = 0;
 		ascend()

@@ -67,6 +67,28 @@ START_TEST(an_acquire_charges_every_level_and_a_release_gives_each_back) {
 }
 END_TEST
 
+START_TEST(who_is_refused_at_the_first_look_has_published_nothing) {
+	uint64_t before = word_of(R1);
+	uint32_t seq, level;
+
+	(void)take(R2, &leaf, 5);
+	ck_assert_int_eq(counter_acquire(f.map, R1, &leaf, 1, &stamp, &seq, &level), -EDQUOT);
+	ck_assert_uint_eq(level, 0);
+	ck_assert(word_of(R1) == before);
+}
+END_TEST
+
+START_TEST(a_revoke_takes_two_sequence_numbers_where_a_release_takes_one) {
+	uint32_t seq = take(R1, &leaf, 1);
+
+	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	ck_assert_uint_eq(record_seq(word_of(R1)), seq + 1);
+	seq = take(R1, &leaf, 1);
+	ck_assert_int_eq(counter_revoke(f.map, R1, word_of(R1)), 0);
+	ck_assert_uint_eq(record_seq(word_of(R1)), seq + 2);
+}
+END_TEST
+
 START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 	for (uint32_t k = 0; k < 3; k++) {
 		struct cell *cell = map_cell(f.map, tree.level[k].account);
@@ -351,6 +373,8 @@ int main(void) {
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, an_acquire_charges_every_level_and_a_release_gives_each_back);
+	tcase_add_test(tc, who_is_refused_at_the_first_look_has_published_nothing);
+	tcase_add_test(tc, a_revoke_takes_two_sequence_numbers_where_a_release_takes_one);
 	tcase_add_test(tc, a_refusal_at_any_level_leaves_every_level_as_it_was);
 	tcase_add_test(tc, the_check_before_writes_nothing_but_the_denial);
 	tcase_add_test(tc, a_slot_is_released_once);
