@@ -237,8 +237,8 @@ uint32_t pool_ranges_wanted(const struct pool *p) {
 	return used > have ? used - have : 0;
 }
 
-/* The next one to look at is the one after the one picked or released: records are used in turn,
- * but a thread stays with its range while it finds something there. */
+/* The next one to look at is the one after the one picked: records are used in turn, but a thread
+ * stays with its range while it finds something there. */
 static _hot_ void lane_follow(struct lane *lane, const struct range *range, uint32_t i) {
 	store_relaxed(&lane->next, spot_make(range, i + 1));
 }
@@ -454,7 +454,6 @@ int pool_release(struct pool *p, uint32_t record, uint32_t seq) {
 	if (unlikely(r == -ENOENT))
 		return r;
 	hint_set(range, i);
-	lane_follow(lane_mine(p), range, i);
 	return r;
 }
 
