@@ -52,7 +52,7 @@ help:
 	@echo 'make valgrind   the tests, berthd and berthctl under memcheck (long)'
 	@echo 'make soak       a billion operations, ten thousand kills; nothing grows (MINUTES=n)'
 	@echo 'make portable   gcc, clang, aarch64 under qemu-user, libberth with musl (PORTS=aarch64 ...)'
-	@echo 'make bench      acquire and release beside semaphores, in one run'
+	@echo 'make bench      berth beside its peers: tables and plots in $(BUILD)/bench (QUICK=1: a minute)'
 	@echo 'make deb        Debian packages, in $(BUILD)/deb; packagetest: judge them'
 	@echo 'make systemtest the packages on a systemd of their own, in a container; as root'
 	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR= MANDIR=, under DESTDIR'
@@ -95,7 +95,7 @@ TESTED = $(sort $(LIBRARY) $(filter-out daemon/main.o,$(DAEMON)) client/ctl-line
 $(BUILD)/tests/unit/test-%: $(BUILD)/tests/unit/test-%.o $(TESTED:%=$(BUILD)/%)
 	$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $^ $(DAEMON_LIBS) -lcheck -lsubunit -lm -lrt -o $@
 
-# Integration tests, demo and bench are a user's: the real libberth.so, the real berthd. Some look at
+# Integration tests and demo are a user's: the real libberth.so, the real berthd. Some look at
 # the shared files behind its back, too.
 USER_LIBS = -L$(BUILD) -lberth -llmdb -lcheck -lsubunit -lm -lrt
 PROGRAMS = $(BUILD)/libberth.so $(BUILD)/berthd $(BUILD)/berthctl
@@ -106,8 +106,7 @@ KILL = tests/ptrace.o tests/kill.o tests/audit.o
 $(BUILD)/tests/integration/test-kill-client $(BUILD)/tests/integration/test-kill-daemon: \
 	$(KILL:%=$(BUILD)/%)
 $(BUILD)/tests/unit/test-crash: $(BUILD)/tests/ptrace.o
-$(BUILD)/tests/bench: $(BUILD)/tests/harness.o
-$(BUILD)/tests/bench $(BUILD)/tests/demo-server: $(BUILD)/tests/%: $(BUILD)/tests/%.o $(PROGRAMS)
+$(BUILD)/tests/demo-server: $(BUILD)/tests/demo-server.o $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/..' -o $@
 
 # What makes calls fail: preloaded into berthd, or in the test program itself, as a client.
@@ -133,7 +132,7 @@ $(BUILD)/tests/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/..' -o $@
 
 tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture $(BUILD)/tests/demo-server \
-	$(BUILD)/tests/bench $(BUILD)/install/berthctl
+	$(BUILD)/tests/bench/bench $(BUILD)/install/berthctl
 
 # Sequence numbers of so few bits wrap all the time.
 narrow:
@@ -162,12 +161,8 @@ torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
 	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
 
-# Longer proofs: model crash faults fuzz tsan sanitize valgrind soak portable.
+# Longer proofs: model crash faults fuzz tsan sanitize valgrind soak portable; and bench.
 include tests/campaigns.mk
-
-bench: deps
-	$(QUIETLY) $(BUILD)/tests/bench
-	@$(BUILD)/tests/bench
 
 # -- installation -----------------------------------------------------------------------------
 
@@ -241,6 +236,6 @@ format:
 clean:
 	rm -rf $(BUILD) build-narrow build-tsan build-asan build-fuzz $(PORTS:%=build-%) build-sysroot
 
-.PHONY: all help tests narrow deps demo test check torture bench install uninstall lint format clean
+.PHONY: all help tests narrow deps demo test check torture install uninstall lint format clean
 .SECONDARY:
 .DELETE_ON_ERROR:

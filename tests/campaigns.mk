@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Proofs that take longer than `make check`, or other tools; tests/README.md says what each shows.
+# And the figures of tests/bench.
 
 # All of tests/model; `make check` looks at the small ones.
 model: deps
@@ -85,4 +86,15 @@ portable: deps
 	$(QUIETLY) all
 	@tests/portable.sh $(PORTS)
 
-.PHONY: portable model soak crash faults fuzz tsan sanitize valgrind
+# Figures beside those of peers; without a peer's package its figures are left out. ONLY=a,b: those
+# families of works alone.
+BENCH = $(patsubst %.c,%.o,$(wildcard tests/bench/*.c)) tests/harness.o client/message.o
+$(BUILD)/tests/bench/bench: $(BENCH:%=$(BUILD)/%) $(PROGRAMS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -llmdb \
+		-Wl,-rpath,'$$ORIGIN/../..' -o $@
+bench: deps
+	@packaging/deps bench || echo 'Going on without them.'
+	$(QUIETLY) $(BUILD)/tests/bench/bench
+	@$(BUILD)/tests/bench/bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(BUILD)/bench
+
+.PHONY: bench portable model soak crash faults fuzz tsan sanitize valgrind

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What every part of the bench uses: how it was called, where its files are, what ends it.
+ *
+ * The bench is one process, the driver, which measures little itself. Contenders run in workers,
+ * forked and pinned; each server among the peers is a process, too. All of them die with the driver,
+ * and what they leave is removed at its exit.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../harness.h"
+
+#define NS_OF_S  1000000000.0
+#define NS_OF_MS 1000000.0
+#define NS_OF_US 1000.0
+
+struct bench {
+	bool quick;
+	unsigned rounds;           /* of a contest */
+	const char *out;           /* where results are written */
+	char dir[64];              /* private, on tmpfs */
+	char disk[512];            /* private, beside the results */
+	struct instance *instance; /* the berthd that clients find now */
+};
+extern struct bench bench;
+
+/* Ends the bench, or the worker that calls it, saying what didn't work, and errno or a code of
+ * berth.h. */
+void bench_fail(const char *what) __attribute__((noreturn, cold));
+void bench_fail_code(int code, const char *what) __attribute__((noreturn, cold));
+
+/* Cheap enough for what is measured. */
+static inline void bench_check(bool fine, const char *what) {
+	if (__builtin_expect(!fine, 0))
+		bench_fail(what);
+}
+static inline void bench_must(int code, const char *what) {
+	if (__builtin_expect(code != 0, 0))
+		bench_fail_code(code, what);
+}
+
+/* Ends it, if it was told to end. */
+void bench_continue(void);
+
+/* Like fork, but the child dies with its parent, and leaves a terminal's ^C to it. */
+pid_t bench_fork(void);
+/* Kills a child and waits for it; 0 is nobody. */
+void bench_kill(pid_t pid);
+/* Has a child do it, and waits for that. */
+void bench_in_child(void (*what)(void));
+
+double bench_now(void); /* CLOCK_MONOTONIC in ns */
+
+/* berthd with so many accounts at most, its limits on the disk; and the end of it. */
+void bench_berthd_start(struct instance *i, const char *accounts, const char *slots);
+void bench_berthd_end(struct instance *i);
+/* berthctl set. */
+void bench_set(const char *account, const char *limit);
+
+/* -- CPUs (machine.c) -------------------------------------------------------------------------- */
+
+void cpus_init(void);
+unsigned cpus_count(void);
+/* Workers count from the last CPU down. The driver, and servers that it starts, have all but the
+ * last, if there is another; or all. */
+void cpus_pin_worker(unsigned worker);
+void cpus_pin_servers(bool pin);
+
+/* What the figures were measured on. */
+struct machine {
+	char cpu[128], kernel[160], compiler[64], disk[64], command[64];
+	unsigned cpus;
+};
+const struct machine *machine_describe(void);

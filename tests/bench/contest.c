@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Runs contests. Each contender has a crew: processes of its own, forked and pinned once, that wait
+ * for their turn in read(2), so that those whose turn it isn't cost the others nothing. When it is,
+ * they begin together.
+ *
+ * A turn is many batches, of a millisecond at most, and its figure their median: the batches in which
+ * somebody else had the CPU for a while don't count. What single operations take is told by
+ * contenders that are timed, without those in which the scheduler took the CPU away.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "contest.h"
+
+#define TURN_NS     (20 * NS_OF_MS)
+#define ANSWER_MS   120000
+#define BATCHES_MAX 4096
+#define LONG_NS     20000 /* long enough for the scheduler to have had a part in it */
+
+/* What a worker tells of its turn. */
+struct account_of_turn {
+	double ns;         /* an operation, in the median batch */
+	double operations; /* in all batches, in so much time of a CPU */
+	double cpu_ns;
+	struct histogram histogram;
+};
+
+/* Shared by the crew and the driver. */
+struct desk {
+	_Atomic unsigned begun; /* by all workers in all turns */
+	_Alignas(64) struct account_of_turn turn[PROCESSES_MAX];
+};
+
+struct worker {
+	pid_t pid;
+	int order, answer; /* pipes */
+};
+
+struct crew {
+	struct contender *contender;
+	unsigned count;
+	struct desk *desk;
+	struct worker worker[PROCESSES_MAX];
+};
+
+/* -- a worker ----------------------------------------------------------------------------------- */
+
+/* A batch is as long as it takes to make the clock's own time vanish: a millisecond, or 1024. */
+static unsigned long batch_size(const struct contender *c, unsigned object) {
+	unsigned long n = 1;
+	double start, ns = 0;
+
+	if (c->timed)
+		return BATCH_MAX;
+	while (n < BATCH_MAX && ns < NS_OF_MS) {
+		n *= 2;
+		if (c->prepare)
+			c->prepare(object, n);
+		start = bench_now();
+		c->run(object, n);
+		ns = bench_now() - start;
+	}
+	return n;
+}
+
+static double cpu_now(void) {
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec * NS_OF_S + (double)t.tv_nsec;
+}
+
+/* How often the scheduler has taken the CPU away from us. */
+static long preemptions(void) {
+	struct rusage usage;
+
+	(void)getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nivcsw;
+}
+
+static void run_timed(
+	const struct contender *c, unsigned object, unsigned long n, struct histogram *h) {
+	static long preempted;
+	double before = bench_now(), now;
+
+	while (n-- > 0) {
+		c->run(object, 1);
+		now = bench_now();
+		if (now - before < LONG_NS || preemptions() == preempted) {
+			histogram_add(h, (uint64_t)(now - before));
+		} else {
+			preempted = preemptions();
+			now = bench_now();
+		}
+		before = now;
+	}
+}
+
+static double run_batch(
+	const struct contender *c, unsigned object, unsigned long n, struct histogram *h) {
+	double start;
+
+	if (c->prepare)
+		c->prepare(object, n);
+	start = bench_now();
+	if (c->timed)
+		run_timed(c, object, n, h);
+	else
+		c->run(object, n);
+	return bench_now() - start;
+}
+
+static void take_turn(const struct contender *c, unsigned object, unsigned long batch,
+	struct account_of_turn *t) {
+	static double each[BATCHES_MAX];
+	double start = cpu_now(), total = 0;
+	unsigned count = 0;
+
+	memset(t, 0, sizeof(*t));
+	while (total < TURN_NS && count < BATCHES_MAX) {
+		each[count] = run_batch(c, object, batch, &t->histogram);
+		total += each[count++];
+	}
+	t->cpu_ns = cpu_now() - start;
+	t->operations = (double)batch * count;
+	t->ns = median_of(each, count) / (double)batch;
+}
+
+/* Until everybody is here. */
+static void begin_together(struct desk *desk, unsigned processes, unsigned turn) {
+	desk->begun++;
+	while (desk->begun < processes * turn)
+		if (processes > cpus_count())
+			(void)sched_yield();
+}
+
+static void worker_run(const struct crew *crew, unsigned number, int order, int answer) {
+	const struct contender *c = crew->contender;
+	unsigned object = c->object + (c->apart ? number : 0);
+	unsigned long batch = 0;
+	char byte;
+
+	cpus_pin_worker(number);
+	if (c->peer)
+		c->peer->open();
+	if (c->open)
+		c->open(object);
+	for (unsigned turn = 1;; turn++) {
+		bench_check(write(answer, "", 1) == 1, "write to the driver");
+		if (read(order, &byte, 1) != 1)
+			_exit(EXIT_SUCCESS);
+		if (!batch)
+			batch = batch_size(c, object);
+		begin_together(crew->desk, crew->count, turn);
+		take_turn(c, object, batch, &crew->desk->turn[number]);
+	}
+}
+
+/* -- the crew ----------------------------------------------------------------------------------- */
+
+static void worker_wait(const struct crew *crew, const struct worker *w) {
+	struct pollfd p = {.fd = w->answer, .events = POLLIN};
+	char byte;
+	int n;
+
+	do {
+		n = poll(&p, 1, ANSWER_MS);
+		bench_continue();
+	} while (n < 0 && errno == EINTR);
+	errno = n == 0 ? ETIMEDOUT : ECHILD;
+	bench_check(n == 1 && read(w->answer, &byte, 1) == 1, crew->contender->name);
+}
+
+static void worker_start(struct crew *crew, unsigned number) {
+	struct worker *w = &crew->worker[number];
+	int order[2], answer[2];
+
+	bench_check(pipe(order) == 0 && pipe(answer) == 0, "pipe");
+	w->pid = bench_fork();
+	if (w->pid == 0) {
+		(void)close(order[1]);
+		(void)close(answer[0]);
+		worker_run(crew, number, order[0], answer[1]);
+	}
+	(void)close(order[0]);
+	(void)close(answer[1]);
+	w->order = order[1];
+	w->answer = answer[0];
+	worker_wait(crew, w);
+}
+
+static void crew_start(struct crew *crew, struct contender *c) {
+	crew->contender = c;
+	crew->count = c->processes ? c->processes : 1;
+	crew->desk = mmap(NULL, sizeof(*crew->desk), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	bench_check(crew->desk != MAP_FAILED, "mmap");
+	for (unsigned i = 0; i < crew->count; i++)
+		worker_start(crew, i);
+}
+
+static void crew_end(struct crew *crew) {
+	for (unsigned i = 0; i < crew->count; i++) {
+		bench_kill(crew->worker[i].pid);
+		(void)close(crew->worker[i].order);
+		(void)close(crew->worker[i].answer);
+	}
+	if (crew->desk)
+		(void)munmap(crew->desk, sizeof(*crew->desk));
+}
+
+static void crew_turn(struct crew *crew) {
+	for (unsigned i = 0; i < crew->count; i++)
+		bench_check(write(crew->worker[i].order, "", 1) == 1, "write to a worker");
+	for (unsigned i = 0; i < crew->count; i++)
+		worker_wait(crew, &crew->worker[i]);
+}
+
+/* -- what they did ------------------------------------------------------------------------------ */
+
+static void histogram_merge(struct histogram *to, const struct histogram *from) {
+	to->total += from->total;
+	to->longest = from->longest > to->longest ? from->longest : to->longest;
+	for (unsigned b = 0; b < HISTOGRAM_SIZE; b++)
+		to->count[b] += from->count[b];
+}
+
+static void note_times(struct contender *c, const struct crew *crew) {
+	struct histogram all = {0};
+
+	for (unsigned i = 0; i < crew->count; i++)
+		histogram_merge(&all, &crew->desk->turn[i].histogram);
+	series_add(&c->p99, histogram_quantile(&all, 0.99));
+	series_add(&c->p999, histogram_quantile(&all, 0.999));
+	series_add(&c->longest, (double)all.longest);
+}
+
+static void note_turn(struct contender *c, const struct crew *crew) {
+	double rate = 0, speeds = 0, slowest = 0;
+
+	for (unsigned i = 0; i < crew->count; i++) {
+		const struct account_of_turn *t = &crew->desk->turn[i];
+		double speed = t->operations / t->cpu_ns;
+
+		rate += 1 / t->ns;
+		speeds += speed;
+		slowest = i == 0 || speed < slowest ? speed : slowest;
+	}
+	series_add(&c->ns, crew->count / rate);
+	series_add(&c->rate, rate * NS_OF_S);
+	series_add(&c->share, slowest * crew->count / speeds);
+	if (c->timed)
+		note_times(c, crew);
+}
+
+void contest(struct contender *c, unsigned count, unsigned rounds) {
+	struct crew *crews = calloc(count, sizeof(*crews));
+
+	bench_check(crews != NULL, "memory");
+	for (unsigned i = 0; i < count; i++)
+		if (!c[i].peer || !c[i].peer->missing)
+			crew_start(&crews[i], &c[i]);
+	for (unsigned round = 0; round <= rounds; round++)
+		for (unsigned i = 0; i < count; i++) {
+			if (!crews[i].contender)
+				continue;
+			crew_turn(&crews[i]);
+			if (round > 0)
+				note_turn(&c[i], &crews[i]);
+		}
+	for (unsigned i = 0; i < count; i++)
+		crew_end(&crews[i]);
+	free(crews);
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The machine: its CPUs, who runs on which, and how it is described beside the figures. */
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
+
+#include "bench.h"
+
+static cpu_set_t allowed;
+static unsigned cpu_count;
+static int cpu_number[CPU_SETSIZE];
+
+void cpus_init(void) {
+	bench_check(sched_getaffinity(0, sizeof(allowed), &allowed) == 0, "sched_getaffinity");
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			cpu_number[cpu_count++] = cpu;
+}
+
+unsigned cpus_count(void) {
+	return cpu_count;
+}
+
+void cpus_pin_worker(unsigned worker) {
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu_number[cpu_count - 1 - worker % cpu_count], &one);
+	bench_check(sched_setaffinity(0, sizeof(one), &one) == 0, "sched_setaffinity");
+}
+
+void cpus_pin_servers(bool pin) {
+	cpu_set_t others = allowed;
+
+	if (pin && cpu_count > 1)
+		CPU_CLR(cpu_number[cpu_count - 1], &others);
+	bench_check(sched_setaffinity(0, sizeof(others), &others) == 0, "sched_setaffinity");
+}
+
+/* -- the description ---------------------------------------------------------------------------- */
+
+static void describe_cpu(struct machine *m) {
+	char line[256], *colon;
+	FILE *f = fopen("/proc/cpuinfo", "re");
+
+	(void)snprintf(m->cpu, sizeof(m->cpu), "unknown CPU");
+	while (f && fgets(line, sizeof(line), f)) {
+		colon = strchr(line, ':');
+		if (strncmp(line, "model name", 10) != 0 || !colon)
+			continue;
+		(void)snprintf(
+			m->cpu, sizeof(m->cpu), "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
+		break;
+	}
+	if (f)
+		(void)fclose(f);
+}
+
+static void describe_disk(struct machine *m) {
+	static const struct {
+		long type;
+		const char *name;
+	} known[] = {
+		{0x01021994, "tmpfs, where a sync costs nothing"},
+		{0xEF53, "ext4"},
+		{0x58465342, "xfs"},
+		{0x9123683E, "btrfs"},
+		{0x794c7630, "overlayfs"},
+	};
+	struct statfs st;
+
+	bench_check(statfs(bench.out, &st) == 0, bench.out);
+	(void)snprintf(m->disk, sizeof(m->disk), "file system %#lx", (unsigned long)st.f_type);
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (known[i].type == st.f_type)
+			(void)snprintf(m->disk, sizeof(m->disk), "%s", known[i].name);
+}
+
+const struct machine *machine_describe(void) {
+	static struct machine m;
+	struct utsname kernel = {0};
+
+	if (m.cpus)
+		return &m;
+	m.cpus = cpu_count;
+	describe_cpu(&m);
+	describe_disk(&m);
+	(void)uname(&kernel);
+	(void)snprintf(m.kernel, sizeof(m.kernel), "%s %.60s %.20s", kernel.sysname, kernel.release,
+		kernel.machine);
+#ifdef __clang__
+	(void)snprintf(m.compiler, sizeof(m.compiler), "%.60s", __VERSION__);
+#else
+	(void)snprintf(m.compiler, sizeof(m.compiler), "GCC %.56s", __VERSION__);
+#endif
+	(void)snprintf(m.command, sizeof(m.command), "make bench%s", bench.quick ? " QUICK=1" : "");
+	return &m;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * What berth costs, beside what people would use instead. Reports; never gates.
+ *
+ *     bench [--quick] [--only WORK[,WORK]...] DIRECTORY
+ *
+ * Everything of berth's goes through libberth.so and berthctl, by name, against berthds of the
+ * bench's own. Results go into the directory. Exit status: 0 whatever the figures are, 1 if
+ * something didn't run, 2 for a wrong command line.
+ */
+
+#include <berth.h>
+
+#include <errno.h>
+#include <ftw.h>
+#include <getopt.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "peer.h"
+#include "report.h"
+#include "works.h"
+
+struct bench bench;
+
+static pid_t driver;
+static volatile sig_atomic_t interrupted;
+
+static void note_interrupt(int signal) {
+	(void)signal;
+	interrupted = 1;
+}
+
+/* -- ends --------------------------------------------------------------------------------------- */
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {
+	(void)st, (void)type, (void)where;
+	(void)remove(path);
+	return 0;
+}
+
+static void clean_up(void) {
+	if (getpid() != driver)
+		return;
+	peers_stop();
+	if (bench.dir[0])
+		(void)nftw(bench.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	if (bench.disk[0])
+		(void)nftw(bench.disk, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void give_up(void) __attribute__((noreturn));
+
+static void give_up(void) {
+	if (getpid() != driver)
+		_exit(EXIT_FAILURE);
+	exit(EXIT_FAILURE);
+}
+
+void bench_fail(const char *what) {
+	if (!interrupted)
+		fprintf(stderr, "bench: %s: %s\n", what, strerror(errno));
+	give_up();
+}
+
+void bench_fail_code(int code, const char *what) {
+	fprintf(stderr, "bench: %s: %s (%d)\n", what, berth_strerror(code), code);
+	give_up();
+}
+
+void bench_continue(void) {
+	if (!interrupted)
+		return;
+	fprintf(stderr, "bench: interrupted\n");
+	give_up();
+}
+
+/* -- processes ---------------------------------------------------------------------------------- */
+
+pid_t bench_fork(void) {
+	pid_t parent = getpid(), pid;
+
+	(void)fflush(NULL);
+	pid = fork();
+	bench_check(pid >= 0, "fork");
+	if (pid > 0)
+		return pid;
+	(void)signal(SIGINT, SIG_IGN);
+	(void)signal(SIGTERM, SIG_DFL);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(EXIT_FAILURE);
+	return 0;
+}
+
+void bench_kill(pid_t pid) {
+	if (pid == 0)
+		return;
+	(void)kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+void bench_in_child(void (*what)(void)) {
+	pid_t pid = bench_fork();
+	int status;
+
+	if (pid == 0) {
+		what();
+		_exit(EXIT_SUCCESS);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	bench_check(status == 0, "a child failed");
+}
+
+double bench_now(void) {
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * NS_OF_S + (double)t.tv_nsec;
+}
+
+/* -- berthd ------------------------------------------------------------------------------------- */
+
+void bench_berthd_start(struct instance *i, const char *accounts, const char *slots) {
+	static unsigned number;
+	static char state[sizeof(bench.disk) + 16];
+	const char *args[] = {
+		"--state-dir", state, "--max-accounts", accounts, "--max-slots", slots, NULL};
+
+	(void)snprintf(state, sizeof(state), "%s/state%u", bench.disk, number++);
+	instance_start(i, args);
+	bench.instance = i;
+	bench_continue();
+}
+
+void bench_berthd_end(struct instance *i) {
+	instance_end(i);
+	bench.instance = NULL;
+}
+
+void bench_set(const char *account, const char *limit) {
+	const char *said;
+
+	if (ctl(&said, "set", account, limit, NULL) == 0)
+		return;
+	bench_continue();
+	fprintf(stderr, "bench: berthctl set %s %s: %s", account, limit, said);
+	give_up();
+}
+
+/* -- the whole ---------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} families[] = {
+	{"fast", works_fast},
+	{"shared", works_shared},
+};
+
+static bool wanted(const char *only, const char *name) {
+	size_t length = strlen(name);
+
+	for (const char *p = only; p; p = strchr(p, ',')) {
+		p += *p == ',';
+		if (strncmp(p, name, length) == 0 && (p[length] == ',' || !p[length]))
+			return true;
+	}
+	return !only;
+}
+
+static void directories_make(void) {
+	(void)snprintf(bench.dir, sizeof(bench.dir), "/dev/shm/berth-bench-XXXXXX");
+	bench_check(mkdtemp(bench.dir) != NULL, "mkdtemp in /dev/shm");
+	bench_check(mkdir(bench.out, 0777) == 0 || errno == EEXIST, bench.out);
+	(void)snprintf(bench.disk, sizeof(bench.disk), "%.400s/disk-XXXXXX", bench.out);
+	bench_check(mkdtemp(bench.disk) != NULL, "mkdtemp beside the results");
+}
+
+static void signals_init(void) {
+	const struct sigaction action = {.sa_handler = note_interrupt};
+
+	(void)sigaction(SIGINT, &action, NULL);
+	(void)sigaction(SIGTERM, &action, NULL);
+	(void)sigaction(SIGHUP, &action, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int usage(void) {
+	fprintf(stderr, "usage: bench [--quick] [--only WORK[,WORK]...] DIRECTORY\n");
+	return 2;
+}
+
+int main(int argc, char **argv) {
+	static const struct option options[] = {
+		{"quick", no_argument, NULL, 'q'},
+		{"only", required_argument, NULL, 'o'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *only = NULL;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c == '?')
+			return usage();
+		if (c == 'o')
+			only = optarg;
+		else
+			bench.quick = true;
+	}
+	if (argc != optind + 1)
+		return usage();
+	driver = getpid();
+	bench.rounds = bench.quick ? 7 : 25;
+	bench.out = argv[optind];
+	signals_init();
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
+	(void)atexit(clean_up);
+	cpus_init();
+	cpus_pin_servers(true);
+	directories_make();
+	report_head();
+	peers_start();
+	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
+		if (wanted(only, families[i].name))
+			families[i].run();
+	report_write();
+	return EXIT_SUCCESS;
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Peers in shared memory, without a system call while nobody has to wait: the bare instruction, a
+ * semaphore, a robust mutex with a counter. */
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+#include "bench.h"
+#include "peer.h"
+
+static struct { _Alignas(64) _Atomic uint64_t word; } * words;
+
+static struct { _Alignas(64) sem_t semaphore; } * semaphores;
+
+static struct counter {
+	_Alignas(64) pthread_mutex_t mutex;
+	unsigned count, limit;
+} * counters;
+
+static void *shared_make(size_t size) {
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	bench_check(p != MAP_FAILED, "mmap");
+	return p;
+}
+
+static void nothing_to_open(void) {}
+
+/* -- two compare-and-swaps ---------------------------------------------------------------------- */
+
+static const char *floor_start(void) {
+	if (!words)
+		words = shared_make(OBJECTS * sizeof(*words));
+	return NULL;
+}
+
+static inline bool floor_take(unsigned object) {
+	uint64_t seen = words[object].word;
+
+	while (!__atomic_compare_exchange_n(
+		&words[object].word, &seen, seen + 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		;
+	return true;
+}
+
+static inline void floor_give(unsigned object) {
+	uint64_t seen = words[object].word;
+
+	while (!__atomic_compare_exchange_n(
+		&words[object].word, &seen, seen - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		;
+}
+
+static void floor_pairs(unsigned object, unsigned long n) {
+	while (n-- > 0) {
+		(void)floor_take(object);
+		floor_give(object);
+	}
+}
+
+struct peer peer_floor = {
+	.name = "two compare-and-swaps",
+	.operations = "+1, -1, no limit, no name",
+	.loses = "its slots, for good; the floor, no way to count",
+	.start = floor_start,
+	.open = nothing_to_open,
+	.pairs = floor_pairs,
+};
+
+/* -- sem_t -------------------------------------------------------------------------------------- */
+
+static const char *sem_start(void) {
+	if (semaphores)
+		return NULL;
+	semaphores = shared_make(OBJECTS * sizeof(*semaphores));
+	for (unsigned i = 0; i < OBJECTS; i++)
+		bench_check(
+			sem_init(&semaphores[i].semaphore, 1, object_limit(i)) == 0, "sem_init");
+	return NULL;
+}
+
+static inline bool sem_take(unsigned object) {
+	if (sem_trywait(&semaphores[object].semaphore) == 0)
+		return true;
+	bench_check(errno == EAGAIN, "sem_trywait");
+	return false;
+}
+
+static inline void sem_give(unsigned object) {
+	bench_check(sem_post(&semaphores[object].semaphore) == 0, "sem_post");
+}
+
+PEER_LOOPS(sem)
+
+struct peer peer_sem = {
+	.name = "sem_t",
+	.operations = "sem_trywait + sem_post",
+	.loses = "its slots, for good",
+	.start = sem_start,
+	.open = nothing_to_open,
+	.take = sem_take,
+	.give = sem_give,
+	.pairs = sem_pairs,
+	.denials = sem_denials,
+};
+
+/* -- a robust mutex ----------------------------------------------------------------------------- */
+
+static void counter_init(struct counter *c, unsigned limit) {
+	pthread_mutexattr_t attributes;
+
+	(void)pthread_mutexattr_init(&attributes);
+	(void)pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	(void)pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	bench_check(pthread_mutex_init(&c->mutex, &attributes) == 0, "pthread_mutex_init");
+	(void)pthread_mutexattr_destroy(&attributes);
+	c->limit = limit;
+}
+
+static const char *mutex_start(void) {
+	if (counters)
+		return NULL;
+	counters = shared_make(OBJECTS * sizeof(*counters));
+	for (unsigned i = 0; i < OBJECTS; i++)
+		counter_init(&counters[i], object_limit(i));
+	return NULL;
+}
+
+static inline void counter_lock(struct counter *c) {
+	int r = pthread_mutex_lock(&c->mutex);
+
+	if (r == EOWNERDEAD)
+		r = pthread_mutex_consistent(&c->mutex);
+	bench_check(r == 0, "pthread_mutex_lock");
+}
+
+static inline bool mutex_take(unsigned object) {
+	struct counter *c = &counters[object];
+	bool room;
+
+	counter_lock(c);
+	room = c->count < c->limit;
+	c->count += room;
+	(void)pthread_mutex_unlock(&c->mutex);
+	return room;
+}
+
+static inline void mutex_give(unsigned object) {
+	struct counter *c = &counters[object];
+
+	counter_lock(c);
+	c->count--;
+	(void)pthread_mutex_unlock(&c->mutex);
+}
+
+PEER_LOOPS(mutex)
+
+struct peer peer_mutex = {
+	.name = "robust mutex",
+	.operations = "lock, count, unlock, twice",
+	.loses = "its slots, for good",
+	.start = mutex_start,
+	.open = nothing_to_open,
+	.take = mutex_take,
+	.give = mutex_give,
+	.pairs = mutex_pairs,
+	.denials = mutex_denials,
+};

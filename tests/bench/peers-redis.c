@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A peer across machines: Redis, with a script that counts leases, over a unix socket. An instance
+ * of the bench's own, without network and disk.
+ *
+ * The script is the usual one: a sorted set of holders by the time at which their lease ends; those
+ * that have ended are dropped first, then the rest are counted.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "peer.h"
+
+#define LEASE_MS 60000
+#define START_MS 5000
+
+/* KEYS: the account. ARGV: limit, holder, lease in ms. */
+static const char acquire_script[] =
+	"local t = redis.call('TIME') "
+	"local now = t[1] * 1000 + math.floor(t[2] / 1000) "
+	"redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now) "
+	"if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end "
+	"redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[2]) "
+	"return 1";
+/* KEYS: the account. ARGV: holder. */
+static const char release_script[] = "return redis.call('ZREM', KEYS[1], ARGV[1])";
+
+static pid_t server;
+static char socket_path[108];
+static int connection = -1;
+static char acquire_sha[64], release_sha[64];
+
+/* -- the protocol ------------------------------------------------------------------------------- */
+
+/* One command out, one line of reply in, without its end. */
+static void redis_call(const char *command, size_t length, char *reply, size_t size) {
+	size_t used = 0;
+
+	bench_check(send(connection, command, length, 0) == (ssize_t)length, "send to redis");
+	do {
+		ssize_t n = recv(connection, reply + used, size - 1 - used, 0);
+
+		bench_check(n > 0, "recv from redis");
+		used += (size_t)n;
+		reply[used] = '\0';
+	} while (used < 2 || reply[used - 1] != '\n');
+	reply[used - 2] = '\0';
+	if (reply[0] == '-')
+		fprintf(stderr, "bench: redis: %s\n", reply + 1);
+	bench_check(reply[0] != '-', "a command of redis");
+}
+
+/* An array of strings, as RESP has it. Returns its length. */
+static size_t redis_write(char *to, size_t size, const char *const words[]) {
+	size_t count = 0, used;
+
+	while (words[count])
+		count++;
+	used = (size_t)snprintf(to, size, "*%zu\r\n", count);
+	for (size_t i = 0; i < count; i++)
+		used += (size_t)snprintf(
+			to + used, size - used, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
+	bench_check(used < size, "a command for redis is too long");
+	return used;
+}
+
+static void script_load(const char *script, char sha[64]) {
+	const char *const words[] = {"SCRIPT", "LOAD", script, NULL};
+	char command[1024], reply[128];
+
+	redis_call(command, redis_write(command, sizeof(command), words), reply, sizeof(reply));
+	/* $40, and the line after it */
+	bench_check(strlen(reply) == 5 + 40, "redis's answer to SCRIPT LOAD");
+	memcpy(sha, reply + 5, 40);
+}
+
+static bool redis_connect(void) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	memcpy(address.sun_path, socket_path, sizeof(address.sun_path));
+	connection = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bench_check(connection >= 0, "socket");
+	if (connect(connection, (const struct sockaddr *)&address, sizeof(address)) == 0)
+		return true;
+	(void)close(connection);
+	connection = -1;
+	return false;
+}
+
+/* -- the server --------------------------------------------------------------------------------- */
+
+/* Debian's redis-tools have the server, too, under another name. */
+static const char *redis_find(void) {
+	static const char *const paths[] = {"/usr/bin/redis-server", "/usr/local/bin/redis-server",
+		"/usr/bin/redis-check-rdb", NULL};
+
+	for (const char *const *p = paths; *p; p++)
+		if (access(*p, X_OK) == 0)
+			return *p;
+	return NULL;
+}
+
+static void redis_exec(const char *path) {
+	bench_check(freopen("/dev/null", "w", stdout) != NULL, "/dev/null");
+	(void)execl(path, "redis-server", "--port", "0", "--unixsocket", socket_path, "--dir",
+		bench.dir, "--save", "", "--appendonly", "no", (char *)NULL);
+	_exit(EXIT_FAILURE);
+}
+
+static const char *redis_start(void) {
+	const struct timespec pause = {.tv_nsec = 10000000};
+	const char *path = redis_find();
+	double end = bench_now() + START_MS * NS_OF_MS;
+
+	if (!path)
+		return "redis-server isn't installed";
+	(void)snprintf(socket_path, sizeof(socket_path), "%s/redis", bench.dir);
+	server = bench_fork();
+	if (server == 0)
+		redis_exec(path);
+	while (!redis_connect()) {
+		if (bench_now() > end)
+			return "redis-server didn't start";
+		(void)nanosleep(&pause, NULL);
+	}
+	(void)close(connection);
+	return NULL;
+}
+
+static void redis_stop(void) {
+	bench_kill(server);
+	server = 0;
+}
+
+/* -- the peer ----------------------------------------------------------------------------------- */
+
+static struct {
+	char acquire[512], release[512];
+	size_t acquire_length, release_length;
+} commands[OBJECTS];
+
+static void redis_open(void) {
+	char holder[16], limit[16], lease[16];
+
+	bench_check(redis_connect(), "connect to redis");
+	script_load(acquire_script, acquire_sha);
+	script_load(release_script, release_sha);
+	(void)snprintf(holder, sizeof(holder), "%d", (int)getpid());
+	(void)snprintf(lease, sizeof(lease), "%d", LEASE_MS);
+	for (unsigned i = 0; i < OBJECTS; i++) {
+		const char *name = object_name(i);
+		const char *const acquire[] = {
+			"EVALSHA", acquire_sha, "1", name, limit, holder, lease, NULL};
+		const char *const release[] = {"EVALSHA", release_sha, "1", name, holder, NULL};
+
+		(void)snprintf(limit, sizeof(limit), "%u", object_limit(i));
+		commands[i].acquire_length =
+			redis_write(commands[i].acquire, sizeof(commands[i].acquire), acquire);
+		commands[i].release_length =
+			redis_write(commands[i].release, sizeof(commands[i].release), release);
+	}
+}
+
+static bool redis_take(unsigned object) {
+	char reply[128];
+
+	redis_call(commands[object].acquire, commands[object].acquire_length, reply, sizeof(reply));
+	return strcmp(reply, ":1") == 0;
+}
+
+static void redis_give(unsigned object) {
+	char reply[128];
+
+	redis_call(commands[object].release, commands[object].release_length, reply, sizeof(reply));
+	bench_check(strcmp(reply, ":1") == 0, "redis's answer to a release");
+}
+
+PEER_LOOPS(redis)
+
+struct peer peer_redis = {
+	.name = "Redis",
+	.operations = "EVALSHA, twice, over a unix socket",
+	.loses = "its slots, until their lease ends",
+	.start = redis_start,
+	.stop = redis_stop,
+	.open = redis_open,
+	.take = redis_take,
+	.give = redis_give,
+	.pairs = redis_pairs,
+	.denials = redis_denials,
+};

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The peers all together; and berth as one of them. */
+
+#include <berth.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "peer.h"
+
+struct peer *const peers[] = {&peer_berth, &peer_sem, &peer_floor, &peer_mutex, &peer_ofd,
+	&peer_undo, &peer_lmdb, &peer_daemon, &peer_redis, NULL};
+
+unsigned object_limit(unsigned object) {
+	return object == OBJECT_FULL || object == OBJECT_DEATH ? 1 : ROOMY_LIMIT;
+}
+
+const char *object_name(unsigned object) {
+	static const char *const names[OBJECTS] = {"roomy@example.com", "full@example.com",
+		"death@example.com", "own0@example.com", "own1@example.com", "own2@example.com",
+		"own3@example.com", "own4@example.com", "own5@example.com", "own6@example.com",
+		"own7@example.com"};
+
+	return names[object];
+}
+
+/* -- berth -------------------------------------------------------------------------------------- */
+
+static struct instance instance;
+static struct berth *berth;
+static berth_slot berth_taken;
+
+static const char *berth_start(void) {
+	bench_berthd_start(&instance, "1000000", "1000000");
+	for (unsigned object = 0; object < OBJECTS; object++) {
+		char limit[16];
+
+		(void)snprintf(limit, sizeof(limit), "%u", object_limit(object));
+		bench_set(object_name(object), limit);
+	}
+	return NULL;
+}
+
+static void berth_stop(void) {
+	if (instance.dir[0])
+		bench_berthd_end(&instance);
+	instance.dir[0] = '\0';
+}
+
+static void peer_berth_open(void) {
+	bench_must(berth_open(NULL, &berth), "berth_open");
+}
+
+static bool berth_take(unsigned object) {
+	int code = berth_acquire(berth, object_name(object), &berth_taken);
+
+	if (code == BERTH_CONNECTION_COUNT_LIMIT)
+		return false;
+	bench_must(code, "berth_acquire");
+	return true;
+}
+
+static void berth_give(unsigned object) {
+	(void)object;
+	bench_must(berth_release(berth, berth_taken), "berth_release");
+}
+
+static void berth_pairs(unsigned object, unsigned long n) {
+	const char *name = object_name(object);
+	berth_slot slot;
+
+	while (n-- > 0) {
+		bench_must(berth_acquire(berth, name, &slot), "berth_acquire");
+		bench_must(berth_release(berth, slot), "berth_release");
+	}
+}
+
+static void berth_denials(unsigned object, unsigned long n) {
+	const char *name = object_name(object);
+	berth_slot slot;
+
+	while (n-- > 0)
+		bench_check(berth_acquire(berth, name, &slot) == BERTH_CONNECTION_COUNT_LIMIT,
+			"a full account isn't full");
+}
+
+struct peer peer_berth = {
+	.name = "berth",
+	.operations = "berth_acquire + berth_release",
+	.loses = "nothing: berthd gives its slots back",
+	.start = berth_start,
+	.stop = berth_stop,
+	.open = peer_berth_open,
+	.take = berth_take,
+	.give = berth_give,
+	.pairs = berth_pairs,
+	.denials = berth_denials,
+};
+
+/* -- all together ------------------------------------------------------------------------------- */
+
+#define PEERS (sizeof(peers) / sizeof(peers[0]) - 1)
+
+static pid_t fillers[PEERS];
+
+/* A process that takes a slot of the object and keeps it. */
+static pid_t holder_start(const struct peer *p, unsigned object) {
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	bench_check(pipe(ends) == 0, "pipe");
+	pid = bench_fork();
+	if (pid == 0) {
+		p->open();
+		bench_check(p->take(object), "a holder's slot");
+		bench_check(write(ends[1], "", 1) == 1, "write to the driver");
+		for (;;)
+			(void)pause();
+	}
+	(void)close(ends[1]);
+	bench_check(read(ends[0], &byte, 1) == 1, p->name);
+	(void)close(ends[0]);
+	return pid;
+}
+
+void peers_start(void) {
+	for (unsigned i = 0; i < PEERS; i++) {
+		peers[i]->missing = peers[i]->start ? peers[i]->start() : NULL;
+		if (!peers[i]->missing && peers[i]->denials)
+			fillers[i] = holder_start(peers[i], OBJECT_FULL);
+	}
+}
+
+void peers_stop(void) {
+	for (unsigned i = 0; i < PEERS; i++) {
+		bench_kill(fillers[i]);
+		fillers[i] = 0;
+		if (peers[i]->stop)
+			peers[i]->stop();
+	}
+}
+
+/* -- deaths ------------------------------------------------------------------------------------- */
+
+#define FREED_WITHIN (500 * NS_OF_MS)
+
+/* In a child: exits with success if the slot is free, or soon. */
+static bool slot_is_free(const struct peer *p) {
+	pid_t pid = bench_fork();
+	double end = bench_now() + FREED_WITHIN;
+	int status;
+
+	if (pid == 0) {
+		p->open();
+		while (!p->take(OBJECT_DEATH))
+			if (bench_now() > end)
+				_exit(EXIT_FAILURE);
+		_exit(EXIT_SUCCESS);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status == 0;
+}
+
+bool peer_gives_back(const struct peer *p) {
+	pid_t pid = holder_start(p, OBJECT_DEATH);
+
+	bench_kill(pid);
+	return slot_is_free(p);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Figures of rounds, and of single operations. */
+
+#include <stdint.h>
+
+#define SERIES_MAX 64
+
+/* One figure a round, in the order of the rounds. */
+struct series {
+	unsigned count;
+	double value[SERIES_MAX];
+};
+
+void series_add(struct series *s, double value);
+/* Sorts what it is given. */
+double median_of(double *values, unsigned count);
+double series_median(const struct series *s);
+double series_min(const struct series *s);
+double series_max(const struct series *s);
+/* a/b of each round: what disturbs both of them in a round doesn't show. */
+struct series series_ratio(const struct series *a, const struct series *b);
+struct series series_scale(const struct series *s, double factor);
+struct series series_one(double value);
+
+/* How long single operations took: exact to a sixteenth. */
+#define HISTOGRAM_SIZE 1024
+struct histogram {
+	uint64_t total, longest;
+	uint32_t count[HISTOGRAM_SIZE];
+};
+
+void histogram_add(struct histogram *h, uint64_t ns);
+/* What the given share of the operations stayed within. */
+double histogram_quantile(const struct histogram *h, double share);
