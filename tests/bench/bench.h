@@ -21,11 +21,10 @@
 
 struct bench {
 	bool quick;
-	unsigned rounds;           /* of a contest */
-	const char *out;           /* where results are written */
-	char dir[64];              /* private, on tmpfs */
-	char disk[512];            /* private, beside the results */
-	struct instance *instance; /* the berthd that clients find now */
+	unsigned rounds; /* of a contest */
+	const char *out; /* where results are written */
+	char dir[64];    /* private, on tmpfs */
+	char disk[512];  /* private, beside the results */
 };
 extern struct bench bench;
 
@@ -51,16 +50,39 @@ void bench_continue(void);
 pid_t bench_fork(void);
 /* Kills a child and waits for it; 0 is nobody. */
 void bench_kill(pid_t pid);
+/* Waits for a child that shall succeed. */
+void bench_wait(pid_t pid);
 /* Has a child do it, and waits for that. */
 void bench_in_child(void (*what)(void));
 
 double bench_now(void); /* CLOCK_MONOTONIC in ns */
 
-/* berthd with so many accounts at most, its limits on the disk; and the end of it. */
-void bench_berthd_start(struct instance *i, const char *accounts, const char *slots);
-void bench_berthd_end(struct instance *i);
+/* A berthd with room for so many, its limits on the disk. Clients find it until another is started;
+ * after the end of that one, it again. */
+struct berthd {
+	struct instance instance;
+	char state_dir[544], accounts[16], slots[16];
+};
+void berthd_start(struct berthd *d, unsigned accounts, unsigned slots);
+void berthd_end(struct berthd *d);
 /* berthctl set. */
-void bench_set(const char *account, const char *limit);
+void berthd_set(const char *account, const char *limit);
+/* berthctl import; returns how long it took, in ns. */
+double berthd_import(const char *file);
+/* Removes a directory and what is in it. */
+void bench_remove(const char *dir);
+
+/* Slots of berth's, held by a process of their own: of the account, or, if it is NULL, one of each of
+ * so many accounts (below). Returns when it has them. */
+pid_t holder_start(const char *account, unsigned slots);
+
+/* -- accounts by number (accounts.c) ----------------------------------------------------------- */
+
+#define ACCOUNT_NAME_SIZE 24
+/* "u01234567@example.com" */
+void account_name(unsigned number, char to[ACCOUNT_NAME_SIZE]);
+/* Writes a file of so many limits, for berthctl import; returns its path, in a static buffer. */
+const char *accounts_file(unsigned count, unsigned limit);
 
 /* -- CPUs (machine.c) -------------------------------------------------------------------------- */
 
@@ -70,6 +92,11 @@ unsigned cpus_count(void);
  * last, if there is another; or all. */
 void cpus_pin_worker(unsigned worker);
 void cpus_pin_servers(bool pin);
+
+/* A number of /proc/PID/status or smaps_rollup, in kB there, in bytes here. */
+double process_bytes(pid_t pid, const char *field);
+/* How often all its threads have left a CPU. */
+double process_switches(pid_t pid);
 
 /* What the figures were measured on. */
 struct machine {

@@ -31,8 +31,8 @@
 /* What a worker tells of its turn. */
 struct account_of_turn {
 	double ns;         /* an operation, in the median batch */
-	double operations; /* in all batches, in so much time of a CPU */
-	double cpu_ns;
+	double operations; /* in all batches, which took so long, and so much of a CPU */
+	double wall_ns, cpu_ns;
 	struct histogram histogram;
 };
 
@@ -58,12 +58,12 @@ struct crew {
 
 /* A batch is as long as it takes to make the clock's own time vanish: a millisecond, or 1024. */
 static unsigned long batch_size(const struct contender *c, unsigned object) {
-	unsigned long n = 1;
+	unsigned long n = 1, most = c->batch ? c->batch : BATCH_MAX;
 	double start, ns = 0;
 
 	if (c->timed)
-		return BATCH_MAX;
-	while (n < BATCH_MAX && ns < NS_OF_MS) {
+		return most;
+	while (n < most && ns < NS_OF_MS) {
 		n *= 2;
 		if (c->prepare)
 			c->prepare(object, n);
@@ -132,6 +132,7 @@ static void take_turn(const struct contender *c, unsigned object, unsigned long 
 		each[count] = run_batch(c, object, batch, &t->histogram);
 		total += each[count++];
 	}
+	t->wall_ns = total;
 	t->cpu_ns = cpu_now() - start;
 	t->operations = (double)batch * count;
 	t->ns = median_of(each, count) / (double)batch;
@@ -248,12 +249,13 @@ static void note_times(struct contender *c, const struct crew *crew) {
 
 static void note_turn(struct contender *c, const struct crew *crew) {
 	double rate = 0, speeds = 0, slowest = 0;
+	bool share_cpus = crew->count > cpus_count();
 
 	for (unsigned i = 0; i < crew->count; i++) {
 		const struct account_of_turn *t = &crew->desk->turn[i];
 		double speed = t->operations / t->cpu_ns;
 
-		rate += 1 / t->ns;
+		rate += share_cpus ? t->operations / t->wall_ns : 1 / t->ns;
 		speeds += speed;
 		slowest = i == 0 || speed < slowest ? speed : slowest;
 	}

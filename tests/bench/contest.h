@@ -18,6 +18,7 @@ struct contender {
 	unsigned object;               /* what it works on */
 	bool apart;                    /* process k on object + k */
 	bool timed;                    /* each operation by itself */
+	unsigned batch;                /* operations in a batch at most; 0 is BATCH_MAX */
 	void (*open)(unsigned object); /* in each process, after the peer's; or NULL */
 	/* Before each batch of operations, untimed; or NULL. */
 	void (*prepare)(unsigned object, unsigned long n);

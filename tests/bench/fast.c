@@ -115,7 +115,7 @@ static void work_levels(void) {
 		"every level has a limit");
 
 	for (unsigned i = 0; i < 8; i++) {
-		bench_set(level_names[i], "100");
+		berthd_set(level_names[i], "100");
 		c[i] = (struct contender){.name = level_names[i],
 			.object = i,
 			.open = handle_open,
@@ -155,6 +155,7 @@ static void work_killed(void) {
 }
 
 void works_fast(void) {
+	peers_start();
 	work_killed();
 	work_pair();
 	work_denied();

@@ -2,7 +2,7 @@
 
 /* The machine: its CPUs, who runs on which, and how it is described beside the figures. */
 
-#include <errno.h>
+#include <dirent.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,6 +41,49 @@ void cpus_pin_servers(bool pin) {
 	if (pin && cpu_count > 1)
 		CPU_CLR(cpu_number[cpu_count - 1], &others);
 	bench_check(sched_setaffinity(0, sizeof(others), &others) == 0, "sched_setaffinity");
+}
+
+/* -- processes ---------------------------------------------------------------------------------- */
+
+/* The number after a word at the beginning of a line; 0 if there is none. */
+static double field_read(const char *path, const char *field) {
+	char line[256];
+	double value = 0;
+	FILE *f = fopen(path, "re");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (strncmp(line, field, strlen(field)) == 0)
+			value = strtod(line + strlen(field), NULL);
+	if (f)
+		(void)fclose(f);
+	return value;
+}
+
+double process_bytes(pid_t pid, const char *field) {
+	char path[64];
+	bool proportional = strcmp(field, "Pss:") == 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid,
+		proportional ? "smaps_rollup" : "status");
+	return field_read(path, field) * 1024;
+}
+
+double process_switches(pid_t pid) {
+	char path[64 + 256];
+	double switches = 0;
+	struct dirent *thread;
+	DIR *tasks;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	tasks = opendir(path);
+	bench_check(tasks != NULL, path);
+	while ((thread = readdir(tasks))) {
+		(void)snprintf(
+			path, sizeof(path), "/proc/%d/task/%s/status", (int)pid, thread->d_name);
+		switches += field_read(path, "voluntary_ctxt_switches:");
+	}
+	(void)closedir(tasks);
+	return switches;
 }
 
 /* -- the description ---------------------------------------------------------------------------- */

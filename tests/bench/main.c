@@ -49,14 +49,18 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	return 0;
 }
 
+void bench_remove(const char *dir) {
+	(void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static void clean_up(void) {
 	if (getpid() != driver)
 		return;
 	peers_stop();
 	if (bench.dir[0])
-		(void)nftw(bench.dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		bench_remove(bench.dir);
 	if (bench.disk[0])
-		(void)nftw(bench.disk, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+		bench_remove(bench.disk);
 }
 
 static void give_up(void) __attribute__((noreturn));
@@ -111,17 +115,25 @@ void bench_kill(pid_t pid) {
 		;
 }
 
+void bench_wait(pid_t pid) {
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	bench_continue();
+	if (status != 0)
+		errno = ECHILD;
+	bench_check(status == 0, "a child failed");
+}
+
 void bench_in_child(void (*what)(void)) {
 	pid_t pid = bench_fork();
-	int status;
 
 	if (pid == 0) {
 		what();
 		_exit(EXIT_SUCCESS);
 	}
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	bench_check(status == 0, "a child failed");
+	bench_wait(pid);
 }
 
 double bench_now(void) {
@@ -129,35 +141,6 @@ double bench_now(void) {
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &t);
 	return (double)t.tv_sec * NS_OF_S + (double)t.tv_nsec;
-}
-
-/* -- berthd ------------------------------------------------------------------------------------- */
-
-void bench_berthd_start(struct instance *i, const char *accounts, const char *slots) {
-	static unsigned number;
-	static char state[sizeof(bench.disk) + 16];
-	const char *args[] = {
-		"--state-dir", state, "--max-accounts", accounts, "--max-slots", slots, NULL};
-
-	(void)snprintf(state, sizeof(state), "%s/state%u", bench.disk, number++);
-	instance_start(i, args);
-	bench.instance = i;
-	bench_continue();
-}
-
-void bench_berthd_end(struct instance *i) {
-	instance_end(i);
-	bench.instance = NULL;
-}
-
-void bench_set(const char *account, const char *limit) {
-	const char *said;
-
-	if (ctl(&said, "set", account, limit, NULL) == 0)
-		return;
-	bench_continue();
-	fprintf(stderr, "bench: berthctl set %s %s: %s", account, limit, said);
-	give_up();
 }
 
 /* -- the whole ---------------------------------------------------------------------------------- */
@@ -168,6 +151,10 @@ static const struct {
 } families[] = {
 	{"fast", works_fast},
 	{"shared", works_shared},
+	{"ends", works_ends},
+	{"limits", works_limits},
+	{"checkpoint", works_checkpoint},
+	{"scale", works_scale},
 };
 
 static bool wanted(const char *only, const char *name) {
@@ -232,10 +219,13 @@ int main(int argc, char **argv) {
 	cpus_pin_servers(true);
 	directories_make();
 	report_head();
-	peers_start();
+	idle_begin();
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
-		if (wanted(only, families[i].name))
+		if (wanted(only, families[i].name)) {
 			families[i].run();
+			idle_watch();
+		}
+	idle_end();
 	report_write();
 	return EXIT_SUCCESS;
 }

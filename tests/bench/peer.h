@@ -59,6 +59,7 @@ extern struct peer peer_berth, peer_floor, peer_sem, peer_mutex, peer_undo, peer
 /* berth first, then sem_t, which berth is compared with; NULL-terminated. */
 extern struct peer *const peers[];
 
+/* Once; later calls do nothing. */
 void peers_start(void);
 void peers_stop(void);
 /* Kills a holder, and looks whether its slot is free again soon. */

@@ -31,25 +31,23 @@ const char *object_name(unsigned object) {
 
 /* -- berth -------------------------------------------------------------------------------------- */
 
-static struct instance instance;
+static struct berthd berthd;
 static struct berth *berth;
 static berth_slot berth_taken;
 
 static const char *berth_start(void) {
-	bench_berthd_start(&instance, "1000000", "1000000");
+	berthd_start(&berthd, 1000000, 1000000);
 	for (unsigned object = 0; object < OBJECTS; object++) {
 		char limit[16];
 
 		(void)snprintf(limit, sizeof(limit), "%u", object_limit(object));
-		bench_set(object_name(object), limit);
+		berthd_set(object_name(object), limit);
 	}
 	return NULL;
 }
 
 static void berth_stop(void) {
-	if (instance.dir[0])
-		bench_berthd_end(&instance);
-	instance.dir[0] = '\0';
+	berthd_end(&berthd);
 }
 
 static void peer_berth_open(void) {
@@ -109,7 +107,7 @@ struct peer peer_berth = {
 static pid_t fillers[PEERS];
 
 /* A process that takes a slot of the object and keeps it. */
-static pid_t holder_start(const struct peer *p, unsigned object) {
+static pid_t taker_start(const struct peer *p, unsigned object) {
 	int ends[2];
 	char byte;
 	pid_t pid;
@@ -130,10 +128,15 @@ static pid_t holder_start(const struct peer *p, unsigned object) {
 }
 
 void peers_start(void) {
+	static bool started;
+
+	if (started)
+		return;
+	started = true;
 	for (unsigned i = 0; i < PEERS; i++) {
 		peers[i]->missing = peers[i]->start ? peers[i]->start() : NULL;
 		if (!peers[i]->missing && peers[i]->denials)
-			fillers[i] = holder_start(peers[i], OBJECT_FULL);
+			fillers[i] = taker_start(peers[i], OBJECT_FULL);
 	}
 }
 
@@ -169,7 +172,7 @@ static bool slot_is_free(const struct peer *p) {
 }
 
 bool peer_gives_back(const struct peer *p) {
-	pid_t pid = holder_start(p, OBJECT_DEATH);
+	pid_t pid = taker_start(p, OBJECT_DEATH);
 
 	bench_kill(pid);
 	return slot_is_free(p);

@@ -89,7 +89,7 @@ const struct work *works_get(unsigned i) {
 const char *number_text(double value, char to[NUMBER_SIZE]) {
 	double size = value < 0 ? -value : value;
 
-	if (size == (double)(long)size && size < 999.5)
+	if (size < 999.5 && size - (double)(long)size < 1e-6 * size)
 		(void)snprintf(to, NUMBER_SIZE, "%ld", (long)value);
 	else if (size >= 999999.5)
 		(void)snprintf(to, NUMBER_SIZE, "%.1f M", value / 1e6);
@@ -148,11 +148,15 @@ static void ratio_text(const struct row *r, char *to, size_t size) {
 
 static void target_text(const struct row *r, char *to, size_t size) {
 	char a[NUMBER_SIZE];
+	double factor = 1;
+	const char *unit = r->ratio.count ? NULL : unit_scale(r, &factor);
 
 	to[0] = '\0';
-	if (r->bound != BOUND_NONE)
-		(void)snprintf(to, size, "%s %s: %s", r->bound == BOUND_AT_MOST ? "≤" : "≥",
-			number_text(r->target, a), row_meets(r) ? "met" : "MISSED");
+	if (r->bound == BOUND_NONE)
+		return;
+	(void)snprintf(to, size, "%s %s%s%s: %s", r->bound == BOUND_AT_MOST ? "≤" : "≥",
+		number_text(r->target * factor, a), unit ? " " : "", unit ? unit : "",
+		row_meets(r) ? "met" : "MISSED");
 }
 
 /* printf pads bytes, not characters. */
@@ -187,7 +191,7 @@ static void row_show(FILE *f, const struct row *r) {
 	fprintf(f, "  ");
 	pad(f, spread, 20);
 	pad(f, ratio, 18);
-	pad(f, target, 16);
+	pad(f, target, 20);
 	fprintf(f, "%s\n", r->remark ? r->remark : "");
 }
 

@@ -141,6 +141,7 @@ void works_shared(void) {
 		report_show(w);
 		return;
 	}
+	peers_start();
 	work_same();
 	work_same_times();
 	work_apart();

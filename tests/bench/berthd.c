@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+
+/* berthds of the bench's own, and what is put into them: limits, by berthctl; slots that somebody
+ * holds; names of a million accounts. */
+
+#include <berth.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define BERTHDS_MAX 8
+
+/* Those that run; clients find the last. */
+static struct berthd *berthds[BERTHDS_MAX];
+static unsigned berthd_count;
+
+void berthd_start(struct berthd *d, unsigned accounts, unsigned slots) {
+	static unsigned number;
+	const char *args[] = {"--state-dir", d->state_dir, "--max-accounts", d->accounts,
+		"--max-slots", d->slots, NULL};
+
+	bench_check(berthd_count < BERTHDS_MAX, "too many berthds");
+	(void)snprintf(d->state_dir, sizeof(d->state_dir), "%.500s/state%u", bench.disk, number++);
+	(void)snprintf(d->accounts, sizeof(d->accounts), "%u", accounts);
+	(void)snprintf(d->slots, sizeof(d->slots), "%u", slots);
+	instance_start(&d->instance, args);
+	berthds[berthd_count++] = d;
+	bench_continue();
+}
+
+void berthd_end(struct berthd *d) {
+	unsigned kept = 0;
+
+	for (unsigned i = 0; i < berthd_count; i++)
+		if (berthds[i] != d)
+			berthds[kept++] = berthds[i];
+	if (kept == berthd_count)
+		return;
+	berthd_count = kept;
+	instance_end(&d->instance);
+	bench_remove(d->state_dir);
+	if (kept > 0)
+		(void)setenv("BERTH_RUNTIME_DIR", berthds[kept - 1]->instance.runtime_dir, 1);
+}
+
+static void said(const char *verb, const char *argument, const char *text) {
+	bench_continue();
+	fprintf(stderr, "bench: berthctl %s %s: %s", verb, argument, text);
+	exit(EXIT_FAILURE);
+}
+
+void berthd_set(const char *account, const char *limit) {
+	const char *text;
+
+	if (ctl(&text, "set", account, limit, NULL) != 0)
+		said("set", account, text);
+}
+
+double berthd_import(const char *file) {
+	double start = bench_now();
+	const char *text;
+
+	if (ctl(&text, "import", file, NULL) != 0)
+		said("import", file, text);
+	return bench_now() - start;
+}
+
+/* -- accounts by number ------------------------------------------------------------------------- */
+
+void account_name(unsigned number, char to[ACCOUNT_NAME_SIZE]) {
+	memcpy(to, "u00000000@example.com", 22);
+	for (char *digit = to + 8; number > 0; number /= 10)
+		*digit-- = (char)('0' + number % 10);
+}
+
+const char *accounts_file(unsigned count, unsigned limit) {
+	static char path[600];
+	char name[ACCOUNT_NAME_SIZE];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%.500s/limits-%u", bench.disk, count);
+	f = fopen(path, "we");
+	bench_check(f != NULL, path);
+	for (unsigned i = 0; i < count; i++) {
+		account_name(i, name);
+		fprintf(f, "%s %u\n", name, limit);
+	}
+	bench_check(fclose(f) == 0, path);
+	return path;
+}
+
+/* -- holders ------------------------------------------------------------------------------------ */
+
+static void hold(const char *account, unsigned slots) {
+	char name[ACCOUNT_NAME_SIZE];
+	struct berth *b;
+	berth_slot slot;
+
+	bench_must(berth_open(NULL, &b), "berth_open of a holder");
+	for (unsigned i = 0; i < slots; i++) {
+		account_name(i, name);
+		bench_must(berth_acquire(b, account ? account : name, &slot),
+			"berth_acquire of a holder");
+	}
+}
+
+pid_t holder_start(const char *account, unsigned slots) {
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	bench_check(pipe(ends) == 0, "pipe");
+	pid = bench_fork();
+	if (pid == 0) {
+		hold(account, slots);
+		bench_check(write(ends[1], "", 1) == 1, "write to the driver");
+		for (;;)
+			(void)pause();
+	}
+	(void)close(ends[1]);
+	bench_check(read(ends[0], &byte, 1) == 1, "a holder got no slots");
+	(void)close(ends[0]);
+	return pid;
+}

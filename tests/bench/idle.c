@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+
+/* An idle berthd: what it keeps resident, and that it sleeps. It is idle while the rest of the bench
+ * runs, and looked at again at the end. */
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "report.h"
+#include "works.h"
+
+#define ACCOUNTS 1000
+#define SLEEP_NS (60 * NS_OF_S)
+
+static struct berthd berthd;
+static double since, switches; /* watched from when, and what there had been then */
+
+void idle_begin(void) {
+	berthd_start(&berthd, 1048576, 1048576);
+	(void)berthd_import(accounts_file(ACCOUNTS, 10));
+}
+
+void idle_watch(void) {
+	if (since > 0)
+		return;
+	since = bench_now();
+	switches = process_switches(berthd.instance.berthd);
+}
+
+static void row_sleep(struct work *w) {
+	struct series s = series_one(process_switches(berthd.instance.berthd) - switches);
+	double seconds = (bench_now() - since) / NS_OF_S;
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "wake-ups in %.0f s", seconds);
+	row_bound(work_row(w, name, "times", &s), BOUND_AT_MOST, 0);
+}
+
+void idle_end(void) {
+	struct work *w = work_new("idle", "Idle berthd with 1,000 accounts",
+		"wake-ups: voluntary context switches of all its threads");
+	struct series resident, proportional;
+
+	while (!bench.quick && bench_now() - since < SLEEP_NS) {
+		(void)usleep(100000);
+		bench_continue();
+	}
+	row_sleep(w);
+	resident = series_one(process_bytes(berthd.instance.berthd, "VmRSS:") / 1e6);
+	proportional = series_one(process_bytes(berthd.instance.berthd, "Pss:") / 1e6);
+	row_bound(work_row(w, "resident (RSS)", "MB", &resident), BOUND_AT_MOST, 4);
+	work_row(w, "its share of that (PSS)", "MB", &proportional)->remark =
+		"pages of libraries and files shared with others, divided";
+	report_show(w);
+	berthd_end(&berthd);
+}

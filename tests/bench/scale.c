@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * A million accounts: to import them, to start with them, to adopt them from a berthd that died, to
+ * use them at random, and what they cost in memory and on disk.
+ *
+ * All of it is one life of a berthd, lived several times: it imports, is killed while a process holds
+ * a slot of every account, comes back; is stopped, loses what it shares as in a reboot, comes back.
+ */
+
+#include <berth.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "contest.h"
+#include "report.h"
+#include "works.h"
+
+#define LIVES 3
+
+/* Of each life. */
+struct lives {
+	struct series import, cold, adopt;              /* ns */
+	struct series memory_import, memory_cold, disk; /* bytes an account */
+};
+
+static unsigned accounts;
+
+/* -- sizes -------------------------------------------------------------------------------------- */
+
+static double bytes_of_file(const char *dir, const char *name) {
+	char path[700];
+	struct stat st;
+
+	(void)snprintf(path, sizeof(path), "%.600s/%s", dir, name);
+	bench_check(stat(path, &st) == 0, path);
+	return (double)st.st_blocks * 512;
+}
+
+/* What it shares with clients, and its own memory; not what it maps of the store, which the kernel
+ * drops when it wants to. */
+static double bytes_in_memory(const struct berthd *d) {
+	return bytes_of_file(d->instance.runtime_dir, "segment") +
+	       bytes_of_file(d->instance.runtime_dir, "directory") +
+	       process_bytes(d->instance.berthd, "RssAnon:");
+}
+
+/* -- a life ------------------------------------------------------------------------------------- */
+
+/* The kernel shall read the limits from the disk, as after a reboot. */
+static void forget_cached(const struct berthd *d) {
+	char path[700];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%.600s/limits/data.mdb", d->state_dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	bench_check(fd >= 0, path);
+	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	(void)close(fd);
+}
+
+/* Until a new client has got a slot, and released it. */
+static double start_timed(struct berthd *d) {
+	double start = bench_now(), end;
+	char name[ACCOUNT_NAME_SIZE];
+	struct berth *b;
+	berth_slot slot;
+
+	instance_restart(&d->instance);
+	bench_must(berth_open(NULL, &b), "berth_open");
+	account_name(accounts / 2, name);
+	bench_must(berth_acquire(b, name, &slot), "berth_acquire");
+	end = bench_now();
+	bench_must(berth_release(b, slot), "berth_release");
+	berth_close(b);
+	return end - start;
+}
+
+static void shared_remove(const struct berthd *d) {
+	static const char *const names[] = {"segment", "directory"};
+	char path[700];
+
+	for (unsigned i = 0; i < 2; i++) {
+		(void)snprintf(path, sizeof(path), "%.600s/%s", d->instance.runtime_dir, names[i]);
+		bench_check(unlink(path) == 0, path);
+	}
+}
+
+static void live_imported(struct berthd *d, struct lives *l, const char *file) {
+	double before = bytes_in_memory(d);
+
+	series_add(&l->import, berthd_import(file));
+	series_add(&l->memory_import, (bytes_in_memory(d) - before) / accounts);
+	series_add(&l->disk, bytes_of_file(d->state_dir, "limits/data.mdb") / accounts);
+}
+
+static void live_adopted(struct berthd *d, struct lives *l) {
+	pid_t holder = holder_start(NULL, accounts);
+
+	(void)instance_kill(&d->instance, SIGKILL);
+	series_add(&l->adopt, start_timed(d));
+	bench_kill(holder);
+}
+
+static void live_cold(struct berthd *d, struct lives *l, double empty) {
+	(void)instance_kill(&d->instance, SIGTERM);
+	shared_remove(d);
+	forget_cached(d);
+	series_add(&l->cold, start_timed(d));
+	series_add(&l->memory_cold, (bytes_in_memory(d) - empty) / accounts);
+}
+
+/* -- random accounts ---------------------------------------------------------------------------- */
+
+#define RANDOM_BATCH 256
+
+static struct berth *handle;
+static char names[RANDOM_BATCH][ACCOUNT_NAME_SIZE];
+
+static void names_prepare(unsigned count, unsigned long n) {
+	static uint64_t state = 88172645463325252;
+
+	for (unsigned long i = 0; i < n; i++) {
+		state ^= state << 13;
+		state ^= state >> 7;
+		state ^= state << 17;
+		account_name((unsigned)((state >> 32) * count >> 32), names[i]);
+	}
+}
+
+static void names_pairs(unsigned count, unsigned long n) {
+	berth_slot slot;
+
+	(void)count;
+	for (unsigned long i = 0; i < n; i++) {
+		bench_must(berth_acquire(handle, names[i], &slot), "berth_acquire");
+		bench_must(berth_release(handle, slot), "berth_release");
+	}
+}
+
+/* Every account once, so that every page is there. */
+static void names_open(unsigned count) {
+	bench_must(berth_open(NULL, &handle), "berth_open");
+	for (unsigned i = 0; i < count; i++) {
+		account_name(i, names[0]);
+		names_pairs(count, 1);
+	}
+}
+
+static void random_accounts(struct contender *c, unsigned count) {
+	*c = (struct contender){.name = "berth",
+		.object = count,
+		.batch = RANDOM_BATCH,
+		.open = names_open,
+		.prepare = names_prepare,
+		.run = names_pairs};
+}
+
+static void work_random(void) {
+	struct contender c[2];
+	struct work *w = work_new("random", "A million accounts, chosen at random",
+		"names are made before a batch is timed; every page was touched before");
+
+	random_accounts(&c[0], 10);
+	random_accounts(&c[1], accounts);
+	contest(c, 2, bench.rounds);
+	(void)work_row(w, "10 accounts", "ns", &c[0].ns);
+	row_versus(work_row(w, "1,000,000 accounts", "ns", &c[1].ns), "10 accounts", &c[0].ns,
+		BOUND_AT_MOST, 6);
+	report_show(w);
+}
+
+/* -- rows --------------------------------------------------------------------------------------- */
+
+static void rows_time(const struct lives *l) {
+	struct work *w = work_new("scale", "1,000,000 accounts: import, start, adopt",
+		"until a new client has a slot; started cold, the limits come from the disk");
+
+	row_bound(work_row(w, "import, one synced commit", "ns", &l->import), BOUND_AT_MOST,
+		3 * NS_OF_S);
+	row_bound(work_row(w, "cold start, after a reboot", "ns", &l->cold), BOUND_AT_MOST,
+		1 * NS_OF_S);
+	row_bound(work_row(w, "adopting 1,000,000 held slots", "ns", &l->adopt), BOUND_AT_MOST,
+		0.3 * NS_OF_S);
+	report_show(w);
+}
+
+static void rows_memory(const struct lives *l) {
+	struct work *w = work_new("memory", "Memory and disk for 1,000,000 accounts",
+		"in memory: segment and directory as allocated, and berthd's own (RssAnon); on "
+		"disk: limits/data.mdb as allocated; names have 21 bytes");
+
+	row_bound(work_row(w, "in memory, after the import", "bytes", &l->memory_import),
+		BOUND_AT_MOST, 200);
+	row_bound(work_row(w, "in memory, after a cold start", "bytes", &l->memory_cold),
+		BOUND_AT_MOST, 200);
+	row_bound(work_row(w, "in LMDB", "bytes", &l->disk), BOUND_AT_MOST, 128);
+	report_show(w);
+}
+
+void works_scale(void) {
+	unsigned lives = bench.quick ? 1 : LIVES;
+	static struct lives l;
+	char *file;
+
+	accounts = 1000000;
+	file = strdup(accounts_file(accounts, 10));
+	for (unsigned i = 0; i < lives; i++) {
+		struct berthd d;
+		double empty;
+
+		cpus_pin_servers(false);
+		berthd_start(&d, accounts + 100000, accounts + 100000);
+		empty = bytes_in_memory(&d);
+		live_imported(&d, &l, file);
+		if (i == 0)
+			work_random();
+		live_adopted(&d, &l);
+		live_cold(&d, &l, empty);
+		berthd_end(&d);
+		cpus_pin_servers(true);
+	}
+	rows_time(&l);
+	rows_memory(&l);
+	free(file);
+}
