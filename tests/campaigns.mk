@@ -90,7 +90,7 @@ portable: deps
 # families of works alone.
 BENCH = $(patsubst %.c,%.o,$(wildcard tests/bench/*.c)) tests/harness.o client/message.o
 $(BUILD)/tests/bench/bench: $(BENCH:%=$(BUILD)/%) $(PROGRAMS)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -llmdb \
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -llmdb -lm \
 		-Wl,-rpath,'$$ORIGIN/../..' -o $@
 bench: deps
 	@packaging/deps bench || echo 'Going on without them.'

@@ -6,8 +6,9 @@
  * they begin together.
  *
  * A turn is many batches, of a millisecond at most, and its figure their median: the batches in which
- * somebody else had the CPU for a while don't count. What single operations take is told by
- * contenders that are timed, without those in which the scheduler took the CPU away.
+ * somebody else had the CPU for a while don't count. Nor do, where several processes measure what
+ * they cost each other, those in which one of them had no CPU. What single operations take is told
+ * by contenders that are timed, without those in which the scheduler took the CPU away.
  */
 
 #include <errno.h>
@@ -25,20 +26,26 @@
 
 #define TURN_NS     (20 * NS_OF_MS)
 #define ANSWER_MS   120000
+#define TURN_NS_MAX (10 * TURN_NS)
 #define BATCHES_MAX 4096
+#define BATCH_PARTS 4
 #define LONG_NS     20000 /* long enough for the scheduler to have had a part in it */
 
 /* What a worker tells of its turn. */
 struct account_of_turn {
 	double ns;         /* an operation, in the median batch */
-	double operations; /* in all batches, which took so long, and so much of a CPU */
-	double wall_ns, cpu_ns;
+	double operations; /* in all batches, which took so much of a CPU */
+	double cpu_ns;
 	struct histogram histogram;
 };
 
 /* Shared by the crew and the driver. */
 struct desk {
 	_Atomic unsigned begun; /* by all workers in all turns */
+	_Atomic unsigned ended; /* the turn that somebody has ended */
+	struct {
+		_Alignas(64) _Atomic unsigned parts; /* of batches */
+	} progress[PROCESSES_MAX];
 	_Alignas(64) struct account_of_turn turn[PROCESSES_MAX];
 };
 
@@ -58,7 +65,7 @@ struct crew {
 
 /* A batch is as long as it takes to make the clock's own time vanish: a millisecond, or 1024. */
 static unsigned long batch_size(const struct contender *c, unsigned object) {
-	unsigned long n = 1, most = c->batch ? c->batch : BATCH_MAX;
+	unsigned long n = BATCH_PARTS, most = c->batch ? c->batch : BATCH_MAX;
 	double start, ns = 0;
 
 	if (c->timed)
@@ -107,35 +114,78 @@ static void run_timed(
 	}
 }
 
-static double run_batch(
-	const struct contender *c, unsigned object, unsigned long n, struct histogram *h) {
+/* -- a turn ------------------------------------------------------------------------------------- */
+
+/* One worker at work. */
+struct shift {
+	const struct contender *contender;
+	struct desk *desk;
+	unsigned number, processes, object;
+	unsigned long batch;
+	unsigned seen[PROCESSES_MAX]; /* the others' progress when the batch began */
+};
+
+/* Whether the figures are to be of batches only in which all were at work. Where there are fewer
+ * CPUs than processes they never are; where each operation is timed, what happens while another
+ * doesn't run is what one wants to know. */
+static bool wants_company(const struct shift *s) {
+	return s->processes > 1 && s->processes <= cpus_count() && !s->contender->timed;
+}
+
+static void company_note(struct shift *s) {
+	for (unsigned i = 0; i < s->processes; i++)
+		s->seen[i] = s->desk->progress[i].parts;
+}
+
+/* The others did half a batch at least. */
+static bool company_was_there(const struct shift *s) {
+	for (unsigned i = 0; i < s->processes; i++)
+		if (s->desk->progress[i].parts - s->seen[i] < BATCH_PARTS / 2)
+			return false;
+	return true;
+}
+
+static double run_batch(struct shift *s, struct histogram *h) {
+	const struct contender *c = s->contender;
+	unsigned parts = wants_company(s) ? BATCH_PARTS : 1;
 	double start;
 
 	if (c->prepare)
-		c->prepare(object, n);
+		c->prepare(s->object, s->batch);
+	company_note(s);
 	start = bench_now();
-	if (c->timed)
-		run_timed(c, object, n, h);
-	else
-		c->run(object, n);
+	for (unsigned i = 0; i < parts; i++) {
+		if (c->timed)
+			run_timed(c, s->object, s->batch / parts, h);
+		else
+			c->run(s->object, s->batch / parts);
+		s->desk->progress[s->number].parts++;
+	}
 	return bench_now() - start;
 }
 
-static void take_turn(const struct contender *c, unsigned object, unsigned long batch,
-	struct account_of_turn *t) {
+/* Ends for all when one has measured long enough. */
+static void take_turn(struct shift *s, unsigned turn, struct account_of_turn *t) {
 	static double each[BATCHES_MAX];
-	double start = cpu_now(), total = 0;
-	unsigned count = 0;
+	double start = cpu_now(), measured = 0, total = 0;
+	unsigned count = 0, batches = 0;
 
 	memset(t, 0, sizeof(*t));
-	while (total < TURN_NS && count < BATCHES_MAX) {
-		each[count] = run_batch(c, object, batch, &t->histogram);
-		total += each[count++];
+	while (measured < TURN_NS && total < TURN_NS_MAX && count < BATCHES_MAX &&
+		s->desk->ended < turn) {
+		double ns = run_batch(s, &t->histogram);
+
+		total += ns;
+		batches++;
+		if (wants_company(s) && !company_was_there(s))
+			continue;
+		measured += ns;
+		each[count++] = ns;
 	}
-	t->wall_ns = total;
+	s->desk->ended = turn;
 	t->cpu_ns = cpu_now() - start;
-	t->operations = (double)batch * count;
-	t->ns = median_of(each, count) / (double)batch;
+	t->operations = (double)s->batch * batches;
+	t->ns = (count ? median_of(each, count) : total / batches) / (double)s->batch;
 }
 
 /* Until everybody is here. */
@@ -148,23 +198,26 @@ static void begin_together(struct desk *desk, unsigned processes, unsigned turn)
 
 static void worker_run(const struct crew *crew, unsigned number, int order, int answer) {
 	const struct contender *c = crew->contender;
-	unsigned object = c->object + (c->apart ? number : 0);
-	unsigned long batch = 0;
+	struct shift s = {.contender = c,
+		.desk = crew->desk,
+		.number = number,
+		.processes = crew->count,
+		.object = c->object + (c->apart ? number : 0)};
 	char byte;
 
 	cpus_pin_worker(number);
 	if (c->peer)
 		c->peer->open();
 	if (c->open)
-		c->open(object);
+		c->open(s.object);
 	for (unsigned turn = 1;; turn++) {
 		bench_check(write(answer, "", 1) == 1, "write to the driver");
 		if (read(order, &byte, 1) != 1)
 			_exit(EXIT_SUCCESS);
-		if (!batch)
-			batch = batch_size(c, object);
+		if (!s.batch)
+			s.batch = batch_size(c, s.object);
 		begin_together(crew->desk, crew->count, turn);
-		take_turn(c, object, batch, &crew->desk->turn[number]);
+		take_turn(&s, turn, &crew->desk->turn[number]);
 	}
 }
 
@@ -249,16 +302,17 @@ static void note_times(struct contender *c, const struct crew *crew) {
 
 static void note_turn(struct contender *c, const struct crew *crew) {
 	double rate = 0, speeds = 0, slowest = 0;
-	bool share_cpus = crew->count > cpus_count();
 
 	for (unsigned i = 0; i < crew->count; i++) {
 		const struct account_of_turn *t = &crew->desk->turn[i];
 		double speed = t->operations / t->cpu_ns;
 
-		rate += share_cpus ? t->operations / t->wall_ns : 1 / t->ns;
+		rate += 1 / t->ns;
 		speeds += speed;
 		slowest = i == 0 || speed < slowest ? speed : slowest;
 	}
+	if (crew->count > cpus_count()) /* of all CPUs, if nobody else used them */
+		rate = speeds / crew->count * cpus_count();
 	series_add(&c->ns, crew->count / rate);
 	series_add(&c->rate, rate * NS_OF_S);
 	series_add(&c->share, slowest * crew->count / speeds);

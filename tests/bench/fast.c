@@ -10,6 +10,7 @@
 
 #include "bench.h"
 #include "contest.h"
+#include "plot.h"
 #include "report.h"
 #include "works.h"
 
@@ -109,6 +110,17 @@ static void level_pairs(unsigned level, unsigned long n) {
 	}
 }
 
+static void levels_plot(const struct contender c[8]) {
+	struct plot p = {.title = "Cost and levels",
+		.x_label = "levels of the name, each with a limit",
+		.y_label = "ns for acquire and release"};
+	struct plot_line *line = plot_line_new(&p, "berth");
+
+	for (unsigned i = 0; i < 8; i++)
+		plot_point(line, i + 1, &c[i].ns, 1);
+	plot_write(&p, "levels.svg");
+}
+
 static void work_levels(void) {
 	struct contender c[8] = {0};
 	struct work *w = work_new("levels", "Levels: a slot counts against every ancestor, too",
@@ -132,6 +144,7 @@ static void work_levels(void) {
 			row_versus(r, "1 level", &c[0].ns, i == 2 ? BOUND_AT_MOST : BOUND_NONE, 3);
 	}
 	report_show(w);
+	levels_plot(c);
 }
 
 /* -- deaths ------------------------------------------------------------------------------------- */

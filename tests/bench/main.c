@@ -155,6 +155,8 @@ static const struct {
 	{"limits", works_limits},
 	{"checkpoint", works_checkpoint},
 	{"scale", works_scale},
+	{"ten-million", works_ten_million},
+	{"growth", works_growth},
 };
 
 static bool wanted(const char *only, const char *name) {

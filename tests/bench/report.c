@@ -86,23 +86,44 @@ const struct work *works_get(unsigned i) {
 
 /* -- text --------------------------------------------------------------------------------------- */
 
-const char *number_text(double value, char to[NUMBER_SIZE]) {
+static const char *digits_text(double value, char to[NUMBER_SIZE]) {
 	double size = value < 0 ? -value : value;
 
-	if (size < 999.5 && size - (double)(long)size < 1e-6 * size)
-		(void)snprintf(to, NUMBER_SIZE, "%ld", (long)value);
-	else if (size >= 999999.5)
+	if (size >= 999999.5)
 		(void)snprintf(to, NUMBER_SIZE, "%.1f M", value / 1e6);
 	else if (size >= 999.5)
 		(void)snprintf(to, NUMBER_SIZE, "%ld,%03ld", (long)(value + 0.5) / 1000,
 			(long)(value + 0.5) % 1000);
 	else
 		(void)snprintf(to, NUMBER_SIZE, "%.*f",
-			size >= 99.95 || size == 0 ? 0
-			: size >= 9.995            ? 1
-			: size >= 0.0995           ? 2
-						   : 4,
+			size >= 99.95    ? 0
+			: size >= 9.995  ? 1
+			: size >= 0.0995 ? 2
+					 : 4,
 			value);
+	return to;
+}
+
+const char *number_text(double value, char to[NUMBER_SIZE]) {
+	double off = value - (double)(long)value;
+
+	if (value > -1000 && value < 999.5 && off < 1e-6 && off > -1e-6)
+		(void)snprintf(to, NUMBER_SIZE, "%ld", (long)value);
+	else
+		(void)digits_text(value, to);
+	return to;
+}
+
+const char *count_text(unsigned count, char to[NUMBER_SIZE]) {
+	char digits[16];
+	unsigned length = (unsigned)snprintf(digits, sizeof(digits), "%u", count), used = 0;
+
+	for (unsigned i = 0; i < length; i++) {
+		to[used++] = digits[i];
+		if ((length - i) % 3 == 1 && i + 1 < length)
+			to[used++] = ',';
+	}
+	to[used] = '\0';
 	return to;
 }
 
@@ -143,7 +164,7 @@ static void ratio_text(const struct row *r, char *to, size_t size) {
 	to[0] = '\0';
 	if (r->ratio.count)
 		(void)snprintf(
-			to, size, "%s × %s", number_text(series_median(&r->ratio), a), r->versus);
+			to, size, "%s × %s", digits_text(series_median(&r->ratio), a), r->versus);
 }
 
 static void target_text(const struct row *r, char *to, size_t size) {

@@ -57,9 +57,11 @@ void report_markdown(FILE *f);
 /* Writes table.txt, table.md and results.json (report-files.c). */
 void report_write(void);
 
-/* "12.3", "4,560": four digits that matter. */
+/* "3", "12.3", "4,560": no more digits than matter. */
 #define NUMBER_SIZE 32
 const char *number_text(double value, char to[NUMBER_SIZE]);
+/* "1,000,000": all of them. */
+const char *count_text(unsigned count, char to[NUMBER_SIZE]);
 
 /* All works so far (report.c). */
 unsigned works_count(void);

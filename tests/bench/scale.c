@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include "bench.h"
-#include "contest.h"
 #include "report.h"
 #include "works.h"
 
@@ -117,66 +116,6 @@ static void live_cold(struct berthd *d, struct lives *l, double empty) {
 	series_add(&l->memory_cold, (bytes_in_memory(d) - empty) / accounts);
 }
 
-/* -- random accounts ---------------------------------------------------------------------------- */
-
-#define RANDOM_BATCH 256
-
-static struct berth *handle;
-static char names[RANDOM_BATCH][ACCOUNT_NAME_SIZE];
-
-static void names_prepare(unsigned count, unsigned long n) {
-	static uint64_t state = 88172645463325252;
-
-	for (unsigned long i = 0; i < n; i++) {
-		state ^= state << 13;
-		state ^= state >> 7;
-		state ^= state << 17;
-		account_name((unsigned)((state >> 32) * count >> 32), names[i]);
-	}
-}
-
-static void names_pairs(unsigned count, unsigned long n) {
-	berth_slot slot;
-
-	(void)count;
-	for (unsigned long i = 0; i < n; i++) {
-		bench_must(berth_acquire(handle, names[i], &slot), "berth_acquire");
-		bench_must(berth_release(handle, slot), "berth_release");
-	}
-}
-
-/* Every account once, so that every page is there. */
-static void names_open(unsigned count) {
-	bench_must(berth_open(NULL, &handle), "berth_open");
-	for (unsigned i = 0; i < count; i++) {
-		account_name(i, names[0]);
-		names_pairs(count, 1);
-	}
-}
-
-static void random_accounts(struct contender *c, unsigned count) {
-	*c = (struct contender){.name = "berth",
-		.object = count,
-		.batch = RANDOM_BATCH,
-		.open = names_open,
-		.prepare = names_prepare,
-		.run = names_pairs};
-}
-
-static void work_random(void) {
-	struct contender c[2];
-	struct work *w = work_new("random", "A million accounts, chosen at random",
-		"names are made before a batch is timed; every page was touched before");
-
-	random_accounts(&c[0], 10);
-	random_accounts(&c[1], accounts);
-	contest(c, 2, bench.rounds);
-	(void)work_row(w, "10 accounts", "ns", &c[0].ns);
-	row_versus(work_row(w, "1,000,000 accounts", "ns", &c[1].ns), "10 accounts", &c[0].ns,
-		BOUND_AT_MOST, 6);
-	report_show(w);
-}
-
 /* -- rows --------------------------------------------------------------------------------------- */
 
 static void rows_time(const struct lives *l) {
@@ -221,7 +160,7 @@ void works_scale(void) {
 		empty = bytes_in_memory(&d);
 		live_imported(&d, &l, file);
 		if (i == 0)
-			work_random();
+			random_measure(accounts, bench.quick);
 		live_adopted(&d, &l);
 		live_cold(&d, &l, empty);
 		berthd_end(&d);
