@@ -162,14 +162,34 @@ static void work_killed(void) {
 		lost = series_one(peer_gives_back(p) ? 0 : 1);
 		work_row(w, p->name, "lost", &lost)->remark = p->loses;
 	}
-	if (w->count > 0)
-		row_bound(&w->row[0], BOUND_AT_MOST, 0);
+	row_bound(&w->row[0], BOUND_AT_MOST, 0);
+	report_show(w);
+}
+
+static void work_counter_killed(void) {
+	struct work *w = work_new("counter-killed",
+		"The process that counts is killed, and started again",
+		"kill -9 while another process holds the only slot; then a third one tries to take "
+		"it for half a second");
+
+	for (unsigned i = 0; peers[i]; i++) {
+		const struct peer *p = peers[i];
+		struct series forgotten;
+
+		if (p->missing || !p->restart)
+			continue;
+		forgotten = series_one(peer_remembers(p) ? 0 : 1);
+		work_row(w, p->name, "forgotten", &forgotten)->remark = p->forgets;
+	}
+	row_bound(&w->row[0], BOUND_AT_MOST, 0);
 	report_show(w);
 }
 
 void works_fast(void) {
 	peers_start();
 	work_killed();
+	work_counter_killed();
+	peers_fill();
 	work_pair();
 	work_denied();
 	work_levels();

@@ -9,10 +9,11 @@
 #include <stdbool.h>
 
 enum object {
-	OBJECT_ROOMY, /* has room for all who measure */
-	OBJECT_FULL,  /* has none: somebody holds its only slot */
-	OBJECT_DEATH, /* whoever holds its only slot is killed */
-	OBJECT_OWN,   /* and following: one for each process */
+	OBJECT_ROOMY,   /* has room for all who measure */
+	OBJECT_FULL,    /* has none: somebody holds its only slot */
+	OBJECT_DEATH,   /* whoever holds its only slot is killed */
+	OBJECT_COUNTED, /* the process that counts its only slot is killed */
+	OBJECT_OWN,     /* and following: one for each process */
 	OBJECTS = OBJECT_OWN + 8,
 };
 
@@ -22,9 +23,11 @@ struct peer {
 	const char *name;
 	const char *operations; /* that make up a pair */
 	const char *loses;      /* when a process that uses it is killed */
+	const char *forgets;    /* when the process that counts is killed, and started again */
 	/* Once, in the driver. Returns NULL, or why it can't be measured here. */
 	const char *(*start)(void);
 	void (*stop)(void);
+	void (*restart)(void); /* kill -9 of the process that counts; NULL: there is none */
 	/* In each process that uses it. */
 	void (*open)(void);
 	bool (*take)(unsigned object); /* false: the limit is reached */
@@ -61,6 +64,10 @@ extern struct peer *const peers[];
 
 /* Once; later calls do nothing. */
 void peers_start(void);
+/* Has somebody hold the only slot of OBJECT_FULL; once, likewise. */
+void peers_fill(void);
 void peers_stop(void);
 /* Kills a holder, and looks whether its slot is free again soon. */
 bool peer_gives_back(const struct peer *p);
+/* Kills the process that counts, and looks whether it still knows of a holder. */
+bool peer_remembers(const struct peer *p);

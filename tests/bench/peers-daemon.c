@@ -107,6 +107,14 @@ static void daemon_stop(void) {
 	server = 0;
 }
 
+static void daemon_restart(void) {
+	struct sockaddr_un address = address_make();
+
+	daemon_stop();
+	(void)unlink(address.sun_path);
+	(void)daemon_start();
+}
+
 /* -- its clients -------------------------------------------------------------------------------- */
 
 static void daemon_open(void) {
@@ -141,9 +149,11 @@ PEER_LOOPS(daemon)
 struct peer peer_daemon = {
 	.name = "plain daemon",
 	.operations = "two round trips, SOCK_SEQPACKET",
-	.loses = "nothing, while the daemon lives; its death forgets all",
+	.loses = "nothing: the daemon gives its slots back",
+	.forgets = "all slots, though their holders live",
 	.start = daemon_start,
 	.stop = daemon_stop,
+	.restart = daemon_restart,
 	.open = daemon_open,
 	.take = daemon_take,
 	.give = daemon_give,

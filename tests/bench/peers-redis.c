@@ -142,6 +142,11 @@ static void redis_stop(void) {
 	server = 0;
 }
 
+static void redis_restart(void) {
+	redis_stop();
+	bench_check(redis_start() == NULL, "starting redis again");
+}
+
 /* -- the peer ----------------------------------------------------------------------------------- */
 
 static struct {
@@ -191,8 +196,10 @@ struct peer peer_redis = {
 	.name = "Redis",
 	.operations = "EVALSHA, twice, over a unix socket",
 	.loses = "its slots, until their lease ends",
+	.forgets = "all slots, without persistence, as here",
 	.start = redis_start,
 	.stop = redis_stop,
+	.restart = redis_restart,
 	.open = redis_open,
 	.take = redis_take,
 	.give = redis_give,

@@ -5,6 +5,7 @@
 #include <berth.h>
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -17,14 +18,14 @@ struct peer *const peers[] = {&peer_berth, &peer_sem, &peer_floor, &peer_mutex, 
 	&peer_undo, &peer_lmdb, &peer_daemon, &peer_redis, NULL};
 
 unsigned object_limit(unsigned object) {
-	return object == OBJECT_FULL || object == OBJECT_DEATH ? 1 : ROOMY_LIMIT;
+	return object > OBJECT_ROOMY && object < OBJECT_OWN ? 1 : ROOMY_LIMIT;
 }
 
 const char *object_name(unsigned object) {
 	static const char *const names[OBJECTS] = {"roomy@example.com", "full@example.com",
-		"death@example.com", "own0@example.com", "own1@example.com", "own2@example.com",
-		"own3@example.com", "own4@example.com", "own5@example.com", "own6@example.com",
-		"own7@example.com"};
+		"death@example.com", "counted@example.com", "own0@example.com", "own1@example.com",
+		"own2@example.com", "own3@example.com", "own4@example.com", "own5@example.com",
+		"own6@example.com", "own7@example.com"};
 
 	return names[object];
 }
@@ -48,6 +49,11 @@ static const char *berth_start(void) {
 
 static void berth_stop(void) {
 	berthd_end(&berthd);
+}
+
+static void berth_restart(void) {
+	(void)instance_kill(&berthd.instance, SIGKILL);
+	instance_restart(&berthd.instance);
 }
 
 static void peer_berth_open(void) {
@@ -93,6 +99,8 @@ struct peer peer_berth = {
 	.loses = "nothing: berthd gives its slots back",
 	.start = berth_start,
 	.stop = berth_stop,
+	.forgets = "nothing: counts are in shared memory, limits on disk",
+	.restart = berth_restart,
 	.open = peer_berth_open,
 	.take = berth_take,
 	.give = berth_give,
@@ -130,14 +138,18 @@ static pid_t taker_start(const struct peer *p, unsigned object) {
 void peers_start(void) {
 	static bool started;
 
-	if (started)
-		return;
+	for (unsigned i = 0; i < PEERS && !started; i++)
+		peers[i]->missing = peers[i]->start();
 	started = true;
-	for (unsigned i = 0; i < PEERS; i++) {
-		peers[i]->missing = peers[i]->start ? peers[i]->start() : NULL;
+}
+
+void peers_fill(void) {
+	static bool filled;
+
+	for (unsigned i = 0; i < PEERS && !filled; i++)
 		if (!peers[i]->missing && peers[i]->denials)
 			fillers[i] = taker_start(peers[i], OBJECT_FULL);
-	}
+	filled = true;
 }
 
 void peers_stop(void) {
@@ -154,14 +166,14 @@ void peers_stop(void) {
 #define FREED_WITHIN (500 * NS_OF_MS)
 
 /* In a child: exits with success if the slot is free, or soon. */
-static bool slot_is_free(const struct peer *p) {
+static bool slot_is_free(const struct peer *p, unsigned object) {
 	pid_t pid = bench_fork();
 	double end = bench_now() + FREED_WITHIN;
 	int status;
 
 	if (pid == 0) {
 		p->open();
-		while (!p->take(OBJECT_DEATH))
+		while (!p->take(object))
 			if (bench_now() > end)
 				_exit(EXIT_FAILURE);
 		_exit(EXIT_SUCCESS);
@@ -175,5 +187,15 @@ bool peer_gives_back(const struct peer *p) {
 	pid_t pid = taker_start(p, OBJECT_DEATH);
 
 	bench_kill(pid);
-	return slot_is_free(p);
+	return slot_is_free(p, OBJECT_DEATH);
+}
+
+bool peer_remembers(const struct peer *p) {
+	pid_t pid = taker_start(p, OBJECT_COUNTED);
+	bool remembers;
+
+	p->restart();
+	remembers = !slot_is_free(p, OBJECT_COUNTED);
+	bench_kill(pid);
+	return remembers;
 }

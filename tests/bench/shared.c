@@ -142,6 +142,7 @@ void works_shared(void) {
 		return;
 	}
 	peers_start();
+	peers_fill();
 	work_same();
 	work_same_times();
 	work_apart();
