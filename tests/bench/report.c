@@ -84,101 +84,7 @@ const struct work *works_get(unsigned i) {
 	return works[i];
 }
 
-/* -- text --------------------------------------------------------------------------------------- */
-
-static const char *digits_text(double value, char to[NUMBER_SIZE]) {
-	double size = value < 0 ? -value : value;
-
-	if (size >= 999999.5)
-		(void)snprintf(to, NUMBER_SIZE, "%.1f M", value / 1e6);
-	else if (size >= 999.5)
-		(void)snprintf(to, NUMBER_SIZE, "%ld,%03ld", (long)(value + 0.5) / 1000,
-			(long)(value + 0.5) % 1000);
-	else
-		(void)snprintf(to, NUMBER_SIZE, "%.*f",
-			size >= 99.95    ? 0
-			: size >= 9.995  ? 1
-			: size >= 0.0995 ? 2
-					 : 4,
-			value);
-	return to;
-}
-
-const char *number_text(double value, char to[NUMBER_SIZE]) {
-	double off = value - (double)(long)value;
-
-	if (value > -1000 && value < 999.5 && off < 1e-6 && off > -1e-6)
-		(void)snprintf(to, NUMBER_SIZE, "%ld", (long)value);
-	else
-		(void)digits_text(value, to);
-	return to;
-}
-
-const char *count_text(unsigned count, char to[NUMBER_SIZE]) {
-	char digits[16];
-	unsigned length = (unsigned)snprintf(digits, sizeof(digits), "%u", count), used = 0;
-
-	for (unsigned i = 0; i < length; i++) {
-		to[used++] = digits[i];
-		if ((length - i) % 3 == 1 && i + 1 < length)
-			to[used++] = ',';
-	}
-	to[used] = '\0';
-	return to;
-}
-
-/* A time of a row in a unit that suits it. */
-static const char *unit_scale(const struct row *r, double *ret_factor) {
-	static const char *const units[] = {"ns", "µs", "ms", "s"};
-	double size = series_median(&r->figures);
-	unsigned u = 0;
-
-	*ret_factor = 1;
-	if (!r->unit || strcmp(r->unit, "ns") != 0)
-		return r->unit;
-	while (size >= 9999.5 && u < 3) {
-		size /= 1000;
-		*ret_factor /= 1000;
-		u++;
-	}
-	return units[u];
-}
-
-static void figures_text(const struct row *r, char *median, char *spread, size_t size) {
-	char a[NUMBER_SIZE], b[NUMBER_SIZE];
-	double factor;
-	const char *unit = unit_scale(r, &factor);
-
-	(void)snprintf(
-		median, size, "%s %s", number_text(series_median(&r->figures) * factor, a), unit);
-	spread[0] = '\0';
-	if (r->figures.count > 1)
-		(void)snprintf(spread, size, "%s to %s",
-			number_text(series_min(&r->figures) * factor, a),
-			number_text(series_max(&r->figures) * factor, b));
-}
-
-static void ratio_text(const struct row *r, char *to, size_t size) {
-	char a[NUMBER_SIZE];
-
-	to[0] = '\0';
-	if (r->ratio.count)
-		(void)snprintf(
-			to, size, "%s × %s", digits_text(series_median(&r->ratio), a), r->versus);
-}
-
-static void target_text(const struct row *r, char *to, size_t size) {
-	char a[NUMBER_SIZE];
-	double factor = 1;
-	const char *unit = r->ratio.count ? NULL : unit_scale(r, &factor);
-
-	to[0] = '\0';
-	if (r->bound == BOUND_NONE)
-		return;
-	(void)snprintf(to, size, "%s %s%s%s: %s", r->bound == BOUND_AT_MOST ? "≤" : "≥",
-		number_text(r->target * factor, a), unit ? " " : "", unit ? unit : "",
-		row_meets(r) ? "met" : "MISSED");
-}
+/* -- as they are shown --------------------------------------------------------------------------- */
 
 /* printf pads bytes, not characters. */
 static int characters(const char *text) {
@@ -196,7 +102,7 @@ static void pad(FILE *f, const char *text, int width) {
 }
 
 static void row_show(FILE *f, const struct row *r) {
-	char median[64], spread[64], ratio[96], target[64];
+	struct texts t;
 
 	fprintf(f, "  ");
 	pad(f, r->contender, 30);
@@ -204,15 +110,13 @@ static void row_show(FILE *f, const struct row *r) {
 		fprintf(f, "  not measured: %s\n", r->missing);
 		return;
 	}
-	figures_text(r, median, spread, sizeof(median));
-	ratio_text(r, ratio, sizeof(ratio));
-	target_text(r, target, sizeof(target));
-	fprintf(f, "%*s", 14 > characters(median) ? 14 - characters(median) : 1, "");
-	pad(f, median, 0);
+	texts_make(r, &t);
+	fprintf(f, "%*s", 14 > characters(t.median) ? 14 - characters(t.median) : 1, "");
+	pad(f, t.median, 0);
 	fprintf(f, "  ");
-	pad(f, spread, 20);
-	pad(f, ratio, 18);
-	pad(f, target, 20);
+	pad(f, t.spread, 20);
+	pad(f, t.ratio, 18);
+	pad(f, t.target, 20);
 	fprintf(f, "%s\n", r->remark ? r->remark : "");
 }
 
@@ -250,36 +154,4 @@ void report_text(FILE *f) {
 	head_show(f);
 	for (unsigned i = 0; i < work_count; i++)
 		work_show(f, works[i]);
-}
-
-/* -- Markdown ----------------------------------------------------------------------------------- */
-
-static void row_markdown(FILE *f, const struct work *w, const struct row *r, bool first) {
-	char median[64], spread[64], ratio[96], target[64];
-
-	fprintf(f, "| %s | %s | ", first ? w->title : "", r->contender);
-	if (r->missing) {
-		fprintf(f, "not measured: %s | | | | |\n", r->missing);
-		return;
-	}
-	figures_text(r, median, spread, sizeof(median));
-	ratio_text(r, ratio, sizeof(ratio));
-	target_text(r, target, sizeof(target));
-	fprintf(f, "%s | %s | %s | %s | %s |\n", median, spread, ratio, target,
-		r->remark ? r->remark : "");
-}
-
-void report_markdown(FILE *f) {
-	const struct machine *m = machine_describe();
-
-	fprintf(f, "`%s` on %s, %u CPUs, %s, %s, berth " BERTH_VERSION ":\n\n", m->command, m->cpu,
-		m->cpus, m->kernel, m->compiler);
-	fprintf(f, "| work | contender | median | spread | ratio | target | |\n");
-	fprintf(f, "| --- | --- | --- | --- | --- | --- | --- |\n");
-	for (unsigned i = 0; i < work_count; i++)
-		for (unsigned k = 0; k < works[i]->count; k++)
-			row_markdown(f, works[i], &works[i]->row[k], k == 0);
-	for (unsigned i = 0; i < work_count; i++)
-		if (!work_meets(works[i]) && works[i]->why)
-			fprintf(f, "\n%s: missed, since %s.\n", works[i]->title, works[i]->why);
 }

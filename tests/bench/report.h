@@ -51,7 +51,7 @@ bool work_meets(const struct work *w);
 /* Shows a finished work. */
 void report_show(const struct work *w);
 void report_head(void);
-/* All of them, as text and as Markdown (report.c). */
+/* All of them as text (report.c); what has a target, and the peers, as Markdown (report-text.c). */
 void report_text(FILE *f);
 void report_markdown(FILE *f);
 /* Writes table.txt, table.md and results.json (report-files.c). */
@@ -62,6 +62,12 @@ void report_write(void);
 const char *number_text(double value, char to[NUMBER_SIZE]);
 /* "1,000,000": all of them. */
 const char *count_text(unsigned count, char to[NUMBER_SIZE]);
+
+/* A row's columns. */
+struct texts {
+	char median[64], spread[64], ratio[96], target[64];
+};
+void texts_make(const struct row *r, struct texts *t);
 
 /* All works so far (report.c). */
 unsigned works_count(void);
