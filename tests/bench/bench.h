@@ -21,10 +21,11 @@
 
 struct bench {
 	bool quick;
-	unsigned rounds; /* of a contest */
-	const char *out; /* where results are written */
-	char dir[64];    /* private, on tmpfs */
-	char disk[512];  /* private, beside the results */
+	unsigned rounds;  /* of a contest */
+	const char *only; /* families of works, by name; NULL: all */
+	const char *out;  /* where results are written */
+	char dir[64];     /* private, on tmpfs */
+	char disk[512];   /* private, beside the results */
 };
 extern struct bench bench;
 
@@ -76,7 +77,7 @@ void bench_remove(const char *dir);
  * so many accounts (below). Returns when it has them. */
 pid_t holder_start(const char *account, unsigned slots);
 
-/* -- accounts by number (accounts.c) ----------------------------------------------------------- */
+/* -- accounts by number (berthd.c) ----------------------------------------------------------- */
 
 #define ACCOUNT_NAME_SIZE 24
 /* "u01234567@example.com" */
@@ -100,7 +101,7 @@ double process_switches(pid_t pid);
 
 /* What the figures were measured on. */
 struct machine {
-	char cpu[128], kernel[160], compiler[64], disk[64], command[64];
+	char cpu[128], kernel[160], compiler[64], disk[64], command[160];
 	unsigned cpus;
 };
 const struct machine *machine_describe(void);

@@ -142,6 +142,8 @@ const struct machine *machine_describe(void) {
 #else
 	(void)snprintf(m.compiler, sizeof(m.compiler), "GCC %.56s", __VERSION__);
 #endif
-	(void)snprintf(m.command, sizeof(m.command), "make bench%s", bench.quick ? " QUICK=1" : "");
+	(void)snprintf(m.command, sizeof(m.command), "make bench%s%s%.100s",
+		bench.quick ? " QUICK=1" : "", bench.only ? " ONLY=" : "",
+		bench.only ? bench.only : "");
 	return &m;
 }

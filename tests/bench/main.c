@@ -198,14 +198,13 @@ int main(int argc, char **argv) {
 		{"only", required_argument, NULL, 'o'},
 		{NULL, 0, NULL, 0},
 	};
-	const char *only = NULL;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (c == '?')
 			return usage();
 		if (c == 'o')
-			only = optarg;
+			bench.only = optarg;
 		else
 			bench.quick = true;
 	}
@@ -223,7 +222,7 @@ int main(int argc, char **argv) {
 	report_head();
 	idle_begin();
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
-		if (wanted(only, families[i].name)) {
+		if (wanted(bench.only, families[i].name)) {
 			families[i].run();
 			idle_watch();
 		}

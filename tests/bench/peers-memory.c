@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <sys/mman.h>
 
@@ -38,27 +39,18 @@ static const char *floor_start(void) {
 	return NULL;
 }
 
-static inline bool floor_take(unsigned object) {
-	uint64_t seen = words[object].word;
+static inline void floor_add(unsigned object, uint64_t change) {
+	uint64_t seen = atomic_load_explicit(&words[object].word, memory_order_relaxed);
 
-	while (!__atomic_compare_exchange_n(
-		&words[object].word, &seen, seen + 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-		;
-	return true;
-}
-
-static inline void floor_give(unsigned object) {
-	uint64_t seen = words[object].word;
-
-	while (!__atomic_compare_exchange_n(
-		&words[object].word, &seen, seen - 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+	while (!atomic_compare_exchange_weak_explicit(&words[object].word, &seen, seen + change,
+		memory_order_acq_rel, memory_order_relaxed))
 		;
 }
 
 static void floor_pairs(unsigned object, unsigned long n) {
 	while (n-- > 0) {
-		(void)floor_take(object);
-		floor_give(object);
+		floor_add(object, 1);
+		floor_add(object, UINT64_MAX);
 	}
 }
 
