@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Many accounts, chosen at random: what misses of the caches cost. And that ten million work. */
+/* Many accounts, chosen at random: what misses of the caches cost. And that ten million work.
+ *
+ * Beside them as many semaphores, a cache line each, chosen by their index in an array: what a single
+ * miss costs there. */
 
 #include <berth.h>
 
+#include <semaphore.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <sys/mman.h>
 
 #include "bench.h"
 #include "contest.h"
@@ -20,15 +23,19 @@
 static struct berth *handle;
 static char names[RANDOM_BATCH][ACCOUNT_NAME_SIZE];
 
-static void names_prepare(unsigned count, unsigned long n) {
+/* Below count. */
+static unsigned random_below(unsigned count) {
 	static uint64_t state = 88172645463325252;
 
-	for (unsigned long i = 0; i < n; i++) {
-		state ^= state << 13;
-		state ^= state >> 7;
-		state ^= state << 17;
-		account_name((unsigned)((state >> 32) * count >> 32), names[i]);
-	}
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (unsigned)((state >> 32) * count >> 32);
+}
+
+static void names_prepare(unsigned count, unsigned long n) {
+	for (unsigned long i = 0; i < n; i++)
+		account_name(random_below(count), names[i]);
 }
 
 static void names_pairs(unsigned count, unsigned long n) {
@@ -50,26 +57,57 @@ static void names_open(unsigned count) {
 	}
 }
 
+/* -- semaphores --------------------------------------------------------------------------------- */
+
+static struct { _Alignas(64) sem_t semaphore; } * semaphores;
+static unsigned indices[RANDOM_BATCH];
+
+static void indices_prepare(unsigned count, unsigned long n) {
+	for (unsigned long i = 0; i < n; i++)
+		indices[i] = random_below(count);
+}
+
+static void indices_pairs(unsigned count, unsigned long n) {
+	(void)count;
+	for (unsigned long i = 0; i < n; i++) {
+		sem_t *s = &semaphores[indices[i]].semaphore;
+
+		bench_check(sem_trywait(s) == 0, "sem_trywait");
+		bench_check(sem_post(s) == 0, "sem_post");
+	}
+}
+
+static void indices_open(unsigned count) {
+	for (unsigned i = 0; i < count; i++) {
+		indices[0] = i;
+		indices_pairs(count, 1);
+	}
+}
+
+static void semaphores_make(unsigned count) {
+	semaphores = mmap(NULL, count * sizeof(*semaphores), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	bench_check(semaphores != MAP_FAILED, "mmap");
+	for (unsigned i = 0; i < count; i++)
+		bench_check(sem_init(&semaphores[i].semaphore, 1, 10) == 0, "sem_init");
+}
+
 /* -- 10, 100, ... accounts ---------------------------------------------------------------------- */
 
 /* The target is for as many accounts as are configured: a million. */
-static void random_rows(const struct contender *c, unsigned points, bool million) {
-	struct work *w = work_new(million ? "random" : "random-10m",
-		million ? "Accounts chosen at random, of 1,000,000 configured ones"
-			: "Accounts chosen at random, of 10,000,000 configured ones",
-		"names are made before a batch is timed; every page was touched before");
+static void random_rows(struct work *w, const struct contender *c, unsigned points, bool target) {
 	char number[NUMBER_SIZE], name[64];
 
 	for (unsigned i = 0; i < points; i++) {
-		bool last = million && i + 1 == points;
+		bool last = target && i + 1 == points;
 		struct row *r;
 
-		(void)snprintf(name, sizeof(name), "of %s", count_text(c[i].object, number));
+		(void)snprintf(name, sizeof(name), "%s, of %s", c[i].name,
+			count_text(c[i].object, number));
 		r = work_row(w, name, "ns", &c[i].ns);
 		if (i > 0)
 			row_versus(r, "of 10", &c[0].ns, last ? BOUND_AT_MOST : BOUND_NONE, 6);
 	}
-	report_show(w);
 }
 
 static void random_plot(const struct contender *c, unsigned points) {
@@ -77,15 +115,18 @@ static void random_plot(const struct contender *c, unsigned points) {
 		.x_label = "accounts, one of which is chosen at random each time",
 		.y_label = "ns for acquire and release",
 		.x_log = true};
-	struct plot_line *line = plot_line_new(&p, "berth");
 
-	for (unsigned i = 0; i < points; i++)
-		plot_point(line, c[i].object, &c[i].ns, 1);
+	for (unsigned k = 0; k < 2; k++) {
+		struct plot_line *line =
+			plot_line_new(&p, k ? "sem_t, by index" : "berth, by name");
+
+		for (unsigned i = 0; i < points; i++)
+			plot_point(line, c[k * points + i].object, &c[k * points + i].ns, 1);
+	}
 	plot_write(&p, "accounts.svg");
 }
 
-void random_measure(unsigned most, bool plot) {
-	struct contender c[PLOT_POINTS] = {0};
+static unsigned contenders_make(struct contender *c, unsigned most) {
 	unsigned points = 0;
 
 	for (unsigned count = 10; count <= most; count *= 10)
@@ -95,21 +136,49 @@ void random_measure(unsigned most, bool plot) {
 			.open = names_open,
 			.prepare = names_prepare,
 			.run = names_pairs};
-	contest(c, points, bench.rounds);
-	random_rows(c, points, most == MILLION);
+	for (unsigned i = 0; i < points; i++)
+		c[points + i] = (struct contender){.name = "sem_t",
+			.object = c[i].object,
+			.batch = RANDOM_BATCH,
+			.open = indices_open,
+			.prepare = indices_prepare,
+			.run = indices_pairs};
+	return points;
+}
+
+void random_measure(unsigned most, bool plot) {
+	struct contender c[2 * PLOT_POINTS] = {0};
+	unsigned points = contenders_make(c, most);
+	struct work *w = work_new(most > MILLION ? "random-10m" : "random",
+		most > MILLION ? "Accounts chosen at random, of 10,000,000 configured ones"
+			       : "Accounts chosen at random, of 1,000,000 configured ones",
+		"names and indices are made before a batch is timed; every page was touched "
+		"before; a sem_t is found by its index and is one cache line");
+
+	semaphores_make(most);
+	contest(c, 2 * points, bench.rounds);
+	random_rows(w, c, points, most == MILLION);
+	random_rows(w, c + points, points, false);
+	report_show(w);
 	if (plot)
 		random_plot(c, points);
+	(void)munmap(semaphores, most * sizeof(*semaphores));
 }
 
 /* -- ten million -------------------------------------------------------------------------------- */
 
 void works_ten_million(void) {
+	struct series imported;
 	struct berthd d;
+	struct work *w;
 
 	if (bench.quick)
 		return;
 	berthd_start(&d, 10 * MILLION + 1000, 100000);
-	(void)berthd_import(accounts_file(10 * MILLION, 10));
+	imported = series_one(berthd_import(accounts_file(10 * MILLION, 10)));
+	w = work_new("import-10m", "10,000,000 accounts", NULL);
+	(void)work_row(w, "import, one synced commit", "ns", &imported);
+	report_show(w);
 	random_measure(10 * MILLION, true);
 	berthd_end(&d);
 }
