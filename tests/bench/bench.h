@@ -94,6 +94,8 @@ unsigned cpus_count(void);
 void cpus_pin_worker(unsigned worker);
 void cpus_pin_servers(bool pin);
 
+/* Whether there is so much memory, room on tmpfs for as much, and on the disk. */
+bool machine_has(double bytes);
 /* A number of /proc/PID/status or smaps_rollup, in kB there, in bytes here. */
 double process_bytes(pid_t pid, const char *field);
 /* How often all its threads have left a CPU. */

@@ -12,6 +12,7 @@
 
 #define ACCOUNTS 1000
 #define SLEEP_NS (60 * NS_OF_S)
+#define SHORT_S  10
 
 static struct berthd berthd;
 static double since, switches; /* watched from when, and what there had been then */
@@ -33,6 +34,10 @@ static void row_sleep(struct work *w) {
 	double seconds = (bench_now() - since) / NS_OF_S;
 	char name[64];
 
+	if (seconds < SHORT_S) {
+		work_missing(w, "wake-ups", "the rest of the bench took too short");
+		return;
+	}
 	(void)snprintf(name, sizeof(name), "wake-ups in %.0f s", seconds);
 	row_bound(work_row(w, name, "times", &s), BOUND_AT_MOST, 0);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 
@@ -66,6 +67,17 @@ double process_bytes(pid_t pid, const char *field) {
 	(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid,
 		proportional ? "smaps_rollup" : "status");
 	return field_read(path, field) * 1024;
+}
+
+static double room_on(const char *dir) {
+	struct statvfs st;
+
+	return statvfs(dir, &st) == 0 ? (double)st.f_bavail * (double)st.f_frsize : 0;
+}
+
+bool machine_has(double bytes) {
+	return field_read("/proc/meminfo", "MemAvailable:") * 1024 >= bytes &&
+	       room_on(bench.dir) >= bytes && room_on(bench.disk) >= bytes;
 }
 
 double process_switches(pid_t pid) {

@@ -130,9 +130,11 @@ static struct axis axis_y(const struct plot *p) {
 	return a;
 }
 
-/* "1", "10", "1 k", "10 M". */
-static void tick_text(double value, char to[NUMBER_SIZE]) {
-	if (value >= 999999)
+/* "1,000" on an even axis; "1 k", "10 M" on a logarithmic one. */
+static void tick_text(const struct axis *a, double value, char to[NUMBER_SIZE]) {
+	if (!a->log && value >= 999)
+		(void)count_text((unsigned)(value + 0.5), to);
+	else if (value >= 999999)
 		(void)snprintf(to, NUMBER_SIZE, "%g M", value / 1e6);
 	else if (value >= 999)
 		(void)snprintf(to, NUMBER_SIZE, "%g k", value / 1e3);
@@ -161,7 +163,7 @@ static void draw_axes(FILE *f, const struct plot *p, const struct axis *x, const
 	for (unsigned i = 0; i < y->count; i++) {
 		double at = place(y, y->tick[i]);
 
-		tick_text(y->tick[i], text);
+		tick_text(y, y->tick[i], text);
 		fprintf(f,
 			"<path d=\"M%.1f %.1fH%.1f\" stroke=\"#ddd\"/>"
 			"<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
@@ -170,7 +172,7 @@ static void draw_axes(FILE *f, const struct plot *p, const struct axis *x, const
 	for (unsigned i = 0; i < x->count; i++) {
 		double at = place(x, x->tick[i]);
 
-		tick_text(x->tick[i], text);
+		tick_text(x, x->tick[i], text);
 		fprintf(f,
 			"<path d=\"M%.1f %.1fv5\" stroke=\"#222\"/>"
 			"<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",

@@ -53,12 +53,12 @@ static double bytes_in_memory(const struct berthd *d) {
 
 /* -- a life ------------------------------------------------------------------------------------- */
 
-/* The kernel shall read the limits from the disk, as after a reboot. */
-static void forget_cached(const struct berthd *d) {
+/* The kernel shall read the store from the disk, as after a reboot. */
+static void forget_cached(const struct berthd *d, const char *name) {
 	char path[700];
 	int fd;
 
-	(void)snprintf(path, sizeof(path), "%.600s/limits/data.mdb", d->state_dir);
+	(void)snprintf(path, sizeof(path), "%.600s/%s/data.mdb", d->state_dir, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	bench_check(fd >= 0, path);
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -111,7 +111,8 @@ static void live_adopted(struct berthd *d, struct lives *l) {
 static void live_cold(struct berthd *d, struct lives *l, double empty) {
 	(void)instance_kill(&d->instance, SIGTERM);
 	shared_remove(d);
-	forget_cached(d);
+	forget_cached(d, "limits");
+	forget_cached(d, "counts");
 	series_add(&l->cold, start_timed(d));
 	series_add(&l->memory_cold, (bytes_in_memory(d) - empty) / accounts);
 }
@@ -120,7 +121,8 @@ static void live_cold(struct berthd *d, struct lives *l, double empty) {
 
 static void rows_time(const struct lives *l) {
 	struct work *w = work_new("scale", "1,000,000 accounts: import, start, adopt",
-		"until a new client has a slot; started cold, the limits come from the disk");
+		"until a new client has a slot; started cold, limits and counts come from the "
+		"disk");
 
 	row_bound(work_row(w, "import, one synced commit", "ns", &l->import), BOUND_AT_MOST,
 		3 * NS_OF_S);
