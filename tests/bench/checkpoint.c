@@ -158,7 +158,7 @@ void works_checkpoint(void) {
 	(void)berthd_import(accounts_file(accounts, WEIGHTS));
 	admin_open(&berthd);
 	client = client_start();
-	windows_measure(&w, count, bench.quick ? 1.5 : 3);
+	windows_measure(&w, count, bench.quick ? 1.2 : 3);
 	rows_make(&w, count);
 	bench_kill(client);
 	admin_close();

@@ -15,6 +15,7 @@
 #include "contest.h"
 #include "plot.h"
 #include "report.h"
+#include "util.h"
 #include "works.h"
 
 static struct berth *handle;
@@ -153,10 +154,14 @@ static void growth_holders(void) {
 /* -- processes ---------------------------------------------------------------------------------- */
 
 #define PEERS_GROWING 3
+#define STEPS         8
 
 static struct peer *const growing[PEERS_GROWING] = {&peer_berth, &peer_sem, &peer_mutex};
+/* So many processes. */
+static const unsigned steps_quick[] = {1, 2, 4, 8};
+static const unsigned steps_full[] = {1, 2, 3, 4, 5, 6, 7, 8};
 
-static void processes_plot(const struct contender *c, bool apart) {
+static void processes_plot(const struct contender *c, unsigned steps, bool apart) {
 	struct plot p = {.title = apart ? "Processes, each on an account of its own"
 					: "Processes, all on one account",
 		.x_label = "processes",
@@ -166,48 +171,48 @@ static void processes_plot(const struct contender *c, bool apart) {
 	for (unsigned i = 0; i < PEERS_GROWING; i++) {
 		struct plot_line *line = plot_line_new(&p, growing[i]->name);
 
-		for (unsigned k = 1; k <= PROCESSES_MAX; k++)
-			plot_point(line, k, &c[i * PROCESSES_MAX + k - 1].rate, 1e-6);
+		for (unsigned k = 0; k < steps; k++, c++)
+			plot_point(line, c->processes, &c->rate, 1e-6);
 	}
 	plot_write(&p, apart ? "processes-own.svg" : "processes-same.svg");
 }
 
-/* Of 1, 2, 4 and 8. */
-static void processes_rows(const struct contender *c, bool apart) {
+static void processes_rows(const struct contender *c, unsigned steps, bool apart) {
 	struct work *w = work_new(apart ? "processes-own" : "processes-same",
 		apart ? "1 to 8 processes, an account each" : "1 to 8 processes, one account",
 		"all together; of more processes than CPUs, by the CPU time that they got");
 	char name[64];
 
-	for (unsigned i = 0; i < PEERS_GROWING; i++) {
-		const struct contender *all = c + i * PROCESSES_MAX;
-		struct series one = series_scale(&all[0].rate, 1e-6);
+	for (unsigned i = 0; i < PEERS_GROWING; i++, c += steps) {
+		struct series one = series_scale(&c[0].rate, 1e-6);
 
-		for (unsigned k = 1; k <= PROCESSES_MAX; k *= 2) {
-			struct series rate = series_scale(&all[k - 1].rate, 1e-6);
+		for (unsigned k = 0; k < steps; k++) {
+			struct series rate = series_scale(&c[k].rate, 1e-6);
 
-			(void)snprintf(name, sizeof(name), "%s, %u", all->name, k);
+			(void)snprintf(name, sizeof(name), "%s, %u", c[k].name, c[k].processes);
 			row_versus(work_row(w, name, "M/s", &rate), "one", &one, BOUND_NONE, 0);
 		}
 	}
 	report_show(w);
 }
 
+/* All together, in millions a second. */
 static void growth_processes(bool apart) {
-	struct contender c[PEERS_GROWING * PROCESSES_MAX] = {0};
-	unsigned n = 0;
+	const unsigned *step = bench.quick ? steps_quick : steps_full;
+	unsigned steps = bench.quick ? ELEMENTS(steps_quick) : ELEMENTS(steps_full), n = 0;
+	struct contender c[PEERS_GROWING * STEPS] = {0};
 
 	for (unsigned i = 0; i < PEERS_GROWING; i++)
-		for (unsigned k = 1; k <= PROCESSES_MAX; k++)
+		for (unsigned k = 0; k < steps; k++)
 			c[n++] = (struct contender){.name = growing[i]->name,
 				.peer = growing[i],
-				.processes = k,
+				.processes = step[k],
 				.object = apart ? OBJECT_OWN : OBJECT_ROOMY,
 				.apart = apart,
 				.run = growing[i]->pairs};
 	contest(c, n, growth_rounds());
-	processes_rows(c, apart);
-	processes_plot(c, apart);
+	processes_rows(c, steps, apart);
+	processes_plot(c, steps, apart);
 }
 
 void works_growth(void) {

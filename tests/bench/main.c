@@ -29,6 +29,7 @@
 #include "bench.h"
 #include "peer.h"
 #include "report.h"
+#include "util.h"
 #include "works.h"
 
 struct bench bench;
@@ -211,7 +212,7 @@ int main(int argc, char **argv) {
 	if (argc != optind + 1)
 		return usage();
 	driver = getpid();
-	bench.rounds = bench.quick ? 7 : 25;
+	bench.rounds = bench.quick ? 5 : 25;
 	bench.out = argv[optind];
 	signals_init();
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
@@ -221,7 +222,7 @@ int main(int argc, char **argv) {
 	directories_make();
 	report_head();
 	idle_begin();
-	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
+	for (size_t i = 0; i < ELEMENTS(families); i++)
 		if (wanted(bench.only, families[i].name)) {
 			families[i].run();
 			idle_watch();
