@@ -33,7 +33,7 @@ install-systemd: $(UNITS)
 
 # -- Debian packages ------------------------------------------------------------------------------
 
-deb:
+deb: deps
 	@packaging/deps deb
 	@packaging/make-deb $(BUILD)/deb $(VERSION)
 
