@@ -55,8 +55,8 @@ help:
 	@echo 'make bench      berth beside its peers: tables and plots in $(BUILD)/bench (QUICK=1: a minute)'
 	@echo 'make deb        Debian packages, in $(BUILD)/deb; packagetest: judge them'
 	@echo 'make systemtest the packages on a systemd of their own, in a container; as root'
-	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR= MANDIR=, under DESTDIR'
-	@echo 'make uninstall  remove what install put there'
+	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR= MANDIR=, under DESTDIR; install-systemd: the units'
+	@echo 'make uninstall  remove what these put there'
 	@echo 'make deps       install what building and testing need (demo and check do so, too)'
 	@echo 'make lint       shellcheck, cppcheck, clang-tidy; clang-format without changes'
 	@echo 'make format     clang-format, in place'
@@ -176,6 +176,7 @@ BIN = $(DESTDIR)$(PREFIX)/bin
 LIB = $(DESTDIR)$(LIBDIR)
 INCLUDE = $(DESTDIR)$(PREFIX)/include
 DOC = $(DESTDIR)$(PREFIX)/share/doc/berth
+COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 MAN = $(DESTDIR)$(MANDIR)
 
 # Pages by section, and functions that are described on another's page.
@@ -185,7 +186,7 @@ MANUAL_LINKS = berth_open_options.3:berth_open.3 berth_close.3:berth_open.3 \
 	berth_errname.3:berth_strerror.3
 
 install: all $(BUILD)/install/berthctl
-	install -d $(SBIN) $(BIN) $(LIB)/pkgconfig $(INCLUDE) $(DOC)
+	install -d $(SBIN) $(BIN) $(LIB)/pkgconfig $(INCLUDE) $(DOC) $(COMPLETIONS)
 	install -m 755 $(BUILD)/berthd $(SBIN)
 	install -m 755 $(BUILD)/install/berthctl $(BIN)
 	install -m 644 $(BUILD)/libberth.so.$(SOVERSION) $(BUILD)/libberth.a $(LIB)
@@ -194,14 +195,15 @@ install: all $(BUILD)/install/berthctl
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
 		client/berth.pc.in >$(LIB)/pkgconfig/berth.pc
 	install -m 644 LICENSE README.md $(DOC)
+	install -m 644 packaging/completions/berthctl $(COMPLETIONS)
 	install -d $(addprefix $(MAN)/man,1 3 7 8)
 	for n in 1 3 7 8; do install -m 644 packaging/man/*.$$n $(MAN)/man$$n || exit; done
 	for l in $(MANUAL_LINKS); do ln -sf $${l#*:} $(MAN)/man3/$${l%:*} || exit; done
 	$(if $(DESTDIR),,-ldconfig)
 
-uninstall:
+uninstall: uninstall-systemd
 	rm -f $(SBIN)/berthd $(BIN)/berthctl $(LIB)/libberth.so.$(SOVERSION) $(LIB)/libberth.so \
-		$(LIB)/libberth.a $(LIB)/pkgconfig/berth.pc $(INCLUDE)/berth.h
+		$(LIB)/libberth.a $(LIB)/pkgconfig/berth.pc $(INCLUDE)/berth.h $(COMPLETIONS)/berthctl
 	for m in $(MANUALS) $(MANUAL_LINKS); do m=$${m%:*}; rm -f $(MAN)/man$${m##*.}/$$m; done
 	rm -rf $(DOC)
 

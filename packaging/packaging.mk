@@ -19,6 +19,9 @@ $(BUILD)/units/%@.socket: packaging/systemd/%.socket.in packaging/systemd/prepar
 $(BUILD)/units/%: packaging/systemd/%.in packaging/packaging.mk
 	$(call unit_make,,,,by tmpfiles.d,/dev/null)
 units: $(UNITS)
+# Each time, since PREFIX may be another.
+$(UNITS): always
+always:
 
 # What systemd takes, where it takes it from. Debian 12 wants units in /lib.
 UNITDIR = $(PREFIX)/lib/systemd/system
@@ -30,6 +33,9 @@ install-systemd: $(UNITS)
 	install -m 644 packaging/systemd/berth.sysusers $(CONFDIR)/sysusers.d/berth.conf
 	install -m 644 packaging/systemd/berth.tmpfiles $(CONFDIR)/tmpfiles.d/berth.conf
 	install -m 644 packaging/systemd/berth.catalog $(CONFDIR)/systemd/catalog
+uninstall-systemd:
+	rm -f $(UNITS:$(BUILD)/units/%=$(DESTDIR)$(UNITDIR)/%) $(CONFDIR)/sysusers.d/berth.conf \
+		$(CONFDIR)/tmpfiles.d/berth.conf $(CONFDIR)/systemd/catalog/berth.catalog
 
 # -- Debian packages ------------------------------------------------------------------------------
 
@@ -51,4 +57,4 @@ systemtest: deb
 	@packaging/deps system
 	@BUILD=$(BUILD) VERSION=$(VERSION) tests/system/run
 
-.PHONY: units install-systemd deb abi packagetest systemtest
+.PHONY: units always install-systemd uninstall-systemd deb abi packagetest systemtest

@@ -28,10 +28,12 @@ export LD_LIBRARY_PATH PKG_CONFIG_PATH PKG_CONFIG_SYSROOT_DIR
 unset MAKEFLAGS MFLAGS MAKELEVEL || true
 
 step 'install into an empty tree'
-make -s BUILD="$BUILD" DESTDIR="$tree" PREFIX=/usr install
+make -s BUILD="$BUILD" DESTDIR="$tree" PREFIX=/usr install install-systemd
 for file in sbin/berthd bin/berthctl lib/libberth.so.0 lib/libberth.so lib/libberth.a \
 	include/berth.h lib/pkgconfig/berth.pc share/doc/berth/LICENSE share/man/man1/berthctl.1 \
-	share/man/man3/berth_release.3 share/man/man7/berth-protocol.7 share/man/man8/berthd.8; do
+	share/man/man3/berth_release.3 share/man/man7/berth-protocol.7 share/man/man8/berthd.8 \
+	share/bash-completion/completions/berthctl lib/systemd/system/berthd@.socket \
+	lib/sysusers.d/berth.conf lib/tmpfiles.d/berth.conf; do
 	[ -f "$prefix/$file" ] || fail "there is no $file"
 done
 
@@ -100,14 +102,17 @@ left=$(find "$tree" ! -type d)
 [ -z "$left" ] || fail "left: $left"
 
 step 'libraries and manual pages go where they are told to'
-set -- BUILD="$BUILD" DESTDIR="$tree" PREFIX=/opt LIBDIR=/opt/lib64 MANDIR=/opt/man
-make -s "$@" install
+set -- BUILD="$BUILD" DESTDIR="$tree" PREFIX=/opt LIBDIR=/opt/lib64 MANDIR=/opt/man \
+	UNITDIR=/lib/systemd/system
+make -s "$@" install install-systemd
 for file in lib64/libberth.so.0 lib64/pkgconfig/berth.pc man/man8/berthd.8 \
 	man/man3/berth_close.3; do
 	[ -f "$tree/opt/$file" ] || fail "there is no $file"
 done
 grep -qx 'libdir=/opt/lib64' "$tree/opt/lib64/pkgconfig/berth.pc" ||
 	fail 'berth.pc has another libdir'
+grep -q '^ExecStart=/opt/sbin/berthd ' "$tree/lib/systemd/system/berthd.service" ||
+	fail 'berthd.service starts another berthd'
 make -s "$@" uninstall
 left=$(find "$tree" ! -type d)
 [ -z "$left" ] || fail "left: $left"
