@@ -143,6 +143,33 @@ same table paged "berthctl's exit statuses (<) are not what berthctl(1) says (>)
 sed -n '/^EXIT STATUS/,/^EXAMPLES/s/^ \{5\}\([0-9][0-9]*\) .*/\1/p' "$root/berthd.8" >"$root/paged"
 same helped paged "berthd's exit statuses in --help (<) and in berthd(8) (>)"
 
+# -- README.md --------------------------------------------------------------------------------
+
+step "README.md: berthd's options, their defaults and bounds; berthctl's verbs; exit statuses"
+"$BUILD/berthd" --help >"$root/help"
+{
+	sed -nE 's/^  (--[a-z-]+) [A-Z].*\((\$BERTH_[A-Z_]*|default)[, ] *([^,)]*).*/\1 \3/p' "$root/help"
+	sed -nE 's/^  (--[a-z-]+) .*(at most [0-9]+).*/\1 \2/p' "$root/help"
+} | sort >"$root/helped"
+awk -F ' *[|] *' '/^[|] `--/ {
+	gsub(/`/, ""); split($2, option, " "); sub(/,.*/, "", $4); print option[1], $4
+	if (match($5, /at most [0-9]+/)) print option[1], substr($5, RSTART, RLENGTH) }' README.md |
+	sort >"$root/readme"
+same helped readme 'options and defaults in berthd --help (<) and in README.md (>)'
+tr '\n' ' ' <README.md >"$root/flat"
+echo "$verbs" | sort >"$root/helped"
+sed 's/.*[*]berthctl[*][*] has \([^;]*\);.*/\1/' "$root/flat" | grep -oE '`[a-z]+`' | tr -d '`' |
+	sort >"$root/readme"
+same helped readme 'verbs in berthctl help (<) and in README.md (>)'
+for program in berthctl berthd; do
+	"$BUILD/$program" --help | sed -n '/^Exit status:/,/^$/p' |
+		grep -oE '(^  |[:,] )[0-9]+ ' | tr -dc '0-9\n' >"$root/helped"
+	[ "$program" = berthd ] && part='[*]berthd[*][*]' || part='[*]berthctl[*][*]'
+	sed "s/.*$part//; s/[*][*]berthctl.*//; s/.*Exit status: \([^.]*\)[.].*/\1/" "$root/flat" |
+		grep -oE '(^|[;,] )[0-9]+ ' | tr -dc '0-9\n' >"$root/readme"
+	same helped readme "exit statuses in $program --help (<) and in README.md (>)"
+done
+
 # -- environment ------------------------------------------------------------------------------
 
 # reads PAGE FILE...: every variable of ours that the files read is on the page, and no other.
