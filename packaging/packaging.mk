@@ -6,18 +6,18 @@
 # Each unit is made twice of one file: berthd.service, and berthd@.service for instances beside it.
 UNITS = $(patsubst %,$(BUILD)/units/%,berthd.service berthd.socket berthd-admin.socket \
 	berthd@.service berthd@.socket berthd-admin@.socket)
-unit_make = @mkdir -p $(@D) && sed -e 's|@SBINDIR@|$(PREFIX)/sbin|; s|@INSTANCE@|$(1)|' \
-	-e 's|@INSTANCE@|$(1)|g; s|@DIRECTORY@|berth$(1)|g; s|@USER@|berth$(2)|; s|@USER@|berth$(2)|' \
-	-e 's|@DESCRIPTION@|Per-account concurrency quotas$(3)|; s|@MADE_BY@|$(4)|' \
-	-e '/^@PREPARE@$$/{' -e 'r $(5)' -e 'd' -e '}' $< >$@
+unit_make = @mkdir -p $(@D) && sed -e 's|@SBINDIR@|$(PREFIX)/sbin|; s|@INSTANCE@|$(1)|g' \
+	-e 's|@DIRECTORY@|berth$(1)|g; s|@USER@|berth$(2)|g' \
+	-e 's|@DESCRIPTION@|Per-account concurrency quotas$(3)|' \
+	-e '/^@PREPARE@$$/{' -e 'r $(4)' -e 'd' -e '}' $< >$@
 
 $(BUILD)/units/%@.service: packaging/systemd/%.service.in packaging/packaging.mk
-	$(call unit_make,@%i,-%i, (%i),by ExecStartPre= in their units,/dev/null)
+	$(call unit_make,@%i,-%i, (%i),/dev/null)
 $(BUILD)/units/%@.socket: packaging/systemd/%.socket.in packaging/systemd/prepare-instance \
 		packaging/packaging.mk
-	$(call unit_make,@%i,-%i, (%i),,packaging/systemd/prepare-instance)
+	$(call unit_make,@%i,-%i, (%i),packaging/systemd/prepare-instance)
 $(BUILD)/units/%: packaging/systemd/%.in packaging/packaging.mk
-	$(call unit_make,,,,by tmpfiles.d,/dev/null)
+	$(call unit_make,,,,/dev/null)
 units: $(UNITS)
 # Each time, since PREFIX may be another.
 $(UNITS): always

@@ -150,6 +150,19 @@ activate() {
 	look_at_files
 }
 
+# The directory is given to its user as a socket starts, and nothing in it along with it. (Whoever
+# connects while a socket is being made may find it without its group.)
+restart_sockets() {
+	segment=$(stat -c %i /run/berth/segment)
+	chown root:root /run/berth
+	systemctl restart berthd.socket berthd-admin.socket
+	eventually is_active berthd.service
+	look_at_units
+	look_at_files
+	same 'the segment' "$segment" "$(stat -c %i /run/berth/segment)"
+	setpriv --reuid server --regid server --init-groups berthctl run first -- true
+}
+
 # The hard limit of a process.
 descriptors() { awk '/^Max open files/ { print $5 }' "/proc/$1/limits"; }
 
@@ -330,7 +343,8 @@ refuse_outsiders() {
 
 run_instance() {
 	note
-	systemctl enable --now berthd@mail.service 2>/dev/null
+	systemctl enable --now berthd@mail.socket berthd-admin@mail.socket 2>/dev/null
+	berthctl --runtime-dir $mail set alice 1
 	look_at_units 'berthd@mail.service berthd@mail.socket berthd-admin@mail.socket'
 	found=$(stat -c '%n %a %U:%G' $mail $mail/* /var/lib/berth@mail)
 	same 'its files' "$mail 755 berth-mail:berth-mail
@@ -340,7 +354,6 @@ $mail/directory 600 berth-mail:berth-mail
 $mail/lock 600 berth-mail:berth-mail
 $mail/segment 600 berth-mail:berth-mail
 /var/lib/berth@mail 700 berth-mail:berth-mail" "$found"
-	berthctl --runtime-dir $mail set alice 1
 	same 'the limit of the other alice' 7 "$(number alice limit)"
 	useradd --system mailer
 	usermod --append --groups berth-mail mailer
@@ -361,6 +374,16 @@ $mail/segment 600 berth-mail:berth-mail
 	berthctl --runtime-dir $mail set dave 4
 	as_mailer
 	everything_stands
+}
+
+# The group of its servers would be that of the administrators.
+refuse_instance() {
+	! systemctl start berthd@admin.service 2>/dev/null || fail 'an instance is called admin'
+	journalctl -q -b -u berthd@admin.socket | grep -q 'no instance can be called admin' ||
+		fail 'the journal has no reason'
+	! getent passwd berth-admin || fail 'the administrators became a user'
+	systemctl reset-failed 'berthd@admin.*' 'berthd-admin@admin.*'
+	look_at_units
 }
 
 as_mailer() {
@@ -470,7 +493,8 @@ end_workload() {
 }
 
 remove() {
-	dpkg --remove berthd berthd-dbgsym berthctl berthctl-dbgsym
+	dpkg --remove berthd berthd-dbgsym berthctl berthctl-dbgsym >$work/dpkg 2>&1
+	! grep -i -E 'error|fail|warning' $work/dpkg || fail 'dpkg has complaints'
 	same 'what is active' '' "$(systemctl list-units --plain --no-legend 'berth*')"
 	stat -c %n /var/lib/berth/limits /var/lib/berth@mail/limits >/dev/null
 	dpkg -i /packages/berthd_*.deb /packages/berthctl_*.deb
