@@ -147,6 +147,7 @@ same helped paged "berthd's exit statuses in --help (<) and in berthd(8) (>)"
 
 step "README.md: berthd's options, their defaults and bounds; berthctl's verbs; exit statuses"
 "$BUILD/berthd" --help >"$root/help"
+# shellcheck disable=SC2016 # a dollar and quotes that are meant
 {
 	sed -nE 's/^  (--[a-z-]+) [A-Z].*\((\$BERTH_[A-Z_]*|default)[, ] *([^,)]*).*/\1 \3/p' "$root/help"
 	sed -nE 's/^  (--[a-z-]+) .*(at most [0-9]+).*/\1 \2/p' "$root/help"
@@ -158,6 +159,7 @@ awk -F ' *[|] *' '/^[|] `--/ {
 same helped readme 'options and defaults in berthd --help (<) and in README.md (>)'
 tr '\n' ' ' <README.md >"$root/flat"
 echo "$verbs" | sort >"$root/helped"
+# shellcheck disable=SC2016
 sed 's/.*[*]berthctl[*][*] has \([^;]*\);.*/\1/' "$root/flat" | grep -oE '`[a-z]+`' | tr -d '`' |
 	sort >"$root/readme"
 same helped readme 'verbs in berthctl help (<) and in README.md (>)'
