@@ -516,4 +516,22 @@ purge() {
 	done
 }
 
+# What `make install install-systemd` made, and then what README.md says.
+install_plain() {
+	cp -a /tree/usr/local/. /usr/local
+	ldconfig
+	systemd-sysusers
+	systemd-tmpfiles --create berth.conf
+	journalctl --update-catalog
+	systemctl daemon-reload
+	systemctl enable --now berthd.service 2>/dev/null
+	look_at_units
+	look_at_files
+	same 'what runs' /usr/local/sbin/berthd "$(readlink "/proc/$(main_pid)/exe")"
+	berthctl set alice 1
+	berthctl run alice -- true
+	journalctl -q -x -u berthd.service -n 1 | grep -q 'Limits are in force' ||
+		fail 'the journal has no explanation'
+}
+
 "$@"
