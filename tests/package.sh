@@ -78,8 +78,8 @@ compare_catalog() {
 compare_completion() {
 	ctl=$deb/berth-$VERSION/build/berthctl
 	# shellcheck disable=SC2016 # for bash
-	bash -c '. packaging/completions/berthctl; COMP_WORDS=(berthctl ""); COMP_CWORD=1; _berthctl
-		printf "%s\n" "${COMPREPLY[@]}"' | sort >"$log.verbs"
+	bash -c '. packaging/completions/berthctl; COMP_LINE="berthctl " COMP_WORDS=(berthctl "")
+		COMP_CWORD=1; _berthctl; printf "%s\n" "${COMPREPLY[@]}"' | sort >"$log.verbs"
 	"$ctl" help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\) .*/\1/p' | sort | diff "$log.verbs" -
 	while read -r verb; do
 		# shellcheck disable=SC2016

@@ -469,15 +469,26 @@ look_at_journal() {
 	same 'what berthd warned of' '' "$complaints"
 }
 
+# completes LINE WORDS EXPECTED: words are what bash makes of the line.
+completes() {
+	# shellcheck disable=SC2016 # for bash
+	found=$(bash -c '. /usr/share/bash-completion/completions/berthctl
+		COMP_LINE="berthctl $1" COMP_WORDS=(berthctl $2) COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+		COMP_WORDBREAKS=" @:="
+		_berthctl; echo "${COMPREPLY[*]}"' bash "$1" "$2")
+	same "what completes 'berthctl $1'" "$3" "$found"
+}
+
 complete() {
-	for pair in 's:set status' 'set al:alice' 'run acme/:acme/\*'; do
-		words=${pair%%:*}
-		# shellcheck disable=SC2016 # for bash
-		found=$(bash -c '. /usr/share/bash-completion/completions/berthctl
-			COMP_WORDS=(berthctl $1) COMP_CWORD=$(($# ? ${#COMP_WORDS[@]} - 1 : 0))
-			_berthctl; echo "${COMPREPLY[*]}"' bash "$words")
-		case $found in *"${pair#*:}"*) ;; *) fail "after '$words': $found" ;; esac
-	done
+	berthctl set bob@example.com 1
+	berthctl --runtime-dir $mail set mail:joe 1
+	completes s s 'set status'
+	completes 'set al' 'set al' alice
+	completes 'run acme/' 'run acme/' 'acme/\*'
+	completes 'get bob@ex' 'get bob @ ex' example.com
+	completes "--runtime-dir $mail get mail:" '--runtime-dir /run/berth @ mail get mail :' joe
+	completes 'get alice --j' 'get alice --j' --json
+	berthctl delete bob@example.com
 }
 
 end_workload() {
