@@ -119,6 +119,13 @@ judge_units() {
 	for unit in berthd.service berthd@mail.service; do
 		systemd-analyze security --no-pager --offline=true --threshold=10 "$PWD/$unit" >$work/security ||
 			{ cat $work/security; fail "$unit is exposed"; }
+		# What is marked as exposed is explained in the unit.
+		exposed=$(sed -n 's/^✗ *\([A-Za-z]*\)=.*/\1/p' $work/security)
+		[ -n "$exposed" ] || fail 'nothing is marked as exposed'
+		for option in $exposed; do
+			grep -q "^# \(.*, \)*$option=" "$(echo "$unit" | sed s/@mail/@/)" ||
+				fail "why $unit has no $option= isn't said"
+		done
 		sed -n "s/.*exposure level for \(.*\)/# \1/p" $work/security
 	done
 }
