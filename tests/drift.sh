@@ -92,6 +92,19 @@ while read -r message; do
 	grep -qF -- "$message" "$root/messages" || fail "berthd has no message '$message'"
 done <"$root/paged"
 
+step "berthd's units: packaging/systemd and berthd(8)"
+units=packaging/systemd
+for unit in "$units"/*.in; do
+	unit=${unit##*/}
+	says berthd.8 "${unit%.in}"
+done
+[ "$(grep -c -e '^Environment=BERTHD_OPTIONS=$' -e '^ExecStart=.* [$]BERTHD_OPTIONS$' \
+	$units/berthd.service.in)" = 2 ] || fail 'berthd.service takes no BERTHD_OPTIONS'
+says berthd.8 "the unit's variable BERTHD_OPTIONS" "as the user $(sed -n 's/^u \([^ ]*\) .*/\1/p' \
+	$units/berth.sysusers)," "Members of $(sed -n 's/^g \([^ ]*\) .*/\1/p' $units/berth.sysusers) admin"
+grep -q 'sysusers --inline "u berth-%i ' $units/prepare-instance ||
+	fail 'instances have other users than berthd(8) says'
+
 # -- berthctl ---------------------------------------------------------------------------------
 
 step "berthctl's verbs: help, 'help VERB' and berthctl(1)"

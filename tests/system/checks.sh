@@ -98,7 +98,8 @@ list_files() {
 		-o -path /next -o -path /checks -o -path $work -o -path /var/tmp -o -path /var/log \
 		-o -path /var/cache/ldconfig -o -path /var/lib/dpkg -o -path /var/lib/systemd \) \
 		-prune -o -print
-	find /run -xdev -path '*berth*'
+	find /run /var/lib/systemd -xdev -path '*berth*'
+	journalctl --list-catalog | grep berth || true
 }
 
 install_packages() {
