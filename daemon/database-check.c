@@ -1,308 +1,360 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Reads a whole database before it is used, in a child, since LMDB dies of some kinds of damage.
+ * Reads a whole file of LMDB's before LMDB does, since that trusts its pages: it may die of a damaged
+ * one, serve an older value, or write over a page that is in use.
  *
- * A byte that changes on the disk: LMDB has no sums. It is found in a name or value by the entry's
- * own, in the order of the names, in the branches that lead to them by looking up the first and the
- * last name of each leaf, and in what LMDB looks at only when it writes by the rules of its pages.
+ * A changed byte is found: of the meta pages by their seals (database-meta.c); of a name or a value
+ * by the entry's own sum; of what leads to them by the rules of LMDB's trees: each page says its own
+ * number, is reached once, at the depth of its tree, and is on no list of free pages; keys are in
+ * order within pages, and between those of the branches above; a tree has as many entries as it says.
+ * Nothing is mapped, and nothing believed that wasn't looked at: no byte can do harm here.
  */
 
 #include <fcntl.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "database-lmdb.h"
+#include "database-meta.h"
 #include "layout.h"
 #include "util.h"
 
-#define PAGE_BRANCH    1u /* flags of a page of LMDB */
+#define PAGE_BRANCH    1u /* flags of a page */
 #define PAGE_LEAF      2u
 #define PAGE_CONTINUED 4u
-#define META_PAGES     2u    /* that a file of LMDB begins with */
-#define TABLE_FLAGS    0x7Fu /* the others are of the file as a whole */
-#define PAGE_SIZE_MIN  512u
-#define PAGE_SIZE_MAX  32768u
+#define NODE_ELSEWHERE 1u /* flags of an entry: its value has pages of its own */
+#define NODE_TREE      2u
+#define DEPTH_MAX      32u
+#define TABLES_MAX     4
 
-static void assertion_failed(MDB_env *env, const char *message) {
-	(void)env;
-	(void)message;
-	_exit(EUCLEAN);
-}
+enum use { UNSEEN, IS_FREE, IS_USED };
 
-/* Looking it up must lead to this very entry. */
-static bool is_found(MDB_txn *txn, MDB_dbi table, MDB_val *key) {
-	MDB_val found;
-
-	return key->mv_size == 0 || (mdb_get(txn, table, key, &found) == 0 &&
-					    found.mv_data == (char *)key->mv_data + key->mv_size);
-}
-
-/* Whether an entry may stand after another: in order, and where a leaf ends, the last of it and the
- * first of the next are found; then so are all between. */
-static bool follows(MDB_txn *txn, MDB_dbi table, MDB_val *before, MDB_val *key) {
-	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	bool same = (uintptr_t)before->mv_data / page == (uintptr_t)key->mv_data / page;
-
-	if (before->mv_size > 0 && mdb_cmp(txn, table, before, key) >= 0)
-		return false;
-	return same || (is_found(txn, table, before) && is_found(txn, table, key));
-}
-
-/* The pages of one transaction that are free: how many, then their numbers, from the last on. */
-static bool is_free_list(const MDB_val *value, size_t pages, bool *is_free) {
-	const size_t *list = value->mv_data;
-	size_t n = value->mv_size / sizeof(*list);
-
-	if (n == 0 || value->mv_size % sizeof(*list) != 0 || list[0] >= n)
-		return false;
-	for (size_t i = 1; i <= list[0]; i++) {
-		if (list[i] < META_PAGES || list[i] >= (i == 1 ? pages : list[i - 1]))
-			return false;
-		is_free[list[i]] = true;
-	}
-	return true;
-}
-
-/* What every page of LMDB's begins with, but for the two metas. */
-struct page_header {
-	size_t number;
-	uint16_t reserved, flags;
-	uint16_t lower, upper; /* the free space; see pages_continued() */
-	uint16_t nodes[];      /* their places, `lower` bytes from the beginning at most */
+/* An entry of a leaf, or a branch to another page. */
+struct node {
+	uint16_t low, high; /* size of the value; of a branch, the page's number */
+	uint16_t flags;     /* of a branch, more of that number */
+	uint16_t key_size;
+	char key[];
 };
 
-/* Reading doesn't notice these: LMDB looks at them when it writes. */
-static bool page_is_sound(const struct page_header *h, size_t number, size_t page) {
-	uint16_t first = (uint16_t)page;
+struct check {
+	const struct database *database;
+	int fd;
+	size_t page_size;
+	size_t pages;    /* that LMDB may use */
+	size_t last_txn; /* no list of free pages is of a later one */
+	uint8_t *use;    /* of each page */
+	char *page;      /* room for a page of each depth */
+	struct table {
+		char name[16];
+		struct tree tree;
+	} tables[TABLES_MAX];
+	size_t tables_count;
+};
+
+typedef int (*check_entry)(
+	struct check *c, const struct node *node, const MDB_val *key, MDB_val *value);
+
+/* The tree that is being walked, and what was seen of it. */
+struct walk {
+	const struct tree *tree;
+	check_entry entry;
+	bool numbers; /* keys are numbers, not bytes */
+	size_t entries;
+};
+
+/* From the first key, to one before the end; NULL: any. */
+struct range {
+	const MDB_val *first, *end;
+};
+
+/* -- pages ------------------------------------------------------------------------------------- */
+
+static int bytes_read(const struct check *c, void *to, size_t size, size_t at) {
+	ssize_t n;
+
+	do
+		n = pread(c->fd, to, size, (off_t)at);
+	while (n < 0 && errno == EINTR);
+	/* A file that ends too early was cut short. */
+	return n < 0 ? -errno : (size_t)n == size ? 0 : -EUCLEAN;
+}
+
+static int page_use(struct check *c, size_t number, enum use use) {
+	if (number < META_PAGES || number >= c->pages || c->use[number] != UNSEEN)
+		return -EUCLEAN;
+	c->use[number] = use;
+	return 0;
+}
+
+static size_t page_nodes(const struct page_header *h) {
+	return (h->lower - sizeof(*h)) / sizeof(uint16_t);
+}
+
+/* Where entry i stands; page_is_sound() has looked at it. */
+static const struct node *page_node(const char *page, size_t i) {
+	uint16_t at;
+
+	memcpy(&at, page + sizeof(struct page_header) + i * sizeof(at), sizeof(at));
+	return (const struct node *)(page + at);
+}
+
+static size_t node_target(const struct node *n) {
+	return n->low | (size_t)n->high << 16 | (sizeof(size_t) > 4 ? (uint64_t)n->flags << 32 : 0);
+}
+
+static size_t node_value_size(const struct node *n) {
+	return n->low | (size_t)n->high << 16;
+}
+
+/* What of an entry is within its page. */
+static size_t node_size(const struct node *n, bool leaf) {
+	size_t value = !leaf ? 0 : n->flags & NODE_ELSEWHERE ? sizeof(size_t) : node_value_size(n);
+
+	return sizeof(*n) + n->key_size + value;
+}
+
+/* Every entry is within the part of the page that they have, which begins with one of them. */
+static bool page_is_sound(const struct check *c, const char *page, size_t number) {
+	const struct page_header *h = (const struct page_header *)page;
+	size_t first = c->page_size;
 
 	if (h->number != number || (h->flags != PAGE_BRANCH && h->flags != PAGE_LEAF) ||
-		h->lower < sizeof(*h) || h->lower > h->upper || h->upper > page)
+		h->lower < sizeof(*h) || h->lower > h->upper || h->upper > c->page_size ||
+		h->lower % 2 != 0)
 		return false;
-	for (size_t i = 0; i < (h->lower - sizeof(*h)) / 2; i++)
-		first = MIN_OF(first, h->nodes[i]);
-	return h->lower % 2 == 0 && h->upper == first;
-}
+	for (size_t i = 0; i < page_nodes(h); i++) {
+		const struct node *n = page_node(page, i);
+		size_t at = (size_t)((const char *)n - page);
 
-/* Of a page that others continue: how many they are, with it. */
-static uint32_t pages_continued(const struct page_header *h) {
-	uint32_t n;
-
-	memcpy(&n, &h->lower, sizeof(n));
-	return n;
-}
-
-/* What both metas say of the table of free pages, whose flags LMDB believes when it writes. */
-struct meta_page {
-	struct page_header header; /* 16 bytes, with nothing in its free space */
-	uint32_t magic, version;
-	void *address;
-	size_t map_size;
-	uint32_t page_size;
-	uint16_t flags, depth;
-};
-
-static int check_metas(const struct database *d, size_t page, size_t pages) {
-	_cleanup_free_ char *path = database_path(d, "data.mdb");
-	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	struct stat st;
-
-	if (fd < 0)
-		return -ENOMEM;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (pages > (size_t)st.st_size / page)
-		return -EUCLEAN;
-	for (size_t n = 0; n < META_PAGES; n++) {
-		struct meta_page meta;
-		ssize_t got = pread(fd, &meta, sizeof(meta), (off_t)(n * page));
-
-		if (got < 0)
-			return -errno;
-		if (got != (ssize_t)sizeof(meta) || meta.page_size != page ||
-			(meta.flags & TABLE_FLAGS) != MDB_INTEGERKEY)
-			return -EUCLEAN;
+		if (at % 2 != 0 || at < h->upper || at + sizeof(*n) > c->page_size ||
+			at + node_size(n, h->flags == PAGE_LEAF) > c->page_size)
+			return false;
+		first = MIN_OF(first, at);
 	}
-	return 0;
+	return h->upper == first && page_nodes(h) > 0;
 }
 
-static int check_pages(const struct database *d, const bool *is_free, size_t pages, size_t page) {
-	_cleanup_free_ char *path = database_path(d, "data.mdb");
-	_cleanup_free_ struct page_header *h = malloc(page);
-	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+/* -- keys -------------------------------------------------------------------------------------- */
 
-	if (!h || fd < 0)
-		return -ENOMEM;
-	for (size_t n = META_PAGES; n < pages; n++) {
-		ssize_t got = is_free[n] ? 0 : pread(fd, h, page, (off_t)(n * page));
+static int key_compare(const struct walk *w, const MDB_val *a, const MDB_val *b) {
+	size_t x, y;
+	int order;
 
-		if (got < 0)
-			return -errno;
-		if (is_free[n])
-			continue;
-		if ((size_t)got != page)
-			return -EUCLEAN;
-		if (h->number == n && h->flags == PAGE_CONTINUED)
-			n += MAX_OF(pages_continued(h), 1u) - 1;
-		else if (!page_is_sound(h, n, page))
-			return -EUCLEAN;
+	if (w->numbers) {
+		memcpy(&x, a->mv_data, sizeof(x));
+		memcpy(&y, b->mv_data, sizeof(y));
+		return x < y ? -1 : x > y;
 	}
-	return 0;
+	order = memcmp(a->mv_data, b->mv_data, MIN_OF(a->mv_size, b->mv_size));
+	return order ? order : a->mv_size < b->mv_size ? -1 : a->mv_size > b->mv_size;
 }
 
-/* What the entries of a table must be, besides in order. */
-struct expectation {
-	const struct database *d; /* NULL: anything */
-	size_t free_lists;        /* not 0: lists of free pages, of so many pages there are */
-	bool *is_free;            /* gets them */
-};
-
-static bool is_expected(const struct expectation *e, const MDB_val *key, const MDB_val *value) {
-	char name[BERTH_NAME_MAX + 1];
-
-	if (e->free_lists > 0)
-		return is_free_list(value, e->free_lists, e->is_free);
-	return !e->d || database_entry_check(e->d, key, value, name) == 0;
+static MDB_val node_key(const struct node *n) {
+	return (MDB_val){n->key_size, (void *)n->key};
 }
 
-/* Every entry of a table is read, and there are as many as the table says: more would be a ring of
- * damaged pages that never ends. */
-static int check_entries(MDB_cursor *cursor, size_t entries, const struct expectation *e) {
-	MDB_txn *txn = mdb_cursor_txn(cursor);
-	MDB_dbi table = mdb_cursor_dbi(cursor);
-	MDB_val key, value, before = {0};
-	size_t seen = 0;
-	int r;
+/* In order, and where the branches above say. A branch's first key is never looked at. */
+static bool keys_are_sound(const struct walk *w, const char *page, const struct range *range) {
+	const struct page_header *h = (const struct page_header *)page;
+	MDB_val before = {0}, key;
 
-	while ((r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-		if (++seen > entries || !is_expected(e, &key, &value))
-			return -EUCLEAN;
-		/* Lists of free pages are never looked up. */
-		if (e->free_lists == 0 && !follows(txn, table, &before, &key))
-			return -EUCLEAN;
+	for (size_t i = h->flags == PAGE_BRANCH; i < page_nodes(h); i++) {
+		key = node_key(page_node(page, i));
+		if (key.mv_size == 0 || (w->numbers && key.mv_size != sizeof(size_t)))
+			return false;
+		if (before.mv_data && key_compare(w, &before, &key) >= 0)
+			return false;
+		if (!before.mv_data && range->first && key_compare(w, &key, range->first) < 0)
+			return false;
 		before = key;
 	}
-	if (r != MDB_NOTFOUND)
-		return database_translate(r);
-	if (e->free_lists == 0 && !is_found(txn, table, &before))
-		return -EUCLEAN;
-	return seen == entries ? 0 : -EUCLEAN;
+	return !before.mv_data || !range->end || key_compare(w, &before, range->end) < 0;
 }
 
-static int check_table(MDB_txn *txn, MDB_dbi table, const struct expectation *e) {
-	MDB_cursor *cursor;
-	MDB_stat stat;
-	int r = mdb_stat(txn, table, &stat);
+/* -- trees ------------------------------------------------------------------------------------- */
+
+static int check_leaf(struct check *c, struct walk *w, const char *page) {
+	const struct page_header *h = (const struct page_header *)page;
+
+	for (size_t i = 0; i < page_nodes(h); i++) {
+		const struct node *n = page_node(page, i);
+		MDB_val key = node_key(n);
+		MDB_val value = {node_value_size(n), (char *)key.mv_data + key.mv_size};
+		int r = w->entry(c, n, &key, &value);
+
+		if (r < 0)
+			return r;
+	}
+	w->entries += page_nodes(h);
+	return 0;
+}
+
+static int check_page(
+	struct check *c, struct walk *w, size_t number, unsigned depth, const struct range *range) {
+	char *page = c->page + depth * c->page_size;
+	const struct page_header *h = (const struct page_header *)page;
+	int r = page_use(c, number, IS_USED);
 
 	if (r == 0)
-		r = mdb_cursor_open(txn, table, &cursor);
-	if (r != 0)
-		return database_translate(r);
-	r = check_entries(cursor, stat.ms_entries, e);
-	mdb_cursor_close(cursor);
+		r = bytes_read(c, page, c->page_size, number * c->page_size);
+	if (r < 0)
+		return r;
+	if (!page_is_sound(c, page, number) || !keys_are_sound(w, page, range) ||
+		(h->flags == PAGE_LEAF) != (depth + 1 == w->tree->depth))
+		return -EUCLEAN;
+	if (h->flags == PAGE_LEAF)
+		return check_leaf(c, w, page);
+	for (size_t i = 0; i < page_nodes(h) && r == 0; i++) {
+		const MDB_val key = node_key(page_node(page, i));
+		const MDB_val next = i + 1 < page_nodes(h) ? node_key(page_node(page, i + 1)) : key;
+		const struct range below = {
+			i > 0 ? &key : range->first, i + 1 < page_nodes(h) ? &next : range->end};
+
+		r = check_page(c, w, node_target(page_node(page, i)), depth + 1, &below);
+	}
 	return r;
 }
 
-/* LMDB believes it, and uses it when it writes. */
-static bool page_size_is_sound(size_t size) {
-	return size >= PAGE_SIZE_MIN && size <= PAGE_SIZE_MAX && (size & (size - 1)) == 0;
+static int check_tree(struct check *c, const struct tree *tree, check_entry entry, bool numbers) {
+	struct walk w = {.tree = tree, .entry = entry, .numbers = numbers};
+	int r = 0;
+
+	if (tree->depth > DEPTH_MAX || (tree->depth == 0) != (tree->root == SIZE_MAX))
+		return -EUCLEAN;
+	if (tree->depth > 0)
+		r = check_page(c, &w, tree->root, 0, &(struct range){0});
+	return r < 0 ? r : w.entries == tree->entries ? 0 : -EUCLEAN;
 }
 
-/* The free pages, the table of tables, the format's and ours. */
-static int check_tables(const struct database *d, MDB_env *env, MDB_txn *txn, MDB_dbi values) {
-	const struct expectation any = {0}, ours = {.d = d};
-	struct expectation lists = {0};
-	const MDB_dbi free_pages = 0;
-	MDB_dbi tables, meta;
-	MDB_envinfo info;
-	MDB_stat stat;
-	int r = database_translate(mdb_env_info(env, &info));
+/* -- entries ----------------------------------------------------------------------------------- */
 
-	/* The size of its pages is the file's own, and not always the kernel's. */
-	if (r == 0)
-		r = database_translate(mdb_env_stat(env, &stat));
-	if (r == 0 && !page_size_is_sound(stat.ms_psize))
-		r = -EUCLEAN;
-	if (r == 0)
-		r = check_metas(d, stat.ms_psize, info.me_last_pgno + 1);
+/* A list of free pages: how many, then their numbers, from the last on. */
+static int check_list(struct check *c, const size_t *list, size_t n) {
+	if (n == 0 || list[0] >= n)
+		return -EUCLEAN;
+	for (size_t i = 1; i <= list[0]; i++)
+		if ((i > 1 && list[i] >= list[i - 1]) || page_use(c, list[i], IS_FREE) < 0)
+			return -EUCLEAN;
+	return 0;
+}
+
+/* Pages that hold one value. */
+static int continued_use(struct check *c, size_t number, size_t value_size) {
+	size_t pages = (sizeof(struct page_header) + value_size + c->page_size - 1) / c->page_size;
+	struct page_header h;
+	uint32_t count;
+	int r = number < c->pages ? bytes_read(c, &h, sizeof(h), number * c->page_size) : -EUCLEAN;
+
 	if (r < 0)
 		return r;
-	lists.free_lists = info.me_last_pgno + 1;
-	lists.is_free = calloc(lists.free_lists, sizeof(bool));
-	if (!lists.is_free)
+	memcpy(&count, &h.lower, sizeof(count));
+	if (h.number != number || h.flags != PAGE_CONTINUED || count != pages)
+		return -EUCLEAN;
+	for (size_t i = 0; i < pages && r == 0; i++)
+		r = page_use(c, number + i, IS_USED);
+	return r;
+}
+
+static int check_free(
+	struct check *c, const struct node *node, const MDB_val *key, MDB_val *value) {
+	_cleanup_free_ size_t *list = malloc(MAX_OF(value->mv_size, sizeof(size_t)));
+	size_t txn, number;
+	int r = 0;
+
+	if (!list)
 		return -ENOMEM;
-	r = check_table(txn, free_pages, &lists);
-	if (r == 0)
-		r = check_pages(d, lists.is_free, lists.free_lists, stat.ms_psize);
-	free(lists.is_free);
-	if (r == 0)
-		r = database_translate(mdb_dbi_open(txn, NULL, 0, &tables));
-	if (r == 0)
-		r = check_table(txn, tables, &any);
-	if (r == 0)
-		r = database_translate(mdb_dbi_open(txn, META_TABLE, 0, &meta));
-	if (r == 0)
-		r = check_table(txn, meta, &any);
-	return r < 0 ? r : check_table(txn, values, &ours);
+	memcpy(&txn, key->mv_data, sizeof(txn));
+	if (txn > c->last_txn || value->mv_size % sizeof(*list) != 0 ||
+		(node->flags & ~NODE_ELSEWHERE) != 0)
+		return -EUCLEAN;
+	if (node->flags & NODE_ELSEWHERE) {
+		memcpy(&number, value->mv_data, sizeof(number));
+		r = continued_use(c, number, value->mv_size);
+		if (r == 0)
+			r = bytes_read(c, list, value->mv_size,
+				number * c->page_size + sizeof(struct page_header));
+	} else
+		memcpy(list, value->mv_data, value->mv_size);
+	return r < 0 ? r : check_list(c, list, value->mv_size / sizeof(*list));
 }
 
-static int check_all(const struct database *d) {
-	MDB_env *env;
-	MDB_txn *txn;
-	MDB_dbi values;
-	int r;
+static int check_table(
+	struct check *c, const struct node *node, const MDB_val *key, MDB_val *value) {
+	struct table *t = &c->tables[c->tables_count];
 
-	/* LMDB enlarges a map that is too small for the file; the child needs no room to grow. */
-	r = database_env_open(d->dir, MDB_RDONLY | MDB_NOLOCK, 1 << 20, &env);
-	/* -EINVAL: its header sends LMDB to where no file reaches. */
-	if (r < 0)
-		return r == -EINVAL ? -EUCLEAN : r;
-	(void)mdb_env_set_assert(env, assertion_failed);
-	r = database_translate(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn));
-	if (r == 0)
-		r = database_format_check(d, txn, &values);
-	if (r == 0)
-		r = check_tables(d, env, txn, values);
-	return r; /* the process ends here, and the rest with it */
+	if (node->flags != NODE_TREE || value->mv_size != sizeof(t->tree) ||
+		key->mv_size >= sizeof(t->name) || c->tables_count == TABLES_MAX)
+		return -EUCLEAN;
+	memcpy(t->name, key->mv_data, key->mv_size);
+	t->name[key->mv_size] = '\0';
+	memcpy(&t->tree, value->mv_data, sizeof(t->tree));
+	c->tables_count++;
+	return t->tree.flags == 0 ? 0 : -EUCLEAN;
 }
 
-__attribute__((noreturn)) static void check_child(const struct database *d) {
-	static const int deadly[] = {SIGBUS, SIGSEGV, SIGABRT, SIGILL, SIGFPE};
-	sigset_t none;
-
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	/* Nor may it keep the lock of a parent that is killed. */
-	(void)close_range(STDERR_FILENO + 1, ~0u, 0);
-	/* Its death is an answer, and no news for a core collector. */
-	(void)prctl(PR_SET_DUMPABLE, 0);
-	/* The daemon's own handlers know nothing of this file. */
-	for (size_t i = 0; i < ELEMENTS(deadly); i++)
-		(void)signal(deadly[i], SIG_DFL);
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	_exit(-check_all(d));
+static int check_format(
+	struct check *c, const struct node *node, const MDB_val *key, MDB_val *value) {
+	(void)c;
+	return node->flags == 0 ? database_format_entry_check(key, value) : -EUCLEAN;
 }
 
-static bool signal_means_damage(int sig) {
-	return sig == SIGBUS || sig == SIGSEGV || sig == SIGABRT || sig == SIGILL || sig == SIGFPE;
+static int check_value(
+	struct check *c, const struct node *node, const MDB_val *key, MDB_val *value) {
+	char name[BERTH_NAME_MAX + 1];
+
+	return node->flags == 0 ? database_entry_check(c->database, key, value, name) : -EUCLEAN;
+}
+
+/* -- the whole file ---------------------------------------------------------------------------- */
+
+static const struct tree *table_find(const struct check *c, const char *name) {
+	for (size_t i = 0; i < c->tables_count; i++)
+		if (strcmp(c->tables[i].name, name) == 0)
+			return &c->tables[i].tree;
+	return NULL;
+}
+
+/* Ours after the format, since a later berthd's may look otherwise. */
+static int check_tables(struct check *c) {
+	const struct tree *meta = table_find(c, META_TABLE), *values;
+	int r = meta && meta->entries == 1 ? check_tree(c, meta, check_format, false) : -EUCLEAN;
+
+	values = table_find(c, c->database->table);
+	if (r == 0)
+		r = values && c->tables_count == 2 ? check_tree(c, values, check_value, false)
+						   : -EUCLEAN;
+	return r;
+}
+
+static int check_trees(struct check *c, const struct meta_page *meta) {
+	int r = check_tree(c, &meta->tree[TREE_FREE], check_free, true);
+
+	if (r == 0)
+		r = check_tree(c, &meta->tree[TREE_TABLES], check_table, false);
+	return r < 0 ? r : check_tables(c);
 }
 
 int database_check(const struct database *d) {
-	pid_t pid = fork();
-	int status;
+	_cleanup_free_ char *path = database_path(d, "data.mdb");
+	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	struct check c = {.database = d, .fd = fd};
+	struct metas metas;
+	int r;
 
-	if (pid < 0)
-		return -errno;
-	if (pid == 0)
-		check_child(d);
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return -errno;
-	if (WIFEXITED(status))
-		return -WEXITSTATUS(status);
-	return signal_means_damage(WTERMSIG(status)) ? -EUCLEAN : -ECANCELED;
+	if (fd < 0)
+		return path ? -errno : -ENOMEM;
+	r = metas_read(fd, &metas);
+	if (r < 0)
+		return r;
+	c.page_size = metas.page_size;
+	c.pages = metas.page[metas.newest].last + 1;
+	c.last_txn = metas.page[metas.newest].txn;
+	c.use = calloc(c.pages, sizeof(*c.use));
+	c.page = malloc((DEPTH_MAX + 1) * c.page_size);
+	r = c.use && c.page ? check_trees(&c, &metas.page[metas.newest]) : -ENOMEM;
+	free(c.page);
+	free(c.use);
+	return r;
 }

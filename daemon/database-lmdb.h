@@ -25,17 +25,11 @@ struct database_txn {
 	const struct database *database;
 };
 
-/* LMDB's error, or an errno, as a negative errno. */
-int database_translate(int code);
-
 /* A file in the database's directory; to be freed. NULL: no memory. */
 char *database_path(const struct database *d, const char *name);
 
-/* With a map of this size. */
-int database_env_open(const char *path, unsigned flags, size_t map_size, MDB_env **ret);
-
-/* Whether the file has our format; then its table of values. */
-int database_format_check(const struct database *d, MDB_txn *txn, MDB_dbi *ret_values);
+/* Whether an entry of the table META_TABLE says a format that is ours. */
+int database_format_entry_check(const MDB_val *key, const MDB_val *value);
 
 /* Copies a key into a name of BERTH_NAME_MAX + 1 bytes, if key and value are whole. */
 int database_entry_check(

@@ -11,7 +11,8 @@
  *   always damage and never a birth that was interrupted.
  *
  * Each later change is one LMDB transaction: new pages, (sync,) then the meta page that refers to
- * them. It never writes a page that the last two transactions use, so what was committed stays. */
+ * them, which is sealed (database-meta.c). It never writes a page that the last two transactions
+ * use, so what was committed stays. */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -23,6 +24,7 @@
 #include <xxhash.h>
 
 #include "database-lmdb.h"
+#include "database-meta.h"
 #include "layout.h"
 #include "util.h"
 
@@ -40,7 +42,7 @@
 
 /* -- errors ------------------------------------------------------------------------------------ */
 
-int database_translate(int code) {
+static int translate(int code) {
 	switch (code) {
 	case MDB_NOTFOUND:
 		return -ENOENT;
@@ -130,12 +132,12 @@ char *database_path(const struct database *d, const char *name) {
 
 /* -- opening ----------------------------------------------------------------------------------- */
 
-int database_env_open(const char *path, unsigned flags, size_t map_size, MDB_env **ret) {
+static int env_open_size(const char *path, unsigned flags, size_t map_size, MDB_env **ret) {
 	MDB_env *env;
 	int r = mdb_env_create(&env);
 
 	if (r != 0)
-		return database_translate(r);
+		return translate(r);
 	r = mdb_env_set_maxdbs(env, 4);
 	if (r == 0)
 		r = mdb_env_set_mapsize(env, map_size);
@@ -143,7 +145,7 @@ int database_env_open(const char *path, unsigned flags, size_t map_size, MDB_env
 		r = mdb_env_open(env, path, flags | MDB_NOTLS, 0600);
 	if (r != 0) {
 		mdb_env_close(env);
-		return database_translate(r);
+		return translate(r);
 	}
 	*ret = env;
 	return 0;
@@ -154,7 +156,7 @@ static int env_open(const char *path, unsigned flags, MDB_env **ret) {
 	int r;
 
 	do {
-		r = database_env_open(path, flags, (size_t)size, ret);
+		r = env_open_size(path, flags, (size_t)size, ret);
 		size /= 2;
 	} while (r == -ENOMEM && size >= MAP_SIZE_MIN);
 	return r;
@@ -171,47 +173,69 @@ static int format_write(const struct database *d, MDB_txn *txn) {
 		r = mdb_put(txn, meta, &key, &value, 0);
 	if (r == 0)
 		r = mdb_dbi_open(txn, d->table, MDB_CREATE, &values);
-	return database_translate(r);
+	return translate(r);
+}
+
+int database_format_entry_check(const MDB_val *key, const MDB_val *value) {
+	uint32_t version;
+
+	if (key->mv_size != strlen(FORMAT_KEY) ||
+		memcmp(key->mv_data, FORMAT_KEY, key->mv_size) != 0 ||
+		value->mv_size != sizeof(version))
+		return -EUCLEAN;
+	memcpy(&version, value->mv_data, sizeof(version));
+	return version > FORMAT_VERSION ? -EPROTONOSUPPORT : version == 0 ? -EUCLEAN : 0;
 }
 
 /* A database without a format, or without its table, is none of ours, or no longer. */
-int database_format_check(const struct database *d, MDB_txn *txn, MDB_dbi *ret_values) {
+static int format_check(const struct database *d, MDB_txn *txn, MDB_dbi *ret_values) {
 	MDB_val key = {strlen(FORMAT_KEY), (char *)FORMAT_KEY}, value;
-	uint32_t version;
 	MDB_dbi meta;
 	int r = mdb_dbi_open(txn, META_TABLE, 0, &meta);
 
 	if (r == 0)
 		r = mdb_get(txn, meta, &key, &value);
 	if (r != 0)
-		return r == MDB_NOTFOUND ? -EUCLEAN : database_translate(r);
-	if (value.mv_size != sizeof(version))
-		return -EUCLEAN;
-	memcpy(&version, value.mv_data, sizeof(version));
-	if (version > FORMAT_VERSION)
-		return -EPROTONOSUPPORT;
-	if (version == 0)
-		return -EUCLEAN;
+		return r == MDB_NOTFOUND ? -EUCLEAN : translate(r);
+	r = database_format_entry_check(&key, &value);
+	if (r < 0)
+		return r;
 	r = mdb_dbi_open(txn, d->table, 0, ret_values);
-	return r == MDB_NOTFOUND ? -EUCLEAN : database_translate(r);
+	return r == MDB_NOTFOUND ? -EUCLEAN : translate(r);
+}
+
+/* What an open file begins with, sealed. */
+static int metas_seal(MDB_env *env) {
+	struct metas metas;
+	int fd, r = translate(mdb_env_get_fd(env, &fd));
+
+	if (r == 0)
+		r = metas_read(fd, &metas);
+	for (unsigned n = 0; n < META_PAGES && r == 0; n++)
+		r = meta_seal(fd, metas.page_size, n);
+	return r;
 }
 
 /* Step 1 of making the file. */
 static int file_prepare(const struct database *d, const char *path) {
 	MDB_env *env;
 	MDB_txn *txn;
-	int r = database_env_open(path, MDB_NOSUBDIR, (size_t)MAP_SIZE_MIN, &env);
+	int r = env_open_size(path, MDB_NOSUBDIR, (size_t)MAP_SIZE_MIN, &env);
 
 	if (r < 0)
 		return r;
-	r = database_translate(mdb_txn_begin(env, NULL, 0, &txn));
+	r = translate(mdb_txn_begin(env, NULL, 0, &txn));
 	if (r == 0) {
 		r = format_write(d, txn);
 		if (r == 0)
-			r = database_translate(mdb_txn_commit(txn));
+			r = translate(mdb_txn_commit(txn));
 		else
 			mdb_txn_abort(txn);
 	}
+	if (r == 0)
+		r = metas_seal(env);
+	if (r == 0)
+		r = translate(mdb_env_sync(env, 1));
 	mdb_env_close(env);
 	return explain_io_error(d, r);
 }
@@ -283,17 +307,24 @@ void database_free(struct database *d) {
 
 /* A handle that is opened in a transaction lasts if that is committed, even one that only reads. */
 static int database_open_table(struct database *d) {
+	MDB_envinfo info;
 	MDB_txn *txn;
-	int r = database_translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
+	int r = translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
 
 	if (r < 0)
 		return r;
-	r = database_format_check(d, txn, &d->values);
+	/* LMDB goes by what its lock file says as long as another process has that open; but we may
+	 * have taken a transaction back since. */
+	r = translate(mdb_env_info(d->env, &info));
+	if (r == 0 && info.me_last_txnid != mdb_txn_id(txn))
+		r = -EBUSY;
+	if (r == 0)
+		r = format_check(d, txn, &d->values);
 	if (r < 0) {
 		mdb_txn_abort(txn);
 		return r;
 	}
-	return database_translate(mdb_txn_commit(txn));
+	return translate(mdb_txn_commit(txn));
 }
 
 int database_open(struct database *d) {
@@ -301,10 +332,12 @@ int database_open(struct database *d) {
 
 	if (d->env)
 		return 0;
-	r = env_open(d->dir, d->durable ? 0 : MDB_NOSYNC, &d->env);
+	r = env_open(d->dir, d->durable ? MDB_NOMETASYNC : MDB_NOSYNC, &d->env);
 	if (r < 0)
 		return r;
 	r = database_open_table(d);
+	if (r == 0)
+		r = metas_seal(d->env);
 	if (r < 0)
 		database_close(d);
 	return r;
@@ -348,7 +381,7 @@ static int cursor_read(
 		if (r < 0)
 			return r;
 	}
-	return r == MDB_NOTFOUND ? 0 : database_translate(r);
+	return r == MDB_NOTFOUND ? 0 : translate(r);
 }
 
 int database_read(struct database *d, database_each each, void *data) {
@@ -358,10 +391,10 @@ int database_read(struct database *d, database_each each, void *data) {
 
 	if (!d->env)
 		return -ENODEV;
-	r = database_translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
+	r = translate(mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn));
 	if (r < 0)
 		return r;
-	r = database_translate(mdb_cursor_open(txn, d->values, &cursor));
+	r = translate(mdb_cursor_open(txn, d->values, &cursor));
 	if (r == 0) {
 		r = cursor_read(d, cursor, each, data);
 		mdb_cursor_close(cursor);
@@ -383,24 +416,57 @@ int database_put(struct database_txn *txn, const char *name, const void *value) 
 		return -EINVAL;
 	memcpy(stored, value, size);
 	memcpy(stored + size, &sum, sizeof(sum));
-	return database_translate(mdb_cursor_put(txn->cursor, &k, &v, 0));
+	return translate(mdb_cursor_put(txn->cursor, &k, &v, 0));
 }
 
 int database_delete(struct database_txn *txn, const char *name) {
 	MDB_val k = {strlen(name), (char *)name};
 	int r = mdb_del(txn->txn, txn->database->values, &k, NULL);
 
-	return r == MDB_NOTFOUND ? 0 : database_translate(r);
+	return r == MDB_NOTFOUND ? 0 : translate(r);
 }
 
 static int txn_fill(struct database *d, MDB_txn *txn, database_fill fill, void *data) {
 	struct database_txn t = {.txn = txn, .database = d};
-	int r = database_translate(mdb_cursor_open(txn, d->values, &t.cursor));
+	int r = translate(mdb_cursor_open(txn, d->values, &t.cursor));
 
 	if (r < 0)
 		return r;
 	r = fill(&t, data);
 	mdb_cursor_close(t.cursor);
+	return r;
+}
+
+/* LMDB syncs the pages, and leaves their meta page to us, to be synced with its seal. */
+static int commit_sealed(
+	const struct database *d, MDB_txn *txn, int fd, size_t page_size, unsigned n) {
+	int r = translate(mdb_txn_commit(txn));
+
+	if (r == 0)
+		r = meta_seal(fd, page_size, n);
+	if (r == 0 && d->durable && fdatasync(fd) < 0)
+		r = -errno;
+	return r;
+}
+
+static int commit(const struct database *d, MDB_txn *txn) {
+	unsigned n = mdb_txn_id(txn) % META_PAGES;
+	struct meta_bytes before;
+	MDB_stat stat;
+	int fd, r = translate(mdb_env_get_fd(d->env, &fd));
+
+	if (r == 0)
+		r = translate(mdb_env_stat(d->env, &stat));
+	if (r == 0)
+		r = meta_save(fd, stat.ms_psize, n, &before);
+	if (r < 0) {
+		mdb_txn_abort(txn);
+		return r;
+	}
+	r = commit_sealed(d, txn, fd, stat.ms_psize, n);
+	/* What can't be synced must not be found by the next start, or the next transaction. */
+	if (r < 0)
+		meta_restore(fd, stat.ms_psize, n, &before);
 	return r;
 }
 
@@ -410,7 +476,7 @@ static int database_write_once(struct database *d, database_fill fill, void *dat
 
 	/* A backup that was killed would keep pages from being used again for ever. */
 	(void)mdb_reader_check(d->env, NULL);
-	r = database_translate(mdb_txn_begin(d->env, NULL, 0, &txn));
+	r = translate(mdb_txn_begin(d->env, NULL, 0, &txn));
 	if (r < 0)
 		return r;
 	r = txn_fill(d, txn, fill, data);
@@ -418,7 +484,7 @@ static int database_write_once(struct database *d, database_fill fill, void *dat
 		mdb_txn_abort(txn);
 		return r;
 	}
-	return database_translate(mdb_txn_commit(txn));
+	return commit(d, txn);
 }
 
 int database_write(struct database *d, database_fill fill, void *data) {
@@ -434,5 +500,5 @@ int database_write(struct database *d, database_fill fill, void *data) {
 }
 
 int database_sync(struct database *d) {
-	return d->env ? database_translate(mdb_env_sync(d->env, 1)) : 0;
+	return d->env ? translate(mdb_env_sync(d->env, 1)) : 0;
 }

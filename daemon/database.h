@@ -29,9 +29,9 @@ void database_free(struct database *d);
  * either none or a whole empty one. */
 int database_make(struct database *d);
 
-/* Reads everything in a child process, because LMDB trusts its pages: a truncated or scribbled file
- * may well kill whoever reads it. -EUCLEAN says that it is damaged; other errors, that nothing is
- * known. Before there are threads. */
+/* Reads everything without LMDB, which trusts its pages: a truncated or scribbled file may well kill
+ * whoever has it read that. -EUCLEAN says that it is damaged; -EPROTONOSUPPORT as above; other
+ * errors, that nothing is known. For one that isn't open. */
 int database_check(const struct database *d);
 
 int database_open(struct database *d);

@@ -27,7 +27,7 @@
 /* -- directories and locks -------------------------------------------------------------------------- */
 
 /* The descriptor keeps the lock until it is closed, or we die. A lock of the process and not of the
- * open file: the store's checker, a child, must not keep it when berthd is killed beside it. */
+ * open file, which a child would keep. */
 static int directory_lock(const char *dir, mode_t mode, int *ret) {
 	const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	char path[4096];

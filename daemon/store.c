@@ -26,9 +26,7 @@
 #include "util.h"
 
 /* Limits that share a commit, except that a job is never divided. */
-#define LOCK_PATIENCE_MS 2000
-#define LOCK_PAUSE_MS    10
-#define BATCH_LIMITS     65536
+#define BATCH_LIMITS 65536
 
 /* The value; its size and meaning belong to the format's version. */
 struct limit_value {
@@ -295,21 +293,13 @@ static int worker_start(struct store *s) {
 
 /* -- opening and closing ----------------------------------------------------------------------- */
 
-/* The directory and not the state directory itself, which the caller may want to lock. The checker
- * of a berthd that was killed a moment ago may have it still, and is about to die, too. */
+/* The directory and not the state directory itself, which the caller may want to lock. */
 static int limits_lock(struct store *s) {
-	const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000};
-
 	s->lock_fd = open(s->limits_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->lock_fd < 0)
 		return -errno;
-	for (int i = 0; flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0; i++) {
-		if (errno != EWOULDBLOCK)
-			return -errno;
-		if (i == LOCK_PATIENCE_MS / LOCK_PAUSE_MS)
-			return -EBUSY;
-		(void)nanosleep(&pause, NULL);
-	}
+	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EBUSY : -errno;
 	return 0;
 }
 

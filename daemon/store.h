@@ -43,8 +43,7 @@ typedef int (*store_each_count)(
 
 /* Opens (making what isn't there, 0700) and starts the worker. -EUCLEAN: the limits are damaged
  * (says so in the log, and leaves them alone); -EPROTONOSUPPORT: written by a later berthd; -EBUSY:
- * another store has them open; else as errno says. Forks a child that reads the files first and
- * waits for it, so it is for a process without other threads. */
+ * another store has them open; else as errno says. Reads the whole files first. */
 int store_new(const char *state_dir, struct store **ret);
 
 /* Does the jobs that are waiting, syncs both environments, stops the worker; done() is called for

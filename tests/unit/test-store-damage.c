@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "database.h"
 #include "store.h"
 #include "util.h"
 
@@ -22,7 +23,7 @@
 #define SAMPLE 300 /* places, in a sample */
 #define METAS  2
 
-enum outcome { REFUSED, RIGHT, OLDER, WRONG, BROKEN };
+enum outcome { REFUSED, LATER, RIGHT, OLDER, WRONG, BROKEN };
 
 static char state[] = "/dev/shm/berth-test-damage-XXXXXX";
 static uint64_t random_state;
@@ -100,28 +101,68 @@ static void put_counts(struct store *s) {
 	ck_assert_int_eq(a.failed, 0);
 }
 
+/* Puts limits in one transaction, as an import does, from one name to another by a step. */
+static bool put_many(struct store *s, const char *format, uint32_t from, uint32_t to, uint32_t step,
+	bool delete) {
+	struct store_limit *limits = calloc(to, sizeof(*limits));
+	char(*names)[64] = calloc(to, sizeof(*names));
+	struct answers a = {0};
+	size_t count = 0;
+	bool done;
+
+	for (uint32_t i = from; i < to; i += step, count++) {
+		(void)snprintf(names[count], sizeof(*names), format, i);
+		limits[count] = (struct store_limit){names[count], delete ? STORE_DELETE : i};
+	}
+	done = store_put_limits(s, limits, count, answer_take, &a) == 0;
+	if (done)
+		await(s, &a, 1);
+	free(names);
+	free(limits);
+	return done && a.failed == 0;
+}
+
+#define CUSTOMER "customer%u@example.com"
+
+/* An import and some limits. The older of the last transactions is 4, which with a bit more is 6. */
+static void fill_fresh(struct store *s) {
+	ck_assert(put_many(s, CUSTOMER, 0, 60, 1, false));
+	ck_assert(put_limit(s, "first", 1));
+	ck_assert(put_limit(s, "first", 2));
+}
+
 /* Several pages of either, some used twice and some free again. */
-static void store_fill(void) {
-	struct store *s = NULL;
+static void fill_history(struct store *s) {
 	char name[32];
 
-	ck_assert_int_eq(store_new(state, &s), 0);
-	for (uint32_t i = 0; i < LIMITS; i++) {
-		(void)sprintf(name, "customer%u@example.com", i);
-		ck_assert(put_limit(s, name, i));
-	}
+	ck_assert(put_many(s, CUSTOMER, 0, LIMITS, 1, false));
 	for (uint32_t i = 0; i < LIMITS; i += 3) {
-		(void)sprintf(name, "customer%u@example.com", i);
-		ck_assert(put_limit(s, name, STORE_DELETE));
+		(void)snprintf(name, sizeof(name), CUSTOMER, i);
+		ck_assert(put_limit(s, name, i % 2 ? STORE_DELETE : i + 1));
 	}
+	ck_assert(put_many(s, CUSTOMER, 90, 250, 1, true));
+	ck_assert(put_many(s, CUSTOMER, 200, 230, 2, false));
 	put_counts(s);
+}
+
+/* So many free pages that a list of them has pages of its own, and trees of three levels. */
+static void fill_large(struct store *s) {
+	ck_assert(put_many(s, "a-customer-with-a-long-name-%06u@example.com", 0, 30000, 1, false));
+	ck_assert(put_many(s, "a-customer-with-a-long-name-%06u@example.com", 500, 29000, 1, true));
+}
+
+static void store_fill(void (*fill)(struct store *s)) {
+	struct store *s = NULL;
+
+	ck_assert_int_eq(store_new(state, &s), 0);
+	fill(s);
 	ck_assert(put_limit(s, "last", 1));
 	store_free(s);
 }
 
 struct text {
 	size_t used;
-	char text[65536];
+	char text[131072];
 };
 
 static int limit_print(void *data, const char *name, uint32_t limit) {
@@ -189,7 +230,13 @@ static enum outcome judge(const struct text *t) {
 		       : WRONG;
 }
 
-/* What a start finds, and, once a limit has been added, another. */
+/* Enough to split and join pages, and to use those that are free. */
+static bool write_much(struct store *s) {
+	return put_many(s, "customer%u@example.net", 0, 200, 1, false) &&
+	       put_many(s, "customer%u@example.net", 0, 200, 1, true) && put_limit(s, "zz", 5);
+}
+
+/* What a start finds, and, once it has been written to, another. */
 static enum outcome limits_look(void) {
 	struct text t = {0};
 	struct store *s = NULL;
@@ -197,20 +244,18 @@ static enum outcome limits_look(void) {
 	int r = store_new(state, &s);
 
 	if (r < 0)
-		return r == -EUCLEAN || r == -EPROTONOSUPPORT ? REFUSED : BROKEN;
+		return r == -EUCLEAN ? REFUSED : r == -EPROTONOSUPPORT ? LATER : BROKEN;
 	if (store_read_limits(s, limit_print, &t) < 0)
-		return REFUSED;
+		return BROKEN;
 	found = judge(&t);
-	if (found == WRONG || !put_limit(s, "zz", 5)) {
-		store_free(s);
+	if (found != RIGHT)
 		return found;
-	}
+	if (!write_much(s))
+		return BROKEN;
 	store_free(s);
 	t = (struct text){0};
-	r = store_new(state, &s);
-	if (r < 0)
-		return r == -EUCLEAN ? REFUSED : BROKEN;
-	(void)store_read_limits(s, limit_print, &t);
+	if (store_new(state, &s) < 0 || store_read_limits(s, limit_print, &t) < 0)
+		return BROKEN;
 	store_free(s);
 	if (!strstr(t.text, "zz=5\n"))
 		return WRONG;
@@ -228,6 +273,19 @@ static enum outcome counts_look(void) {
 		return BROKEN;
 	store_free(s);
 	return t.used == 0 ? REFUSED : judge(&t);
+}
+
+/* What is refused without LMDB needs no child; that berthd refuses it, too, is seen of some. */
+static bool is_refused(const char *which) {
+	struct database *d = NULL;
+	char path[128];
+	bool refused;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", state, which);
+	ck_assert_int_eq(database_new(path, which, strcmp(which, "limits") ? 16 : 8, true, &d), 0);
+	refused = database_check(d) == -EUCLEAN;
+	database_free(d);
+	return refused;
 }
 
 /* In a child, since what is looked for may be its death. */
@@ -255,109 +313,197 @@ static bool is_all(void) {
 }
 
 static unsigned seen[BROKEN + 1];
+static unsigned tried;
 
-static void flip_try(const char *which, size_t at, enum outcome (*looks)(void)) {
+/* What a byte may become: all of its bits set, none, or one changed. */
+#define PATTERNS 10
+
+static char changed(char byte, unsigned pattern) {
+	return (char)(pattern == 0 ? 0xFF : pattern == 1 ? 0 : byte ^ (1 << (pattern - 2)));
+}
+
+static void change_try(
+	const char *which, size_t at, unsigned pattern, enum outcome (*looks)(void)) {
 	char before = content[at];
 	enum outcome found;
 	char path[128];
 
-	content[at] = (char)(content[at] ^ (1 << random_below(8)));
+	content[at] = changed(before, pattern);
+	if (content[at] == before)
+		return;
 	content_write(which, content_size);
-	found = look(looks);
+	found = is_refused(which) && random_below(16) ? REFUSED : look(looks);
 	seen[found]++;
-	/* A meta page that isn't believed leaves the one before it, which is whole. */
-	if (found == WRONG || found == BROKEN || (found == OLDER && at >= METAS * PAGE))
+	tried++;
+	if (found > RIGHT)
 		ck_abort_msg("%s: byte %zu of page %zu, %02x for %02x: %s", which, at % PAGE,
 			at / PAGE, (unsigned char)content[at], (unsigned char)before,
-			found == BROKEN ? "it dies of it" : "a wrong value is served");
+			found == BROKEN  ? "it dies of it"
+			: found == OLDER ? "the last commit is gone"
+					 : "a wrong value is served");
 	content[at] = before;
 	(void)snprintf(path, sizeof(path), "%s/%s/lock.mdb", state, which);
 	(void)unlink(path);
 }
 
-/* Half of a sample are pages' headers. */
+/* Most of a sample are pages' headers. */
 static size_t place_choose(void) {
 	size_t page = random_below((uint32_t)(content_size / PAGE));
 
-	return page * PAGE + random_below(random_below(2) ? 16 : PAGE);
+	return page * PAGE + random_below(random_below(3) ? 16 : PAGE);
 }
 
-static void flips_try(const char *which, enum outcome (*looks)(void)) {
-	content_read(which);
-	memset(seen, 0, sizeof(seen));
-	if (is_all())
-		for (size_t at = 0; at < content_size; at++)
-			flip_try(which, at, looks);
-	else
-		for (int i = 0; i < SAMPLE; i++)
-			flip_try(which, place_choose(), looks);
-	printf("%6u injected: a changed byte; %s: %u found, %u harmless, %u took the last commit "
-	       "back\n",
-		seen[REFUSED] + seen[RIGHT] + seen[OLDER], which, seen[REFUSED], seen[RIGHT],
-		seen[OLDER]);
+static void report(const char *what, const char *which) {
+	printf("%6u injected: %s; %s: %u found, %u taken for a later berthd's, %u harmless\n",
+		tried, what, which, seen[REFUSED], seen[LATER], seen[RIGHT]);
 	ck_assert_uint_gt(seen[REFUSED], 0);
+}
+
+static void range_try(const char *which, size_t from, size_t to, enum outcome (*looks)(void)) {
+	for (size_t at = from; at < to; at++)
+		for (unsigned pattern = 0; pattern < PATTERNS; pattern++)
+			change_try(which, at, pattern, looks);
+}
+
+/* Of what LMDB goes by, roots and numbers, in a sample; all of it, otherwise. */
+static void metas_try(const char *which, enum outcome (*looks)(void)) {
+	for (size_t at = 0; at < METAS * PAGE; at += PAGE) {
+		range_try(which, at + (is_all() ? 0 : 80), at + 88, looks);
+		range_try(which, at + (is_all() ? 88 : 128), at + (is_all() ? 272 : 152), looks);
+	}
+}
+
+/* Every place of it: all set, none, the lowest and the highest bit. */
+static void all_try(const char *which, const char *what, enum outcome (*looks)(void)) {
+	static const unsigned patterns[] = {0, 1, 2, PATTERNS - 1};
+
+	content_read(which);
+	metas_try(which, looks);
+	for (size_t at = 0; at < content_size; at++)
+		for (size_t i = 0; i < ELEMENTS(patterns); i++)
+			change_try(which, at, patterns[i], looks);
+	report(what, which);
 	free(content);
 }
 
-START_TEST(limits_with_a_changed_byte_are_refused_or_right) {
+static void sample_try(
+	const char *which, const char *what, int sample, enum outcome (*looks)(void)) {
+	content_read(which);
+	metas_try(which, looks);
+	for (int i = 0; i < sample; i++)
+		change_try(which, place_choose(), random_below(PATTERNS), looks);
+	report(what, which);
+	free(content);
+}
+
+/* $SCALE: so much less, where everything is slow. */
+static int sample(void) {
+	const char *scale = getenv("SCALE");
+
+	return scale && atoi(scale) > 0 ? SAMPLE / atoi(scale) : SAMPLE;
+}
+
+static void limits_fill(void (*fill)(struct store *s)) {
 	struct store *s = NULL;
 
-	store_fill();
+	store_fill(fill);
 	ck_assert_int_eq(store_new(state, &s), 0);
 	ck_assert_int_eq(store_read_limits(s, limit_print, &expected), 0);
 	store_free(s);
-	flips_try("limits", limits_look);
+}
+
+START_TEST(fresh_limits_with_a_changed_byte_are_refused_or_right) {
+	limits_fill(fill_fresh);
+	if (is_all())
+		all_try("limits", "a changed byte in a fresh file", limits_look);
+	else
+		sample_try("limits", "a changed byte in a fresh file", sample(), limits_look);
+}
+END_TEST
+
+START_TEST(limits_with_a_history_and_a_changed_byte_are_refused_or_right) {
+	limits_fill(fill_history);
+	if (is_all())
+		all_try("limits", "a changed byte in one with a history", limits_look);
+	else
+		sample_try("limits", "a changed byte in one with a history", sample(), limits_look);
+}
+END_TEST
+
+START_TEST(many_limits_with_a_changed_byte_are_refused_or_right) {
+	limits_fill(fill_large);
+	sample_try("limits", "a changed byte in a large one", is_all() ? 40 * SAMPLE : sample() / 4,
+		limits_look);
 }
 END_TEST
 
 START_TEST(counts_with_a_changed_byte_are_begun_afresh_or_right) {
 	struct store *s = NULL;
 
-	store_fill();
+	store_fill(fill_history);
 	ck_assert_int_eq(store_new(state, &s), 0);
 	ck_assert_int_eq(store_read_counts(s, count_print, &expected), 0);
 	store_free(s);
-	flips_try("counts", counts_look);
+	sample_try("counts", "a changed byte", is_all() ? 100 * SAMPLE : sample(), counts_look);
 }
 END_TEST
 
-START_TEST(limits_that_were_cut_short_are_refused_or_right) {
-	struct store *s = NULL;
-	size_t step = is_all() ? 512 : PAGE + 512;
+static void cut_try(size_t size) {
+	enum outcome found;
 
-	store_fill();
-	ck_assert_int_eq(store_new(state, &s), 0);
-	ck_assert_int_eq(store_read_limits(s, limit_print, &expected), 0);
-	store_free(s);
+	content_write("limits", size);
+	found = look(limits_look);
+	ck_assert_msg(found <= RIGHT, "cut to %zu bytes: %d", size, (int)found);
+	seen[found]++;
+	tried++;
+}
+
+/* At each boundary of pages, and beside it, and in between. */
+static void cuts_try(void (*fill)(struct store *s), const char *what) {
+	static const int beside[] = {-1, 0, 1, 16, 100, 511, 512, 2048};
+
+	limits_fill(fill);
 	content_read("limits");
-	for (size_t size = 0; size < content_size; size += step) {
-		enum outcome found;
-
-		content_write("limits", size);
-		found = look(limits_look);
-		ck_assert_msg(found == REFUSED || found == RIGHT, "cut to %zu bytes: %d", size,
-			(int)found);
-		seen[found]++;
-	}
-	printf("%6u injected: a file cut short; limits: %u found, %u harmless\n",
-		seen[REFUSED] + seen[RIGHT], seen[REFUSED], seen[RIGHT]);
-	ck_assert_uint_gt(seen[REFUSED], 0);
+	for (size_t page = 0; page < content_size; page += PAGE)
+		for (size_t i = page == 0; i < ELEMENTS(beside); i++)
+			if (is_all() || beside[i] == 0 || random_below(8) == 0)
+				cut_try(page + (size_t)beside[i]);
+	report(what, "limits");
 	free(content);
+}
+
+START_TEST(fresh_limits_that_were_cut_short_are_refused_or_right) {
+	cuts_try(fill_fresh, "a fresh file cut short");
+}
+END_TEST
+
+START_TEST(limits_with_a_history_that_were_cut_short_are_refused_or_right) {
+	cuts_try(fill_history, "one with a history cut short");
 }
 END_TEST
 
 int main(void) {
+	const TTest *const tests[] = {
+		fresh_limits_with_a_changed_byte_are_refused_or_right,
+		limits_with_a_history_and_a_changed_byte_are_refused_or_right,
+		many_limits_with_a_changed_byte_are_refused_or_right,
+		counts_with_a_changed_byte_are_begun_afresh_or_right,
+		fresh_limits_that_were_cut_short_are_refused_or_right,
+		limits_with_a_history_that_were_cut_short_are_refused_or_right,
+	};
 	Suite *suite = suite_create("store damage");
-	TCase *t = tcase_create("store damage");
 	SRunner *runner;
 	int failed;
 
-	tcase_add_checked_fixture(t, state_make, state_remove);
-	tcase_add_test(t, limits_with_a_changed_byte_are_refused_or_right);
-	tcase_add_test(t, counts_with_a_changed_byte_are_begun_afresh_or_right);
-	tcase_add_test(t, limits_that_were_cut_short_are_refused_or_right);
-	tcase_set_timeout(t, 120);
-	suite_add_tcase(suite, t);
+	/* Cases of their own, for $CK_RUN_CASE: all places take long. */
+	for (size_t i = 0; i < ELEMENTS(tests); i++) {
+		TCase *t = tcase_create(tests[i]->name);
+
+		tcase_add_checked_fixture(t, state_make, state_remove);
+		tcase_add_test(t, tests[i]);
+		tcase_set_timeout(t, 120);
+		suite_add_tcase(suite, t);
+	}
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

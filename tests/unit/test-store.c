@@ -789,7 +789,7 @@ END_TEST
 /* In a mount namespace of its own, which goes with the test's process. */
 static bool mount_small(const char *path, const char *options) {
 	return unshare(CLONE_NEWNS) == 0 &&
-	       mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
 	       mount("tmpfs", path, "tmpfs", 0, options) == 0;
 }
 
