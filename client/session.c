@@ -38,6 +38,11 @@ struct question {
 	union reply reply;
 };
 
+/* Every handle; `next` is written before the handle is linked, so that the list is whole at any
+ * instant at which another thread may fork. The lock is taken after a handle's own. */
+static struct berth *handles;
+static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
+
 /* -- sessions ---------------------------------------------------------------------------------- */
 
 static void session_free(struct session *s) {
@@ -91,13 +96,26 @@ static int session_new(
 	return 0;
 }
 
-/* If the number has been given again, and to the same file at that, since the application closed
- * it, then it isn't this map's to close. */
 static void map_file_forget(struct map *m, struct map_file *file, int fd) {
 	(void)pthread_mutex_lock(&m->lock);
-	if (file->fd == fd)
+	if (fd >= 0 && file->fd == fd)
 		file->fd = -1;
 	(void)pthread_mutex_unlock(&m->lock);
+}
+
+/* If a number has been given again, and to the same file at that, since the application closed it,
+ * then it isn't another map's to use and close: neither the session's before, nor another handle's. */
+static void map_claim_files(struct map *m) {
+	(void)pthread_mutex_lock(&handles_lock);
+	for (struct berth *b = handles; b; b = b->next) {
+		struct session *s = load_acquire(&b->current);
+
+		if (!s || s->map == m)
+			continue;
+		map_file_forget(s->map, &s->map->segment, m->segment.fd);
+		map_file_forget(s->map, &s->map->directory, m->directory.fd);
+	}
+	(void)pthread_mutex_unlock(&handles_lock);
 }
 
 /* Under b->lock. The old one is findable among the retired before it ceases to be current, so that
@@ -105,9 +123,8 @@ static void map_file_forget(struct map *m, struct map_file *file, int fd) {
 static void session_publish(struct berth *b, struct session *s) {
 	struct session *old = load_relaxed(&b->current);
 
+	map_claim_files(s->map);
 	if (old) {
-		map_file_forget(old->map, &old->map->segment, s->map->segment.fd);
-		map_file_forget(old->map, &old->map->directory, s->map->directory.fd);
 		map_close_files(old->map);
 		old->older = load_relaxed(&b->retired);
 		/* Pairs with session_find_retired(). */
@@ -223,6 +240,7 @@ static int welcome_accept(struct berth *b, struct session *resume, const struct 
 	if (w->resumed) {
 		map_file_renew(resume->map, &resume->map->directory, &fds[0]);
 		map_file_renew(resume->map, &resume->map->segment, &fds[1]);
+		map_claim_files(resume->map);
 		return 0;
 	}
 	/* The kernel drops those that this process has no numbers left for. */
@@ -287,9 +305,30 @@ static int session_connect(struct berth *b, struct session *resume, int64_t dead
 
 /* -- asking ------------------------------------------------------------------------------------ */
 
+static int ranges_add(struct session *s, const struct message_ranges_granted *granted) {
+	uint32_t added = 0;
+
+	if (granted->count > MESSAGE_RANGES_MAX)
+		return -EBADMSG;
+	for (uint32_t i = 0; i < granted->count; i++)
+		added += pool_add_range(s->pool, granted->range[i]) == 0;
+	return added > 0 ? 0 : -ENOMEM;
+}
+
+/* A reply that came too late for its question. What it grants is the session's all the same, until
+ * its end. */
+static int reply_skip(struct berth *b, int64_t deadline) {
+	union reply late = {{0}};
+	int r = message_skip(b->fd, &late, sizeof(late), deadline);
+
+	if (r == 0 && late.header.opcode == MESSAGE_RANGES && late.header.code == 0)
+		(void)ranges_add(load_relaxed(&b->current), &late.granted);
+	return r;
+}
+
 /* Sends the question, unless an earlier one's reply doesn't come. */
 static int question_ask(struct berth *b, struct question *q, int64_t deadline) {
-	int r = b->owed ? message_skip(b->fd, &q->reply, sizeof(q->reply), deadline) : 0;
+	int r = b->owed ? reply_skip(b, deadline) : 0;
 
 	if (r < 0)
 		return r;
@@ -430,16 +469,6 @@ int session_renew(struct berth *b, struct session *s, int64_t deadline) {
 	return r;
 }
 
-static int ranges_add(struct session *s, const struct message_ranges_granted *granted) {
-	uint32_t added = 0;
-
-	if (granted->count > MESSAGE_RANGES_MAX)
-		return -EBADMSG;
-	for (uint32_t i = 0; i < granted->count; i++)
-		added += pool_add_range(s->pool, granted->range[i]) == 0;
-	return added > 0 ? 0 : -ENOMEM;
-}
-
 static int ranges_ask(struct berth *b, struct session *s, uint32_t count, int64_t deadline) {
 	struct message_ranges request = {
 		.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_ranges),
@@ -526,10 +555,6 @@ int session_settle(struct berth *b, struct session *s, uint32_t record, int64_t 
 static _Atomic uint32_t fork_word_plain = FORK_OURS;
 _Atomic uint32_t *session_fork_word = &fork_word_plain;
 
-/* Of every handle; `next` is written before the handle is linked, so that the list is whole at any
- * instant at which another thread may fork. */
-static struct berth *handles;
-static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 /* The parent's, of which this process has a copy. A thread that isn't here may have had its map

@@ -297,7 +297,7 @@ int message_ask(int fd, const void *request, size_t length, const int *fds, size
 int message_answer(
 	int fd, const void *request, void *reply, size_t *ret_size, int *ret_fds, int64_t deadline);
 
-/* Waits for a reply that came too late for its question, and drops it. */
+/* Waits for a reply that came too late for its question, whichever that was. */
 int message_skip(int fd, void *buffer, size_t size, int64_t deadline);
 
 int64_t message_now(void); /* CLOCK_MONOTONIC in ms */

@@ -75,6 +75,30 @@ START_TEST(a_denial_stays_a_denial_when_slots_have_run_out) {
 }
 END_TEST
 
+START_TEST(slots_that_were_granted_too_late_are_used_all_the_same) {
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = 500};
+	struct berth *b = NULL;
+	berth_slot slot;
+	int held = 0, late = 0, code;
+
+	set_limit("alice", "1000");
+	expect_code(BERTH_SUCCESS, berth_open_options(&options, &b));
+	for (; held < 16; held++)
+		(void)take(b, "alice");
+	(void)instance_kill(&here, SIGSTOP);
+	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "alice", &slot));
+	(void)instance_kill(&here, SIGCONT);
+	do {
+		code = berth_acquire(b, "alice", &slot);
+		held += code == BERTH_SUCCESS;
+		late += code == BERTH_CONNECTION_REFUSED;
+	} while (code == BERTH_SUCCESS || (code == BERTH_CONNECTION_REFUSED && late < 100));
+	expect_code(BERTH_NO_SYSTEM_RESOURCES, code);
+	ck_assert_int_eq(held, SLOTS);
+	berth_close(b);
+}
+END_TEST
+
 START_TEST(slots_of_a_killed_process_are_there_for_others) {
 	struct child c;
 	struct berth *b;
@@ -129,9 +153,10 @@ END_TEST
 /* -- descriptors ------------------------------------------------------------------------------- */
 
 #define MANY 64
+#define FEW  60 /* berthd itself has half of them */
 
 START_TEST(without_descriptors_opening_is_8_and_berthd_recovers) {
-	struct rlimit few = {40, 40}, was;
+	struct rlimit few = {FEW, FEW}, was;
 	struct berth *b[MANY], *last = NULL;
 	int open = 0, code;
 
@@ -165,7 +190,7 @@ END_TEST
 
 /* berthctl, too, hears it, and can be used again. */
 START_TEST(without_descriptors_berthctl_says_so) {
-	struct rlimit few = {40, 40};
+	struct rlimit few = {FEW, FEW};
 	struct berth *b[MANY];
 	int open = 0;
 	const char *said;
@@ -189,7 +214,7 @@ END_TEST
 /* A tmpfs of the test's own over run/, in a mount namespace of its own; false: not allowed here. */
 static bool small_runtime_dir(const char *size) {
 	(void)instance_kill(&here, SIGTERM);
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 		mount("berth-test", here.runtime_dir, "tmpfs", 0, size) < 0) {
 		printf("not allowed to mount (%s), so a full tmpfs isn't tested\n",
 			strerror(errno));
@@ -208,8 +233,8 @@ START_TEST(a_full_tmpfs_is_8_and_kills_nobody) {
 		return;
 	set_limit("alice", "unlimited");
 	b = open_session();
-	while ((code = berth_acquire(b, "alice", &slot)) == BERTH_SUCCESS)
-		ck_assert_int_lt(++held, 1000000);
+	while ((code = berth_acquire(b, "alice", &slot)) == BERTH_SUCCESS && held < 1000000)
+		held++;
 	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
 	ck_assert_int_gt(held, 100);
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &more));
@@ -252,6 +277,7 @@ int main(void) {
 	const TTest *const slots[] = {
 		when_slots_run_out_the_next_is_8_and_the_log_says_what_to_raise,
 		a_denial_stays_a_denial_when_slots_have_run_out,
+		slots_that_were_granted_too_late_are_used_all_the_same,
 		slots_of_a_killed_process_are_there_for_others,
 		NULL,
 	};
