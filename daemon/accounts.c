@@ -2,6 +2,7 @@
 
 /* Decides which accounts there are and what limits they have. */
 
+#include <assert.h>
 #include <string.h>
 
 #include "accounts.h"
@@ -236,20 +237,19 @@ int accounts_resolve(struct accounts *a, const char *name, uint32_t *ret) {
 	return change(a, account, limit, ENTRY_USABLE | ENTRY_TEMPLATE);
 }
 
-int accounts_reserve(struct accounts *a, const char *name) {
+int accounts_reserve(struct accounts *a, const char *name, uint32_t *ret) {
 	uint32_t account;
 	int r = ensure(a, name, false, &account);
 
-	if (r >= 0)
-		a->directory->account[account].reserved++;
-	return r;
+	if (r < 0)
+		return r;
+	a->directory->account[account].reserved++;
+	*ret = account;
+	return 0;
 }
 
-void accounts_unreserve(struct accounts *a, const char *name) {
-	uint32_t account = accounts_find(a, name);
-
-	if (account == 0 || a->directory->account[account].reserved == 0)
-		return;
+void accounts_unreserve(struct accounts *a, uint32_t account) {
+	assert(a->directory->account[account].reserved > 0);
 	a->directory->account[account].reserved--;
 	/* Nothing came of it. */
 	if (!(flags_of(a, account) & ENTRY_USABLE))
@@ -258,14 +258,16 @@ void accounts_unreserve(struct accounts *a, const char *name) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
+int accounts_configure_reserved(struct accounts *a, uint32_t account, uint32_t limit) {
+	a->directory->account[account].named = true;
+	return change(a, account, limit, ENTRY_USABLE | ENTRY_CONFIGURED);
+}
+
 int accounts_configure(struct accounts *a, const char *name, uint32_t limit) {
 	uint32_t account;
 	int r = ensure(a, name, false, &account);
 
-	if (r < 0)
-		return r;
-	a->directory->account[account].named = true;
-	return change(a, account, limit, ENTRY_USABLE | ENTRY_CONFIGURED);
+	return r < 0 ? r : accounts_configure_reserved(a, account, limit);
 }
 
 /* What an account is without a limit of its own. */

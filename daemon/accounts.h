@@ -35,13 +35,15 @@ void accounts_free(struct accounts *a); /* NULL is fine */
 int accounts_resolve(struct accounts *a, const char *name, uint32_t *ret);
 
 /* Makes room for an account that is about to be configured, so that applying can't fail once the
- * store has committed, and keeps it until accounts_unreserve. -ENOSPC, -ENOMEM. */
-int accounts_reserve(struct accounts *a, const char *name);
+ * store has committed, and keeps it, under the index returned, until accounts_unreserve. -ENOSPC,
+ * -ENOMEM. */
+int accounts_reserve(struct accounts *a, const char *name, uint32_t *ret);
 /* The store has answered, and what it committed was applied. */
-void accounts_unreserve(struct accounts *a, const char *name);
+void accounts_unreserve(struct accounts *a, uint32_t account);
 
 /* Applies what the store has committed. limit: BERTH_LIMIT_NONE for unlimited. */
 int accounts_configure(struct accounts *a, const char *name, uint32_t limit);
+int accounts_configure_reserved(struct accounts *a, uint32_t account, uint32_t limit);
 int accounts_unconfigure(struct accounts *a, const char *name);
 
 /* Likewise for templates; every account that nobody configured gets its limit anew. */

@@ -52,6 +52,7 @@ struct change {
 	bool force;
 	char name[MESSAGE_NAME_SIZE];
 	struct store_limit limit;
+	uint32_t account; /* reserved, if it is one's own limit that is set, else 0 */
 };
 
 static bool change_is_template(const struct change *ch) {
@@ -78,8 +79,9 @@ static int apply_delete(struct change *ch, uint64_t *ret_revoked) {
 static int apply_set(struct change *ch) {
 	struct accounts *a = ch->manager->accounts;
 
-	return change_is_template(ch) ? accounts_set_template(a, ch->name, ch->limit.limit)
-				      : accounts_configure(a, ch->name, ch->limit.limit);
+	return change_is_template(ch)
+		       ? accounts_set_template(a, ch->name, ch->limit.limit)
+		       : accounts_configure_reserved(a, ch->account, ch->limit.limit);
 }
 
 static int change_answer(const struct change *ch, int error, int applied, uint64_t affected) {
@@ -102,15 +104,15 @@ static void on_changed(void *data, int error) {
 
 	if (error >= 0)
 		applied = ch->opcode == MESSAGE_SET ? apply_set(ch) : apply_delete(ch, &affected);
-	if (ch->opcode == MESSAGE_SET && !change_is_template(ch))
-		accounts_unreserve(ch->manager->accounts, ch->name);
+	if (ch->account != 0)
+		accounts_unreserve(ch->manager->accounts, ch->account);
 	if (connection_resume(c))
 		connection_answered(c, change_answer(ch, error, applied, affected));
 	free(ch);
 }
 
 static int change_begin(struct connection *c, uint16_t opcode, const struct message_name *name,
-	uint32_t limit, bool force) {
+	uint32_t account, uint32_t limit, bool force) {
 	struct change *ch = calloc(1, sizeof(*ch));
 	int r = -ENOMEM;
 
@@ -120,13 +122,14 @@ static int change_begin(struct connection *c, uint16_t opcode, const struct mess
 		ch->opcode = opcode;
 		ch->force = force;
 		memcpy(ch->name, name->text, sizeof(ch->name));
+		ch->account = account;
 		ch->limit = (struct store_limit){.name = ch->name, .limit = limit};
 		r = store_put_limits(c->manager->store, &ch->limit, 1, on_changed, ch);
 	}
 	if (r < 0) {
 		free(ch);
-		if (limit != STORE_DELETE)
-			accounts_unreserve(c->manager->accounts, name->text);
+		if (account != 0)
+			accounts_unreserve(c->manager->accounts, account);
 		return connection_refuse(
 			c, opcode, BERTH_NO_SYSTEM_RESOURCES, "no memory; nothing has changed");
 	}
@@ -138,6 +141,7 @@ static int handle_set(struct connection *c, const void *message, size_t length, 
 	const struct message_set *set = message;
 	const char *wrong = name_objection(&set->name, true);
 	const char *name = set->name.text;
+	uint32_t account = 0;
 	int r = 0;
 
 	(void)length, (void)fds;
@@ -146,12 +150,12 @@ static int handle_set(struct connection *c, const void *message, size_t length, 
 	if (wrong)
 		return refuse_name(c, MESSAGE_SET, wrong);
 	if (!name_is_template(name, strlen(name)))
-		r = accounts_reserve(c->manager->accounts, name);
+		r = accounts_reserve(c->manager->accounts, name, &account);
 	if (r < 0)
 		return connection_refuse(c, MESSAGE_SET, code_of(r),
 			"no room for another account (%s); raise --max-accounts",
 			r == -ENOSPC ? "the table is full" : strerror(-r));
-	return change_begin(c, MESSAGE_SET, &set->name,
+	return change_begin(c, MESSAGE_SET, &set->name, account,
 		set->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : set->limit, false);
 }
 
@@ -212,7 +216,7 @@ static int handle_delete(struct connection *c, const void *message, size_t lengt
 			"%u slots are held; wait until they are released, or revoke "
 			"them with --force",
 			held);
-	return change_begin(c, MESSAGE_DELETE, &delete->name, STORE_DELETE, force);
+	return change_begin(c, MESSAGE_DELETE, &delete->name, 0, STORE_DELETE, force);
 }
 
 /* -- get and list ------------------------------------------------------------------------------------- */

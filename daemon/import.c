@@ -17,6 +17,7 @@
 
 struct import {
 	struct store_limit *limits;
+	uint32_t *account; /* by limit, once room was made: reserved, or 0 for a template */
 	size_t count, size;
 	char *names; /* one after another; limits[].name holds offsets until the commit */
 	size_t names_length, names_size;
@@ -28,6 +29,7 @@ void import_free(struct import *i) {
 	if (!i)
 		return;
 	free(i->limits);
+	free(i->account);
 	free(i->names);
 	free(i);
 }
@@ -139,11 +141,11 @@ static int import_apply(struct import *i) {
 	for (size_t n = 0; n < i->count; n++) {
 		const struct store_limit *l = &i->limits[n];
 
-		if (name_is_template(l->name, strlen(l->name))) {
+		if (i->account[n] == 0) {
 			r = accounts_load_template(a, l->name, l->limit);
 			templates = true;
 		} else {
-			r = accounts_configure(a, l->name, l->limit);
+			r = accounts_configure_reserved(a, i->account[n], l->limit);
 		}
 		if (r < 0)
 			failed = r;
@@ -156,8 +158,8 @@ static int import_apply(struct import *i) {
 /* The first `count` of them, which room was made for. */
 static void import_unreserve(struct import *i, size_t count) {
 	for (size_t n = 0; n < count; n++)
-		if (!name_is_template(i->limits[n].name, strlen(i->limits[n].name)))
-			accounts_unreserve(i->manager->accounts, i->limits[n].name);
+		if (i->account[n] != 0)
+			accounts_unreserve(i->manager->accounts, i->account[n]);
 }
 
 static void on_imported(void *data, int error) {
@@ -184,15 +186,19 @@ static void on_imported(void *data, int error) {
 	import_free(i);
 }
 
-/* Offsets become pointers now that the names move no more; room is made for each. */
+/* Offsets become pointers now that the names move no more; room is made for each, but for templates,
+ * which stand for account 0. */
 static int import_prepare(struct import *i) {
+	i->account = calloc(i->count, sizeof(*i->account));
+	if (!i->account)
+		return -ENOMEM;
 	for (size_t n = 0; n < i->count; n++) {
 		struct store_limit *l = &i->limits[n];
 		int r = 0;
 
 		l->name = i->names + (size_t)l->name;
 		if (!name_is_template(l->name, strlen(l->name)))
-			r = accounts_reserve(i->manager->accounts, l->name);
+			r = accounts_reserve(i->manager->accounts, l->name, &i->account[n]);
 		if (r < 0) {
 			import_unreserve(i, n);
 			return r;
