@@ -24,6 +24,13 @@ uint32_t accounts_find(struct accounts *a, const char *name) {
 	return name_load(name, &n) == 0 ? directory_lookup(a->directory, &n) : 0;
 }
 
+void accounts_expect(struct accounts *a, const char *name) {
+	struct name n;
+
+	if (name_load(name, &n) == 0)
+		directory_expect(a->directory, &n);
+}
+
 bool accounts_is_below(struct accounts *a, uint32_t account, uint32_t of) {
 	for (int k = 0; k < BERTH_LEVELS_MAX && account != 0; k++) {
 		if (account == of)
@@ -258,16 +265,25 @@ void accounts_unreserve(struct accounts *a, uint32_t account) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-int accounts_configure_reserved(struct accounts *a, uint32_t account, uint32_t limit) {
+int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit) {
 	a->directory->account[account].named = true;
 	return change(a, account, limit, ENTRY_USABLE | ENTRY_CONFIGURED);
 }
 
-int accounts_configure(struct accounts *a, const char *name, uint32_t limit) {
+/* A limit that is there already was written before directory_new bumped every cell. */
+int accounts_load(struct accounts *a, const char *name, uint32_t limit) {
+	const uint32_t flags = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
 	uint32_t account;
+	uint64_t word;
 	int r = ensure(a, name, false, &account);
 
-	return r < 0 ? r : accounts_configure_reserved(a, account, limit);
+	if (r < 0)
+		return r;
+	word = directory_word(a->directory, account);
+	if (entry_flags(word) != flags || entry_limit(word) != limit)
+		return accounts_configure(a, account, limit);
+	a->directory->account[account].named = true;
+	return 0;
 }
 
 /* What an account is without a limit of its own. */

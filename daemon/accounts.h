@@ -41,15 +41,17 @@ int accounts_reserve(struct accounts *a, const char *name, uint32_t *ret);
 /* The store has answered, and what it committed was applied. */
 void accounts_unreserve(struct accounts *a, uint32_t account);
 
-/* Applies what the store has committed. limit: BERTH_LIMIT_NONE for unlimited. */
-int accounts_configure(struct accounts *a, const char *name, uint32_t limit);
-int accounts_configure_reserved(struct accounts *a, uint32_t account, uint32_t limit);
+/* Applies what the store has committed, to an account that is reserved. limit: BERTH_LIMIT_NONE for
+ * unlimited. */
+int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit);
 int accounts_unconfigure(struct accounts *a, const char *name);
 
 /* Likewise for templates; every account that nobody configured gets its limit anew. */
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_delete_template(struct accounts *a, const char *pattern);
-/* At start templates are put in without that, then all accounts are looked at once. */
+/* At start accounts are found or made, and templates put in without that; then all are looked at
+ * once. */
+int accounts_load(struct accounts *a, const char *name, uint32_t limit);
 int accounts_load_template(struct accounts *a, const char *pattern, uint32_t limit);
 void accounts_cover_all(struct accounts *a);
 
@@ -59,6 +61,9 @@ void accounts_configured_all(struct accounts *a);
 
 /* Removes accounts that are no longer usable and have come to rest; now and then. */
 void accounts_tidy(struct accounts *a);
+
+/* A name that will be found, reserved or loaded DIRECTORY_AHEAD names later. */
+void accounts_expect(struct accounts *a, const char *name);
 
 /* The account with this name, or 0. */
 uint32_t accounts_find(struct accounts *a, const char *name);

@@ -79,9 +79,8 @@ static int apply_delete(struct change *ch, uint64_t *ret_revoked) {
 static int apply_set(struct change *ch) {
 	struct accounts *a = ch->manager->accounts;
 
-	return change_is_template(ch)
-		       ? accounts_set_template(a, ch->name, ch->limit.limit)
-		       : accounts_configure_reserved(a, ch->account, ch->limit.limit);
+	return change_is_template(ch) ? accounts_set_template(a, ch->name, ch->limit.limit)
+				      : accounts_configure(a, ch->account, ch->limit.limit);
 }
 
 static int change_answer(const struct change *ch, int error, int applied, uint64_t affected) {

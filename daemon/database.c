@@ -368,6 +368,17 @@ int database_entry_check(
 	return 0;
 }
 
+size_t database_count(struct database *d) {
+	MDB_stat st = {0};
+	MDB_txn *txn;
+
+	if (!d->env || mdb_txn_begin(d->env, NULL, MDB_RDONLY, &txn) != 0)
+		return 0;
+	(void)mdb_stat(txn, d->values, &st);
+	mdb_txn_abort(txn);
+	return st.ms_entries;
+}
+
 static int cursor_read(
 	const struct database *d, MDB_cursor *cursor, database_each each, void *data) {
 	char name[BERTH_NAME_MAX + 1];

@@ -44,6 +44,9 @@ int database_write(struct database *d, database_fill fill, void *data);
 int database_put(struct database_txn *txn, const char *name, const void *value);
 int database_delete(struct database_txn *txn, const char *name); /* none such: fine */
 
+/* How many names there are; 0 if that can't be told. */
+size_t database_count(struct database *d);
+
 /* In the order of the names' bytes; a negative return of each ends it and is returned. */
 int database_read(struct database *d, database_each each, void *data);
 

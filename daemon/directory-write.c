@@ -142,15 +142,22 @@ static int table_make(struct directory *d, uint32_t bits) {
 	return r;
 }
 
-/* Keeps the table at most half full with one more. */
-static int table_reserve(struct directory *d) {
+/* Keeps the table at most half full with so many more. */
+static int table_reserve(struct directory *d, uint32_t more) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
+	uint32_t want = MAX_OF(bits, (uint32_t)BERTH_TABLE_BITS_MIN);
 
-	if (bits == 0)
-		return table_make(d, BERTH_TABLE_BITS_MIN);
-	if (2 * ((uint64_t)d->live + 1) <= UINT64_C(1) << bits)
-		return 0;
-	return bits < BERTH_TABLE_BITS_MAX ? table_make(d, bits + 1) : -ENOSPC;
+	while (2 * ((uint64_t)d->live + more) > UINT64_C(1) << want)
+		want++;
+	if (want > BERTH_TABLE_BITS_MAX)
+		return -ENOSPC;
+	return want == bits ? 0 : table_make(d, want);
+}
+
+/* Fewer than are there may be the same ones again; the table grows on the way, if they aren't. */
+void directory_expect_many(struct directory *d, uint32_t more) {
+	if (more > d->live)
+		(void)table_reserve(d, MIN_OF(more, d->map->layout.max_accounts - d->live));
 }
 
 /* R3: clears the slot, moving back whatever of its run may stand nearer to its own place. */
@@ -197,6 +204,20 @@ uint32_t directory_lookup(struct directory *d, const struct name *name) {
 	uint64_t word;
 
 	return directory_find(d->map, name, &account, &word) == 0 ? account : 0;
+}
+
+void directory_expect(struct directory *d, const struct name *name) {
+	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
+	uint64_t *expected = &d->expected[d->expected_next++ % ELEMENTS(d->expected)];
+	const _Atomic uint32_t *slot = slot_at(d, bits, (uint32_t)*expected);
+
+	/* The one before has reached the cache by now, and says where the entry is. */
+	if (slot)
+		__builtin_prefetch(map_entry(d->map, load_relaxed(slot) & 0xFFFFFF));
+	*expected = directory_hash(d->map, name);
+	slot = slot_at(d, bits, (uint32_t)*expected);
+	if (slot)
+		__builtin_prefetch((const void *)slot);
 }
 
 /* A block for a long name: one that is free, or one more. Index + 1. */
@@ -293,7 +314,7 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	uint32_t account;
 	int r;
 
-	r = table_reserve(d);
+	r = table_reserve(d, 1);
 	if (r >= 0)
 		r = index_take(d, &account);
 	if (r < 0)
@@ -495,7 +516,7 @@ int directory_new(struct segment *s, struct directory **ret) {
 	d->map = s->map;
 	r = stock(d);
 	if (r >= 0)
-		r = table_reserve(d);
+		r = table_reserve(d, 1);
 	if (r < 0) {
 		directory_free(d);
 		return r;

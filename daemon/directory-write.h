@@ -29,6 +29,8 @@ struct directory {
 	uint32_t *free_block;
 	uint32_t free_block_count, free_block_size;
 	uint32_t live;
+	uint64_t expected[4]; /* hashes of names that are about to be looked up */
+	uint32_t expected_next;
 };
 
 /* Takes stock of what is in the segment's directory (nothing, in a new one), and mends what a death
@@ -53,6 +55,14 @@ int directory_remove(struct directory *d, uint32_t account);
 
 /* Finds a name; 0 if there is none. */
 uint32_t directory_lookup(struct directory *d, const struct name *name);
+
+/* Among a million names a look-up is waiting for memory. Who has many to do says each name
+ * DIRECTORY_AHEAD look-ups before, and finds it in the cache. */
+#define DIRECTORY_AHEAD 8
+void directory_expect(struct directory *d, const struct name *name);
+
+/* So many names are about to be looked up and, where they aren't there, created. */
+void directory_expect_many(struct directory *d, uint32_t more);
 
 uint64_t directory_word(struct directory *d, uint32_t account);
 uint32_t directory_parent(struct directory *d, uint32_t account);

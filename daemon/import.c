@@ -145,7 +145,7 @@ static int import_apply(struct import *i) {
 			r = accounts_load_template(a, l->name, l->limit);
 			templates = true;
 		} else {
-			r = accounts_configure_reserved(a, i->account[n], l->limit);
+			r = accounts_configure(a, i->account[n], l->limit);
 		}
 		if (r < 0)
 			failed = r;
@@ -189,16 +189,22 @@ static void on_imported(void *data, int error) {
 /* Offsets become pointers now that the names move no more; room is made for each, but for templates,
  * which stand for account 0. */
 static int import_prepare(struct import *i) {
+	struct accounts *a = i->manager->accounts;
+
 	i->account = calloc(i->count, sizeof(*i->account));
 	if (!i->account)
 		return -ENOMEM;
+	directory_expect_many(a->directory, (uint32_t)MIN_OF(i->count, (size_t)BERTH_ACCOUNTS_MAX));
+	for (size_t n = 0; n < i->count; n++)
+		i->limits[n].name = i->names + (size_t)i->limits[n].name;
 	for (size_t n = 0; n < i->count; n++) {
-		struct store_limit *l = &i->limits[n];
+		const struct store_limit *l = &i->limits[n];
 		int r = 0;
 
-		l->name = i->names + (size_t)l->name;
+		if (n + DIRECTORY_AHEAD < i->count)
+			accounts_expect(a, i->limits[n + DIRECTORY_AHEAD].name);
 		if (!name_is_template(l->name, strlen(l->name)))
-			r = accounts_reserve(i->manager->accounts, l->name, &i->account[n]);
+			r = accounts_reserve(a, l->name, &i->account[n]);
 		if (r < 0) {
 			import_unreserve(i, n);
 			return r;

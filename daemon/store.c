@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "database.h"
+#include "layout.h"
 #include "log.h"
 #include "store-counts.h"
 #include "store.h"
@@ -507,6 +508,10 @@ static int limit_read(void *data, const char *name, const void *value) {
 
 	memcpy(&v, value, sizeof(v));
 	return reader->each(reader->data, name, v.limit);
+}
+
+uint32_t store_count_limits(struct store *s) {
+	return (uint32_t)MIN_OF(database_count(s->limits), (size_t)BERTH_ACCOUNTS_MAX);
 }
 
 int store_read_limits(struct store *s, store_each_limit each, void *data) {

@@ -48,12 +48,24 @@ static inline void fixture_free(struct fixture *f) {
 	ck_assert_int_eq(rmdir(f->dir), 0);
 }
 
+/* As a set that the store has committed. */
+static inline int fixture_configure(struct accounts *a, const char *name, uint32_t limit) {
+	uint32_t account;
+	int r = accounts_reserve(a, name, &account);
+
+	if (r < 0)
+		return r;
+	r = accounts_configure(a, account, limit);
+	accounts_unreserve(a, account);
+	return r;
+}
+
 /* The path of an account, which is configured with the limit if it is new. */
 static inline struct path fixture_path(struct fixture *f, const char *name, uint32_t limit) {
 	struct path path;
 	uint32_t account;
 
-	ck_assert_int_eq(accounts_configure(f->accounts, name, limit), 0);
+	ck_assert_int_eq(fixture_configure(f->accounts, name, limit), 0);
 	account = accounts_find(f->accounts, name);
 	ck_assert_uint_ne(account, 0);
 	ck_assert_int_eq(

@@ -356,7 +356,7 @@ START_TEST(no_charge_is_made_against_a_limit_that_was_lowered_before) {
 		ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
 		pid = child_start(&s);
 		reached = trace_child_goto(pid, &path, k);
-		ck_assert_int_eq(accounts_configure(f.accounts, "alice", 1), 0);
+		ck_assert_int_eq(fixture_configure(f.accounts, "alice", 1), 0);
 		before = count(&leaf, 0);
 		if (reached)
 			trace_child_finish(pid);
@@ -366,7 +366,7 @@ START_TEST(no_charge_is_made_against_a_limit_that_was_lowered_before) {
 		admitted += before > LODGED;
 		ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
 		ck_assert_uint_eq(count(&leaf, 0), LODGED);
-		ck_assert_int_eq(accounts_configure(f.accounts, "alice", LIMIT), 0);
+		ck_assert_int_eq(fixture_configure(f.accounts, "alice", LIMIT), 0);
 	}
 	/* Some were early enough, and some were not. */
 	ck_assert_uint_gt(admitted, 1);

@@ -48,7 +48,7 @@ static void configure_many(uint32_t from, uint32_t to) {
 
 	for (uint32_t i = from; i < to; i++) {
 		(void)snprintf(name, sizeof(name), "account-%u", i);
-		ck_assert_int_eq(accounts_configure(f.accounts, name, i), 0);
+		ck_assert_int_eq(fixture_configure(f.accounts, name, i), 0);
 	}
 }
 
@@ -89,7 +89,7 @@ START_TEST(a_name_of_255_bytes_is_kept_and_its_block_used_again) {
 	for (int round = 0; round < 500; round++) {
 		memset(name, 'a' + round % 26, 255);
 		name[255] = 0;
-		ck_assert_int_eq(accounts_configure(f.accounts, name, 7), 0);
+		ck_assert_int_eq(fixture_configure(f.accounts, name, 7), 0);
 		account = accounts_find(f.accounts, name);
 		ck_assert_int_eq(directory_name(f.map, account, shown), 0);
 		ck_assert_str_eq(shown, name);
@@ -100,8 +100,8 @@ START_TEST(a_name_of_255_bytes_is_kept_and_its_block_used_again) {
 END_TEST
 
 START_TEST(ancestors_are_there_for_their_children_and_go_with_the_last_one) {
-	ck_assert_int_eq(accounts_configure(f.accounts, "acme/alice/web", 3), 0);
-	ck_assert_int_eq(accounts_configure(f.accounts, "acme/bob", 4), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice/web", 3), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "acme/bob", 4), 0);
 	ck_assert_uint_eq(limit_of("acme"), BERTH_LIMIT_NONE);
 	ck_assert_uint_eq(flags_of("acme/alice"), ENTRY_LIVE);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme/alice/web"), 0);
@@ -152,7 +152,7 @@ START_TEST(setting_the_same_limit_again_bumps_all_the_same) {
 	struct path path = fixture_path(&f, "alice", 5);
 	uint64_t before = load_relaxed(&path.level[0].cell->word);
 
-	ck_assert_int_eq(accounts_configure(f.accounts, "alice", 5), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 5), 0);
 	ck_assert(load_relaxed(&path.level[0].cell->word) != before);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*@x", 2), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "me@x", &path.level[0].account), 0);
@@ -167,7 +167,7 @@ START_TEST(a_template_covers_whom_nobody_configured) {
 
 	ck_assert_int_eq(accounts_resolve(f.accounts, "bob@x", &account), -ENOENT);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*@x", 2), 0);
-	ck_assert_int_eq(accounts_configure(f.accounts, "eve@x", 9), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "eve@x", 9), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "bob@x", &account), 0);
 	ck_assert_uint_eq(limit_of("bob@x"), 2);
 	ck_assert_uint_eq(limit_of("eve@x"), 9);
@@ -185,7 +185,7 @@ END_TEST
 START_TEST(an_ancestor_that_nobody_may_acquire_is_usable_once_a_template_covers_it) {
 	uint32_t account;
 
-	ck_assert_int_eq(accounts_configure(f.accounts, "acme/alice", 5), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice", 5), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "acme", &account), -ENOENT);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "ac*", 4), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "acme", &account), 0);
@@ -218,9 +218,9 @@ START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
 	/* A quarter of the table, and what idle strangers have, is left for the configured. */
 	for (int i = 0; i < 19; i++) {
 		(void)snprintf(name, sizeof(name), "mine-%d", i);
-		ck_assert_int_eq(accounts_configure(f.accounts, name, 1), 0);
+		ck_assert_int_eq(fixture_configure(f.accounts, name, 1), 0);
 	}
-	ck_assert_int_eq(accounts_configure(f.accounts, "one-too-many", 1), -ENOSPC);
+	ck_assert_int_eq(fixture_configure(f.accounts, "one-too-many", 1), -ENOSPC);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "late", &account), -ENOSPC);
 	ck_assert_uint_ne(accounts_find(f.accounts, "held"), 0);
 	ck_assert_uint_eq(accounts_find(f.accounts, "one-too-many"), 0);
@@ -230,7 +230,7 @@ END_TEST
 START_TEST(a_full_table_takes_no_half_of_a_path) {
 	resize(4);
 	configure_many(0, 2);
-	ck_assert_int_eq(accounts_configure(f.accounts, "a/b/c", 1), -ENOSPC);
+	ck_assert_int_eq(fixture_configure(f.accounts, "a/b/c", 1), -ENOSPC);
 	ck_assert_uint_eq(accounts_find(f.accounts, "a"), 0);
 	ck_assert_uint_eq(f.accounts->directory->live, 2);
 	check_many(0, 2);
@@ -240,7 +240,7 @@ END_TEST
 START_TEST(an_adopted_directory_is_as_it_was) {
 	resize(5000);
 	configure_many(0, 3000);
-	ck_assert_int_eq(accounts_configure(f.accounts, "acme/alice", 5), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice", 5), 0);
 	reopen();
 	check_many(0, 3000);
 	ck_assert_uint_eq(f.accounts->directory->live, 3002);

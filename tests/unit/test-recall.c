@@ -88,7 +88,7 @@ START_TEST(a_limit_that_was_changed_is_the_one_recalled) {
 	uint64_t word;
 
 	(void)remembered("alice", 7);
-	ck_assert_int_eq(accounts_configure(f.accounts, "alice", 3), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 3), 0);
 	ck_assert(recalled("alice", &found, &word));
 	ck_assert_uint_eq(entry_limit(word), 3);
 }
@@ -99,7 +99,7 @@ START_TEST(an_account_that_ceased_to_be_usable_is_not_recalled_as_usable) {
 	uint64_t word;
 
 	(void)remembered("acme", 7);
-	ck_assert_int_eq(accounts_configure(f.accounts, "acme/alice", 7), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice", 7), 0);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme"), 0);
 	ck_assert(!recalled("acme", &found, &word) || !(entry_flags(word) & ENTRY_USABLE));
 }
@@ -112,7 +112,7 @@ START_TEST(a_deleted_account_is_not_recalled_nor_is_its_successor) {
 	(void)remembered("alice", 7);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	ck_assert(!recalled("alice", &found, &word));
-	ck_assert_int_eq(accounts_configure(f.accounts, "alice", 7), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 7), 0);
 	ck_assert(!recalled("alice", &found, &word));
 }
 END_TEST
@@ -122,7 +122,7 @@ START_TEST(an_index_used_again_for_another_name_is_not_recalled) {
 	uint64_t word;
 
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
-	ck_assert_int_eq(accounts_configure(f.accounts, "mallory", 7), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, "mallory", 7), 0);
 	ck_assert_uint_eq(accounts_find(f.accounts, "mallory"), old.level[0].account);
 	ck_assert(!recalled("alice", &found, &word));
 	ck_assert(!recalled("mallory", &found, &word));

@@ -51,7 +51,7 @@ static void teardown(void) {
 static void accounts_make(char last[32]) {
 	for (uint32_t i = 1; i < MANY || f.accounts->directory->free_count > 0; i++) {
 		(void)snprintf(last, 32, "account%u", i);
-		ck_assert_int_eq(accounts_configure(f.accounts, last, 10), 0);
+		ck_assert_int_eq(fixture_configure(f.accounts, last, 10), 0);
 	}
 }
 

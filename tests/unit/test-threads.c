@@ -178,10 +178,10 @@ static void change_any(uint64_t *random) {
 		accounts_tidy(f.accounts);
 		break;
 	case 1:
-		r = accounts_configure(f.accounts, "tight", TIGHT);
+		r = fixture_configure(f.accounts, "tight", TIGHT);
 		break;
 	default:
-		r = accounts_configure(f.accounts, name, 1 + below(random, 12));
+		r = fixture_configure(f.accounts, name, 1 + below(random, 12));
 		break;
 	}
 	if (r != 0 && r != -ENOENT)
