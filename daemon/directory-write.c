@@ -455,6 +455,14 @@ static int stock_entry(struct directory *d, uint32_t a, uint8_t *used_blocks) {
 	return 0;
 }
 
+/* Slots that lie side by side lead to entries all over the place. */
+static void slot_fetch_entry(struct directory *d, uint32_t bits, uint32_t i) {
+	uint32_t account = load_relaxed(slot_at(d, bits, i)) & 0xFFFFFF;
+
+	if (account != 0)
+		__builtin_prefetch(map_entry(d->map, account));
+}
+
 /* True if the table leads to every LIVE entry and to nothing else. */
 static bool table_is_whole(struct directory *d) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits), found = 0;
@@ -464,6 +472,7 @@ static bool table_is_whole(struct directory *d) {
 	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
 		uint32_t slot = load_relaxed(slot_at(d, bits, i)), account = slot & 0xFFFFFF;
 
+		slot_fetch_entry(d, bits, i + DIRECTORY_AHEAD);
 		if (slot == 0)
 			continue;
 		if (account == 0 || account >= directory_end(d) ||
