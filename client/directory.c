@@ -136,6 +136,8 @@ int directory_find(
 		e = map_entry(m, found & 0xFFFFFF);
 		if (unlikely(!e))
 			return map_account_error(m, found & 0xFFFFFF);
+		/* Both come from afar where accounts are many: at the same time. */
+		__builtin_prefetch(map_cell_at(m, found & 0xFFFFFF), 1);
 		if (load_relaxed(&e->hash) == hash && entry_matches(m, e, name, ret_word)) {
 			*ret_account = found & 0xFFFFFF;
 			return 0;
@@ -185,13 +187,14 @@ static _hot_ struct recall_slot *recall_slot(struct recall *recall, uint64_t key
 	return &recall->slot[key >> (64 - RECALL_BITS)];
 }
 
-/* False if the slot is empty, or being written. Pairs with directory_remember(): whoever loads
+/* False if the slot is empty, or being written, or another name's, whose entry then isn't touched:
+ * that would be one more thing to wait for. Pairs with directory_remember(): whoever loads
  * something that was stored after `turn` was made odd sees that `turn` has changed. */
-static _hot_ bool slot_load(struct recall_slot *slot, struct path *ret) {
+static _hot_ bool slot_load(struct recall_slot *slot, uint64_t key, struct path *ret) {
 	uint32_t turn = load_acquire(&slot->turn);
 	uint32_t depth = load_relaxed(&slot->depth), k = 0;
 
-	if (unlikely(depth == 0 || depth > RECALL_LEVELS))
+	if (unlikely(depth == 0 || depth > RECALL_LEVELS || load_relaxed(&slot->key) != key))
 		return false;
 	ret->depth = depth;
 	do {
@@ -242,14 +245,15 @@ static _hot_ bool entry_has_text(struct map *m, struct entry *e, const struct te
 int directory_recall(struct map *m, struct recall *recall, const char *text, struct path *ret,
 	uint64_t *ret_word) {
 	struct text t = {.text = text, .length = strnlen(text, BERTH_NAME_MAX + 1)};
+	uint64_t key, word;
 	struct entry *e;
-	uint64_t word;
 
 	if (unlikely(t.length == 0 || t.length > BERTH_NAME_MAX))
 		return -EINVAL;
 	t.last = (t.length - 1) / 8;
 	t.tail = htole64(tail_load(text, t.length, t.length - 8 * t.last));
-	if (unlikely(!slot_load(recall_slot(recall, text_key(&t)), ret)))
+	key = text_key(&t);
+	if (unlikely(!slot_load(recall_slot(recall, key), key, ret)))
 		return -ENOENT;
 	e = ret->level[0].entry;
 	word = load_acquire(&e->word);
@@ -270,13 +274,15 @@ static uint64_t name_key(const struct name *name) {
 }
 
 void directory_remember(struct recall *recall, const struct name *name, const struct path *path) {
-	struct recall_slot *slot = recall_slot(recall, name_key(name));
+	uint64_t key = name_key(name);
+	struct recall_slot *slot = recall_slot(recall, key);
 	uint32_t turn = load_relaxed(&slot->turn);
 
 	/* Another thread that is just writing the slot may have it. */
 	if (path->depth > RECALL_LEVELS || turn % 2 != 0 || !cas32(&slot->turn, turn, turn + 1))
 		return;
 	store_release(&slot->depth, path->depth);
+	store_release(&slot->key, key);
 	for (uint32_t k = 0; k < path->depth; k++) {
 		const struct level *l = &path->level[k];
 		struct recall_level *to = &slot->level[k];

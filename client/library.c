@@ -193,7 +193,7 @@ static uint64_t now_ms(void) {
 	return (uint64_t)time(NULL) * 1000;
 }
 
-static _rare_ int acquire_search(
+static int acquire_search(
 	struct session *s, const struct name *name, struct path *ret, uint64_t *ret_word) {
 	uint32_t account;
 	int r;
@@ -207,12 +207,20 @@ static _rare_ int acquire_search(
 	return r;
 }
 
-/* The path is found. a->slot.record is written, too. */
+static _apart_ int account_search(
+	struct session *s, const char *account, struct path *ret, uint64_t *ret_word) {
+	struct name name;
+	int r = name_load(account, &name);
+
+	return r < 0 ? r : acquire_search(s, &name, ret, ret_word);
+}
+
+/* The path is found. a->slot.record is 0, and tells afterwards, whatever is returned, which record was
+ * tried. */
 static _hot_ int acquire_found(struct session *s, uint64_t word, struct acquisition *a) {
 	uint32_t level;
 	int r;
 
-	a->slot.record = 0;
 	if (unlikely(!(entry_flags(word) & ENTRY_USABLE)))
 		return -ENOENT;
 	/* First of all: a segment that was given up would go on answering as it last stood. */
@@ -236,6 +244,7 @@ static int acquire_attempt(struct call *c, void *to) {
 	r = acquire_search(s, &c->name, &a->path, &word);
 	if (r < 0)
 		return r;
+	a->slot.record = 0;
 	r = acquire_found(s, word, a);
 	c->record = a->slot.record;
 	return r;
@@ -250,7 +259,7 @@ static _rare_ int acquire_call(
 	if (call_begin(&c, b, account) < 0)
 		return BERTH_INVALID_PARAMETER;
 	/* How many ranges there were must be known before the attempt that found none free. */
-	if (r != -ENOBUFS && r != -ENOENT) {
+	if (r != -ENOBUFS) {
 		c.session = a->session;
 		c.record = a->slot.record;
 		r = call_mend(&c, r);
@@ -273,16 +282,19 @@ static _hot_ int acquire(
 	struct acquisition a;
 	struct session *s;
 	uint64_t word;
-	int r = -ENOENT;
+	int r = -EAGAIN;
 
 	session_check_fork();
 	a.request.path = &a.path;
 	a.request.weight = weight;
 	a.request.stamp.label = label;
+	a.slot.record = 0;
 	/* Pairs with session_publish(). */
 	a.session = s = load_acquire(&b->current);
 	if (likely(s))
 		r = directory_recall(s->map, &s->recall, account, &a.path, &word);
+	if (unlikely(r == -ENOENT))
+		r = account_search(s, account, &a.path, &word);
 	if (likely(r == 0))
 		r = acquire_found(s, word, &a);
 	if (likely(r == 0)) {

@@ -48,7 +48,7 @@ int directory_path(struct map *m, uint32_t account, uint32_t generation, struct 
 
 /* Paths that were found lately, by name. Zeroed, it knows none. It is of one map; threads may use
  * one at once. A slot is written while `turn` is odd. */
-#define RECALL_BITS   8
+#define RECALL_BITS   10
 #define RECALL_LEVELS 3 /* longer paths are looked up each time */
 
 struct recall_level {
@@ -61,6 +61,7 @@ struct recall_level {
 struct recall_slot {
 	_Atomic uint32_t turn;
 	_Atomic uint32_t depth; /* 0: empty */
+	_Atomic uint64_t key;   /* of the name */
 	struct recall_level level[RECALL_LEVELS];
 };
 
