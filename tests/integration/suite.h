@@ -354,11 +354,19 @@ UNUSED static void here_end(void) {
 		repairs_are_meant || !*said, "berthd had something to repair: somebody %s", said);
 }
 
-/* Less of something where everything is slow: $SCALE says by how much. */
-UNUSED static int scaled(int n) {
-	const char *scale = getenv("SCALE");
+/* Where everything is slow, $SCALE says by how much: to do less of something, or wait longer. */
+static int scale(void) {
+	const char *given = getenv("SCALE");
 
-	return scale && atoi(scale) > 0 ? n / atoi(scale) : n;
+	return given && atoi(given) > 0 ? atoi(given) : 1;
+}
+
+UNUSED static int scaled(int n) {
+	return n / scale();
+}
+
+UNUSED static int patiently(int ms) {
+	return ms * scale();
 }
 
 /* Tests that tools can't run are named in $WITHOUT, by words. */

@@ -267,7 +267,7 @@ START_TEST(a_session_goes_on_with_a_new_berthd) {
 END_TEST
 
 START_TEST(whoever_needs_berthd_waits_for_it_and_not_for_ever) {
-	struct berth_options options = {.size = sizeof(options), .timeout_ms = 100};
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = patiently(200)};
 	struct berth *b = NULL;
 	struct child c;
 	berth_slot slot;
@@ -295,7 +295,7 @@ END_TEST
 
 /* The hello is read when nobody waits for its answer any more. */
 START_TEST(a_welcome_that_comes_too_late_costs_no_slot) {
-	struct berth_options options = {.size = sizeof(options), .timeout_ms = 100};
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = patiently(200)};
 	struct berth *b = NULL;
 	berth_slot slot, other;
 

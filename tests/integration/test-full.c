@@ -76,7 +76,7 @@ START_TEST(a_denial_stays_a_denial_when_slots_have_run_out) {
 END_TEST
 
 START_TEST(slots_that_were_granted_too_late_are_used_all_the_same) {
-	struct berth_options options = {.size = sizeof(options), .timeout_ms = 500};
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = patiently(200)};
 	struct berth *b = NULL;
 	berth_slot slot;
 	int held = 0, late = 0, code;
