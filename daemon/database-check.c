@@ -266,7 +266,7 @@ static int check_free(
 	if (!list)
 		return -ENOMEM;
 	memcpy(&txn, key->mv_data, sizeof(txn));
-	if (txn > c->last_txn || value->mv_size % sizeof(*list) != 0 ||
+	if (txn == 0 || txn > c->last_txn || value->mv_size % sizeof(*list) != 0 ||
 		(node->flags & ~NODE_ELSEWHERE) != 0)
 		return -EUCLEAN;
 	if (node->flags & NODE_ELSEWHERE) {
