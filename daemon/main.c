@@ -7,12 +7,14 @@
 
 #include "log.h"
 #include "manager.h"
+#include "memory.h"
 
 int main(int argc, char **argv) {
 	struct manager *manager;
 	struct options options;
 	int r;
 
+	memory_init();
 	r = options_parse(&options, argc, argv);
 	if (r != 0)
 		return r < 0 ? EXIT_USAGE : EXIT_SUCCESS;

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "log.h"
+#include "memory.h"
 #include "name.h"
 #include "server.h"
 #include "sigbus.h"
@@ -150,6 +151,8 @@ static int manager_open_store(struct manager *m) {
 		r = checkpoint_new(m->event, m->accounts, m->store, m->recount, &m->checkpoint);
 	if (r >= 0)
 		r = checkpoint_load(m->checkpoint, !m->segment->adopted);
+	if (r >= 0)
+		store_read_done(m->store);
 	if (r >= 0)
 		r = sd_event_add_io(
 			m->event, &m->store_ready, store_fd(m->store), EPOLLIN, on_store, m);
@@ -328,5 +331,6 @@ int manager_run(struct manager *m) {
 		templates_count(m->accounts->templates));
 	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
 		m->options.runtime_dir, m->accounts->configured);
+	memory_forget_start();
 	return loop_run(m);
 }

@@ -312,6 +312,10 @@ int counts_write(struct counts *c, struct store_count *counts, size_t count, con
 	return r;
 }
 
+void counts_rest(struct counts *c) {
+	database_close(c->database);
+}
+
 int counts_sync(struct counts *c) {
 	int r;
 

@@ -24,6 +24,9 @@ void counts_free(struct counts *c);
 int counts_write(struct counts *c, struct store_count *counts, size_t count, const char *names);
 int counts_read(struct counts *c, store_each_count each, void *data);
 
+/* Lets go of the memory that writing took; what is written later opens it again. */
+void counts_rest(struct counts *c);
+
 /* Makes what was written durable, after which it outlives a power failure until the next write. */
 int counts_sync(struct counts *c);
 /* CLOCK_MONOTONIC in ms when counts_sync should be called; INT64_MAX: nothing to sync. */

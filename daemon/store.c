@@ -22,12 +22,15 @@
 #include "database.h"
 #include "layout.h"
 #include "log.h"
+#include "memory.h"
 #include "store-counts.h"
 #include "store.h"
 #include "util.h"
 
 /* Limits that share a commit, except that a job is never divided. */
 #define BATCH_LIMITS 65536
+/* Names that are written or read before the worker gives back, when nothing waits, what that took. */
+#define REST_AFTER 16384
 
 /* The value; its size and meaning belong to the format's version. */
 struct limit_value {
@@ -57,6 +60,7 @@ struct store {
 	int lock_fd; /* the directory of the limits, locked while we use it */
 	struct database *limits;
 	struct counts *counts;
+	bool large;     /* reading all limits takes memory worth mentioning */
 	int last_error; /* of limits; logged already */
 
 	pthread_t worker;
@@ -66,6 +70,7 @@ struct store {
 	pthread_cond_t wake;
 	struct job_list waiting, finished;
 	bool stopping;
+	bool resting; /* give back what reading took */
 };
 
 /* -- jobs -------------------------------------------------------------------------------------- */
@@ -279,7 +284,7 @@ static struct job_list wait_for_batch(struct store *s, int64_t until) {
 	struct timespec t = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
 	int r = 0;
 
-	while (!s->waiting.first && !s->stopping && r == 0)
+	while (!s->waiting.first && !s->stopping && !s->resting && r == 0)
 		r = until == INT64_MAX ? pthread_cond_wait(&s->wake, &s->mutex)
 				       : pthread_cond_timedwait(&s->wake, &s->mutex, &t);
 	return take_batch(&s->waiting);
@@ -294,8 +299,27 @@ static void hand_back(struct store *s, struct job_list batch) {
 	(void)!write(s->event_fd, &one, sizeof(one));
 }
 
+static size_t batch_names(const struct job_list *batch) {
+	size_t names = 0;
+
+	for (const struct job *job = batch->first; job; job = job->next)
+		names += job->count;
+	return names;
+}
+
+/* An environment keeps a page for each that its largest transaction changed, until it is closed; the
+ * next job opens it again. Called and returns with the mutex. */
+static void worker_rest(struct store *s) {
+	(void)pthread_mutex_unlock(&s->mutex);
+	database_close(s->limits);
+	counts_rest(s->counts);
+	memory_give_back();
+	(void)pthread_mutex_lock(&s->mutex);
+}
+
 static void *worker_run(void *data) {
 	struct store *s = data;
+	size_t written = 0;
 
 	(void)pthread_mutex_lock(&s->mutex);
 	for (;;) {
@@ -303,6 +327,7 @@ static void *worker_run(void *data) {
 
 		if (!batch.first && s->stopping)
 			break;
+		written += batch_names(&batch);
 		(void)pthread_mutex_unlock(&s->mutex);
 		if (batch.first)
 			do_batch(s, batch.first);
@@ -311,6 +336,11 @@ static void *worker_run(void *data) {
 		(void)pthread_mutex_lock(&s->mutex);
 		if (batch.first)
 			hand_back(s, batch);
+		if ((s->resting || written > REST_AFTER) && !s->waiting.first) {
+			s->resting = false;
+			written = 0;
+			worker_rest(s);
+		}
 	}
 	(void)pthread_mutex_unlock(&s->mutex);
 	return NULL;
@@ -395,8 +425,10 @@ int store_new(const char *state_dir, struct store **ret) {
 	if (r < 0)
 		log_error("can't open the limits in %s/limits: %s; %s", state_dir, strerror(-r),
 			database_advice(r));
-	if (r == 0)
+	if (r == 0) {
+		s->large = store_count_limits(s) > REST_AFTER;
 		r = counts_new(state_dir, &s->counts);
+	}
 	if (r == 0)
 		r = worker_start(s);
 	if (r < 0) {
@@ -522,4 +554,13 @@ int store_read_limits(struct store *s, store_each_limit each, void *data) {
 
 int store_read_counts(struct store *s, store_each_count each, void *data) {
 	return counts_read(s->counts, each, data);
+}
+
+void store_read_done(struct store *s) {
+	if (!s->large)
+		return;
+	(void)pthread_mutex_lock(&s->mutex);
+	s->resting = true;
+	(void)pthread_cond_signal(&s->wake);
+	(void)pthread_mutex_unlock(&s->mutex);
 }

@@ -69,3 +69,6 @@ int store_put_counts(struct store *s, struct store_count *counts, size_t count, 
 uint32_t store_count_limits(struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
 int store_read_counts(struct store *s, store_each_count each, void *data);
+
+/* Ends the reading: lets go of what so many took in memory. */
+void store_read_done(struct store *s);
