@@ -15,19 +15,33 @@
 #include "import.h"
 #include "name.h"
 
+/* Names that room is made for in one turn of the event loop: a few milliseconds. */
+#define TURN 8192u
+
 struct import {
 	struct store_limit *limits;
 	uint32_t *account; /* by limit, once room was made: reserved, or 0 for a template */
 	size_t count, size;
 	char *names; /* one after another; limits[].name holds offsets until the commit */
 	size_t names_length, names_size;
-	struct connection *connection; /* once handed over */
+	size_t prepared;               /* so many have been made room for */
+	sd_event_source *turn;         /* while that goes on */
+	struct connection *connection; /* from the commit on */
 	struct manager *manager;
 };
+
+static void import_unreserve(struct import *i) {
+	for (size_t n = 0; n < i->prepared; n++)
+		if (i->account[n] != 0)
+			accounts_unreserve(i->manager->accounts, i->account[n]);
+	i->prepared = 0;
+}
 
 void import_free(struct import *i) {
 	if (!i)
 		return;
+	import_unreserve(i);
+	(void)sd_event_source_disable_unref(i->turn);
 	free(i->limits);
 	free(i->account);
 	free(i->names);
@@ -155,20 +169,13 @@ static int import_apply(struct import *i) {
 	return failed;
 }
 
-/* The first `count` of them, which room was made for. */
-static void import_unreserve(struct import *i, size_t count) {
-	for (size_t n = 0; n < count; n++)
-		if (i->account[n] != 0)
-			accounts_unreserve(i->manager->accounts, i->account[n]);
-}
-
 static void on_imported(void *data, int error) {
 	struct import *i = data;
 	struct connection *c = i->connection;
 	int applied = error < 0 ? 0 : import_apply(i);
 	int r;
 
-	import_unreserve(i, i->count);
+	import_unreserve(i);
 	if (connection_resume(c)) {
 		if (error < 0)
 			r = connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(error),
@@ -186,59 +193,87 @@ static void on_imported(void *data, int error) {
 	import_free(i);
 }
 
-/* Offsets become pointers now that the names move no more; room is made for each, but for templates,
- * which stand for account 0. */
-static int import_prepare(struct import *i) {
+/* Makes room for as many as one turn of the event loop has time for, but for templates, which stand
+ * for account 0. */
+static int prepare_some(struct import *i) {
 	struct accounts *a = i->manager->accounts;
+	size_t end = MIN_OF(i->prepared + TURN, i->count);
 
-	i->account = calloc(i->count, sizeof(*i->account));
-	if (!i->account)
-		return -ENOMEM;
-	directory_expect_many(a->directory, (uint32_t)MIN_OF(i->count, (size_t)BERTH_ACCOUNTS_MAX));
-	for (size_t n = 0; n < i->count; n++)
-		i->limits[n].name = i->names + (size_t)i->limits[n].name;
-	for (size_t n = 0; n < i->count; n++) {
-		const struct store_limit *l = &i->limits[n];
+	for (size_t n = i->prepared; n < end; n++) {
+		const char *name = i->limits[n].name;
 		int r = 0;
 
 		if (n + DIRECTORY_AHEAD < i->count)
 			accounts_expect(a, i->limits[n + DIRECTORY_AHEAD].name);
-		if (!name_is_template(l->name, strlen(l->name)))
-			r = accounts_reserve(a, l->name, &i->account[n]);
-		if (r < 0) {
-			import_unreserve(i, n);
+		if (!name_is_template(name, strlen(name)))
+			r = accounts_reserve(a, name, &i->account[n]);
+		if (r < 0)
 			return r;
-		}
+		i->prepared = n + 1;
 	}
 	return 0;
 }
 
+static int refuse_room(struct connection *c, int error) {
+	return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(error),
+		"no room for so many accounts (%s); nothing was imported. Raise --max-accounts",
+		error == -ENOSPC ? "the table is full" : strerror(-error));
+}
+
+/* The import is the connection's until the store has it, and ends with it. */
+static int on_prepare(sd_event_source *source, void *data) {
+	struct import *i = data;
+	struct connection *c = i->connection;
+	int r = prepare_some(i);
+
+	(void)source;
+	if (r >= 0 && i->prepared < i->count)
+		return 0;
+	(void)sd_event_source_set_enabled(i->turn, SD_EVENT_OFF);
+	c->import = NULL;
+	if (r >= 0)
+		r = store_put_limits(c->manager->store, i->limits, i->count, on_imported, i);
+	if (r < 0) {
+		import_free(i);
+		if (connection_resume(c))
+			connection_answered(c, refuse_room(c, r));
+	}
+	return 0;
+}
+
+/* Offsets become pointers now that the names move no more. */
+static int prepare_begin(struct import *i) {
+	sd_event *event = i->manager->event;
+	int r;
+
+	i->account = calloc(i->count, sizeof(*i->account));
+	if (!i->account)
+		return -ENOMEM;
+	for (size_t n = 0; n < i->count; n++)
+		i->limits[n].name = i->names + (size_t)i->limits[n].name;
+	directory_expect_many(i->manager->accounts->directory,
+		(uint32_t)MIN_OF(i->count, (size_t)BERTH_ACCOUNTS_MAX));
+	r = sd_event_add_defer(event, &i->turn, on_prepare, i);
+	if (r >= 0)
+		r = sd_event_source_set_priority(i->turn, SD_EVENT_PRIORITY_IDLE);
+	return r < 0 ? r : sd_event_source_set_enabled(i->turn, SD_EVENT_ON);
+}
+
 int handle_import_commit(struct connection *c, const void *message, size_t length, int *fds) {
 	struct import *i = c->import;
+	size_t count = i ? i->count : 0;
 	int r;
 
 	(void)message, (void)length, (void)fds;
 	if (!i)
 		return connection_refuse(
 			c, MESSAGE_IMPORT_COMMIT, BERTH_INVALID_PARAMETER, "no import was begun");
-	c->import = NULL;
-	if (i->count == 0) {
-		import_free(i);
-		return connection_done(c, MESSAGE_IMPORT_COMMIT, 0);
-	}
 	i->connection = c;
-	r = import_prepare(i);
-	if (r >= 0) {
-		r = store_put_limits(c->manager->store, i->limits, i->count, on_imported, i);
-		if (r < 0)
-			import_unreserve(i, i->count);
-	}
-	if (r < 0) {
+	r = count > 0 ? prepare_begin(i) : 0;
+	if (r < 0 || count == 0) {
+		c->import = NULL;
 		import_free(i);
-		return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(r),
-			"no room for so many accounts (%s); nothing was imported. "
-			"Raise --max-accounts",
-			r == -ENOSPC ? "the table is full" : strerror(-r));
+		return r < 0 ? refuse_room(c, r) : connection_done(c, MESSAGE_IMPORT_COMMIT, 0);
 	}
 	connection_wait(c);
 	return 0;
