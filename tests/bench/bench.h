@@ -105,5 +105,7 @@ double process_switches(pid_t pid);
 struct machine {
 	char cpu[128], kernel[160], compiler[64], disk[64], command[160];
 	unsigned cpus;
+	bool syncs;  /* the disk: a file system on which a sync costs something */
+	double load; /* of others, when the bench began */
 };
 const struct machine *machine_describe(void);

@@ -77,6 +77,7 @@ static void work_pair(void) {
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 4, true);
 	report_show(w);
+	plot_bars(w, "ns for acquire and release", "pair.svg");
 }
 
 static void work_denied(void) {
@@ -87,6 +88,7 @@ static void work_denied(void) {
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 2, false);
 	report_show(w);
+	plot_bars(w, "ns for a denial", "denied.svg");
 }
 
 /* -- levels ------------------------------------------------------------------------------------- */

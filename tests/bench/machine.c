@@ -98,6 +98,8 @@ double process_switches(pid_t pid) {
 	return switches;
 }
 
+#define TMPFS 0x01021994
+
 /* -- the description ---------------------------------------------------------------------------- */
 
 static void describe_cpu(struct machine *m) {
@@ -122,7 +124,7 @@ static void describe_disk(struct machine *m) {
 		long type;
 		const char *name;
 	} known[] = {
-		{0x01021994, "tmpfs, where a sync costs nothing"},
+		{TMPFS, "tmpfs, where a sync costs nothing"},
 		{0xEF53, "ext4"},
 		{0x58465342, "xfs"},
 		{0x9123683E, "btrfs"},
@@ -131,6 +133,7 @@ static void describe_disk(struct machine *m) {
 	struct statfs st;
 
 	bench_check(statfs(bench.out, &st) == 0, bench.out);
+	m->syncs = st.f_type != TMPFS;
 	(void)snprintf(m->disk, sizeof(m->disk), "file system %#lx", (unsigned long)st.f_type);
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (known[i].type == st.f_type)
@@ -146,6 +149,7 @@ const struct machine *machine_describe(void) {
 	m.cpus = cpu_count;
 	describe_cpu(&m);
 	describe_disk(&m);
+	(void)getloadavg(&m.load, 1);
 	(void)uname(&kernel);
 	(void)snprintf(m.kernel, sizeof(m.kernel), "%s %.60s %.20s", kernel.sysname, kernel.release,
 		kernel.machine);

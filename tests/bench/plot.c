@@ -21,7 +21,7 @@
 #define NAME_PX 16.0 /* names of lines are at least so far apart */
 
 static const char *const colours[PLOT_LINES] = {
-	"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#000000"};
+	"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000"};
 
 struct axis {
 	bool log;
@@ -144,7 +144,7 @@ static void tick_text(const struct axis *a, double value, char to[NUMBER_SIZE]) 
 
 /* -- drawing ------------------------------------------------------------------------------------ */
 
-static void draw_head(FILE *f, const struct plot *p) {
+static void draw_head(FILE *f, const char *title, double height, const char *what) {
 	const struct machine *m = machine_describe();
 
 	fprintf(f,
@@ -153,8 +153,8 @@ static void draw_head(FILE *f, const struct plot *p) {
 		"<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n"
 		"<text x=\"%.0f\" y=\"26\" font-size=\"16\" font-weight=\"bold\">%s</text>\n"
 		"<text x=\"%.0f\" y=\"44\" font-size=\"11\" fill=\"#777\">%s, %u CPUs, %s; "
-		"medians, and what the rounds spread</text>\n",
-		WIDTH, HEIGHT, LEFT, p->title, LEFT, m->cpu, m->cpus, m->kernel);
+		"%s</text>\n",
+		WIDTH, height, LEFT, title, LEFT, m->cpu, m->cpus, m->kernel, what);
 }
 
 static void draw_axes(FILE *f, const struct plot *p, const struct axis *x, const struct axis *y) {
@@ -248,19 +248,99 @@ static void draw_names(FILE *f, const struct plot *p, const struct axis *x, cons
 	}
 }
 
-void plot_write(const struct plot *p, const char *name) {
-	struct axis x = axis_x(p), y = axis_y(p);
+static FILE *plot_open(const char *name) {
 	char path[600];
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "%.500s/%s", bench.out, name);
 	f = fopen(path, "we");
 	bench_check(f != NULL, path);
-	draw_head(f, p);
+	return f;
+}
+
+static void plot_close(FILE *f) {
+	fprintf(f, "</svg>\n");
+	bench_check(fclose(f) == 0, "writing a plot");
+}
+
+void plot_write(const struct plot *p, const char *name) {
+	struct axis x = axis_x(p), y = axis_y(p);
+	FILE *f = plot_open(name);
+
+	draw_head(f, p->title, HEIGHT, "medians, and what the rounds spread");
 	draw_axes(f, p, &x, &y);
 	for (unsigned l = 0; l < p->count; l++)
 		draw_line(f, &p->line[l], colours[l], &x, &y);
 	draw_names(f, p, &x, &y);
-	fprintf(f, "</svg>\n");
-	bench_check(fclose(f) == 0, path);
+	plot_close(f);
+}
+
+/* -- bars --------------------------------------------------------------------------------------- */
+
+#define BAR_HEIGHT 18.0
+#define BAR_STEP   28.0
+#define BAR_LEFT   180.0
+
+static struct axis axis_bars(const struct work *w) {
+	struct axis a = {.log = true, .begin = BAR_LEFT, .end = WIDTH - RIGHT, .low = INFINITY};
+
+	for (unsigned i = 0; i < w->count; i++) {
+		double median = series_median(&w->row[i].figures);
+
+		if (w->row[i].missing)
+			continue;
+		a.low = fmin(a.low, median);
+		a.high = fmax(a.high, median);
+	}
+	a.low = pow(10, floor(log10(a.low)));
+	a.high = pow(10, ceil(log10(a.high)));
+	ticks_log(&a);
+	return a;
+}
+
+static void draw_bar(
+	FILE *f, const struct row *r, const struct axis *x, double y, const char *colour) {
+	struct texts t;
+	double end;
+
+	fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", BAR_LEFT - 8,
+		y + BAR_HEIGHT - 5, r->contender);
+	if (r->missing)
+		return;
+	texts_make(r, &t);
+	end = place(x, series_median(&r->figures));
+	fprintf(f,
+		"<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>"
+		"<text x=\"%.1f\" y=\"%.1f\">%s</text>\n",
+		x->begin, y, end - x->begin, BAR_HEIGHT, colour, end + 6, y + BAR_HEIGHT - 5,
+		t.median);
+}
+
+static void draw_ticks(FILE *f, const struct axis *x, double bottom) {
+	char text[NUMBER_SIZE];
+
+	for (unsigned i = 0; i < x->count; i++) {
+		double at = place(x, x->tick[i]);
+
+		tick_text(x, x->tick[i], text);
+		fprintf(f,
+			"<path d=\"M%.1f %.1fV%.1f\" stroke=\"#ddd\"/>"
+			"<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+			at, TOP, bottom, at, bottom + 16, text);
+	}
+}
+
+void plot_bars(const struct work *w, const char *x_label, const char *name) {
+	double bottom = TOP + BAR_STEP * w->count;
+	struct axis x = axis_bars(w);
+	FILE *f = plot_open(name);
+
+	draw_head(f, w->title, bottom + BOTTOM, "medians");
+	draw_ticks(f, &x, bottom);
+	for (unsigned i = 0; i < w->count; i++)
+		draw_bar(f, &w->row[i], &x, TOP + BAR_STEP * i + (BAR_STEP - BAR_HEIGHT) / 2,
+			colours[i == 0 ? 0 : 6]);
+	fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+		(x.begin + x.end) / 2, bottom + 44, x_label);
+	plot_close(f);
 }

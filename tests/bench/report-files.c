@@ -4,7 +4,8 @@
  * Writes the results into files. results.json:
  *
  *     {"schema": "berth-bench-1", "berth": version, "command": how it was called, "quick": bool,
- *      "machine": {"cpu", "cpus": number, "kernel", "compiler", "disk"},
+ *      "machine": {"cpu", "cpus": number, "load": number, when it began, "kernel", "compiler",
+ *                 "disk"},
  *      "works": [{"work": key, "title", "note": string or null, "met": bool,
  *                 "why": string or null, why a target is missed}],
  *      "rows": [{"work": key, "contender", "unit",
@@ -70,6 +71,7 @@ static void json_head(FILE *f) {
 	json_text(f, "kernel", m->kernel);
 	json_text(f, "compiler", m->compiler);
 	json_text(f, "disk", m->disk);
+	json_number(f, "load", true, m->load);
 	fprintf(f, "\"cpus\": %u},\n", m->cpus);
 }
 

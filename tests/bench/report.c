@@ -133,8 +133,9 @@ static void work_show(FILE *f, const struct work *w) {
 static void head_show(FILE *f) {
 	const struct machine *m = machine_describe();
 
-	fprintf(f, "berth " BERTH_VERSION ", %s\n%s, %u CPU%s, %s, %s, results on %s\n", m->command,
-		m->cpu, m->cpus, m->cpus == 1 ? "" : "s", m->kernel, m->compiler, m->disk);
+	fprintf(f, "berth " BERTH_VERSION ", %s\n%s, %u CPU%s, load %.2f; %s, %s, results on %s\n",
+		m->command, m->cpu, m->cpus, m->cpus == 1 ? "" : "s", m->load, m->kernel,
+		m->compiler, m->disk);
 	fprintf(f,
 		"Median of %u rounds that take turns, fastest to slowest; ratios are medians of "
 		"the "
