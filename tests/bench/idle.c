@@ -42,21 +42,30 @@ static void row_sleep(struct work *w) {
 	row_bound(work_row(w, name, "times", &s), BOUND_AT_MOST, 0);
 }
 
+static struct row *row_bytes(struct work *w, const char *name, const char *field) {
+	struct series s = series_one(process_bytes(berthd.instance.berthd, field) / 1e6);
+
+	return work_row(w, name, "MB", &s);
+}
+
 void idle_end(void) {
 	struct work *w = work_new("idle", "Idle berthd with 1,000 accounts",
 		"wake-ups: voluntary context switches of all its threads");
-	struct series resident, proportional;
 
 	while (!bench.quick && bench_now() - since < SLEEP_NS) {
 		(void)usleep(100000);
 		bench_continue();
 	}
 	row_sleep(w);
-	resident = series_one(process_bytes(berthd.instance.berthd, "VmRSS:") / 1e6);
-	proportional = series_one(process_bytes(berthd.instance.berthd, "Pss:") / 1e6);
-	row_bound(work_row(w, "resident (RSS)", "MB", &resident), BOUND_AT_MOST, 4);
-	work_row(w, "its share of that (PSS)", "MB", &proportional)->remark =
-		"pages of libraries and files shared with others, divided";
+	row_bound(row_bytes(w, "resident (RSS)", "VmRSS:"), BOUND_AT_MOST, 4);
+	(void)row_bytes(w, "of that: its own memory", "RssAnon:");
+	(void)row_bytes(w, "of that: files, libraries", "RssFile:");
+	(void)row_bytes(w, "of that: segment, directory", "RssShmem:");
+	row_bytes(w, "its share (PSS)", "Pss:")->remark =
+		"what it has in common with other processes, divided among them";
+	w->why = "the code of libc and libsystemd, with what that needs, is resident as well, "
+		 "though "
+		 "shared with other processes";
 	report_show(w);
 	berthd_end(&berthd);
 }

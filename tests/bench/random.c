@@ -156,6 +156,9 @@ void random_measure(unsigned most, bool plot) {
 		"names and indices are made before a batch is timed; every page was touched "
 		"before; a sem_t is found by its index and is one cache line");
 
+	w->why = "a million accounts don't fit into the caches; semaphores, one line each and "
+		 "without "
+		 "names, get dearer by as much";
 	semaphores_make(most);
 	contest(c, 2 * points, bench.rounds);
 	random_rows(w, c, points, most == MILLION);
