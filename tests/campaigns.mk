@@ -83,7 +83,7 @@ portable: deps
 	$(QUIETLY) all
 	@tests/portable.sh $(PORTS)
 
-# Figures beside those of peers; without a peer's package its figures are left out. ONLY=a,b: those
+# Figures beside those of peers; a peer whose package is missing is left out. ONLY=fast,scale: those
 # families of works alone.
 BENCH = $(patsubst %.c,%.o,$(wildcard tests/bench/*.c)) tests/harness.o client/message.o
 $(BUILD)/tests/bench/bench: $(BENCH:%=$(BUILD)/%) $(PROGRAMS)

@@ -5,8 +5,8 @@
  * What every part of the bench uses: how it was called, where its files are, what ends it.
  *
  * The bench is one process, the driver, which measures little itself. Contenders run in workers,
- * forked and pinned; each server among the peers is a process, too. All of them die with the driver,
- * and what they leave is removed at its exit.
+ * forked and pinned; each server among the peers is a process, too. All of them die with the
+ * driver, and what they leave is removed at its exit.
  */
 
 #include <stdbool.h>
@@ -73,11 +73,11 @@ double berthd_import(const char *file);
 /* Removes a directory and what is in it. */
 void bench_remove(const char *dir);
 
-/* Slots of berth's, held by a process of their own: of the account, or, if it is NULL, one of each of
- * so many accounts (below). Returns when it has them. */
+/* Slots of berth's, held by a process of their own: of the account, or, if it is NULL, one of each
+ * of so many accounts (below). Returns when it has them. */
 pid_t holder_start(const char *account, unsigned slots);
 
-/* -- accounts by number (berthd.c) ----------------------------------------------------------- */
+/* -- accounts by number (berthd.c) ------------------------------------------------------------- */
 
 #define ACCOUNT_NAME_SIZE 24
 /* "u01234567@example.com" */

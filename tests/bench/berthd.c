@@ -69,7 +69,7 @@ double berthd_import(const char *file) {
 	return bench_now() - start;
 }
 
-/* -- accounts by number ------------------------------------------------------------------------- */
+/* -- accounts by number ------------------------------------------------------------------------ */
 
 void account_name(unsigned number, char to[ACCOUNT_NAME_SIZE]) {
 	memcpy(to, "u00000000@example.com", 22);
@@ -93,7 +93,7 @@ const char *accounts_file(unsigned count, unsigned limit) {
 	return path;
 }
 
-/* -- holders ------------------------------------------------------------------------------------ */
+/* -- holders ----------------------------------------------------------------------------------- */
 
 static void hold(const char *account, unsigned slots) {
 	char name[ACCOUNT_NAME_SIZE];

@@ -4,8 +4,8 @@
  * What it costs a server that berthd stores counts, with every account of a million changed since
  * the last time.
  *
- * A client goes through all accounts again and again; of each it releases a slot and acquires one of
- * another weight, so that no count is ever what was stored. Windows take turns: berthd runs, and
+ * A client goes through all accounts again and again; of each it releases a slot and acquires one
+ * of another weight, so that no count is ever what was stored. Windows take turns: berthd runs, and
  * berthd is stopped (SIGSTOP), when nobody stores anything. The client's speed is per second of its
  * own CPU time: who else uses the machine doesn't count.
  */
@@ -37,7 +37,7 @@ static struct berthd berthd;
 static struct progress *progress;
 static unsigned accounts;
 
-/* -- the client --------------------------------------------------------------------------------- */
+/* -- the client -------------------------------------------------------------------------------- */
 
 static void progress_report(uint64_t operations) {
 	struct timespec t;
@@ -87,7 +87,7 @@ static pid_t client_start(void) {
 	return pid;
 }
 
-/* -- windows ------------------------------------------------------------------------------------ */
+/* -- windows ----------------------------------------------------------------------------------- */
 
 /* Operations in a second of the client's time. */
 static double window_rate(double seconds) {

@@ -5,8 +5,8 @@
  * for their turn in read(2), so that those whose turn it isn't cost the others nothing. When it is,
  * they begin together.
  *
- * A turn is many batches, of a millisecond at most, and its figure their median: the batches in which
- * somebody else had the CPU for a while don't count. Nor do, where several processes measure what
+ * A turn is many batches, of a millisecond at most, and its figure their median: the batches in
+ * which somebody else had the CPU for a while don't count. Nor do, where several processes measure what
  * they cost each other, those in which one of them had no CPU. What single operations take is told
  * by contenders that are timed, without those in which the scheduler took the CPU away.
  */
@@ -25,13 +25,13 @@
 #include "contest.h"
 
 #define TURN_NS     (20 * NS_OF_MS)
-#define ANSWER_MS   120000
-#define TURN_NS_MAX (10 * TURN_NS)
-#define TURN_NS_MIN (TURN_NS / 10)
+#define TURN_NS_MAX (10 * TURN_NS) /* of a turn whose batches hardly ever count */
+#define TURN_NS_MIN (TURN_NS / 10) /* of batches that count; else the turn is taken again */
 #define TRIES       (bench.quick ? 3u : 20u)
 #define BATCHES_MAX 4096
-#define BATCH_PARTS 4
+#define BATCH_PARTS 4     /* after each, the others are told how far one is */
 #define LONG_NS     20000 /* long enough for the scheduler to have had a part in it */
+#define ANSWER_MS   120000
 
 /* What a worker tells of its turn. */
 struct account_of_turn {
@@ -64,7 +64,7 @@ struct crew {
 	struct worker worker[PROCESSES_MAX];
 };
 
-/* -- a worker ----------------------------------------------------------------------------------- */
+/* -- a worker ---------------------------------------------------------------------------------- */
 
 /* A batch is as long as it takes to make the clock's own time vanish: a millisecond, or 1024. */
 static unsigned long batch_size(const struct contender *c, unsigned object) {
@@ -117,7 +117,7 @@ static void run_timed(
 	}
 }
 
-/* -- a turn ------------------------------------------------------------------------------------- */
+/* -- a turn ------------------------------------------------------------------------------------ */
 
 /* One worker at work. */
 struct shift {
@@ -228,7 +228,7 @@ static void worker_run(const struct crew *crew, unsigned number, int order, int 
 	}
 }
 
-/* -- the crew ----------------------------------------------------------------------------------- */
+/* -- the crew ---------------------------------------------------------------------------------- */
 
 static void worker_wait(const struct crew *crew, const struct worker *w) {
 	struct pollfd p = {.fd = w->answer, .events = POLLIN};
@@ -304,7 +304,7 @@ static void crew_turn(struct crew *crew) {
 	while (crew_was_apart(crew) && --tries > 0);
 }
 
-/* -- what they did ------------------------------------------------------------------------------ */
+/* -- what they did ----------------------------------------------------------------------------- */
 
 static void histogram_merge(struct histogram *to, const struct histogram *from) {
 	to->total += from->total;

@@ -29,7 +29,7 @@ static double times_faster(const struct peer *p) {
 	return 0;
 }
 
-/* -- every peer --------------------------------------------------------------------------------- */
+/* -- every peer -------------------------------------------------------------------------------- */
 
 static unsigned contenders_make(struct contender *c, bool denials) {
 	unsigned count = 0;
@@ -91,7 +91,7 @@ static void work_denied(void) {
 	plot_bars(w, "ns for a denial", "denied.svg");
 }
 
-/* -- levels ------------------------------------------------------------------------------------- */
+/* -- levels ------------------------------------------------------------------------------------ */
 
 static struct berth *handle;
 
@@ -149,7 +149,7 @@ static void work_levels(void) {
 	levels_plot(c);
 }
 
-/* -- deaths ------------------------------------------------------------------------------------- */
+/* -- deaths ------------------------------------------------------------------------------------ */
 
 static void work_killed(void) {
 	struct work *w = work_new("killed", "A process is killed while it holds a slot",

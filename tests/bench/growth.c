@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How the cost of a pair grows: with accounts, with slots held already, with processes, with levels.
- * Each is a plot; what the targets are about is in the tables, too. */
+/* How the cost of a pair grows: with slots that are held already, with processes. (With accounts:
+ * random.c; with levels: fast.c.) */
 
 #include <berth.h>
 
@@ -24,7 +24,7 @@ static unsigned growth_rounds(void) {
 	return bench.quick ? 3 : 11;
 }
 
-/* -- holders ------------------------------------------------------------------------------------ */
+/* -- holders ----------------------------------------------------------------------------------- */
 
 static const unsigned holder_counts[] = {1, 10, 100, 1000, 10000, 100000};
 #define HOLDERS_ALL 6
@@ -151,7 +151,7 @@ static void growth_holders(void) {
 	berthd_end(&d);
 }
 
-/* -- processes ---------------------------------------------------------------------------------- */
+/* -- processes --------------------------------------------------------------------------------- */
 
 #define PEERS_GROWING 3
 #define STEPS         8

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* An idle berthd: what it keeps resident, and that it sleeps. It is idle while the rest of the bench
- * runs, and looked at again at the end. */
+/* An idle berthd: what it keeps resident, and that it sleeps. It is idle while the rest of the
+ * bench runs, and looked at again at the end. */
 
 #include <stdio.h>
 #include <unistd.h>

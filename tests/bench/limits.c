@@ -37,7 +37,7 @@ static bool limit_holds(uint32_t limit) {
 	return limit > 0 ? code == BERTH_SUCCESS : code == BERTH_CONNECTION_COUNT_LIMIT;
 }
 
-/* -- rounds ------------------------------------------------------------------------------------- */
+/* -- rounds ------------------------------------------------------------------------------------ */
 
 struct changes {
 	struct series set, sync, batch;

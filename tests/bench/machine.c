@@ -44,7 +44,7 @@ void cpus_pin_servers(bool pin) {
 	bench_check(sched_setaffinity(0, sizeof(others), &others) == 0, "sched_setaffinity");
 }
 
-/* -- processes ---------------------------------------------------------------------------------- */
+/* -- processes --------------------------------------------------------------------------------- */
 
 /* The number after a word at the beginning of a line; 0 if there is none. */
 static double field_read(const char *path, const char *field) {
@@ -100,7 +100,7 @@ double process_switches(pid_t pid) {
 
 #define TMPFS 0x01021994
 
-/* -- the description ---------------------------------------------------------------------------- */
+/* -- the description --------------------------------------------------------------------------- */
 
 static void describe_cpu(struct machine *m) {
 	char line[256], *colon;

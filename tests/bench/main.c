@@ -42,7 +42,7 @@ static void note_interrupt(int signal) {
 	interrupted = 1;
 }
 
-/* -- ends --------------------------------------------------------------------------------------- */
+/* -- ends -------------------------------------------------------------------------------------- */
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {
 	(void)st, (void)type, (void)where;
@@ -90,7 +90,7 @@ void bench_continue(void) {
 	give_up();
 }
 
-/* -- processes ---------------------------------------------------------------------------------- */
+/* -- processes --------------------------------------------------------------------------------- */
 
 pid_t bench_fork(void) {
 	pid_t parent = getpid(), pid;
@@ -144,7 +144,7 @@ double bench_now(void) {
 	return (double)t.tv_sec * NS_OF_S + (double)t.tv_nsec;
 }
 
-/* -- the whole ---------------------------------------------------------------------------------- */
+/* -- the whole --------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name;

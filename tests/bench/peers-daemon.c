@@ -32,7 +32,7 @@ static struct sockaddr_un address_make(void) {
 	return address;
 }
 
-/* -- the daemon --------------------------------------------------------------------------------- */
+/* -- the daemon -------------------------------------------------------------------------------- */
 
 static struct pollfd fds[CONNECTIONS_MAX + 1]; /* the last one listens */
 static unsigned held[CONNECTIONS_MAX][OBJECTS], counts[OBJECTS];
@@ -115,7 +115,7 @@ static void daemon_restart(void) {
 	(void)daemon_start();
 }
 
-/* -- its clients -------------------------------------------------------------------------------- */
+/* -- its clients ------------------------------------------------------------------------------- */
 
 static void daemon_open(void) {
 	struct sockaddr_un address = address_make();

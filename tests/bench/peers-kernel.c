@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Peers that the kernel keeps: System V semaphores with SEM_UNDO, and locks on the bytes of a file. */
+/* Peers that the kernel keeps: System V semaphores with SEM_UNDO, and locks on bytes of a file. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 #include "bench.h"
 #include "peer.h"
 
-/* -- SEM_UNDO ----------------------------------------------------------------------------------- */
+/* -- SEM_UNDO ---------------------------------------------------------------------------------- */
 
 static int set = -1;
 
@@ -65,7 +65,7 @@ struct peer peer_undo = {
 	.denials = undo_denials,
 };
 
-/* -- OFD locks ---------------------------------------------------------------------------------- */
+/* -- OFD locks --------------------------------------------------------------------------------- */
 
 /* A slot is a locked byte of the object's file. Locks of one open file don't exclude each other:
  * which bytes are its own a process has to remember. */

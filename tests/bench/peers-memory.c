@@ -31,7 +31,7 @@ static void *shared_make(size_t size) {
 
 static void nothing_to_open(void) {}
 
-/* -- two compare-and-swaps ---------------------------------------------------------------------- */
+/* -- two compare-and-swaps --------------------------------------------------------------------- */
 
 static const char *floor_start(void) {
 	if (!words)
@@ -63,7 +63,7 @@ struct peer peer_floor = {
 	.pairs = floor_pairs,
 };
 
-/* -- sem_t -------------------------------------------------------------------------------------- */
+/* -- sem_t ------------------------------------------------------------------------------------- */
 
 static const char *sem_start(void) {
 	if (semaphores)
@@ -100,7 +100,7 @@ struct peer peer_sem = {
 	.denials = sem_denials,
 };
 
-/* -- a robust mutex ----------------------------------------------------------------------------- */
+/* -- a robust mutex ---------------------------------------------------------------------------- */
 
 static void counter_init(struct counter *c, unsigned limit) {
 	pthread_mutexattr_t attributes;

@@ -40,7 +40,7 @@ static char socket_path[108];
 static int connection = -1;
 static char acquire_sha[64], release_sha[64];
 
-/* -- the protocol ------------------------------------------------------------------------------- */
+/* -- the protocol ------------------------------------------------------------------------------ */
 
 /* One command out, one line of reply in, without its end. */
 static void redis_call(const char *command, size_t length, char *reply, size_t size) {
@@ -97,7 +97,7 @@ static bool redis_connect(void) {
 	return false;
 }
 
-/* -- the server --------------------------------------------------------------------------------- */
+/* -- the server -------------------------------------------------------------------------------- */
 
 /* Debian's redis-tools have the server, too, under another name. */
 static const char *redis_find(void) {
@@ -147,7 +147,7 @@ static void redis_restart(void) {
 	bench_check(redis_start() == NULL, "starting redis again");
 }
 
-/* -- the peer ----------------------------------------------------------------------------------- */
+/* -- the peer ---------------------------------------------------------------------------------- */
 
 static struct {
 	char acquire[512], release[512];

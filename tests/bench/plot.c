@@ -49,7 +49,7 @@ void plot_point(struct plot_line *l, double x, const struct series *y, double fa
 	l->high[i] = series_max(y) * factor;
 }
 
-/* -- axes --------------------------------------------------------------------------------------- */
+/* -- axes -------------------------------------------------------------------------------------- */
 
 static double place(const struct axis *a, double value) {
 	double share = a->log ? log(value / a->low) / log(a->high / a->low)
@@ -142,7 +142,7 @@ static void tick_text(const struct axis *a, double value, char to[NUMBER_SIZE]) 
 		(void)snprintf(to, NUMBER_SIZE, "%g", value);
 }
 
-/* -- drawing ------------------------------------------------------------------------------------ */
+/* -- drawing ----------------------------------------------------------------------------------- */
 
 static void draw_head(FILE *f, const char *title, double height, const char *what) {
 	const struct machine *m = machine_describe();
@@ -207,7 +207,7 @@ static void draw_line(FILE *f, const struct plot_line *l, const char *colour, co
 	fprintf(f, "</g>\n");
 }
 
-/* -- names, each at the end of its line ----------------------------------------------------------- */
+/* -- names, each at the end of its line -------------------------------------------------------- */
 
 /* Moves them apart where lines end close together: from the top down. */
 static void names_place(const struct plot *p, const struct axis *y, double at[PLOT_LINES]) {
@@ -275,7 +275,7 @@ void plot_write(const struct plot *p, const char *name) {
 	plot_close(f);
 }
 
-/* -- bars --------------------------------------------------------------------------------------- */
+/* -- bars -------------------------------------------------------------------------------------- */
 
 #define BAR_HEIGHT 18.0
 #define BAR_STEP   28.0

@@ -28,6 +28,6 @@ struct plot_line *plot_line_new(struct plot *p, const char *name);
 void plot_point(struct plot_line *l, double x, const struct series *y, double factor);
 /* Writes it into the results' directory. */
 void plot_write(const struct plot *p, const char *name);
-/* The medians of a work's rows, in ns, as bars on a logarithmic axis; the first, berth, stands out. */
+/* The medians of a work's rows, in ns, as bars on a logarithmic axis; the first stands out. */
 struct work;
 void plot_bars(const struct work *w, const char *x_label, const char *name);

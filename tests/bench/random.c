@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Many accounts, chosen at random: what misses of the caches cost. And that ten million work.
+/*
+ * Many accounts, chosen at random: what misses of the caches cost. And that ten million work.
  *
- * Beside them as many semaphores, a cache line each, chosen by their index in an array: what a single
- * miss costs there. */
+ * Beside them as many semaphores, a cache line each, chosen by their index in an array: what a
+ * single miss costs there.
+ */
 
 #include <berth.h>
 
@@ -58,7 +60,7 @@ static void names_open(unsigned count) {
 	}
 }
 
-/* -- semaphores --------------------------------------------------------------------------------- */
+/* -- semaphores -------------------------------------------------------------------------------- */
 
 static struct { _Alignas(64) sem_t semaphore; } * semaphores;
 static unsigned indices[RANDOM_BATCH];
@@ -93,7 +95,7 @@ static void semaphores_make(unsigned count) {
 		bench_check(sem_init(&semaphores[i].semaphore, 1, 10) == 0, "sem_init");
 }
 
-/* -- 10, 100, ... accounts ---------------------------------------------------------------------- */
+/* -- 10, 100, ... accounts --------------------------------------------------------------------- */
 
 /* The target is for as many accounts as are configured: a million. */
 static void random_rows(struct work *w, const struct contender *c, unsigned points, bool target) {
@@ -169,7 +171,7 @@ void random_measure(unsigned most, bool plot) {
 	(void)munmap(semaphores, most * sizeof(*semaphores));
 }
 
-/* -- ten million -------------------------------------------------------------------------------- */
+/* -- ten million ------------------------------------------------------------------------------- */
 
 static void ten_million_measure(void) {
 	struct work *w = work_new("import-10m", "10,000,000 accounts", NULL);

@@ -111,7 +111,7 @@ void texts_make(const struct row *r, struct texts *t) {
 	target_text(r, t->target, sizeof(t->target));
 }
 
-/* -- Markdown ----------------------------------------------------------------------------------- */
+/* -- Markdown ---------------------------------------------------------------------------------- */
 
 static void target_markdown(FILE *f, const struct work *w, const struct row *r, bool first) {
 	struct texts t;

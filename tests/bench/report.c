@@ -84,7 +84,7 @@ const struct work *works_get(unsigned i) {
 	return works[i];
 }
 
-/* -- as they are shown --------------------------------------------------------------------------- */
+/* -- as they are shown ------------------------------------------------------------------------- */
 
 /* printf pads bytes, not characters. */
 static int characters(const char *text) {

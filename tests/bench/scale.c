@@ -4,8 +4,8 @@
  * A million accounts: to import them, to start with them, to adopt them from a berthd that died, to
  * use them at random, and what they cost in memory and on disk.
  *
- * All of it is one life of a berthd, lived several times: it imports, is killed while a process holds
- * a slot of every account, comes back; is stopped, loses what it shares as in a reboot, comes back.
+ * All of it is one life of a berthd, lived several times: it imports, is killed while a process
+ * holds a slot of every account, comes back; is stopped, loses what it shares as in a reboot, comes back.
  */
 
 #include <berth.h>
@@ -32,7 +32,7 @@ struct lives {
 
 static unsigned accounts;
 
-/* -- sizes -------------------------------------------------------------------------------------- */
+/* -- sizes ------------------------------------------------------------------------------------- */
 
 static double bytes_of_file(const char *dir, const char *name) {
 	char path[700];
@@ -51,7 +51,7 @@ static double bytes_in_memory(const struct berthd *d) {
 	       process_bytes(d->instance.berthd, "RssAnon:");
 }
 
-/* -- a life ------------------------------------------------------------------------------------- */
+/* -- a life ------------------------------------------------------------------------------------ */
 
 /* The kernel shall read the store from the disk, as after a reboot. */
 static void forget_cached(const struct berthd *d, const char *name) {
@@ -117,7 +117,7 @@ static void live_cold(struct berthd *d, struct lives *l, double empty) {
 	series_add(&l->memory_cold, (bytes_in_memory(d) - empty) / accounts);
 }
 
-/* -- rows --------------------------------------------------------------------------------------- */
+/* -- rows -------------------------------------------------------------------------------------- */
 
 static void rows_time(const struct lives *l) {
 	struct work *w = work_new("scale", "1,000,000 accounts: import, start, adopt",

@@ -20,7 +20,7 @@ static const char *too_few_cpus(void) {
 	return cpus_count() < 2 ? "there is one CPU only" : NULL;
 }
 
-/* -- the distance of two CPUs ------------------------------------------------------------------- */
+/* -- the distance of two CPUs ------------------------------------------------------------------ */
 
 #define BALL_PATIENCE (1u << 16)
 
@@ -43,7 +43,7 @@ static void ball_play(unsigned side, unsigned long n) {
 	}
 }
 
-/* -- one account -------------------------------------------------------------------------------- */
+/* -- one account ------------------------------------------------------------------------------- */
 
 static void work_same(void) {
 	struct contender c[FAST_PEERS + 1] = {0};
@@ -115,7 +115,7 @@ static void work_same_times(void) {
 	report_show(w);
 }
 
-/* -- accounts of their own, and denials --------------------------------------------------------- */
+/* -- accounts of their own, and denials -------------------------------------------------------- */
 
 /* One process, two, one again, in each round; two against the mean of the ones. */
 static void scaling(struct work *w, const struct peer *const list[], unsigned count, bool denials,
