@@ -6,8 +6,8 @@
  * they begin together.
  *
  * A turn is many batches, of a millisecond at most, and its figure their median: the batches in
- * which somebody else had the CPU for a while don't count. Nor do, where several processes measure what
- * they cost each other, those in which one of them had no CPU. What single operations take is told
+ * which somebody else had the CPU for a while don't count. Nor do, where several processes measure
+ * what they cost each other, those in which one of them had no CPU. What single operations take is told
  * by contenders that are timed, without those in which the scheduler took the CPU away.
  */
 
@@ -130,11 +130,15 @@ struct shift {
 	long preempted;
 };
 
-/* Whether the figures are to be of batches only in which all were at work. Where there are fewer
- * CPUs than processes they never are; where each operation is timed, what happens while another
- * doesn't run is what one wants to know. */
+/* So many can be at work at once. */
+static unsigned lanes(unsigned processes) {
+	return processes < cpus_count() ? processes : cpus_count();
+}
+
+/* Whether the figures are to be of batches only in which every CPU was at work. Where each operation
+ * is timed, what happens while another doesn't run is what one wants to know. */
 static bool wants_company(const struct shift *s) {
-	return s->processes > 1 && s->processes <= cpus_count() && !s->contender->timed;
+	return lanes(s->processes) > 1 && !s->contender->timed;
 }
 
 static void company_note(struct shift *s) {
@@ -143,12 +147,13 @@ static void company_note(struct shift *s) {
 	s->preempted = preemptions();
 }
 
-/* The others did half a batch at least, while we had our CPU. */
+/* As many others as there are CPUs for did half a batch at least, while we had ours. */
 static bool company_was_there(const struct shift *s) {
+	unsigned at_work = 0;
+
 	for (unsigned i = 0; i < s->processes; i++)
-		if (s->desk->progress[i].parts - s->seen[i] < BATCH_PARTS / 2)
-			return false;
-	return preemptions() == s->preempted;
+		at_work += s->desk->progress[i].parts - s->seen[i] >= BATCH_PARTS / 2;
+	return at_work >= lanes(s->processes) && preemptions() == s->preempted;
 }
 
 static double run_batch(struct shift *s, struct histogram *h) {
@@ -177,8 +182,7 @@ static void take_turn(struct shift *s, unsigned turn, struct account_of_turn *t)
 	unsigned count = 0, batches = 0;
 
 	memset(t, 0, sizeof(*t));
-	while (measured < TURN_NS && total < TURN_NS_MAX && count < BATCHES_MAX &&
-		s->desk->ended < turn) {
+	do {
 		double ns = run_batch(s, &t->histogram);
 
 		total += ns;
@@ -187,7 +191,8 @@ static void take_turn(struct shift *s, unsigned turn, struct account_of_turn *t)
 			continue;
 		measured += ns;
 		each[count++] = ns;
-	}
+	} while (measured < TURN_NS && total < TURN_NS_MAX && count < BATCHES_MAX &&
+		 s->desk->ended < turn);
 	s->desk->ended = turn;
 	t->measured_ns = measured;
 	t->cpu_ns = cpu_now() - start;
@@ -290,10 +295,11 @@ static void crew_turn_once(struct crew *crew) {
 
 /* They hardly ever had a CPU each: on a machine as busy as that, they try again. */
 static bool crew_was_apart(const struct crew *crew) {
+	unsigned measured = 0;
+
 	for (unsigned i = 0; i < crew->count; i++)
-		if (crew->desk->turn[i].measured_ns < TURN_NS_MIN)
-			return true;
-	return false;
+		measured += crew->desk->turn[i].measured_ns >= TURN_NS_MIN;
+	return measured < lanes(crew->count);
 }
 
 static void crew_turn(struct crew *crew) {
@@ -323,22 +329,41 @@ static void note_times(struct contender *c, const struct crew *crew) {
 	series_add(&c->longest, (double)all.longest);
 }
 
-static void note_turn(struct contender *c, const struct crew *crew) {
-	double rate = 0, speeds = 0, slowest = 0;
+/* Operations in a ns of one process at work; of those only that had something to count, if any. */
+static double speed_at_work(const struct crew *crew) {
+	double speeds[2] = {0, 0};
+	unsigned count[2] = {0, 0};
+
+	for (unsigned i = 0; i < crew->count; i++) {
+		const struct account_of_turn *t = &crew->desk->turn[i];
+		bool counts = t->measured_ns > 0;
+
+		speeds[counts] += 1 / t->ns;
+		count[counts]++;
+	}
+	return count[1] ? speeds[1] / count[1] : speeds[0] / count[0];
+}
+
+/* How fast the slowest is, by its own CPU time; 1 is as fast as all. */
+static double share_of_slowest(const struct crew *crew) {
+	double all = 0, slowest = 0;
 
 	for (unsigned i = 0; i < crew->count; i++) {
 		const struct account_of_turn *t = &crew->desk->turn[i];
 		double speed = t->operations / t->cpu_ns;
 
-		rate += 1 / t->ns;
-		speeds += speed;
+		all += speed;
 		slowest = i == 0 || speed < slowest ? speed : slowest;
 	}
-	if (crew->count > cpus_count()) /* of all CPUs, if nobody else used them */
-		rate = speeds / crew->count * cpus_count();
+	return slowest * crew->count / all;
+}
+
+static void note_turn(struct contender *c, const struct crew *crew) {
+	double rate = speed_at_work(crew) * lanes(crew->count);
+
 	series_add(&c->ns, crew->count / rate);
 	series_add(&c->rate, rate * NS_OF_S);
-	series_add(&c->share, slowest * crew->count / speeds);
+	series_add(&c->share, share_of_slowest(crew));
 	if (c->timed)
 		note_times(c, crew);
 }

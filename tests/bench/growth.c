@@ -180,7 +180,7 @@ static void processes_plot(const struct contender *c, unsigned steps, bool apart
 static void processes_rows(const struct contender *c, unsigned steps, bool apart) {
 	struct work *w = work_new(apart ? "processes-own" : "processes-same",
 		apart ? "1 to 8 processes, an account each" : "1 to 8 processes, one account",
-		"all together; of more processes than CPUs, by the CPU time that they got");
+		"all together, while all CPUs are at work; more processes than that take turns");
 	char name[64];
 
 	for (unsigned i = 0; i < PEERS_GROWING; i++, c += steps) {

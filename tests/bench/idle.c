@@ -10,23 +10,35 @@
 #include "report.h"
 #include "works.h"
 
-#define ACCOUNTS 1000
-#define SLEEP_NS (60 * NS_OF_S)
-#define SHORT_S  10
+#define ACCOUNTS  1000
+#define SLEEP_NS  (60 * NS_OF_S)
+#define SETTLE_NS (40 * NS_OF_S) /* counts are synced 30 s after they have changed */
+#define SHORT_S   10
 
 static struct berthd berthd;
+static double begun;
 static double since, switches; /* watched from when, and what there had been then */
 
 void idle_begin(void) {
 	berthd_start(&berthd, 1048576, 1048576);
 	(void)berthd_import(accounts_file(ACCOUNTS, 10));
+	begun = bench_now();
 }
 
 void idle_watch(void) {
-	if (since > 0)
+	if (since > 0 || bench_now() - begun < SETTLE_NS)
 		return;
 	since = bench_now();
 	switches = process_switches(berthd.instance.berthd);
+}
+
+/* What is left of the time that it shall sleep. */
+static void sleep_on(void) {
+	while (since == 0 || bench_now() - since < SLEEP_NS) {
+		(void)usleep(100000);
+		bench_continue();
+		idle_watch();
+	}
 }
 
 static void row_sleep(struct work *w) {
@@ -34,8 +46,8 @@ static void row_sleep(struct work *w) {
 	double seconds = (bench_now() - since) / NS_OF_S;
 	char name[64];
 
-	if (seconds < SHORT_S) {
-		work_missing(w, "wake-ups", "the rest of the bench took too short");
+	if (since == 0 || seconds < SHORT_S) {
+		work_missing(w, "wake-ups", "it had hardly come to rest when all else was done");
 		return;
 	}
 	(void)snprintf(name, sizeof(name), "wake-ups in %.0f s", seconds);
@@ -52,10 +64,8 @@ void idle_end(void) {
 	struct work *w = work_new("idle", "Idle berthd with 1,000 accounts",
 		"wake-ups: voluntary context switches of all its threads");
 
-	while (!bench.quick && bench_now() - since < SLEEP_NS) {
-		(void)usleep(100000);
-		bench_continue();
-	}
+	if (!bench.quick)
+		sleep_on();
 	row_sleep(w);
 	row_bound(row_bytes(w, "resident (RSS)", "VmRSS:"), BOUND_AT_MOST, 4);
 	(void)row_bytes(w, "of that: its own memory", "RssAnon:");
