@@ -34,7 +34,6 @@
 #define PATIENCE_MS   60000
 #define INSTANCES_MAX 1024
 #define CTL_ARGS_MAX  32
-#define EVENTUALLY_MS 10000
 
 struct note {
 	char dir[64];
@@ -416,7 +415,7 @@ static long now_ms(void) {
 }
 
 bool eventually(bool (*holds)(void *data), void *data) {
-	long end = now_ms() + EVENTUALLY_MS;
+	long end = now_ms() + PATIENCE_MS;
 	useconds_t pause = 500;
 
 	while (!holds(data)) {
