@@ -549,7 +549,7 @@ install_plain() {
 	same 'what runs' /usr/local/sbin/berthd "$(readlink "/proc/$(main_pid)/exe")"
 	berthctl set alice 1
 	berthctl run alice -- true
-	journalctl -q -x -u berthd.service -n 1 | grep -q 'Limits are in force' ||
+	journalctl -q -b -x -t berthd | grep -q 'Limits are in force' ||
 		fail 'the journal has no explanation'
 }
 
