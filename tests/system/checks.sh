@@ -198,6 +198,9 @@ look_at_process() {
 	rm /run/berth/x /var/lib/berth/x
 	same 'its watchdog' 30s "$(property berthd.service WatchdogUSec)"
 	same 'the start limit' 0 "$(property berthd.service StartLimitIntervalUSec)"
+	for socket in berthd.socket berthd-admin.socket; do
+		same "the start limit of $socket" 0 "$(property $socket TriggerLimitIntervalUSec)"
+	done
 	# Documents were left out of the root file system.
 	same 'what isn.t as packaged' '' "$(dpkg -V berthd berthctl libberth0 libberth-dev |
 		grep -v '^missing  *[c ]* */usr/share/\(doc\|man\)/' || true)"
