@@ -160,15 +160,33 @@ static const struct {
 	{"growth", works_growth},
 };
 
-static bool wanted(const char *only, const char *name) {
-	size_t length = strlen(name);
+/* The length of a name up to the next comma. */
+static size_t name_length(const char *names) {
+	return strcspn(names, ",");
+}
 
-	for (const char *p = only; p; p = strchr(p, ',')) {
-		p += *p == ',';
-		if (strncmp(p, name, length) == 0 && (p[length] == ',' || !p[length]))
+static bool is_named(const char *name, const char *word, size_t length) {
+	return strlen(name) == length && strncmp(name, word, length) == 0;
+}
+
+static bool wanted(const char *only, const char *name) {
+	for (const char *p = only; p && *p; p += name_length(p) + (p[name_length(p)] == ','))
+		if (is_named(name, p, name_length(p)))
 			return true;
-	}
 	return !only;
+}
+
+/* The first word that names no family of works; NULL: there is none. */
+static const char *unknown_in(const char *only) {
+	for (const char *p = only; p && *p; p += name_length(p) + (p[name_length(p)] == ',')) {
+		size_t i = 0;
+
+		while (i < ELEMENTS(families) && !is_named(families[i].name, p, name_length(p)))
+			i++;
+		if (i == ELEMENTS(families))
+			return p;
+	}
+	return NULL;
 }
 
 static void directories_make(void) {
@@ -189,7 +207,10 @@ static void signals_init(void) {
 }
 
 static int usage(void) {
-	fprintf(stderr, "usage: bench [--quick] [--only WORK[,WORK]...] DIRECTORY\n");
+	fprintf(stderr, "usage: bench [--quick] [--only WORK[,WORK]...] DIRECTORY\nworks:");
+	for (size_t i = 0; i < ELEMENTS(families); i++)
+		fprintf(stderr, " %s", families[i].name);
+	fprintf(stderr, "\n");
 	return 2;
 }
 
@@ -211,6 +232,13 @@ int main(int argc, char **argv) {
 	}
 	if (argc != optind + 1)
 		return usage();
+	if (unknown_in(bench.only)) {
+		const char *word = unknown_in(bench.only);
+
+		fprintf(stderr, "bench: '%.*s' is none of the works\n", (int)name_length(word),
+			word);
+		return usage();
+	}
 	driver = getpid();
 	bench.rounds = bench.quick ? 5 : 25;
 	bench.out = argv[optind];
