@@ -74,6 +74,12 @@ static void work_pair(void) {
 	struct work *w = work_new("pair", "Acquire and release, one process, warm",
 		"a process on a CPU of its own; daemons and Redis on the others");
 
+	w->why = "a semaphore is one word, found by its address, that nobody's name is on; berth "
+		 "finds the "
+		 "account by name, and at every instant leaves evidence of who holds what: six "
+		 "compare-and-swaps, each about what a semaphore's is, and some 700 other "
+		 "instructions, "
+		 "which are most of the time";
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 4, true);
 	report_show(w);
@@ -85,6 +91,9 @@ static void work_denied(void) {
 	unsigned count = contenders_make(c, true);
 	struct work *w = work_new("denied", "Denied: the limit is reached, one process", NULL);
 
+	w->why = "a semaphore that is empty is only read; berth finds the account by name first, "
+		 "about "
+		 "half of the time, and counts the denial";
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 2, false);
 	report_show(w);
