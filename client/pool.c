@@ -60,7 +60,8 @@ struct range {
 
 _Static_assert(sizeof(struct range) == 128, "neighbours would share a line");
 
-/* Where the threads that share a lane look next. */
+/* Where the threads that share a lane look next. `next` leads to a range: whoever loads it pairs with
+ * whoever stored it, so that the range is seen as it was made. */
 struct lane {
 	_Alignas(128) _Atomic uintptr_t
 		next;           /* a range and the record in it: spot_make(); 0: none */
@@ -174,7 +175,7 @@ static void lanes_deal(struct pool *p, uint32_t ranges) {
 		uint32_t order = load_relaxed(&p->lane[i].order);
 
 		if (order > 0)
-			store_relaxed(
+			store_release(
 				&p->lane[i].next, spot_make(range_at(p, (order - 1) % ranges), 0));
 	}
 }
@@ -208,7 +209,7 @@ static _rare_ void lane_start(struct pool *p, struct lane *lane) {
 	uint32_t ranges = pool_ranges(p);
 
 	store_relaxed(&lane->order, order + 1);
-	store_relaxed(&lane->next, ranges > 0 ? spot_make(range_at(p, order % ranges), 0) : 0);
+	store_release(&lane->next, ranges > 0 ? spot_make(range_at(p, order % ranges), 0) : 0);
 }
 
 /* What pthread_self() says, without the call where the compiler knows how. */
@@ -240,7 +241,7 @@ uint32_t pool_ranges_wanted(const struct pool *p) {
 /* The next one to look at is the one after the one picked: records are used in turn, but a thread
  * stays with its range while it finds something there. */
 static _hot_ void lane_follow(struct lane *lane, const struct range *range, uint32_t i) {
-	store_relaxed(&lane->next, spot_make(range, i + 1));
+	store_release(&lane->next, spot_make(range, i + 1));
 }
 
 /* -- picking ---------------------------------------------------------------------------------- */
@@ -313,7 +314,7 @@ static bool range_pick(struct pool *p, struct range *range, uint32_t start, uint
 /* From the lane's place once round the pool. */
 static uintptr_t pool_pick(struct pool *p, const struct lane *lane) {
 	uint32_t ranges = pool_ranges(p);
-	uintptr_t next = load_relaxed(&lane->next);
+	uintptr_t next = load_acquire(&lane->next);
 	uint32_t position = next ? spot_range(next)->position : 0, start = next % BERTH_RANGE, i;
 
 	for (uint32_t n = 0; n < ranges; n++) {
@@ -331,7 +332,7 @@ static uintptr_t pool_pick(struct pool *p, const struct lane *lane) {
 
 /* Where the lane is to look next, if that record is free: nearly always. Else 0. */
 static _hot_ uintptr_t lane_pick(const struct lane *lane) {
-	uintptr_t spot = load_relaxed(&lane->next);
+	uintptr_t spot = load_acquire(&lane->next);
 	struct range *range = spot_range(spot);
 	uint32_t i = spot % BERTH_RANGE;
 	struct record *records;

@@ -302,6 +302,59 @@ START_TEST(no_record_is_lost_while_threads_empty_and_fill_the_pool) {
 }
 END_TEST
 
+#define POOLS 40
+
+static _Atomic bool grown;
+
+static void *take_and_give(void *arg) {
+	int *failed = arg;
+
+	(void)pthread_barrier_wait(&barrier);
+	for (bool last = false; !last;) {
+		struct pool_slot slot;
+		int r;
+
+		last = atomic_load(&grown);
+		r = take(&slot);
+		if (r == 0)
+			r = give(&slot);
+		if (r != 0 && r != -ENOBUFS && r != -EAGAIN)
+			*failed = r;
+	}
+	return NULL;
+}
+
+/* Begins with no range at all, so that threads meet table, lanes and ranges as they are made. What
+ * they may see too early on other machines, ThreadSanitizer sees on this. */
+static void pool_grow_under_threads(uint32_t first) {
+	pthread_t thread[THREADS];
+	int failed[THREADS] = {0};
+
+	pool_free(pool);
+	ck_assert_int_eq(pool_new(map, &pool), 0);
+	atomic_store(&grown, false);
+	for (size_t i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, take_and_give, &failed[i]), 0);
+	(void)pthread_barrier_wait(&barrier);
+	for (uint32_t n = 0; n < 3; n++) {
+		range_give(first + n);
+		sched_yield();
+	}
+	atomic_store(&grown, true);
+	for (size_t i = 0; i < THREADS; i++) {
+		(void)pthread_join(thread[i], NULL);
+		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
+	}
+}
+
+START_TEST(threads_go_on_while_ranges_are_added) {
+	(void)pthread_barrier_init(&barrier, NULL, THREADS + 1);
+	for (uint32_t i = 0; i < POOLS; i++)
+		pool_grow_under_threads(RANGES + 1 + 3 * i);
+	ck_assert_uint_eq(counter_count(map, 1), 0);
+}
+END_TEST
+
 /* A rival that waits until there is a slot for both to release. */
 #define DUELS 20000
 
@@ -414,6 +467,7 @@ int main(void) {
 	tcase_add_test(cases, forgetting_tells_what_was_held_and_touches_no_count);
 	tcase_add_test(cases, releasing_all_leaves_nothing_behind);
 	tcase_add_test(cases, no_record_is_lost_while_threads_empty_and_fill_the_pool);
+	tcase_add_test(cases, threads_go_on_while_ranges_are_added);
 	tcase_add_test(cases,
 		of_two_threads_that_release_one_slot_at_once_one_does_and_the_other_hears_not_held);
 	tcase_add_test(cases, revoking_under_threads_loses_neither_counts_nor_records);
