@@ -131,14 +131,16 @@ static struct range *range_of(const struct pool *p, uint32_t record) {
 	return number < p->numbers ? load_acquire(&p->by_number[number]) : NULL;
 }
 
-/* A range lies in one window. */
+/* A range lies in one window. Once it is mapped it stays: another thread, which had no luck a moment
+ * ago, mustn't undo that. */
 static _rare_ struct record *range_map(struct pool *p, struct range *range) {
 	struct record *records = NULL;
 
 	if (map_has_record(p->map, range->first + BERTH_RANGE - 1))
 		records = map_record(p->map, range->first);
-	/* Pairs with range_record(). */
-	store_release(&range->records, records);
+	if (records)
+		/* Pairs with range_record(). */
+		store_release(&range->records, records);
 	return records;
 }
 
