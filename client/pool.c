@@ -15,9 +15,11 @@
  * makes, so another thread is just releasing it; or one more, for a revoke takes two at once.
  *   An acquire stores its token only after the slot is held. If the daemon revokes the slot in
  * between, another thread may take the record, and the two tokens come in either order; then one of
- * them is lost. But no slot can stay behind, since a release doesn't ask for its token first. What
- * may happen is that the holder of the slot that was revoked within those nanoseconds hears "not
- * held" for "revoked".
+ * them is lost. Likewise if a thread looks at record and token, is held up, and takes the record only
+ * when others have taken it and given it back: the last one's 0 may come after its token. But no
+ * slot can stay behind, since a release doesn't ask for its token first. What may happen is that the
+ * holder of a slot whose token was lost within those nanoseconds, and which the daemon revokes, hears
+ * "not held" for "revoked".
  *
  * Hints. `maybe_free` has a bit for each record that may be free. Acquiring leaves it set; who finds
  * it set and the record taken clears it; who frees a record sets it, if it is clear. That no free
@@ -454,8 +456,7 @@ int pool_release(struct pool *p, uint32_t record, uint32_t seq) {
 		store_release(&range->outstanding[i], 0);
 	else
 		r = release_end(p, range, i, seq, r);
-	if (unlikely(r == -ENOENT))
-		return r;
+	/* Also if nothing is known of the slot: it may have been revoked, and its token lost. */
 	hint_set(range, i);
 	return r;
 }

@@ -215,6 +215,22 @@ START_TEST(a_revoked_record_is_used_again_only_when_its_holder_knows) {
 }
 END_TEST
 
+/* As threads lose one, rarely (pool.c). */
+START_TEST(a_record_whose_token_was_lost_is_found_again_after_a_revoke) {
+	struct pool_slot slots[RANGES * BERTH_RANGE], slot;
+
+	for (size_t i = 0; i < ELEMENTS(slots); i++)
+		ck_assert_int_eq(take(&slots[i]), 0);
+	ck_assert_int_eq(take(&slot), -ENOBUFS);
+	ck_assert_int_eq(pool_forget(pool, slots[7].record, slots[7].seq), -ECANCELED);
+	ck_assert_int_eq(
+		counter_revoke(map, slots[7].record, counter_record(map, slots[7].record)), 0);
+	ck_assert_int_eq(give(&slots[7]), -ENOENT);
+	ck_assert_int_eq(take(&slot), 0);
+	ck_assert_uint_eq(slot.record, slots[7].record);
+}
+END_TEST
+
 START_TEST(a_closed_session_s_records_are_not_handed_out) {
 	struct pool_slot slot;
 
@@ -463,6 +479,7 @@ int main(void) {
 	tcase_add_test(cases, a_stale_slot_does_not_release_the_one_that_follows_in_its_record);
 	tcase_add_test(cases, a_revoked_slot_is_told_to_its_holder_once);
 	tcase_add_test(cases, a_revoked_record_is_used_again_only_when_its_holder_knows);
+	tcase_add_test(cases, a_record_whose_token_was_lost_is_found_again_after_a_revoke);
 	tcase_add_test(cases, a_closed_session_s_records_are_not_handed_out);
 	tcase_add_test(cases, forgetting_tells_what_was_held_and_touches_no_count);
 	tcase_add_test(cases, releasing_all_leaves_nothing_behind);
