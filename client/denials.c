@@ -14,12 +14,17 @@ static uint64_t word_count(uint64_t word) {
 	return word & ((UINT64_C(1) << COUNT_BITS) - 1);
 }
 
-/* An account that is none is noise, or was never used. */
-static void word_spend(struct map *m, uint64_t word) {
+/* Marks the cell as changed, too: its denials may have been announced, and the mark taken off, while
+ * they were in the word. An account that is none is noise, or was never used. */
+static _rare_ void word_spend(struct map *m, uint64_t word) {
 	struct cell *cell = map_cell(m, word_account(word));
+	_Atomic uint8_t *dirty = map_dirty(m, word_account(word));
 
-	if (cell)
-		(void)add_relaxed(&cell->denied, word_count(word));
+	if (!cell)
+		return;
+	(void)add_total(&cell->denied, word_count(word)); /* C1 of wake.h */
+	if (dirty && load_total(dirty) == 0)
+		store_total(dirty, 1); /* C2 */
 }
 
 void denials_add(struct map *m, uint32_t account, struct cell *cell) {
@@ -29,7 +34,7 @@ void denials_add(struct map *m, uint32_t account, struct cell *cell) {
 
 	/* Another thread, or the daemon, that changes the word meanwhile is rare. */
 	if (!at || !cas(at, word, mine ? word + 1 : (uint64_t)account << COUNT_BITS | 1)) {
-		(void)add_relaxed(&cell->denied, 1);
+		(void)add_total(&cell->denied, 1); /* C1 */
 		return;
 	}
 	if (unlikely(!mine && word != 0))
@@ -52,15 +57,9 @@ uint64_t denials_pending(struct map *m, uint32_t account) {
 static void entry_collect(struct map *m, struct session_entry *e) {
 	for (uint32_t i = 0; i < BERTH_DENIALS; i++) {
 		uint64_t word = load_relaxed(&e->denials[i]);
-		_Atomic uint8_t *dirty;
 
-		if (word == 0)
-			continue;
-		word = exchange_total(&e->denials[i], 0);
-		word_spend(m, word);
-		dirty = map_dirty(m, word_account(word));
-		if (dirty)
-			store_total(dirty, 1);
+		if (word != 0)
+			word_spend(m, exchange_total(&e->denials[i], 0));
 	}
 }
 

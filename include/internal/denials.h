@@ -16,7 +16,7 @@
 
 #include "map.h"
 
-/* One more, of an account whose cell is at hand. Doesn't wake the daemon. */
+/* One more, of an account whose cell is at hand. That it has changed, the caller announces. */
 void denials_add(struct map *m, uint32_t account, struct cell *cell);
 
 /* Of an account, as far as they aren't in its cell. */

@@ -11,18 +11,19 @@
 #define TURNS   200000
 
 static struct fixture f;
-static struct path alice, bob; /* whose indices meet in one word */
+static struct path alice, bob; /* whose indices meet in one word, but in two groups of cells */
 static uint32_t alices, bobs;
 
 static void setup(void) {
-	const struct capacities want = {64, 64, 4};
+	const struct capacities want = {256, 64, 4};
 	char name[16];
 
 	fixture_new(&f, &want);
 	ck_assert_int_eq(segment_grow_sessions(f.segment), 0);
 	alice = fixture_path(&f, "alice", 0);
 	alices = alice.level[0].account;
-	for (int i = 0; i == 0 || bobs % BERTH_DENIALS != alices % BERTH_DENIALS; i++) {
+	for (int i = 0;
+		i < (int)BERTH_DIRTY_GROUP || bobs % BERTH_DENIALS != alices % BERTH_DENIALS; i++) {
 		(void)snprintf(name, sizeof(name), "bob-%d", i);
 		bob = fixture_path(&f, name, 0);
 		bobs = bob.level[0].account;
@@ -71,6 +72,16 @@ START_TEST(accounts_that_take_a_word_from_each_other_keep_their_own) {
 	}
 	ck_assert_uint_eq(known(&alice), 100);
 	ck_assert_uint_eq(known(&bob), 200);
+}
+END_TEST
+
+/* A checkpoint may have taken alice's mark while her denials were in the word. */
+START_TEST(who_loses_the_word_is_marked_for_the_checkpoint) {
+	deny(&alice, 3);
+	store_total(alice.level[0].dirty, 0);
+	deny(&bob, 1);
+	ck_assert_uint_eq(in_cell(&alice), 3);
+	ck_assert_uint_eq(load_total(alice.level[0].dirty), 1);
 }
 END_TEST
 
@@ -158,6 +169,7 @@ int main(void) {
 	tcase_add_test(tc, a_denial_writes_to_the_session_and_is_known_at_once);
 	tcase_add_test(tc, a_process_without_a_session_counts_in_the_cell);
 	tcase_add_test(tc, accounts_that_take_a_word_from_each_other_keep_their_own);
+	tcase_add_test(tc, who_loses_the_word_is_marked_for_the_checkpoint);
 	tcase_add_test(tc, what_was_collected_is_in_the_cell_once_and_marked_for_the_checkpoint);
 	tcase_add_test(tc, the_next_account_of_an_index_begins_with_none);
 	tcase_add_test(tc, noise_in_the_words_is_no_account_s);
