@@ -52,6 +52,7 @@ static int free_push(struct directory *d, uint32_t account) {
 
 	if (r >= 0)
 		d->free[d->free_count++] = account;
+	d->denials_remain = true;
 	return r;
 }
 
@@ -296,13 +297,16 @@ static int entry_write(
 	return 0;
 }
 
-/* The numbers of whoever had the index before aren't the new account's. */
+/* The numbers of whoever had the index before aren't the new account's. Sessions may be many, and so
+ * may the accounts that are made one after the other: once does for all that were freed before. */
 static void cell_forget(struct directory *d, uint32_t account) {
 	uint32_t generation = entry_generation(load_relaxed(&map_entry(d->map, account)->word));
 	struct cell *cell = map_cell(d->map, account);
 
-	if (generation > 0)
+	if (generation > 0 && d->denials_remain) {
 		denials_collect(d->map);
+		d->denials_remain = false;
+	}
 	store_relaxed(&cell->denied, 0);
 	store_relaxed(&cell->peak, 0);
 	d->account[account] = (struct account){0};

@@ -26,6 +26,7 @@ struct directory {
 	uint32_t account_size;
 	uint32_t *free; /* stack of indices that bear no name */
 	uint32_t free_count, free_size;
+	bool denials_remain; /* of an index that was freed, perhaps, in the words of sessions */
 	uint32_t *free_block;
 	uint32_t free_block_count, free_block_size;
 	uint32_t live;

@@ -112,6 +112,20 @@ START_TEST(the_next_account_of_an_index_begins_with_none) {
 }
 END_TEST
 
+START_TEST(words_are_collected_once_for_all_the_indices_that_were_freed) {
+	ck_assert_int_eq(fixture_configure(f.accounts, "carol", 0), 0);
+	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
+	ck_assert_int_eq(accounts_unconfigure(f.accounts, "carol"), 0);
+	deny(&bob, 3);
+	(void)fixture_path(&f, "mallory", 0);
+	ck_assert_uint_eq(in_cell(&bob), 3);
+	deny(&bob, 4);
+	(void)fixture_path(&f, "trent", 0);
+	ck_assert_uint_eq(in_cell(&bob), 3);
+	ck_assert_uint_eq(known(&bob), 7);
+}
+END_TEST
+
 START_TEST(noise_in_the_words_is_no_account_s) {
 	_Atomic uint64_t *word = map_session(f.map, 1)->denials;
 
@@ -172,6 +186,7 @@ int main(void) {
 	tcase_add_test(tc, who_loses_the_word_is_marked_for_the_checkpoint);
 	tcase_add_test(tc, what_was_collected_is_in_the_cell_once_and_marked_for_the_checkpoint);
 	tcase_add_test(tc, the_next_account_of_an_index_begins_with_none);
+	tcase_add_test(tc, words_are_collected_once_for_all_the_indices_that_were_freed);
 	tcase_add_test(tc, noise_in_the_words_is_no_account_s);
 	tcase_add_test(tc, threads_and_a_daemon_that_collects_lose_none);
 	suite_add_tcase(suite, tc);
