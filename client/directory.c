@@ -63,12 +63,13 @@ uint64_t directory_hash(const struct map *m, const struct name *name) {
 	return XXH3_64bits_withSeed(name->word, name->length, m->names->hash_seed);
 }
 
-/* Where the bytes of an entry's name are; NULL if a damaged block number points nowhere. */
-static _hot_ const _Atomic uint64_t *entry_name(struct map *m, struct entry *e) {
+/* Where the so many bytes of an entry's name are; NULL if a block number points nowhere, or there is
+ * none for a long name: damage, or an entry that is being rewritten. */
+static _hot_ const _Atomic uint64_t *entry_name(struct map *m, struct entry *e, size_t length) {
 	uint32_t block = load_relaxed(&e->block);
 
 	if (block == 0)
-		return e->name;
+		return likely(length <= BERTH_NAME_INLINE) ? e->name : NULL;
 	if (block > load_acquire(&m->names->blocks) || block > m->layout.max_accounts)
 		return NULL;
 	return map_at(m, &m->directory, m->layout.names + (uint64_t)(block - 1) * 256);
@@ -79,7 +80,7 @@ static _hot_ bool entry_has_name(struct map *m, struct entry *e, const struct na
 
 	if (shape_length(load_relaxed(&e->shape)) != name->length)
 		return false;
-	word = entry_name(m, e);
+	word = entry_name(m, e, name->length);
 	if (!word)
 		return false;
 	for (uint32_t i = 0; i < (name->length + 7) / 8; i++)
@@ -232,7 +233,7 @@ static _hot_ bool entry_has_text(struct map *m, struct entry *e, const struct te
 
 	if (shape_length(load_relaxed(&e->shape)) != t->length)
 		return false;
-	word = entry_name(m, e);
+	word = entry_name(m, e, t->length);
 	if (unlikely(!word))
 		return false;
 	for (size_t i = 0; unlikely(i < t->last); i++)
@@ -334,7 +335,7 @@ int directory_name(struct map *m, uint32_t account, char ret[256]) {
 	if (!(entry_flags(before) & ENTRY_LIVE))
 		return -ENOENT;
 	length = shape_length(load_relaxed(&e->shape));
-	word = entry_name(m, e);
+	word = entry_name(m, e, length);
 	if (!word)
 		return -EUCLEAN;
 	for (uint32_t i = 0; i < (length + 7) / 8; i++) {

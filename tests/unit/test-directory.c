@@ -82,6 +82,24 @@ START_TEST(names_are_found_while_the_table_grows_and_shrinks) {
 }
 END_TEST
 
+/* Damage, or half rewritten: what is read must not be the entries that follow. */
+START_TEST(a_long_name_without_a_block_is_none) {
+	char text[256], read[256];
+	uint32_t account;
+	struct name name;
+	uint64_t word;
+
+	memset(text, 'n', 255);
+	text[255] = 0;
+	ck_assert_int_eq(fixture_configure(f.accounts, text, 1), 0);
+	account = accounts_find(f.accounts, text);
+	store_relaxed(&map_entry(f.map, account)->block, 0);
+	ck_assert_int_eq(directory_name(f.map, account, read), -EUCLEAN);
+	ck_assert_int_eq(name_load(text, &name), 0);
+	ck_assert_int_eq(directory_find(f.map, &name, &account, &word), -ENOENT);
+}
+END_TEST
+
 START_TEST(a_name_of_255_bytes_is_kept_and_its_block_used_again) {
 	char name[256], shown[256];
 	uint32_t account;
@@ -397,6 +415,7 @@ int main(void) {
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, names_are_found_while_the_table_grows_and_shrinks);
+	tcase_add_test(tc, a_long_name_without_a_block_is_none);
 	tcase_add_test(tc, a_name_of_255_bytes_is_kept_and_its_block_used_again);
 	tcase_add_test(tc, ancestors_are_there_for_their_children_and_go_with_the_last_one);
 	tcase_add_test(tc, a_deleted_account_that_is_held_goes_when_it_is_released);
