@@ -56,7 +56,8 @@
  * make a whole multiple of 2^22 steps meanwhile, and its last step must be on this cell, with that
  * count. At 20 million steps a second through one record alone that takes 0.2 s, and then the party
  * must wake within the one step (50 ns) in which the word is the same: a chance of 2^-22 for each
- * such stop, and records are handed out in turn, which divides the rate by 16 at least.
+ * such stop. Records are handed out in turn: where the others of the range are free, too, the rate
+ * is a 16th of that.
  *
  * Loops. A loop goes round again only if somebody else's CAS succeeded meanwhile, or, in damaged
  * memory, for ever: ROUNDS bounds that.
