@@ -332,6 +332,17 @@ static uintptr_t pool_pick(struct pool *p, const struct lane *lane) {
 	return 0;
 }
 
+/* Why nothing could be picked: for lack of records, or of memory to see them in. More ranges would be
+ * no help then, and each failure would ask for twice as many. */
+static _rare_ int pool_refusal(struct pool *p) {
+	uint32_t ranges = pool_ranges(p);
+
+	for (uint32_t n = 0; n < ranges; n++)
+		if (!range_record(p, range_at(p, n), 0))
+			return -ENOMEM;
+	return -ENOBUFS;
+}
+
 /* -- taking and giving back -------------------------------------------------------------------- */
 
 /* Where the lane is to look next, if that record is free: nearly always. Else 0. */
@@ -374,8 +385,10 @@ static _rare_ int pool_search(struct pool *p, struct lane *lane, const struct sl
 	for (int n = 0; n < TRIES; n++) {
 		uintptr_t spot = pool_pick(p, lane);
 
-		if (!spot)
-			return -ENOBUFS;
+		if (!spot) {
+			ret->record = 0;
+			return pool_refusal(p);
+		}
 		r = spot_acquire(p, lane, spot, request, ret);
 		if (r != -EAGAIN)
 			return r;

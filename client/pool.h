@@ -29,7 +29,8 @@ struct pool_slot {
 	uint32_t record, seq;
 };
 
-/* As counter_acquire; moreover -ENOBUFS: no record is free. ret->record is written whatever is
+/* As counter_acquire; moreover -ENOBUFS: no record is free, and -ENOMEM also if that can't be told of
+ * all, for some can't be mapped: then ret->record is 0. ret->record is written whatever is
  * returned: after -ENOMEM it is the one to be settled, if it isn't 0. */
 int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *ret);
 

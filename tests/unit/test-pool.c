@@ -11,7 +11,7 @@
 
 #include "pool.h"
 
-#define SLOTS   4096
+#define SLOTS   131072 /* more than one window of records */
 #define RANGES  3
 #define THREADS 8
 #define TURNS   20000
@@ -163,6 +163,18 @@ START_TEST(a_range_that_is_none_or_there_already_is_refused) {
 	ck_assert_int_eq(pool_add_range(pool, SLOTS / BERTH_RANGE + 1), -ERANGE);
 	ck_assert_int_eq(pool_add_range(pool, UINT32_MAX), -ERANGE);
 	ck_assert_int_eq(pool_add_range(pool, 1), -EEXIST);
+}
+END_TEST
+
+START_TEST(a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more) {
+	struct pool_slot slot;
+
+	ck_assert_int_eq(pool_add_range(pool, SLOTS / BERTH_RANGE - 1), 0);
+	map_close_files(map);
+	for (int n = 0; n < RANGES * (int)BERTH_RANGE; n++)
+		ck_assert_int_eq(take(&slot), 0);
+	ck_assert_int_eq(take(&slot), -ENOMEM);
+	ck_assert_uint_eq(slot.record, 0);
 }
 END_TEST
 
@@ -475,6 +487,7 @@ int main(void) {
 	tcase_add_test(cases, a_full_pool_finds_the_one_record_that_was_released);
 	tcase_add_test(cases, a_pool_that_grew_goes_on_with_the_new_range);
 	tcase_add_test(cases, a_range_that_is_none_or_there_already_is_refused);
+	tcase_add_test(cases, a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more);
 	tcase_add_test(cases, a_slot_released_twice_is_not_held);
 	tcase_add_test(cases, a_stale_slot_does_not_release_the_one_that_follows_in_its_record);
 	tcase_add_test(cases, a_revoked_slot_is_told_to_its_holder_once);
