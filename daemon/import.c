@@ -48,6 +48,10 @@ void import_free(struct import *i) {
 	free(i);
 }
 
+bool import_is_preparing(const struct import *i) {
+	return i && i->turn;
+}
+
 static int import_reserve(struct import *i) {
 	if (i->count == i->size) {
 		size_t size = MAX_OF(i->size * 2, (size_t)1024);

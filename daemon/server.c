@@ -158,8 +158,8 @@ static void connection_close(struct connection *c) {
 		session->connected = false;
 	else if (session)
 		session_disconnected(session, c->goodbye);
-	/* An import that the store hasn't got yet ends with whoever wanted it. */
-	if (c->import)
+	/* It ends with whoever wanted it, unless the store has it: nobody else answers then. */
+	if (import_is_preparing(c->import))
 		c->waiting = false;
 	if (!c->waiting)
 		connection_free(c);

@@ -25,8 +25,8 @@ struct connection {
 	struct session *session; /* on berth.sock, after HELLO */
 	bool resumed;            /* a session of before, and nothing was asked since */
 	bool goodbye;
-	struct import *import; /* on admin.sock, between BEGIN and COMMIT */
-	bool waiting;          /* for the store: nothing is read until it has answered */
+	struct import *import; /* on admin.sock, from BEGIN until the store has it */
+	bool waiting;          /* for the store, or room: nothing is read until the answer */
 	bool closed;           /* hung up while waiting; freed when the answer comes */
 	void *unsent;          /* an answer that found no room */
 	size_t unsent_length;

@@ -660,6 +660,27 @@ START_TEST(an_import_out_of_order_or_with_wrong_counts_is_refused) {
 }
 END_TEST
 
+/* The import isn't what the connection waits for. */
+START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_answers) {
+	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
+	struct message_set set = {.header = HEADER(MESSAGE_SET, set), .limit = 3};
+
+	message_name_set(&set.name, "bob");
+	for (int i = 0; i < 50; i++) {
+		int fd = dial("admin.sock");
+
+		ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
+		/* Stopped, it finds the hang-up together with what was sent before. */
+		(void)kill(here.berthd, SIGSTOP);
+		ck_assert_int_eq(post(fd, &set, sizeof(set), NULL, 0), 0);
+		(void)close(fd);
+		(void)kill(here.berthd, SIGCONT);
+	}
+	expect_ctl(0, "bob", "list");
+	expect_healthy();
+}
+END_TEST
+
 /* As a member of the group could do with the descriptor that it was given. */
 START_TEST(a_truncated_segment_kills_the_others_perhaps_but_not_berthd) {
 	char path[128];
@@ -700,6 +721,7 @@ int main(void) {
 		ten_thousand_connections_in_a_row_leave_nothing_behind,
 		an_import_that_is_hung_up_on_changes_nothing,
 		an_import_out_of_order_or_with_wrong_counts_is_refused,
+		a_hang_up_during_a_set_frees_no_connection_that_the_store_answers,
 		a_truncated_segment_kills_the_others_perhaps_but_not_berthd,
 		NULL,
 	};
