@@ -53,6 +53,7 @@ static union {
 	struct message_header header;
 	struct message_failed failed;
 	struct message_welcome welcome;
+	struct message_status_reply status;
 	char bytes[MESSAGE_SIZE_MAX];
 } answer;
 
@@ -681,6 +682,139 @@ START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_answers) {
 }
 END_TEST
 
+/* Room is made for these in several turns of berthd's event loop, and there is room for them once. */
+#define MANY 60000
+
+static void narrow_start(void) {
+	static const char *const args[] = {"--max-accounts", "100000", NULL};
+
+	instance_start(&here, args);
+	before = descriptors();
+	set_limit("alice", "5");
+}
+
+static void many_ask(int fd, const char *format, int count) {
+	static union {
+		struct message_import_lines message;
+		char bytes[MESSAGE_SIZE_MAX];
+	} m;
+	char *to = m.bytes + sizeof(m.message);
+
+	for (int i = 0; i < count;) {
+		m.message = (struct message_import_lines){0};
+		for (; i < count && m.message.count < 1000; i++, m.message.count++) {
+			struct lines one = {0};
+			char name[40];
+
+			(void)snprintf(name, sizeof(name), format, i);
+			line_add(&one, name, 3);
+			memcpy(to + m.message.bytes, one.bytes, one.message.bytes);
+			m.message.bytes += one.message.bytes;
+		}
+		m.message.header =
+			header(MESSAGE_IMPORT_LINES, sizeof(m.message) + m.message.bytes);
+		ck_assert_int_eq(ask(fd, &m, m.message.header.length), BERTH_SUCCESS);
+	}
+}
+
+/* Up to the answer. */
+static int many_begin(const char *format, int count) {
+	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
+	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
+	int fd = dial("admin.sock");
+
+	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
+	many_ask(fd, format, count);
+	ck_assert_int_eq(post(fd, &commit, sizeof(commit), NULL, 0), 0);
+	return fd;
+}
+
+static uint32_t accounts_of(int fd) {
+	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
+
+	ck_assert_int_eq(ask(fd, &status, sizeof(status)), BERTH_SUCCESS);
+	return answer.status.accounts;
+}
+
+/* Returns once room was made for so many. */
+static void many_wait(uint32_t accounts) {
+	int fd = dial("admin.sock");
+
+	while (accounts_of(fd) < accounts)
+		;
+	(void)close(fd);
+}
+
+/* All of an import of many is there, or nothing is left of it. */
+static bool many_are_whole(void *data) {
+	long long configured = status_number("configured"), accounts = status_number("accounts");
+
+	(void)data;
+	return (configured == 1 && accounts == 1) ||
+	       (configured == 1 + MANY && accounts == 2 + MANY);
+}
+
+START_TEST(an_import_that_is_hung_up_on_while_room_is_made_leaves_the_room) {
+	int cancelled = 0;
+
+	for (uint32_t turns = 1; turns < 7; turns++) {
+		int fd = many_begin("first/%d", MANY);
+
+		many_wait(turns * 8000);
+		(void)close(fd);
+		ck_assert_msg(eventually(many_are_whole, NULL),
+			"%lld accounts are left, %lld of them configured",
+			status_number("accounts"), status_number("configured"));
+		if (status_number("configured") == 1) {
+			cancelled++;
+			continue;
+		}
+		/* The store had it already. */
+		instance_end(&here);
+		narrow_start();
+	}
+	ck_assert_int_gt(cancelled, 0);
+	expect_ctl(1, "no account", "get", "first/1");
+	/* Others find room where they had it, and berthd starts with them alone. */
+	ck_assert_int_eq(hear(many_begin("second/%d", MANY)), BERTH_SUCCESS);
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	ck_assert_int_eq(status_number("configured"), 1 + MANY);
+	expect_ctl(1, "no account", "get", "first/1");
+}
+END_TEST
+
+START_TEST(an_import_that_finds_no_room_in_a_late_turn_leaves_all_room) {
+	int fd = many_begin("first/%d", 100001);
+
+	ck_assert_int_eq(hear(fd), BERTH_NO_SYSTEM_RESOURCES);
+	ck_assert_ptr_nonnull(strstr(answer.failed.text, "--max-accounts"));
+	(void)close(fd);
+	ck_assert_int_eq(status_number("accounts"), 1);
+	fd = many_begin("second/%d", MANY);
+	ck_assert_int_eq(hear(fd), BERTH_SUCCESS);
+	(void)close(fd);
+	ck_assert_int_eq(status_number("configured"), 1 + MANY);
+	expect_healthy();
+}
+END_TEST
+
+/* Which of two imports is first is theirs; what doesn't fit is refused whole. */
+START_TEST(of_two_imports_at_once_that_fit_not_both_one_is_done) {
+	int first = many_begin("first/%d", MANY), second = many_begin("second/%d", MANY);
+	int code = hear(first), other = hear(second);
+
+	ck_assert_msg((code == BERTH_SUCCESS && other == BERTH_NO_SYSTEM_RESOURCES) ||
+			      (other == BERTH_SUCCESS && code == BERTH_NO_SYSTEM_RESOURCES),
+		"%d and %d", code, other);
+	(void)close(first);
+	(void)close(second);
+	ck_assert_int_eq(status_number("configured"), 1 + MANY);
+	ck_assert_int_eq(status_number("accounts"), 2 + MANY);
+	expect_healthy();
+}
+END_TEST
+
 /* As a member of the group could do with the descriptor that it was given. */
 START_TEST(a_truncated_segment_kills_the_others_perhaps_but_not_berthd) {
 	char path[128];
@@ -725,6 +859,14 @@ int main(void) {
 		a_truncated_segment_kills_the_others_perhaps_but_not_berthd,
 		NULL,
 	};
+	const TTest *const imports[] = {
+		an_import_that_is_hung_up_on_while_room_is_made_leaves_the_room,
+		an_import_that_finds_no_room_in_a_late_turn_leaves_all_room,
+		of_two_imports_at_once_that_fit_not_both_one_is_done,
+		NULL,
+	};
+	int first = suite_run("hostile", hostile_start, tests);
+	int second = suite_run("imports in turns", narrow_start, imports);
 
-	return suite_run("hostile", hostile_start, tests);
+	return first != EXIT_SUCCESS ? first : second;
 }
