@@ -225,15 +225,16 @@ static int refuse_room(struct connection *c, int error) {
 }
 
 /* The import is the connection's until the store has it, and ends with it. */
-static int on_prepare(sd_event_source *source, void *data) {
+static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
 	struct import *i = data;
 	struct connection *c = i->connection;
 	int r = prepare_some(i);
 
-	(void)source;
-	if (r >= 0 && i->prepared < i->count)
+	(void)usec;
+	if (r >= 0 && i->prepared < i->count) {
+		(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 		return 0;
-	(void)sd_event_source_set_enabled(i->turn, SD_EVENT_OFF);
+	}
 	c->import = NULL;
 	if (r >= 0)
 		r = store_put_limits(c->manager->store, i->limits, i->count, on_imported, i);
@@ -245,11 +246,10 @@ static int on_prepare(sd_event_source *source, void *data) {
 	return 0;
 }
 
-/* Offsets become pointers now that the names move no more. */
+/* Offsets become pointers now that the names move no more. The turns are those of a timer that has
+ * elapsed: it waits for its turn behind the messages that were there before, and not, as what is done
+ * when there is nothing else, for as long as somebody sends more. */
 static int prepare_begin(struct import *i) {
-	sd_event *event = i->manager->event;
-	int r;
-
 	i->account = calloc(i->count, sizeof(*i->account));
 	if (!i->account)
 		return -ENOMEM;
@@ -257,10 +257,7 @@ static int prepare_begin(struct import *i) {
 		i->limits[n].name = i->names + (size_t)i->limits[n].name;
 	directory_expect_many(i->manager->accounts->directory,
 		(uint32_t)MIN_OF(i->count, (size_t)BERTH_ACCOUNTS_MAX));
-	r = sd_event_add_defer(event, &i->turn, on_prepare, i);
-	if (r >= 0)
-		r = sd_event_source_set_priority(i->turn, SD_EVENT_PRIORITY_IDLE);
-	return r < 0 ? r : sd_event_source_set_enabled(i->turn, SD_EVENT_ON);
+	return sd_event_add_time(i->manager->event, &i->turn, CLOCK_MONOTONIC, 0, 1, on_prepare, i);
 }
 
 int handle_import_commit(struct connection *c, const void *message, size_t length, int *fds) {

@@ -717,14 +717,21 @@ static void many_ask(int fd, const char *format, int count) {
 	}
 }
 
-/* Up to the answer. */
-static int many_begin(const char *format, int count) {
+/* Up to the commit. */
+static int many_send(const char *format, int count) {
 	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
-	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
 	int fd = dial("admin.sock");
 
 	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
 	many_ask(fd, format, count);
+	return fd;
+}
+
+/* Up to the answer. */
+static int many_begin(const char *format, int count) {
+	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
+	int fd = many_send(format, count);
+
 	ck_assert_int_eq(post(fd, &commit, sizeof(commit), NULL, 0), 0);
 	return fd;
 }
@@ -815,6 +822,34 @@ START_TEST(of_two_imports_at_once_that_fit_not_both_one_is_done) {
 }
 END_TEST
 
+#define CROWD 20
+#define EACH  40
+
+START_TEST(an_import_has_its_turn_among_many_who_always_ask) {
+	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
+	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
+	int import = many_send("first/%d", MANY), fd[CROWD];
+
+	for (int i = 0; i < CROWD; i++)
+		fd[i] = dial("admin.sock");
+	(void)accounts_of(fd[CROWD - 1]);
+	/* All are there at once: berthd is never idle before the last is answered. */
+	(void)kill(here.berthd, SIGSTOP);
+	ck_assert_int_eq(post(import, &commit, sizeof(commit), NULL, 0), 0);
+	for (int i = 0; i < CROWD * EACH; i++)
+		ck_assert_int_eq(post(fd[i % CROWD], &status, sizeof(status), NULL, 0), 0);
+	(void)kill(here.berthd, SIGCONT);
+	for (int i = 0; i < CROWD * EACH; i++)
+		ck_assert_int_eq(hear(fd[i % CROWD]), BERTH_SUCCESS);
+	ck_assert_uint_eq(answer.status.accounts, 2 + MANY);
+	ck_assert_int_eq(hear(import), BERTH_SUCCESS);
+	for (int i = 0; i < CROWD; i++)
+		(void)close(fd[i]);
+	(void)close(import);
+	expect_healthy();
+}
+END_TEST
+
 /* As a member of the group could do with the descriptor that it was given. */
 START_TEST(a_truncated_segment_kills_the_others_perhaps_but_not_berthd) {
 	char path[128];
@@ -863,6 +898,7 @@ int main(void) {
 		an_import_that_is_hung_up_on_while_room_is_made_leaves_the_room,
 		an_import_that_finds_no_room_in_a_late_turn_leaves_all_room,
 		of_two_imports_at_once_that_fit_not_both_one_is_done,
+		an_import_has_its_turn_among_many_who_always_ask,
 		NULL,
 	};
 	int first = suite_run("hostile", hostile_start, tests);
