@@ -95,6 +95,9 @@ const char *database_advice(int error) {
 		return "another berthd uses it: stop that one, or set $BERTH_STATE_DIR";
 	case ENOMEM:
 		return "allow the process more memory and address space";
+	case EMFILE:
+	case ENFILE:
+		return "allow the process, or the system, more open files";
 	case EIO:
 		return "check the disk";
 	default:

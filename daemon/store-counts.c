@@ -319,10 +319,17 @@ void counts_rest(struct counts *c) {
 int counts_sync(struct counts *c) {
 	int r;
 
-	if (!c->marked)
-		return 0;
 	c->written = INT64_MAX;
+	/* What is spoilt stays marked until it is removed. */
+	if (!c->marked || c->spoilt)
+		return 0;
 	r = database_open(c->database);
+	if (r < 0 && r != -EUCLEAN) {
+		/* Nothing that was written is lost by that. */
+		c->written = now_ms();
+		counts_log(c, r);
+		return r;
+	}
 	if (r == 0)
 		r = database_sync(c->database); /* 5 */
 	/* The kernel forgets the pages that it couldn't write, so the next sync would succeed. */

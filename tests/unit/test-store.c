@@ -16,7 +16,9 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "layout.h"
 #include "store.h"
@@ -864,6 +866,112 @@ START_TEST(a_full_disk_refuses_and_loses_nothing_and_room_mends_it) {
 }
 END_TEST
 
+/* -- rest -------------------------------------------------------------------------------------- */
+
+static time_t clock_ahead; /* seconds */
+static bool disk_fails;
+static int disk_failed; /* times */
+
+#define EVERYWHERE __attribute__((visibility("default")))
+
+/* In the place of libc's, for the store and LMDB as well. */
+EVERYWHERE int clock_gettime(clockid_t clock, struct timespec *t) {
+	int r = (int)syscall(SYS_clock_gettime, clock, t);
+
+	t->tv_sec += clock_ahead;
+	return r;
+}
+
+EVERYWHERE int fdatasync(int fd) {
+	if (!disk_fails)
+		return (int)syscall(SYS_fdatasync, fd);
+	disk_failed++;
+	errno = EIO;
+	return -1;
+}
+
+static int descriptors(void) {
+	int n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+#define MANY 20000
+
+/* So many that the worker closes both environments when it has done them. */
+static void put_many_counts(struct store *s) {
+	struct store_count *c = calloc(MANY, sizeof(*c));
+	char *names = malloc((size_t)MANY * 8);
+	int open = descriptors();
+	struct answer a = {0};
+
+	ck_assert(c && names);
+	for (uint32_t i = 0; i < MANY; i++) {
+		c[i] = (struct store_count){.count = 1, .peak = 2, .name_offset = (uint64_t)i * 8};
+		(void)snprintf(names + (size_t)i * 8, 8, "%07u", i);
+	}
+	ck_assert_int_eq(store_put_counts(s, c, MANY, names, answer_take, &a), 0);
+	await(s, &a);
+	while (descriptors() == open)
+		(void)sched_yield();
+}
+
+static int count_count(
+	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied) {
+	(void)name, (void)count, (void)peak, (void)denied;
+	++*(uint32_t *)data;
+	return 0;
+}
+
+static void descriptors_allow(rlim_t n) {
+	struct rlimit limit;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = MIN_OF(n, limit.rlim_max);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+START_TEST(without_descriptors_after_a_rest_changes_are_refused_and_no_count_is_lost) {
+	struct path state = state_new();
+	struct store *s = store_at(&state);
+	uint32_t stored = 0;
+
+	put_many_counts(s);
+	/* The counts are to be synced now, and can't be opened. */
+	clock_ahead = 60;
+	descriptors_allow(3);
+	ck_assert_int_eq(put_one(s, "a", 1), -EMFILE);
+	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), -EMFILE);
+	descriptors_allow(1024);
+	ck_assert_int_eq(put_one(s, "a", 1), 0);
+	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), 0);
+	store_free(s);
+	s = store_at(&state);
+	ck_assert_int_eq(store_read_counts(s, count_count, &stored), 0);
+	store_free(s);
+	ck_assert_uint_eq(stored, MANY + 1);
+	ck_assert_str_eq(limits_in(&state).text, "a=1 ");
+}
+END_TEST
+
+START_TEST(counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_succeeds) {
+	struct path state = state_new(), boot = path_of(state.text, "counts/boot");
+	struct store *s = store_at(&state);
+
+	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), 0);
+	clock_ahead = 60;
+	disk_fails = true;
+	ck_assert_int_eq(put_one(s, "a", 1), -EIO);
+	disk_fails = false;
+	ck_assert_int_eq(put_one(s, "a", 1), 0);
+	store_free(s);
+	ck_assert_int_eq(disk_failed, 2); /* for the limits, and for the counts */
+	ck_assert_int_eq(access(boot.text, F_OK), 0);
+}
+END_TEST
+
 /* -- all of them ------------------------------------------------------------------------------- */
 
 static void add_promises(TCase *t) {
@@ -895,6 +1003,10 @@ static void add_accidents(TCase *t) {
 	tcase_add_test(t, a_directory_of_somebody_else_is_refused);
 	tcase_add_test(t, little_address_space_is_enough);
 	tcase_add_test(t, a_full_disk_refuses_and_loses_nothing_and_room_mends_it);
+	tcase_add_test(
+		t, without_descriptors_after_a_rest_changes_are_refused_and_no_count_is_lost);
+	tcase_add_test(
+		t, counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_succeeds);
 }
 
 int main(void) {
