@@ -478,9 +478,13 @@ static int commit(const struct database *d, MDB_txn *txn) {
 		return r;
 	}
 	r = commit_sealed(d, txn, fd, stat.ms_psize, n);
-	/* What can't be synced must not be found by the next start, or the next transaction. */
-	if (r < 0)
+	/* What can't be synced must not be found by the next start; nor may the disk have kept it when
+	 * the next transaction writes over its pages. */
+	if (r < 0) {
 		meta_restore(fd, stat.ms_psize, n, &before);
+		if (d->durable)
+			(void)fdatasync(fd);
+	}
 	return r;
 }
 

@@ -86,8 +86,14 @@ EXPORTED ssize_t writev(int fd, const struct iovec *parts, int count) {
 	return real(fd, parts, count);
 }
 
+static int sync_fails; /* the how-manieth from now on; 0: none */
+
 EXPORTED int fdatasync(int fd) {
 	(void)fd;
+	if (sync_fails > 0 && --sync_fails == 0) {
+		errno = EIO;
+		return -1;
+	}
 	note(SYNC, NULL, 0, 0);
 	return 0;
 }
@@ -96,6 +102,8 @@ EXPORTED int fdatasync(int fd) {
 
 /* What each name has after so many commits; 0: nothing. */
 static uint64_t values[COMMITS + 1][NAMES];
+/* What a commit that failed then would have left. */
+static uint64_t refused[COMMITS + 1][NAMES];
 
 static void name_of(unsigned i, char to[96]) {
 	(void)snprintf(to, 96, "customer-%03u-%.*s", i, (int)(i % 8 * 10),
@@ -117,12 +125,23 @@ static int fill(struct database_txn *txn, void *data) {
 	return r;
 }
 
+/* The disk fails in the sync of the pages, or of their meta page. */
+static void commit_refuse(struct database *d, unsigned i) {
+	memcpy(refused[i], values[i], sizeof(refused[i]));
+	if (i % 3 != 0)
+		return;
+	sync_fails = i % 2 ? 2 : 1;
+	ck_assert_int_eq(database_write(d, fill, refused[i]), -EIO);
+	ck_assert_int_eq(sync_fails, 0);
+}
+
 static void commits_make(struct database *d) {
 	for (unsigned i = 1; i <= COMMITS; i++) {
 		memcpy(values[i], values[i - 1], sizeof(values[i]));
 		/* As after a restart, which seals what is there. */
 		if (i % 7 == 0)
 			database_close(d);
+		commit_refuse(d, i - 1);
 		ck_assert_int_eq(database_write(d, fill, values[i]), 0);
 		note(ACKNOWLEDGE, NULL, 0, 0);
 	}
@@ -206,7 +225,7 @@ static void disk_store(const struct disk *d) {
 	ck_assert_int_eq(fclose(f), 0);
 }
 
-/* As berthd starts: it must find what was acknowledged, or one commit more. */
+/* As berthd starts: it must find what was acknowledged, or one commit more, be it one that failed. */
 static void judge(const struct disk *disk, unsigned acknowledged, const char *what, size_t at) {
 	struct reader r = {{0}, 0};
 	struct database *d = NULL;
@@ -223,6 +242,7 @@ static void judge(const struct disk *disk, unsigned acknowledged, const char *wh
 	(void)snprintf(path, sizeof(path), "%s/cut/lock.mdb", dir);
 	(void)unlink(path);
 	right = memcmp(r.found, values[acknowledged], sizeof(r.found)) == 0 ||
+		memcmp(r.found, refused[acknowledged], sizeof(r.found)) == 0 ||
 		(acknowledged < COMMITS &&
 			memcmp(r.found, values[acknowledged + 1], sizeof(r.found)) == 0);
 	ck_assert_msg(right && r.strange == 0, "%s at %zu: not what %u commits left", what, at,

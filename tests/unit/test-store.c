@@ -870,7 +870,6 @@ END_TEST
 
 static time_t clock_ahead; /* seconds */
 static bool disk_fails;
-static int disk_failed; /* times */
 
 #define EVERYWHERE __attribute__((visibility("default")))
 
@@ -885,7 +884,6 @@ EVERYWHERE int clock_gettime(clockid_t clock, struct timespec *t) {
 EVERYWHERE int fdatasync(int fd) {
 	if (!disk_fails)
 		return (int)syscall(SYS_fdatasync, fd);
-	disk_failed++;
 	errno = EIO;
 	return -1;
 }
@@ -967,7 +965,6 @@ START_TEST(counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_s
 	disk_fails = false;
 	ck_assert_int_eq(put_one(s, "a", 1), 0);
 	store_free(s);
-	ck_assert_int_eq(disk_failed, 2); /* for the limits, and for the counts */
 	ck_assert_int_eq(access(boot.text, F_OK), 0);
 }
 END_TEST
