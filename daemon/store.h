@@ -64,8 +64,8 @@ int store_put_limits(struct store *s, const struct store_limit *limits, size_t c
 int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
 	store_done done, void *data);
 
-/* Before the first job only: how many limits and templates there are; all of them and templates, in the order of their bytes; stops at a
- * negative return of each and returns it. */
+/* Before the first job only: how many limits and templates there are; then all of them, in the order
+ * of their bytes, and all counts. Reading stops at a negative return of each and returns it. */
 uint32_t store_count_limits(struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
 int store_read_counts(struct store *s, store_each_count each, void *data);
