@@ -91,6 +91,8 @@ const char *database_advice(int error) {
 		       "without it";
 	case EPROTONOSUPPORT:
 		return "a later berthd wrote it: run that one, or restore a backup of this one's";
+	case ENOENT:
+		return "put it back, or restart berthd to begin without it";
 	case EBUSY:
 		return "another berthd uses it: stop that one, or set $BERTH_STATE_DIR";
 	case ENOMEM:
@@ -330,11 +332,25 @@ static int database_open_table(struct database *d) {
 	return translate(mdb_txn_commit(txn));
 }
 
+/* LMDB begins a new file where there is none, and goes by what a damaged one says. */
+static int file_check(const struct database *d) {
+	_cleanup_free_ char *path = database_path(d, "data.mdb");
+	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	struct metas metas;
+
+	if (fd < 0)
+		return path ? -errno : -ENOMEM;
+	return metas_read(fd, &metas);
+}
+
 int database_open(struct database *d) {
 	int r;
 
 	if (d->env)
 		return 0;
+	r = file_check(d);
+	if (r < 0)
+		return r;
 	r = env_open(d->dir, d->durable ? MDB_NOMETASYNC : MDB_NOSYNC, &d->env);
 	if (r < 0)
 		return r;

@@ -954,6 +954,23 @@ START_TEST(without_descriptors_after_a_rest_changes_are_refused_and_no_count_is_
 }
 END_TEST
 
+START_TEST(a_file_that_went_while_the_store_rested_is_missed_and_not_begun_again) {
+	struct path state = state_new(), path = path_of(state.text, "limits/data.mdb"),
+		    away = path_of(state.text, "away");
+	struct store *s = store_at(&state);
+
+	ck_assert_int_eq(put_one(s, "a", 1), 0);
+	put_many_counts(s);
+	ck_assert_int_eq(rename(path.text, away.text), 0);
+	ck_assert_int_eq(put_one(s, "b", 1), -ENOENT);
+	ck_assert_int_lt(access(path.text, F_OK), 0);
+	ck_assert_int_eq(rename(away.text, path.text), 0);
+	ck_assert_int_eq(put_one(s, "b", 1), 0);
+	store_free(s);
+	ck_assert_str_eq(limits_in(&state).text, "a=1 b=1 ");
+}
+END_TEST
+
 START_TEST(counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_succeeds) {
 	struct path state = state_new(), boot = path_of(state.text, "counts/boot");
 	struct store *s = store_at(&state);
@@ -1002,6 +1019,7 @@ static void add_accidents(TCase *t) {
 	tcase_add_test(t, a_full_disk_refuses_and_loses_nothing_and_room_mends_it);
 	tcase_add_test(
 		t, without_descriptors_after_a_rest_changes_are_refused_and_no_count_is_lost);
+	tcase_add_test(t, a_file_that_went_while_the_store_rested_is_missed_and_not_begun_again);
 	tcase_add_test(
 		t, counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_succeeds);
 }
