@@ -87,7 +87,7 @@ static int change_answer(const struct change *ch, int error, int applied, uint64
 	struct connection *c = ch->connection;
 
 	if (error < 0)
-		return connection_refuse(c, ch->opcode, code_of(error),
+		return connection_refuse(c, ch->opcode, code_of_store(error),
 			"can't store it: %s; nothing has changed", strerror(-error));
 	if (applied < 0 && applied != -ENOENT)
 		return connection_refuse(c, ch->opcode, code_of(applied),

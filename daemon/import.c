@@ -182,7 +182,7 @@ static void on_imported(void *data, int error) {
 	import_unreserve(i);
 	if (connection_resume(c)) {
 		if (error < 0)
-			r = connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(error),
+			r = connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of_store(error),
 				"can't store the limits (%s); nothing was imported",
 				strerror(-error));
 		else if (applied < 0)

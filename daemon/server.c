@@ -65,6 +65,10 @@ uint32_t code_of(int error) {
 	}
 }
 
+uint32_t code_of_store(int error) {
+	return error == -ENOENT ? BERTH_NO_SYSTEM_RESOURCES : code_of(error);
+}
+
 /* -- answers ------------------------------------------------------------------------------------- */
 
 static int connection_events(struct connection *c) {

@@ -78,3 +78,5 @@ void connection_answered(struct connection *c, int r);
 
 /* The store's, and others', errno as a code, with a sentence for it. */
 uint32_t code_of(int error);
+/* The same of an error of the store, for which a name that isn't there is a file's. */
+uint32_t code_of_store(int error);

@@ -153,12 +153,16 @@ END_TEST
 
 #define LINES 20000
 
-static void lines_write(int limit) {
+static void lines_write_many(int count, int limit) {
 	FILE *f = fopen(file_path("lines"), "we");
 
-	for (int i = 0; i < scaled(LINES); i++)
+	for (int i = 0; i < count; i++)
 		fprintf(f, "customer%d@example.com %d\n", i, limit);
 	ck_assert_int_eq(fclose(f), 0);
+}
+
+static void lines_write(int limit) {
+	lines_write_many(scaled(LINES), limit);
 }
 
 static void child_import(struct child *c, void *data) {
@@ -212,6 +216,30 @@ START_TEST(an_import_that_berthd_dies_in_is_done_whole_or_not_at_all) {
 		before = with_new == scaled(LINES) ? round : before;
 	}
 	printf("of 15 interrupted imports %d were done, %d of them unanswered\n", done, unanswered);
+}
+END_TEST
+
+static bool a_set_is_refused(void *data) {
+	return ctl(data, "set", "alice", "5", NULL) != 0;
+}
+
+START_TEST(limits_that_were_moved_away_are_8_and_found_when_they_are_back) {
+	char path[128], away[128];
+	const char *said;
+
+	(void)snprintf(path, sizeof(path), "%s/limits", here.state_dir);
+	(void)snprintf(away, sizeof(away), "%s/away", here.state_dir);
+	lines_write_many(LINES, 1);
+	expect_ctl(0, "imported", "import", file_path("lines"));
+	ck_assert_int_eq(rename(path, away), 0);
+	/* Once it has come to rest after so many, berthd opens them again. */
+	ck_assert(eventually(a_set_is_refused, &said));
+	ck_assert_msg(strstr(said, "No such file") && strstr(said, "(8)"), "%s", said);
+	expect_ctl(0, "", "get", "customer1@example.com");
+	ck_assert_int_eq(rename(away, path), 0);
+	expect_ctl(0, "", "set", "alice", "6");
+	ck_assert_int_eq(status_number("configured"), LINES + 1);
+	expect_logged("put it back");
 }
 END_TEST
 
@@ -471,6 +499,7 @@ int main(void) {
 		an_import_with_a_bad_line_changes_nothing_and_names_each_line,
 		an_import_is_in_force_when_it_returns,
 		an_import_that_berthd_dies_in_is_done_whole_or_not_at_all,
+		limits_that_were_moved_away_are_8_and_found_when_they_are_back,
 		what_is_exported_can_be_imported_and_is_the_same_again,
 		limits_that_come_from_templates_are_not_exported,
 		a_million_lines_are_imported_and_there_after_a_restart,
