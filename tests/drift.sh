@@ -223,7 +223,7 @@ says berth_acquire.3 "1 to $weight; 0 is 1" "cut at $label bytes" "more than $mo
 says berthd.8 "in ranges of $range" "up to $((wait_ms / 1000)) seconds" \
 	"about $(($(define daemon/checkpoint.c CHECKPOINT_USEC) / 1000000)) second after"
 says berth-protocol.7 "at most $levels levels" "in ranges of $range" "after $((1 << seq)) steps" \
-	"one chance in $((1 << seq))" "that by $range at least" \
+	"one chance in $((1 << seq))" "a ${range}th of that" \
 	"group of $(define $layout BERTH_DIRTY_GROUP) cells"
 [ "$share" = 3/4 ] || fail "a page says three quarters, daemon/accounts.c $share"
 says berthd.8 'Three quarters of them'
