@@ -124,6 +124,10 @@ static void rows_time(const struct lives *l) {
 		"until a new client has a slot; started cold, limits and counts come from the "
 		"disk");
 
+	w->why = "a start looks at every page of the stored limits before it believes one, then "
+		 "finds "
+		 "each name in the directory, which is far away for a million of them; nobody is "
+		 "served before all limits are in force";
 	row_bound(work_row(w, "import, one synced commit", "ns", &l->import), BOUND_AT_MOST,
 		3 * NS_OF_S);
 	row_bound(work_row(w, "cold start, after a reboot", "ns", &l->cold), BOUND_AT_MOST,
