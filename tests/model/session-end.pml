@@ -5,6 +5,8 @@
  * only when the process is dead does its range (one record) go to another session. The daemon may be
  * killed at every step; the next one goes on.
  *
+ * FULL: before that the limit is lowered to 0, so an acquire may be refused that has been published.
+ *
  * GOODBYE: instead of that the process says goodbye while a thread of it, against berth.h, has found
  * the record FREE and is about to publish: it must not get hold of what is another's by then.
  */
@@ -125,6 +127,14 @@ inline ranges_grant() {
 proctype Daemon(byte me) {
 	COUNTER_LOCALS;
 
+#ifdef FULL /* while somebody is about to change the cell, so that what was published is refused */
+	atomic { /* word_store */
+		STEP;
+		entry[0] = entry_pack(0, 0)
+	}
+	counter_bump(0);
+	allowed[0] = 0;
+#endif
 #ifdef GOODBYE
 	if
 	:: found -> session_end(true)
@@ -162,10 +172,8 @@ dies:
 init {
 	atomic {
 		daemon_seq = DAEMON_SEQ;
-#ifndef FULL /* every acquire is refused */
 		allowed[0] = 1;
 		entry[0] = entry_pack(1, 0);
-#endif
 		record[1] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
 		run Client(0, 1);
 		run Client(1, 1);
