@@ -88,7 +88,8 @@ static int change_answer(const struct change *ch, int error, int applied, uint64
 
 	if (error < 0)
 		return connection_refuse(c, ch->opcode, code_of_store(error),
-			"can't store it: %s; nothing has changed", strerror(-error));
+			"can't store it: %s; %s", strerror(-error),
+			store_is_open(error) ? STORE_OPEN : "nothing has changed");
 	if (applied < 0 && applied != -ENOENT)
 		return connection_refuse(c, ch->opcode, code_of(applied),
 			"stored, but not in force yet (%s); try again", strerror(-applied));

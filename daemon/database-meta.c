@@ -118,12 +118,20 @@ int metas_read(int fd, struct metas *ret) {
 }
 
 static int write_all(int fd, const void *from, size_t size, size_t at) {
-	ssize_t n;
+	const char *p = from;
 
-	do
-		n = pwrite(fd, from, size, (off_t)at);
-	while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : (size_t)n == size ? 0 : -EIO;
+	while (size > 0) {
+		ssize_t n = pwrite(fd, p, size, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		p += n;
+		at += (size_t)n;
+		size -= (size_t)n;
+	}
+	return 0;
 }
 
 int meta_seal(int fd, size_t page_size, unsigned n) {
@@ -143,6 +151,6 @@ int meta_save(int fd, size_t page_size, unsigned n, struct meta_bytes *ret) {
 	return read_all(fd, ret->bytes, sizeof(ret->bytes), (off_t)(n * page_size));
 }
 
-void meta_restore(int fd, size_t page_size, unsigned n, const struct meta_bytes *bytes) {
-	(void)write_all(fd, bytes->bytes, sizeof(bytes->bytes), n * page_size);
+int meta_restore(int fd, size_t page_size, unsigned n, const struct meta_bytes *bytes) {
+	return write_all(fd, bytes->bytes, sizeof(bytes->bytes), n * page_size);
 }

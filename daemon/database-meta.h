@@ -59,4 +59,4 @@ struct meta_bytes {
 };
 
 int meta_save(int fd, size_t page_size, unsigned n, struct meta_bytes *ret);
-void meta_restore(int fd, size_t page_size, unsigned n, const struct meta_bytes *bytes);
+int meta_restore(int fd, size_t page_size, unsigned n, const struct meta_bytes *bytes);

@@ -86,6 +86,10 @@ const char *database_advice(int error) {
 	case ENOSPC:
 	case EDQUOT:
 		return "make room on that file system";
+	case ENOTRECOVERABLE:
+		return "the disk took neither all of the change nor back what was there before; "
+		       "make "
+		       "room on that file system, or replace the disk, and make the change again";
 	case EUCLEAN:
 		return "the file is damaged: restore a backup, or move the directory away to begin "
 		       "without it";
@@ -494,13 +498,14 @@ static int commit(const struct database *d, MDB_txn *txn) {
 		return r;
 	}
 	r = commit_sealed(d, txn, fd, stat.ms_psize, n);
+	if (r == 0)
+		return 0;
 	/* What can't be synced must not be found by the next start; nor may the disk have kept it when
 	 * the next transaction writes over its pages. */
-	if (r < 0) {
-		meta_restore(fd, stat.ms_psize, n, &before);
-		if (d->durable)
-			(void)fdatasync(fd);
-	}
+	if (meta_restore(fd, stat.ms_psize, n, &before) < 0)
+		return -ENOTRECOVERABLE;
+	if (d->durable)
+		(void)fdatasync(fd);
 	return r;
 }
 

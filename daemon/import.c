@@ -183,8 +183,8 @@ static void on_imported(void *data, int error) {
 	if (connection_resume(c)) {
 		if (error < 0)
 			r = connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of_store(error),
-				"can't store the limits (%s); nothing was imported",
-				strerror(-error));
+				"can't store the limits (%s); %s", strerror(-error),
+				store_is_open(error) ? STORE_OPEN : "nothing was imported");
 		else if (applied < 0)
 			r = connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(applied),
 				"the limits are stored, but not all could be applied "

@@ -15,6 +15,7 @@
  * store_dispatch, in the event loop's thread, in the order handed over.
  */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -63,6 +64,15 @@ int store_put_limits(struct store *s, const struct store_limit *limits, size_t c
  * taken out. */
 int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
 	store_done done, void *data);
+
+/* True if a change was refused and the disk wouldn't take back what it had of it already: then the
+ * next start may find it. */
+static inline bool store_is_open(int error) {
+	return error == -ENOTRECOVERABLE;
+}
+#define STORE_OPEN                                                                                \
+	"nor be sure that the next start of berthd doesn't find it: make room on that disk, and " \
+	"make the change again"
 
 /* Before the first job only: how many limits and templates there are; then all of them, in the order
  * of their bytes, and all counts. Reading stops at a negative return of each and returns it. */
