@@ -9,8 +9,10 @@
  *   3. the seal of n is written there, in the same sector; 4. the page is synced.
  *   Death, or loss of power, before 2: both pages are sealed. Between 2 and 3 the newer page is one
  *   round ahead of its seal, the older one is sealed; opening the file seals it. A failure from 2 on
- *   puts back what was there, and syncs it. No other state can come about, so any other is damage:
- *   also a meta page whose transaction reads as n+2 or n-2.
+ *   puts back what was there, and syncs it; where the disk refuses that, too, the page stays ahead of
+ *   its seal, and whoever asked is told that the next start may find the change (-ENOTRECOVERABLE).
+ *   No other state can come about, so any other is damage: also a meta page whose transaction reads
+ *   as n+2 or n-2.
  *   Files that nobody sealed yet, such as a compacted copy, have zeroes there. */
 
 #include <errno.h>
