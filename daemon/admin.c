@@ -221,6 +221,12 @@ static int handle_delete(struct connection *c, const void *message, size_t lengt
 
 /* -- get and list ------------------------------------------------------------------------------------- */
 
+/* Peaks and denials: those from before the start, and those that are still with the sessions. */
+static void numbers_complete(struct manager *m) {
+	checkpoint_load_rest(m->checkpoint);
+	denials_collect(m->segment->map);
+}
+
 static uint32_t row_flags(uint32_t flags) {
 	if (flags & ENTRY_CONFIGURED)
 		return ROW_CONFIGURED;
@@ -263,7 +269,7 @@ static int handle_get(struct connection *c, const void *message, size_t length, 
 	(void)length, (void)fds;
 	if (wrong)
 		return refuse_name(c, MESSAGE_GET, wrong);
-	denials_collect(c->manager->segment->map);
+	numbers_complete(c->manager);
 	for (size_t i = 0; i < templates_count(c->manager->accounts->templates); i++) {
 		row_fill_template(c->manager, i, &got.row);
 		if (strcmp(got.row.name.text, name) == 0)
@@ -324,7 +330,7 @@ static int handle_list(struct connection *c, const void *message, size_t length,
 	(void)length, (void)fds;
 	if (message_name_length(&list->pattern) < 0 || (list->flags & ~MESSAGE_LIST_CONFIGURED))
 		return refuse_name(c, MESSAGE_LIST, "the pattern doesn't end, or unknown flags");
-	denials_collect(c->manager->segment->map);
+	numbers_complete(c->manager);
 	page = (struct message_listed){.header = MESSAGE_HEADER(MESSAGE_LIST, page)};
 	page.next = list_page(c->manager, list, &page);
 	return connection_reply(c, &page, sizeof(page), NULL, 0);
@@ -466,7 +472,7 @@ static int handle_revoke(struct connection *c, const void *message, size_t lengt
 /* -- status ------------------------------------------------------------------------------------------------- */
 
 static void status_count(struct manager *m, struct message_status_reply *s) {
-	denials_collect(m->segment->map);
+	numbers_complete(m);
 	for (uint32_t a = 1; a < directory_end(m->accounts->directory); a++) {
 		const struct cell *cell = map_cell(m->segment->map, a);
 

@@ -6,6 +6,12 @@
  * what differs from the store over to it. Then the thread is let go on.
  *
  * A checkpoint that the store refuses (a full disk) is taken again in whole, a few seconds later.
+ *
+ * Before the first one, what the store has is loaded, a slice at a time, too, while servers are served
+ * already. Whoever would notice that it isn't all there has the rest loaded at once.
+ *   1. each slice adds to the cells; 2. after the last one the directory says `restored`.
+ *   Death between two slices: the next berthd goes through all of them again, and takes the larger of
+ *   what the cell has and what was stored. What was denied between boot and death may be missing.
  */
 
 #include <pthread.h>
@@ -23,8 +29,15 @@
 
 #define CHECKPOINT_USEC 1000000u
 #define RETRY_USEC      5000000u
-/* Accounts that one slice may write: about a millisecond of the event loop. */
+/* Accounts that one slice may write, or load: a millisecond or two of the event loop. */
 #define SLICE 8192u
+
+/* What is done with the peaks and denials that the store has. */
+enum restore {
+	RESTORE_NOTHING, /* the cells have them */
+	RESTORE_ADD,     /* the cells have none */
+	RESTORE_LARGER,  /* the cells may have them */
+};
 
 struct checkpoint {
 	sd_event *event;
@@ -32,7 +45,7 @@ struct checkpoint {
 	struct map *map;
 	struct store *store;
 	struct recount *recount;
-	sd_event_source *changed, *timer, *slice, *disarmed;
+	sd_event_source *changed, *timer, *slice, *disarmed, *load;
 	pthread_t thread;
 	bool started;
 	_Atomic bool stopping;
@@ -42,6 +55,9 @@ struct checkpoint {
 	uint32_t group;     /* where the slice goes on */
 	bool everything;    /* look at clean groups, too */
 	bool failed;        /* the store refused one: all of it again */
+	bool loading;       /* the store has more that wasn't loaded */
+	bool said_unread;   /* the log has it already */
+	enum restore restore;
 	uint64_t last;
 };
 
@@ -260,6 +276,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
 	struct checkpoint *c = data;
 
 	(void)source, (void)usec;
+	if (c->loading)
+		return sd_event_source_set_enabled(c->load, SD_EVENT_ON);
 	recount_want(c->recount);
 	slice_begin(c);
 	(void)sd_event_source_set_enabled(c->slice, SD_EVENT_ON);
@@ -287,29 +305,24 @@ static int on_event(sd_event_source *source, void *data) {
 	return 0;
 }
 
-void checkpoint_forget(struct checkpoint *c, const char *name) {
-	struct store_count nothing = {0};
-	struct batch b = {0};
+/* -- what the store has --------------------------------------------------------------------------- */
 
-	if (batch_add(&b, name, &nothing) < 0) {
-		batch_free(&b);
-		return;
-	}
-	hand_over(c, &b);
+/* Clients may change both meanwhile. */
+static void numbers_restore(
+	const struct checkpoint *c, struct cell *cell, uint32_t peak, uint64_t denied) {
+	uint64_t had = load_relaxed(&cell->denied);
+	uint32_t seen = load_relaxed(&cell->peak);
+
+	if (c->restore == RESTORE_ADD)
+		(void)add_relaxed(&cell->denied, denied);
+	else if (had < denied)
+		(void)add_relaxed(&cell->denied, denied - had);
+	while (seen < peak && !cas32(&cell->peak, seen, peak))
+		seen = load_relaxed(&cell->peak);
 }
-
-void checkpoint_final(struct checkpoint *c) {
-	slice_begin(c);
-	c->everything = true;
-	while (!slice_take(c, SIZE_MAX))
-		;
-}
-
-/* -- begin and end -------------------------------------------------------------------------------- */
 
 struct loading {
 	struct checkpoint *c;
-	bool restore;
 	struct batch gone;
 };
 
@@ -327,23 +340,99 @@ static int load_one(void *data, const char *name, uint32_t count, uint32_t peak,
 	kept->saved_peak = peak;
 	kept->saved_denied = denied;
 	cell = map_cell(l->c->map, account);
-	if (l->restore && cell) {
-		store_relaxed(&cell->peak, peak);
-		store_relaxed(&cell->denied, denied);
-	}
+	if (l->c->restore != RESTORE_NOTHING && cell)
+		numbers_restore(l->c, cell, peak, denied);
 	return 0;
 }
 
-int checkpoint_load(struct checkpoint *c, bool restore) {
-	struct loading l = {.c = c, .restore = restore};
-	int r = store_read_counts(c->store, load_one, &l);
+/* A slice. 1: there are more. */
+static int load_take(struct checkpoint *c) {
+	struct loading l = {.c = c};
+	int r = store_read_counts(c->store, SLICE, load_one, &l);
 
 	hand_over(c, &l.gone);
+	if (r == 0) {
+		c->loading = false;
+		store_release(&c->accounts->directory->segment->names->restored, 1); /* 2 */
+		store_read_done(c->store);
+	}
 	return r;
 }
 
-static void on_removed(void *data, const char *name) {
-	checkpoint_forget(data, name);
+static void load_failed(struct checkpoint *c, int error) {
+	if (!c->said_unread)
+		log_warning("Can't read the stored counts: %s; trying again. Limits and live "
+			    "counts are not concerned",
+			strerror(-error));
+	c->said_unread = true;
+}
+
+void checkpoint_load_rest(struct checkpoint *c) {
+	int r = c->loading ? 1 : 0;
+
+	while (r > 0)
+		r = load_take(c);
+	if (r < 0)
+		load_failed(c, r);
+}
+
+static int on_load(sd_event_source *source, void *data) {
+	struct checkpoint *c = data;
+	int r = c->loading ? load_take(c) : 0;
+
+	if (r > 0)
+		return 0;
+	if (r < 0)
+		load_failed(c, r);
+	timer_set(c, r < 0 ? RETRY_USEC : CHECKPOINT_USEC);
+	return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+}
+
+/* Few are there at once. */
+int checkpoint_load(struct checkpoint *c, bool adopted) {
+	const struct directory_header *names = c->accounts->directory->segment->names;
+	int r;
+
+	c->restore = !adopted                         ? RESTORE_ADD
+		     : load_acquire(&names->restored) ? RESTORE_NOTHING
+						      : RESTORE_LARGER;
+	c->loading = true;
+	r = load_take(c); /* 1 */
+	return MIN_OF(r, 0);
+}
+
+/* Takes the counts of an account that is gone out of the store. */
+static void store_forget(struct checkpoint *c, const char *name) {
+	struct store_count nothing = {0};
+	struct batch b = {0};
+
+	if (batch_add(&b, name, &nothing) < 0) {
+		batch_free(&b);
+		return;
+	}
+	hand_over(c, &b);
+}
+
+/* Now, since the next account of that name must not be given what is stored of this one. */
+static void on_removed(void *data, const char *name, bool stored) {
+	struct checkpoint *c = data;
+
+	checkpoint_load_rest(c);
+	if (stored || c->loading)
+		store_forget(c, name);
+}
+
+/* -- begin and end -------------------------------------------------------------------------------- */
+
+/* Whatever wasn't loaded is more than what the cells have. */
+void checkpoint_final(struct checkpoint *c) {
+	checkpoint_load_rest(c);
+	if (c->loading)
+		return;
+	slice_begin(c);
+	c->everything = true;
+	while (!slice_take(c, SIZE_MAX))
+		;
 }
 
 static int thread_start(struct checkpoint *c) {
@@ -372,13 +461,16 @@ int checkpoint_start(struct checkpoint *c) {
 	if (r >= 0)
 		r = sd_event_source_set_enabled(c->slice, SD_EVENT_OFF);
 	if (r >= 0)
+		r = sd_event_add_defer(c->event, &c->load, on_load, c);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(c->load, SD_EVENT_ON);
+	if (r >= 0)
 		r = sd_event_add_post(c->event, &c->disarmed, on_event, c);
 	if (r >= 0)
 		r = thread_start(c);
 	if (r < 0)
 		return r;
 	c->started = true;
-	timer_set(c, CHECKPOINT_USEC);
 	return 0;
 }
 
@@ -428,6 +520,7 @@ void checkpoint_free(struct checkpoint *c) {
 	(void)sd_event_source_disable_unref(c->changed);
 	(void)sd_event_source_disable_unref(c->timer);
 	(void)sd_event_source_disable_unref(c->slice);
+	(void)sd_event_source_disable_unref(c->load);
 	(void)sd_event_source_disable_unref(c->disarmed);
 	close_cleanup(&c->change_fd);
 	(void)sem_destroy(&c->go_on);

@@ -16,9 +16,11 @@ struct checkpoint;
 int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *store,
 	struct recount *recount, struct checkpoint **ret);
 
-/* Loads what the store has; new counts take peak and denials from there if `restore`. Before
- * checkpoint_start. */
-int checkpoint_load(struct checkpoint *c, bool restore);
+/* Loads what the store has, of many the first ones: the others come once checkpoint_start has begun to
+ * watch, or at once by checkpoint_load_rest. From there cells take peaks and denials, unless they were
+ * adopted with them. */
+int checkpoint_load(struct checkpoint *c, bool adopted);
+void checkpoint_load_rest(struct checkpoint *c);
 
 /* Begins to watch for changes. */
 int checkpoint_start(struct checkpoint *c);
@@ -26,8 +28,5 @@ int checkpoint_start(struct checkpoint *c);
 /* Hands over what has changed since the last one, before the store is closed. */
 void checkpoint_final(struct checkpoint *c);
 void checkpoint_free(struct checkpoint *c); /* NULL is fine */
-
-/* An account is gone: takes its counts out of the store. */
-void checkpoint_forget(struct checkpoint *c, const char *name);
 
 uint64_t checkpoint_last(const struct checkpoint *c); /* ms since 1970; 0: none yet */

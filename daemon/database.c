@@ -402,23 +402,42 @@ size_t database_count(struct database *d) {
 	return st.ms_entries;
 }
 
-static int cursor_read(
-	const struct database *d, MDB_cursor *cursor, database_each each, void *data) {
-	char name[BERTH_NAME_MAX + 1];
-	MDB_val key, value;
+/* The first entry whose name comes after that one. */
+static int cursor_seek(MDB_cursor *cursor, const char *after, MDB_val *key, MDB_val *value) {
+	const MDB_val passed = {strlen(after), (char *)after};
 	int r;
 
-	while ((r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+	if (!*after)
+		return mdb_cursor_get(cursor, key, value, MDB_FIRST);
+	*key = passed;
+	r = mdb_cursor_get(cursor, key, value, MDB_SET_RANGE);
+	if (r == 0 && key->mv_size == passed.mv_size &&
+		memcmp(key->mv_data, after, passed.mv_size) == 0)
+		r = mdb_cursor_get(cursor, key, value, MDB_NEXT);
+	return r;
+}
+
+/* `place` follows, entry by entry. */
+static int cursor_read(const struct database *d, MDB_cursor *cursor, char *place, size_t most,
+	database_each each, void *data) {
+	char name[BERTH_NAME_MAX + 1];
+	MDB_val key, value;
+	int r = cursor_seek(cursor, place, &key, &value);
+
+	for (size_t n = 0; r == 0 && n < most; n++) {
 		r = database_entry_check(d, &key, &value, name);
 		if (r == 0)
 			r = each(data, name, value.mv_data);
 		if (r < 0)
 			return r;
+		strcpy(place, name);
+		r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
 	}
-	return r == MDB_NOTFOUND ? 0 : translate(r);
+	return r == 0 ? 1 : r == MDB_NOTFOUND ? 0 : translate(r);
 }
 
-int database_read(struct database *d, database_each each, void *data) {
+int database_read_some(
+	struct database *d, char *place, size_t most, database_each each, void *data) {
 	MDB_cursor *cursor;
 	MDB_txn *txn;
 	int r;
@@ -430,11 +449,17 @@ int database_read(struct database *d, database_each each, void *data) {
 		return r;
 	r = translate(mdb_cursor_open(txn, d->values, &cursor));
 	if (r == 0) {
-		r = cursor_read(d, cursor, each, data);
+		r = cursor_read(d, cursor, place, most, each, data);
 		mdb_cursor_close(cursor);
 	}
 	mdb_txn_abort(txn);
 	return r;
+}
+
+int database_read(struct database *d, database_each each, void *data) {
+	char place[BERTH_NAME_MAX + 1] = "";
+
+	return database_read_some(d, place, SIZE_MAX, each, data);
 }
 
 /* -- writing ----------------------------------------------------------------------------------- */

@@ -49,6 +49,10 @@ size_t database_count(struct database *d);
 
 /* In the order of the names' bytes; a negative return of each ends it and is returned. */
 int database_read(struct database *d, database_each each, void *data);
+/* As many at most, after the name in `place`, which has BERTH_NAME_MAX + 1 bytes, is "" at first, and
+ * becomes that of the last one that each took. 1: there are more. */
+int database_read_some(
+	struct database *d, char *place, size_t most, database_each each, void *data);
 
 /* For one that isn't durable. */
 int database_sync(struct database *d);

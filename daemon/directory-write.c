@@ -27,7 +27,8 @@
 #include "directory-write.h"
 #include "log.h"
 
-#define BLOCK_SIZE 256u
+#define BLOCK_SIZE      256u
+#define EXPECTED_PROBES 16u
 
 /* -- arrays that grow ------------------------------------------------------------------------- */
 
@@ -207,14 +208,29 @@ uint32_t directory_lookup(struct directory *d, const struct name *name) {
 	return directory_find(d->map, name, &account, &word) == 0 ? account : 0;
 }
 
+/* Of the run of slots that begins with the hash, the first one that may lead to it: the others' entries
+ * aren't looked at. */
+static void hash_fetch_entry(struct directory *d, uint32_t bits, uint64_t hash) {
+	for (uint32_t i = 0; i < EXPECTED_PROBES; i++) {
+		const _Atomic uint32_t *slot = slot_at(d, bits, (uint32_t)hash + i);
+		uint32_t found = slot ? load_relaxed(slot) : 0;
+
+		if (found == 0)
+			return;
+		if (found >> 24 != hash >> 56)
+			continue;
+		__builtin_prefetch(map_entry(d->map, found & 0xFFFFFF));
+		return;
+	}
+}
+
 void directory_expect(struct directory *d, const struct name *name) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint64_t *expected = &d->expected[d->expected_next++ % ELEMENTS(d->expected)];
-	const _Atomic uint32_t *slot = slot_at(d, bits, (uint32_t)*expected);
+	const _Atomic uint32_t *slot;
 
 	/* The one before has reached the cache by now, and says where the entry is. */
-	if (slot)
-		__builtin_prefetch(map_entry(d->map, load_relaxed(slot) & 0xFFFFFF));
+	hash_fetch_entry(d, bits, *expected);
 	*expected = directory_hash(d->map, name);
 	slot = slot_at(d, bits, (uint32_t)*expected);
 	if (slot)

@@ -4,7 +4,8 @@
  * Puts berthd together: directories and locks, segment, accounts, sessions, store, sockets, signals.
  *
  * In that order, because each needs what came before, and the sockets last: whoever is served finds
- * everything that was stored in force, and every slot of the dead free.
+ * every limit that was stored in force, and every slot of the dead free. The store is begun first, so
+ * that it reads its files while the segment is looked through; its counts come after the sockets.
  */
 
 #include <fcntl.h>
@@ -140,8 +141,12 @@ static int on_store(sd_event_source *source, int fd, uint32_t events, void *data
 	return 0;
 }
 
+static int manager_begin_store(struct manager *m) {
+	return store_begin(m->options.state_dir, &m->store);
+}
+
 static int manager_open_store(struct manager *m) {
-	int r = store_new(m->options.state_dir, &m->store);
+	int r = store_wait(m->store);
 
 	if (r >= 0)
 		r = load_limits(m);
@@ -150,9 +155,7 @@ static int manager_open_store(struct manager *m) {
 	if (r >= 0)
 		r = checkpoint_new(m->event, m->accounts, m->store, m->recount, &m->checkpoint);
 	if (r >= 0)
-		r = checkpoint_load(m->checkpoint, !m->segment->adopted);
-	if (r >= 0)
-		store_read_done(m->store);
+		r = checkpoint_load(m->checkpoint, m->segment->adopted);
 	if (r >= 0)
 		r = sd_event_add_io(
 			m->event, &m->store_ready, store_fd(m->store), EPOLLIN, on_store, m);
@@ -243,6 +246,7 @@ static const struct {
 } parts[] = {
 	{"the event loop", manager_open_loop},
 	{"the directories", manager_lock},
+	{"the store", manager_begin_store},
 	{"the shared counts", manager_open_counts},
 	{"the sessions of before", manager_open_sessions},
 	{"the store", manager_open_store},

@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "database.h"
+#include "layout.h"
 #include "log.h"
 #include "store-counts.h"
 #include "util.h"
@@ -42,6 +43,8 @@ struct counts {
 	char boot_id[BOOT_ID_SIZE]; /* empty: unknown */
 	bool marked;                /* `boot` is there and names this boot */
 	bool spoilt;                /* to be removed before it is opened */
+	bool begun, readable;       /* could be opened then */
+	char read[BERTH_NAME_MAX + 1]; /* the last name that counts_read() took */
 	int64_t written;            /* first write since the last sync, CLOCK_MONOTONIC ms */
 	int last_error;             /* logged already */
 };
@@ -205,7 +208,12 @@ static void counts_log(struct counts *c, int error) {
 			c->dir, strerror(-error), database_advice(error));
 }
 
-static void counts_begin(struct counts *c) {
+void counts_begin(struct counts *c) {
+	int r;
+
+	if (c->begun)
+		return;
+	c->begun = true;
 	if (line_read("/proc/sys/kernel/random/boot_id", c->boot_id) < 0)
 		log_warning("can't read the boot id; counts will be lost if berthd is killed");
 	if (marker_is_stale(c))
@@ -213,7 +221,9 @@ static void counts_begin(struct counts *c) {
 	else if (database_check(c->database) == -EUCLEAN)
 		counts_spoil(c, "are damaged");
 	c->written = c->marked && !c->spoilt ? now_ms() : INT64_MAX;
-	counts_log(c, counts_open_or_begin(c));
+	r = counts_open_or_begin(c);
+	c->readable = r == 0;
+	counts_log(c, r);
 }
 
 int counts_new(const char *state_dir, struct counts **ret) {
@@ -232,7 +242,7 @@ int counts_new(const char *state_dir, struct counts **ret) {
 		free(c);
 		return r;
 	}
-	counts_begin(c);
+	c->written = INT64_MAX;
 	*ret = c;
 	return 0;
 }
@@ -357,9 +367,19 @@ static int count_read(void *data, const char *name, const void *value) {
 	return reader->each(reader->data, name, v.count, v.peak, v.denied);
 }
 
-int counts_read(struct counts *c, store_each_count each, void *data) {
+int counts_read(struct counts *c, size_t most, store_each_count each, void *data) {
 	struct reader reader = {.each = each, .data = data};
+	int r;
 
+	counts_begin(c);
 	/* Those that can't be opened were logged, and are no reason not to start. */
-	return database_is_open(c->database) ? database_read(c->database, count_read, &reader) : 0;
+	if (!c->readable)
+		return 0;
+	r = counts_open(c);
+	if (r == 0)
+		r = database_read_some(c->database, c->read, most, count_read, &reader);
+	if (r != -EUCLEAN)
+		return r;
+	counts_spoil(c, "are damaged");
+	return 0;
 }

@@ -13,16 +13,20 @@
 
 struct counts;
 
-/* Opens what a clean stop, or a death of berthd since this boot, left behind, and else begins
- * afresh. The service doesn't depend on it: if it can't be opened, that is logged, and tried again
- * at the next write. The only error is -ENOMEM. Before there are threads. */
+/* Opens nothing yet. The only error is -ENOMEM. */
 int counts_new(const char *state_dir, struct counts **ret);
+/* Before the first write: checks and opens what a clean stop, or a death of berthd since this boot,
+ * left behind, and else begins afresh. The service doesn't depend on it: if it can't be opened, that
+ * is logged, and tried again at the next write. Once only. */
+void counts_begin(struct counts *c);
 /* Syncs and closes. NULL is fine. */
 void counts_free(struct counts *c);
 
 /* Sorts counts by name and writes them in one transaction. */
 int counts_write(struct counts *c, struct store_count *counts, size_t count, const char *names);
-int counts_read(struct counts *c, store_each_count each, void *data);
+/* The next ones, in the order of their names. 1: there are more. What can't be read as it is damaged
+ * is as if it weren't there. */
+int counts_read(struct counts *c, size_t most, store_each_count each, void *data);
 
 /* Lets go of the memory that writing took; what is written later opens it again. */
 void counts_rest(struct counts *c);

@@ -60,15 +60,18 @@ struct store {
 	int lock_fd; /* the directory of the limits, locked while we use it */
 	struct database *limits;
 	struct counts *counts;
-	bool large;     /* reading all limits takes memory worth mentioning */
-	int last_error; /* of limits; logged already */
+	pthread_mutex_t counts_mutex; /* while either thread uses the counts */
+	bool large;                   /* reading all limits takes memory worth mentioning */
+	int last_error;               /* of limits; logged already */
 
 	pthread_t worker;
 	bool worker_runs;
 	int event_fd;
 	pthread_mutex_t mutex; /* protects what follows */
-	pthread_cond_t wake;
+	pthread_cond_t wake, open_done;
 	struct job_list waiting, finished;
+	bool opened; /* or not: open_error */
+	int open_error;
 	bool stopping;
 	bool resting; /* give back what reading took */
 };
@@ -271,11 +274,45 @@ static int64_t now_ms(void) {
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+static void do_counts(struct store *s, struct job *job) {
+	(void)pthread_mutex_lock(&s->counts_mutex);
+	job->error = counts_write(s->counts, job->counts, job->count, job->names);
+	(void)pthread_mutex_unlock(&s->counts_mutex);
+}
+
+static void do_sync(struct store *s) {
+	(void)pthread_mutex_lock(&s->counts_mutex);
+	(void)counts_sync(s->counts);
+	(void)pthread_mutex_unlock(&s->counts_mutex);
+}
+
+/* What can't be checked may still be opened; if not, opening says why. */
+static int limits_open(struct store *s) {
+	return database_check(s->limits) == -EUCLEAN ? -EUCLEAN : database_open(s->limits);
+}
+
+/* Both are read through while the event loop's thread does what it can without: first what that will
+ * wait for. */
+static void do_open(struct store *s) {
+	int r = limits_open(s);
+
+	(void)pthread_mutex_lock(&s->mutex);
+	s->opened = true;
+	s->open_error = r;
+	(void)pthread_cond_broadcast(&s->open_done);
+	(void)pthread_mutex_unlock(&s->mutex);
+	if (r < 0)
+		return;
+	(void)pthread_mutex_lock(&s->counts_mutex);
+	counts_begin(s->counts);
+	(void)pthread_mutex_unlock(&s->counts_mutex);
+}
+
 static void do_batch(struct store *s, struct job *jobs) {
 	if (jobs->limits)
 		do_limits(s, jobs);
 	else
-		jobs->error = counts_write(s->counts, jobs->counts, jobs->count, jobs->names);
+		do_counts(s, jobs);
 }
 
 /* Returns jobs that have waited long enough for nothing, or an empty batch: the time has come for
@@ -312,7 +349,9 @@ static size_t batch_names(const struct job_list *batch) {
 static void worker_rest(struct store *s) {
 	(void)pthread_mutex_unlock(&s->mutex);
 	database_close(s->limits);
+	(void)pthread_mutex_lock(&s->counts_mutex);
 	counts_rest(s->counts);
+	(void)pthread_mutex_unlock(&s->counts_mutex);
 	memory_give_back();
 	(void)pthread_mutex_lock(&s->mutex);
 }
@@ -321,6 +360,7 @@ static void *worker_run(void *data) {
 	struct store *s = data;
 	size_t written = 0;
 
+	do_open(s);
 	(void)pthread_mutex_lock(&s->mutex);
 	for (;;) {
 		struct job_list batch = wait_for_batch(s, counts_sync_due(s->counts));
@@ -332,7 +372,7 @@ static void *worker_run(void *data) {
 		if (batch.first)
 			do_batch(s, batch.first);
 		if (now_ms() >= counts_sync_due(s->counts))
-			(void)counts_sync(s->counts);
+			do_sync(s);
 		(void)pthread_mutex_lock(&s->mutex);
 		if (batch.first)
 			hand_back(s, batch);
@@ -374,27 +414,24 @@ static int limits_lock(struct store *s) {
 	return 0;
 }
 
-static int limits_open(struct store *s) {
+static int limits_make(struct store *s) {
 	int r = dir_make(s->limits_dir);
 
 	if (r == 0)
 		r = limits_lock(s);
-	if (r == 0)
-		r = database_make(s->limits);
-	/* What can't be checked may still be opened; if not, opening says why. */
-	if (r == 0 && database_check(s->limits) == -EUCLEAN)
-		r = -EUCLEAN;
-	return r < 0 ? r : database_open(s->limits);
+	return r < 0 ? r : database_make(s->limits);
 }
 
 static int store_init_queue(struct store *s) {
 	pthread_condattr_t monotonic;
 
 	(void)pthread_mutex_init(&s->mutex, NULL);
+	(void)pthread_mutex_init(&s->counts_mutex, NULL);
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&s->wake, &monotonic);
 	(void)pthread_condattr_destroy(&monotonic);
+	(void)pthread_cond_init(&s->open_done, NULL);
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return s->event_fd < 0 ? -errno : 0;
 }
@@ -412,7 +449,13 @@ static int store_init(struct store *s, const char *state_dir) {
 	return r < 0 ? r : dir_make(state_dir);
 }
 
-int store_new(const char *state_dir, struct store **ret) {
+static int say_unopened(const struct store *s, int error) {
+	log_error("can't open the limits in %s: %s; %s", s->limits_dir, strerror(-error),
+		database_advice(error));
+	return error;
+}
+
+int store_begin(const char *state_dir, struct store **ret) {
 	struct store *s = calloc(1, sizeof(*s));
 	int r;
 
@@ -421,14 +464,11 @@ int store_new(const char *state_dir, struct store **ret) {
 	s->lock_fd = s->event_fd = -1;
 	r = store_init(s, state_dir);
 	if (r == 0)
-		r = limits_open(s);
-	if (r < 0)
-		log_error("can't open the limits in %s/limits: %s; %s", state_dir, strerror(-r),
-			database_advice(r));
-	if (r == 0) {
-		s->large = store_count_limits(s) > REST_AFTER;
+		r = limits_make(s);
+	if (r < 0 && s->limits_dir)
+		(void)say_unopened(s, r);
+	if (r == 0)
 		r = counts_new(state_dir, &s->counts);
-	}
 	if (r == 0)
 		r = worker_start(s);
 	if (r < 0) {
@@ -436,6 +476,20 @@ int store_new(const char *state_dir, struct store **ret) {
 		return r;
 	}
 	*ret = s;
+	return 0;
+}
+
+int store_wait(struct store *s) {
+	int r;
+
+	(void)pthread_mutex_lock(&s->mutex);
+	while (!s->opened)
+		(void)pthread_cond_wait(&s->open_done, &s->mutex);
+	r = s->open_error;
+	(void)pthread_mutex_unlock(&s->mutex);
+	if (r < 0)
+		return say_unopened(s, r);
+	s->large = store_count_limits(s) > REST_AFTER;
 	return 0;
 }
 
@@ -460,6 +514,8 @@ void store_free(struct store *s) {
 	close_cleanup(&s->event_fd);
 	free(s->limits_dir);
 	(void)pthread_cond_destroy(&s->wake);
+	(void)pthread_cond_destroy(&s->open_done);
+	(void)pthread_mutex_destroy(&s->counts_mutex);
 	(void)pthread_mutex_destroy(&s->mutex);
 	free(s);
 }
@@ -552,8 +608,13 @@ int store_read_limits(struct store *s, store_each_limit each, void *data) {
 	return database_read(s->limits, limit_read, &reader);
 }
 
-int store_read_counts(struct store *s, store_each_count each, void *data) {
-	return counts_read(s->counts, each, data);
+int store_read_counts(struct store *s, size_t most, store_each_count each, void *data) {
+	int r;
+
+	(void)pthread_mutex_lock(&s->counts_mutex);
+	r = counts_read(s->counts, most, each, data);
+	(void)pthread_mutex_unlock(&s->counts_mutex);
+	return r;
 }
 
 void store_read_done(struct store *s) {

@@ -42,14 +42,32 @@ typedef int (*store_each_limit)(void *data, const char *name, uint32_t limit);
 typedef int (*store_each_count)(
 	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied);
 
-/* Opens (making what isn't there, 0700) and starts the worker. -EUCLEAN: the limits are damaged
- * (says so in the log, and leaves them alone); -EPROTONOSUPPORT: written by a later berthd; -EBUSY:
- * another store has them open; else as errno says. Reads the whole files first. */
-int store_new(const char *state_dir, struct store **ret);
+/* Makes what isn't there (0700), and starts the worker, which reads the files through and opens them.
+ * -EBUSY: another store has them open; else as errno says. */
+int store_begin(const char *state_dir, struct store **ret);
+
+/* Waits until the limits can be read; before anything else is asked of the store. -EUCLEAN: they are
+ * damaged (says so in the log, and leaves them alone); -EPROTONOSUPPORT: written by a later berthd. */
+int store_wait(struct store *s);
 
 /* Does the jobs that are waiting, syncs both environments, stops the worker; done() is called for
  * all of them. NULL is fine. */
 void store_free(struct store *s);
+
+/* Both, for whoever has nothing else to do meanwhile. */
+static inline int store_new(const char *state_dir, struct store **ret) {
+	struct store *s;
+	int r = store_begin(state_dir, &s);
+
+	if (r < 0)
+		return r;
+	r = store_wait(s);
+	if (r < 0)
+		store_free(s);
+	else
+		*ret = s;
+	return r;
+}
 
 /* Readable when store_dispatch has something to do. Owned by the store. */
 int store_fd(const struct store *s);
@@ -75,10 +93,13 @@ static inline bool store_is_open(int error) {
 	"make the change again"
 
 /* Before the first job only: how many limits and templates there are; then all of them, in the order
- * of their bytes, and all counts. Reading stops at a negative return of each and returns it. */
+ * of their bytes. Reading stops at a negative return of each and returns it. */
 uint32_t store_count_limits(struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
-int store_read_counts(struct store *s, store_each_count each, void *data);
+
+/* The next counts, as many at most; 1: there are more. Each call goes on after the name that each took
+ * last; what jobs have changed since is read as changed. May wait for the worker. */
+int store_read_counts(struct store *s, size_t most, store_each_count each, void *data);
 
 /* Ends the reading: lets go of what so many took in memory. */
 void store_read_done(struct store *s);

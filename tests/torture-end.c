@@ -89,7 +89,7 @@ static void check_store(struct torture *t, const struct instance *i) {
 		torture_fail(t, "the store doesn't open: %s", strerror(-r));
 		return;
 	}
-	r = store_read_counts(store, each_count, t);
+	r = store_read_counts(store, SIZE_MAX, each_count, t);
 	if (r >= 0)
 		r = store_read_limits(store, each_limit, &found);
 	if (r < 0 || found.limits != TORTURE_WATCHED)

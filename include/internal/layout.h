@@ -237,8 +237,9 @@ struct directory_header {
 	_Atomic uint32_t slots;    /* records and owners, likewise */
 	_Atomic uint32_t sessions;
 	_Atomic uint32_t table_bits;
-	_Atomic uint32_t blocks; /* of long names */
-	uint8_t reserved2[4096 - 96];
+	_Atomic uint32_t blocks;   /* of long names */
+	_Atomic uint32_t restored; /* 1: cells have the peaks and denials from before the boot */
+	uint8_t reserved2[4096 - 100];
 };
 
 _Static_assert(sizeof(struct directory_header) == 4096, "the directory's header is one page");

@@ -30,10 +30,12 @@
 #endif
 
 #define PATIENCE_USEC 20000000
+#define FD_END        128 /* more than are ever open */
 
 static struct manager *manager;
 static char dir[40], runtime_dir[48], state_dir[48];
-static int own_pidfd = -1, lowest_fd;
+static int own_pidfd = -1;
+static unsigned fds_before;
 
 struct manager *daemon_get(void) {
 	return manager;
@@ -59,11 +61,23 @@ static void remove_at_end(void) {
 	(void)close(ends[0]);
 }
 
-static int fd_lowest(void) {
-	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+static bool is_of_store(int fd) {
+	char link[32], path[64];
+	ssize_t n;
 
-	(void)close(fd);
-	return fd;
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path));
+	return n > 0 && (size_t)n >= strlen(state_dir) &&
+	       memcmp(path, state_dir, strlen(state_dir)) == 0;
+}
+
+/* Without those of the store, whose worker opens and closes its files when it likes. */
+static unsigned fds_open(void) {
+	unsigned count = 0;
+
+	for (int fd = 0; fd < FD_END; fd++)
+		count += fcntl(fd, F_GETFD) >= 0 && !is_of_store(fd);
+	return count;
 }
 
 __attribute__((constructor)) static void daemon_start(void) {
@@ -91,7 +105,7 @@ __attribute__((constructor)) static void daemon_start(void) {
 }
 
 void daemon_begin(void) {
-	lowest_fd = fd_lowest();
+	fds_before = fds_open();
 }
 
 /* In the place of message_receive (the linker's --wrap). berthd's buffer is as long as any message;
@@ -226,7 +240,7 @@ static void on_stored(void *data, int error) {
 }
 
 /* Jobs are done in order: after this one, all that came before it have been. */
-static void store_wait(const struct store_limit *limits, size_t count) {
+static void limits_wait(const struct store_limit *limits, size_t count) {
 	bool stored = false;
 
 	must(store_put_limits(manager->store, limits, count, on_stored, &stored) == 0);
@@ -249,7 +263,7 @@ static void limits_clear(void) {
 		strcpy(name[count++], templates_at(a->templates, i, &is));
 	for (uint32_t i = 0; i < count; i++)
 		limit[i] = (struct store_limit){name[i], STORE_DELETE};
-	store_wait(limit, count);
+	limits_wait(limit, count);
 	for (uint32_t i = 0; i < count; i++)
 		must((strpbrk(name[i], "*?") ? accounts_delete_template(a, name[i])
 					     : accounts_unconfigure(a, name[i])) == 0);
@@ -273,12 +287,12 @@ void daemon_reset(struct peer *peers, size_t count) {
 	for (size_t i = 0; i < count; i++)
 		peer_hang_up(&peers[i]);
 	/* Whoever hung up may have left a change on its way. */
-	store_wait(&nothing, 1);
+	limits_wait(&nothing, 1);
 	sessions_clear();
 	while (manager->accounts->configured > 0 || templates_count(manager->accounts->templates))
 		limits_clear();
 	accounts_tidy(manager->accounts);
 	must(manager->accounts->by_template == 0);
 	must(manager->accounts->directory->live == 0);
-	must(fd_lowest() == lowest_fd);
+	must(fds_open() == fds_before);
 }

@@ -317,7 +317,7 @@ static enum outcome counts_look(void) {
 
 	if (store_new(state, &s) < 0)
 		return BROKEN; /* they are no reason not to start */
-	if (store_read_counts(s, count_print, &t) < 0)
+	if (store_read_counts(s, SIZE_MAX, count_print, &t) < 0)
 		return BROKEN;
 	store_free(s);
 	return t.used == 0 ? REFUSED : judge(&t);
@@ -498,7 +498,7 @@ START_TEST(counts_with_a_changed_byte_are_begun_afresh_or_right) {
 
 	store_fill(fill_history);
 	ck_assert_int_eq(store_new(state, &s), 0);
-	ck_assert_int_eq(store_read_counts(s, count_print, &expected), 0);
+	ck_assert_int_eq(store_read_counts(s, SIZE_MAX, count_print, &expected), 0);
 	store_free(s);
 	sample_try("counts", "a changed byte", is_all() ? 100 * SAMPLE : sample(), counts_look);
 }

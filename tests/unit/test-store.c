@@ -183,7 +183,7 @@ static struct text counts_in(const struct path *state) {
 	struct store *s = store_at(state);
 	struct text t = {0};
 
-	ck_assert_int_eq(store_read_counts(s, count_print, &t), 0);
+	ck_assert_int_eq(store_read_counts(s, SIZE_MAX, count_print, &t), 0);
 	store_free(s);
 	return t;
 }
@@ -947,7 +947,7 @@ START_TEST(without_descriptors_after_a_rest_changes_are_refused_and_no_count_is_
 	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), 0);
 	store_free(s);
 	s = store_at(&state);
-	ck_assert_int_eq(store_read_counts(s, count_count, &stored), 0);
+	ck_assert_int_eq(store_read_counts(s, SIZE_MAX, count_count, &stored), 0);
 	store_free(s);
 	ck_assert_uint_eq(stored, MANY + 1);
 	ck_assert_str_eq(limits_in(&state).text, "a=1 ");

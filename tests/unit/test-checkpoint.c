@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+
+/* What the store has of before: loaded a slice at a time, while servers are served, and exact whoever
+ * asks, denies, deletes, stops or dies meanwhile. */
+
+#include <poll.h>
+
+#include "checkpoint.h"
+#include "fixture.h"
+
+/* Three slices. */
+#define MANY 20000u
+
+static struct fixture f;
+static char state[sizeof(f.dir) + 8];
+static sd_event *event;
+static struct sessions *sessions;
+static struct recount *recount;
+static struct store *store;
+static struct checkpoint *checkpoint;
+
+static const char *name_of(uint32_t i) {
+	static char name[32];
+
+	(void)snprintf(name, sizeof(name), "account%05u", i);
+	return name;
+}
+
+static struct cell *cell_of(uint32_t i) {
+	struct cell *cell = map_cell(f.map, accounts_find(f.accounts, name_of(i)));
+
+	ck_assert_ptr_nonnull(cell);
+	return cell;
+}
+
+/* -- lives of berthd --------------------------------------------------------------------------- */
+
+/* Up to where servers are served. */
+static void life_begin(void) {
+	static const struct capacities want = {.accounts = 32768, .slots = 4096, .sessions = 256};
+
+	fixture_open(&f, &want);
+	for (uint32_t i = 0; i < MANY; i++)
+		ck_assert_int_eq(accounts_load(f.accounts, name_of(i), 10), 0);
+	ck_assert_int_ge(sd_event_new(&event), 0);
+	ck_assert_int_eq(sessions_new(event, f.segment, &sessions), 0);
+	ck_assert_int_eq(store_new(state, &store), 0);
+	ck_assert_int_ge(recount_new(event, f.accounts, sessions, &recount), 0);
+	ck_assert_int_eq(checkpoint_new(event, f.accounts, store, recount, &checkpoint), 0);
+	ck_assert_int_eq(checkpoint_load(checkpoint, f.segment->adopted), 0);
+	ck_assert_int_ge(checkpoint_start(checkpoint), 0);
+}
+
+/* Killed: nothing is stored any more. */
+static void life_cut(void) {
+	store_free(store);
+	checkpoint_free(checkpoint);
+	recount_free(recount);
+	sessions_free(sessions);
+	fixture_close(&f);
+	(void)sd_event_unref(event);
+}
+
+static void life_end(void) {
+	checkpoint_final(checkpoint);
+	life_cut();
+}
+
+static void turns_finish(void) {
+	int r;
+
+	do
+		r = sd_event_run(event, 0);
+	while (r > 0);
+	ck_assert_int_eq(r, 0);
+}
+
+static void file_remove(const char *name) {
+	char path[80];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", f.dir, name);
+	ck_assert_int_eq(remove(path), 0);
+}
+
+static void reboot(void) {
+	file_remove("segment");
+	file_remove("directory");
+}
+
+/* -- what is known of an account ---------------------------------------------------------------- */
+
+static uint32_t peak_stored(uint32_t i) {
+	return i % 9 + 1;
+}
+
+static uint64_t denied_stored(uint32_t i) {
+	return i + 1;
+}
+
+static bool is_restored(uint32_t i) {
+	return load_relaxed(&cell_of(i)->peak) == peak_stored(i) &&
+	       load_relaxed(&cell_of(i)->denied) == denied_stored(i);
+}
+
+static void expect_restored(uint32_t except) {
+	for (uint32_t i = 0; i < MANY; i++)
+		if (i != except && !is_restored(i))
+			ck_abort_msg("%s has peak %u and %lu denied", name_of(i),
+				load_relaxed(&cell_of(i)->peak),
+				(unsigned long)load_relaxed(&cell_of(i)->denied));
+}
+
+/* A life that left peaks and denials, a reboot, and a life whose first slice is loaded. */
+static void setup(void) {
+	strcpy(f.dir, "/dev/shm/berth-unit-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(f.dir));
+	(void)snprintf(state, sizeof(state), "%s/state", f.dir);
+	life_begin();
+	for (uint32_t i = 0; i < MANY; i++) {
+		store_relaxed(&cell_of(i)->peak, peak_stored(i));
+		store_relaxed(&cell_of(i)->denied, denied_stored(i));
+	}
+	life_end();
+	reboot();
+	life_begin();
+	ck_assert(is_restored(0));
+	ck_assert(!is_restored(MANY - 1));
+}
+
+static void teardown(void) {
+	static const char *const files[] = {"state/limits/data.mdb", "state/limits/lock.mdb",
+		"state/counts/data.mdb", "state/counts/lock.mdb", "state/limits", "state/counts",
+		"state"};
+
+	life_cut();
+	reboot();
+	for (size_t i = 0; i < ELEMENTS(files); i++)
+		file_remove(files[i]);
+	ck_assert_int_eq(rmdir(f.dir), 0);
+}
+
+/* -- tests --------------------------------------------------------------------------------------- */
+
+START_TEST(the_rest_comes_in_turns_of_the_loop) {
+	turns_finish();
+	expect_restored(MANY);
+}
+END_TEST
+
+START_TEST(who_asks_has_all_of_it) {
+	checkpoint_load_rest(checkpoint);
+	expect_restored(MANY);
+}
+END_TEST
+
+START_TEST(what_happens_meanwhile_is_added) {
+	const uint32_t last = MANY - 1;
+
+	(void)add_relaxed(&cell_of(last)->denied, 3);
+	store_relaxed(&cell_of(last)->peak, 10);
+	store_relaxed(&cell_of(last - 1)->peak, 1);
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), denied_stored(last) + 3);
+	ck_assert_uint_eq(load_relaxed(&cell_of(last)->peak), 10);
+	expect_restored(last);
+}
+END_TEST
+
+START_TEST(a_death_between_two_slices_neither_loses_nor_doubles) {
+	ck_assert_int_gt(sd_event_run(event, 0), 0);
+	life_cut();
+	life_begin();
+	ck_assert(f.segment->adopted);
+	turns_finish();
+	expect_restored(MANY);
+}
+END_TEST
+
+START_TEST(what_was_restored_is_adopted_as_it_is) {
+	turns_finish();
+	store_relaxed(&cell_of(7)->denied, 0);
+	life_cut();
+	life_begin();
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&cell_of(7)->denied), 0);
+	expect_restored(7);
+}
+END_TEST
+
+START_TEST(stopping_before_the_rest_is_loaded_stores_all_of_it) {
+	const uint32_t last = MANY - 1;
+
+	(void)add_relaxed(&cell_of(last)->denied, 1);
+	life_end();
+	reboot();
+	life_begin();
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), denied_stored(last) + 1);
+	expect_restored(last);
+}
+END_TEST
+
+START_TEST(an_account_made_anew_meanwhile_begins_with_nothing) {
+	const uint32_t last = MANY - 1;
+
+	ck_assert_int_eq(accounts_unconfigure(f.accounts, name_of(last)), 0);
+	ck_assert_uint_eq(accounts_find(f.accounts, name_of(last)), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, name_of(last), 10), 0);
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
+	ck_assert_uint_eq(load_relaxed(&cell_of(last)->peak), 0);
+	expect_restored(last);
+	life_end();
+	reboot();
+	life_begin();
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
+	expect_restored(last);
+}
+END_TEST
+
+static void note_done(void *data, int error) {
+	ck_assert_int_eq(error, 0);
+	*(bool *)data = true;
+}
+
+/* After so many the worker closes what it has open (store.c). */
+START_TEST(an_import_meanwhile_does_no_harm) {
+	static char names[MANY][32];
+	static struct store_limit limits[MANY];
+	bool done = false;
+
+	for (uint32_t i = 0; i < MANY; i++)
+		limits[i] = (struct store_limit){strcpy(names[i], name_of(i)), 5};
+	ck_assert_int_eq(store_put_limits(store, limits, MANY, note_done, &done), 0);
+	while (!done) {
+		struct pollfd p = {.fd = store_fd(store), .events = POLLIN};
+
+		(void)poll(&p, 1, -1);
+		store_dispatch(store);
+	}
+	turns_finish();
+	expect_restored(MANY);
+}
+END_TEST
+
+int main(void) {
+	Suite *s = suite_create("checkpoint");
+	TCase *t = tcase_create("loading");
+	SRunner *r;
+	int failed;
+
+	tcase_set_timeout(t, 60);
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, the_rest_comes_in_turns_of_the_loop);
+	tcase_add_test(t, who_asks_has_all_of_it);
+	tcase_add_test(t, what_happens_meanwhile_is_added);
+	tcase_add_test(t, a_death_between_two_slices_neither_loses_nor_doubles);
+	tcase_add_test(t, what_was_restored_is_adopted_as_it_is);
+	tcase_add_test(t, stopping_before_the_rest_is_loaded_stores_all_of_it);
+	tcase_add_test(t, an_account_made_anew_meanwhile_begins_with_nothing);
+	tcase_add_test(t, an_import_meanwhile_does_no_harm);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
