@@ -5,6 +5,8 @@
  * the event loop, which a second later goes through the dirty groups, a slice at a time, and hands
  * what differs from the store over to it. Then the thread is let go on.
  *
+ * Slices take turns with messages, so that a flood of those puts them off, but not for ever.
+ *
  * A checkpoint that the store refuses (a full disk) is taken again in whole, a few seconds later.
  *
  * Before the first one, what the store has is loaded, a slice at a time, too, while servers are served
@@ -25,6 +27,7 @@
 #include "counter.h"
 #include "denials.h"
 #include "log.h"
+#include "turn.h"
 #include "wake.h"
 
 #define CHECKPOINT_USEC 1000000u
@@ -256,13 +259,13 @@ static bool slice_take(struct checkpoint *c, size_t most) {
 	return c->group >= groups_end(c);
 }
 
-static int on_slice(sd_event_source *source, void *data) {
+static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	struct checkpoint *c = data;
 
-	(void)source;
-	if (!slice_take(c, SLICE))
-		return 0;
-	(void)sd_event_source_set_enabled(c->slice, SD_EVENT_OFF);
+	(void)usec;
+	/* A recount may be about to repair what would be stored. */
+	if (recount_runs(c->recount) || !slice_take(c, SLICE))
+		return turn_want(source);
 	c->everything = false;
 	/* What there was no memory for is no longer marked: it is looked for again. */
 	if (c->failed)
@@ -277,11 +280,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
 
 	(void)source, (void)usec;
 	if (c->loading)
-		return sd_event_source_set_enabled(c->load, SD_EVENT_ON);
+		return turn_want(c->load);
 	recount_want(c->recount);
 	slice_begin(c);
-	(void)sd_event_source_set_enabled(c->slice, SD_EVENT_ON);
-	return 0;
+	return turn_want(c->slice);
 }
 
 static int on_changed(sd_event_source *source, int fd, uint32_t events, void *data) {
@@ -376,16 +378,17 @@ void checkpoint_load_rest(struct checkpoint *c) {
 		load_failed(c, r);
 }
 
-static int on_load(sd_event_source *source, void *data) {
+static int on_load(sd_event_source *source, uint64_t usec, void *data) {
 	struct checkpoint *c = data;
 	int r = c->loading ? load_take(c) : 0;
 
+	(void)usec;
 	if (r > 0)
-		return 0;
+		return turn_want(source);
 	if (r < 0)
 		load_failed(c, r);
 	timer_set(c, r < 0 ? RETRY_USEC : CHECKPOINT_USEC);
-	return sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	return 0;
 }
 
 /* Few are there at once. */
@@ -455,15 +458,11 @@ int checkpoint_start(struct checkpoint *c) {
 	if (r >= 0)
 		r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
 	if (r >= 0)
-		r = sd_event_add_defer(c->event, &c->slice, on_slice, c);
+		r = turn_new(c->event, on_slice, c, &c->slice);
 	if (r >= 0)
-		r = sd_event_source_set_priority(c->slice, SD_EVENT_PRIORITY_IDLE);
+		r = turn_new(c->event, on_load, c, &c->load);
 	if (r >= 0)
-		r = sd_event_source_set_enabled(c->slice, SD_EVENT_OFF);
-	if (r >= 0)
-		r = sd_event_add_defer(c->event, &c->load, on_load, c);
-	if (r >= 0)
-		r = sd_event_source_set_enabled(c->load, SD_EVENT_ON);
+		r = turn_want(c->load);
 	if (r >= 0)
 		r = sd_event_add_post(c->event, &c->disarmed, on_event, c);
 	if (r >= 0)

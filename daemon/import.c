@@ -14,6 +14,7 @@
 #include "berth.h"
 #include "import.h"
 #include "name.h"
+#include "turn.h"
 
 /* Names that room is made for in one turn of the event loop: a few milliseconds. */
 #define TURN 8192u
@@ -231,10 +232,8 @@ static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
 	int r = prepare_some(i);
 
 	(void)usec;
-	if (r >= 0 && i->prepared < i->count) {
-		(void)sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-		return 0;
-	}
+	if (r >= 0 && i->prepared < i->count)
+		return turn_want(source);
 	c->import = NULL;
 	if (r >= 0)
 		r = store_put_limits(c->manager->store, i->limits, i->count, on_imported, i);
@@ -246,10 +245,10 @@ static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
 	return 0;
 }
 
-/* Offsets become pointers now that the names move no more. The turns are those of a timer that has
- * elapsed: it waits for its turn behind the messages that were there before, and not, as what is done
- * when there is nothing else, for as long as somebody sends more. */
+/* Offsets become pointers now that the names move no more. */
 static int prepare_begin(struct import *i) {
+	int r;
+
 	i->account = calloc(i->count, sizeof(*i->account));
 	if (!i->account)
 		return -ENOMEM;
@@ -257,7 +256,8 @@ static int prepare_begin(struct import *i) {
 		i->limits[n].name = i->names + (size_t)i->limits[n].name;
 	directory_expect_many(i->manager->accounts->directory,
 		(uint32_t)MIN_OF(i->count, (size_t)BERTH_ACCOUNTS_MAX));
-	return sd_event_add_time(i->manager->event, &i->turn, CLOCK_MONOTONIC, 0, 1, on_prepare, i);
+	r = turn_new(i->manager->event, on_prepare, i, &i->turn);
+	return r < 0 ? r : turn_want(i->turn);
 }
 
 int handle_import_commit(struct connection *c, const void *message, size_t length, int *fds) {

@@ -27,6 +27,7 @@
 #include "counter.h"
 #include "log.h"
 #include "recount.h"
+#include "turn.h"
 
 /* How many cells or records one turn of the event loop reads: about a millisecond. */
 #define TURN 65536u
@@ -313,20 +314,20 @@ static void recount_end(struct recount *r) {
 	r->sum = NULL;
 	r->running = false;
 	r->may_begin = now_usec() + pause;
-	(void)sd_event_source_set_enabled(r->turn, SD_EVENT_OFF);
 	if (r->wanted)
 		recount_want(r);
 }
 
-static int on_turn(sd_event_source *source, void *data) {
+static int on_turn(sd_event_source *source, uint64_t usec, void *data) {
 	struct recount *r = data;
 	uint64_t begun = now_usec();
 	bool done = turn_take(r);
 
-	(void)source;
+	(void)usec;
 	r->spent += now_usec() - begun;
-	if (done)
-		recount_end(r);
+	if (!done)
+		return turn_want(source);
+	recount_end(r);
 	return 0;
 }
 
@@ -347,7 +348,7 @@ static void recount_begin(struct recount *r) {
 	r->spent = 0;
 	r->found = (struct findings){.entries = sessions_rewrite(r->sessions)};
 	attempt_begin(r);
-	(void)sd_event_source_set_enabled(r->turn, SD_EVENT_ON);
+	(void)turn_want(r->turn);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
@@ -356,6 +357,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
 	(void)source, (void)usec;
 	recount_want(r);
 	return 0;
+}
+
+bool recount_runs(const struct recount *r) {
+	return r->running;
 }
 
 void recount_want(struct recount *r) {
@@ -390,12 +395,7 @@ int recount_new(sd_event *event, struct accounts *accounts, struct sessions *ses
 	if (e >= 0)
 		e = sd_event_source_set_enabled(r->timer, SD_EVENT_OFF);
 	if (e >= 0)
-		e = sd_event_add_defer(event, &r->turn, on_turn, r);
-	/* Before a checkpoint stores what noise made of the counts. */
-	if (e >= 0)
-		e = sd_event_source_set_priority(r->turn, SD_EVENT_PRIORITY_IDLE - 1);
-	if (e >= 0)
-		e = sd_event_source_set_enabled(r->turn, SD_EVENT_OFF);
+		e = turn_new(event, on_turn, r, &r->turn);
 	if (e < 0) {
 		recount_free(r);
 		return e;

@@ -18,3 +18,6 @@ void recount_free(struct recount *r); /* NULL is fine */
 /* Has everything recounted soon: at once, but for not more than a hundredth of the time (a
  * tenth, after one that found something). */
 void recount_want(struct recount *r);
+
+/* One has begun, and goes on in turns of the event loop, which it shares with messages. */
+bool recount_runs(const struct recount *r);

@@ -4,6 +4,8 @@
  * asks, denies, deletes, stops or dies meanwhile. */
 
 #include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 #include "checkpoint.h"
 #include "fixture.h"
@@ -219,6 +221,46 @@ START_TEST(an_account_made_anew_meanwhile_begins_with_nothing) {
 }
 END_TEST
 
+static unsigned messages;
+
+static int on_message(sd_event_source *source, int fd, uint32_t events, void *data) {
+	(void)source, (void)fd, (void)events, (void)data;
+	messages++;
+	return 0;
+}
+
+/* There is always one more message. */
+static sd_event_source *flood_new(void) {
+	sd_event_source *flood;
+	int fd = eventfd(1, EFD_CLOEXEC);
+
+	ck_assert_int_ge(sd_event_add_io(event, &flood, fd, EPOLLIN, on_message, NULL), 0);
+	ck_assert_int_ge(sd_event_source_set_io_fd_own(flood, true), 0);
+	return flood;
+}
+
+START_TEST(counts_are_stored_in_a_flood_of_messages) {
+	struct pollfd done = {.fd = store_fd(store), .events = POLLIN};
+	sd_event_source *flood;
+
+	turns_finish();
+	(void)add_relaxed(&cell_of(3)->denied, 1);
+	flood = flood_new();
+	/* At the latest when the test's time is over. */
+	while (checkpoint_last(checkpoint) == 0) {
+		ck_assert_int_gt(sd_event_run(event, 0), 0);
+		if (poll(&done, 1, 0) > 0)
+			store_dispatch(store);
+	}
+	(void)sd_event_source_disable_unref(flood);
+	life_cut();
+	reboot();
+	life_begin();
+	checkpoint_load_rest(checkpoint);
+	ck_assert_uint_eq(load_relaxed(&cell_of(3)->denied), denied_stored(3) + 1);
+}
+END_TEST
+
 static void note_done(void *data, int error) {
 	ck_assert_int_eq(error, 0);
 	*(bool *)data = true;
@@ -259,6 +301,7 @@ int main(void) {
 	tcase_add_test(t, what_was_restored_is_adopted_as_it_is);
 	tcase_add_test(t, stopping_before_the_rest_is_loaded_stores_all_of_it);
 	tcase_add_test(t, an_account_made_anew_meanwhile_begins_with_nothing);
+	tcase_add_test(t, counts_are_stored_in_a_flood_of_messages);
 	tcase_add_test(t, an_import_meanwhile_does_no_harm);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);

@@ -3,6 +3,8 @@
 /* Recounts: of tables so large that they take several turns of the event loop, with what may happen
  * between two of them; and of what a checkpoint has kept of the noise. */
 
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
 #include "fixture.h"
@@ -107,6 +109,38 @@ START_TEST(a_count_that_is_noise_is_repaired_in_the_last_turn_too) {
 }
 END_TEST
 
+static unsigned messages;
+
+static int on_message(sd_event_source *source, int fd, uint32_t events, void *data) {
+	(void)source, (void)fd, (void)events, (void)data;
+	messages++;
+	return 0;
+}
+
+/* There is always one more message. */
+static sd_event_source *flood_new(void) {
+	sd_event_source *flood;
+	int fd = eventfd(1, EFD_CLOEXEC);
+
+	ck_assert_int_ge(sd_event_add_io(event, &flood, fd, EPOLLIN, on_message, NULL), 0);
+	ck_assert_int_ge(sd_event_source_set_io_fd_own(flood, true), 0);
+	return flood;
+}
+
+START_TEST(a_recount_ends_in_a_flood_of_messages) {
+	sd_event_source *flood = flood_new();
+	char name[32];
+
+	accounts_make(name);
+	recount_want(recount);
+	while (recount_runs(recount) && messages < 1000)
+		ck_assert_int_gt(sd_event_run(event, 0), 0);
+	ck_assert_uint_gt(messages, 0);
+	ck_assert(!recount_runs(recount));
+	(void)sd_event_source_disable_unref(flood);
+}
+END_TEST
+
 /* A checkpoint may come between the noise and the recount, which pauses now and then. */
 START_TEST(a_peak_that_was_stored_as_noise_ends_with_the_next_recount) {
 	struct path path = fixture_path(&f, "alice", 10);
@@ -131,6 +165,7 @@ int main(void) {
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_slot_of_an_account_made_meanwhile_counts_for_its_ancestors);
 	tcase_add_test(t, a_count_that_is_noise_is_repaired_in_the_last_turn_too);
+	tcase_add_test(t, a_recount_ends_in_a_flood_of_messages);
 	tcase_add_test(t, a_peak_that_was_stored_as_noise_ends_with_the_next_recount);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
