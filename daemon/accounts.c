@@ -174,13 +174,16 @@ static bool unconfigured_share_is_used(struct accounts *a) {
 	       max * UNCONFIGURED_NUMERATOR;
 }
 
-/* One entry; its parent is there. */
+/* One entry, whose name `text` begins with; its parent is there. */
 static int create(struct accounts *a, const struct name *name, const char *text, uint32_t parent,
 	bool for_template, uint32_t *ret) {
 	uint32_t limit = BERTH_LIMIT_NONE, flags = 0;
+	char own[BERTH_NAME_MAX + 1];
 	int r;
 
-	if (templates_match(a->templates, text, &limit, NULL))
+	memcpy(own, text, name->length);
+	own[name->length] = '\0';
+	if (templates_match(a->templates, own, &limit, NULL))
 		flags = ENTRY_USABLE | ENTRY_TEMPLATE;
 	else
 		limit = BERTH_LIMIT_NONE;
@@ -205,18 +208,15 @@ static int ensure(struct accounts *a, const char *text, bool for_template, uint3
 	uint32_t parent = 0;
 
 	for (size_t end = 0; end < length; end++) {
-		char part[BERTH_NAME_MAX + 1];
 		struct name name;
 		uint32_t account;
 		int r = 0;
 
-		end = strcspn(text + end, "/") + end;
-		memcpy(part, text, end);
-		part[end] = 0;
-		(void)name_load_length(part, end, &name);
+		end = (size_t)(strchrnul(text + end, '/') - text);
+		(void)name_load_length(text, end, &name);
 		account = directory_lookup(a->directory, &name);
 		if (account == 0)
-			r = create(a, &name, part, parent, for_template, &account);
+			r = create(a, &name, text, parent, for_template, &account);
 		if (r < 0) {
 			say_full(a, r);
 			/* Ancestors made for it go again. */

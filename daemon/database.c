@@ -417,22 +417,26 @@ static int cursor_seek(MDB_cursor *cursor, const char *after, MDB_val *key, MDB_
 	return r;
 }
 
-/* `place` follows, entry by entry. */
 static int cursor_read(const struct database *d, MDB_cursor *cursor, char *place, size_t most,
 	database_each each, void *data) {
-	char name[BERTH_NAME_MAX + 1];
+	char name[2][BERTH_NAME_MAX + 1]; /* this one's, and that of the one before */
 	MDB_val key, value;
-	int r = cursor_seek(cursor, place, &key, &value);
+	size_t n = 0;
+	int error = 0, r = cursor_seek(cursor, place, &key, &value);
 
-	for (size_t n = 0; r == 0 && n < most; n++) {
-		r = database_entry_check(d, &key, &value, name);
-		if (r == 0)
-			r = each(data, name, value.mv_data);
-		if (r < 0)
-			return r;
-		strcpy(place, name);
+	while (r == 0 && n < most) {
+		error = database_entry_check(d, &key, &value, name[n % 2]);
+		if (error == 0)
+			error = each(data, name[n % 2], value.mv_data);
+		if (error < 0)
+			break;
+		n++;
 		r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
 	}
+	if (n > 0)
+		strcpy(place, name[(n - 1) % 2]);
+	if (error < 0)
+		return error;
 	return r == 0 ? 1 : r == MDB_NOTFOUND ? 0 : translate(r);
 }
 
