@@ -74,9 +74,8 @@ static int take_out(struct accounts *a, uint32_t account) {
 
 	if (r >= 0)
 		r = directory_remove(a->directory, account);
-	if (r >= 0 && a->removed)
-		a->removed(a->removed_data, name,
-			had.saved_count || had.saved_peak || had.saved_denied);
+	if (r >= 0 && a->removed && (had.saved_count || had.saved_peak || had.saved_denied))
+		a->removed(a->removed_data, name);
 	return r;
 }
 

@@ -22,8 +22,8 @@ struct accounts {
 	uint32_t leaving_count, leaving_size;
 	bool nothing_idle; /* a whole search found none since accounts_tidy */
 	bool said_full;    /* the log has it already */
-	/* Told of every account that is taken out, and whether counts of it are known to be stored. */
-	void (*removed)(void *data, const char *name, bool stored);
+	/* Told of every account that is taken out and had counts in the store. */
+	void (*removed)(void *data, const char *name);
 	void *removed_data;
 };
 

@@ -10,7 +10,7 @@
  * A checkpoint that the store refuses (a full disk) is taken again in whole, a few seconds later.
  *
  * Before the first one, what the store has is loaded, a slice at a time, too, while servers are served
- * already. Whoever would notice that it isn't all there has the rest loaded at once.
+ * already. Whoever would notice that it isn't all there waits for it, or has the rest loaded at once.
  *   1. each slice adds to the cells; 2. after the last one the directory says `restored`.
  *   Death between two slices: the next berthd goes through all of them again, and takes the larger of
  *   what the cell has and what was stored. What was denied between boot and death may be missing.
@@ -208,7 +208,7 @@ static void on_stored(void *data, int error) {
 	struct timespec now;
 
 	if (error < 0) {
-		if (!c->failed)
+		if (!c->failed && error != -EUCLEAN)
 			log_warning("Can't store the counts: %s; trying again. Limits and live "
 				    "counts are not concerned",
 				strerror(-error));
@@ -279,9 +279,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
 	struct checkpoint *c = data;
 
 	(void)source, (void)usec;
+	recount_want(c->recount);
 	if (c->loading)
 		return turn_want(c->load);
-	recount_want(c->recount);
 	slice_begin(c);
 	return turn_want(c->slice);
 }
@@ -332,12 +332,11 @@ static int load_one(void *data, const char *name, uint32_t count, uint32_t peak,
 	struct loading *l = data;
 	struct store_count nothing = {0};
 	uint32_t account = accounts_find(l->c->accounts, name);
-	struct account *kept;
+	struct account *kept = &l->c->accounts->directory->account[account];
 	struct cell *cell;
 
-	if (account == 0)
+	if (account == 0 || kept->young)
 		return batch_add(&l->gone, name, &nothing);
-	kept = &l->c->accounts->directory->account[account];
 	kept->saved_count = count;
 	kept->saved_peak = peak;
 	kept->saved_denied = denied;
@@ -347,65 +346,75 @@ static int load_one(void *data, const char *name, uint32_t count, uint32_t peak,
 	return 0;
 }
 
-/* A slice. 1: there are more. */
-static int load_take(struct checkpoint *c) {
-	struct loading l = {.c = c};
-	int r = store_read_counts(c->store, SLICE, load_one, &l);
-
-	hand_over(c, &l.gone);
-	if (r == 0) {
-		c->loading = false;
-		store_release(&c->accounts->directory->segment->names->restored, 1); /* 2 */
-		store_read_done(c->store);
-	}
-	return r;
+/* The cells have all that there is. */
+static void load_end(struct checkpoint *c) {
+	c->loading = c->accounts->directory->loading = false;
+	store_release(&c->accounts->directory->segment->names->restored, 1); /* 2 */
+	store_read_done(c->store);
 }
 
 static void load_failed(struct checkpoint *c, int error) {
+	if (error == -EUCLEAN || c->restore == RESTORE_NOTHING) {
+		/* What was loaded of the store isn't there any more, or not needed: all of it again. */
+		c->failed = true;
+		load_end(c);
+		return;
+	}
 	if (!c->said_unread)
-		log_warning("Can't read the stored counts: %s; trying again. Limits and live "
-			    "counts are not concerned",
+		log_warning("Can't read the stored counts: %s; trying again, and storing none "
+			    "meanwhile. Limits and live counts are not concerned",
 			strerror(-error));
 	c->said_unread = true;
 }
 
-void checkpoint_load_rest(struct checkpoint *c) {
-	int r = c->loading ? 1 : 0;
+/* A slice. 1: there are more. */
+static int load_take(struct checkpoint *c) {
+	struct loading l = {.c = c};
+	int r = store_read_counts(c->store, SLICE, load_one, &l); /* 1 */
 
-	while (r > 0)
-		r = load_take(c);
+	hand_over(c, &l.gone);
 	if (r < 0)
 		load_failed(c, r);
+	if (r == 0) {
+		if (c->said_unread)
+			log_notice("The stored counts are read again");
+		load_end(c);
+	}
+	return r;
+}
+
+void checkpoint_load_rest(struct checkpoint *c) {
+	while (c->loading && load_take(c) > 0)
+		;
 }
 
 static int on_load(sd_event_source *source, uint64_t usec, void *data) {
 	struct checkpoint *c = data;
-	int r = c->loading ? load_take(c) : 0;
 
 	(void)usec;
-	if (r > 0)
+	if (c->loading && load_take(c) > 0)
 		return turn_want(source);
-	if (r < 0)
-		load_failed(c, r);
-	timer_set(c, r < 0 ? RETRY_USEC : CHECKPOINT_USEC);
+	timer_set(c, c->loading ? RETRY_USEC : CHECKPOINT_USEC);
 	return 0;
 }
 
 /* Few are there at once. */
-int checkpoint_load(struct checkpoint *c, bool adopted) {
+void checkpoint_load(struct checkpoint *c, bool adopted) {
 	const struct directory_header *names = c->accounts->directory->segment->names;
-	int r;
 
 	c->restore = !adopted                         ? RESTORE_ADD
 		     : load_acquire(&names->restored) ? RESTORE_NOTHING
 						      : RESTORE_LARGER;
-	c->loading = true;
-	r = load_take(c); /* 1 */
-	return MIN_OF(r, 0);
+	c->loading = c->accounts->directory->loading = true;
+	(void)load_take(c);
 }
 
-/* Takes the counts of an account that is gone out of the store. */
-static void store_forget(struct checkpoint *c, const char *name) {
+bool checkpoint_is_loading(const struct checkpoint *c) {
+	return c->loading;
+}
+
+/* An account is gone: takes its counts out of the store. */
+static void on_removed(void *data, const char *name) {
 	struct store_count nothing = {0};
 	struct batch b = {0};
 
@@ -413,25 +422,18 @@ static void store_forget(struct checkpoint *c, const char *name) {
 		batch_free(&b);
 		return;
 	}
-	hand_over(c, &b);
-}
-
-/* Now, since the next account of that name must not be given what is stored of this one. */
-static void on_removed(void *data, const char *name, bool stored) {
-	struct checkpoint *c = data;
-
-	checkpoint_load_rest(c);
-	if (stored || c->loading)
-		store_forget(c, name);
+	hand_over(data, &b);
 }
 
 /* -- begin and end -------------------------------------------------------------------------------- */
 
-/* Whatever wasn't loaded is more than what the cells have. */
 void checkpoint_final(struct checkpoint *c) {
 	checkpoint_load_rest(c);
-	if (c->loading)
+	/* What is stored is more than what the cells have. */
+	if (c->loading) {
+		log_warning("The stored counts could not be read; leaving them as they are");
 		return;
+	}
 	slice_begin(c);
 	c->everything = true;
 	while (!slice_take(c, SIZE_MAX))

@@ -19,8 +19,9 @@ int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *sto
 /* Loads what the store has, of many the first ones: the others come once checkpoint_start has begun to
  * watch, or at once by checkpoint_load_rest. From there cells take peaks and denials, unless they were
  * adopted with them. */
-int checkpoint_load(struct checkpoint *c, bool adopted);
+void checkpoint_load(struct checkpoint *c, bool adopted);
 void checkpoint_load_rest(struct checkpoint *c);
+bool checkpoint_is_loading(const struct checkpoint *c);
 
 /* Begins to watch for changes. */
 int checkpoint_start(struct checkpoint *c);

@@ -326,7 +326,7 @@ static void cell_forget(struct directory *d, uint32_t account) {
 	}
 	store_relaxed(&cell->denied, 0);
 	store_relaxed(&cell->peak, 0);
-	d->account[account] = (struct account){0};
+	d->account[account] = (struct account){.young = d->loading};
 }
 
 int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,

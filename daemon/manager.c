@@ -145,7 +145,7 @@ static int manager_begin_store(struct manager *m) {
 	return store_begin(m->options.state_dir, &m->store);
 }
 
-static int manager_open_store(struct manager *m) {
+static int manager_load_store(struct manager *m) {
 	int r = store_wait(m->store);
 
 	if (r >= 0)
@@ -154,11 +154,11 @@ static int manager_open_store(struct manager *m) {
 		r = recount_new(m->event, m->accounts, m->sessions, &m->recount);
 	if (r >= 0)
 		r = checkpoint_new(m->event, m->accounts, m->store, m->recount, &m->checkpoint);
-	if (r >= 0)
-		r = checkpoint_load(m->checkpoint, m->segment->adopted);
-	if (r >= 0)
+	if (r >= 0) {
+		checkpoint_load(m->checkpoint, m->segment->adopted);
 		r = sd_event_add_io(
 			m->event, &m->store_ready, store_fd(m->store), EPOLLIN, on_store, m);
+	}
 	return r;
 }
 
@@ -249,7 +249,7 @@ static const struct {
 	{"the store", manager_begin_store},
 	{"the shared counts", manager_open_counts},
 	{"the sessions of before", manager_open_sessions},
-	{"the store", manager_open_store},
+	{"the limits", manager_load_store},
 	{"the sockets", manager_open_sockets},
 	{"the checkpoints", manager_start},
 };
@@ -297,9 +297,10 @@ void manager_free(struct manager *m) {
 	(void)sd_event_source_disable_unref(m->store_ready);
 	/* The last answers go out by connections that wait for them. */
 	store_free(m->store);
+	/* Before accounts go whose counts it would have the store forget. */
+	checkpoint_free(m->checkpoint);
 	server_free(m->server);
 	m->server = NULL;
-	checkpoint_free(m->checkpoint);
 	recount_free(m->recount);
 	sessions_free(m->sessions);
 	accounts_free(m->accounts);

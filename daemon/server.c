@@ -239,8 +239,8 @@ static int connection_read(struct connection *c) {
 	if (n <= 0)
 		return n < 0 ? (int)n : -ECONNRESET;
 	r = message_dispatch(c, buffer, (size_t)n, fds);
-	/* An administrator looks: soon it will be right, if it isn't. */
-	if (c->kind == SOCKET_ADMIN)
+	/* An administrator looks: soon it will be right, if it isn't. But not by what isn't loaded. */
+	if (c->kind == SOCKET_ADMIN && !checkpoint_is_loading(c->manager->checkpoint))
 		recount_want(c->manager->recount);
 	for (int i = 0; i < MESSAGE_FDS_MAX; i++)
 		close_cleanup(&fds[i]);

@@ -43,10 +43,11 @@ struct counts {
 	char boot_id[BOOT_ID_SIZE]; /* empty: unknown */
 	bool marked;                /* `boot` is there and names this boot */
 	bool spoilt;                /* to be removed before it is opened */
-	bool begun, readable;       /* could be opened then */
+	bool begun;
+	bool incomplete;               /* begun afresh since: whoever writes hasn't been told */
+	int64_t written;               /* first write since the last sync, CLOCK_MONOTONIC ms */
+	int last_error;                /* logged already */
 	char read[BERTH_NAME_MAX + 1]; /* the last name that counts_read() took */
-	int64_t written;            /* first write since the last sync, CLOCK_MONOTONIC ms */
-	int last_error;             /* logged already */
 };
 
 static int64_t now_ms(void) {
@@ -153,7 +154,7 @@ static void counts_spoil(struct counts *c, const char *why) {
 		    "limits and live slots are not concerned",
 		c->dir, why);
 	database_close(c->database);
-	c->spoilt = true;
+	c->spoilt = c->incomplete = true;
 }
 
 static int counts_discard(struct counts *c) {
@@ -209,8 +210,6 @@ static void counts_log(struct counts *c, int error) {
 }
 
 void counts_begin(struct counts *c) {
-	int r;
-
 	if (c->begun)
 		return;
 	c->begun = true;
@@ -221,9 +220,8 @@ void counts_begin(struct counts *c) {
 	else if (database_check(c->database) == -EUCLEAN)
 		counts_spoil(c, "are damaged");
 	c->written = c->marked && !c->spoilt ? now_ms() : INT64_MAX;
-	r = counts_open_or_begin(c);
-	c->readable = r == 0;
-	counts_log(c, r);
+	counts_log(c, counts_open_or_begin(c));
+	c->incomplete = false;
 }
 
 int counts_new(const char *state_dir, struct counts **ret) {
@@ -319,7 +317,10 @@ int counts_write(struct counts *c, struct store_count *counts, size_t count, con
 	if (c->marked && c->written == INT64_MAX)
 		c->written = now_ms();
 	counts_log(c, r);
-	return r;
+	if (r < 0 || !c->incomplete)
+		return r;
+	c->incomplete = false;
+	return -EUCLEAN;
 }
 
 void counts_rest(struct counts *c) {
@@ -372,14 +373,12 @@ int counts_read(struct counts *c, size_t most, store_each_count each, void *data
 	int r;
 
 	counts_begin(c);
-	/* Those that can't be opened were logged, and are no reason not to start. */
-	if (!c->readable)
-		return 0;
 	r = counts_open(c);
 	if (r == 0)
 		r = database_read_some(c->database, c->read, most, count_read, &reader);
-	if (r != -EUCLEAN)
-		return r;
-	counts_spoil(c, "are damaged");
-	return 0;
+	if (r == -EUCLEAN) {
+		counts_spoil(c, "are damaged");
+		c->incomplete = false;
+	}
+	return r;
 }

@@ -22,10 +22,11 @@ void counts_begin(struct counts *c);
 /* Syncs and closes. NULL is fine. */
 void counts_free(struct counts *c);
 
-/* Sorts counts by name and writes them in one transaction. */
+/* Sorts counts by name and writes them in one transaction. -EUCLEAN: they are written, but what was
+ * stored before is lost. */
 int counts_write(struct counts *c, struct store_count *counts, size_t count, const char *names);
-/* The next ones, in the order of their names. 1: there are more. What can't be read as it is damaged
- * is as if it weren't there. */
+/* The next ones, in the order of their names. 1: there are more. -EUCLEAN: they are damaged, and there
+ * are none any more; other errors: try again. */
 int counts_read(struct counts *c, size_t most, store_each_count each, void *data);
 
 /* Lets go of the memory that writing took; what is written later opens it again. */

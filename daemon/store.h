@@ -79,7 +79,7 @@ int store_put_limits(struct store *s, const struct store_limit *limits, size_t c
 
 /* Writes counts; `counts` and `names` (NUL-terminated, one after another) are freed with free()
  * when done, also when it fails or can't be handed over. An account all of whose numbers are 0 is
- * taken out. */
+ * taken out. -EUCLEAN: these are written, but all others are lost. */
 int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
 	store_done done, void *data);
 
@@ -98,7 +98,8 @@ uint32_t store_count_limits(struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
 
 /* The next counts, as many at most; 1: there are more. Each call goes on after the name that each took
- * last; what jobs have changed since is read as changed. May wait for the worker. */
+ * last; what jobs have changed since is read as changed. May wait for the worker. -EUCLEAN: they were
+ * damaged, and are begun afresh with the next job; other errors: try again. */
 int store_read_counts(struct store *s, size_t most, store_each_count each, void *data);
 
 /* Ends the reading: lets go of what so many took in memory. */

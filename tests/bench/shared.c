@@ -149,8 +149,7 @@ static void scaling(struct work *w, const struct peer *const list[], unsigned co
 #define CHAINS 4u
 #define STEPS  175u /* in all as many instructions as a pair of berth's */
 
-static void nothing(void) {
-}
+static void nothing(void) {}
 
 static void arithmetic(unsigned object, unsigned long n) {
 	uint64_t chain[CHAINS] = {object, n, 1, 2};
@@ -160,9 +159,9 @@ static void arithmetic(unsigned object, unsigned long n) {
 			for (unsigned k = 0; k < CHAINS; k++)
 				chain[k] += n;
 			/* Or it would be done at once. */
-			__asm__ volatile(""
-					 : "+r"(chain[0]), "+r"(chain[1]), "+r"(chain[2]),
-					 "+r"(chain[3]));
+			__asm__ volatile(
+				""
+				: "+r"(chain[0]), "+r"(chain[1]), "+r"(chain[2]), "+r"(chain[3]));
 		}
 }
 
@@ -177,8 +176,9 @@ static void work_apart(void) {
 		"pairs a second, all together; one process, two, one again. Arithmetic shares "
 		"nothing, and shows what the CPUs themselves have in common");
 
-	w->why = "where arithmetic doesn't double either, the two CPUs are threads of one core just "
-		 "then, which the host decides";
+	w->why =
+		"where arithmetic doesn't double either, the two CPUs are threads of one core just "
+		"then, which the host decides";
 	scaling(w, list, 3, false, 1.9);
 	report_show(w);
 }

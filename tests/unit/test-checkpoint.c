@@ -3,9 +3,12 @@
 /* What the store has of before: loaded a slice at a time, while servers are served, and exact whoever
  * asks, denies, deletes, stops or dies meanwhile. */
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "checkpoint.h"
 #include "fixture.h"
@@ -37,20 +40,24 @@ static struct cell *cell_of(uint32_t i) {
 
 /* -- lives of berthd --------------------------------------------------------------------------- */
 
-/* Up to where servers are served. */
-static void life_begin(void) {
+/* Up to where servers are served, with so many accounts. */
+static void life_begin_with(uint32_t accounts) {
 	static const struct capacities want = {.accounts = 32768, .slots = 4096, .sessions = 256};
 
 	fixture_open(&f, &want);
-	for (uint32_t i = 0; i < MANY; i++)
+	for (uint32_t i = 0; i < accounts; i++)
 		ck_assert_int_eq(accounts_load(f.accounts, name_of(i), 10), 0);
 	ck_assert_int_ge(sd_event_new(&event), 0);
 	ck_assert_int_eq(sessions_new(event, f.segment, &sessions), 0);
 	ck_assert_int_eq(store_new(state, &store), 0);
 	ck_assert_int_ge(recount_new(event, f.accounts, sessions, &recount), 0);
 	ck_assert_int_eq(checkpoint_new(event, f.accounts, store, recount, &checkpoint), 0);
-	ck_assert_int_eq(checkpoint_load(checkpoint, f.segment->adopted), 0);
+	checkpoint_load(checkpoint, f.segment->adopted);
 	ck_assert_int_ge(checkpoint_start(checkpoint), 0);
+}
+
+static void life_begin(void) {
+	life_begin_with(MANY);
 }
 
 /* Killed: nothing is stored any more. */
@@ -104,12 +111,17 @@ static bool is_restored(uint32_t i) {
 	       load_relaxed(&cell_of(i)->denied) == denied_stored(i);
 }
 
-static void expect_restored(uint32_t except) {
-	for (uint32_t i = 0; i < MANY; i++)
+/* The first ones. */
+static void expect_restored_of(uint32_t accounts, uint32_t except) {
+	for (uint32_t i = 0; i < accounts; i++)
 		if (i != except && !is_restored(i))
 			ck_abort_msg("%s has peak %u and %lu denied", name_of(i),
 				load_relaxed(&cell_of(i)->peak),
 				(unsigned long)load_relaxed(&cell_of(i)->denied));
+}
+
+static void expect_restored(uint32_t except) {
+	expect_restored_of(MANY, except);
 }
 
 /* A life that left peaks and denials, a reboot, and a life whose first slice is loaded. */
@@ -261,13 +273,48 @@ START_TEST(counts_are_stored_in_a_flood_of_messages) {
 }
 END_TEST
 
+START_TEST(nor_is_it_given_what_was_stored_when_it_was_not_there_yet) {
+	const uint32_t last = MANY - 1;
+
+	life_cut();
+	reboot();
+	life_begin_with(last);
+	ck_assert_int_eq(fixture_configure(f.accounts, name_of(last), 10), 0);
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
+	life_end();
+	reboot();
+	life_begin();
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
+	expect_restored(last);
+}
+END_TEST
+
+/* -- a store that is closed, damaged, or can't be read ------------------------------------------- */
+
 static void note_done(void *data, int error) {
 	ck_assert_int_eq(error, 0);
 	*(bool *)data = true;
 }
 
+static bool counts_are_open(void) {
+	char link[32], path[80];
+
+	for (int fd = 0; fd < 256; fd++) {
+		ssize_t n;
+
+		(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		n = readlink(link, path, sizeof(path) - 1);
+		path[MAX_OF(n, 0)] = '\0';
+		if (strstr(path, "counts/data.mdb"))
+			return true;
+	}
+	return false;
+}
+
 /* After so many the worker closes what it has open (store.c). */
-START_TEST(an_import_meanwhile_does_no_harm) {
+static void import_until_closed(void) {
 	static char names[MANY][32];
 	static struct store_limit limits[MANY];
 	bool done = false;
@@ -281,8 +328,107 @@ START_TEST(an_import_meanwhile_does_no_harm) {
 		(void)poll(&p, 1, -1);
 		store_dispatch(store);
 	}
+	while (counts_are_open())
+		(void)usleep(1000);
+}
+
+START_TEST(an_import_meanwhile_does_no_harm) {
+	import_until_closed();
 	turns_finish();
 	expect_restored(MANY);
+}
+END_TEST
+
+/* Something else is where the counts were. */
+static void counts_move(bool away) {
+	char here[80], there[80];
+
+	(void)snprintf(here, sizeof(here), "%s/counts", state);
+	(void)snprintf(there, sizeof(there), "%s/counts.away", state);
+	if (away) {
+		ck_assert_int_eq(rename(here, there), 0);
+		ck_assert_int_eq(close(creat(here, 0600)), 0);
+	} else {
+		ck_assert_int_eq(remove(here), 0);
+		ck_assert_int_eq(rename(there, here), 0);
+	}
+}
+
+START_TEST(what_could_not_be_read_after_a_reboot_stays_as_it_is) {
+	import_until_closed();
+	counts_move(true);
+	turns_finish();
+	ck_assert(checkpoint_is_loading(checkpoint));
+	(void)add_relaxed(&cell_of(1)->denied, 1);
+	life_end();
+	counts_move(false);
+	reboot();
+	life_begin();
+	turns_finish();
+	expect_restored(MANY);
+}
+END_TEST
+
+START_TEST(what_can_be_read_again_is_loaded) {
+	import_until_closed();
+	counts_move(true);
+	turns_finish();
+	counts_move(false);
+	checkpoint_load_rest(checkpoint);
+	ck_assert(!checkpoint_is_loading(checkpoint));
+	expect_restored(MANY);
+}
+END_TEST
+
+START_TEST(cells_that_were_adopted_need_nothing_that_could_not_be_read) {
+	turns_finish();
+	life_cut();
+	life_begin();
+	import_until_closed();
+	counts_move(true);
+	turns_finish();
+	ck_assert(!checkpoint_is_loading(checkpoint));
+	counts_move(false);
+	(void)add_relaxed(&cell_of(MANY - 1)->denied, 1);
+	life_end();
+	reboot();
+	life_begin();
+	turns_finish();
+	ck_assert_uint_eq(load_relaxed(&cell_of(MANY - 1)->denied), denied_stored(MANY - 1) + 1);
+	expect_restored(MANY - 1);
+}
+END_TEST
+
+static void damage(uint32_t i) {
+	const size_t length = strlen(name_of(i));
+	char path[80], *p, *at;
+	struct stat st;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/counts/data.mdb", state);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ck_assert_ptr_ne(p, MAP_FAILED);
+	at = p;
+	while ((at = memmem(at, (size_t)(p + st.st_size - at), name_of(i), length))) {
+		at += length;
+		*at ^= 0x40;
+	}
+	ck_assert_int_eq(munmap(p, (size_t)st.st_size), 0);
+	(void)close(fd);
+}
+
+START_TEST(damage_loses_nothing_that_was_loaded_before) {
+	damage(MANY - 1);
+	turns_finish();
+	ck_assert(!checkpoint_is_loading(checkpoint));
+	life_end();
+	reboot();
+	life_begin();
+	turns_finish();
+	expect_restored_of(MANY - 1, MANY);
 }
 END_TEST
 
@@ -301,8 +447,13 @@ int main(void) {
 	tcase_add_test(t, what_was_restored_is_adopted_as_it_is);
 	tcase_add_test(t, stopping_before_the_rest_is_loaded_stores_all_of_it);
 	tcase_add_test(t, an_account_made_anew_meanwhile_begins_with_nothing);
+	tcase_add_test(t, nor_is_it_given_what_was_stored_when_it_was_not_there_yet);
 	tcase_add_test(t, counts_are_stored_in_a_flood_of_messages);
 	tcase_add_test(t, an_import_meanwhile_does_no_harm);
+	tcase_add_test(t, what_could_not_be_read_after_a_reboot_stays_as_it_is);
+	tcase_add_test(t, what_can_be_read_again_is_loaded);
+	tcase_add_test(t, cells_that_were_adopted_need_nothing_that_could_not_be_read);
+	tcase_add_test(t, damage_loses_nothing_that_was_loaded_before);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
