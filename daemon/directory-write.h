@@ -16,7 +16,7 @@ struct account {
 	uint32_t saved_peak;
 	uint32_t reserved; /* changes on their way through the store that will need it */
 	bool named;        /* by the store, since the daemon started */
-	bool young;        /* made while stored counts are loaded: those of its name aren't its own */
+	bool young; /* made while stored counts are loaded: those of its name aren't its own */
 	uint64_t saved_denied;
 };
 
@@ -31,7 +31,7 @@ struct directory {
 	uint32_t *free_block;
 	uint32_t free_block_count, free_block_size;
 	uint32_t live;
-	bool loading; /* what is made is young */
+	bool loading;         /* what is made is young */
 	uint64_t expected[4]; /* hashes of names that are about to be looked up */
 	uint32_t expected_next;
 };
