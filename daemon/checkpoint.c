@@ -332,11 +332,12 @@ static int load_one(void *data, const char *name, uint32_t count, uint32_t peak,
 	struct loading *l = data;
 	struct store_count nothing = {0};
 	uint32_t account = accounts_find(l->c->accounts, name);
-	struct account *kept = &l->c->accounts->directory->account[account];
+	struct account *kept;
 	struct cell *cell;
 
-	if (account == 0 || kept->young)
+	if (account == 0 || l->c->accounts->directory->account[account].young)
 		return batch_add(&l->gone, name, &nothing);
+	kept = &l->c->accounts->directory->account[account];
 	kept->saved_count = count;
 	kept->saved_peak = peak;
 	kept->saved_denied = denied;
