@@ -146,22 +146,21 @@ static void scaling(struct work *w, const struct peer *const list[], unsigned co
 	}
 }
 
-#define CHAINS 4u
-#define STEPS  175u /* in all as many instructions as a pair of berth's */
+#define STEPS 175u /* of four instructions: in all as many as a pair of berth's */
 
 static void nothing(void) {}
 
 static void arithmetic(unsigned object, unsigned long n) {
-	uint64_t chain[CHAINS] = {object, n, 1, 2};
+	uint64_t a = object, b = n, c = 1, d = 2;
 
 	while (n-- > 0)
 		for (unsigned i = 0; i < STEPS; i++) {
-			for (unsigned k = 0; k < CHAINS; k++)
-				chain[k] += n;
-			/* Or it would be done at once. */
-			__asm__ volatile(
-				""
-				: "+r"(chain[0]), "+r"(chain[1]), "+r"(chain[2]), "+r"(chain[3]));
+			a += n;
+			b += n;
+			c += n;
+			d += n;
+			/* Or it would all be done at once. */
+			__asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d));
 		}
 }
 
