@@ -164,8 +164,8 @@ static void arithmetic(unsigned object, unsigned long n) {
 		}
 }
 
-/* Shares nothing. Where the host of a virtual machine has both CPUs on one core it doesn't double
- * either, nor does whatever keeps a core busy; a semaphore, which waits, does. */
+/* Shares nothing, and keeps a core busy: what it doesn't gain by a second CPU nobody can, as where the
+ * host of a virtual machine has both on one core. */
 static const struct peer peer_arithmetic = {
 	.name = "arithmetic alone", .open = nothing, .pairs = arithmetic};
 

@@ -5,13 +5,12 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "checkpoint.h"
 #include "fixture.h"
+#include "flood.h"
 
 /* Three slices. */
 #define MANY 20000u
@@ -94,6 +93,14 @@ static void file_remove(const char *name) {
 static void reboot(void) {
 	file_remove("segment");
 	file_remove("directory");
+}
+
+/* Stopped in order, and all loaded in the next life. */
+static void life_after_reboot(void) {
+	life_end();
+	reboot();
+	life_begin();
+	turns_finish();
 }
 
 /* -- what is known of an account ---------------------------------------------------------------- */
@@ -205,10 +212,7 @@ START_TEST(stopping_before_the_rest_is_loaded_stores_all_of_it) {
 	const uint32_t last = MANY - 1;
 
 	(void)add_relaxed(&cell_of(last)->denied, 1);
-	life_end();
-	reboot();
-	life_begin();
-	turns_finish();
+	life_after_reboot();
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), denied_stored(last) + 1);
 	expect_restored(last);
 }
@@ -224,46 +228,27 @@ START_TEST(an_account_made_anew_meanwhile_begins_with_nothing) {
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->peak), 0);
 	expect_restored(last);
-	life_end();
-	reboot();
-	life_begin();
-	turns_finish();
+	life_after_reboot();
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
 	expect_restored(last);
 }
 END_TEST
 
-static unsigned messages;
-
-static int on_message(sd_event_source *source, int fd, uint32_t events, void *data) {
-	(void)source, (void)fd, (void)events, (void)data;
-	messages++;
-	return 0;
-}
-
-/* There is always one more message. */
-static sd_event_source *flood_new(void) {
-	sd_event_source *flood;
-	int fd = eventfd(1, EFD_CLOEXEC);
-
-	ck_assert_int_ge(sd_event_add_io(event, &flood, fd, EPOLLIN, on_message, NULL), 0);
-	ck_assert_int_ge(sd_event_source_set_io_fd_own(flood, true), 0);
-	return flood;
-}
-
 START_TEST(counts_are_stored_in_a_flood_of_messages) {
 	struct pollfd done = {.fd = store_fd(store), .events = POLLIN};
 	sd_event_source *flood;
+	unsigned messages = 0;
 
 	turns_finish();
 	(void)add_relaxed(&cell_of(3)->denied, 1);
-	flood = flood_new();
+	flood = flood_new(event, &messages);
 	/* At the latest when the test's time is over. */
 	while (checkpoint_last(checkpoint) == 0) {
 		ck_assert_int_gt(sd_event_run(event, 0), 0);
 		if (poll(&done, 1, 0) > 0)
 			store_dispatch(store);
 	}
+	ck_assert_uint_gt(messages, 0);
 	(void)sd_event_source_disable_unref(flood);
 	life_cut();
 	reboot();
@@ -282,10 +267,7 @@ START_TEST(nor_is_it_given_what_was_stored_when_it_was_not_there_yet) {
 	ck_assert_int_eq(fixture_configure(f.accounts, name_of(last), 10), 0);
 	turns_finish();
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
-	life_end();
-	reboot();
-	life_begin();
-	turns_finish();
+	life_after_reboot();
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
 	expect_restored(last);
 }
@@ -390,10 +372,7 @@ START_TEST(cells_that_were_adopted_need_nothing_that_could_not_be_read) {
 	ck_assert(!checkpoint_is_loading(checkpoint));
 	counts_move(false);
 	(void)add_relaxed(&cell_of(MANY - 1)->denied, 1);
-	life_end();
-	reboot();
-	life_begin();
-	turns_finish();
+	life_after_reboot();
 	ck_assert_uint_eq(load_relaxed(&cell_of(MANY - 1)->denied), denied_stored(MANY - 1) + 1);
 	expect_restored(MANY - 1);
 }
@@ -424,10 +403,7 @@ START_TEST(damage_loses_nothing_that_was_loaded_before) {
 	damage(MANY - 1);
 	turns_finish();
 	ck_assert(!checkpoint_is_loading(checkpoint));
-	life_end();
-	reboot();
-	life_begin();
-	turns_finish();
+	life_after_reboot();
 	expect_restored_of(MANY - 1, MANY);
 }
 END_TEST

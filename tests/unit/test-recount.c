@@ -3,11 +3,10 @@
 /* Recounts: of tables so large that they take several turns of the event loop, with what may happen
  * between two of them; and of what a checkpoint has kept of the noise. */
 
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
 #include "fixture.h"
+#include "flood.h"
 #include "recount.h"
 
 /* More than one turn reads. */
@@ -109,26 +108,9 @@ START_TEST(a_count_that_is_noise_is_repaired_in_the_last_turn_too) {
 }
 END_TEST
 
-static unsigned messages;
-
-static int on_message(sd_event_source *source, int fd, uint32_t events, void *data) {
-	(void)source, (void)fd, (void)events, (void)data;
-	messages++;
-	return 0;
-}
-
-/* There is always one more message. */
-static sd_event_source *flood_new(void) {
-	sd_event_source *flood;
-	int fd = eventfd(1, EFD_CLOEXEC);
-
-	ck_assert_int_ge(sd_event_add_io(event, &flood, fd, EPOLLIN, on_message, NULL), 0);
-	ck_assert_int_ge(sd_event_source_set_io_fd_own(flood, true), 0);
-	return flood;
-}
-
 START_TEST(a_recount_ends_in_a_flood_of_messages) {
-	sd_event_source *flood = flood_new();
+	unsigned messages = 0;
+	sd_event_source *flood = flood_new(event, &messages);
 	char name[32];
 
 	accounts_make(name);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* An event loop that is never idle. */
+
+#include <check.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <systemd/sd-event.h>
+
+static int flood_on_message(sd_event_source *source, int fd, uint32_t events, void *data) {
+	(void)source, (void)fd, (void)events;
+	++*(unsigned *)data;
+	return 0;
+}
+
+/* There is always one more message, until the source is unreferenced; `messages` counts them. */
+static inline sd_event_source *flood_new(sd_event *event, unsigned *messages) {
+	sd_event_source *flood;
+	int fd = eventfd(1, EFD_CLOEXEC);
+
+	ck_assert_int_ge(
+		sd_event_add_io(event, &flood, fd, EPOLLIN, flood_on_message, messages), 0);
+	ck_assert_int_ge(sd_event_source_set_io_fd_own(flood, true), 0);
+	return flood;
+}
