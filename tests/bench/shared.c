@@ -176,8 +176,8 @@ static void work_apart(void) {
 		"nothing, and shows what the CPUs themselves have in common");
 
 	w->why =
-		"where arithmetic doesn't double either, the two CPUs are threads of one core just "
-		"then, which the host decides";
+		"as far as arithmetic doesn't double either, that is the machine's, whose host may "
+		"have both CPUs on one core";
 	scaling(w, list, 3, false, 1.9);
 	report_show(w);
 }
