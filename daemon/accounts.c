@@ -47,6 +47,8 @@ static void count_flags(struct accounts *a, uint32_t flags, int32_t by) {
 		a->configured += (uint32_t)by;
 	if (flags & ENTRY_TEMPLATE)
 		a->by_template += (uint32_t)by;
+	if (flags & ENTRY_USABLE)
+		a->usable += (uint32_t)by;
 }
 
 static int change(struct accounts *a, uint32_t account, uint32_t limit, uint32_t flags) {
@@ -265,8 +267,18 @@ void accounts_unreserve(struct accounts *a, uint32_t account) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
+/* The store names it. */
+static void note_named(struct accounts *a, uint32_t account) {
+	uint64_t bit = UINT64_C(1) << account % 64;
+
+	if (account < a->unnamed_end && (a->unnamed[account / 64] & bit)) {
+		a->unnamed[account / 64] &= ~bit;
+		a->unnamed_count--;
+	}
+}
+
 int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit) {
-	a->directory->account[account].named = true;
+	note_named(a, account);
 	return change(a, account, limit, ENTRY_USABLE | ENTRY_CONFIGURED);
 }
 
@@ -282,8 +294,13 @@ int accounts_load(struct accounts *a, const char *name, uint32_t limit) {
 	word = directory_word(a->directory, account);
 	if (entry_flags(word) != flags || entry_limit(word) != limit)
 		return accounts_configure(a, account, limit);
-	a->directory->account[account].named = true;
+	note_named(a, account);
 	return 0;
+}
+
+/* Saves looking at a million, where nothing is damaged. */
+static bool all_are(const struct accounts *a, uint32_t so_many) {
+	return a->directory->unsound == 0 && a->directory->live == so_many;
 }
 
 /* What an account is without a limit of its own. */
@@ -317,6 +334,8 @@ static bool is_covered_as_is(struct accounts *a, uint32_t account, const char *n
 /* After a crash between the store and the directory the value may be there and the bump not: a
  * template that is set again must bump, so `again` names what was set. */
 static void cover_all(struct accounts *a, const char *again) {
+	if (all_are(a, a->configured))
+		return;
 	for (uint32_t account = 1; account < directory_end(a->directory); account++) {
 		char name[256];
 
@@ -339,17 +358,31 @@ int accounts_load_template(struct accounts *a, const char *pattern, uint32_t lim
 	return templates_set(a->templates, pattern, limit);
 }
 
+static void leave_unusable(struct accounts *a) {
+	const uint32_t mask = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
+
+	if (all_are(a, a->usable))
+		return;
+	for (uint32_t account = 1; account < directory_end(a->directory); account++)
+		if ((flags_of(a, account) & mask) == ENTRY_LIVE)
+			leave(a, account);
+}
+
 void accounts_configured_all(struct accounts *a) {
-	for (uint32_t account = 1; account < directory_end(a->directory); account++) {
+	leave_unusable(a);
+	for (uint32_t account = 1; a->unnamed_count > 0 && account < a->unnamed_end; account++) {
 		char name[256];
 
+		if (!(a->unnamed[account / 64] & UINT64_C(1) << account % 64))
+			continue;
+		note_named(a, account);
 		if ((flags_of(a, account) & ENTRY_CONFIGURED) &&
-			!a->directory->account[account].named &&
 			directory_name(a->directory->map, account, name) == 0)
 			(void)cover(a, account, name);
-		else if ((flags_of(a, account) & (ENTRY_LIVE | ENTRY_USABLE)) == ENTRY_LIVE)
-			leave(a, account);
 	}
+	free(a->unnamed);
+	a->unnamed = NULL;
+	a->unnamed_end = 0;
 }
 
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit) {
@@ -370,22 +403,31 @@ int accounts_delete_template(struct accounts *a, const char *pattern) {
 
 /* -- start ------------------------------------------------------------------------------------- */
 
+static void on_found(void *data, uint32_t account, uint32_t flags) {
+	struct accounts *a = data;
+
+	count_flags(a, flags, 1);
+	if (flags & ENTRY_CONFIGURED) {
+		a->unnamed[account / 64] |= UINT64_C(1) << account % 64;
+		a->unnamed_count++;
+	}
+}
+
 int accounts_new(struct segment *s, struct accounts **ret) {
 	struct accounts *a = calloc(1, sizeof(*a));
 	int r;
 
 	if (!a)
 		return -ENOMEM;
-	r = templates_new(&a->templates);
+	a->unnamed_end = load_relaxed(&s->names->accounts);
+	a->unnamed = calloc(a->unnamed_end / 64 + 1, sizeof(*a->unnamed));
+	r = a->unnamed ? templates_new(&a->templates) : -ENOMEM;
 	if (r >= 0)
-		r = directory_new(s, &a->directory);
+		r = directory_new(s, on_found, a, &a->directory);
 	if (r < 0) {
 		accounts_free(a);
 		return r;
 	}
-	for (uint32_t i = 1; i < directory_end(a->directory); i++)
-		if (flags_of(a, i) & ENTRY_LIVE)
-			count_flags(a, flags_of(a, i), 1);
 	*ret = a;
 	return 0;
 }
@@ -395,6 +437,7 @@ void accounts_free(struct accounts *a) {
 		return;
 	directory_free(a->directory);
 	templates_free(a->templates);
+	free(a->unnamed);
 	free(a->leaving);
 	free(a);
 }

@@ -17,8 +17,12 @@ struct accounts {
 	struct templates *templates;
 	uint32_t configured;  /* entries with a limit of their own */
 	uint32_t by_template; /* entries with a template's limit */
-	uint32_t hand;        /* where the search for an idle account goes on */
-	uint32_t *leaving;    /* no longer usable, to be removed when their count is 0 */
+	uint32_t usable;      /* both; the others are there for those below them */
+	/* At the start: a bit for each that was found configured, and not yet in the store. */
+	uint64_t *unnamed;
+	uint32_t unnamed_end, unnamed_count;
+	uint32_t hand;     /* where the search for an idle account goes on */
+	uint32_t *leaving; /* no longer usable, to be removed when their count is 0 */
 	uint32_t leaving_count, leaving_size;
 	bool nothing_idle; /* a whole search found none since accounts_tidy */
 	bool said_full;    /* the log has it already */

@@ -29,7 +29,8 @@
 
 #define BLOCK_SIZE      256u
 #define EXPECTED_PROBES 16u
-#define SLOTS_AHEAD     64u /* every other one is empty, and looking at one takes no time */
+#define PAGE_SLOTS      1024u /* as many as lie side by side for sure */
+#define STOCK_AHEAD     24u   /* entries that are looked at while what they need comes from afar */
 
 /* -- arrays that grow ------------------------------------------------------------------------- */
 
@@ -66,17 +67,19 @@ static int block_push(struct directory *d, uint32_t block) {
 	return r;
 }
 
-/* Follows the published size with the daemon's own array. */
+/* Follows the published size with the daemon's own array. Many at once come as zeroes that take no
+ * memory until they are written. */
 static int accounts_follow(struct directory *d) {
 	uint32_t end = directory_end(d);
 	struct account *p;
 
 	if (end <= d->account_size)
 		return 0;
-	p = reallocarray(d->account, end, sizeof(*p));
+	p = d->account ? reallocarray(d->account, end, sizeof(*p)) : calloc(end, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
-	memset(p + d->account_size, 0, (end - d->account_size) * sizeof(*p));
+	if (d->account)
+		memset(p + d->account_size, 0, (end - d->account_size) * sizeof(*p));
 	d->account = p;
 	d->account_size = end;
 	return 0;
@@ -409,7 +412,15 @@ int directory_remove(struct directory *d, uint32_t account) {
 
 /* -- taking stock at start --------------------------------------------------------------------- */
 
-static int stock_blocks(struct directory *d, uint8_t *used) {
+struct stock {
+	uint8_t *used_blocks;
+	uint32_t bits;   /* of the table; 0: it can't be one */
+	bool misses_one; /* the table, of the LIVE entries */
+	directory_each each;
+	void *data;
+};
+
+static int stock_blocks(struct directory *d, const uint8_t *used) {
 	for (uint32_t b = load_relaxed(&d->segment->names->blocks); b > 0; b--) {
 		int r = used[b] ? 0 : block_push(d, b);
 
@@ -428,13 +439,10 @@ static bool entry_is_sound(struct directory *d, uint32_t a) {
 }
 
 /* True if the table leads to the entry, LIVE or not. */
-static bool table_has(struct directory *d, uint32_t account) {
-	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
+static bool table_has(struct directory *d, uint32_t bits, uint32_t account) {
 	uint64_t hash = hash_of(d, account);
 
-	if (bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX)
-		return false;
-	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
+	for (uint32_t i = 0; bits > 0 && i < UINT32_C(1) << bits; i++) {
 		uint32_t found = load_relaxed(slot_at(d, bits, (uint32_t)hash + i));
 
 		if (found == 0 || found == slot_pack(hash, account))
@@ -445,16 +453,44 @@ static bool table_has(struct directory *d, uint32_t account) {
 
 /* Removed halfway, with slots held: it is there again, without a limit until accounts.c says which.
  * Whoever resolved it before looks it up again. */
-static void entry_revive(struct directory *d, uint32_t a, struct entry *e) {
+static void entry_revive(struct directory *d, const struct stock *s, uint32_t a, struct entry *e) {
 	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) && entry_is_sound(d, a) &&
-		counter_count(d->map, a) > 0 && table_has(d, a))
+		counter_count(d->map, a) > 0 && table_has(d, s->bits, a))
 		(void)directory_renew(d, a, BERTH_LIMIT_NONE, 0);
 }
 
-/* One entry, from the last to the first, so that the free stack gives low indices first. */
-static int stock_entry(struct directory *d, uint32_t a, uint8_t *used_blocks) {
+/* Entries and cells lie side by side. The slot that leads to an entry, and the record whose slot was
+ * the last to change its count, lie all over the place: they are fetched before. */
+static void stock_expect(struct directory *d, const struct stock *s, uint32_t a) {
 	struct entry *e = map_entry(d->map, a);
-	uint32_t parent;
+	struct cell *cell = map_cell(d->map, a);
+	struct record *record;
+
+	if (!e || !cell || load_relaxed(&e->word) == 0)
+		return;
+	if (s->bits > 0)
+		__builtin_prefetch(slot_at(d, s->bits, (uint32_t)load_relaxed(&e->hash)));
+	record = map_record(d->map, cell_record(load_relaxed(&cell->word)));
+	if (record)
+		__builtin_prefetch(record, 1);
+}
+
+static void stock_live(struct directory *d, struct stock *s, uint32_t a, const struct entry *e) {
+	uint32_t parent = load_relaxed(&e->parent);
+
+	s->used_blocks[load_relaxed(&e->block)] = 1;
+	if (parent != 0)
+		d->account[parent].children++;
+	d->live++;
+	/* One is enough: noise takes long to be searched. */
+	if (!s->misses_one)
+		s->misses_one = !table_has(d, s->bits, a);
+}
+
+/* One entry, from the last to the first, so that the free stack gives low indices first. */
+static int stock_entry(struct directory *d, struct stock *s, uint32_t a) {
+	struct entry *e = map_entry(d->map, a);
+	bool live;
 	int r;
 
 	if (!e || !map_cell(d->map, a))
@@ -463,88 +499,85 @@ static int stock_entry(struct directory *d, uint32_t a, uint8_t *used_blocks) {
 	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
 	if (r == -ENOMEM)
 		return r;
-	entry_revive(d, a, e);
-	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) || !entry_is_sound(d, a)) {
-		/* A count without an account is noise. The index rests until the next start. */
-		return counter_count(d->map, a) == 0 ? free_push(d, a) : 0;
+	entry_revive(d, s, a, e);
+	live = entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE;
+	if (live)
+		s->each(s->data, a, entry_flags(load_relaxed(&e->word)));
+	if (live && entry_is_sound(d, a)) {
+		stock_live(d, s, a, e);
+		return 0;
 	}
-	parent = load_relaxed(&e->parent);
-	used_blocks[load_relaxed(&e->block)] = 1;
-	if (parent != 0)
-		d->account[parent].children++;
-	d->live++;
-	return 0;
+	d->unsound += live;
+	/* A count without an account is noise. The index rests until the next start. */
+	return counter_count(d->map, a) == 0 ? free_push(d, a) : 0;
 }
 
-/* Slots that lie side by side lead to entries all over the place. */
-static void slot_fetch_entry(struct directory *d, uint32_t bits, uint32_t i) {
-	uint32_t account = load_relaxed(slot_at(d, bits, i)) & 0xFFFFFF;
+static int stock_entries(struct directory *d, struct stock *s) {
+	int r = 0;
 
-	if (account != 0)
-		__builtin_prefetch(map_entry(d->map, account));
+	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--) {
+		if (a > STOCK_AHEAD)
+			stock_expect(d, s, a - STOCK_AHEAD);
+		r = stock_entry(d, s, a);
+	}
+	return r;
 }
 
-/* True if the table leads to every LIVE entry and to nothing else. */
-static bool table_is_whole(struct directory *d) {
-	uint32_t bits = load_relaxed(&d->segment->names->table_bits), found = 0;
+/* True if the table leads to every LIVE entry and, as it has no more slots in use, to nothing else. */
+static bool table_is_whole(struct directory *d, const struct stock *s) {
+	uint32_t used = 0;
 
-	if (bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX)
+	if (s->bits == 0 || s->misses_one)
 		return false;
-	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
-		uint32_t slot = load_relaxed(slot_at(d, bits, i)), account = slot & 0xFFFFFF;
+	for (uint32_t i = 0; i < UINT32_C(1) << s->bits; i += PAGE_SLOTS) {
+		const _Atomic uint32_t *slot = slot_at(d, s->bits, i);
 
-		slot_fetch_entry(d, bits, i + SLOTS_AHEAD);
-		if (slot == 0)
-			continue;
-		if (account == 0 || account >= directory_end(d) ||
-			!(entry_flags(directory_word(d, account)) & ENTRY_LIVE) ||
-			slot_pack(hash_of(d, account), account) != slot)
-			return false;
-		found++;
+		for (uint32_t k = 0; k < PAGE_SLOTS; k++)
+			used += load_relaxed(&slot[k]) != 0;
 	}
-	return found == d->live;
+	return used == d->live;
 }
 
 /* Once mapped it stays so: who looks into the table later doesn't ask. */
-static int table_map(struct directory *d) {
-	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
-
-	if (bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX)
-		return 0;
-	for (uint32_t i = 0; i < UINT32_C(1) << bits; i += 1024)
+static int table_map(struct directory *d, uint32_t bits) {
+	for (uint32_t i = 0; bits > 0 && i < UINT32_C(1) << bits; i += PAGE_SLOTS)
 		if (!slot_at(d, bits, i))
 			return -ENOMEM;
 	return 0;
 }
 
-static int stock(struct directory *d) {
-	_cleanup_free_ uint8_t *used_blocks =
-		calloc((size_t)load_relaxed(&d->segment->names->blocks) + 1, 1);
+static int stock_take(struct directory *d, struct stock *s) {
+	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	int r = accounts_follow(d);
 
-	if (!used_blocks)
-		return -ENOMEM;
+	if (bits >= BERTH_TABLE_BITS_MIN && bits <= BERTH_TABLE_BITS_MAX)
+		s->bits = bits;
 	if (r >= 0)
-		r = table_map(d);
-	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--)
-		r = stock_entry(d, a, used_blocks);
+		r = table_map(d, s->bits);
 	if (r >= 0)
-		r = stock_blocks(d, used_blocks);
-	if (r < 0 || d->live == 0 || table_is_whole(d))
+		r = stock_entries(d, s);
+	if (r >= 0)
+		r = stock_blocks(d, s->used_blocks);
+	if (r < 0 || d->live == 0 || table_is_whole(d, s))
 		return r;
 	log_notice("The table of account names was left half written; writing it again");
-	return table_write(d, load_relaxed(&d->segment->names->table_bits));
+	return table_write(d, bits);
 }
 
-int directory_new(struct segment *s, struct directory **ret) {
+int directory_new(struct segment *s, directory_each each, void *data, struct directory **ret) {
+	_cleanup_free_ uint8_t *used_blocks =
+		calloc((size_t)load_relaxed(&s->names->blocks) + 1, 1);
+	struct stock stock = {.used_blocks = used_blocks, .each = each, .data = data};
 	struct directory *d = calloc(1, sizeof(*d));
 	int r;
 
-	if (!d)
+	if (!d || !used_blocks) {
+		free(d);
 		return -ENOMEM;
+	}
 	d->segment = s;
 	d->map = s->map;
-	r = stock(d);
+	r = stock_take(d, &stock);
 	if (r >= 0)
 		r = table_reserve(d, 1);
 	if (r < 0) {

@@ -14,9 +14,9 @@ struct account {
 	uint32_t children;
 	uint32_t saved_count; /* as in the store; UINT32_MAX: not known */
 	uint32_t saved_peak;
-	uint32_t reserved; /* changes on their way through the store that will need it */
-	bool named;        /* by the store, since the daemon started */
-	bool young; /* made while stored counts are loaded: those of its name aren't its own */
+	uint32_t reserved : 31; /* changes on their way through the store that will need it */
+	/* Made while stored counts are loaded: those of its name aren't its own. */
+	uint32_t young : 1;
 	uint64_t saved_denied;
 };
 
@@ -31,14 +31,18 @@ struct directory {
 	uint32_t *free_block;
 	uint32_t free_block_count, free_block_size;
 	uint32_t live;
+	uint32_t unsound;     /* damaged ones, that look as if they were, at the start */
 	bool loading;         /* what is made is young */
 	uint64_t expected[4]; /* hashes of names that are about to be looked up */
 	uint32_t expected_next;
 };
 
+/* Told of each entry that is LIVE. */
+typedef void (*directory_each)(void *data, uint32_t account, uint32_t flags);
+
 /* Takes stock of what is in the segment's directory (nothing, in a new one), and mends what a death
  * in the middle of a write left. */
-int directory_new(struct segment *s, struct directory **ret);
+int directory_new(struct segment *s, directory_each each, void *data, struct directory **ret);
 void directory_free(struct directory *d); /* NULL is fine */
 
 /* Writes a new entry. -ENOSPC: the table is full; -ENOMEM. */
