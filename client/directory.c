@@ -114,9 +114,8 @@ static _Atomic uint32_t *table_slot(struct map *m, uint32_t bits, uint32_t i) {
 	return map_at(m, &m->directory, m->layout.tables + offset * sizeof(uint32_t));
 }
 
-int directory_find(
-	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word) {
-	uint64_t hash = directory_hash(m, name);
+static _hot_ int find(struct map *m, const struct name *name, uint64_t hash, uint32_t *ret_account,
+	uint64_t *ret_word) {
 	uint32_t bits = load_acquire(&m->names->table_bits);
 
 	if (unlikely(bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX))
@@ -145,6 +144,23 @@ int directory_find(
 		}
 	}
 	return -ENOENT;
+}
+
+int directory_find(
+	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word) {
+	return find(m, name, directory_hash(m, name), ret_account, ret_word);
+}
+
+int directory_find_hash(struct map *m, const struct name *name, uint64_t hash,
+	uint32_t *ret_account, uint64_t *ret_word) {
+	return find(m, name, hash, ret_account, ret_word);
+}
+
+bool directory_bears(struct map *m, uint32_t account, const struct name *name, uint64_t hash) {
+	struct entry *e = map_entry(m, account);
+	uint64_t word;
+
+	return e && load_relaxed(&e->hash) == hash && entry_matches(m, e, name, &word);
 }
 
 static int level_fill(struct map *m, uint32_t account, struct level *l) {

@@ -28,7 +28,7 @@ void accounts_expect(struct accounts *a, const char *name) {
 	struct name n;
 
 	if (name_load(name, &n) == 0)
-		directory_expect(a->directory, &n);
+		directory_expect(a->directory, directory_hash(a->directory->map, &n));
 }
 
 bool accounts_is_below(struct accounts *a, uint32_t account, uint32_t of) {
@@ -283,19 +283,53 @@ int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit) {
 }
 
 /* A limit that is there already was written before directory_new bumped every cell. */
-int accounts_load(struct accounts *a, const char *name, uint32_t limit) {
+static int load_found(struct accounts *a, uint32_t account, uint32_t limit) {
 	const uint32_t flags = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
-	uint32_t account;
-	uint64_t word;
-	int r = ensure(a, name, false, &account);
+	uint64_t word = directory_word(a->directory, account);
 
-	if (r < 0)
-		return r;
-	word = directory_word(a->directory, account);
 	if (entry_flags(word) != flags || entry_limit(word) != limit)
 		return accounts_configure(a, account, limit);
 	note_named(a, account);
 	return 0;
+}
+
+/* Whether the account stands below those that the text says: the ones that would be found. */
+static bool has_ancestors(struct accounts *a, uint32_t account, const char *text, size_t length) {
+	struct map *m = a->directory->map;
+
+	for (;;) {
+		struct name name;
+
+		account = directory_parent(a->directory, account);
+		length = name_parent(text, length);
+		if (length == 0 || account == 0)
+			return length == 0 && account == 0;
+		if (!a->directory->one_each || name_load_length(text, length, &name) < 0 ||
+			!directory_bears(m, account, &name, directory_hash(m, &name)))
+			return false;
+	}
+}
+
+int accounts_load_at(struct accounts *a, uint32_t account, const struct stored_limit *l) {
+	int r;
+
+	if (!a->directory->one_each ||
+		!directory_bears(a->directory->map, account, &l->name, l->hash) ||
+		!has_ancestors(a, account, l->text, l->name.length))
+		return 0;
+	r = load_found(a, account, l->limit);
+	return r < 0 ? r : 1;
+}
+
+int accounts_load(struct accounts *a, const struct stored_limit *l, uint32_t *ret_found) {
+	uint32_t account;
+	uint64_t word;
+	int r = directory_find_hash(a->directory->map, &l->name, l->hash, &account, &word);
+
+	*ret_found = r == 0 ? account : 0;
+	if (r < 0 || !has_ancestors(a, account, l->text, l->name.length))
+		r = ensure(a, l->text, false, &account);
+	return r < 0 ? r : load_found(a, account, l->limit);
 }
 
 /* Saves looking at a million, where nothing is damaged. */

@@ -31,6 +31,14 @@ struct accounts {
 	void *removed_data;
 };
 
+/* A limit as the store has it. */
+struct stored_limit {
+	const char *text;
+	struct name name;
+	uint64_t hash;
+	uint32_t limit;
+};
+
 int accounts_new(struct segment *s, struct accounts **ret);
 void accounts_free(struct accounts *a); /* NULL is fine */
 
@@ -54,8 +62,10 @@ int accounts_unconfigure(struct accounts *a, const char *name);
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_delete_template(struct accounts *a, const char *pattern);
 /* At start accounts are found or made, and templates put in without that; then all are looked at
- * once. */
-int accounts_load(struct accounts *a, const char *name, uint32_t limit);
+ * once. ret_found: the account, if it was there; else 0. */
+int accounts_load(struct accounts *a, const struct stored_limit *l, uint32_t *ret_found);
+/* The same if it is this account; 0: it isn't, 1: it is. */
+int accounts_load_at(struct accounts *a, uint32_t account, const struct stored_limit *l);
 int accounts_load_template(struct accounts *a, const char *pattern, uint32_t limit);
 void accounts_cover_all(struct accounts *a);
 

@@ -228,14 +228,14 @@ static void hash_fetch_entry(struct directory *d, uint32_t bits, uint64_t hash) 
 	}
 }
 
-void directory_expect(struct directory *d, const struct name *name) {
+void directory_expect(struct directory *d, uint64_t hash) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint64_t *expected = &d->expected[d->expected_next++ % ELEMENTS(d->expected)];
 	const _Atomic uint32_t *slot;
 
 	/* The one before has reached the cache by now, and says where the entry is. */
 	hash_fetch_entry(d, bits, *expected);
-	*expected = directory_hash(d->map, name);
+	*expected = hash;
 	slot = slot_at(d, bits, (uint32_t)*expected);
 	if (slot)
 		__builtin_prefetch((const void *)slot);
@@ -416,6 +416,7 @@ struct stock {
 	uint8_t *used_blocks;
 	uint32_t bits;   /* of the table; 0: it can't be one */
 	bool misses_one; /* the table, of the LIVE entries */
+	bool has_twins;  /* or leads to two by one hash, perhaps by one name */
 	directory_each each;
 	void *data;
 };
@@ -430,32 +431,37 @@ static int stock_blocks(struct directory *d, const uint8_t *used) {
 	return 0;
 }
 
-static bool entry_is_sound(struct directory *d, uint32_t a) {
-	struct entry *e = map_entry(d->map, a);
-	uint32_t parent = load_relaxed(&e->parent);
-
-	return parent < directory_end(d) && shape_length(load_relaxed(&e->shape)) > 0 &&
+static bool entry_is_sound(struct directory *d, const struct entry *e) {
+	return load_relaxed(&e->parent) < directory_end(d) &&
+	       shape_length(load_relaxed(&e->shape)) > 0 &&
 	       load_relaxed(&e->block) <= load_relaxed(&d->segment->names->blocks);
 }
 
+static bool is_twin(struct directory *d, uint64_t hash, uint32_t found) {
+	const struct entry *e = map_entry(d->map, found & 0xFFFFFF);
+
+	return found >> 24 == hash >> 56 && e && load_relaxed(&e->hash) == hash;
+}
+
 /* True if the table leads to the entry, LIVE or not. */
-static bool table_has(struct directory *d, uint32_t bits, uint32_t account) {
-	uint64_t hash = hash_of(d, account);
+static bool table_has(struct directory *d, struct stock *s, uint32_t a, const struct entry *e) {
+	uint64_t hash = load_relaxed(&e->hash);
 
-	for (uint32_t i = 0; bits > 0 && i < UINT32_C(1) << bits; i++) {
-		uint32_t found = load_relaxed(slot_at(d, bits, (uint32_t)hash + i));
+	for (uint32_t i = 0; s->bits > 0 && i < UINT32_C(1) << s->bits; i++) {
+		uint32_t found = load_relaxed(slot_at(d, s->bits, (uint32_t)hash + i));
 
-		if (found == 0 || found == slot_pack(hash, account))
+		if (found == 0 || found == slot_pack(hash, a))
 			return found != 0;
+		s->has_twins = s->has_twins || is_twin(d, hash, found);
 	}
 	return false;
 }
 
 /* Removed halfway, with slots held: it is there again, without a limit until accounts.c says which.
  * Whoever resolved it before looks it up again. */
-static void entry_revive(struct directory *d, const struct stock *s, uint32_t a, struct entry *e) {
-	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) && entry_is_sound(d, a) &&
-		counter_count(d->map, a) > 0 && table_has(d, s->bits, a))
+static void entry_revive(struct directory *d, struct stock *s, uint32_t a, struct entry *e) {
+	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) && entry_is_sound(d, e) &&
+		counter_count(d->map, a) > 0 && table_has(d, s, a, e))
 		(void)directory_renew(d, a, BERTH_LIMIT_NONE, 0);
 }
 
@@ -484,7 +490,7 @@ static void stock_live(struct directory *d, struct stock *s, uint32_t a, const s
 	d->live++;
 	/* One is enough: noise takes long to be searched. */
 	if (!s->misses_one)
-		s->misses_one = !table_has(d, s->bits, a);
+		s->misses_one = !table_has(d, s, a, e);
 }
 
 /* One entry, from the last to the first, so that the free stack gives low indices first. */
@@ -503,7 +509,7 @@ static int stock_entry(struct directory *d, struct stock *s, uint32_t a) {
 	live = entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE;
 	if (live)
 		s->each(s->data, a, entry_flags(load_relaxed(&e->word)));
-	if (live && entry_is_sound(d, a)) {
+	if (live && entry_is_sound(d, e)) {
 		stock_live(d, s, a, e);
 		return 0;
 	}
@@ -558,8 +564,10 @@ static int stock_take(struct directory *d, struct stock *s) {
 		r = stock_entries(d, s);
 	if (r >= 0)
 		r = stock_blocks(d, s->used_blocks);
-	if (r < 0 || d->live == 0 || table_is_whole(d, s))
+	if (r < 0 || d->live == 0 || table_is_whole(d, s)) {
+		d->one_each = !s->has_twins && d->unsound == 0;
 		return r;
+	}
 	log_notice("The table of account names was left half written; writing it again");
 	return table_write(d, bits);
 }

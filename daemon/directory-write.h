@@ -31,7 +31,9 @@ struct directory {
 	uint32_t *free_block;
 	uint32_t free_block_count, free_block_size;
 	uint32_t live;
-	uint32_t unsound;     /* damaged ones, that look as if they were, at the start */
+	uint32_t unsound; /* damaged ones, that look as if they were, at the start */
+	/* Whoever bears a name is the one that is found by it; false: that isn't known. */
+	bool one_each;
 	bool loading;         /* what is made is young */
 	uint64_t expected[4]; /* hashes of names that are about to be looked up */
 	uint32_t expected_next;
@@ -66,7 +68,7 @@ uint32_t directory_lookup(struct directory *d, const struct name *name);
 /* Among a million names a look-up is waiting for memory. Who has many to do says each name
  * DIRECTORY_AHEAD look-ups before, and finds it in the cache. */
 #define DIRECTORY_AHEAD 8
-void directory_expect(struct directory *d, const struct name *name);
+void directory_expect(struct directory *d, uint64_t hash);
 
 /* So many names are about to be looked up and, where they aren't there, created. */
 void directory_expect_many(struct directory *d, uint32_t more);

@@ -18,9 +18,9 @@
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
+#include "load.h"
 #include "log.h"
 #include "memory.h"
-#include "name.h"
 #include "server.h"
 #include "sigbus.h"
 
@@ -79,60 +79,6 @@ static void descriptors_raise(void) {
 
 /* -- the store ----------------------------------------------------------------------------------------- */
 
-/* Limits on their way from the store, whose accounts are expected. */
-struct loading {
-	struct accounts *accounts;
-	struct {
-		char name[BERTH_NAME_MAX + 1];
-		uint32_t limit;
-	} ahead[DIRECTORY_AHEAD];
-	size_t read, loaded;
-};
-
-static int load_next(struct loading *l) {
-	const size_t i = l->loaded++ % DIRECTORY_AHEAD;
-	const char *name = l->ahead[i].name;
-	uint32_t limit = l->ahead[i].limit;
-	int r = name_is_template(name, strlen(name))
-			? accounts_load_template(l->accounts, name, limit)
-			: accounts_load(l->accounts, name, limit);
-
-	if (r < 0)
-		log_error("Can't put the limit of '%s' in force: %s%s", name, strerror(-r),
-			r == -ENOSPC ? "; raise --max-accounts" : "");
-	return r;
-}
-
-static int load_limit(void *data, const char *name, uint32_t limit) {
-	struct loading *l = data;
-	const size_t i = l->read % DIRECTORY_AHEAD;
-	int r = l->read - l->loaded == DIRECTORY_AHEAD ? load_next(l) : 0;
-
-	if (r < 0)
-		return r;
-	strcpy(l->ahead[i].name, name);
-	l->ahead[i].limit = limit;
-	l->read++;
-	accounts_expect(l->accounts, name);
-	return 0;
-}
-
-/* A limit that is stored and not in force would admit too many: no service without all of them. */
-static int load_limits(struct manager *m) {
-	struct loading l = {.accounts = m->accounts};
-	int r;
-
-	directory_expect_many(m->accounts->directory, store_count_limits(m->store));
-	r = store_read_limits(m->store, load_limit, &l);
-	while (r >= 0 && l.loaded < l.read)
-		r = load_next(&l);
-	if (r < 0)
-		return r;
-	accounts_configured_all(m->accounts);
-	accounts_cover_all(m->accounts);
-	return 0;
-}
-
 static int on_store(sd_event_source *source, int fd, uint32_t events, void *data) {
 	struct manager *m = data;
 
@@ -149,7 +95,7 @@ static int manager_load_store(struct manager *m) {
 	int r = store_wait(m->store);
 
 	if (r >= 0)
-		r = load_limits(m);
+		r = load_limits(m->accounts, m->store);
 	if (r >= 0)
 		r = recount_new(m->event, m->accounts, m->sessions, &m->recount);
 	if (r >= 0)

@@ -60,6 +60,16 @@ static inline int fixture_configure(struct accounts *a, const char *name, uint32
 	return r;
 }
 
+/* As a limit that the store has at start. */
+static inline int fixture_load(struct fixture *f, const char *text, uint32_t limit) {
+	struct stored_limit l = {.text = text, .limit = limit};
+	uint32_t found;
+
+	ck_assert_int_eq(name_load(text, &l.name), 0);
+	l.hash = directory_hash(f->map, &l.name);
+	return accounts_load(f->accounts, &l, &found);
+}
+
 /* The path of an account, which is configured with the limit if it is new. */
 static inline struct path fixture_path(struct fixture *f, const char *name, uint32_t limit) {
 	struct path path;

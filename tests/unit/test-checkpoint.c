@@ -45,7 +45,7 @@ static void life_begin_with(uint32_t accounts) {
 
 	fixture_open(&f, &want);
 	for (uint32_t i = 0; i < accounts; i++)
-		ck_assert_int_eq(accounts_load(f.accounts, name_of(i), 10), 0);
+		ck_assert_int_eq(fixture_load(&f, name_of(i), 10), 0);
 	ck_assert_int_ge(sd_event_new(&event), 0);
 	ck_assert_int_eq(sessions_new(event, f.segment, &sessions), 0);
 	ck_assert_int_eq(store_new(state, &store), 0);
