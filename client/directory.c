@@ -114,8 +114,8 @@ static _Atomic uint32_t *table_slot(struct map *m, uint32_t bits, uint32_t i) {
 	return map_at(m, &m->directory, m->layout.tables + offset * sizeof(uint32_t));
 }
 
-static _hot_ int find(struct map *m, const struct name *name, uint64_t hash, uint32_t *ret_account,
-	uint64_t *ret_word) {
+static _hot_ int find(struct map *m, const struct name *name, uint64_t hash, bool for_cell,
+	uint32_t *ret_account, uint64_t *ret_word) {
 	uint32_t bits = load_acquire(&m->names->table_bits);
 
 	if (unlikely(bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX))
@@ -137,7 +137,8 @@ static _hot_ int find(struct map *m, const struct name *name, uint64_t hash, uin
 		if (unlikely(!e))
 			return map_account_error(m, found & 0xFFFFFF);
 		/* Both come from afar where accounts are many: at the same time. */
-		__builtin_prefetch(map_cell_at(m, found & 0xFFFFFF), 1);
+		if (for_cell)
+			__builtin_prefetch(map_cell_at(m, found & 0xFFFFFF), 1);
 		if (load_relaxed(&e->hash) == hash && entry_matches(m, e, name, ret_word)) {
 			*ret_account = found & 0xFFFFFF;
 			return 0;
@@ -148,12 +149,12 @@ static _hot_ int find(struct map *m, const struct name *name, uint64_t hash, uin
 
 int directory_find(
 	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word) {
-	return find(m, name, directory_hash(m, name), ret_account, ret_word);
+	return find(m, name, directory_hash(m, name), true, ret_account, ret_word);
 }
 
 int directory_find_hash(struct map *m, const struct name *name, uint64_t hash,
 	uint32_t *ret_account, uint64_t *ret_word) {
-	return find(m, name, hash, ret_account, ret_word);
+	return find(m, name, hash, false, ret_account, ret_word);
 }
 
 bool directory_bears(struct map *m, uint32_t account, const struct name *name, uint64_t hash) {

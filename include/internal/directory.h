@@ -42,9 +42,10 @@ uint64_t directory_hash(const struct map *m, const struct name *name);
 int directory_find(
 	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word);
 
-/* The same for whoever has the name's hash, and where the name is known to be if it is anywhere. */
+/* The same for whoever has the name's hash, and wants nothing of the cell. */
 int directory_find_hash(struct map *m, const struct name *name, uint64_t hash,
 	uint32_t *ret_account, uint64_t *ret_word);
+/* True if the account bears the name. */
 bool directory_bears(struct map *m, uint32_t account, const struct name *name, uint64_t hash);
 
 /* The path of an account whose generation is known. -ESTALE if it isn't the same any more;
