@@ -23,7 +23,8 @@ ALL_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-pro
 
 # What daemon and library share; what the library adds; the command; the daemon.
 SHARED = layout map directory name counter denials wake message
-LIBRARY = $(SHARED:%=client/%.o) client/errors.o client/library.o client/session.o client/pool.o
+LIBRARY = $(SHARED:%=client/%.o) client/errors.o client/library.o client/session.o client/pool.o \
+	client/recall.o
 COMMAND = $(patsubst %.c,%.o,$(wildcard client/ctl-*.c)) client/name.o client/message.o
 DAEMON = $(SHARED:%=client/%.o) $(patsubst %.c,%.o,$(wildcard daemon/*.c))
 DAEMON_LIBS = -llmdb -lsystemd
@@ -105,7 +106,7 @@ $(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harn
 KILL = tests/ptrace.o tests/kill.o tests/audit.o
 $(BUILD)/tests/integration/test-kill-client $(BUILD)/tests/integration/test-kill-daemon: \
 	$(KILL:%=$(BUILD)/%)
-$(BUILD)/tests/unit/test-crash: $(BUILD)/tests/ptrace.o
+$(BUILD)/tests/unit/test-crash: $(BUILD)/tests/ptrace.o $(BUILD)/tests/audit.o
 $(BUILD)/tests/demo-server: $(BUILD)/tests/demo-server.o $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/..' -o $@
 
@@ -136,7 +137,7 @@ tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture 
 
 # Sequence numbers of so few bits wrap all the time.
 narrow:
-	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=6' build-narrow/tests/torture
+	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=7' build-narrow/tests/torture
 
 deps:
 	@packaging/deps

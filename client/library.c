@@ -21,14 +21,17 @@
 /* A struct longer than this is a size that was never set. */
 #define SIZE_MAX_BELIEVED 4096
 
-/* A slot: serial:20 | record:22 | seq:22. Never 0, since no session has record 0. */
+/* A slot: serial:20 | record:22 | seq:22, the tag that took it. Never 0, since no session has record 0. */
 #define SLOT_SERIAL_MASK 0xFFFFFu
 
-static berth_slot slot_pack(uint32_t serial, struct pool_slot slot) {
-	return (uint64_t)(serial & SLOT_SERIAL_MASK) << 44 | (uint64_t)slot.record << 22 | slot.seq;
+static berth_slot slot_pack(const struct session *s, struct pool_slot slot) {
+	return s->slots | cell_pack(0, slot.record, slot.seq);
 }
 static uint32_t slot_serial(berth_slot slot) {
 	return (uint32_t)(slot >> 44);
+}
+static bool slot_is_of(berth_slot slot, const struct session *s) {
+	return (slot ^ s->slots) >> 44 == 0;
 }
 static uint32_t slot_record(berth_slot slot) {
 	return slot >> 22 & 0x3FFFFF;
@@ -193,8 +196,8 @@ static uint64_t now_ms(void) {
 	return (uint64_t)time(NULL) * 1000;
 }
 
-static int acquire_search(
-	struct session *s, const struct name *name, struct path *ret, uint64_t *ret_word) {
+static int acquire_search(struct session *s, const struct name *name, struct path *ret,
+	uint64_t *ret_word, struct recall_slot **ret_slot) {
 	uint32_t account;
 	int r;
 
@@ -202,50 +205,60 @@ static int acquire_search(
 	if (r < 0)
 		return r;
 	r = directory_path(s->map, account, entry_generation(*ret_word), ret);
-	if (r == 0)
-		directory_remember(&s->recall, name, ret);
+	*ret_slot = r == 0 ? recall_remember(&s->recall, name, ret) : NULL;
 	return r;
 }
 
-static _apart_ int account_search(
-	struct session *s, const char *account, struct path *ret, uint64_t *ret_word) {
+static int account_search(struct session *s, const char *account, struct path *ret,
+	uint64_t *ret_word, struct recall_slot **ret_slot) {
 	struct name name;
 	int r = name_load(account, &name);
 
-	return r < 0 ? r : acquire_search(s, &name, ret, ret_word);
+	return r < 0 ? r : acquire_search(s, &name, ret, ret_word, ret_slot);
+}
+
+/* What an acquire means that ended with r: the record of a session that ends is taken back like that of
+ * a slot that is revoked, but there will be another session. */
+static _hot_ int acquire_ended(const struct session *s, int r) {
+	return likely(r != -ECANCELED) || session_is_open(s) ? r : -ESHUTDOWN;
 }
 
 /* The path is found. a->slot.record is 0, and tells afterwards, whatever is returned, which record was
  * tried. */
-static _hot_ int acquire_found(struct session *s, uint64_t word, struct acquisition *a) {
+static int acquire_found(
+	struct session *s, uint64_t word, struct recall_slot *slot, struct acquisition *a) {
 	uint32_t level;
 	int r;
 
-	if (unlikely(!(entry_flags(word) & ENTRY_USABLE)))
+	if (unlikely(!entry_is_usable(word)))
 		return -ENOENT;
 	/* First of all: a segment that was given up would go on answering as it last stood. */
 	if (!session_is_open(s))
 		return -ESHUTDOWN;
-	r = counter_check(s->map, &a->path, a->request.weight, &level);
+	r = counter_check(s->map, &a->path, a->request.weight, a->request.word, &level);
 	if (unlikely(r < 0))
 		return r;
 	a->request.stamp.since = now_ms();
+	a->slot.spot = slot ? load_acquire(&slot->spot) : NULL;
 	r = pool_acquire(s->pool, &a->request, &a->slot);
-	return likely(r != -ECANCELED) || session_is_open(s) ? r : -ESHUTDOWN;
+	if (likely(r == 0) && slot)
+		store_release(&slot->spot, a->slot.spot);
+	return acquire_ended(s, r);
 }
 
 static int acquire_attempt(struct call *c, void *to) {
 	struct session *s = c->session;
 	struct acquisition *a = to;
+	struct recall_slot *slot;
 	uint64_t word;
 	int r;
 
 	c->ranges = pool_ranges(s->pool);
-	r = acquire_search(s, &c->name, &a->path, &word);
+	r = acquire_search(s, &c->name, &a->path, &word, &slot);
 	if (r < 0)
 		return r;
 	a->slot.record = 0;
-	r = acquire_found(s, word, a);
+	r = acquire_found(s, word, slot, a);
 	c->record = a->slot.record;
 	return r;
 }
@@ -268,7 +281,7 @@ static _rare_ int acquire_call(
 	}
 	code = call_run(&c, acquire_attempt, a);
 	if (code == BERTH_SUCCESS)
-		*ret = slot_pack(c.session->serial, a->slot);
+		*ret = slot_pack(c.session, a->slot);
 	return code;
 }
 
@@ -277,31 +290,130 @@ static bool request_is_valid(const struct berth_request *req) {
 	       req->weight <= BERTH_WEIGHT_MAX && req->timeout_ms == 0 && req->flags == 0;
 }
 
-static _hot_ int acquire(
+/* Whatever the account is. */
+static _apart_ int acquire_slowly(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
+	struct recall_slot *slot = NULL;
 	struct acquisition a;
+	uint32_t depth, turn;
 	struct session *s;
 	uint64_t word;
 	int r = -EAGAIN;
 
-	session_check_fork();
 	a.request.path = &a.path;
 	a.request.weight = weight;
 	a.request.stamp.label = label;
 	a.slot.record = 0;
 	/* Pairs with session_publish(). */
 	a.session = s = load_acquire(&b->current);
-	if (likely(s))
-		r = directory_recall(s->map, &s->recall, account, &a.path, &word);
-	if (unlikely(r == -ENOENT))
-		r = account_search(s, account, &a.path, &word);
+	if (likely(s)) {
+		depth = recall_find(
+			&s->recall, account, &pool_lane(s->pool)->recalled, &slot, &turn);
+		r = depth > 0 && recall_levels(slot, turn, depth, &a.path) ? 0 : -ENOENT;
+		word = r == 0 ? load_acquire(&a.path.level[0].entry->word) : 0;
+	}
+	if (r == -ENOENT)
+		r = account_search(s, account, &a.path, &word, &slot);
 	if (likely(r == 0))
-		r = acquire_found(s, word, &a);
+		r = acquire_found(s, word, slot, &a);
 	if (likely(r == 0)) {
-		*ret = slot_pack(s->serial, a.slot);
+		*ret = slot_pack(s, a.slot);
 		return BERTH_SUCCESS;
 	}
 	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT : acquire_call(b, account, &a, r, ret);
+}
+
+/* First of all, whether the session is open: a segment that was given up would go on answering as it
+ * last stood. */
+static _hot_ int acquire_seen(struct session *s, const struct sight *seen, uint32_t weight,
+	const char *label, berth_slot *ret) {
+	struct spot *last = load_acquire(&seen->slot->spot);
+	struct pool_slot slot;
+	int r;
+
+	if (unlikely(!session_is_open(s)))
+		return -EAGAIN;
+	r = counter_refusal(cell_count(seen->word), weight, entry_limit(seen->said));
+	if (unlikely(r == -EDQUOT)) {
+		counter_deny(s->map, seen->level.account, seen->level.cell, seen->level.dirty);
+		return r;
+	}
+	if (unlikely(r < 0))
+		return -EAGAIN;
+	slot = pool_acquire_warm(s->pool, s->map, last, seen->level, seen->word, weight,
+		(struct stamp){now_ms(), label});
+	if (unlikely(slot.record == 0))
+		return -EAGAIN;
+	if (unlikely(slot.spot != last))
+		store_release(&seen->slot->spot, slot.spot);
+	*ret = slot_pack(s, slot);
+	return 0;
+}
+
+/* Of the path that was found lately. -EAGAIN: not that way. */
+static int levels_attempt(struct session *s, struct recall_slot *slot, struct acquisition *a) {
+	uint32_t level;
+	int r;
+
+	if (unlikely(!entry_is_usable(load_acquire(&a->path.level[0].entry->word)) ||
+		     !session_is_open(s)))
+		return -EAGAIN;
+	r = counter_check(s->map, &a->path, a->request.weight, a->request.word, &level);
+	if (unlikely(r < 0))
+		return r;
+	a->slot.spot = load_acquire(&slot->spot);
+	a->request.stamp.since = now_ms();
+	r = pool_acquire_levels(s->pool, &a->request, &a->slot);
+	if (likely(r == 0))
+		store_release(&slot->spot, a->slot.spot);
+	return acquire_ended(s, r);
+}
+
+/* Found lately, with ancestors. */
+static _apart_ int acquire_levels(struct berth *b, struct session *s, struct recall_slot *slot,
+	uint32_t turn, uint32_t depth, const char *account, uint32_t weight, const char *label,
+	berth_slot *ret) {
+	struct acquisition a;
+	int r = -EAGAIN;
+
+	a.session = s;
+	a.request.path = &a.path;
+	a.request.weight = weight;
+	a.request.stamp.label = label;
+	a.slot.record = 0;
+	if (likely(recall_levels(slot, turn, depth, &a.path)))
+		r = levels_attempt(s, slot, &a);
+	if (unlikely(r == -EAGAIN))
+		return acquire_slowly(b, account, weight, label, ret);
+	if (likely(r == 0)) {
+		*ret = slot_pack(s, a.slot);
+		return BERTH_SUCCESS;
+	}
+	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT : acquire_call(b, account, &a, r, ret);
+}
+
+static _hot_ int acquire(
+	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
+	struct session *s;
+	struct sight seen;
+	uint32_t depth;
+	int r = -EAGAIN;
+
+	session_check_fork();
+	/* Pairs with session_publish(). */
+	s = load_acquire(&b->current);
+	depth = likely(s) ? recall_find(&s->recall, account, &pool_lane(s->pool)->recalled,
+				    &seen.slot, &seen.turn)
+			  : 0;
+	if (likely(depth == 1) && likely(recall_sight(&seen)))
+		r = acquire_seen(s, &seen, weight, label, ret);
+	else if (depth > 1)
+		return acquire_levels(
+			b, s, seen.slot, seen.turn, depth, account, weight, label, ret);
+	if (likely(r == 0))
+		return BERTH_SUCCESS;
+	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT
+			    : acquire_slowly(b, account, weight, label, ret);
 }
 
 int berth_acquire_req(struct berth *b, const struct berth_request *req, berth_slot *ret) {
@@ -311,17 +423,18 @@ int berth_acquire_req(struct berth *b, const struct berth_request *req, berth_sl
 }
 
 int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
-	if (unlikely(!b || !account || !ret))
+	if (unlikely(!b) || unlikely(!account) || unlikely(!ret))
 		return BERTH_INVALID_PARAMETER;
 	return acquire(b, account, 1, NULL, ret);
 }
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
-static int release_current(struct berth *b, struct session *s, berth_slot slot) {
+static int release_current(struct berth *b, struct session *s, berth_slot slot, int r) {
 	uint32_t record = slot_record(slot);
-	int r = pool_release(s->pool, record, slot_seq(slot));
 
+	if (r == -EAGAIN)
+		r = pool_release(s->pool, record, slot_seq(slot));
 	if (unlikely(r == -ENOMEM))
 		r = session_settle(b, s, record, message_now() + b->timeout_ms) == 0 ? 0 : -ENOMEM;
 	return r;
@@ -333,22 +446,30 @@ static int release_retired(struct berth *b, berth_slot slot) {
 	return s ? pool_forget(s->pool, slot_record(slot), slot_seq(slot)) : -ENOENT;
 }
 
+/* r as pool_release_warm() left it. */
+static _apart_ int release_slowly(struct berth *b, struct session *s, berth_slot slot, int r) {
+	if (likely(s && slot_is_of(slot, s)))
+		r = release_current(b, s, slot, r);
+	else
+		r = release_retired(b, slot);
+	if (likely(r == 0))
+		return BERTH_SUCCESS;
+	return r == -ENOENT ? BERTH_TOO_MANY_POSTS : code_of(r);
+}
+
 int berth_release(struct berth *b, berth_slot slot) {
 	struct session *s;
-	int r;
+	int r = -EAGAIN;
 
 	if (unlikely(!b))
 		return BERTH_INVALID_PARAMETER;
 	session_check_fork();
 	/* Pairs with session_publish(). */
 	s = load_acquire(&b->current);
-	if (likely(s && (s->serial & SLOT_SERIAL_MASK) == slot_serial(slot)))
-		r = release_current(b, s, slot);
-	else
-		r = release_retired(b, slot);
-	if (likely(r == 0))
-		return BERTH_SUCCESS;
-	return r == -ENOENT ? BERTH_TOO_MANY_POSTS : code_of(r);
+	if (likely(s && slot_is_of(slot, s)))
+		r = pool_release_warm(
+			s->map, pool_spot(s->pool, slot_record(slot)), cell_tag(slot));
+	return likely(r == 0) ? BERTH_SUCCESS : release_slowly(b, s, slot, r);
 }
 
 /* -- asking ------------------------------------------------------------------------------------ */

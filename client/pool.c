@@ -1,84 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Hands out the session's records inside the process, in turn.
+ * Hands out the session's records inside the process.
  *
- * A record may be picked if its shared word says FREE and nobody here answers for it any more:
- * `outstanding` is not a token. The CAS that publishes it (counter.c, A1) decides between threads
- * that picked the same one.
+ * Claims. Which thread of the process uses a record is told by `token`, here and nowhere else:
+ * 0, nobody's; TOKEN_CLAIMED, by a thread that tries to take a slot with it; or a token: a slot that its
+ * holder has not released yet, be it that the daemon revoked it meanwhile. That record is not used
+ * again until then, so that the holder is told (-ECANCELED) and not taken for one who releases twice
+ * (-ENOENT). Who releases is decided by the CAS on the cell (counter.c, R1), and the winner stores 0.
+ * Who loses, and finds the token still there, looks at the record: it has made no more steps from the
+ * slot than a release has, so another thread is just releasing it; or more, for a revocation goes on
+ * to the next cycle, or takes the record off its path.
  *
- * Tokens. `outstanding` is 0, nobody's, or a token: a slot that its holder has not released yet, be
- * it that the daemon revoked it meanwhile; that record is not used again until then, so that the
- * holder is told (-ECANCELED) and not taken for one who releases twice (-ENOENT). Who releases is
- * decided by the CAS on the record (counter.c, R1), and the winner stores 0. Who loses, and finds the
- * token still there, looks at the record: it has gone as many seqs from the slot as a release here
- * makes, so another thread is just releasing it; or one more, for a revoke takes two at once.
- *   An acquire stores its token only after the slot is held. If the daemon revokes the slot in
- * between, another thread may take the record, and the two tokens come in either order; then one of
- * them is lost. Likewise if a thread looks at record and token, is held up, and takes the record only
- * when others have taken it and given it back: the last one's 0 may come after its token. But no
- * slot can stay behind, since a release doesn't ask for its token first. What may happen is that the
- * holder of a slot whose token was lost within those nanoseconds, and which the daemon revokes, hears
- * "not held" for "revoked".
+ * Which. The record that was used last for the account, for it stands there already and so takes a
+ * slot with one CAS. If that is taken, or not known, the next one in turn. So it is once in 2^16 steps
+ * even then, when the record is passed over: TOKEN_PASSED (counter.c, what 64 bits can't give).
  *
- * Hints. `maybe_free` has a bit for each record that may be free. Acquiring leaves it set; who finds
- * it set and the record taken clears it; who frees a record sets it, if it is clear. That no free
- * record is left without its bit is a matter of order, all of it sequentially consistent:
- *   the one who clears                       the one who frees
- *   H1 clear the bit                         F1 word = UNCHARGE or FREE (CAS in counter.c)
- *   H2 load the word                         F2 load the bit; clear: set it
- *   H3 if it isn't taken: set the bit
- * Either H2 sees F1, or F2 sees H1. Taken is CHARGE and HELD, each of which a thread of this process
- * will take back by an F1 or, if the daemon revokes it, hear of when it tries to (F2 follows).
+ * Hints. `maybe_free` has a bit for each record that may be nobody's. Claiming leaves it set; who
+ * finds it set and the record claimed clears it, and looks again; who stores 0 sets it, if it is clear.
+ * In between, one of the two may miss the other. So before the pool says that it has nothing left, it
+ * looks at the records themselves.
  */
 
-#include <pthread.h>
 #include <string.h>
 
 #include "pool.h"
 
-#define BLOCK_RANGES 64u
-#define BLOCKS       ROUND_UP((BERTH_SLOTS_MAX + BERTH_RANGE) / BERTH_RANGE, BLOCK_RANGES) / BLOCK_RANGES
-#define LANES        16u /* as many as four bits of a hash tell apart */
-#define ALL_FREE     ((UINT32_C(1) << BERTH_RANGE) - 1)
+#define ALL_FREE ((UINT32_C(1) << BERTH_RANGE) - 1)
 
-/* A token: seq + 1, which is never 0, its highest level, and whether its release was begun and not
- * ended, for lack of memory. */
-#define TOKEN_SEQ   0xFFFFFFu
-#define TOKEN_LEVEL 24
-#define UNSETTLED   (UINT32_C(1) << 30)
+/* A token: seq + 1, which is never 0, and whether its release was begun and not ended, for lack of
+ * memory. */
+#define TOKEN_SEQ       0xFFFFFFu
+#define TOKEN_UNSETTLED (UINT32_C(1) << 29)
 
-/* How often an acquire that loses a record to another thread tries the next one. */
+/* How often an acquire that finds a record to be of no use tries the next one. */
 #define TRIES 256
-
-/* Two cache lines at once are fetched, so ranges are kept that far apart. */
-struct range {
-	_Alignas(128) uint32_t first; /* record */
-	uint32_t position;            /* in the pool */
-	_Atomic uint32_t maybe_free;
-	_Atomic(struct record *) records; /* where the range is mapped; NULL: not yet */
-	_Atomic uint32_t outstanding[BERTH_RANGE];
-};
-
-_Static_assert(sizeof(struct range) == 128, "neighbours would share a line");
-
-/* Where the threads that share a lane look next. `next` leads to a range: whoever loads it pairs with
- * whoever stored it, so that the range is seen as it was made. */
-struct lane {
-	_Alignas(128) _Atomic uintptr_t
-		next;           /* a range and the record in it: spot_make(); 0: none */
-	_Atomic uint32_t order; /* the how manieth to be used, from 1; 0: not yet */
-};
-
-struct pool {
-	struct lane lane[LANES];
-	_Alignas(128) struct map *map;
-	_Atomic uint32_t ranges;
-	_Atomic uint32_t lanes_used;
-	uint32_t numbers; /* range numbers stay below */
-	_Atomic(struct range *) *by_number;
-	_Atomic(struct range *) block[BLOCKS];
-};
 
 /* -- the table of ranges ---------------------------------------------------------------------- */
 
@@ -126,33 +82,21 @@ static struct range *range_at(const struct pool *p, uint32_t position) {
 	return &block[position % BLOCK_RANGES];
 }
 
-static struct range *range_of(const struct pool *p, uint32_t record) {
-	uint32_t number = record / BERTH_RANGE;
-
-	/* Pairs with pool_add_range(). */
-	return number < p->numbers ? load_acquire(&p->by_number[number]) : NULL;
-}
-
 /* A range lies in one window. Once it is mapped it stays: another thread, which had no luck a moment
  * ago, mustn't undo that. */
-static _rare_ struct record *range_map(struct pool *p, struct range *range) {
+static _rare_ bool range_map(struct pool *p, struct range *range) {
 	struct record *records = NULL;
 
-	if (map_has_record(p->map, range->first + BERTH_RANGE - 1))
-		records = map_record(p->map, range->first);
-	if (records)
-		/* Pairs with range_record(). */
-		store_release(&range->records, records);
-	return records;
+	if (map_has_record(p->map, range->spot[BERTH_RANGE - 1].number))
+		records = map_record(p->map, range->spot[0].number);
+	for (uint32_t i = 0; records && i < BERTH_RANGE; i++)
+		store_release(&range->spot[i].record, records + i); /* pairs with spot_record() */
+	return records != NULL;
 }
 
-/* NULL if it can't be mapped. */
-static _hot_ struct record *range_record(struct pool *p, struct range *range, uint32_t i) {
-	struct record *records = load_acquire(&range->records);
-
-	if (unlikely(!records))
-		records = range_map(p, range);
-	return likely(records) ? records + i : NULL;
+/* False if it can't be mapped. */
+static _hot_ bool spot_is_mapped(struct pool *p, struct spot *spot) {
+	return likely(load_acquire(&spot->record)) || range_map(p, spot->range);
 }
 
 static struct range *range_make(struct pool *p, uint32_t position) {
@@ -163,24 +107,13 @@ static struct range *range_make(struct pool *p, uint32_t position) {
 	return load_relaxed(block) ? range_at(p, position) : NULL;
 }
 
-/* A record of a range, as one word: a range's address leaves the lowest bits free. */
-static _hot_ uintptr_t spot_make(const struct range *range, uint32_t i) {
-	return (uintptr_t)range | i % BERTH_RANGE;
-}
-
-static _hot_ struct range *spot_range(uintptr_t spot) {
-	return (struct range *)(spot & ~(uintptr_t)(BERTH_RANGE -
-						    1)); /* NOLINT(performance-no-int-to-ptr) */
-}
-
 /* While ranges are few, each lane begins at one of its own as far as they reach. */
 static void lanes_deal(struct pool *p, uint32_t ranges) {
 	for (size_t i = 0; i < LANES; i++) {
 		uint32_t order = load_relaxed(&p->lane[i].order);
 
 		if (order > 0)
-			store_release(
-				&p->lane[i].next, spot_make(range_at(p, (order - 1) % ranges), 0));
+			store_release(&p->lane[i].next, range_at(p, (order - 1) % ranges)->spot);
 	}
 }
 
@@ -195,10 +128,13 @@ int pool_add_range(struct pool *p, uint32_t number) {
 	range = range_make(p, position);
 	if (!range)
 		return -ENOMEM;
-	range->first = number * BERTH_RANGE;
 	range->position = position;
 	store_relaxed(&range->maybe_free, ALL_FREE);
-	/* Pair with range_of() and pool_ranges(): whoever sees these sees the range. */
+	for (uint32_t i = 0; i < BERTH_RANGE; i++) {
+		range->spot[i].number = number * BERTH_RANGE + i;
+		range->spot[i].range = range;
+	}
+	/* Pair with pool_spot() and pool_ranges(): whoever sees these sees the range. */
 	store_release(&p->by_number[number], range);
 	store_release(&p->ranges, position + 1);
 	if (position < LANES)
@@ -213,23 +149,12 @@ static _rare_ void lane_start(struct pool *p, struct lane *lane) {
 	uint32_t ranges = pool_ranges(p);
 
 	store_relaxed(&lane->order, order + 1);
-	store_release(&lane->next, ranges > 0 ? spot_make(range_at(p, order % ranges), 0) : 0);
+	store_release(&lane->next, ranges > 0 ? range_at(p, order % ranges)->spot : NULL);
 }
 
-/* What pthread_self() says, without the call where the compiler knows how. */
-static _hot_ uintptr_t thread_id(void) {
-#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ >= 11
-	return (uintptr_t)__builtin_thread_pointer();
-#else
-	return (uintptr_t)pthread_self();
-#endif
-}
-
-/* The calling thread's. Two threads may share one, and may even start it twice: a lane is where to
- * begin to look, no more. */
-static _hot_ struct lane *lane_mine(struct pool *p) {
-	uint64_t hash = (uint64_t)thread_id() * UINT64_C(0x9E3779B97F4A7C15);
-	struct lane *lane = &p->lane[hash >> 60];
+/* Two threads that share a lane may even start it twice. */
+static struct lane *lane_mine(struct pool *p) {
+	struct lane *lane = pool_lane(p);
 
 	if (unlikely(load_relaxed(&lane->order) == 0))
 		lane_start(p, lane);
@@ -244,92 +169,115 @@ uint32_t pool_ranges_wanted(const struct pool *p) {
 
 /* The next one to look at is the one after the one picked: records are used in turn, but a thread
  * stays with its range while it finds something there. */
-static _hot_ void lane_follow(struct lane *lane, const struct range *range, uint32_t i) {
-	store_release(&lane->next, spot_make(range, i + 1));
+static _hot_ void lane_follow(struct lane *lane, struct spot *spot) {
+	uint32_t next = (spot->number + 1) % BERTH_RANGE;
+
+	store_release(&lane->next, next == 0 ? spot->range->spot : spot + 1);
 }
 
 /* -- picking ---------------------------------------------------------------------------------- */
-
-static uint32_t token_make(uint32_t seq, const struct path *path) {
-	return (seq + 1) | (path->depth - 1) << TOKEN_LEVEL;
-}
 
 static uint32_t token_seq(uint32_t token) {
 	return (token & TOKEN_SEQ) - 1;
 }
 
 static bool token_names(uint32_t token, uint32_t seq) {
-	return (token & TOKEN_SEQ) == seq + 1;
+	return (token & TOKEN_SEQ) == token_make(seq);
 }
 
 /* Makes the caller the one who tells the holder. */
-static bool token_claim(_Atomic uint32_t *outstanding, uint32_t token) {
-	return token != 0 && cas32(outstanding, token, 0);
+static bool token_take(struct spot *spot, uint32_t token) {
+	return cas32(&spot->token, token, 0);
 }
 
-static _hot_ bool record_is_free(struct range *range, const struct record *record, uint32_t i) {
-	return record_state(load_total(&record->word)) == RECORD_FREE &&
-	       load_total(&range->outstanding[i]) == 0;
+/* What may be claimed in turn. */
+static bool token_is_free(uint32_t token) {
+	return token == 0 || token == TOKEN_PASSED;
 }
 
-static bool record_is_taken(const struct record *record) {
-	enum record_state state = record_state(load_total(&record->word));
+static bool spot_claim_in_turn(struct spot *spot) {
+	uint32_t token = load_acquire(&spot->token);
 
-	return state == RECORD_CHARGE || state == RECORD_HELD;
+	return token_is_free(token) && cas32(&spot->token, token, TOKEN_CLAIMED);
 }
 
-static void hint_clear(struct range *range, const struct record *record, uint32_t i) {
-	uint32_t bit = UINT32_C(1) << i;
+static void hint_clear(struct spot *spot) {
+	uint32_t bit = UINT32_C(1) << spot->number % BERTH_RANGE;
 
-	if (!record_is_taken(record))
-		return;
-	(void)atomic_fetch_and(&range->maybe_free, ~bit);       /* H1 */
-	if (!record_is_taken(record))                           /* H2 */
-		(void)atomic_fetch_or(&range->maybe_free, bit); /* H3 */
+	(void)atomic_fetch_and(&spot->range->maybe_free, ~bit);
+	if (token_is_free(load_total(&spot->token)))
+		(void)atomic_fetch_or(&spot->range->maybe_free, bit);
 }
 
-/* F2. */
-static _hot_ void hint_set(struct range *range, uint32_t i) {
-	uint32_t bit = UINT32_C(1) << i;
+static _hot_ void hint_set(struct spot *spot) {
+	uint32_t bit = UINT32_C(1) << spot->number % BERTH_RANGE;
 
-	if (unlikely(!(load_total(&range->maybe_free) & bit)))
-		(void)atomic_fetch_or(&range->maybe_free, bit);
+	if (unlikely(!(load_total(&spot->range->maybe_free) & bit)))
+		(void)atomic_fetch_or(&spot->range->maybe_free, bit);
 }
 
-/* From `start` once round the range. */
-static bool range_pick(struct pool *p, struct range *range, uint32_t start, uint32_t *ret_i) {
+/* Not one that the daemon is taking back: as long as that takes, be it until the next daemon, it is of
+ * no use, and keeps nobody from the others. CLOSED tells of the session's end. */
+static bool spot_is_usable(struct map *m, const struct spot *spot) {
+	uint64_t rec = counter_record(m, spot->number);
+
+	return record_state(rec) < RECORD_PLACED ||
+	       (record_state(rec) == RECORD_PLACED && record_charged(rec) == 0);
+}
+
+/* Claims one, from `start` once round the range. */
+static struct spot *range_pick(struct pool *p, struct range *range, uint32_t start) {
 	uint32_t bits = load_relaxed(&range->maybe_free);
 	uint32_t turned = (bits >> start | bits << (BERTH_RANGE - start)) & ALL_FREE;
 
 	for (; turned != 0; turned &= turned - 1) {
-		uint32_t i = (start + (uint32_t)__builtin_ctz(turned)) % BERTH_RANGE;
-		struct record *record = range_record(p, range, i);
+		struct spot *spot =
+			&range->spot[(start + (uint32_t)__builtin_ctz(turned)) % BERTH_RANGE];
 
-		if (record && record_is_free(range, record, i)) {
-			*ret_i = i;
-			return true;
+		if (!spot_is_mapped(p, spot))
+			return NULL;
+		if (!spot_claim_in_turn(spot)) {
+			hint_clear(spot);
+			continue;
 		}
-		if (record)
-			hint_clear(range, record, i);
+		if (spot_is_usable(p->map, spot))
+			return spot;
+		spot_free(spot);
 	}
-	return false;
+	return NULL;
 }
 
-/* From the lane's place once round the pool. */
-static uintptr_t pool_pick(struct pool *p, const struct lane *lane) {
-	uint32_t ranges = pool_ranges(p);
-	uintptr_t next = load_acquire(&lane->next);
-	uint32_t position = next ? spot_range(next)->position : 0, start = next % BERTH_RANGE, i;
+/* Claims one, from the lane's place once round the pool. */
+static struct spot *pool_pick(struct pool *p, const struct lane *lane) {
+	const struct spot *next = load_acquire(&lane->next);
+	uint32_t ranges = pool_ranges(p), position = next ? next->range->position : 0;
+	uint32_t start = next ? next->number % BERTH_RANGE : 0;
 
 	for (uint32_t n = 0; n < ranges; n++) {
-		struct range *range = range_at(p, position);
+		struct spot *spot = range_pick(p, range_at(p, position), start);
 
-		if (range_pick(p, range, start, &i))
-			return spot_make(range, i);
+		if (spot)
+			return spot;
 		position = position + 1 < ranges ? position + 1 : 0;
 		start = 0;
 	}
-	return 0;
+	return NULL;
+}
+
+/* Sets the hints that were missed; true if there were any. */
+static _rare_ bool pool_look(struct pool *p) {
+	uint32_t ranges = pool_ranges(p);
+	bool found = false;
+
+	for (uint32_t n = 0; n < ranges * BERTH_RANGE; n++) {
+		struct spot *spot = &range_at(p, n / BERTH_RANGE)->spot[n % BERTH_RANGE];
+
+		if (token_is_free(load_acquire(&spot->token))) {
+			hint_set(spot);
+			found = true;
+		}
+	}
+	return found;
 }
 
 /* Why nothing could be picked: for lack of records, or of memory to see them in. More ranges would be
@@ -338,177 +286,261 @@ static _rare_ int pool_refusal(struct pool *p) {
 	uint32_t ranges = pool_ranges(p);
 
 	for (uint32_t n = 0; n < ranges; n++)
-		if (!range_record(p, range_at(p, n), 0))
+		if (!spot_is_mapped(p, range_at(p, n)->spot))
 			return -ENOMEM;
 	return -ENOBUFS;
 }
 
-/* -- taking and giving back -------------------------------------------------------------------- */
+/* -- taking ------------------------------------------------------------------------------------ */
 
-/* Where the lane is to look next, if that record is free: nearly always. Else 0. */
-static _hot_ uintptr_t lane_pick(const struct lane *lane) {
-	uintptr_t spot = load_acquire(&lane->next);
-	struct range *range = spot_range(spot);
-	uint32_t i = spot % BERTH_RANGE;
-	struct record *records;
+/* Stored with release, and loaded with acquire: whoever sees the path of a later placement sees that
+ * the record was placed. */
+static void spot_stand(struct spot *spot, const struct path *path) {
+	uint32_t depth = path->depth <= SPOT_LEVELS ? path->depth : 0;
 
-	if (unlikely(!range))
-		return 0;
-	records = load_acquire(&range->records);
-	return likely(records && record_is_free(range, records + i, i)) ? spot : 0;
+	store_release(&spot->depth, depth);
+	for (uint32_t k = 0; k < depth; k++) {
+		store_release(&spot->level[k].cell, path->level[k].cell);
+		store_release(&spot->level[k].dirty, path->level[k].dirty);
+	}
 }
 
-/* The range is mapped. */
-static _hot_ int spot_acquire(struct pool *p, struct lane *lane, uintptr_t spot,
-	const struct slot_request *request, struct pool_slot *ret) {
-	struct range *range = spot_range(spot);
-	uint32_t i = spot % BERTH_RANGE, level;
-	const struct record_at at = {load_acquire(&range->records) + i, range->first + i};
-	int r;
+static bool spot_stands_on(const struct spot *spot, const struct path *path) {
+	if (load_relaxed(&spot->depth) != path->depth)
+		return false;
+	for (uint32_t k = 0; k < path->depth; k++)
+		if (load_relaxed(&spot->level[k].cell) != path->level[k].cell)
+			return false;
+	return true;
+}
 
-	ret->record = at.number;
-	lane_follow(lane, range, i);
-	r = counter_acquire_at(p->map, at, request, &ret->seq, &level);
-	if (likely(r >= 0))
-		/* Whoever releases the slot was told of it by this thread, and so sees the token. */
-		store_release(&range->outstanding[i], token_make(ret->seq, request->path));
-	else if (r != -EAGAIN)
-		/* While it was published, another thread may have cleared its bit. */
-		hint_set(range, i);
-	return r;
+/* It is claimed, and mapped. */
+static int spot_acquire(struct map *m, struct spot *spot, const struct slot_request *request,
+	struct pool_slot *slot) {
+	const struct path *path = request->path;
+	uint32_t seq, level;
+	int r = 0;
+
+	slot->record = spot->number;
+	if (path->depth > 1 ||
+		!counter_acquire_near(m, spot_record(spot), load_relaxed(&spot->level[0].cell),
+			&path->level[0], request->word[0], request->weight, &request->stamp, &seq))
+		r = counter_acquire_at(m, spot_record(spot), request, &seq, &level);
+	if (unlikely(r < 0)) {
+		spot_free(spot);
+		return r;
+	}
+	if (!spot_stands_on(spot, path))
+		spot_stand(spot, path);
+	*slot = spot_taken(spot, seq);
+	return 0;
 }
 
 static _rare_ int pool_search(struct pool *p, struct lane *lane, const struct slot_request *request,
-	struct pool_slot *ret) {
+	struct pool_slot *slot) {
 	int r = -ENOBUFS;
 
 	for (int n = 0; n < TRIES; n++) {
-		uintptr_t spot = pool_pick(p, lane);
+		struct spot *spot = pool_pick(p, lane);
 
+		if (!spot && pool_look(p))
+			spot = pool_pick(p, lane);
 		if (!spot) {
-			ret->record = 0;
+			slot->record = 0;
 			return pool_refusal(p);
 		}
-		r = spot_acquire(p, lane, spot, request, ret);
+		lane_follow(lane, spot);
+		r = spot_acquire(p->map, spot, request, slot);
 		if (r != -EAGAIN)
 			return r;
 	}
 	return r;
 }
 
-int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *ret) {
+/* Claims the next one in turn, if it is nobody's: nearly always. */
+static struct spot *lane_claim(struct pool *p) {
 	struct lane *lane = lane_mine(p);
-	uintptr_t spot = lane_pick(lane);
-	int r = -EAGAIN;
+	struct spot *next = load_acquire(&lane->next);
 
-	ret->record = 0;
-	if (likely(spot))
-		r = spot_acquire(p, lane, spot, request, ret);
-	return likely(r != -EAGAIN) ? r : pool_search(p, lane, request, ret);
+	if (unlikely(!next || !load_acquire(&next->record)))
+		return NULL;
+	lane_follow(lane, next);
+	return likely(spot_claim(next)) ? next : NULL;
 }
 
-/* True if the record is as far from a slot of this level as a release in this process takes it: a
+/* Claims the one that was used last, or the next. */
+static struct spot *spot_choose(struct pool *p, struct spot *last) {
+	return last && spot_claim(last) ? last : lane_claim(p);
+}
+
+int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *slot) {
+	struct spot *spot = spot_choose(p, slot->spot);
+	int r = -EAGAIN;
+
+	slot->record = 0;
+	if (likely(spot))
+		r = spot_acquire(p->map, spot, request, slot);
+	return likely(r != -EAGAIN) ? r : pool_search(p, lane_mine(p), request, slot);
+}
+
+int pool_acquire_levels(
+	struct pool *p, const struct slot_request *request, struct pool_slot *slot) {
+	struct spot *spot = spot_choose(p, slot->spot);
+	uint32_t charged, seq, level;
+	int r = 0;
+
+	if (unlikely(!spot))
+		return -EAGAIN;
+	charged = counter_acquire_levels(p->map, spot_record(spot), request, &seq);
+	if (unlikely(charged == 0))
+		return spot_acquire(p->map, spot, request, slot);
+	slot->record = spot->number;
+	if (unlikely(charged < request->path->depth))
+		r = counter_acquire_rest(p->map, spot_record(spot), request, charged, seq, &level);
+	if (unlikely(r < 0)) {
+		spot_free(spot);
+		return r;
+	}
+	/* It had made steps here before, and so knows the path. */
+	*slot = spot_taken(spot, seq);
+	return 0;
+}
+
+struct pool_slot pool_acquire_near(struct pool *p, struct spot *spot, struct level l, uint64_t word,
+	uint32_t weight, struct stamp stamp) {
+	uint32_t seq;
+
+	if (!spot)
+		spot = lane_claim(p);
+	if (unlikely(!spot))
+		return (struct pool_slot){0};
+	if (unlikely(!counter_acquire_near(p->map, spot_record(spot),
+		    load_relaxed(&spot->level[0].cell), &l, word, weight, &stamp, &seq))) {
+		spot_free(spot);
+		return (struct pool_slot){0};
+	}
+	store_release(&spot->depth, 1);
+	store_release(&spot->level[0].cell, l.cell);
+	store_release(&spot->level[0].dirty, l.dirty);
+	return spot_taken(spot, seq);
+}
+
+/* -- giving back ------------------------------------------------------------------------------- */
+
+/* True if the record has made no more steps from the slot than a release in this process makes: a
  * thread that won R1 hasn't stored its 0 yet. */
-static bool is_released_here(const struct record *record, uint32_t seq, uint32_t level) {
-	uint64_t rec = load_acquire(&record->word);
+static bool is_released_here(struct map *m, const struct spot *spot, uint32_t seq) {
+	uint64_t rec = counter_record(m, spot->number);
 	uint32_t steps = (record_seq(rec) - seq) & BERTH_SEQ_MASK;
 
-	switch (record_state(rec)) {
-	case RECORD_UNCHARGE:
-		return steps == level - record_level(rec) + 1;
-	case RECORD_FREE:
-	case RECORD_CLOSED:
-		return steps == level + 1;
-	default:
-		return false;
-	}
+	return record_state(rec) == RECORD_PLACED && steps <= record_top(rec) + 1;
 }
 
 /* Not held under this seq. */
-static int release_refused(struct pool *p, struct range *range, uint32_t i, uint32_t seq) {
-	uint32_t token = load_acquire(&range->outstanding[i]);
-	int r = -ECANCELED;
+static int release_refused(struct map *m, struct spot *spot, uint32_t seq) {
+	uint32_t token = load_acquire(&spot->token);
 
 	if (!token_names(token, seq))
 		return -ENOENT;
-	if (token & UNSETTLED)
-		r = counter_settle(p->map, range->first + i);
-	else if (is_released_here(load_acquire(&range->records) + i, seq, token >> TOKEN_LEVEL))
+	if (token & TOKEN_UNSETTLED) {
+		if (record_state(counter_record(m, spot->number)) == RECORD_SEIZED)
+			return -ENOMEM;
+		return token_take(spot, token) ? 0 : -ENOENT;
+	}
+	if (is_released_here(m, spot, seq))
 		return -ENOENT;
-	if (r == -ENOMEM)
-		return r;
-	return token_claim(&range->outstanding[i], token) ? r : -ENOENT;
+	return token_take(spot, token) ? -ECANCELED : -ENOENT;
 }
 
-/* The release ended with r, which isn't 0; returns what the holder hears. */
-static _rare_ int release_end(
-	struct pool *p, struct range *range, uint32_t i, uint32_t seq, int r) {
-	uint32_t token = load_acquire(&range->outstanding[i]);
+/* Only if the token is still the slot's: what a daemon finishes on the way down looks revoked to one who
+ * releases twice meanwhile; then he has taken the token, and the record may be another's. */
+static _hot_ void spot_give(struct spot *spot, uint32_t seq) {
+	uint32_t token = (seq & TURN_BITS) == TURN_BITS ? TOKEN_PASSED : 0;
 
-	if (r == -ENOENT)
-		return release_refused(p, range, i, seq);
-	if (r != -ENOMEM)
-		store_release(&range->outstanding[i], 0);
-	else if (token_names(token, seq))
-		store_release(&range->outstanding[i], token | UNSETTLED);
+	if (likely(IS_SINGLE_THREADED))
+		store_release(&spot->token, token);
+	else
+		(void)cas32(&spot->token, token_make(seq), token);
+	hint_set(spot);
+}
+
+/* What follows a release that ended with r; returns what the holder hears. */
+static _hot_ int release_end(struct map *m, struct spot *spot, uint32_t seq, int r) {
+	uint32_t token;
+
+	if (likely(r == 0 || r == -EUCLEAN)) {
+		spot_give(spot, seq);
+		return r;
+	}
+	token = load_acquire(&spot->token);
+	if (r == -ENOENT) {
+		r = release_refused(m, spot, seq);
+	} else if (token_names(token, seq)) {
+		counter_abandon(m, spot->number);
+		store_release(&spot->token, token | TOKEN_UNSETTLED);
+	}
+	hint_set(spot);
 	return r;
+}
+
+int pool_release_levels(struct map *m, struct spot *spot, uint32_t seq) {
+	struct path path;
+	uint32_t given;
+	int r;
+
+	path.depth = load_acquire(&spot->depth);
+	if (unlikely(path.depth == 0 || path.depth > SPOT_LEVELS))
+		return -EAGAIN;
+	for (uint32_t k = 0; k < path.depth; k++) {
+		path.level[k].cell = load_acquire(&spot->level[k].cell);
+		path.level[k].dirty = load_acquire(&spot->level[k].dirty);
+	}
+	given = counter_release_levels(
+		m, load_relaxed(&spot->record), cell_pack(0, spot->number, seq), &path);
+	if (likely(given == path.depth))
+		r = 0;
+	else if (given > 0)
+		r = counter_release_rest(m, spot_record(spot), &path, given, seq);
+	else
+		r = counter_release_at(m, spot_record(spot), &path, seq);
+	return release_end(m, spot, seq, r);
 }
 
 int pool_release(struct pool *p, uint32_t record, uint32_t seq) {
-	struct range *range = range_of(p, record);
-	uint32_t i = record % BERTH_RANGE;
-	struct record_at at = {NULL, record};
+	struct spot *spot = pool_spot(p, record);
 	int r = -ENOMEM;
 
-	if (unlikely(!range))
+	/* Released before: where its record stands now is no matter. */
+	if (unlikely(!spot || !token_names(load_acquire(&spot->token), seq)))
 		return -ENOENT;
-	at.record = range_record(p, range, i);
-	if (likely(at.record))
-		r = counter_release_at(p->map, at, seq); /* F1 */
-	if (likely(r == 0))
-		store_release(&range->outstanding[i], 0);
-	else
-		r = release_end(p, range, i, seq, r);
-	/* Also if nothing is known of the slot: it may have been revoked, and its token lost. */
-	hint_set(range, i);
-	return r;
+	if (likely(spot_is_mapped(p, spot)))
+		r = counter_release(p->map, record, seq);
+	return release_end(p->map, spot, seq, r);
 }
 
 void pool_settled(struct pool *p, uint32_t record) {
-	struct range *range = range_of(p, record);
-	_Atomic uint32_t *outstanding;
-	uint32_t token;
+	struct spot *spot = pool_spot(p, record);
+	uint32_t token = spot ? load_relaxed(&spot->token) : 0;
 
-	if (!range)
-		return;
-	outstanding = &range->outstanding[record % BERTH_RANGE];
-	token = load_relaxed(outstanding);
-	if (token & UNSETTLED)
-		(void)token_claim(outstanding, token);
-	hint_set(range, record % BERTH_RANGE);
+	if (token & TOKEN_UNSETTLED)
+		(void)token_take(spot, token);
+	if (spot)
+		hint_set(spot);
 }
 
 void pool_release_all(struct pool *p) {
-	for (uint32_t n = 0; n < pool_ranges(p); n++) {
-		struct range *range = range_at(p, n);
+	for (uint32_t n = 0; n < pool_ranges(p) * BERTH_RANGE; n++) {
+		struct spot *spot = &range_at(p, n / BERTH_RANGE)->spot[n % BERTH_RANGE];
+		uint32_t token = load_relaxed(&spot->token);
 
-		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
-			uint32_t token = load_relaxed(&range->outstanding[i]);
-
-			if (token != 0)
-				(void)pool_release(p, range->first + i, token_seq(token));
-		}
+		if (!token_is_free(token) && token != TOKEN_CLAIMED)
+			(void)pool_release(p, spot->number, token_seq(token));
 	}
 }
 
 int pool_forget(struct pool *p, uint32_t record, uint32_t seq) {
-	struct range *range = range_of(p, record);
-	_Atomic uint32_t *outstanding;
-	uint32_t token;
+	struct spot *spot = pool_spot(p, record);
+	uint32_t token = spot ? load_relaxed(&spot->token) : 0;
 
-	if (!range)
-		return -ENOENT;
-	outstanding = &range->outstanding[record % BERTH_RANGE];
-	token = load_relaxed(outstanding);
-	return token_names(token, seq) && token_claim(outstanding, token) ? -ECANCELED : -ENOENT;
+	return token_names(token, seq) && token_take(spot, token) ? -ECANCELED : -ENOENT;
 }

@@ -8,9 +8,19 @@
  * time. Nothing here makes a system call.
  */
 
-#include "counter.h"
+#include <pthread.h>
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define IS_SINGLE_THREADED __libc_single_threaded
+#else
+#define IS_SINGLE_THREADED 0
+#endif
+
+#include "counter-warm.h"
 
 struct pool;
+struct recall_slot;
+struct spot;
 
 /* A pool without ranges. The map stays the caller's and must outlive it. -ENOMEM. */
 int pool_new(struct map *m, struct pool **ret);
@@ -27,12 +37,13 @@ uint32_t pool_ranges_wanted(const struct pool *p);
 
 struct pool_slot {
 	uint32_t record, seq;
+	struct spot *spot; /* where to look first, and the next time; NULL: anywhere */
 };
 
-/* As counter_acquire; moreover -ENOBUFS: no record is free, and -ENOMEM also if that can't be told of
- * all, for some can't be mapped: then ret->record is 0. ret->record is written whatever is
- * returned: after -ENOMEM it is the one to be settled, if it isn't 0. */
-int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *ret);
+/* As counter_acquire_at; moreover -ENOBUFS: no record is free, and -ENOMEM also if that can't be told
+ * of all, for some can't be mapped: then slot->record is 0. That is written whatever is returned:
+ * after -ENOMEM it is the one to be settled, if it isn't 0. */
+int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *slot);
 
 /* 0; -ENOENT: not held, or released before; -ECANCELED: it had been revoked, and is forgotten now;
  * -ENOMEM: begun, but another must settle the record; the slot may be released again; -EUCLEAN. */
@@ -47,3 +58,151 @@ void pool_release_all(struct pool *p);
 /* -ECANCELED if the slot was held when its session ended, and forgets it; else -ENOENT. Touches no
  * shared memory. */
 int pool_forget(struct pool *p, uint32_t record, uint32_t seq);
+
+/* -- the way that nearly all go; pool.c says why it is right ----------------------------------- */
+
+/* Longer paths are looked up at a release. */
+#define SPOT_LEVELS 3
+
+/* A record, as this process knows it. */
+struct spot {
+	_Atomic uint32_t token; /* 0: nobody's; CLAIMED; or that of its slot */
+	uint32_t number;
+	struct range *range;
+	_Atomic(struct record *) record; /* where it is mapped; NULL: not yet */
+	/* The path on which it took its slot, from the account up; depth 0: a longer one. */
+	_Atomic uint32_t depth;
+	struct {
+		_Atomic(struct cell *) cell;
+		_Atomic(_Atomic uint8_t *) dirty;
+	} level[SPOT_LEVELS];
+};
+
+/* Two cache lines at once are fetched, so ranges are kept that far apart. */
+struct range {
+	_Alignas(128) uint32_t position; /* in the pool */
+	_Atomic uint32_t maybe_free;
+	struct spot spot[BERTH_RANGE];
+};
+
+#define LANES        16u /* as many as four bits of a hash tell apart */
+#define BLOCK_RANGES 64u
+#define BLOCKS       ROUND_UP((BERTH_SLOTS_MAX + BERTH_RANGE) / BERTH_RANGE, BLOCK_RANGES) / BLOCK_RANGES
+
+/* Where the threads that share a lane look next. `next` leads to a range: whoever loads it pairs with
+ * whoever stored it, so that the range is seen as it was made. */
+struct lane {
+	_Alignas(128) _Atomic(struct spot *) next; /* NULL: none */
+	_Atomic uint32_t order;                 /* the how manieth to be used, from 1; 0: not yet */
+	_Atomic(struct recall_slot *) recalled; /* the account that came last (recall.h) */
+};
+
+struct pool {
+	struct lane lane[LANES];
+	_Alignas(128) struct map *map;
+	_Atomic uint32_t ranges;
+	_Atomic uint32_t lanes_used;
+	uint32_t numbers; /* range numbers stay below */
+	_Atomic(struct range *) *by_number;
+	_Atomic(struct range *) block[BLOCKS];
+};
+
+/* What pthread_self() says, without the call where the compiler knows how. */
+static _hot_ uintptr_t thread_id(void) {
+#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ >= 11
+	return (uintptr_t)__builtin_thread_pointer();
+#else
+	return (uintptr_t)pthread_self();
+#endif
+}
+
+/* The calling thread's. Two threads may share one: a lane is where to begin to look, no more. */
+static _hot_ struct lane *pool_lane(struct pool *p) {
+	return &p->lane[(uint64_t)thread_id() * UINT64_C(0x9E3779B97F4A7C15) >> 60];
+}
+
+/* The record's; NULL: the process doesn't have it. */
+static _hot_ struct spot *pool_spot(const struct pool *p, uint32_t record) {
+	uint32_t number = record / BERTH_RANGE;
+	/* Pairs with pool_add_range(). */
+	struct range *range =
+		likely(number < p->numbers) ? load_acquire(&p->by_number[number]) : NULL;
+
+	return likely(range) ? &range->spot[record % BERTH_RANGE] : NULL;
+}
+
+/* By a thread that tries to take a slot; or nobody's, but others are to have their turn first. */
+#define TOKEN_CLAIMED (UINT32_C(1) << 31)
+#define TOKEN_PASSED  (UINT32_C(1) << 30)
+
+/* A record is used again at once, but after a slot whose seq has these bits set; the last seq of all has
+ * them, too. */
+#define TURN_BITS (0xFFF0u & BERTH_SEQ_MASK)
+
+static inline uint32_t token_make(uint32_t seq) {
+	return seq + 1;
+}
+
+/* Pairs with spot_free(). Where there is one thread, nobody else claims. */
+static _hot_ bool spot_claim(struct spot *spot) {
+	return likely(load_acquire(&spot->token) == 0) &&
+	       (likely(IS_SINGLE_THREADED) || cas32(&spot->token, 0, TOKEN_CLAIMED));
+}
+
+static _hot_ void spot_free(struct spot *spot) {
+	uint32_t bit = UINT32_C(1) << spot->number % BERTH_RANGE;
+
+	store_release(&spot->token, 0);
+	if (unlikely(!(load_total(&spot->range->maybe_free) & bit)))
+		(void)atomic_fetch_or(&spot->range->maybe_free, bit);
+}
+
+static _hot_ struct record_at spot_record(const struct spot *spot) {
+	return (struct record_at){load_acquire(&spot->record), spot->number};
+}
+
+/* The spot is claimed, and the slot taken with it. Whoever releases the slot was told of it by this
+ * thread, and so sees the token. */
+static _hot_ struct pool_slot spot_taken(struct spot *spot, uint32_t seq) {
+	store_release(&spot->token, token_make(seq));
+	return (struct pool_slot){spot->number, seq, spot};
+}
+
+/* The long way of the next: with this spot, which is claimed, or NULL: another. By value, for what has
+ * an address would be in memory the other way, too. */
+struct pool_slot pool_acquire_near(struct pool *p, struct spot *spot, struct level l, uint64_t word,
+	uint32_t weight, struct stamp stamp);
+
+/* Of an account without ancestors, whose cell said `word` when it was looked at (orders 1 and 3 of
+ * counter.c); with this spot, if that is nobody's. Record 0: nothing taken, it must be looked at again. */
+static _hot_ struct pool_slot pool_acquire_warm(struct pool *p, struct map *m, struct spot *spot,
+	struct level l, uint64_t word, uint32_t weight, struct stamp stamp) {
+	uint32_t seq;
+
+	if (unlikely(!spot || !spot_claim(spot)))
+		return pool_acquire_near(p, NULL, l, word, weight, stamp);
+	if (unlikely(!counter_acquire_warm(m, spot_record(spot), &l, word, weight, &stamp, &seq)))
+		return pool_acquire_near(p, spot, l, word, weight, stamp);
+	return spot_taken(spot, seq);
+}
+
+/* The same for a path of more levels, all of which were looked at. -EAGAIN: they must be again; else as
+ * pool_acquire. */
+int pool_acquire_levels(struct pool *p, const struct slot_request *request, struct pool_slot *slot);
+
+/* A slot whose token the spot bears, of a path with ancestors. */
+int pool_release_levels(struct map *m, struct spot *spot, uint32_t seq);
+
+/* As pool_release; but -EAGAIN, with nothing done, where that is needed. */
+static _hot_ int pool_release_warm(struct map *m, struct spot *spot, uint64_t tag) {
+	if (unlikely(!spot || load_acquire(&spot->token) != token_make(cell_seq(tag)) ||
+		     (tag & TURN_BITS) == TURN_BITS))
+		return -EAGAIN;
+	if (unlikely(load_relaxed(&spot->depth) != 1))
+		return pool_release_levels(m, spot, cell_seq(tag));
+	if (unlikely(!counter_release_warm(m, load_acquire(&spot->record), tag,
+		    load_acquire(&spot->level[0].cell), load_acquire(&spot->level[0].dirty))))
+		return -EAGAIN;
+	spot_free(spot);
+	return 0;
+}

@@ -85,6 +85,7 @@ static int session_new(
 	}
 	s->index = w->session;
 	s->serial = w->serial;
+	s->slots = (uint64_t)w->serial << 44;
 	r = map_new(segment, directory, PROT_READ, &s->map);
 	if (r >= 0)
 		r = session_fill(s, w);

@@ -12,6 +12,7 @@
  */
 
 #include "pool.h"
+#include "recall.h"
 
 struct session {
 	struct session *older; /* retired before this one */
@@ -20,8 +21,12 @@ struct session {
 	struct session_entry *entry; /* read but for its denials */
 	uint32_t index;
 	uint32_t serial;
+	uint64_t
+		slots; /* the highest bits of the slots that it gives out: the lowest of its serial */
 	struct recall recall;
 };
+
+_Static_assert(_Alignof(struct session) <= _Alignof(max_align_t), "calloc() gives no more");
 
 struct berth {
 	_Atomic(struct session *) current; /* NULL until a forked child has opened its own */
@@ -63,8 +68,11 @@ struct session *session_find_retired(struct berth *b, uint32_t serial, uint32_t 
 /* False once the daemon has begun to end it. Pairs with the daemon's store of the state, which
  * precedes the closing of the records. */
 static inline bool session_is_open(const struct session *s) {
-	return likely(load_acquire(&s->entry->state) == SESSION_OPEN &&
-		      load_relaxed(&s->entry->serial) == s->serial);
+	const struct session_entry *e = s->entry;
+	uint32_t serial = s->serial;
+
+	return likely(
+		load_acquire(&e->state) == SESSION_OPEN && load_relaxed(&e->serial) == serial);
 }
 
 /* -- forked children -------------------------------------------------------------------------- */

@@ -378,7 +378,7 @@ static uint32_t holders_page(
 
 		if (page->count == MESSAGE_HOLDERS_MAX || looks == LIST_LOOKS)
 			return at;
-		if (record_state(rec) == RECORD_HELD &&
+		if (record_is_held(rec) &&
 			accounts_is_below(m->accounts, record_account(rec), account) &&
 			holder_fill(m, at, rec, &page->holder[page->count]))
 			page->count++;
@@ -409,7 +409,9 @@ static bool revoke_wants(struct manager *m, const struct message_revoke *what, u
 	uint32_t number, uint64_t rec) {
 	const struct session *s;
 
-	if (record_state(rec) != RECORD_HELD && record_state(rec) != RECORD_CHARGE)
+	/* Held, or on its way up. */
+	if (record_state(rec) != RECORD_PLACED || record_step(rec) == 0 ||
+		record_step(rec) > record_top(rec) + 1)
 		return false;
 	if (what->slot != 0 && what->slot != slot_pack(number, rec))
 		return false;
@@ -480,7 +482,7 @@ static void status_count(struct manager *m, struct message_status_reply *s) {
 			s->denied += load_relaxed(&cell->denied);
 	}
 	for (uint32_t n = 1; n < load_relaxed(&m->segment->names->slots); n++)
-		s->slots_held += record_state(counter_record(m->segment->map, n)) == RECORD_HELD;
+		s->slots_held += record_is_held(counter_record(m->segment->map, n));
 }
 
 static int handle_status(struct connection *c, const void *message, size_t length, int *fds) {

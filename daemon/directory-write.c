@@ -311,7 +311,7 @@ static int entry_write(
 	if (parent != 0)
 		depth += shape_depth(load_relaxed(&map_entry(d->map, parent)->shape));
 	store_relaxed(&e->hash, directory_hash(d->map, name));
-	store_relaxed(&e->parent, parent);
+	store_release(&e->parent, parent); /* pairs with directory_ancestor() */
 	store_relaxed(&e->block, block);
 	store_relaxed(&e->shape, shape_pack(name->length, depth));
 	return 0;
@@ -332,6 +332,20 @@ static void cell_forget(struct directory *d, uint32_t account) {
 	d->account[account] = (struct account){.young = d->loading};
 }
 
+/* A record may rest where the index was before. What old tags of its own there are in the cells above
+ * the new account were none of its path's when it was placed, and mustn't be taken for its steps now
+ * (counter.c, old tags). */
+static int ancestors_bump(struct directory *d, uint32_t parent) {
+	int r = 0;
+
+	/* In a damaged directory they may go round. */
+	for (int k = 0; k < BERTH_LEVELS_MAX && parent != 0 && r == 0; k++) {
+		r = counter_bump(d->map, parent);
+		parent = directory_parent(d, parent);
+	}
+	return r;
+}
+
 int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,
 	uint32_t flags, uint32_t *ret) {
 	struct entry *e;
@@ -344,7 +358,11 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	if (r < 0)
 		return r;
 	e = map_entry(d->map, account);
-	r = e && map_cell(d->map, account) ? entry_write(d, e, name, parent) : -ENOMEM;
+	r = e && map_cell(d->map, account) ? 0 : -ENOMEM;
+	if (r == 0 && entry_generation(load_relaxed(&e->word)) > 0)
+		r = ancestors_bump(d, parent);
+	if (r == 0)
+		r = entry_write(d, e, name, parent);
 	if (r < 0) {
 		(void)free_push(d, account);
 		return r;
@@ -365,7 +383,7 @@ static int word_store(struct directory *d, uint32_t account, uint64_t word) {
 
 	if (!e)
 		return -ENOENT;
-	store_release(&e->word, word); /* pairs with step_charge() in counter.c, order 3 */
+	store_release(&e->word, word); /* pairs with counter_admit() */
 	return counter_bump(d->map, account);
 }
 

@@ -83,41 +83,35 @@ static uint64_t now_usec(void) {
 
 /* -- records ------------------------------------------------------------------------------------ */
 
-/* Whether the record may say this of the account: HELD stands on the highest level, and no count
- * rests on a name that is gone. A CHARGE(0) may, of an owner who hasn't noticed yet. */
-static bool level_is_sound(struct recount *r, uint64_t rec) {
-	uint32_t account = record_account(rec), level = record_level(rec), depth;
-	bool held = record_state(rec) == RECORD_HELD;
+/* Whether the record may stand there: no count rests on a name that is gone, or on a path of another
+ * length. One that rests may, since it is placed anew before it is used. */
+static bool place_is_sound(struct recount *r, uint64_t rec) {
+	uint32_t account = record_account(rec), depth;
 
-	if (!map_has_account(r->map, account))
+	if (record_weight(rec) == 0 || !map_has_account(r->map, account))
 		return false;
-	if (record_state(rec) == RECORD_CHARGE && level == 0)
+	if (record_charged(rec) == 0)
 		return true;
 	if (!(entry_flags(directory_word(r->accounts->directory, account)) & ENTRY_LIVE))
 		return false;
-	if (directory_depth(r->map, account, &depth) < 0)
-		return false;
-	return held ? level + 1 == depth : level < depth;
+	return directory_depth(r->map, account, &depth) == 0 && record_top(rec) + 1 == depth;
 }
 
 static bool record_is_sound(struct recount *r, uint64_t rec) {
 	switch (record_state(rec)) {
 	case RECORD_FREE:
 		return true;
-	case RECORD_CHARGE:
-	case RECORD_HELD:
-	case RECORD_UNCHARGE:
-	case RECORD_CANCEL:
-	case RECORD_EFFECT:
-		return record_weight(rec) > 0 && level_is_sound(r, rec);
+	case RECORD_PLACED:
+	case RECORD_SEIZED:
+		return place_is_sound(r, rec);
 	default:
 		/* CLOSED, too: its session is open. */
 		return false;
 	}
 }
 
-/* A record of an open session. What the daemon has begun is finished within its turn, so CANCEL and
- * EFFECT are noise that looks well; a release may be in progress, and anybody may go on with it. */
+/* A record of an open session. What the daemon has begun is finished within its turn, so SEIZED is
+ * noise that looks well, or an owner's who lacks memory. */
 static bool record_mend(struct recount *r, uint32_t number, uint64_t rec) {
 	if (record_state(rec) == RECORD_CLOSED)
 		return counter_open(r->map, number) == 0;
@@ -129,15 +123,14 @@ static bool record_mend(struct recount *r, uint32_t number, uint64_t rec) {
 
 /* Adds what the record has charged, level by level. */
 static void record_add(struct recount *r, uint32_t number, uint64_t rec) {
-	uint32_t account = record_account(rec), level = record_level(rec);
+	uint32_t account = record_account(rec), top = record_top(rec);
 
-	if (record_state(rec) == RECORD_FREE || record_state(rec) == RECORD_CLOSED ||
-		record_state(rec) > RECORD_EFFECT)
+	if (record_state(rec) != RECORD_PLACED && record_state(rec) != RECORD_SEIZED)
 		return;
-	for (uint32_t k = 0; k <= level && account != 0; k++) {
+	for (uint32_t k = 0; k <= top && account != 0; k++) {
 		/* One made since isn't compared, but it stands below others that are. */
 		if (account < r->accounts_end &&
-			(k < level || counter_has_charged(rec, number, r->word[account])))
+			counter_has_charged(rec, number, k, r->word[account]))
 			r->sum[account] =
 				MIN_OF(r->sum[account] + record_weight(rec), BERTH_COUNT_MAX);
 		account = directory_parent(r->accounts->directory, account);

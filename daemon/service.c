@@ -185,7 +185,9 @@ static int handle_settle(struct connection *c, const void *message, size_t lengt
 	(void)length, (void)fds;
 	if (!c->session || sessions_owner(c->manager->sessions, settle->record) != c->session)
 		return -EBADMSG;
-	(void)counter_settle(c->manager->segment->map, settle->record);
+	if (counter_settle(c->manager->segment->map, settle->record) == -ENOMEM)
+		return connection_refuse(c, MESSAGE_SETTLE, BERTH_NO_SYSTEM_RESOURCES,
+			"no memory to give a slot back; release it again");
 	return connection_done(c, MESSAGE_SETTLE, 0);
 }
 

@@ -3,13 +3,13 @@
 /*
  * Opens sessions, watches their processes, and ends them.
  *
- * Invariant: a range of records belongs to at most one session whose process may still publish.
+ * Invariant: a range of records belongs to at most one session whose process may still place them.
  *
- * To end: E1 the entry says ENDING; owners publish nothing from then on   E2 every record is revoked
+ * To end: E1 the entry says ENDING; owners acquire nothing from then on   E2 every record is revoked
  * and closed, again until each is   E3 the entry says ENDED   E4 (the process is dead) the ranges'
  * owners are cleared   E5 the entry says NONE.
  * Death of the daemon before E3 leaves ENDING, before E5 leaves ENDED: the next daemon goes on from
- * E2, which changes nothing that is done. A record that a living owner publishes after E1 (it had
+ * E2, which changes nothing that is done. A record that a living owner places after E1 (it had
  * read the entry before) is revoked by E2's next round.
  */
 
@@ -33,7 +33,7 @@ static struct session_entry *entry_of(struct session *s) {
 static void state_write(struct session *s, enum session_state state) {
 	s->state = state;
 	store_total(
-		&entry_of(s)->state, state); /* pairs with the owner's load before it publishes */
+		&entry_of(s)->state, state); /* pairs with the owner's load before it acquires */
 }
 
 /* -- ending ------------------------------------------------------------------------------------ */
@@ -51,7 +51,7 @@ static void session_forget(struct session *s) {
 	free(s);
 }
 
-/* E2. False: an owner keeps publishing, or there is no memory. */
+/* E2. False: an owner keeps placing one, or there is no memory. */
 static bool session_close_records(struct session *s) {
 	bool all_closed = true;
 	uint32_t damaged = 0;
@@ -280,7 +280,7 @@ static void end_earlier(struct sessions *all, const struct session_claim *claim,
 			s->dead = true;
 			(void)session_end(s);
 		} else if (s->who.image != claim->image) {
-			/* No thread of the old program is left that could be about to publish. */
+			/* No thread of the old program is left that could be about to place one. */
 			log_debug("Process %d runs a new program; freeing the old one's slots",
 				s->who.pid);
 			s->dead = true;

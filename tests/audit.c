@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Adds up the records, as counter.c says they are to be read, while every process stands still:
- *   HELD        all levels up to its own are charged
- *   CHARGE(k)   those below k; and k if its cell bears the record's tag
- *   UNCHARGE(k) those below k; and k unless its cell bears the record's tag
- *   CANCEL(k)   as CHARGE(k)
- *   EFFECT(k)   all up to k
+ * Adds up the records, as counter.c says they are to be read, while every process stands still: one
+ * that is PLACED or SEIZED has made the steps that its newest seq tells, which is in the cell's tag or
+ * in its own word, and so has charged the levels below a certain one.
  * The sums must be the counts, to the unit, at any instant at all. So nothing can drift and be made
  * up for by another drift, and what goes wrong is found soon after. counter.c says the same in
  * counter_has_charged(), which is judged here with the rest, and so isn't used.
@@ -24,22 +21,18 @@ static uint64_t record_word(struct map *m, uint32_t number) {
 	return record ? load_acquire(&record->word) : 0;
 }
 
-/* Whether the record has charged the level that its word names. */
-static bool level_is_charged(uint64_t rec, uint32_t number, uint64_t cell) {
-	bool tagged = cell_record(cell) == number && cell_seq(cell) == record_seq(rec);
+/* Whether the record has charged a level of its path, whose cell says so much. */
+static bool level_is_charged(uint64_t rec, uint32_t number, uint32_t level, uint64_t cell) {
+	uint32_t seq = record_seq(rec), depth = record_top(rec) + 1, cycle = 2, step;
+	uint32_t ahead = (cell_seq(cell) - seq) & BERTH_SEQ_MASK;
 
-	switch (record_state(rec)) {
-	case RECORD_HELD:
-	case RECORD_EFFECT:
-		return true;
-	case RECORD_CHARGE:
-	case RECORD_CANCEL:
-		return tagged;
-	case RECORD_UNCHARGE:
-		return !tagged;
-	default:
-		return false;
-	}
+	/* A step that the record doesn't know of yet. */
+	if (cell_record(cell) == number && ahead <= BERTH_SEQ_MASK / 2)
+		seq = cell_seq(cell);
+	while (cycle < 2 * depth)
+		cycle *= 2;
+	step = seq % cycle;
+	return step > level && step < 2 * depth - level;
 }
 
 static uint64_t cell_word(struct map *m, uint32_t account) {
@@ -54,10 +47,10 @@ static bool record_add(struct map *m, uint32_t number, uint64_t rec, uint32_t *s
 
 	if (record_state(rec) == RECORD_FREE || record_state(rec) == RECORD_CLOSED)
 		return true;
-	for (uint32_t k = 0; k <= record_level(rec); k++) {
+	for (uint32_t k = 0; k <= record_top(rec); k++) {
 		if (directory_ancestor(m, record_account(rec), k, &account) < 0)
 			return false;
-		if (k < record_level(rec) || level_is_charged(rec, number, cell_word(m, account)))
+		if (level_is_charged(rec, number, k, cell_word(m, account)))
 			sum[account] += record_weight(rec);
 	}
 	return true;
@@ -101,9 +94,8 @@ bool audit_is_empty(struct map *m, char *ret_why) {
 		uint64_t rec = record_word(m, n);
 
 		if (record_state(rec) != RECORD_CLOSED) {
-			(void)snprintf(ret_why, 512,
-				"record %u is in state %d, level %u, weight %u", n,
-				record_state(rec), record_level(rec), record_weight(rec));
+			(void)snprintf(ret_why, 512, "record %u is in state %d, top %u, weight %u",
+				n, record_state(rec), record_top(rec), record_weight(rec));
 			return false;
 		}
 	}

@@ -244,31 +244,30 @@ cat >"$root/words.c" <<'END'
 
 static enum record_state state_of(const char *name) {
 	static const char *const names[] = {[RECORD_CLOSED] = "CLOSED", [RECORD_FREE] = "FREE",
-		[RECORD_CHARGE] = "CHARGE", [RECORD_HELD] = "HELD", [RECORD_UNCHARGE] = "UNCHARGE",
-		[RECORD_CANCEL] = "CANCEL", [RECORD_EFFECT] = "EFFECT"};
+		[RECORD_PLACED] = "PLACED", [RECORD_SEIZED] = "SEIZED"};
 
-	for (unsigned i = 0; i < 7; i++)
+	for (unsigned i = 0; i < 4; i++)
 		if (strcmp(names[i], name) == 0)
 			return (enum record_state)i;
-	return 7;
+	return 4;
 }
 
-/* CELL count record seq RECORD STATE [level] seq: of account 5, weight 1. */
+/* CELL count record seq RECORD STATE seq: of account 5, without ancestors, and weight 1. */
 int main(void) {
-	unsigned count, record, seq, a, b;
+	unsigned count, record, seq, at;
 	uint64_t cell, rec;
 	char line[256], state[32];
 	int lines = 0, bad = 0;
 
 	while (fgets(line, sizeof(line), stdin)) {
 		uint64_t want = 0;
-		int n = sscanf(line, "%" SCNx64 " %u %u %u %" SCNx64 " %31s %u %u", &cell, &count,
-			&record, &seq, &rec, state, &a, &b);
+		int n = sscanf(line, "%" SCNx64 " %u %u %u %" SCNx64 " %31s %u", &cell, &count,
+			&record, &seq, &rec, state, &at);
 
-		if (n == 8)
-			want = record_pack(state_of(state), a, 1, 5, b);
+		if (n == 7 && state_of(state) == RECORD_FREE)
+			want = record_pack(RECORD_FREE, 0, 0, 0, at);
 		else if (n == 7)
-			want = record_pack(state_of(state), 0, 0, 0, a);
+			want = record_pack(state_of(state), 0, 1, 5, at);
 		lines++;
 		if (n < 7 || cell != cell_pack(count, record, seq) || rec != want) {
 			printf("not so: %s        but: %016" PRIx64 " %016" PRIx64 "\n", line,

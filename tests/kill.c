@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-#include "directory.h"
+#include "counter.h"
 #include "kill.h"
 #include "protocol.h"
 
@@ -51,15 +51,19 @@ static uint64_t cell_word(struct map *m, uint32_t account) {
 	return cell ? load_acquire(&cell->word) : 0;
 }
 
+/* One level is down with its first step. */
+static bool is_unfinished(uint64_t rec) {
+	if (record_state(rec) == RECORD_SEIZED)
+		return true;
+	return record_state(rec) == RECORD_PLACED && record_step(rec) > record_top(rec) + 1 &&
+	       record_charged(rec) > 0;
+}
+
 uint32_t kill_unfinished(struct map *m) {
 	uint32_t found = 0;
 
-	for (uint32_t n = 1; n < load_acquire(&m->names->slots); n++) {
-		enum record_state state = record_state(record_word(m, n));
-
-		found += state == RECORD_UNCHARGE || state == RECORD_CANCEL ||
-			 state == RECORD_EFFECT;
-	}
+	for (uint32_t n = 1; n < load_acquire(&m->names->slots); n++)
+		found += is_unfinished(counter_record(m, n));
 	return found;
 }
 
@@ -133,23 +137,39 @@ static uint32_t record_of(struct map *m, pid_t pid) {
 	return 0;
 }
 
-bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum record_state state) {
-	uint32_t number = record_of(m, pid), level[2], seq;
+/* Of the record `number`, in a cell whose tag is noted before, as ever. */
+static bool tag_put(
+	struct map *m, uint32_t account, uint32_t number, uint32_t seq, uint32_t weight) {
+	uint32_t now = cell_count(cell_word(m, account));
+
+	if (counter_bump(m, account) < 0)
+		return false;
+	store_total(
+		&map_cell(m, account)->word, cell_pack(now + weight, number, seq & BERTH_SEQ_MASK));
+	return true;
+}
+
+/* The cycle of a path of two levels has four steps: 1 up, 2 up, 3 down, 4 down. */
+bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill_halfway halfway) {
+	uint32_t number = record_of(m, pid), level[2], base;
+	bool seized = halfway == KILL_SEIZED || halfway == KILL_AMID_V3;
+	bool down = halfway == KILL_RELEASE || halfway == KILL_AMID_V3;
 	uint64_t word;
 
 	level[0] = account_find(m, account, &word);
 	if (number == 0 || level[0] == 0 || directory_ancestor(m, level[0], 1, &level[1]) < 0)
 		return false;
-	/* With the seqs of an acquire, clear of all that were used here. */
-	seq = record_seq(record_word(m, number)) + 100;
-	for (uint32_t k = 0; k < (state == RECORD_CHARGE ? 1 : 2); k++)
-		store_total(&map_cell(m, level[k])->word,
-			cell_pack(cell_count(cell_word(m, level[k])) + 2, number,
-				(seq + k) & BERTH_SEQ_MASK));
+	/* Clear of all that were used here. */
+	base = (record_seq(record_word(m, number)) + 100) & ~UINT32_C(3);
+	if (!tag_put(m, level[0], number, base + 1, 2))
+		return false;
+	if (halfway != KILL_CHARGE && !tag_put(m, level[1], number, base + 2 + down, down ? 0 : 2))
+		return false;
 	store_total(&map_record(m, number)->word,
-		record_pack(state, 1, 2, level[0],
-			(seq + (state == RECORD_UNCHARGE ? 2 : 1)) & BERTH_SEQ_MASK));
-	return true;
+		record_pack(seized ? RECORD_SEIZED : RECORD_PLACED, 1, 2, level[0],
+			(base + (halfway == KILL_AMID_V3 ? 2 : 0)) & BERTH_SEQ_MASK));
+	/* V2 has come upon the lower one's tag. */
+	return halfway != KILL_AMID_V3 || counter_bump(m, level[0]) == 0;
 }
 
 /* -- the store ---------------------------------------------------------------------------------------- */

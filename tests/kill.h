@@ -14,7 +14,7 @@
 /* The two shared files, opened by their paths as only their owner can; NULL if that fails. */
 struct map *kill_map(const char *runtime_dir);
 
-/* Records in UNCHARGE, CANCEL or EFFECT: what a berthd that starts finishes before it serves. */
+/* Records that are SEIZED, or amid the way down: what a berthd that starts finishes before it serves. */
 uint32_t kill_unfinished(struct map *m);
 
 /* Sessions that the segment knows of, of a process (0: of any). */
@@ -32,11 +32,18 @@ int64_t kill_limit_in_force(struct map *m, const char *account);
 /* What a table of the store ("limits" or "counts") begins with under a name: the limit, the count. */
 int64_t kill_stored(const char *state_dir, const char *table, const char *name);
 
-/* Leaves one of the process's free records as an owner, or a daemon, that died in the middle does:
- * with a weight of 2 of the account, in CHARGE of level 1 (its parent's) which isn't charged yet; in
- * CANCEL of level 1 which is, and nobody has noted it; or in UNCHARGE of level 1 which is charged
- * still. False: it has no free record. */
-bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum record_state state);
+/* In the middle of what an owner, or a daemon, is killed. */
+enum kill_halfway {
+	KILL_NOTHING,
+	KILL_CHARGE,  /* one level up, and nobody has noted it */
+	KILL_RELEASE, /* one level down, and nobody has noted it */
+	KILL_SEIZED,  /* with a slot, before V2 */
+	KILL_AMID_V3, /* one level down, and that isn't noted */
+};
+
+/* Leaves one of the process's free records so, on the account and its parent, with a weight of 2.
+ * False: it has no free record. */
+bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill_halfway halfway);
 
 /* -- admin.sock: requests are sent, replies are looked for later --------------------------------- */
 

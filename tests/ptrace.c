@@ -430,6 +430,8 @@ void trace_child_record(pid_t pid, struct trace_path *path) {
 				give_up("no memory for a path");
 		}
 		path->pc[path->count++] = PC(pid);
+		if (path->look)
+			path->look(path->data);
 	} while (step(pid));
 }
 

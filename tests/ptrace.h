@@ -84,6 +84,8 @@ void trace_child_wait(pid_t pid); /* until it has called trace_child_begin */
 struct trace_path {
 	uint64_t *pc; /* pc[k] is the place after k steps */
 	size_t count, size;
+	void (*look)(void *data); /* or NULL: called at each of them, while it is recorded */
+	void *data;
 };
 
 /* Steps through all of it; then it has ended, and was waited for. */

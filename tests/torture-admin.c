@@ -121,10 +121,9 @@ static void revoke_of_slot(struct admin *a, struct message_revoke *what) {
 
 	what->slot = UINT64_C(1) << 32;
 	for (uint32_t i = 0; end > 0 && i < 4096; i++, at = (at + 1) % end) {
-		struct record *record = map_record(a->m, at);
-		uint64_t rec = record ? load_acquire(&record->word) : 0;
+		uint64_t rec = counter_record(a->m, at);
 
-		if (record_state(rec) == RECORD_HELD) {
+		if (record_is_held(rec)) {
 			what->slot = (uint64_t)at << 32 | record_seq(rec);
 			return;
 		}

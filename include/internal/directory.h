@@ -52,36 +52,25 @@ bool directory_bears(struct map *m, uint32_t account, const struct name *name, u
  * -ENOMEM, -EUCLEAN. */
 int directory_path(struct map *m, uint32_t account, uint32_t generation, struct path *ret);
 
-/* Paths that were found lately, by name. Zeroed, it knows none. It is of one map; threads may use
- * one at once. A slot is written while `turn` is odd. */
-#define RECALL_BITS   10
-#define RECALL_LEVELS 3 /* longer paths are looked up each time */
+/* Where the so many bytes of an entry's name are; NULL if a block number points nowhere, or there is
+ * none for a long name: damage, or an entry that is being rewritten. */
+static _hot_ const _Atomic uint64_t *entry_name(struct map *m, struct entry *e, size_t length) {
+	uint32_t block = load_relaxed(&e->block);
 
-struct recall_level {
-	_Atomic uint64_t id; /* account | generation << 32 */
-	_Atomic(struct entry *) entry;
-	_Atomic(struct cell *) cell;
-	_Atomic(_Atomic uint8_t *) dirty;
-};
+	if (block == 0)
+		return likely(length <= BERTH_NAME_INLINE) ? e->name : NULL;
+	if (block > load_acquire(&m->names->blocks) || block > m->layout.max_accounts)
+		return NULL;
+	return map_at(m, &m->directory, m->layout.names + (uint64_t)(block - 1) * 256);
+}
 
-struct recall_slot {
-	_Atomic uint32_t turn;
-	_Atomic uint32_t depth; /* 0: empty */
-	_Atomic uint64_t key;   /* of the name */
-	struct recall_level level[RECALL_LEVELS];
-};
-
-struct recall {
-	struct recall_slot slot[1 << RECALL_BITS];
-};
-
-/* -ENOENT if the name was not found lately, or the account that bore it doesn't any more; -EINVAL as
- * name_load; else as directory_find and directory_path. */
-int directory_recall(struct map *m, struct recall *recall, const char *text, struct path *ret,
-	uint64_t *ret_word);
-
-/* Has the path that the name was found to have be recalled. */
-void directory_remember(struct recall *recall, const struct name *name, const struct path *path);
+/* The loads between two loads of the word; equal generations say that nothing was rewritten under
+ * them. Pairs with word_store() in daemon/directory-write.c, which changes the generation
+ * before it rewrites anything. */
+static _hot_ bool entry_unchanged(struct entry *e, uint64_t word) {
+	fence_acquire();
+	return entry_generation(load_relaxed(&e->word)) == entry_generation(word);
+}
 
 /* The account at a level above `account` (0: itself). -ENOENT: there is none; -ENOMEM. */
 int directory_ancestor(struct map *m, uint32_t account, uint32_t level, uint32_t *ret);

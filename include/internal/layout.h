@@ -21,12 +21,14 @@
 
 #include "shared.h"
 
-#define BERTH_LAYOUT_VERSION 2
+#define BERTH_LAYOUT_VERSION 3
 
 /* A narrower sequence is for tests, which want it to wrap all the time. */
 #ifndef BERTH_SEQ_BITS
 #define BERTH_SEQ_BITS 22
 #endif
+
+_Static_assert(BERTH_SEQ_BITS >= 7 && BERTH_SEQ_BITS <= 22, "a path of 8 levels needs 128");
 
 #define BERTH_LEVELS_MAX   8
 #define BERTH_COUNT_MAX    1048575u
@@ -68,22 +70,23 @@ static inline uint32_t cell_record(uint64_t word) {
 static inline uint32_t cell_seq(uint64_t word) {
 	return word & BERTH_SEQ_MASK;
 }
+/* Record and seq. */
+static inline uint64_t cell_tag(uint64_t word) {
+	return word & UINT64_C(0xFFFFFFFFFFF);
+}
 
 /* -- the record: one slot ---------------------------------------------------------------------- */
 
-/* CLOSED is 0, so that a page never written is a page of records that nobody may publish. */
+/* CLOSED is 0, so that a page never written is a page of records that nobody may use. */
 enum record_state {
-	RECORD_CLOSED,   /* belongs to no living session */
-	RECORD_FREE,     /* its session may publish it */
-	RECORD_CHARGE,   /* the level's cell is being charged, or was and nobody has noted it yet */
-	RECORD_HELD,     /* every level is charged */
-	RECORD_UNCHARGE, /* the level's cell is being uncharged, or was */
-	RECORD_CANCEL,   /* the daemon takes a charge back whose fate it doesn't know yet */
-	RECORD_EFFECT,   /* … and now knows to have taken effect */
+	RECORD_CLOSED, /* belongs to no living session */
+	RECORD_FREE,   /* its session may place it on a path */
+	RECORD_PLACED, /* its session takes slots of this account with it, and gives them back */
+	RECORD_SEIZED, /* the daemon takes back what it has charged */
 };
 
-/* word: state:3 | level:3 | weight:12 | account:24 | seq:22. Level 0 is the account itself, level
- * k its k-th ancestor; a HELD record bears its highest level. Changed by counter.c alone. */
+/* word: state:3 | top:3 | weight:12 | account:24 | seq:22. Top is the highest level of the account's
+ * path: level 0 is the account itself, level k its k-th ancestor. Changed by counter.c alone. */
 struct record {
 	_Atomic uint64_t word;
 	_Atomic uint64_t since; /* ms since 1970, when it was taken */
@@ -94,14 +97,14 @@ struct record {
 _Static_assert(sizeof(struct record) == 64, "a record is one cache line");
 
 static inline uint64_t record_pack(
-	enum record_state state, uint32_t level, uint32_t weight, uint32_t account, uint32_t seq) {
-	return (uint64_t)state << 61 | (uint64_t)level << 58 | (uint64_t)weight << 46 |
+	enum record_state state, uint32_t top, uint32_t weight, uint32_t account, uint32_t seq) {
+	return (uint64_t)state << 61 | (uint64_t)top << 58 | (uint64_t)weight << 46 |
 	       (uint64_t)account << 22 | seq;
 }
 static inline enum record_state record_state(uint64_t w) {
 	return (enum record_state)(w >> 61);
 }
-static inline uint32_t record_level(uint64_t w) {
+static inline uint32_t record_top(uint64_t w) {
 	return w >> 58 & 7;
 }
 static inline uint32_t record_weight(uint64_t w) {
@@ -113,11 +116,30 @@ static inline uint32_t record_account(uint64_t w) {
 static inline uint32_t record_seq(uint64_t w) {
 	return w & BERTH_SEQ_MASK;
 }
-/* The same slot, that is weight and account, elsewhere. */
-static inline uint64_t record_move(
-	uint64_t w, enum record_state state, uint32_t level, uint32_t seq) {
-	return (w & UINT64_C(0x03FFFFFFFFC00000)) | (uint64_t)state << 61 | (uint64_t)level << 58 |
-	       seq;
+/* All but the seq. */
+static inline uint64_t record_place(uint64_t w) {
+	return w & ~UINT64_C(0x3FFFFF);
+}
+
+/* A placed record goes round its path in cycles of so many steps, each a change of one cell: up,
+ * charging levels 0 … top, and down again. A power of two, so that the seq tells the step. */
+static inline uint32_t record_cycle(uint64_t w) {
+	uint32_t top = record_top(w);
+
+	return 2u << (top > 0) << (top > 1) << (top > 3);
+}
+/* The last step that was made: 0 none yet, top + 1 the highest level charged, that is a slot held. */
+static inline uint32_t record_step(uint64_t w) {
+	return record_seq(w) & (record_cycle(w) - 1);
+}
+/* How many levels, from 0 up, are charged after that. */
+static inline uint32_t record_charged(uint64_t w) {
+	uint32_t depth = record_top(w) + 1, step = record_step(w);
+
+	return step <= depth ? step : step < 2 * depth ? 2 * depth - step : 0;
+}
+static inline bool record_is_held(uint64_t w) {
+	return record_state(w) == RECORD_PLACED && record_step(w) == record_top(w) + 1;
 }
 
 /* -- sessions ---------------------------------------------------------------------------------- */
@@ -125,13 +147,13 @@ static inline uint64_t record_move(
 enum session_state {
 	SESSION_NONE,
 	SESSION_OPEN,
-	SESSION_ENDING, /* every record is being closed; owners publish nothing any more */
+	SESSION_ENDING, /* every record is being closed; owners acquire nothing any more */
 	SESSION_ENDED,  /* all closed, but the process lives: its ranges are nobody else's yet */
 };
 
 #define BERTH_DENIALS 4
 
-/* Written by the daemon alone, but for `denials`; owners read state and serial before they publish. */
+/* Written by the daemon alone, but for `denials`; owners read state and serial before they acquire. */
 struct session_entry {
 	_Atomic uint32_t state;
 	_Atomic uint32_t serial; /* differs for every session that the segment has seen */
@@ -205,6 +227,9 @@ static inline uint32_t entry_flags(uint64_t word) {
 }
 static inline uint32_t entry_generation(uint64_t word) {
 	return (uint32_t)word;
+}
+static inline bool entry_is_usable(uint64_t word) {
+	return (~entry_flags(word) & (ENTRY_LIVE | ENTRY_USABLE)) == 0;
 }
 static inline uint32_t shape_pack(uint32_t length, uint32_t depth) {
 	return length | depth << 8;

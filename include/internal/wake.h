@@ -17,8 +17,8 @@
  *
  * C1, C2, C3 and D2, D3 are sequentially consistent: either C3 sees D2, or D3 sees C2. While the
  * daemon is at work `armed` is 0 and a change costs two loads. A client killed between C1 and C5
- * leaves a change that nobody announced, and a record in flight, or held (an acquire announces after
- * A3): whoever takes that back announces.
+ * leaves a change that nobody announced, and a placed record: whoever takes that back announces for its
+ * whole path (counter.c, V2).
  */
 
 #include "map.h"

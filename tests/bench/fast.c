@@ -75,11 +75,8 @@ static void work_pair(void) {
 		"a process on a CPU of its own; daemons and Redis on the others");
 
 	w->why = "a semaphore is one word, found by its address, that nobody's name is on; berth "
-		 "finds the "
-		 "account by name, and at every instant leaves evidence of who holds what: six "
-		 "compare-and-swaps, each about what a semaphore's is, and some 700 other "
-		 "instructions, "
-		 "which are most of the time";
+		 "finds the account by name, looks at its limit, and leaves evidence of who holds "
+		 "what: some 300 instructions, and as many compare-and-swaps as a semaphore has";
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 4, true);
 	report_show(w);
@@ -92,8 +89,7 @@ static void work_denied(void) {
 	struct work *w = work_new("denied", "Denied: the limit is reached, one process", NULL);
 
 	w->why = "a semaphore that is empty is only read; berth finds the account by name first, "
-		 "about "
-		 "half of the time, and counts the denial";
+		 "about half of the time, and counts the denial";
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 2, false);
 	report_show(w);

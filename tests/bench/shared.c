@@ -51,7 +51,7 @@ static void work_same(void) {
 		"each on a CPU of its own; what one of them pays for a pair. How far from each "
 		"other two CPUs are a virtual machine's host changes at will: the last row");
 
-	w->why = "whoever changes the account first notes the other's last operation as done, in a "
+	w->why = "whoever changes the account first notes the other's last step in its record, a "
 		 "line of that one's: more lines travel than a semaphore has, and a CPU far away "
 		 "keeps a semaphore's for several pairs";
 	for (unsigned i = 0; i < FAST_PEERS; i++)

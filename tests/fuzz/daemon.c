@@ -221,9 +221,12 @@ void daemon_check_counts(void) {
 	for (uint32_t n = 1; n < load_relaxed(&m->names->slots); n++) {
 		uint64_t rec = counter_record(m, n);
 
-		must(record_state(rec) <= RECORD_HELD && record_state(rec) != RECORD_CHARGE);
-		for (uint32_t k = 0; record_state(rec) == RECORD_HELD && k <= record_level(rec);
-			k++) {
+		/* Nobody is in the middle of anything. */
+		must(record_state(rec) <= RECORD_PLACED);
+		if (record_state(rec) != RECORD_PLACED)
+			continue;
+		must(record_charged(rec) == 0 || record_is_held(rec));
+		for (uint32_t k = 0; k < record_charged(rec); k++) {
 			uint32_t account;
 
 			must(directory_ancestor(m, record_account(rec), k, &account) == 0);

@@ -70,7 +70,7 @@ struct operation {
 	bool anew;   /* … without a segment, and there is no lodger */
 	bool has_guest;
 	enum fate fate;            /* of the guest's slots */
-	enum record_state halfway; /* how another record of the guest's is left; CLOSED: none is */
+	enum kill_halfway halfway; /* how another record of the guest's is left */
 	/* Just before berthd is traced; of one that starts, while none runs. Or NULL. */
 	void (*prepare)(void);
 	/* Asks for it, without waiting; NULL: there is nothing to ask for. */
@@ -223,17 +223,33 @@ static const struct operation operations[] = {
 		.finished = berthd_is_ready,
 	},
 	{
-		.name = "start, the guest alive and in a charge that was being cancelled",
+		.name = "start, the guest alive and seized",
 		.starts = true,
 		.has_guest = true,
-		.halfway = RECORD_CANCEL,
+		.halfway = KILL_SEIZED,
+		.finished = berthd_is_ready,
+	},
+	{
+		.name = "start, the guest alive and half taken back",
+		.starts = true,
+		.has_guest = true,
+		.halfway = KILL_AMID_V3,
 		.finished = berthd_is_ready,
 	},
 	{
 		.name = "start, the guest alive and in a release",
 		.starts = true,
 		.has_guest = true,
-		.halfway = RECORD_UNCHARGE,
+		.halfway = KILL_RELEASE,
+		.finished = berthd_is_ready,
+	},
+	{
+		.name = "start, the guest dead in a release",
+		.starts = true,
+		.has_guest = true,
+		.fate = DIED,
+		.halfway = KILL_RELEASE,
+		.prepare = guest_kill,
 		.finished = berthd_is_ready,
 	},
 	{
@@ -241,7 +257,7 @@ static const struct operation operations[] = {
 		.starts = true,
 		.has_guest = true,
 		.fate = DIED,
-		.halfway = RECORD_CHARGE,
+		.halfway = KILL_CHARGE,
 		.prepare = guest_kill,
 		.finished = berthd_is_ready,
 	},
@@ -256,7 +272,23 @@ static const struct operation operations[] = {
 		.name = "death of the guest in a charge",
 		.has_guest = true,
 		.fate = DIED,
-		.halfway = RECORD_CHARGE,
+		.halfway = KILL_CHARGE,
+		.begin = guest_kill,
+		.finished = guest_is_reaped,
+	},
+	{
+		.name = "death of the guest in a release",
+		.has_guest = true,
+		.fate = DIED,
+		.halfway = KILL_RELEASE,
+		.begin = guest_kill,
+		.finished = guest_is_reaped,
+	},
+	{
+		.name = "death of the guest, seized",
+		.has_guest = true,
+		.fate = DIED,
+		.halfway = KILL_SEIZED,
 		.begin = guest_kill,
 		.finished = guest_is_reaped,
 	},
@@ -264,7 +296,7 @@ static const struct operation operations[] = {
 		.name = "revoke of the guest's slots",
 		.has_guest = true,
 		.fate = REVOKED_IF_ACKNOWLEDGED,
-		.halfway = RECORD_CHARGE,
+		.halfway = KILL_CHARGE,
 		.begin = begin_revoke,
 		.finished = reply_is_there,
 	},
@@ -292,7 +324,7 @@ static const struct operation operations[] = {
 		.name = "delete of an account with slots",
 		.has_guest = true,
 		.fate = REVOKED_IF_ACKNOWLEDGED,
-		.halfway = RECORD_CHARGE,
+		.halfway = KILL_CHARGE,
 		.begin = begin_delete,
 		.finished = reply_is_there,
 		.change = {{"acme/alice", 20, KILL_ABSENT}},

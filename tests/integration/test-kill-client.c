@@ -26,6 +26,8 @@
 struct scenario {
 	const char *name;
 	const char *account;
+	const char
+		*last; /* where the record was used before; NULL: of the same account and weight */
 	uint32_t weight;
 	bool release; /* of a slot that it holds; else it acquires */
 	bool revoke;  /* berthd revokes its slots at the instruction */
@@ -33,16 +35,25 @@ struct scenario {
 };
 
 static const struct scenario scenarios[] = {
-	{"acquire", "acme/bob/web", 1, false, false, 0, 0},
-	{"acquire, weight 3", "acme/bob/web", 3, false, false, 0, 0},
-	{"acquire, denied at the account", "full/leaf", 1, false, false,
+	{"acquire", "acme/bob/web", NULL, 1, false, false, 0, 0},
+	{"acquire, one level", "solo", NULL, 1, false, false, 0, 0},
+	{"acquire, weight 3", "acme/bob/web", NULL, 3, false, false, 0, 0},
+	{"acquire, placed from elsewhere", "acme/bob/web", "acme/bob", 3, false, false, 0, 0},
+	{"acquire, denied at the account", "full/leaf", NULL, 1, false, false,
 		BERTH_CONNECTION_COUNT_LIMIT, BERTH_CONNECTION_COUNT_LIMIT},
-	{"acquire, denied at the second level", "tight/leaf", 1, false, false,
+	{"acquire, denied at the second level", "tight/leaf", NULL, 1, false, false,
 		BERTH_CONNECTION_COUNT_LIMIT, BERTH_CONNECTION_COUNT_LIMIT},
-	{"acquire racing a revoke", "acme/bob/web", 3, false, true, 0, BERTH_CONNECTION_ABORTED},
-	{"release", "acme/bob/web", 1, true, false, 0, 0},
-	{"release, weight 3", "acme/bob/web", 3, true, false, 0, 0},
-	{"release racing a revoke", "acme/bob/web", 3, true, true, 0, BERTH_CONNECTION_ABORTED},
+	{"acquire racing a revoke", "acme/bob/web", NULL, 3, false, true, 0,
+		BERTH_CONNECTION_ABORTED},
+	{"acquire, one level, racing a revoke", "solo", NULL, 3, false, true, 0,
+		BERTH_CONNECTION_ABORTED},
+	{"release", "acme/bob/web", NULL, 1, true, false, 0, 0},
+	{"release, one level", "solo", NULL, 1, true, false, 0, 0},
+	{"release, weight 3", "acme/bob/web", NULL, 3, true, false, 0, 0},
+	{"release racing a revoke", "acme/bob/web", NULL, 3, true, true, 0,
+		BERTH_CONNECTION_ABORTED},
+	{"release, one level, racing a revoke", "solo", NULL, 3, true, true, 0,
+		BERTH_CONNECTION_ABORTED},
 };
 
 enum ending { KILLED, STOPPED_AND_LET_GO_ON, STOPPED_AND_KILLED, ENDINGS };
@@ -80,6 +91,8 @@ static void child_act(const struct scenario *s) {
 		_exit(2);
 	if (acquire_weight(b, s->account, s->weight, &slot) == BERTH_SUCCESS)
 		(void)berth_release(b, slot);
+	if (s->last && (berth_acquire(b, s->last, &slot) || berth_release(b, slot)))
+		_exit(5);
 	if (s->release && acquire_weight(b, s->account, s->weight, &slot) != BERTH_SUCCESS)
 		_exit(3);
 	trace_child_begin();
@@ -142,8 +155,10 @@ static void judge(const struct run *r, pid_t pid) {
 	ck_assert_msg(eventually(session_is_over, &pid), "%s: its session doesn't end; %s",
 		where(r), instance_log(&here));
 	audit(r, "freed");
+	ck_assert_msg(kill_unfinished(map) == 0, "%s: a record is left halfway", where(r));
 	expect_count(r, "acme", LODGED);
 	expect_count(r, "acme/bob/web", LODGED);
+	expect_count(r, "solo", LODGED);
 	expect_count(r, "full", 1);
 	expect_count(r, "tight", 1);
 	expect_count(r, "tight/leaf", 0);
@@ -170,7 +185,7 @@ static void run_once(const struct run *r) {
 	if (reached && r->ending == KILLED)
 		trace_child_kill(pid);
 	if (r->s->revoke) {
-		kill_send_revoke(admin, "acme", pid);
+		kill_send_revoke(admin, r->s->account[0] == 'a' ? "acme" : "solo", pid);
 		ck_assert_msg(kill_replies_wait(admin, 1) == 0, "%s: no revoke", where(r));
 	}
 	if (r->busy)
@@ -214,8 +229,8 @@ END_TEST
 
 static void setup(void) {
 	static const char *const limit[][2] = {{"acme", "50"}, {"acme/bob", "50"},
-		{"acme/bob/web", "50"}, {"full", "50"}, {"full/leaf", "1"}, {"tight", "1"},
-		{"tight/leaf", "50"}, {"tight/other", "50"}};
+		{"acme/bob/web", "50"}, {"solo", "50"}, {"full", "50"}, {"full/leaf", "1"},
+		{"tight", "1"}, {"tight/leaf", "50"}, {"tight/other", "50"}};
 	berth_slot slot;
 	char why[512];
 
@@ -226,6 +241,7 @@ static void setup(void) {
 		set_limit(limit[i][0], limit[i][1]);
 	other = open_session();
 	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", LODGED, &slot));
+	expect_code(BERTH_SUCCESS, acquire_weight(other, "solo", LODGED, &slot));
 	(void)take(other, "full/leaf");
 	(void)take(other, "tight/other");
 	map = kill_map(here.runtime_dir);

@@ -93,7 +93,7 @@ static void guest_arrive(const struct operation *o) {
 	w.guest_lives = true;
 	code = child_report(&w.guest);
 	must(code == 0, "the guest gets %d", code);
-	if (o->halfway != RECORD_CLOSED)
+	if (o->halfway != KILL_NOTHING)
 		must(kill_leave_halfway(w.map, w.guest.pid, "acme/alice", o->halfway),
 			"the guest has no free record");
 }

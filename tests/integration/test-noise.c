@@ -6,7 +6,7 @@
 
 #include <sys/mman.h>
 
-#include "directory.h"
+#include "counter.h"
 #include "suite.h"
 
 static struct map *map;
@@ -61,30 +61,42 @@ static void scribble_count(const char *name, uint32_t count) {
 		cell_pack(count, cell_record(word), cell_seq(word)));
 }
 
-/* The first record of the account in a state; 0: none. */
-static uint32_t record_of(const char *name, enum record_state state) {
+/* The first record that holds a slot of the account; 0: none. */
+static uint32_t record_of(const char *name) {
 	for (uint32_t n = 1; n < load_acquire(&map->names->slots); n++) {
-		uint64_t rec = load_acquire(&map_record(map, n)->word);
+		uint64_t rec = counter_record(map, n);
 
-		if (record_state(rec) == state && record_account(rec) == account_of(name))
+		if (record_is_held(rec) && record_account(rec) == account_of(name))
 			return n;
 	}
 	return 0;
+}
+
+/* One of the same session's that nobody uses. */
+static uint32_t free_record_of(const char *name) {
+	uint32_t number = record_of(name);
+
+	ck_assert_uint_ne(number, 0);
+	number = number % BERTH_RANGE < BERTH_RANGE / 2 ? number + 5 : number - 5;
+	ck_assert_uint_eq(record_state(counter_record(map, number)), RECORD_FREE);
+	return number;
 }
 
 static void scribble_record(uint32_t number, uint64_t word) {
 	store_total(&map_record(map, number)->word, word);
 }
 
-static bool record_is_free(void *data) {
-	uint64_t rec = load_acquire(&map_record(map, *(uint32_t *)data)->word);
+static bool record_rests(void *data) {
+	uint64_t rec;
 
 	(void)ctl(&(const char *){NULL}, "status", NULL);
-	return record_state(rec) == RECORD_FREE;
+	rec = counter_record(map, *(uint32_t *)data);
+	return record_state(rec) == RECORD_FREE ||
+	       (record_state(rec) == RECORD_PLACED && record_charged(rec) == 0);
 }
 
-static void expect_free_eventually(uint32_t number) {
-	ck_assert_msg(eventually(record_is_free, &number), "record %u is %#llx; berthd's log:\n%s",
+static void expect_rest_eventually(uint32_t number) {
+	ck_assert_msg(eventually(record_rests, &number), "record %u is %#llx; berthd's log:\n%s",
 		number, (unsigned long long)load_acquire(&map_record(map, number)->word),
 		instance_log(&here));
 }
@@ -188,11 +200,30 @@ START_TEST(a_peak_that_is_noise_comes_back_from_the_checkpoint) {
 
 	(void)take(b, "alice");
 	(void)take(b, "alice");
-	store_total(&map_cell(map, account_of("alice"))->word, UINT64_MAX);
+	scribble_count("alice", BERTH_COUNT_MAX);
 	store_relaxed(&map_cell(map, account_of("alice"))->peak, 1000);
 	expect_current_eventually("alice", 2);
 	ck_assert_uint_le(usage_of(b, "alice").peak, 5);
 	berth_close(b);
+}
+END_TEST
+
+/* The tag is the only one to tell of the newest step; the record of the slot before was told. */
+START_TEST(noise_over_a_tag_costs_the_newest_slot_and_none_else) {
+	struct berth *b = open_session();
+	berth_slot first = take(b, "alice"), second = take(b, "alice");
+
+	store_total(&map_cell(map, account_of("alice"))->word, UINT64_MAX);
+	expect_current_eventually("alice", 1);
+	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, second));
+	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, second));
+	expect_code(BERTH_SUCCESS, berth_release(b, first));
+	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
+	for (int i = 0; i < 5; i++)
+		(void)take(b, "alice");
+	ck_assert_uint_eq(usage_of(b, "alice").current, 5);
+	berth_close(b);
+	expect_current_eventually("alice", 0);
 }
 END_TEST
 
@@ -203,7 +234,7 @@ START_TEST(a_slot_in_nobodys_range_is_closed) {
 	uint32_t nobodys = load_acquire(&map->names->slots) - 1;
 
 	(void)take(b, "alice");
-	scribble_record(nobodys, record_pack(RECORD_HELD, 0, 4, account_of("alice"), 7));
+	scribble_record(nobodys, record_pack(RECORD_PLACED, 0, 4, account_of("alice"), 7));
 	expect_ctl(0, "", "get", "alice");
 	expect_repaired();
 	expect_current_eventually("alice", 1);
@@ -216,14 +247,18 @@ END_TEST
 START_TEST(a_slot_that_is_noise_is_taken_from_its_holder_and_counts_no_more) {
 	struct berth *b = open_session();
 	berth_slot slot = take(b, "alice"), other = take(b, "alice");
-	static const uint64_t noise[] = {
-		UINT64_MAX, (uint64_t)RECORD_HELD << 61, (uint64_t)RECORD_CLOSED << 61 | 99};
+	/* Among it: no weight; another depth than the account's; an account that there isn't. */
+	const uint64_t noise[] = {UINT64_MAX, (uint64_t)RECORD_PLACED << 61,
+		(uint64_t)RECORD_CLOSED << 61 | 99, (uint64_t)(RECORD_SEIZED + 1) << 61 | 99,
+		record_pack(RECORD_PLACED, 1, 1, account_of("alice"), 2),
+		record_pack(RECORD_SEIZED, 7, 1, account_of("alice"), 8),
+		record_pack(RECORD_PLACED, 0, 1, 4000, 1)};
 
 	for (size_t i = 0; i < COUNT_OF(noise); i++) {
-		uint32_t number = record_of("alice", RECORD_HELD);
+		uint32_t number = record_of("alice");
 
 		scribble_record(number, noise[i]);
-		expect_free_eventually(number);
+		expect_rest_eventually(number);
 		expect_current_eventually("alice", 1);
 		expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, i % 2 ? other : slot));
 		*(i % 2 ? &other : &slot) = take(b, "alice");
@@ -238,9 +273,9 @@ END_TEST
 START_TEST(a_slot_that_noise_made_counts_until_its_sessions_end) {
 	struct berth *b = open_session();
 	berth_slot slot = take(b, "alice");
-	uint32_t free_one = record_of("alice", RECORD_HELD) + 5;
+	uint32_t free_one = free_record_of("alice");
 
-	scribble_record(free_one, record_pack(RECORD_HELD, 0, 2, account_of("alice"), 3));
+	scribble_record(free_one, record_pack(RECORD_PLACED, 0, 2, account_of("alice"), 3));
 	expect_current_eventually("alice", 3);
 	expect_ctl(0, "\"weight\":2", "holders", "alice", "--json");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
@@ -249,19 +284,39 @@ START_TEST(a_slot_that_noise_made_counts_until_its_sessions_end) {
 }
 END_TEST
 
-START_TEST(a_charge_half_taken_back_by_nobody_is_finished) {
+START_TEST(what_nobody_has_begun_to_take_back_is_finished) {
 	struct berth *b = open_session();
 	uint32_t free_one;
 
 	(void)take(b, "alice");
-	free_one = record_of("alice", RECORD_HELD) + 5;
-	scribble_record(free_one, record_pack(RECORD_CANCEL, 0, 1, account_of("alice"), 3));
-	scribble_record(free_one + 1, record_pack(RECORD_EFFECT, 0, 1, account_of("alice"), 3));
+	free_one = free_record_of("alice");
+	scribble_record(free_one, record_pack(RECORD_SEIZED, 0, 1, account_of("alice"), 2));
+	scribble_record(free_one + 1, record_pack(RECORD_SEIZED, 0, 1, account_of("alice"), 3));
 	expect_current_eventually("alice", 1);
-	expect_free_eventually(free_one);
-	expect_free_eventually(free_one + 1);
+	expect_rest_eventually(free_one);
+	expect_rest_eventually(free_one + 1);
 	expect_current_eventually("alice", 1);
 	berth_close(b);
+}
+END_TEST
+
+START_TEST(a_slot_half_given_back_by_nobody_is_finished) {
+	struct berth *b = open_session();
+	berth_slot slot = take(b, "acme/bob");
+	uint32_t free_one = free_record_of("acme/bob");
+
+	/* The third step of four: one level is charged still, or so it looks. */
+	scribble_record(free_one, record_pack(RECORD_PLACED, 1, 1, account_of("acme/bob"), 3));
+	scribble_record(free_one + 1, record_pack(RECORD_SEIZED, 1, 1, account_of("acme/bob"), 2));
+	scribble_count("acme", 7);
+	expect_current_eventually("acme", 1);
+	expect_rest_eventually(free_one);
+	expect_rest_eventually(free_one + 1);
+	expect_current_eventually("acme/bob", 1);
+	expect_current_eventually("acme", 1);
+	expect_code(BERTH_SUCCESS, berth_release(b, slot));
+	berth_close(b);
+	expect_current_eventually("acme", 0);
 }
 END_TEST
 
@@ -271,11 +326,11 @@ START_TEST(a_range_that_a_dead_berthd_was_granting_is_no_noise) {
 	uint32_t free_one;
 
 	(void)take(b, "alice");
-	free_one = record_of("alice", RECORD_HELD) + 5;
+	free_one = free_record_of("alice");
 	(void)instance_kill(&here, SIGKILL);
 	scribble_record(free_one, (uint64_t)RECORD_CLOSED << 61);
 	instance_restart(&here);
-	expect_free_eventually(free_one);
+	expect_rest_eventually(free_one);
 	expect_current_eventually("alice", 1);
 	ck_assert_msg(!says_repaired(NULL), "%s", instance_log(&here));
 	berth_close(b);
@@ -520,10 +575,12 @@ int main(void) {
 		a_release_from_a_count_written_too_low_is_1392_and_leaves_no_debt,
 		ancestors_are_repaired_from_the_records_of_those_below,
 		a_peak_that_is_noise_comes_back_from_the_checkpoint,
+		noise_over_a_tag_costs_the_newest_slot_and_none_else,
 		a_slot_in_nobodys_range_is_closed,
 		a_slot_that_is_noise_is_taken_from_its_holder_and_counts_no_more,
 		a_slot_that_noise_made_counts_until_its_sessions_end,
-		a_charge_half_taken_back_by_nobody_is_finished,
+		what_nobody_has_begun_to_take_back_is_finished,
+		a_slot_half_given_back_by_nobody_is_finished,
 		a_range_that_a_dead_berthd_was_granting_is_no_noise,
 		the_session_table_is_written_again_and_survives_a_restart_then,
 		a_daemon_whose_bell_was_torn_off_hears_again_after_the_next_request,

@@ -8,6 +8,8 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "suite.h"
 
@@ -17,6 +19,7 @@
 #define LIMIT   4 /* of `tight` */
 #define DEATHS  6
 #define STEPS   20000u /* of all threads, between one death of berthd and the next */
+#define ENDS    200    /* of sessions whose process lives */
 
 static _Atomic(struct berth *) shared;
 static _Atomic uint32_t steps, inside;
@@ -220,10 +223,59 @@ START_TEST(threads_meet_revokes_and_changed_limits_and_nothing_worse) {
 }
 END_TEST
 
+static void *taker_main(void *data) {
+	while (!atomic_load(&over) && !atomic_load(&wrong)) {
+		berth_slot slot;
+		int code = berth_acquire(data, "user1/deep/er", &slot);
+
+		judge("berth_acquire", code, code == BERTH_SUCCESS);
+		if (code == BERTH_SUCCESS)
+			code = berth_release(data, slot);
+		judge("berth_release", code,
+			code == BERTH_SUCCESS || code == BERTH_CONNECTION_ABORTED);
+		(void)atomic_fetch_add_explicit(&steps, 1, memory_order_relaxed);
+	}
+	return NULL;
+}
+
+/* As an application that closes what it doesn't know. */
+static void hang_up(void) {
+	for (int fd = 3; fd < 64; fd++) {
+		struct sockaddr_un peer = {0};
+		socklen_t size = sizeof(peer) - 1;
+
+		if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 &&
+			strstr(peer.sun_path, "berth.sock"))
+			(void)shutdown(fd, SHUT_RDWR);
+	}
+}
+
+START_TEST(who_acquires_while_the_session_ends_gets_a_slot_of_the_next) {
+	struct berth *b = atomic_load(&shared);
+	pthread_t taker;
+
+	set_limit("user1/deep/er", "2");
+	ck_assert_int_eq(pthread_create(&taker, NULL, taker_main, b), 0);
+	for (int i = 0; i < ENDS && !atomic_load(&wrong); i++) {
+		uint32_t until = atomic_load(&steps) + 200;
+
+		ck_assert(eventually(steps_are_made, &until));
+		hang_up();
+	}
+	atomic_store(&over, true);
+	(void)pthread_join(taker, NULL);
+	berth_close(b);
+	ck_assert_msg(!atomic_load(&wrong), "%s: %d (%s)", atomic_load(&wrong),
+		atomic_load(&wrong_code), berth_errname(atomic_load(&wrong_code)));
+	expect_current_eventually("user1", 0);
+}
+END_TEST
+
 int main(void) {
 	const TTest *const tests[] = {
 		threads_go_on_while_berthd_is_killed_and_started_again,
 		threads_meet_revokes_and_changed_limits_and_nothing_worse,
+		who_acquires_while_the_session_ends_gets_a_slot_of_the_next,
 		NULL,
 	};
 

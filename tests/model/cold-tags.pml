@@ -6,7 +6,7 @@
 #define RECORDS 2
 #define CELLS   2
 #define LEVELS  1
-#define SEQS    4
+#define SEQS    16
 #define PARTIES 3
 #ifndef ACQUIRES
 #define ACQUIRES 1
@@ -26,9 +26,7 @@ proctype Daemon(byte me) {
 
 	if
 	:: true ->
-		s_number = 1;
-		load_record(1, s_rec);
-		counter_revoke()
+		revoke_one(1)
 	:: true ->
 		kill(1);
 		counter_close(2)

@@ -9,7 +9,7 @@
 #define RECORDS 2
 #define CELLS   1
 #define LEVELS  1
-#define SEQS    4
+#define SEQS    16
 #define PARTIES (CLIENTS + RESTARTS + 1)
 #ifndef ACQUIRES
 #define ACQUIRES 1

@@ -12,7 +12,7 @@
 #define RECORDS 2
 #define CELLS   1
 #define LEVELS  1
-#define SEQS    4
+#define SEQS    16
 #ifdef NOISE
 #define PARTIES 5
 #else
@@ -36,12 +36,14 @@
 	byte sum
 
 inline record_add(number) { /* recount.c */
-	load_record(number, seen);
+	s_number = number;
+	record_newest(); /* counter_record */
 	if
-	:: counter_has_charged(seen, number, was) -> sum = sum + record_weight(seen)
+	:: counter_has_charged(record_with(s_rec, at), number, 0, was) -> sum = sum + record_weight(s_rec)
 	:: else
 	fi;
-	seen = 0
+	at = 0;
+	s_rec = 0
 }
 
 inline cell_compare() { /* recount.c */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Two clients, one account. The daemon takes back what the first holds or takes, and is killed at
- * any step; the next one resumes that, and closes the record of the second, which is dead. */
+/* Two clients, one account. The daemon takes back what the first holds, or closes its record, and is
+ * killed at any step; the next one resumes that, and closes the record of the second, which is dead. */
 
 #define RECORDS 2
 #define CELLS   1
 #define LEVELS  1
-#define SEQS    4
+#define SEQS    16
 #define PARTIES (CLIENTS + 2)
 #ifndef CLIENTS
 #define CLIENTS 2
@@ -27,9 +27,11 @@
 proctype Daemon(byte me) {
 	COUNTER_LOCALS;
 
-	s_number = 1;
-	load_record(1, s_rec);
-	counter_revoke();
+	if
+	:: true ->
+		revoke_one(1)
+	:: true -> counter_close(1)
+	fi;
 dies:
 	finish()
 }

@@ -14,7 +14,7 @@
 #define RECORDS 1
 #define CELLS   1
 #define LEVELS  1
-#define SEQS    4
+#define SEQS    16
 #define PARTIES 4
 #ifdef GOODBYE
 #define ACQUIRES 1
@@ -174,7 +174,10 @@ init {
 		daemon_seq = DAEMON_SEQ;
 		allowed[0] = 1;
 		entry[0] = entry_pack(1, 0);
-		record[1] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
+		if
+		:: record[1] = record_pack(RECORD_FREE, 0, 0, 0, SEQS)
+		:: record[1] = record_pack(RECORD_PLACED, 0, 1, 0, SEQS)
+		fi;
 		run Client(0, 1);
 		run Client(1, 1);
 		run Daemon(2);

@@ -5,6 +5,10 @@
  * second goes down again. The daemon takes back what the first holds or takes while it goes on, then
  * finds the second dead and closes its record.
  *
+ * RESUME: one client, who goes on while a daemon resumes after one that had begun nothing.
+ *
+ * WARM: both stand there already, with tags of the first in its cells.
+ *
  * RESTART: it is killed at any step, and the next one resumes. COLD: the ancestor's cell bears a tag
  * of the first client's record, at any seq.
  */
@@ -12,8 +16,10 @@
 #define RECORDS 2
 #define CELLS   3
 #define LEVELS  2
-#define SEQS    16
-#ifdef RESTART
+#define SEQS    32
+#if defined RESUME
+#define PARTIES 2
+#elif defined RESTART
 #define PARTIES 4
 #else
 #define PARTIES 3
@@ -35,9 +41,7 @@ proctype Daemon(byte me) {
 	COUNTER_LOCALS;
 
 #ifndef CLOSE_ONLY
-	s_number = 1;
-	load_record(1, s_rec);
-	counter_revoke();
+	revoke_one(1);
 #endif
 #ifndef REVOKE_ONLY
 	kill(1);
@@ -47,13 +51,15 @@ dies:
 	finish()
 }
 
-#ifdef RESTART
+#if defined RESTART || defined RESUME
 proctype NextDaemon(byte me) {
 	COUNTER_LOCALS;
 
+#ifndef RESUME
 	daemon_start(2);
-	counter_resume(1); /* resume_records */
 	counter_resume(2);
+#endif
+	counter_resume(1); /* resume_records */
 dies:
 	finish()
 }
@@ -64,7 +70,7 @@ init {
 
 	atomic {
 #ifdef COLD
-		select (tag: 0 .. 15);
+		select (tag: 0 .. 31);
 		cell[0] = cell_pack(0, 1, tag);
 		tag = 0;
 #endif
@@ -75,12 +81,25 @@ init {
 		entry[0] = entry_pack(1, 0);
 		entry[1] = entry_pack(1, 0);
 		entry[2] = entry_pack(1, 0);
+#ifdef WARM
+		cell[0] = cell_pack(0, 1, SEQS - 1);
+		cell[1] = cell_pack(0, 1, SEQS);
+		cell[2] = cell_pack(0, 2, SEQS);
+		record[1] = record_pack(RECORD_PLACED, 1, 1, 1, SEQS);
+		record[2] = record_pack(RECORD_PLACED, 1, 1, 2, SEQS);
+#else
 		record[1] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
 		record[2] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
+#endif
 		run Client(0, 1);
+#ifdef RESUME
+		run NextDaemon(1)
+#else
 		run Client(1, 2);
-		run Daemon(2);
+		run Daemon(2)
+#endif
 #ifdef RESTART
+		;
 		run NextDaemon(3)
 #endif
 	}

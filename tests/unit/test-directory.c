@@ -321,6 +321,7 @@ START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
 	struct path path = fixture_path(&f, "alice", 5);
 	const struct stamp stamp = {0};
 	struct entry *e = path.level[0].entry;
+	uint64_t word[BERTH_LEVELS_MAX];
 	uint32_t seq, level;
 
 	fixture_open_records(&f, 16, 16);
@@ -333,9 +334,84 @@ START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
 	accounts_configured_all(f.accounts);
 	accounts_cover_all(f.accounts);
 	path = fixture_path(&f, "alice", 3);
-	ck_assert_int_eq(counter_check(f.map, &path, 1, &level), -EDQUOT);
+	ck_assert_int_eq(counter_check(f.map, &path, 1, word, &level), -EDQUOT);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
 	ck_assert_uint_eq(counter_count(f.map, path.level[0].account), 0);
+}
+END_TEST
+
+/* An account that nobody configured any more goes, and its index is the next one's. */
+static uint32_t replace(const char *name, const char *by) {
+	uint32_t index = accounts_find(f.accounts, name);
+
+	ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
+	accounts_tidy(f.accounts);
+	ck_assert_uint_eq(accounts_find(f.accounts, name), 0);
+	ck_assert_int_eq(fixture_configure(f.accounts, by, 5), 0);
+	ck_assert_uint_eq(accounts_find(f.accounts, by), index);
+	return index;
+}
+
+static uint64_t record_at_rest(uint32_t number, const struct path *path) {
+	const struct stamp stamp = {0};
+	uint32_t seq, level;
+
+	ck_assert_int_eq(counter_acquire(f.map, number, path, 1, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(counter_release(f.map, number, seq), 0);
+	return counter_record(f.map, number);
+}
+
+/* The record's old tag in the cell above looks newer than where it rests, as if it held a slot there:
+ * it wasn't looked at when the record was placed, for it was no cell of its path. */
+START_TEST(a_record_that_rests_where_an_account_was_has_nothing_of_the_next_one_s) {
+	struct path path = fixture_path(&f, "old/leaf", 5), above;
+	uint64_t rec;
+
+	(void)fixture_path(&f, "old/stays", 5);
+	above = fixture_path(&f, "new", 5);
+	fixture_open_records(&f, 16, 16);
+	for (uint32_t ahead = 1; ahead <= 16; ahead++) {
+		rec = record_at_rest(16, &path);
+		store_total(&above.level[0].cell->word,
+			cell_pack(3, 16, (record_seq(rec) + ahead) & BERTH_SEQ_MASK));
+		(void)replace("old/leaf", "new/leaf");
+		ck_assert_uint_eq(record_charged(counter_record(f.map, 16)), 0);
+		ck_assert_int_eq(counter_bump(f.map, above.level[0].account), 0);
+		ck_assert_uint_eq(record_charged(counter_record(f.map, 16)), 0);
+		ck_assert_int_eq(counter_close(f.map, 16), 0);
+		ck_assert_uint_eq(counter_count(f.map, above.level[0].account), 3);
+		ck_assert_int_eq(counter_open(f.map, 16), 0);
+		(void)replace("new/leaf", "old/leaf");
+		path = fixture_path(&f, "old/leaf", 5);
+	}
+}
+END_TEST
+
+START_TEST(a_record_that_rests_where_an_account_was_is_closed_without_damage) {
+	static const char *const next[] = {"shallow", "much/deeper/leaf"};
+
+	fixture_open_records(&f, 16, 16);
+	for (size_t i = 0; i < ELEMENTS(next); i++) {
+		struct path path = fixture_path(&f, "old/leaf", 5);
+
+		(void)record_at_rest(16, &path);
+		ck_assert_int_eq(accounts_unconfigure(f.accounts, "old/leaf"), 0);
+		accounts_tidy(f.accounts);
+		ck_assert_int_eq(fixture_configure(f.accounts, next[i], 5), 0);
+		ck_assert_int_eq(counter_resume(f.map, 16), 0);
+		ck_assert_int_eq(counter_close(f.map, 16), 0);
+		ck_assert_int_eq(counter_open(f.map, 16), 0);
+	}
+}
+END_TEST
+
+START_TEST(ancestors_that_go_round_keep_nobody_for_ever) {
+	struct path a = fixture_path(&f, "a", 5), b = fixture_path(&f, "b", 5);
+
+	(void)fixture_path(&f, "gone", 5);
+	store_relaxed(&a.level[0].entry->parent, b.level[0].account);
+	store_relaxed(&b.level[0].entry->parent, a.level[0].account);
+	(void)replace("gone", "a/leaf");
 }
 END_TEST
 
@@ -430,6 +506,9 @@ int main(void) {
 	tcase_add_test(tc, a_death_before_the_slot_was_written_is_mended);
 	tcase_add_test(tc, a_death_between_word_and_slot_of_a_removal_is_mended);
 	tcase_add_test(tc, a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count);
+	tcase_add_test(tc, a_record_that_rests_where_an_account_was_has_nothing_of_the_next_one_s);
+	tcase_add_test(tc, a_record_that_rests_where_an_account_was_is_closed_without_damage);
+	tcase_add_test(tc, ancestors_that_go_round_keep_nobody_for_ever);
 	tcase_add_test(tc, a_death_while_the_table_grew_is_mended);
 	tcase_add_test(tc, a_segment_of_another_layout_is_refused_and_left_alone);
 	tcase_add_test(tc, a_segment_that_does_not_belong_to_its_directory_is_made_anew);

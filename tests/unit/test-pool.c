@@ -5,6 +5,7 @@
 #include <check.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -19,8 +20,9 @@
 static struct map *map;
 static struct pool *pool;
 
-/* Accounts 1 … THREADS, unlimited, without ancestors. */
-static struct path path1;
+/* Accounts 1 … THREADS, unlimited, without ancestors; and three of which each is the next one's parent. */
+#define TREE (THREADS + 1)
+static struct path path1, path2, path3; /* of one level, of another account, of three levels */
 
 static void file_put(int fd, const void *bytes, size_t size, uint64_t at) {
 	ck_assert_int_eq(pwrite(fd, bytes, size, (off_t)at), (ssize_t)size);
@@ -34,7 +36,7 @@ static void headers_put(int segment, int directory) {
 		.max_accounts = 64,
 		.max_slots = SLOTS,
 		.max_sessions = 4,
-		.accounts = THREADS + 1,
+		.accounts = TREE + 3,
 		.slots = SLOTS,
 		.sessions = 4,
 		.table_bits = BERTH_TABLE_BITS_MIN,
@@ -62,16 +64,20 @@ static void map_make(void) {
 	ck_assert_int_eq(ftruncate(segment, (off_t)l.segment_size), 0);
 	ck_assert_int_eq(ftruncate(directory, (off_t)l.directory_size), 0);
 	headers_put(segment, directory);
-	for (uint32_t account = 1; account <= THREADS; account++) {
+	for (uint32_t account = 1; account < TREE + 3; account++) {
+		uint32_t above = account > TREE ? account - TREE : 0;
 		struct entry e = {
 			.word = entry_pack(BERTH_LIMIT_NONE, ENTRY_LIVE | ENTRY_USABLE, 1),
-			.shape = shape_pack(1, 1),
+			.shape = shape_pack(1, above + 1),
+			.parent = above > 0 ? account - 1 : 0,
 		};
 
 		file_put(directory, &e, sizeof(e), l.entries + account * sizeof(e));
 	}
 	ck_assert_int_eq(map_new(segment, directory, PROT_READ | PROT_WRITE, &map), 0);
 	ck_assert_int_eq(directory_path(map, 1, 1, &path1), 0);
+	ck_assert_int_eq(directory_path(map, 2, 1, &path2), 0);
+	ck_assert_int_eq(directory_path(map, TREE + 2, 1, &path3), 0);
 }
 
 static void range_give(uint32_t number) {
@@ -92,18 +98,73 @@ static void tear_down(void) {
 	map_free(map);
 }
 
+/* The long way, first with this spot; NULL: any. */
+static int take_with(
+	struct spot *spot, const struct path *path, uint32_t weight, struct pool_slot *ret) {
+	struct slot_request request = {.path = path, .weight = weight};
+	uint32_t level;
+	int r = counter_check(map, path, weight, request.word, &level);
+
+	*ret = (struct pool_slot){.spot = spot};
+	return r == 0 ? pool_acquire(pool, &request, ret) : r;
+}
+
+static int take_on(const struct path *path, uint32_t weight, struct pool_slot *ret) {
+	return take_with(NULL, path, weight, ret);
+}
+
+/* As the library does it: the short way, with the spot that was last there, if it goes. */
+static int take_again(
+	struct spot *last, const struct path *path, uint32_t weight, struct pool_slot *ret) {
+	struct slot_request request = {.path = path, .weight = weight};
+	uint32_t level;
+	int r = counter_check(map, path, weight, request.word, &level);
+
+	*ret = (struct pool_slot){.spot = last};
+	if (r == 0 && path->depth > 1)
+		r = pool_acquire_levels(pool, &request, ret);
+	else if (r == 0)
+		*ret = pool_acquire_warm(pool, map, last, path->level[0], request.word[0], weight,
+			(struct stamp){.since = 1});
+	if (r == -EAGAIN || (r == 0 && ret->record == 0))
+		r = take_with(last, path, weight, ret);
+	return r;
+}
+
 static int take(struct pool_slot *ret) {
-	struct slot_request request = {.path = &path1, .weight = 1};
-
-	return pool_acquire(pool, &request, ret);
+	return take_on(&path1, 1, ret);
 }
 
+/* The short way now and then, as long as it goes. */
 static int give(const struct pool_slot *slot) {
-	return pool_release(pool, slot->record, slot->seq);
+	int r = -EAGAIN;
+
+	if (slot->seq / 8 % 4 > 0)
+		r = pool_release_warm(
+			map, pool_spot(pool, slot->record), cell_pack(0, slot->record, slot->seq));
+	return r == -EAGAIN ? pool_release(pool, slot->record, slot->seq) : r;
 }
 
-static enum record_state state_of(uint32_t record) {
-	return record_state(load_relaxed(&map_record(map, record)->word));
+/* As a berthctl does; -EAGAIN: it isn't held. */
+static int take_back(uint32_t record) {
+	uint64_t seen = counter_record(map, record);
+
+	return record_is_held(seen) ? counter_revoke(map, record, seen) : -EAGAIN;
+}
+
+static uint64_t raw_of(uint32_t record) {
+	return load_relaxed(&map_record(map, record)->word);
+}
+
+static uint32_t charged_by(uint32_t record) {
+	uint64_t rec = counter_record(map, record);
+
+	return record_state(rec) == RECORD_FREE ? 0 : record_charged(rec);
+}
+
+static void check_counts(uint32_t want) {
+	for (uint32_t account = 1; account < TREE + 3; account++)
+		ck_assert_uint_eq(counter_count(map, account), want);
 }
 
 START_TEST(every_record_is_handed_out_once_and_then_none_is_left) {
@@ -122,13 +183,65 @@ START_TEST(every_record_is_handed_out_once_and_then_none_is_left) {
 }
 END_TEST
 
-START_TEST(records_are_used_in_turn_and_not_the_last_one_again) {
+START_TEST(records_are_used_in_turn_where_none_is_known) {
 	struct pool_slot first, second;
 
 	ck_assert_int_eq(take(&first), 0);
 	ck_assert_int_eq(give(&first), 0);
 	ck_assert_int_eq(take(&second), 0);
 	ck_assert_uint_eq(second.record, first.record + 1);
+}
+END_TEST
+
+/* One CAS for each level: the record isn't written. */
+START_TEST(the_record_that_was_last_is_used_again_and_stays_as_it_is) {
+	const struct path *path = _i == 0 ? &path1 : &path3;
+	struct pool_slot first, again;
+	uint64_t word;
+
+	ck_assert_int_eq(take_again(NULL, path, 1, &first), 0);
+	ck_assert_int_eq(give(&first), 0);
+	word = raw_of(first.record);
+	for (int i = 0; i < 100; i++) {
+		ck_assert_int_eq(take_again(first.spot, path, 1, &again), 0);
+		ck_assert_uint_eq(again.record, first.record);
+		ck_assert_ptr_eq(again.spot, first.spot);
+		ck_assert_int_eq(give(&again), 0);
+		ck_assert(raw_of(first.record) == word);
+	}
+}
+END_TEST
+
+START_TEST(a_record_that_is_held_is_left_for_another) {
+	struct pool_slot held, other;
+
+	ck_assert_int_eq(take_again(NULL, &path1, 1, &held), 0);
+	ck_assert_int_eq(take_again(held.spot, &path1, 1, &other), 0);
+	ck_assert_uint_ne(other.record, held.record);
+	ck_assert_ptr_ne(other.spot, held.spot);
+	ck_assert_uint_eq(counter_count(map, 1), 2);
+}
+END_TEST
+
+/* So that its seqs don't come round too soon (counter.c). */
+START_TEST(now_and_then_the_others_have_their_turn) {
+	struct pool_slot slot = {0};
+	struct spot *last = NULL;
+	uint32_t passed = 0;
+
+	for (int i = 0; i < 100000; i++) {
+		ck_assert_int_eq(take_again(last, &path1, 1, &slot), 0);
+		if (last && slot.spot != last) {
+			ck_assert_uint_eq(load_relaxed(&last->token), TOKEN_PASSED);
+			passed++;
+		}
+		last = slot.spot;
+		ck_assert_int_eq(give(&slot), 0);
+	}
+	ck_assert_uint_ge(passed, BERTH_SEQ_BITS < 16 ? 0 : 2);
+	for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++)
+		ck_assert_int_eq(take(&slot), 0);
+	ck_assert_int_eq(take(&slot), -ENOBUFS);
 }
 END_TEST
 
@@ -179,13 +292,33 @@ START_TEST(a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more) {
 END_TEST
 
 START_TEST(a_slot_released_twice_is_not_held) {
-	struct pool_slot slot, other = {.record = 5 * BERTH_RANGE};
+	const struct path *const paths[] = {&path1, &path3};
+	struct pool_slot slot, other = {.record = 5 * BERTH_RANGE}, never;
 
-	ck_assert_int_eq(take(&slot), 0);
+	for (size_t i = 0; i < ELEMENTS(paths); i++) {
+		ck_assert_int_eq(take_on(paths[i], 1, &slot), 0);
+		ck_assert_int_eq(give(&slot), 0);
+		ck_assert_int_eq(give(&slot), -ENOENT);
+		ck_assert_int_eq(give(&other), -ENOENT);
+		/* What the record has come to since is no slot. */
+		for (uint32_t n = 1; n < 20; n++) {
+			never = (struct pool_slot){
+				slot.record, (slot.seq + n) & BERTH_SEQ_MASK, NULL};
+			ck_assert_int_eq(give(&never), -ENOENT);
+		}
+	}
+	check_counts(0);
+}
+END_TEST
+
+/* The account was removed, and its index given to one without ancestors. */
+START_TEST(a_slot_released_twice_is_not_held_whatever_has_become_of_its_account) {
+	struct pool_slot slot;
+
+	ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
 	ck_assert_int_eq(give(&slot), 0);
+	store_relaxed(&map_entry(map, path3.level[0].account)->parent, 0);
 	ck_assert_int_eq(give(&slot), -ENOENT);
-	ck_assert_int_eq(give(&other), -ENOENT);
-	ck_assert_uint_eq(counter_count(map, 1), 0);
 }
 END_TEST
 
@@ -203,13 +336,40 @@ START_TEST(a_stale_slot_does_not_release_the_one_that_follows_in_its_record) {
 END_TEST
 
 START_TEST(a_revoked_slot_is_told_to_its_holder_once) {
+	const struct path *const paths[] = {&path1, &path3};
 	struct pool_slot slot;
 
-	ck_assert_int_eq(take(&slot), 0);
-	ck_assert_int_eq(counter_revoke(map, slot.record, counter_record(map, slot.record)), 0);
-	ck_assert_int_eq(give(&slot), -ECANCELED);
-	ck_assert_int_eq(give(&slot), -ENOENT);
-	ck_assert_uint_eq(counter_count(map, 1), 0);
+	for (size_t i = 0; i < ELEMENTS(paths); i++) {
+		ck_assert_int_eq(take_on(paths[i], 2, &slot), 0);
+		ck_assert_int_eq(take_back(slot.record), 0);
+		check_counts(0);
+		ck_assert_int_eq(give(&slot), -ECANCELED);
+		ck_assert_int_eq(give(&slot), -ENOENT);
+		check_counts(0);
+	}
+}
+END_TEST
+
+/* Whatever takes it back: a session's end, a new daemon, a recount. */
+START_TEST(a_slot_that_was_seized_is_told_to_its_holder_once) {
+	const struct path *const paths[] = {&path1, &path3};
+	struct pool_slot slot;
+
+	for (size_t i = 0; i < ELEMENTS(paths); i++)
+		for (int how = 0; how < 3; how++) {
+			ck_assert_int_eq(take_on(paths[i], 2, &slot), 0);
+			if (how != 0)
+				counter_abandon(map, slot.record);
+			ck_assert_int_eq(how == 0   ? counter_close(map, slot.record)
+					 : how == 1 ? counter_settle(map, slot.record)
+						    : counter_resume(map, slot.record),
+				0);
+			check_counts(0);
+			ck_assert_int_eq(give(&slot), -ECANCELED);
+			ck_assert_int_eq(give(&slot), -ENOENT);
+			if (how == 0)
+				ck_assert_int_eq(counter_open(map, slot.record), 0);
+		}
 }
 END_TEST
 
@@ -217,8 +377,7 @@ START_TEST(a_revoked_record_is_used_again_only_when_its_holder_knows) {
 	struct pool_slot revoked, slot;
 
 	ck_assert_int_eq(take(&revoked), 0);
-	ck_assert_int_eq(
-		counter_revoke(map, revoked.record, counter_record(map, revoked.record)), 0);
+	ck_assert_int_eq(take_back(revoked.record), 0);
 	while (take(&slot) == 0)
 		ck_assert_uint_ne(slot.record, revoked.record);
 	ck_assert_int_eq(give(&revoked), -ECANCELED);
@@ -227,19 +386,54 @@ START_TEST(a_revoked_record_is_used_again_only_when_its_holder_knows) {
 }
 END_TEST
 
-/* As threads lose one, rarely (pool.c). */
-START_TEST(a_record_whose_token_was_lost_is_found_again_after_a_revoke) {
+/* Nobody's, and no hint says so: as when one thread clears it while another sets it. */
+START_TEST(a_hint_that_was_missed_is_found_again_before_the_pool_has_nothing_left) {
 	struct pool_slot slots[RANGES * BERTH_RANGE], slot;
 
 	for (size_t i = 0; i < ELEMENTS(slots); i++)
 		ck_assert_int_eq(take(&slots[i]), 0);
+	/* Looks at all, and clears what hints there were. */
 	ck_assert_int_eq(take(&slot), -ENOBUFS);
-	ck_assert_int_eq(pool_forget(pool, slots[7].record, slots[7].seq), -ECANCELED);
-	ck_assert_int_eq(
-		counter_revoke(map, slots[7].record, counter_record(map, slots[7].record)), 0);
-	ck_assert_int_eq(give(&slots[7]), -ENOENT);
-	ck_assert_int_eq(take(&slot), 0);
-	ck_assert_uint_eq(slot.record, slots[7].record);
+	for (size_t i = 0; i < ELEMENTS(slots); i += 5) {
+		ck_assert_int_eq(take_back(slots[i].record), 0);
+		ck_assert_int_eq(take(&slot), -ENOBUFS);
+		ck_assert_int_eq(pool_forget(pool, slots[i].record, slots[i].seq), -ECANCELED);
+		ck_assert_int_eq(take(&slot), 0);
+		ck_assert_uint_eq(slot.record, slots[i].record);
+		ck_assert_int_eq(give(&slots[i]), -ENOENT);
+		ck_assert_int_eq(take(&slots[i]), -ENOBUFS);
+		slots[i] = slot;
+	}
+	for (size_t i = 0; i < ELEMENTS(slots); i++)
+		ck_assert_int_eq(give(&slots[i]), 0);
+	check_counts(0);
+}
+END_TEST
+
+/* Those that are nobody's here, and hold a slot all the same, or are seized, are passed over: a whole
+ * range, and single ones of the next. */
+START_TEST(records_that_are_of_no_use_are_no_reason_to_give_up) {
+	struct pool_slot slots[RANGES * BERTH_RANGE / 2], slot;
+
+	for (size_t i = 0; i < ELEMENTS(slots); i++)
+		ck_assert_int_eq(take_on(i % 2 ? &path1 : &path3, 1, &slots[i]), 0);
+	for (size_t i = 0; i < ELEMENTS(slots); i++) {
+		ck_assert_int_eq(pool_forget(pool, slots[i].record, slots[i].seq), -ECANCELED);
+		if (i % 3 == 0)
+			counter_abandon(map, slots[i].record);
+	}
+	for (size_t i = 0; i < ELEMENTS(slots); i++) {
+		ck_assert_int_eq(take(&slot), 0);
+		for (size_t k = 0; k < ELEMENTS(slots); k++)
+			ck_assert_uint_ne(slot.record, slots[k].record);
+	}
+	/* More ranges are of help. */
+	ck_assert_int_eq(take(&slot), -ENOBUFS);
+	for (size_t i = 0; i < ELEMENTS(slots); i += 3)
+		ck_assert_int_eq(counter_settle(map, slots[i].record), 0);
+	for (size_t i = 0; i < ELEMENTS(slots); i += 3)
+		ck_assert_int_eq(take(&slot), 0);
+	ck_assert_int_eq(take(&slot), -ENOBUFS);
 }
 END_TEST
 
@@ -266,12 +460,12 @@ START_TEST(releasing_all_leaves_nothing_behind) {
 	struct pool_slot slot;
 
 	for (int i = 0; i < 20; i++)
-		ck_assert_int_eq(take(&slot), 0);
+		ck_assert_int_eq(take_on(i % 2 ? &path1 : &path3, 1, &slot), 0);
 	ck_assert_int_eq(give(&slot), 0);
 	pool_release_all(pool);
-	ck_assert_uint_eq(counter_count(map, 1), 0);
+	check_counts(0);
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
-		ck_assert_int_eq(state_of(n), RECORD_FREE);
+		ck_assert_uint_eq(charged_by(n), 0);
 	ck_assert_int_eq(give(&slot), -ENOENT);
 }
 END_TEST
@@ -291,6 +485,19 @@ static int run(void *(*work)(void *), void *results, size_t size) {
 	return 0;
 }
 
+/* Now here, now there, so that records are placed anew under others' eyes. What was used last on each
+ * path is known to all threads, as it is recalled in the library. */
+static int take_any(int turn, struct pool_slot *ret) {
+	static _Atomic(struct spot *) last[3];
+	const struct path *const paths[] = {&path1, &path3, &path2};
+	int n = turn / 7 % 3;
+	int r = take_again(load_acquire(&last[n]), paths[n], 1 + turn / 50 % 2, ret);
+
+	if (r == 0)
+		store_release(&last[n], ret->spot);
+	return r;
+}
+
 /* More slots wanted than there are records, so that hints are cleared and set all the time. */
 static void *churn(void *arg) {
 	struct pool_slot held[10];
@@ -299,11 +506,11 @@ static void *churn(void *arg) {
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < TURNS; i++) {
-		int r = n < ELEMENTS(held) ? take(&held[n]) : -ENOBUFS;
+		int r = n < ELEMENTS(held) ? take_any(i, &held[n]) : -ENOBUFS;
 
 		if (r == 0)
 			n++;
-		else if (r != -ENOBUFS && r != -EAGAIN)
+		else if (r != -ENOBUFS)
 			*failed = r;
 		else if (n > 0 && give(&held[--n]) != 0)
 			*failed = -1;
@@ -323,10 +530,50 @@ START_TEST(no_record_is_lost_while_threads_empty_and_fill_the_pool) {
 	ck_assert_int_eq(run(churn, failed, sizeof(failed[0])), 0);
 	for (size_t i = 0; i < THREADS; i++)
 		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
-	ck_assert_uint_eq(counter_count(map, 1), 0);
+	check_counts(0);
 	while (take(&slot) == 0)
 		n++;
 	ck_assert_uint_eq(n, RANGES * BERTH_RANGE);
+}
+END_TEST
+
+/* All but one are held: that one is what everybody tries to claim. */
+#define CONTESTS 100000
+
+static _Atomic int users;
+
+static void *contest(void *arg) {
+	int *failed = arg;
+
+	(void)pthread_barrier_wait(&barrier);
+	for (int i = 0; i < CONTESTS && *failed == 0; i++) {
+		struct pool_slot slot;
+		int r = take_any(i, &slot);
+
+		if (r == -ENOBUFS)
+			continue;
+		if (r != 0 || atomic_fetch_add(&users, 1) != 0)
+			*failed = r != 0 ? r : 1;
+		(void)atomic_fetch_sub(&users, 1);
+		if (give(&slot) != 0)
+			*failed = 2;
+	}
+	return NULL;
+}
+
+START_TEST(the_last_record_is_claimed_by_one_thread_at_a_time) {
+	struct pool_slot held[RANGES * BERTH_RANGE - 1];
+	int failed[THREADS] = {0};
+
+	for (size_t i = 0; i < ELEMENTS(held); i++)
+		ck_assert_int_eq(take(&held[i]), 0);
+	(void)pthread_barrier_init(&barrier, NULL, THREADS);
+	ck_assert_int_eq(run(contest, failed, sizeof(failed[0])), 0);
+	for (size_t i = 0; i < THREADS; i++)
+		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
+	for (size_t i = 0; i < ELEMENTS(held); i++)
+		ck_assert_int_eq(give(&held[i]), 0);
+	check_counts(0);
 }
 END_TEST
 
@@ -389,6 +636,12 @@ END_TEST
 static struct pool_slot duel_slot;
 static _Atomic int duel_number, duels_ended;
 
+/* Now one is first, now another. */
+static void delay(int n) {
+	for (int i = 0; i < n % 512; i++)
+		(void)atomic_load(&duels_ended);
+}
+
 static void *duel(void *arg) {
 	int *result = arg;
 
@@ -396,10 +649,22 @@ static void *duel(void *arg) {
 		for (int i = 0; atomic_load(&duel_number) < n; i++)
 			if (i % 10000 == 9999)
 				sched_yield();
+		delay(n * 37);
 		result[n] = give(&duel_slot);
 		atomic_store(&duels_ended, n);
 	}
 	return NULL;
+}
+
+/* Returns the own result. */
+static int duel_fight(int n) {
+	int mine;
+
+	delay(n * 101);
+	mine = give(&duel_slot);
+	while (atomic_load(&duels_ended) < n)
+		sched_yield();
+	return mine;
 }
 
 START_TEST(of_two_threads_that_release_one_slot_at_once_one_does_and_the_other_hears_not_held) {
@@ -410,20 +675,105 @@ START_TEST(of_two_threads_that_release_one_slot_at_once_one_does_and_the_other_h
 	for (int n = 1; n <= DUELS; n++) {
 		int mine;
 
-		ck_assert_int_eq(take(&duel_slot), 0);
+		ck_assert_int_eq(
+			take_again(duel_slot.spot, _i == 0 ? &path1 : &path3, 1, &duel_slot), 0);
 		atomic_store(&duel_number, n);
-		/* The rival hears of it a little later; now one is first, now the other. */
-		for (int i = 0; i < n % 256; i++)
-			(void)atomic_load(&duels_ended);
-		mine = give(&duel_slot);
-		while (atomic_load(&duels_ended) < n)
-			sched_yield();
+		mine = duel_fight(n);
 		/* 0 for one and -ENOENT for the other. */
 		ck_assert_msg(mine + theirs[n] == -ENOENT && mine * theirs[n] == 0,
 			"duel %d: %d and %d", n, mine, theirs[n]);
 	}
 	(void)pthread_join(thread, NULL);
-	ck_assert_uint_eq(counter_count(map, 1), 0);
+	check_counts(0);
+}
+END_TEST
+
+/* As a recount does, of which nobody knows who takes and gives. */
+static void *resume_again_and_again(void *arg) {
+	const uint32_t *record = arg;
+
+	while (!atomic_load(&grown)) {
+		int r = counter_resume(map, *record);
+
+		if (r < 0 && r != -EAGAIN)
+			return arg;
+	}
+	return NULL;
+}
+
+START_TEST(what_a_daemon_goes_on_with_is_never_a_slot_that_is_taken_or_held) {
+	pthread_t thread;
+	void *failed;
+
+	ck_assert_int_eq(take_on(&path3, 1, &duel_slot), 0);
+	ck_assert_int_eq(give(&duel_slot), 0);
+	atomic_store(&grown, false);
+	ck_assert_int_eq(
+		pthread_create(&thread, NULL, resume_again_and_again, &duel_slot.record), 0);
+	for (int n = 0; n < 50 * DUELS; n++) {
+		struct pool_slot slot;
+
+		ck_assert_int_eq(take_again(duel_slot.spot, &path3, 1, &slot), 0);
+		ck_assert_int_eq(give(&slot), 0);
+	}
+	atomic_store(&grown, true);
+	(void)pthread_join(thread, &failed);
+	ck_assert_ptr_null(failed);
+	check_counts(0);
+}
+END_TEST
+
+static int revoke_result[DUELS + 1];
+static _Atomic int revokes_asked, revokes_ended;
+
+static void *duel_revoke(void *arg) {
+	(void)arg;
+	for (int n = 1; n <= DUELS; n++) {
+		for (int i = 0; atomic_load(&revokes_asked) < n; i++)
+			if (i % 10000 == 9999)
+				sched_yield();
+		/* The one that has the CPU begins, lest it come too late each time. */
+		atomic_store(&duel_number, n);
+		delay(n * 53);
+		revoke_result[n] = take_back(duel_slot.record);
+		atomic_store(&revokes_ended, n);
+	}
+	return NULL;
+}
+
+/* And a daemon that revokes it: of the three one takes it back; if that is the daemon, one of the
+ * two hears so. */
+START_TEST(a_slot_released_by_two_and_revoked_at_once_is_given_back_once_and_told_right) {
+	static int theirs[DUELS + 1];
+	int revoked = 0;
+	pthread_t rival, daemon;
+
+	ck_assert_int_eq(pthread_create(&rival, NULL, duel, theirs), 0);
+	ck_assert_int_eq(pthread_create(&daemon, NULL, duel_revoke, NULL), 0);
+	for (int n = 1; n <= DUELS; n++) {
+		int mine, told;
+
+		ck_assert_int_eq(
+			take_again(duel_slot.spot, _i == 0 ? &path1 : &path3, 1, &duel_slot), 0);
+		atomic_store(&revokes_asked, n);
+		while (atomic_load(&duel_number) < n)
+			sched_yield();
+		mine = duel_fight(n);
+		while (atomic_load(&revokes_ended) < n)
+			sched_yield();
+		told = revoke_result[n] == 0 ? -ECANCELED : 0;
+		revoked += revoke_result[n] == 0;
+		ck_assert_msg(revoke_result[n] == 0 || revoke_result[n] == -EAGAIN,
+			"duel %d: a revoke gives %d", n, revoke_result[n]);
+		ck_assert_msg((mine == told && theirs[n] == -ENOENT) ||
+				      (mine == -ENOENT && theirs[n] == told),
+			"duel %d: %d and %d, and the revoke %d", n, mine, theirs[n],
+			revoke_result[n]);
+	}
+	(void)pthread_join(rival, NULL);
+	(void)pthread_join(daemon, NULL);
+	check_counts(0);
+	printf("%d of %d revoked\n", revoked, DUELS);
 }
 END_TEST
 
@@ -437,18 +787,21 @@ static void *revoke_all(void *arg) {
 	return NULL;
 }
 
-/* Each slot acquired must be told exactly once: released, or revoked. */
+/* Each slot acquired must be told exactly once: released, or revoked. An acquire may be taken back in
+ * its middle, and records at rest, on their way up or down are seized, too. */
 static void *churn_revoked(void *arg) {
 	int *failed = arg;
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < TURNS; i++) {
 		struct pool_slot slot;
-		int r = take(&slot);
+		int r = take_any(i, &slot);
 
 		if (r == 0)
 			r = give(&slot);
-		if (r != 0 && r != -ECANCELED && r != -ENOBUFS && r != -EAGAIN && r != -ENOENT)
+		else if (r == -ENOBUFS || r == -EAGAIN)
+			continue;
+		if (r != 0 && r != -ECANCELED)
 			*failed = r;
 	}
 	return NULL;
@@ -467,7 +820,7 @@ START_TEST(revoking_under_threads_loses_neither_counts_nor_records) {
 	(void)pthread_join(daemon, NULL);
 	for (size_t i = 0; i < THREADS; i++)
 		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
-	ck_assert_uint_eq(counter_count(map, 1), 0);
+	check_counts(0);
 	while (take(&slot) == 0)
 		n++;
 	ck_assert_uint_eq(n, RANGES * BERTH_RANGE);
@@ -483,23 +836,35 @@ int main(void) {
 	tcase_add_checked_fixture(cases, set_up, tear_down);
 	tcase_set_timeout(cases, 120);
 	tcase_add_test(cases, every_record_is_handed_out_once_and_then_none_is_left);
-	tcase_add_test(cases, records_are_used_in_turn_and_not_the_last_one_again);
+	tcase_add_test(cases, records_are_used_in_turn_where_none_is_known);
+	tcase_add_loop_test(cases, the_record_that_was_last_is_used_again_and_stays_as_it_is, 0, 2);
+	tcase_add_test(cases, a_record_that_is_held_is_left_for_another);
+	tcase_add_test(cases, now_and_then_the_others_have_their_turn);
 	tcase_add_test(cases, a_full_pool_finds_the_one_record_that_was_released);
 	tcase_add_test(cases, a_pool_that_grew_goes_on_with_the_new_range);
 	tcase_add_test(cases, a_range_that_is_none_or_there_already_is_refused);
 	tcase_add_test(cases, a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more);
 	tcase_add_test(cases, a_slot_released_twice_is_not_held);
+	tcase_add_test(cases, a_slot_released_twice_is_not_held_whatever_has_become_of_its_account);
 	tcase_add_test(cases, a_stale_slot_does_not_release_the_one_that_follows_in_its_record);
 	tcase_add_test(cases, a_revoked_slot_is_told_to_its_holder_once);
+	tcase_add_test(cases, a_slot_that_was_seized_is_told_to_its_holder_once);
 	tcase_add_test(cases, a_revoked_record_is_used_again_only_when_its_holder_knows);
-	tcase_add_test(cases, a_record_whose_token_was_lost_is_found_again_after_a_revoke);
+	tcase_add_test(
+		cases, a_hint_that_was_missed_is_found_again_before_the_pool_has_nothing_left);
+	tcase_add_test(cases, records_that_are_of_no_use_are_no_reason_to_give_up);
 	tcase_add_test(cases, a_closed_session_s_records_are_not_handed_out);
 	tcase_add_test(cases, forgetting_tells_what_was_held_and_touches_no_count);
 	tcase_add_test(cases, releasing_all_leaves_nothing_behind);
 	tcase_add_test(cases, no_record_is_lost_while_threads_empty_and_fill_the_pool);
+	tcase_add_test(cases, the_last_record_is_claimed_by_one_thread_at_a_time);
 	tcase_add_test(cases, threads_go_on_while_ranges_are_added);
-	tcase_add_test(cases,
-		of_two_threads_that_release_one_slot_at_once_one_does_and_the_other_hears_not_held);
+	tcase_add_loop_test(cases,
+		of_two_threads_that_release_one_slot_at_once_one_does_and_the_other_hears_not_held,
+		0, 2);
+	tcase_add_test(cases, what_a_daemon_goes_on_with_is_never_a_slot_that_is_taken_or_held);
+	tcase_add_loop_test(cases,
+		a_slot_released_by_two_and_revoked_at_once_is_given_back_once_and_told_right, 0, 2);
 	tcase_add_test(cases, revoking_under_threads_loses_neither_counts_nor_records);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_NORMAL);

@@ -3,7 +3,7 @@
 /*
  * The counter and the directory, by many threads on one mapping: what ThreadSanitizer can see, where
  * it sees nothing between processes. Servers take and give back; one thread is the daemon, which
- * revokes, bumps, closes and opens records, changes limits and generations; one takes checkpoints'
+ * revokes, bumps, resumes, closes and opens records, changes limits and generations; one takes checkpoints'
  * marks; one looks names up. Run it by `make tsan`; in `make check` it judges the counts alone.
  *
  * $TURNS says how often each server takes or gives at least.
@@ -11,7 +11,9 @@
 
 #include <pthread.h>
 
+#include "counter-warm.h"
 #include "fixture.h"
+#include "recall.h"
 #include "wake.h"
 
 #define SERVERS    3
@@ -39,9 +41,12 @@ struct server {
 	uint32_t first; /* record */
 	uint64_t random;
 	struct recall *recall;
+	_Atomic(struct recall_slot *) last;
 	struct {
 		uint32_t seq, weight;
 		bool held, tight;
+		struct cell *
+			cell; /* of the account on which it was taken last, if that has no ancestors */
 	} slot[RECORDS];
 };
 
@@ -59,6 +64,20 @@ static uint32_t below(uint64_t *state, uint32_t n) {
 
 /* -- servers ----------------------------------------------------------------------------------- */
 
+/* In turn as one that may have ancestors, and as one that hasn't, which is looked at at once. */
+static bool path_recall(struct server *s, const char *text, struct path *ret) {
+	struct sight seen;
+	uint32_t depth = recall_find(s->recall, text, &s->last, &seen.slot, &seen.turn);
+
+	if (depth != 1 || below(&s->random, 2) == 0)
+		return depth > 0 && recall_levels(seen.slot, seen.turn, depth, ret);
+	if (!recall_sight(&seen))
+		return false;
+	ret->depth = 1;
+	ret->level[0] = seen.level;
+	return true;
+}
+
 /* As the library does it: by memory if it can. */
 static bool path_find(struct server *s, const char *text, struct path *ret) {
 	struct name name;
@@ -66,17 +85,54 @@ static bool path_find(struct server *s, const char *text, struct path *ret) {
 	uint64_t word;
 	int r;
 
-	if (directory_recall(f.map, s->recall, text, ret, &word) == 0)
+	if (path_recall(s, text, ret))
 		return true;
 	(void)name_load(text, &name);
 	r = directory_find(f.map, &name, &account, &word);
 	if (r == 0)
 		r = directory_path(f.map, account, entry_generation(word), ret);
 	if (r == 0)
-		directory_remember(s->recall, &name, ret);
+		(void)recall_remember(s->recall, &name, ret);
 	else if (r != -ENOENT && r != -ESTALE)
 		complain("a name can't be looked up", r);
 	return r == 0;
+}
+
+/* By each way there is, the short ones first, as the pool does. */
+static int record_take(struct server *s, uint32_t i, const struct slot_request *request) {
+	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
+	const struct level *l = &request->path->level[0];
+	struct cell *stood_on = s->slot[i].cell;
+	uint32_t *seq = &s->slot[i].seq, level;
+	int r;
+
+	s->slot[i].cell = request->path->depth == 1 ? l->cell : NULL;
+	if (request->path->depth == 1 && below(&s->random, 4) > 0) {
+		if (counter_acquire_warm(
+			    f.map, at, l, request->word[0], request->weight, &request->stamp, seq))
+			return 0;
+		if (counter_acquire_near(f.map, at, stood_on, l, request->word[0], request->weight,
+			    &request->stamp, seq))
+			return 0;
+	}
+	r = counter_acquire_at(f.map, at, request, seq, &level);
+	if (r < 0)
+		s->slot[i].cell = stood_on;
+	return r;
+}
+
+static int record_give(struct server *s, uint32_t i) {
+	uint32_t number = s->first + i, seq = s->slot[i].seq;
+	_Atomic uint8_t *dirty;
+	uint64_t rec = load_relaxed(&map_record(f.map, number)->word);
+
+	if (s->slot[i].cell && seq != BERTH_SEQ_MASK && below(&s->random, 4) > 0) {
+		dirty = map_dirty(f.map, record_account(rec));
+		if (dirty && counter_release_warm(f.map, map_record(f.map, number),
+				     cell_pack(0, number, seq), s->slot[i].cell, dirty))
+			return 0;
+	}
+	return counter_release(f.map, number, seq);
 }
 
 static void slot_take(struct server *s, uint32_t i) {
@@ -84,15 +140,16 @@ static void slot_take(struct server *s, uint32_t i) {
 	const char *name = names[is_tight ? 0 : 1 + below(&s->random, ELEMENTS(names) - 1)];
 	const struct stamp stamp = {.since = 1, .label = i & 1 ? "thread" : NULL};
 	uint32_t weight = 1 + below(&s->random, 2), level;
+	struct slot_request request = {.weight = weight, .stamp = stamp};
 	struct path path;
 	int r;
 
 	if (!path_find(s, name, &path))
 		return;
-	r = counter_check(f.map, &path, weight, &level);
+	request.path = &path;
+	r = counter_check(f.map, &path, weight, request.word, &level);
 	if (r == 0)
-		r = counter_acquire(
-			f.map, s->first + i, &path, weight, &stamp, &s->slot[i].seq, &level);
+		r = record_take(s, i, &request);
 	s->slot[i].held = r == 0;
 	s->slot[i].tight = is_tight;
 	s->slot[i].weight = weight;
@@ -115,7 +172,7 @@ static void slot_give(struct server *s, uint32_t i) {
 
 	if (s->slot[i].tight)
 		(void)add_relaxed(&inside, -s->slot[i].weight);
-	r = counter_release(f.map, s->first + i, s->slot[i].seq);
+	r = record_give(s, i);
 	s->slot[i].held = false;
 	if (r != 0 && (r != -ENOENT || s->slot[i].tight))
 		complain("a release returned what it mustn't", r);
@@ -188,6 +245,14 @@ static void change_any(uint64_t *random) {
 		complain("a limit can't be changed", r);
 }
 
+/* As one that starts; owners go on meanwhile. */
+static void resume_any(uint64_t *random) {
+	int r = counter_resume(f.map, FIRST + below(random, SERVERS * RECORDS));
+
+	if (r != 0 && r != -EAGAIN)
+		complain("a record can't be resumed", r);
+}
+
 static void *daemon_main(void *data) {
 	uint64_t *random = data;
 	int r;
@@ -204,6 +269,9 @@ static void *daemon_main(void *data) {
 			r = counter_bump(f.map, tight);
 			if (r != 0)
 				complain("a cell can't be bumped", r);
+			break;
+		case 3:
+			resume_any(random);
 			break;
 		default:
 			revoke_any(random);
