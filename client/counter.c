@@ -77,7 +77,6 @@
 #include <string.h>
 
 #include "counter-warm.h"
-#include "denials.h"
 
 #define ROUNDS (1 << 20)
 
@@ -509,18 +508,12 @@ static _rare_ int step_renew(const struct step *s, uint32_t seq) {
 
 /* -- taking: A1 ---------------------------------------------------------------------------------- */
 
-/* The daemon hears of it, as of a change: a count that is wrong may do nothing else than deny. */
-void counter_deny(struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty) {
-	denials_add(m, account, cell);
-	wake_changed(m, dirty);
-}
-
 /* Counts a denial; returns r. */
 static _rare_ int level_refuse(
 	struct map *m, const struct path *path, uint32_t level, int r, uint32_t *ret_level) {
 	if (r == -EDQUOT || r == -EOVERFLOW) {
 		*ret_level = level;
-		counter_deny(m, path->level[level].account, path->level[level].cell,
+		denials_add(m, path->level[level].account, path->level[level].cell,
 			path->level[level].dirty);
 	}
 	return r;

@@ -3,6 +3,7 @@
 /* Denials, counted in the entries of sessions, and collected from there into the cells. */
 
 #include "denials.h"
+#include "wake.h"
 
 #define COUNT_BITS 40
 
@@ -27,18 +28,17 @@ static _rare_ void word_spend(struct map *m, uint64_t word) {
 		store_total(dirty, 1); /* C2 */
 }
 
-void denials_add(struct map *m, uint32_t account, struct cell *cell) {
+void denials_add(struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty) {
 	_Atomic uint64_t *at = m->denials ? &m->denials[account % BERTH_DENIALS] : NULL;
 	uint64_t word = at ? load_relaxed(at) : 0;
 	bool mine = word_account(word) == account;
 
 	/* Another thread, or the daemon, that changes the word meanwhile is rare. */
-	if (!at || !cas(at, word, mine ? word + 1 : (uint64_t)account << COUNT_BITS | 1)) {
+	if (unlikely(!at || !cas(at, word, mine ? word + 1 : (uint64_t)account << COUNT_BITS | 1)))
 		(void)add_total(&cell->denied, 1); /* C1 */
-		return;
-	}
-	if (unlikely(!mine && word != 0))
+	else if (unlikely(!mine && word != 0))
 		word_spend(m, word);
+	wake_changed(m, dirty);
 }
 
 uint64_t denials_pending(struct map *m, uint32_t account) {

@@ -335,7 +335,7 @@ static _hot_ int acquire_seen(struct session *s, const struct sight *seen, uint3
 		return -EAGAIN;
 	r = counter_refusal(cell_count(seen->word), weight, entry_limit(seen->said));
 	if (unlikely(r == -EDQUOT)) {
-		counter_deny(s->map, seen->level.account, seen->level.cell, seen->level.dirty);
+		denials_add(s->map, seen->level.account, seen->level.cell, seen->level.dirty);
 		return r;
 	}
 	if (unlikely(r < 0))

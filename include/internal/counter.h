@@ -9,6 +9,7 @@
  * waits for another process. counter.c opens with the argument for its correctness.
  */
 
+#include "denials.h"
 #include "directory.h"
 
 /* A record where it is mapped, and its number. */
@@ -55,9 +56,6 @@ static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limi
 void counter_label(struct record *record, const char *label);
 void counter_note_peak(struct cell *cell, uint32_t count);
 
-/* Counts a denial at a level. */
-void counter_deny(struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty);
-
 /* Orders 1 and 3 of counter.c for a level whose cell says `word`. Pairs with daemon/directory-write.c,
  * which stores limit and generation, then bumps. */
 static inline int counter_admit(const struct level *l, uint64_t word, uint32_t weight) {
@@ -79,7 +77,7 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 
 		if (unlikely(r < 0)) {
 			if (r != -ESTALE)
-				counter_deny(m, l->account, l->cell, l->dirty);
+				denials_add(m, l->account, l->cell, l->dirty);
 			*ret_level = k;
 			return r;
 		}

@@ -16,8 +16,9 @@
 
 #include "map.h"
 
-/* One more, of an account whose cell is at hand. That it has changed, the caller announces. */
-void denials_add(struct map *m, uint32_t account, struct cell *cell);
+/* One more, of an account whose cell is at hand. The daemon hears of it, as of a change: a count that is
+ * wrong may do nothing else than deny. */
+void denials_add(struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty);
 
 /* Of an account, as far as they aren't in its cell. */
 uint64_t denials_pending(struct map *m, uint32_t account);
