@@ -52,26 +52,6 @@ bool directory_bears(struct map *m, uint32_t account, const struct name *name, u
  * -ENOMEM, -EUCLEAN. */
 int directory_path(struct map *m, uint32_t account, uint32_t generation, struct path *ret);
 
-/* Where the so many bytes of an entry's name are; NULL if a block number points nowhere, or there is
- * none for a long name: damage, or an entry that is being rewritten. */
-static _hot_ const _Atomic uint64_t *entry_name(struct map *m, struct entry *e, size_t length) {
-	uint32_t block = load_relaxed(&e->block);
-
-	if (block == 0)
-		return likely(length <= BERTH_NAME_INLINE) ? e->name : NULL;
-	if (block > load_acquire(&m->names->blocks) || block > m->layout.max_accounts)
-		return NULL;
-	return map_at(m, &m->directory, m->layout.names + (uint64_t)(block - 1) * 256);
-}
-
-/* The loads between two loads of the word; equal generations say that nothing was rewritten under
- * them. Pairs with word_store() in daemon/directory-write.c, which changes the generation
- * before it rewrites anything. */
-static _hot_ bool entry_unchanged(struct entry *e, uint64_t word) {
-	fence_acquire();
-	return entry_generation(load_relaxed(&e->word)) == entry_generation(word);
-}
-
 /* The account at a level above `account` (0: itself). -ENOENT: there is none; -ENOMEM. */
 int directory_ancestor(struct map *m, uint32_t account, uint32_t level, uint32_t *ret);
 
