@@ -209,13 +209,6 @@ static void hint_clear(struct spot *spot) {
 		(void)atomic_fetch_or(&spot->range->maybe_free, bit);
 }
 
-static _hot_ void hint_set(struct spot *spot) {
-	uint32_t bit = UINT32_C(1) << spot->number % BERTH_RANGE;
-
-	if (unlikely(!(load_total(&spot->range->maybe_free) & bit)))
-		(void)atomic_fetch_or(&spot->range->maybe_free, bit);
-}
-
 /* Not one that the daemon is taking back: as long as that takes, be it until the next daemon, it is of
  * no use, and keeps nobody from the others. CLOSED tells of the session's end. */
 static bool spot_is_usable(struct map *m, const struct spot *spot) {

@@ -149,12 +149,17 @@ static _hot_ bool spot_claim(struct spot *spot) {
 	       (likely(IS_SINGLE_THREADED) || cas32(&spot->token, 0, TOKEN_CLAIMED));
 }
 
-static _hot_ void spot_free(struct spot *spot) {
+/* Who stores a token that says nobody's comes here next. */
+static _hot_ void hint_set(struct spot *spot) {
 	uint32_t bit = UINT32_C(1) << spot->number % BERTH_RANGE;
 
-	store_release(&spot->token, 0);
 	if (unlikely(!(load_total(&spot->range->maybe_free) & bit)))
 		(void)atomic_fetch_or(&spot->range->maybe_free, bit);
+}
+
+static _hot_ void spot_free(struct spot *spot) {
+	store_release(&spot->token, 0);
+	hint_set(spot);
 }
 
 static _hot_ struct record_at spot_record(const struct spot *spot) {
