@@ -290,6 +290,25 @@ static bool request_is_valid(const struct berth_request *req) {
 	       req->weight <= BERTH_WEIGHT_MAX && req->timeout_ms == 0 && req->flags == 0;
 }
 
+static _hot_ void acquisition_begin(
+	struct acquisition *a, struct session *s, uint32_t weight, const char *label) {
+	a->session = s;
+	a->request.path = &a->path;
+	a->request.weight = weight;
+	a->request.stamp.label = label;
+	a->slot.record = 0;
+}
+
+/* The first attempt ended with r. */
+static _hot_ int acquire_answer(
+	struct berth *b, const char *account, struct acquisition *a, int r, berth_slot *ret) {
+	if (likely(r == 0)) {
+		*ret = slot_pack(a->session, a->slot);
+		return BERTH_SUCCESS;
+	}
+	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT : acquire_call(b, account, a, r, ret);
+}
+
 /* Whatever the account is. */
 static _apart_ int acquire_slowly(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
@@ -300,12 +319,9 @@ static _apart_ int acquire_slowly(
 	uint64_t word;
 	int r = -EAGAIN;
 
-	a.request.path = &a.path;
-	a.request.weight = weight;
-	a.request.stamp.label = label;
-	a.slot.record = 0;
 	/* Pairs with session_publish(). */
-	a.session = s = load_acquire(&b->current);
+	s = load_acquire(&b->current);
+	acquisition_begin(&a, s, weight, label);
 	if (likely(s)) {
 		depth = recall_find(
 			&s->recall, account, &pool_lane(s->pool)->recalled, &slot, &turn);
@@ -316,11 +332,7 @@ static _apart_ int acquire_slowly(
 		r = account_search(s, account, &a.path, &word, &slot);
 	if (likely(r == 0))
 		r = acquire_found(s, word, slot, &a);
-	if (likely(r == 0)) {
-		*ret = slot_pack(s, a.slot);
-		return BERTH_SUCCESS;
-	}
-	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT : acquire_call(b, account, &a, r, ret);
+	return acquire_answer(b, account, &a, r, ret);
 }
 
 /* First of all, whether the session is open: a segment that was given up would go on answering as it
@@ -376,20 +388,12 @@ static _apart_ int acquire_levels(struct berth *b, struct session *s, struct rec
 	struct acquisition a;
 	int r = -EAGAIN;
 
-	a.session = s;
-	a.request.path = &a.path;
-	a.request.weight = weight;
-	a.request.stamp.label = label;
-	a.slot.record = 0;
+	acquisition_begin(&a, s, weight, label);
 	if (likely(recall_levels(slot, turn, depth, &a.path)))
 		r = levels_attempt(s, slot, &a);
 	if (unlikely(r == -EAGAIN))
 		return acquire_slowly(b, account, weight, label, ret);
-	if (likely(r == 0)) {
-		*ret = slot_pack(s, a.slot);
-		return BERTH_SUCCESS;
-	}
-	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT : acquire_call(b, account, &a, r, ret);
+	return acquire_answer(b, account, &a, r, ret);
 }
 
 static _hot_ int acquire(
