@@ -33,7 +33,7 @@
 #define TURN 65536u
 /* How often what is small is read again while cells change under the eyes. */
 #define ATTEMPTS 16
-/* A word may come back after 2^22 operations of one record. Who was stopped for that long between 1
+/* A word may come back after 2^22 steps of one record. Who was stopped for that long between 1
  * and 3 has seen nothing. */
 #define LONGEST_USEC 10000000u
 /* A recount is followed by a pause of so many times its length; of fewer when it found something. */
