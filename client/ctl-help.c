@@ -74,10 +74,11 @@ const char help_revoke[] =
 	"  --pid P    all slots of process P\n"
 	"  --all      all slots of ACCOUNT; without ACCOUNT, all there are\n"
 	"\n"
-	"It fails if there is no such slot, or the process has none; --all doesn't.\n"
+	"It fails if there is no such slot, or the process has none; --all doesn't. A release\n"
+	"that a server had begun, and whose thread is stopped, is brought to its end.\n"
 	"\n"
 	"Examples:\n"
-	"  berthctl revoke --slot 17:4\n"
+	"  berthctl revoke --slot 17:33\n"
 	"  berthctl revoke alice --pid 4711\n"
 	"  berthctl revoke alice --all\n";
 
@@ -108,8 +109,8 @@ const char help_export[] =
 
 const char help_status[] =
 	"Shows berthd's version, process and age; how many accounts, slots and sessions there\n"
-	"are and may be; how many slots were denied; when counts were last written to disk; and\n"
-	"its directories.\n"
+	"are and may be; how many slots are retired, because their sequence numbers are used up;\n"
+	"how many were denied; when counts were last written to disk; and its directories.\n"
 	"\n"
 	"Examples:\n"
 	"  berthctl status\n"

@@ -20,8 +20,7 @@ struct holders {
 /* What revoke --slot takes. */
 #define SLOT_TEXT_SIZE 24
 static const char *slot_text(uint64_t slot, char to[SLOT_TEXT_SIZE]) {
-	(void)snprintf(
-		to, SLOT_TEXT_SIZE, "%" PRIu32 ":%" PRIu32, (uint32_t)(slot >> 32), (uint32_t)slot);
+	(void)snprintf(to, SLOT_TEXT_SIZE, "%" PRIu32 ":%" PRIu64, tag_record(slot), tag_seq(slot));
 	return to;
 }
 
@@ -231,15 +230,23 @@ static int revoke_none(const struct ctl *c, const char *account) {
 	return CTL_FAILED;
 }
 
-static void revoke_print(const struct ctl *c, uint64_t count) {
+/* Releases that their owners had begun: berthd has brought them to their end. */
+static void revoke_print(const struct ctl *c, const struct message_revoked *done) {
 	struct json j = {.out = stdout};
 
 	if (!c->json) {
-		printf("revoked %" PRIu64 " %s\n", count, count == 1 ? "slot" : "slots");
+		if (done->revoked > 0 || done->finished == 0)
+			printf("revoked %" PRIu64 " %s\n", done->revoked,
+				done->revoked == 1 ? "slot" : "slots");
+		if (done->finished > 0)
+			printf("finished %" PRIu64 " %s\n", done->finished,
+				done->finished == 1 ? "release that its server had begun"
+						    : "releases that their servers had begun");
 		return;
 	}
 	json_open(&j, NULL, '{');
-	json_number(&j, "revoked", count);
+	json_number(&j, "revoked", done->revoked);
+	json_number(&j, "finished", done->finished);
 	json_close(&j, '}');
 }
 
@@ -251,7 +258,8 @@ int verb_revoke(struct ctl *c, int argc, char **argv) {
 		.flags = c->all ? MESSAGE_REVOKE_ALL : 0,
 	};
 	const char *account = argc > 0 ? argv[0] : NULL;
-	struct message_done done;
+	struct message_revoked done;
+	bool any;
 	int r;
 
 	r = revoke_check(c, account);
@@ -261,7 +269,8 @@ int verb_revoke(struct ctl *c, int argc, char **argv) {
 	r = admin_call(c, account, &request, &done, sizeof(done));
 	if (r != CTL_OK)
 		return r;
-	if (done.affected > 0 || c->all || c->json)
-		revoke_print(c, done.affected);
-	return done.affected == 0 && !c->all ? revoke_none(c, account) : CTL_OK;
+	any = done.revoked > 0 || done.finished > 0;
+	if (any || c->all || c->json)
+		revoke_print(c, &done);
+	return any || c->all ? CTL_OK : revoke_none(c, account);
 }

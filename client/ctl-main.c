@@ -125,7 +125,7 @@ static int slot_option(struct ctl *c) {
 			"--slot '%s': a slot is two numbers, RECORD:SEQ, as 'berthctl holders' "
 			"shows it",
 			ctl_show(&shown, optarg));
-	c->slot = record << 32 | seq;
+	c->slot = tag_pack((uint32_t)record, seq);
 	return CTL_OK;
 }
 

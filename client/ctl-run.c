@@ -55,6 +55,27 @@ static void hint_set_print(const char *account) {
 	fprintf(stderr, "%s LIMIT\n", quote);
 }
 
+/* What is full, if this user may ask, and it is what berthd can't mend by itself. */
+static void hint_table_print(const struct ctl *c) {
+	struct message_status request = {MESSAGE_HEADER(MESSAGE_STATUS, request)};
+	_cleanup_close_ int fd = -1;
+	struct message_status_reply s;
+	size_t size = sizeof(s);
+
+	if (message_connect(c->runtime_dir, "admin.sock", message_now(), &fd) == 0 &&
+		message_call(fd, &request, sizeof(request), NULL, 0, &s, &size, NULL,
+			message_now() + 1000) == 0 &&
+		size == sizeof(s) && s.header.code == 0 && s.slots_retired > 0)
+		fprintf(stderr,
+			"\nOf %" PRIu32 " slots, %" PRIu32 " have used up their sequence numbers. "
+			"Restart berthd while no server uses it: that makes a new table.\n",
+			s.slots_max, s.slots_retired);
+	else
+		fputs("\nA table, or memory, is full: berthd's log says which. See: berthctl "
+		      "status\n",
+			stderr);
+}
+
 static void hint_print(const struct ctl *c, const char *account, int code) {
 	struct ctl_shown shown;
 	const char *dir = ctl_show(&shown, c->runtime_dir);
@@ -71,6 +92,8 @@ static void hint_print(const struct ctl *c, const char *account, int code) {
 			"\nOnly members of the group of %s/berth.sock may use it (by default: "
 			"berth).\n",
 			dir);
+	else if (code == BERTH_NO_SYSTEM_RESOURCES)
+		hint_table_print(c);
 	else
 		putc('\n', stderr);
 }

@@ -51,6 +51,9 @@ static void status_print(const struct message_status_reply *s) {
 	printf("templates    %" PRIu32 "\n", s->templates);
 	printf("slots        %" PRIu32 " held, %" PRIu32 " granted to sessions, of %" PRIu32 "\n",
 		s->slots_held, s->slots_granted, s->slots_max);
+	if (s->slots_retired > 0)
+		printf("retired      %" PRIu32 " slots, whose sequence numbers are used up\n",
+			s->slots_retired);
 	printf("sessions     %" PRIu32 " of %" PRIu32 "\n", s->sessions, s->sessions_max);
 	printf("denied       %" PRIu64 "\n", s->denied);
 	if (s->checkpointed)
@@ -76,6 +79,7 @@ static void status_json(const struct message_status_reply *s) {
 	json_number(&j, "slots_held", s->slots_held);
 	json_number(&j, "slots_granted", s->slots_granted);
 	json_number(&j, "slots_max", s->slots_max);
+	json_number(&j, "slots_retired", s->slots_retired);
 	json_number(&j, "sessions", s->sessions);
 	json_number(&j, "sessions_max", s->sessions_max);
 	json_number(&j, "denied", s->denied);

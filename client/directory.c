@@ -35,7 +35,7 @@ uint64_t directory_hash(const struct map *m, const struct name *name) {
 /* Where the so many bytes of an entry's name are; NULL if a block number points nowhere, or there is
  * none for a long name: damage, or an entry that is being rewritten. */
 static _hot_ const _Atomic uint64_t *entry_name(struct map *m, struct entry *e, size_t length) {
-	uint32_t block = load_relaxed(&e->block);
+	uint32_t block = shape_block(load_relaxed(&e->shape));
 
 	if (block == 0)
 		return likely(length <= BERTH_NAME_INLINE) ? e->name : NULL;
@@ -149,7 +149,8 @@ static int level_fill(struct map *m, uint32_t account, struct level *l) {
 int directory_path(struct map *m, uint32_t account, uint32_t generation, struct path *ret) {
 	uint32_t depth = 0;
 
-	for (uint32_t a = account; a != 0; a = load_relaxed(&ret->level[depth++].entry->parent)) {
+	for (uint32_t a = account; a != 0;
+		a = ancestry_parent(load_relaxed(&ret->level[depth++].entry->ancestry))) {
 		int r = depth < BERTH_LEVELS_MAX ? level_fill(m, a, &ret->level[depth]) : -EUCLEAN;
 
 		if (unlikely(r < 0))
@@ -175,7 +176,8 @@ int directory_ancestor(struct map *m, uint32_t account, uint32_t level, uint32_t
 
 		if (unlikely(!e))
 			return entry_error(m, account);
-		account = load_acquire(&e->parent); /* pairs with entry_write() */
+		/* Pairs with entry_write(). */
+		account = ancestry_parent(load_acquire(&e->ancestry));
 	}
 	*ret = account;
 	return account == 0 ? -ENOENT : 0;
@@ -186,7 +188,7 @@ int directory_depth(struct map *m, uint32_t account, uint32_t *ret) {
 
 	if (unlikely(!e))
 		return entry_error(m, account);
-	*ret = shape_depth(load_relaxed(&e->shape));
+	*ret = ancestry_depth(load_relaxed(&e->ancestry));
 	return 0;
 }
 

@@ -32,6 +32,9 @@ bool layout_init(struct layout *l, uint32_t accounts, uint32_t slots, uint32_t s
 	l->dirty = part(&end, l->accounts_end / BERTH_DIRTY_GROUP + 1, 1);
 	l->cells = part(&end, l->accounts_end, sizeof(struct cell));
 	l->records = part(&end, l->records_end, sizeof(struct record));
+	l->waits = part(&end, l->records_end, sizeof(uint64_t));
+	l->calls = part(&end, l->records_end / BERTH_RANGE, 1);
+	l->refusals = part(&end, sessions, BERTH_REFUSALS * sizeof(struct refusal));
 	l->segment_size = end;
 
 	end = sizeof(struct directory_header);

@@ -21,11 +21,16 @@
 /* A struct longer than this is a size that was never set. */
 #define SIZE_MAX_BELIEVED 4096
 
-/* A slot: serial:20 | record:22 | seq:22, the tag that took it. Never 0, since no session has record 0. */
+/* A slot: serial:20 | record:22 | cycle:22, the lowest bits of the session's serial and of the cycle of
+ * the slot's seq. Never 0, since no session has record 0. It is looked up among this handle's own
+ * sessions, and there compared with the whole seq that the pool keeps of each slot which this process
+ * holds: so a number from an ended session, or from a segment that was replaced, releases no other slot.
+ * One could only be taken for a slot of the same session, record and process, taken a multiple of 2^22
+ * slots of this record later, by a program that releases it a second time. */
 #define SLOT_SERIAL_MASK 0xFFFFFu
 
 static berth_slot slot_pack(const struct session *s, struct pool_slot slot) {
-	return s->slots | cell_pack(0, slot.record, slot.seq);
+	return s->slots | (uint64_t)slot.record << POOL_CYCLE_BITS | pool_cycle(slot.seq);
 }
 static uint32_t slot_serial(berth_slot slot) {
 	return (uint32_t)(slot >> 44);
@@ -34,9 +39,9 @@ static bool slot_is_of(berth_slot slot, const struct session *s) {
 	return (slot ^ s->slots) >> 44 == 0;
 }
 static uint32_t slot_record(berth_slot slot) {
-	return slot >> 22 & 0x3FFFFF;
+	return slot >> POOL_CYCLE_BITS & 0x3FFFFF;
 }
-static uint32_t slot_seq(berth_slot slot) {
+static uint32_t slot_cycle(berth_slot slot) {
 	return slot & 0x3FFFFF;
 }
 
@@ -235,7 +240,7 @@ static int acquire_found(
 	/* First of all: a segment that was given up would go on answering as it last stood. */
 	if (!session_is_open(s))
 		return -ESHUTDOWN;
-	r = counter_check(s->map, &a->path, a->request.weight, a->request.word, &level);
+	r = counter_check(s->map, &a->path, a->request.weight, a->request.seen, &level);
 	if (unlikely(r < 0))
 		return r;
 	a->request.stamp.since = now_ms();
@@ -309,8 +314,7 @@ static _hot_ int acquire_answer(
 	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT : acquire_call(b, account, a, r, ret);
 }
 
-/* Whatever the account is. */
-static _apart_ int acquire_slowly(
+static int acquire(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
 	struct recall_slot *slot = NULL;
 	struct acquisition a;
@@ -319,6 +323,7 @@ static _apart_ int acquire_slowly(
 	uint64_t word;
 	int r = -EAGAIN;
 
+	session_check_fork();
 	/* Pairs with session_publish(). */
 	s = load_acquire(&b->current);
 	acquisition_begin(&a, s, weight, label);
@@ -328,96 +333,11 @@ static _apart_ int acquire_slowly(
 		r = depth > 0 && recall_levels(slot, turn, depth, &a.path) ? 0 : -ENOENT;
 		word = r == 0 ? load_acquire(&a.path.level[0].entry->word) : 0;
 	}
-	if (r == -ENOENT)
+	if (unlikely(r == -ENOENT))
 		r = account_search(s, account, &a.path, &word, &slot);
 	if (likely(r == 0))
 		r = acquire_found(s, word, slot, &a);
 	return acquire_answer(b, account, &a, r, ret);
-}
-
-/* First of all, whether the session is open: a segment that was given up would go on answering as it
- * last stood. */
-static _hot_ int acquire_seen(struct session *s, const struct sight *seen, uint32_t weight,
-	const char *label, berth_slot *ret) {
-	struct spot *last = load_acquire(&seen->slot->spot);
-	struct pool_slot slot;
-	int r;
-
-	if (unlikely(!session_is_open(s)))
-		return -EAGAIN;
-	r = counter_refusal(cell_count(seen->word), weight, entry_limit(seen->said));
-	if (unlikely(r == -EDQUOT)) {
-		denials_add(s->map, seen->level.account, seen->level.cell, seen->level.dirty);
-		return r;
-	}
-	if (unlikely(r < 0))
-		return -EAGAIN;
-	slot = pool_acquire_warm(s->pool, s->map, last, seen->level, seen->word, weight,
-		(struct stamp){now_ms(), label});
-	if (unlikely(slot.record == 0))
-		return -EAGAIN;
-	if (unlikely(slot.spot != last))
-		store_release(&seen->slot->spot, slot.spot);
-	*ret = slot_pack(s, slot);
-	return 0;
-}
-
-/* Of the path that was found lately. -EAGAIN: not that way. */
-static int levels_attempt(struct session *s, struct recall_slot *slot, struct acquisition *a) {
-	uint32_t level;
-	int r;
-
-	if (unlikely(!entry_is_usable(load_acquire(&a->path.level[0].entry->word)) ||
-		     !session_is_open(s)))
-		return -EAGAIN;
-	r = counter_check(s->map, &a->path, a->request.weight, a->request.word, &level);
-	if (unlikely(r < 0))
-		return r;
-	a->slot.spot = load_acquire(&slot->spot);
-	a->request.stamp.since = now_ms();
-	r = pool_acquire_levels(s->pool, &a->request, &a->slot);
-	if (likely(r == 0))
-		store_release(&slot->spot, a->slot.spot);
-	return acquire_ended(s, r);
-}
-
-/* Found lately, with ancestors. */
-static _apart_ int acquire_levels(struct berth *b, struct session *s, struct recall_slot *slot,
-	uint32_t turn, uint32_t depth, const char *account, uint32_t weight, const char *label,
-	berth_slot *ret) {
-	struct acquisition a;
-	int r = -EAGAIN;
-
-	acquisition_begin(&a, s, weight, label);
-	if (likely(recall_levels(slot, turn, depth, &a.path)))
-		r = levels_attempt(s, slot, &a);
-	if (unlikely(r == -EAGAIN))
-		return acquire_slowly(b, account, weight, label, ret);
-	return acquire_answer(b, account, &a, r, ret);
-}
-
-static _hot_ int acquire(
-	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
-	struct session *s;
-	struct sight seen;
-	uint32_t depth;
-	int r = -EAGAIN;
-
-	session_check_fork();
-	/* Pairs with session_publish(). */
-	s = load_acquire(&b->current);
-	depth = likely(s) ? recall_find(&s->recall, account, &pool_lane(s->pool)->recalled,
-				    &seen.slot, &seen.turn)
-			  : 0;
-	if (likely(depth == 1) && likely(recall_sight(&seen)))
-		r = acquire_seen(s, &seen, weight, label, ret);
-	else if (depth > 1)
-		return acquire_levels(
-			b, s, seen.slot, seen.turn, depth, account, weight, label, ret);
-	if (likely(r == 0))
-		return BERTH_SUCCESS;
-	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT
-			    : acquire_slowly(b, account, weight, label, ret);
 }
 
 int berth_acquire_req(struct berth *b, const struct berth_request *req, berth_slot *ret) {
@@ -434,11 +354,10 @@ int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
-static int release_current(struct berth *b, struct session *s, berth_slot slot, int r) {
+static int release_current(struct berth *b, struct session *s, berth_slot slot) {
 	uint32_t record = slot_record(slot);
+	int r = pool_release(s->pool, record, slot_cycle(slot));
 
-	if (r == -EAGAIN)
-		r = pool_release(s->pool, record, slot_seq(slot));
 	if (unlikely(r == -ENOMEM))
 		r = session_settle(b, s, record, message_now() + b->timeout_ms) == 0 ? 0 : -ENOMEM;
 	return r;
@@ -447,33 +366,23 @@ static int release_current(struct berth *b, struct session *s, berth_slot slot, 
 static int release_retired(struct berth *b, berth_slot slot) {
 	struct session *s = session_find_retired(b, slot_serial(slot), SLOT_SERIAL_MASK);
 
-	return s ? pool_forget(s->pool, slot_record(slot), slot_seq(slot)) : -ENOENT;
-}
-
-/* r as pool_release_warm() left it. */
-static _apart_ int release_slowly(struct berth *b, struct session *s, berth_slot slot, int r) {
-	if (likely(s && slot_is_of(slot, s)))
-		r = release_current(b, s, slot, r);
-	else
-		r = release_retired(b, slot);
-	if (likely(r == 0))
-		return BERTH_SUCCESS;
-	return r == -ENOENT ? BERTH_TOO_MANY_POSTS : code_of(r);
+	return s ? pool_forget(s->pool, slot_record(slot), slot_cycle(slot)) : -ENOENT;
 }
 
 int berth_release(struct berth *b, berth_slot slot) {
 	struct session *s;
-	int r = -EAGAIN;
+	int r;
 
 	if (unlikely(!b))
 		return BERTH_INVALID_PARAMETER;
 	session_check_fork();
 	/* Pairs with session_publish(). */
 	s = load_acquire(&b->current);
-	if (likely(s && slot_is_of(slot, s)))
-		r = pool_release_warm(
-			s->map, pool_spot(s->pool, slot_record(slot)), cell_tag(slot));
-	return likely(r == 0) ? BERTH_SUCCESS : release_slowly(b, s, slot, r);
+	r = likely(s && slot_is_of(slot, s)) ? release_current(b, s, slot)
+					     : release_retired(b, slot);
+	if (likely(r == 0))
+		return BERTH_SUCCESS;
+	return r == -ENOENT ? BERTH_TOO_MANY_POSTS : code_of(r);
 }
 
 /* -- asking ------------------------------------------------------------------------------------ */
@@ -546,6 +455,8 @@ int berth_open_options(const struct berth_options *options, struct berth **ret) 
 
 	if (!options || !ret || !options_are_valid(options))
 		return BERTH_INVALID_PARAMETER;
+	if (!cas16_is_there())
+		return BERTH_NO_SYSTEM_RESOURCES;
 	timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS;
 	r = session_handle_new(runtime_dir_of(options), timeout_ms, &b);
 	if (r == 0) {

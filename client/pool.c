@@ -4,17 +4,16 @@
  * Hands out the session's records inside the process.
  *
  * Claims. Which thread of the process uses a record is told by `token`, here and nowhere else:
- * 0, nobody's; TOKEN_CLAIMED, by a thread that tries to take a slot with it; or a token: a slot that its
- * holder has not released yet, be it that the daemon revoked it meanwhile. That record is not used
- * again until then, so that the holder is told (-ECANCELED) and not taken for one who releases twice
- * (-ENOENT). Who releases is decided by the CAS on the cell (counter.c, R1), and the winner stores 0.
- * Who loses, and finds the token still there, looks at the record: it has made no more steps from the
- * slot than a release has, so another thread is just releasing it; or more, for a revocation goes on
- * to the next cycle, or takes the record off its path.
+ * 0, none; TOKEN_CLAIMED, one that tries to take a slot with it; the seq of a slot that its holder has
+ * not released yet, even if the daemon revoked it meanwhile; or TOKEN_SPENT, since the record has used up
+ * its seqs. A record is not used again until its slot is released, so that the holder is told (-ECANCELED)
+ * that it was revoked, and not that it releases twice (-ENOENT). The compare-and-swap on the cell
+ * (counter.c, R1) decides which thread releases, and that thread stores 0. A thread that loses, and finds
+ * the token still there, looks at the record: if it is placed, and its newest step is one of the slot's
+ * cycle, another thread is just releasing it; else it was revoked.
  *
  * Which. The record that was used last for the account, for it stands there already and so takes a
- * slot with one CAS. If that is taken, or not known, the next one in turn. So it is once in 2^16 steps
- * even then, when the record is passed over: TOKEN_PASSED (counter.c, what 64 bits can't give).
+ * slot with one compare-and-swap for each level. If that is taken, or not known, the next one in turn.
  *
  * Hints. `maybe_free` has a bit for each record that may be nobody's. Claiming leaves it set; who
  * finds it set and the record claimed clears it, and looks again; who stores 0 sets it, if it is clear.
@@ -28,10 +27,7 @@
 
 #define ALL_FREE ((UINT32_C(1) << BERTH_RANGE) - 1)
 
-/* A token: seq + 1, which is never 0, and whether its release was begun and not ended, for lack of
- * memory. */
-#define TOKEN_SEQ       0xFFFFFFu
-#define TOKEN_UNSETTLED (UINT32_C(1) << 29)
+#define TOKEN_SEQ (TOKEN_UNSETTLED - 1)
 
 /* How often an acquire that finds a record to be of no use tries the next one. */
 #define TRIES 256
@@ -161,6 +157,14 @@ static struct lane *lane_mine(struct pool *p) {
 	return lane;
 }
 
+uint32_t pool_ranges_usable(const struct pool *p) {
+	uint32_t ranges = pool_ranges(p), usable = 0;
+
+	for (uint32_t n = 0; n < ranges; n++)
+		usable += load_relaxed(&range_at(p, n)->spent) < BERTH_RANGE;
+	return usable;
+}
+
 uint32_t pool_ranges_wanted(const struct pool *p) {
 	uint32_t used = MIN_OF(load_relaxed(&p->lanes_used), LANES), have = pool_ranges(p);
 
@@ -177,45 +181,35 @@ static _hot_ void lane_follow(struct lane *lane, struct spot *spot) {
 
 /* -- picking ---------------------------------------------------------------------------------- */
 
-static uint32_t token_seq(uint32_t token) {
-	return (token & TOKEN_SEQ) - 1;
+static bool token_is_slot(uint64_t token) {
+	return (token & TOKEN_SEQ) != 0;
 }
 
-static bool token_names(uint32_t token, uint32_t seq) {
-	return (token & TOKEN_SEQ) == token_make(seq);
+static bool token_names(uint64_t token, uint32_t cycle) {
+	return token_is_slot(token) && pool_cycle(token & TOKEN_SEQ) == cycle;
 }
 
-/* Makes the caller the one who tells the holder. */
-static bool token_take(struct spot *spot, uint32_t token) {
-	return cas32(&spot->token, token, 0);
-}
-
-/* What may be claimed in turn. */
-static bool token_is_free(uint32_t token) {
-	return token == 0 || token == TOKEN_PASSED;
-}
-
-static bool spot_claim_in_turn(struct spot *spot) {
-	uint32_t token = load_acquire(&spot->token);
-
-	return token_is_free(token) && cas32(&spot->token, token, TOKEN_CLAIMED);
+/* Makes the caller the thread that tells the holder. */
+static bool token_take(struct spot *spot, uint64_t token) {
+	return cas(&spot->token, token, 0);
 }
 
 static void hint_clear(struct spot *spot) {
 	uint32_t bit = UINT32_C(1) << spot->number % BERTH_RANGE;
 
 	(void)atomic_fetch_and(&spot->range->maybe_free, ~bit);
-	if (token_is_free(load_total(&spot->token)))
+	if (load_total(&spot->token) == 0)
 		(void)atomic_fetch_or(&spot->range->maybe_free, bit);
 }
 
 /* Not one that the daemon is taking back: as long as that takes, be it until the next daemon, it is of
- * no use, and keeps nobody from the others. CLOSED tells of the session's end. */
+ * no use, and keeps no thread from the others. CLOSED tells of the session's end. */
 static bool spot_is_usable(struct map *m, const struct spot *spot) {
-	uint64_t rec = counter_record(m, spot->number);
+	struct snapshot s;
 
-	return record_state(rec) < RECORD_PLACED ||
-	       (record_state(rec) == RECORD_PLACED && record_charged(rec) == 0);
+	return counter_record(m, spot->number, &s) == 0 &&
+	       (place_state(s.place) < RECORD_PLACED ||
+		       (place_state(s.place) == RECORD_PLACED && seq_step(s.seq) == 0));
 }
 
 /* Claims one, from `start` once round the range. */
@@ -229,7 +223,7 @@ static struct spot *range_pick(struct pool *p, struct range *range, uint32_t sta
 
 		if (!spot_is_mapped(p, spot))
 			return NULL;
-		if (!spot_claim_in_turn(spot)) {
+		if (!cas(&spot->token, 0, TOKEN_CLAIMED)) {
 			hint_clear(spot);
 			continue;
 		}
@@ -265,7 +259,7 @@ static _rare_ bool pool_look(struct pool *p) {
 	for (uint32_t n = 0; n < ranges * BERTH_RANGE; n++) {
 		struct spot *spot = &range_at(p, n / BERTH_RANGE)->spot[n % BERTH_RANGE];
 
-		if (token_is_free(load_acquire(&spot->token))) {
+		if (load_acquire(&spot->token) == 0) {
 			hint_set(spot);
 			found = true;
 		}
@@ -307,25 +301,28 @@ static bool spot_stands_on(const struct spot *spot, const struct path *path) {
 	return true;
 }
 
-/* It is claimed, and mapped. */
+/* It is claimed, and mapped. A thread that releases the slot was told of it by this one, and so sees the
+ * token, and the path. */
 static int spot_acquire(struct map *m, struct spot *spot, const struct slot_request *request,
 	struct pool_slot *slot) {
-	const struct path *path = request->path;
-	uint32_t seq, level;
-	int r = 0;
+	uint32_t level;
+	int r;
 
 	slot->record = spot->number;
-	if (path->depth > 1 ||
-		!counter_acquire_near(m, spot_record(spot), load_relaxed(&spot->level[0].cell),
-			&path->level[0], request->word[0], request->weight, &request->stamp, &seq))
-		r = counter_acquire_at(m, spot_record(spot), request, &seq, &level);
+	r = counter_acquire_at(m, spot_record(spot), request, &slot->seq, &level);
+	if (unlikely(r == -ERANGE)) {
+		store_release(&spot->token, TOKEN_SPENT);
+		(void)add_relaxed(&spot->range->spent, 1);
+		return -EAGAIN;
+	}
 	if (unlikely(r < 0)) {
 		spot_free(spot);
 		return r;
 	}
-	if (!spot_stands_on(spot, path))
-		spot_stand(spot, path);
-	*slot = spot_taken(spot, seq);
+	if (!spot_stands_on(spot, request->path))
+		spot_stand(spot, request->path);
+	store_release(&spot->token, slot->seq);
+	slot->spot = spot;
 	return 0;
 }
 
@@ -376,144 +373,92 @@ int pool_acquire(struct pool *p, const struct slot_request *request, struct pool
 	return likely(r != -EAGAIN) ? r : pool_search(p, lane_mine(p), request, slot);
 }
 
-int pool_acquire_levels(
-	struct pool *p, const struct slot_request *request, struct pool_slot *slot) {
-	struct spot *spot = spot_choose(p, slot->spot);
-	uint32_t charged, seq, level;
-	int r = 0;
-
-	if (unlikely(!spot))
-		return -EAGAIN;
-	charged = counter_acquire_levels(p->map, spot_record(spot), request, &seq);
-	if (unlikely(charged == 0))
-		return spot_acquire(p->map, spot, request, slot);
-	slot->record = spot->number;
-	if (unlikely(charged < request->path->depth))
-		r = counter_acquire_rest(p->map, spot_record(spot), request, charged, seq, &level);
-	if (unlikely(r < 0)) {
-		spot_free(spot);
-		return r;
-	}
-	/* It had made steps here before, and so knows the path. */
-	*slot = spot_taken(spot, seq);
-	return 0;
-}
-
-struct pool_slot pool_acquire_near(struct pool *p, struct spot *spot, struct level l, uint64_t word,
-	uint32_t weight, struct stamp stamp) {
-	uint32_t seq;
-
-	if (!spot)
-		spot = lane_claim(p);
-	if (unlikely(!spot))
-		return (struct pool_slot){0};
-	if (unlikely(!counter_acquire_near(p->map, spot_record(spot),
-		    load_relaxed(&spot->level[0].cell), &l, word, weight, &stamp, &seq))) {
-		spot_free(spot);
-		return (struct pool_slot){0};
-	}
-	store_release(&spot->depth, 1);
-	store_release(&spot->level[0].cell, l.cell);
-	store_release(&spot->level[0].dirty, l.dirty);
-	return spot_taken(spot, seq);
-}
-
 /* -- giving back ------------------------------------------------------------------------------- */
 
-/* True if the record has made no more steps from the slot than a release in this process makes: a
- * thread that won R1 hasn't stored its 0 yet. */
-static bool is_released_here(struct map *m, const struct spot *spot, uint32_t seq) {
-	uint64_t rec = counter_record(m, spot->number);
-	uint32_t steps = (record_seq(rec) - seq) & BERTH_SEQ_MASK;
+/* Not held under this seq: released by another thread of this process, or revoked. */
+static int release_refused(struct map *m, struct spot *spot, uint32_t cycle) {
+	uint64_t token = load_acquire(&spot->token), seq = token & TOKEN_SEQ;
+	struct snapshot now;
+	int r;
 
-	return record_state(rec) == RECORD_PLACED && steps <= record_top(rec) + 1;
-}
-
-/* Not held under this seq. */
-static int release_refused(struct map *m, struct spot *spot, uint32_t seq) {
-	uint32_t token = load_acquire(&spot->token);
-
-	if (!token_names(token, seq))
+	if (!token_names(token, cycle))
 		return -ENOENT;
+	r = counter_record(m, spot->number, &now);
+	if (r < 0)
+		return r;
 	if (token & TOKEN_UNSETTLED) {
-		if (record_state(counter_record(m, spot->number)) == RECORD_SEIZED)
+		if (place_state(now.place) == RECORD_SEIZED)
 			return -ENOMEM;
 		return token_take(spot, token) ? 0 : -ENOENT;
 	}
-	if (is_released_here(m, spot, seq))
+	/* A thread that won R1 hasn't stored its 0 yet. */
+	if (place_state(now.place) == RECORD_PLACED && now.seq >= seq && now.seq <= seq_rest(seq))
 		return -ENOENT;
 	return token_take(spot, token) ? -ECANCELED : -ENOENT;
 }
 
-/* Only if the token is still the slot's: what a daemon finishes on the way down looks revoked to one who
- * releases twice meanwhile; then he has taken the token, and the record may be another's. */
-static _hot_ void spot_give(struct spot *spot, uint32_t seq) {
-	uint32_t token = (seq & TURN_BITS) == TURN_BITS ? TOKEN_PASSED : 0;
-
+/* Only if the token is still the slot's: to a second release meanwhile, a slot that the daemon has brought
+ * to its end may look revoked; then that one has taken the token, and the record may be another's. */
+static _hot_ void spot_give(struct spot *spot, uint64_t seq) {
 	if (likely(IS_SINGLE_THREADED))
-		store_release(&spot->token, token);
+		store_release(&spot->token, 0);
 	else
-		(void)cas32(&spot->token, token_make(seq), token);
+		(void)cas(&spot->token, seq, 0);
 	hint_set(spot);
 }
 
 /* What follows a release that ended with r; returns what the holder hears. */
-static _hot_ int release_end(struct map *m, struct spot *spot, uint32_t seq, int r) {
-	uint32_t token;
+static int release_end(struct map *m, struct spot *spot, uint64_t seq, int r) {
+	uint64_t token;
 
-	if (likely(r == 0 || r == -EUCLEAN)) {
+	if (likely(r >= 0)) {
 		spot_give(spot, seq);
-		return r;
+		return r == COUNTER_DAMAGED ? -EUCLEAN : 0;
 	}
 	token = load_acquire(&spot->token);
 	if (r == -ENOENT) {
-		r = release_refused(m, spot, seq);
-	} else if (token_names(token, seq)) {
+		r = release_refused(m, spot, pool_cycle(seq));
+	} else if ((token & TOKEN_SEQ) == seq) {
+		/* For lack of memory, or since the shared words lead nowhere: berthd settles it. */
 		counter_abandon(m, spot->number);
 		store_release(&spot->token, token | TOKEN_UNSETTLED);
+		r = -ENOMEM;
 	}
 	hint_set(spot);
 	return r;
 }
 
-int pool_release_levels(struct map *m, struct spot *spot, uint32_t seq) {
+static int spot_release(struct map *m, struct spot *spot, uint64_t seq) {
+	const struct record_at at = spot_record(spot);
 	struct path path;
 	uint32_t given;
-	int r;
 
-	path.depth = load_acquire(&spot->depth);
-	if (unlikely(path.depth == 0 || path.depth > SPOT_LEVELS))
-		return -EAGAIN;
-	for (uint32_t k = 0; k < path.depth; k++) {
-		path.level[k].cell = load_acquire(&spot->level[k].cell);
-		path.level[k].dirty = load_acquire(&spot->level[k].dirty);
-	}
-	given = counter_release_levels(
-		m, load_relaxed(&spot->record), cell_pack(0, spot->number, seq), &path);
+	spot_path(spot, &path);
+	if (unlikely(path.depth == 0))
+		return counter_release(m, spot->number, seq);
+	given = counter_release_fast(m, at, &path, seq);
 	if (likely(given == path.depth))
-		r = 0;
-	else if (given > 0)
-		r = counter_release_rest(m, spot_record(spot), &path, given, seq);
-	else
-		r = counter_release_at(m, spot_record(spot), &path, seq);
-	return release_end(m, spot, seq, r);
+		return 0;
+	return given > 0 ? counter_release_rest(m, at, &path, given, seq)
+			 : counter_release_at(m, at, &path, seq);
 }
 
-int pool_release(struct pool *p, uint32_t record, uint32_t seq) {
+int pool_release(struct pool *p, uint32_t record, uint32_t cycle) {
 	struct spot *spot = pool_spot(p, record);
+	uint64_t token = spot ? load_acquire(&spot->token) : 0;
 	int r = -ENOMEM;
 
 	/* Released before: where its record stands now is no matter. */
-	if (unlikely(!spot || !token_names(load_acquire(&spot->token), seq)))
+	if (unlikely(!token_names(token, cycle)))
 		return -ENOENT;
 	if (likely(spot_is_mapped(p, spot)))
-		r = counter_release(p->map, record, seq);
-	return release_end(p->map, spot, seq, r);
+		r = spot_release(p->map, spot, token & TOKEN_SEQ);
+	return release_end(p->map, spot, token & TOKEN_SEQ, r);
 }
 
 void pool_settled(struct pool *p, uint32_t record) {
 	struct spot *spot = pool_spot(p, record);
-	uint32_t token = spot ? load_relaxed(&spot->token) : 0;
+	uint64_t token = spot ? load_relaxed(&spot->token) : 0;
 
 	if (token & TOKEN_UNSETTLED)
 		(void)token_take(spot, token);
@@ -524,16 +469,29 @@ void pool_settled(struct pool *p, uint32_t record) {
 void pool_release_all(struct pool *p) {
 	for (uint32_t n = 0; n < pool_ranges(p) * BERTH_RANGE; n++) {
 		struct spot *spot = &range_at(p, n / BERTH_RANGE)->spot[n % BERTH_RANGE];
-		uint32_t token = load_relaxed(&spot->token);
+		uint64_t token = load_relaxed(&spot->token);
 
-		if (!token_is_free(token) && token != TOKEN_CLAIMED)
-			(void)pool_release(p, spot->number, token_seq(token));
+		if (token_is_slot(token))
+			(void)pool_release(p, spot->number, pool_cycle(token & TOKEN_SEQ));
 	}
 }
 
-int pool_forget(struct pool *p, uint32_t record, uint32_t seq) {
-	struct spot *spot = pool_spot(p, record);
-	uint32_t token = spot ? load_relaxed(&spot->token) : 0;
+bool pool_claim_all(struct pool *p) {
+	bool all = true;
 
-	return token_names(token, seq) && token_take(spot, token) ? -ECANCELED : -ENOENT;
+	for (uint32_t n = 0; n < pool_ranges(p) * BERTH_RANGE; n++) {
+		struct spot *spot = &range_at(p, n / BERTH_RANGE)->spot[n % BERTH_RANGE];
+
+		if (load_acquire(&spot->token) != TOKEN_SPENT &&
+			!cas(&spot->token, 0, TOKEN_CLAIMED))
+			all = false;
+	}
+	return all;
+}
+
+int pool_forget(struct pool *p, uint32_t record, uint32_t cycle) {
+	struct spot *spot = pool_spot(p, record);
+	uint64_t token = spot ? load_relaxed(&spot->token) : 0;
+
+	return token_names(token, cycle) && token_take(spot, token) ? -ECANCELED : -ENOENT;
 }

@@ -16,7 +16,7 @@
 #define IS_SINGLE_THREADED 0
 #endif
 
-#include "counter-warm.h"
+#include "counter-fast.h"
 
 struct pool;
 struct recall_slot;
@@ -32,13 +32,24 @@ int pool_add_range(struct pool *p, uint32_t number);
 
 uint32_t pool_ranges(const struct pool *p);
 
+/* Those that have a record which hasn't used up its seqs. */
+uint32_t pool_ranges_usable(const struct pool *p);
+
 /* How many more ranges would let each thread that uses the pool work on one of its own. */
 uint32_t pool_ranges_wanted(const struct pool *p);
 
 struct pool_slot {
-	uint32_t record, seq;
+	uint32_t record;
+	uint64_t seq;
 	struct spot *spot; /* where to look first, and the next time; NULL: anywhere */
 };
+
+/* A slot is known by its record and by these bits of its seq: the cycle's lowest. */
+#define POOL_CYCLE_BITS 22
+
+static inline uint32_t pool_cycle(uint64_t seq) {
+	return (uint32_t)(seq / BERTH_CYCLE) & ((1u << POOL_CYCLE_BITS) - 1);
+}
 
 /* As counter_acquire_at; moreover -ENOBUFS: no record is free, and -ENOMEM also if that can't be told
  * of all, for some can't be mapped: then slot->record is 0. That is written whatever is returned:
@@ -46,18 +57,23 @@ struct pool_slot {
 int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *slot);
 
 /* 0; -ENOENT: not held, or released before; -ECANCELED: it had been revoked, and is forgotten now;
- * -ENOMEM: begun, but another must settle the record; the slot may be released again; -EUCLEAN. */
-int pool_release(struct pool *p, uint32_t record, uint32_t seq);
+ * -ENOMEM: another must settle the record; the slot may be released again; -EUCLEAN: released, but a count
+ * was less than that. */
+int pool_release(struct pool *p, uint32_t record, uint32_t cycle);
 
-/* Somebody has settled the record for us: after pool_acquire's or pool_release's -ENOMEM. */
+/* The daemon has settled the record for us: after pool_acquire's or pool_release's -ENOMEM. */
 void pool_settled(struct pool *p, uint32_t record);
 
 /* Releases whatever this process holds. No other thread may be using the pool. */
 void pool_release_all(struct pool *p);
 
+/* Claims every record, for good. False: another thread has one of them, or holds a slot with it; then
+ * the session can't say goodbye, since the thread may still place the record. */
+bool pool_claim_all(struct pool *p);
+
 /* -ECANCELED if the slot was held when its session ended, and forgets it; else -ENOENT. Touches no
  * shared memory. */
-int pool_forget(struct pool *p, uint32_t record, uint32_t seq);
+int pool_forget(struct pool *p, uint32_t record, uint32_t cycle);
 
 /* -- the way that nearly all go; pool.c says why it is right ----------------------------------- */
 
@@ -66,7 +82,7 @@ int pool_forget(struct pool *p, uint32_t record, uint32_t seq);
 
 /* A record, as this process knows it. */
 struct spot {
-	_Atomic uint32_t token; /* 0: nobody's; CLAIMED; or that of its slot */
+	_Atomic uint64_t token; /* 0: free; CLAIMED; SPENT; or the seq of its slot */
 	uint32_t number;
 	struct range *range;
 	_Atomic(struct record *) record; /* where it is mapped; NULL: not yet */
@@ -82,6 +98,7 @@ struct spot {
 struct range {
 	_Alignas(128) uint32_t position; /* in the pool */
 	_Atomic uint32_t maybe_free;
+	_Atomic uint32_t spent; /* how many of its records have used up their seqs */
 	struct spot spot[BERTH_RANGE];
 };
 
@@ -131,25 +148,19 @@ static _hot_ struct spot *pool_spot(const struct pool *p, uint32_t record) {
 	return likely(range) ? &range->spot[record % BERTH_RANGE] : NULL;
 }
 
-/* By a thread that tries to take a slot; or nobody's, but others are to have their turn first. */
-#define TOKEN_CLAIMED (UINT32_C(1) << 31)
-#define TOKEN_PASSED  (UINT32_C(1) << 30)
+/* By a thread that tries to take a slot; or for good, since the record is retired. */
+#define TOKEN_CLAIMED (UINT64_C(1) << 63)
+#define TOKEN_SPENT   (UINT64_C(1) << 62)
+/* With a slot's seq: its release was begun and not ended, for lack of memory. */
+#define TOKEN_UNSETTLED (UINT64_C(1) << 61)
 
-/* A record is used again at once, but after a slot whose seq has these bits set; the last seq of all has
- * them, too. */
-#define TURN_BITS (0xFFF0u & BERTH_SEQ_MASK)
-
-static inline uint32_t token_make(uint32_t seq) {
-	return seq + 1;
-}
-
-/* Pairs with spot_free(). Where there is one thread, nobody else claims. */
+/* Pairs with spot_free(). Where there is one thread, no other claims. */
 static _hot_ bool spot_claim(struct spot *spot) {
 	return likely(load_acquire(&spot->token) == 0) &&
-	       (likely(IS_SINGLE_THREADED) || cas32(&spot->token, 0, TOKEN_CLAIMED));
+	       (likely(IS_SINGLE_THREADED) || cas(&spot->token, 0, TOKEN_CLAIMED));
 }
 
-/* Who stores a token that says nobody's comes here next. */
+/* A thread that stores a token that says free comes here next. */
 static _hot_ void hint_set(struct spot *spot) {
 	uint32_t bit = UINT32_C(1) << spot->number % BERTH_RANGE;
 
@@ -166,48 +177,11 @@ static _hot_ struct record_at spot_record(const struct spot *spot) {
 	return (struct record_at){load_acquire(&spot->record), spot->number};
 }
 
-/* The spot is claimed, and the slot taken with it. Whoever releases the slot was told of it by this
- * thread, and so sees the token. */
-static _hot_ struct pool_slot spot_taken(struct spot *spot, uint32_t seq) {
-	store_release(&spot->token, token_make(seq));
-	return (struct pool_slot){spot->number, seq, spot};
-}
-
-/* The long way of the next: with this spot, which is claimed, or NULL: another. By value, for what has
- * an address would be in memory the other way, too. */
-struct pool_slot pool_acquire_near(struct pool *p, struct spot *spot, struct level l, uint64_t word,
-	uint32_t weight, struct stamp stamp);
-
-/* Of an account without ancestors, whose cell said `word` when it was looked at (orders 1 and 3 of
- * counter.c); with this spot, if that is nobody's. Record 0: nothing taken, it must be looked at again. */
-static _hot_ struct pool_slot pool_acquire_warm(struct pool *p, struct map *m, struct spot *spot,
-	struct level l, uint64_t word, uint32_t weight, struct stamp stamp) {
-	uint32_t seq;
-
-	if (unlikely(!spot || !spot_claim(spot)))
-		return pool_acquire_near(p, NULL, l, word, weight, stamp);
-	if (unlikely(!counter_acquire_warm(m, spot_record(spot), &l, word, weight, &stamp, &seq)))
-		return pool_acquire_near(p, spot, l, word, weight, stamp);
-	return spot_taken(spot, seq);
-}
-
-/* The same for a path of more levels, all of which were looked at. -EAGAIN: they must be again; else as
- * pool_acquire. */
-int pool_acquire_levels(struct pool *p, const struct slot_request *request, struct pool_slot *slot);
-
-/* A slot whose token the spot bears, of a path with ancestors. */
-int pool_release_levels(struct map *m, struct spot *spot, uint32_t seq);
-
-/* As pool_release; but -EAGAIN, with nothing done, where that is needed. */
-static _hot_ int pool_release_warm(struct map *m, struct spot *spot, uint64_t tag) {
-	if (unlikely(!spot || load_acquire(&spot->token) != token_make(cell_seq(tag)) ||
-		     (tag & TURN_BITS) == TURN_BITS))
-		return -EAGAIN;
-	if (unlikely(load_relaxed(&spot->depth) != 1))
-		return pool_release_levels(m, spot, cell_seq(tag));
-	if (unlikely(!counter_release_warm(m, load_acquire(&spot->record), tag,
-		    load_acquire(&spot->level[0].cell), load_acquire(&spot->level[0].dirty))))
-		return -EAGAIN;
-	spot_free(spot);
-	return 0;
+/* The path on which the spot's slot was taken. Depth 0: it has too many levels to be kept. */
+static _hot_ void spot_path(const struct spot *spot, struct path *ret) {
+	ret->depth = load_acquire(&spot->depth);
+	for (uint32_t k = 0; k < ret->depth; k++) {
+		ret->level[k].cell = load_acquire(&spot->level[k].cell);
+		ret->level[k].dirty = load_acquire(&spot->level[k].dirty);
+	}
 }

@@ -17,7 +17,7 @@ struct recall_slot *recall_remember(
 	turn = load_relaxed(&slot->turn);
 	if (turn % 2 != 0 || !cas32(&slot->turn, turn, turn + 1))
 		return NULL;
-	store_release(&slot->shape, shape_pack(name->length, path->depth));
+	store_release(&slot->shape, name->length | path->depth << 8);
 	store_release(&slot->first, t.first);
 	store_release(&slot->last, t.last);
 	store_release(&slot->second, t.second);

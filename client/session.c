@@ -253,8 +253,8 @@ static int welcome_accept(struct berth *b, struct session *resume, const struct 
 	return r;
 }
 
-/* Hanging up would do; the word says that nothing of ours is on its way any more, so that the
- * session's place and records are free at once. */
+/* Hanging up would do; the word says that no thread of ours has a record any more, so that the session's
+ * place and records are free at once. */
 static void bye_send(int fd) {
 	struct message_bye bye = {.header = MESSAGE_HEADER(MESSAGE_BYE, struct message_bye)};
 
@@ -487,7 +487,7 @@ int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t dead
 
 	/* Doubling keeps the questions few, for one slot held as for a hundred thousand. */
 	if (r == 0 && is_current(b, s) && pool_ranges(s->pool) == seen)
-		r = ranges_ask(b, s, seen, deadline);
+		r = ranges_ask(b, s, pool_ranges_usable(s->pool), deadline);
 	leave(b, &v);
 	return r == -ESHUTDOWN ? 0 : r;
 }
@@ -670,7 +670,11 @@ int session_handle_new(const char *runtime_dir, int timeout_ms, struct berth **r
 }
 
 void session_handle_free(struct berth *b) {
-	if (load_relaxed(&b->current) && socket_is_ours(b))
+	struct session *s = load_relaxed(&b->current);
+
+	/* A thread that is still inside may place a record of ours yet: then the ranges are ours until the
+	 * process is dead. */
+	if (s && pool_claim_all(s->pool) && socket_is_ours(b))
 		bye_send(b->fd);
 	handle_unlink(b);
 	socket_close(b);

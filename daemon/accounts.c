@@ -53,13 +53,18 @@ static void count_flags(struct accounts *a, uint32_t flags, int32_t by) {
 
 static int change(struct accounts *a, uint32_t account, uint32_t limit, uint32_t flags) {
 	uint32_t before = flags_of(a, account);
+	int r;
 
+	/* A process that has found it usable must look again, and one that found it not, too. */
+	if ((before ^ flags) & ENTRY_USABLE)
+		r = directory_renew(a->directory, account, limit, flags);
+	else
+		r = directory_set(a->directory, account, limit, flags);
+	if (r == -EOVERFLOW)
+		return r;
 	count_flags(a, before, -1);
 	count_flags(a, flags, 1);
-	/* Whoever has found it usable must look again, and whoever found it not, too. */
-	if ((before ^ flags) & ENTRY_USABLE)
-		return directory_renew(a->directory, account, limit, flags);
-	return directory_set(a->directory, account, limit, flags);
+	return r;
 }
 
 static bool is_removable(struct accounts *a, uint32_t account) {

@@ -59,7 +59,12 @@ static bool change_is_template(const struct change *ch) {
 	return name_is_template(ch->name, strlen(ch->name));
 }
 
-static uint64_t revoke_matching(struct manager *m, const struct message_revoke *what);
+struct revoked {
+	uint32_t slots;    /* that were held, or being taken */
+	uint32_t releases; /* that their owners had begun, and are finished */
+};
+
+static struct revoked revoke_matching(struct manager *m, const struct message_revoke *what);
 
 static int apply_delete(struct change *ch, uint64_t *ret_revoked) {
 	struct message_revoke all = {.flags = MESSAGE_REVOKE_ALL};
@@ -71,7 +76,7 @@ static int apply_delete(struct change *ch, uint64_t *ret_revoked) {
 	memcpy(all.name.text, ch->name, sizeof(all.name.text));
 	r = accounts_unconfigure(ch->manager->accounts, ch->name);
 	if (ch->force)
-		*ret_revoked = revoke_matching(ch->manager, &all);
+		*ret_revoked = revoke_matching(ch->manager, &all).slots;
 	accounts_tidy(ch->manager->accounts);
 	return r;
 }
@@ -90,6 +95,13 @@ static int change_answer(const struct change *ch, int error, int applied, uint64
 		return connection_refuse(c, ch->opcode, code_of_store(error),
 			"can't store it: %s; %s", strerror(-error),
 			store_is_open(error) ? STORE_OPEN : "nothing has changed");
+	if (applied == -EOVERFLOW)
+		return connection_refuse(c, ch->opcode, BERTH_NO_SYSTEM_RESOURCES,
+			"stored, but not in force: this account was changed as often as one "
+			"segment "
+			"can tell apart. Stop the servers and berthd, remove %s/segment and "
+			"%s/directory, and start them again",
+			ch->manager->options.runtime_dir, ch->manager->options.runtime_dir);
 	if (applied < 0 && applied != -ENOENT)
 		return connection_refuse(c, ch->opcode, code_of(applied),
 			"stored, but not in force yet (%s); try again", strerror(-applied));
@@ -244,7 +256,7 @@ static int row_fill(struct manager *m, uint32_t account, struct message_row *row
 	if (!cell || directory_name(m->segment->map, account, row->name.text) < 0)
 		return -ENOENT;
 	row->limit = limit_shown(entry_limit(word));
-	row->current = cell_count(load_acquire(&cell->word));
+	row->current = count_of(load_acquire(&cell->count));
 	row->peak = MAX_OF(load_relaxed(&cell->peak), row->current);
 	row->waiting = 0;
 	row->denied = load_relaxed(&cell->denied);
@@ -338,20 +350,17 @@ static int handle_list(struct connection *c, const void *message, size_t length,
 
 /* -- holders and revoke ---------------------------------------------------------------------------------- */
 
-static uint64_t slot_pack(uint32_t record, uint64_t rec) {
-	return (uint64_t)record << 32 | record_seq(rec);
-}
-
 /* What a holder's line says; false if the slot went meanwhile. */
 static bool holder_fill(
-	struct manager *m, uint32_t number, uint64_t rec, struct message_holder *h) {
+	struct manager *m, uint32_t number, struct snapshot seen, struct message_holder *h) {
 	struct record *record = map_record(m->segment->map, number);
 	struct session *s = sessions_owner(m->sessions, number);
+	struct snapshot now;
 
 	*h = (struct message_holder){
-		.slot = slot_pack(number, rec),
+		.slot = tag_pack(number, seen.seq),
 		.since = load_relaxed(&record->since),
-		.weight = record_weight(rec),
+		.weight = place_weight(seen.place),
 	};
 	for (size_t i = 0; i < ELEMENTS(record->label); i++) {
 		uint64_t word = load_relaxed(&record->label[i]);
@@ -365,8 +374,9 @@ static bool holder_fill(
 		memcpy(h->comm, s->who.comm, sizeof(h->comm));
 		h->comm[sizeof(h->comm) - 1] = 0;
 	}
-	return directory_name(m->segment->map, record_account(rec), h->account.text) == 0 &&
-	       counter_record(m->segment->map, number) == rec;
+	return directory_name(m->segment->map, place_account(seen.place), h->account.text) == 0 &&
+	       counter_record(m->segment->map, number, &now) == 0 && now.place == seen.place &&
+	       now.seq == seen.seq;
 }
 
 static uint32_t holders_page(
@@ -374,13 +384,13 @@ static uint32_t holders_page(
 	uint32_t end = load_relaxed(&m->segment->names->slots);
 
 	for (uint32_t looks = 0; at < end; at++, looks++) {
-		uint64_t rec = counter_record(m->segment->map, at);
+		struct snapshot seen;
 
 		if (page->count == MESSAGE_HOLDERS_MAX || looks == LIST_LOOKS)
 			return at;
-		if (record_is_held(rec) &&
-			accounts_is_below(m->accounts, record_account(rec), account) &&
-			holder_fill(m, at, rec, &page->holder[page->count]))
+		if (counter_record(m->segment->map, at, &seen) == 0 && snapshot_is_held(seen) &&
+			accounts_is_below(m->accounts, place_account(seen.place), account) &&
+			holder_fill(m, at, seen, &page->holder[page->count]))
 			page->count++;
 	}
 	return 0;
@@ -406,56 +416,62 @@ static int handle_holders(struct connection *c, const void *message, size_t leng
 }
 
 static bool revoke_wants(struct manager *m, const struct message_revoke *what, uint32_t account,
-	uint32_t number, uint64_t rec) {
+	uint32_t number, struct snapshot seen) {
 	const struct session *s;
 
-	/* Held, or on its way up. */
-	if (record_state(rec) != RECORD_PLACED || record_step(rec) == 0 ||
-		record_step(rec) > record_top(rec) + 1)
+	/* At rest it has nothing. */
+	if (place_state(seen.place) != RECORD_PLACED || seq_step(seen.seq) == 0)
 		return false;
-	if (what->slot != 0 && what->slot != slot_pack(number, rec))
+	if (what->slot != 0 && what->slot != tag_pack(number, seen.seq))
 		return false;
-	if (account != 0 && !accounts_is_below(m->accounts, record_account(rec), account))
+	if (account != 0 && !accounts_is_below(m->accounts, place_account(seen.place), account))
 		return false;
 	s = what->pid != 0 ? sessions_owner(m->sessions, number) : NULL;
 	return what->pid == 0 || (s && (uint32_t)s->who.pid == what->pid);
 }
 
-/* One record, again while its slot moves from level to level under us. */
-static bool revoke_one(
-	struct manager *m, const struct message_revoke *what, uint32_t account, uint32_t number) {
+/* One record, again while its slot moves from level to level meanwhile. */
+static void revoke_one(struct manager *m, const struct message_revoke *what, uint32_t account,
+	uint32_t number, struct revoked *done) {
 	for (int i = 0; i < 4 * BERTH_LEVELS_MAX; i++) {
-		uint64_t rec = counter_record(m->segment->map, number);
-		int r;
+		struct snapshot seen;
+		int r = counter_record(m->segment->map, number, &seen);
 
-		if (!revoke_wants(m, what, account, number, rec))
-			return false;
-		r = counter_revoke(m->segment->map, number, rec);
-		if (r != -EAGAIN)
-			return r >= 0 || r == -EUCLEAN;
+		if (r < 0 || !revoke_wants(m, what, account, number, seen))
+			return;
+		if (seq_goes_down(seen.seq)) {
+			done->releases += counter_finish(m->segment->map, number) >= 0;
+			return;
+		}
+		r = counter_revoke(m->segment->map, number, seen);
+		if (r != -EAGAIN) {
+			done->slots += r >= 0;
+			return;
+		}
 	}
-	return false;
 }
 
-static uint64_t revoke_matching(struct manager *m, const struct message_revoke *what) {
+static struct revoked revoke_matching(struct manager *m, const struct message_revoke *what) {
 	uint32_t account = what->name.text[0] ? accounts_find(m->accounts, what->name.text) : 0;
 	uint32_t first = 1, end = load_relaxed(&m->segment->names->slots);
-	uint64_t revoked = 0;
+	struct revoked done = {0};
 
 	if (what->name.text[0] && account == 0)
-		return 0;
+		return done;
 	if (what->slot != 0) {
-		first = (uint32_t)(what->slot >> 32);
+		first = tag_record(what->slot);
 		end = MIN_OF(end, first + 1);
 	}
 	for (uint32_t number = first; number < end; number++)
-		revoked += revoke_one(m, what, account, number);
-	return revoked;
+		revoke_one(m, what, account, number, &done);
+	return done;
 }
 
 static int handle_revoke(struct connection *c, const void *message, size_t length, int *fds) {
+	struct message_revoked reply = {.header = MESSAGE_HEADER(MESSAGE_REVOKE, reply)};
 	const struct message_revoke *what = message;
 	const char *wrong = NULL;
+	struct revoked done;
 
 	(void)length, (void)fds;
 	if (message_name_length(&what->name) < 0 || what->name.text[0])
@@ -468,7 +484,10 @@ static int handle_revoke(struct connection *c, const void *message, size_t lengt
 		return refuse_name(c, MESSAGE_REVOKE, wrong);
 	if (what->name.text[0] && accounts_find(c->manager->accounts, what->name.text) == 0)
 		return refuse_unknown(c, MESSAGE_REVOKE, what->name.text);
-	return connection_done(c, MESSAGE_REVOKE, revoke_matching(c->manager, what));
+	done = revoke_matching(c->manager, what);
+	reply.revoked = done.slots;
+	reply.finished = done.releases;
+	return connection_reply(c, &reply, sizeof(reply), NULL, 0);
 }
 
 /* -- status ------------------------------------------------------------------------------------------------- */
@@ -481,8 +500,13 @@ static void status_count(struct manager *m, struct message_status_reply *s) {
 		if (cell && (entry_flags(directory_word(m->accounts->directory, a)) & ENTRY_LIVE))
 			s->denied += load_relaxed(&cell->denied);
 	}
-	for (uint32_t n = 1; n < load_relaxed(&m->segment->names->slots); n++)
-		s->slots_held += record_is_held(counter_record(m->segment->map, n));
+	for (uint32_t n = 1; n < load_relaxed(&m->segment->names->slots); n++) {
+		struct snapshot seen;
+
+		s->slots_held +=
+			counter_record(m->segment->map, n, &seen) == 0 && snapshot_is_held(seen);
+		s->slots_retired += counter_is_spent(m->segment->map, n);
+	}
 }
 
 static int handle_status(struct connection *c, const void *message, size_t length, int *fds) {

@@ -162,7 +162,7 @@ static int look_at(struct checkpoint *c, struct batch *b, uint32_t account) {
 
 	if (!cell)
 		return -ENOMEM;
-	now.count = cell_count(load_total(&cell->word)); /* after the mark was taken: wake.h, D3 */
+	now.count = count_of(load_total(&cell->count)); /* after the mark was taken: wake.h, D3 */
 	now.peak = MAX_OF(load_relaxed(&cell->peak), now.count);
 	now.denied = load_relaxed(&cell->denied);
 	if (now.count == kept->saved_count && now.peak == kept->saved_peak &&

@@ -8,12 +8,14 @@
  *
  * Writes in order, to create: C1 the entry's fields   C2 its word: LIVE, generation + 1   C3 the
  * table's slot. To remove: R1 the word: not LIVE, generation + 1   R2 the cell is bumped   R3 (its
- * count is 0) the table's slot   R4 the index may be used again.
- * Death between R1 and R3 while slots were still held (the removal was about to be taken back) leaves
+ * count is 0) what its tag tells is noted (counter.c, removed accounts)   R4 the table's slot   R5 the
+ * index may be used again.
+ * Death between R1 and R4 while slots were still held (the removal was about to be taken back) leaves
  * an entry with a count that the table leads to: directory_new makes it LIVE again.
- * Death between C1 and C2, or after R3, leaves a free entry. Between C2 and C3 a LIVE entry that the
- * table lacks, between R1 and R3 a slot that leads to no LIVE entry: directory_new finds either and
- * writes the table anew.
+ * Death between C1 and C2, or after R4, leaves a free entry. Between C2 and C3 a LIVE entry that the
+ * table lacks, between R1 and R4 a slot that leads to no LIVE entry: directory_new finds either and
+ * writes the table anew. It bumps every cell and notes what its tag tells (R2, R3) before an index is
+ * free.
  *
  * The table is open addressing with linear probing, at most half full. A deletion moves later
  * entries of its run back, copying before it clears, and growing builds the double table beside the
@@ -166,7 +168,7 @@ void directory_expect_many(struct directory *d, uint32_t more) {
 		(void)table_reserve(d, MIN_OF(more, d->map->layout.max_accounts - d->live));
 }
 
-/* R3: clears the slot, moving back whatever of its run may stand nearer to its own place. */
+/* R4: clears the slot, moving back whatever of its run may stand nearer to its own place. */
 static void table_remove(struct directory *d, uint32_t account) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint32_t mask = (UINT32_C(1) << bits) - 1, hole = (uint32_t)hash_of(d, account) & mask, at;
@@ -202,7 +204,7 @@ uint64_t directory_word(struct directory *d, uint32_t account) {
 uint32_t directory_parent(struct directory *d, uint32_t account) {
 	const struct entry *e = map_entry(d->map, account);
 
-	return e ? load_relaxed(&e->parent) : 0;
+	return e ? ancestry_parent(load_relaxed(&e->ancestry)) : 0;
 }
 
 uint32_t directory_lookup(struct directory *d, const struct name *name) {
@@ -309,11 +311,11 @@ static int entry_write(
 	for (uint32_t i = 0; i < (name->length + 7) / 8; i++)
 		store_relaxed(&to[i], name->word[i]);
 	if (parent != 0)
-		depth += shape_depth(load_relaxed(&map_entry(d->map, parent)->shape));
+		depth += ancestry_depth(load_relaxed(&map_entry(d->map, parent)->ancestry));
 	store_relaxed(&e->hash, directory_hash(d->map, name));
-	store_release(&e->parent, parent); /* pairs with directory_ancestor() */
-	store_relaxed(&e->block, block);
-	store_relaxed(&e->shape, shape_pack(name->length, depth));
+	/* Pairs with directory_ancestor(). */
+	store_release(&e->ancestry, ancestry_pack(parent, depth));
+	store_relaxed(&e->shape, shape_pack(name->length, block));
 	return 0;
 }
 
@@ -332,20 +334,6 @@ static void cell_forget(struct directory *d, uint32_t account) {
 	d->account[account] = (struct account){.young = d->loading};
 }
 
-/* A record may rest where the index was before. What old tags of its own there are in the cells above
- * the new account were none of its path's when it was placed, and mustn't be taken for its steps now
- * (counter.c, old tags). */
-static int ancestors_bump(struct directory *d, uint32_t parent) {
-	int r = 0;
-
-	/* In a damaged directory they may go round. */
-	for (int k = 0; k < BERTH_LEVELS_MAX && parent != 0 && r == 0; k++) {
-		r = counter_bump(d->map, parent);
-		parent = directory_parent(d, parent);
-	}
-	return r;
-}
-
 int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,
 	uint32_t flags, uint32_t *ret) {
 	struct entry *e;
@@ -359,8 +347,6 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 		return r;
 	e = map_entry(d->map, account);
 	r = e && map_cell(d->map, account) ? 0 : -ENOMEM;
-	if (r == 0 && entry_generation(load_relaxed(&e->word)) > 0)
-		r = ancestors_bump(d, parent);
 	if (r == 0)
 		r = entry_write(d, e, name, parent);
 	if (r < 0) {
@@ -378,11 +364,23 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	return table_insert(d, load_relaxed(&d->segment->names->table_bits), account);
 }
 
+/* What a name needs: to be configured, changed, made usable or not, and removed. */
+#define CHANGES_WANTED 16
+
+/* Neither a generation nor a bump ever comes again: with the last ones the index rests for good. */
+static bool index_is_reusable(struct directory *d, uint32_t account) {
+	return entry_generation(directory_word(d, account)) + CHANGES_WANTED <
+		       BERTH_GENERATION_LAST &&
+	       counter_has_bumps(d->map, account, CHANGES_WANTED);
+}
+
 static int word_store(struct directory *d, uint32_t account, uint64_t word) {
 	struct entry *e = map_entry(d->map, account);
 
 	if (!e)
 		return -ENOENT;
+	if (!counter_has_bumps(d->map, account, 1))
+		return -EOVERFLOW;
 	store_release(&e->word, word); /* pairs with counter_admit() */
 	return counter_bump(d->map, account);
 }
@@ -396,6 +394,9 @@ int directory_set(struct directory *d, uint32_t account, uint32_t limit, uint32_
 int directory_renew(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags) {
 	uint32_t generation = entry_generation(directory_word(d, account));
 
+	/* One is left for its removal. */
+	if (generation + 1 >= BERTH_GENERATION_LAST)
+		return -EOVERFLOW;
 	return word_store(d, account, entry_pack(limit, flags | ENTRY_LIVE, generation + 1));
 }
 
@@ -407,24 +408,31 @@ int directory_remove(struct directory *d, uint32_t account) {
 
 	if (!e || d->account[account].children > 0 || counter_count(d->map, account) > 0)
 		return -EBUSY;
+	/* A second bump is for taking it back. */
+	if (entry_generation(word) >= BERTH_GENERATION_LAST ||
+		!counter_has_bumps(d->map, account, 2))
+		return -EOVERFLOW;
 	/* R1, R2 */
 	r = word_store(d, account, entry_pack(0, 0, entry_generation(word) + 1));
+	if (r == 0 && counter_count(d->map, account) == 0)
+		r = counter_part(d->map, account); /* R3 */
 	if (r < 0 || counter_count(d->map, account) > 0) {
 		(void)word_store(d, account,
 			entry_pack(
 				entry_limit(word), entry_flags(word), entry_generation(word) + 1));
 		return r < 0 ? r : -EBUSY;
 	}
-	table_remove(d, account); /* R3 */
-	parent = load_relaxed(&e->parent);
-	block = load_relaxed(&e->block);
+	table_remove(d, account); /* R4 */
+	parent = directory_parent(d, account);
+	block = shape_block(load_relaxed(&e->shape));
 	d->live--;
 	if (parent != 0)
 		d->account[parent].children--;
-	/* R4. With no memory for the stacks the index rests until the next start. */
+	/* R5. With no memory for the stacks the index rests until the next start. */
 	if (block != 0)
 		(void)block_push(d, block);
-	(void)free_push(d, account);
+	if (index_is_reusable(d, account))
+		(void)free_push(d, account);
 	return 0;
 }
 
@@ -450,9 +458,11 @@ static int stock_blocks(struct directory *d, const uint8_t *used) {
 }
 
 static bool entry_is_sound(struct directory *d, const struct entry *e) {
-	return load_relaxed(&e->parent) < directory_end(d) &&
-	       shape_length(load_relaxed(&e->shape)) > 0 &&
-	       load_relaxed(&e->block) <= load_relaxed(&d->segment->names->blocks);
+	uint32_t shape = load_relaxed(&e->shape);
+
+	return ancestry_parent(load_relaxed(&e->ancestry)) < directory_end(d) &&
+	       shape_length(shape) > 0 &&
+	       shape_block(shape) <= load_relaxed(&d->segment->names->blocks);
 }
 
 static bool is_twin(struct directory *d, uint64_t hash, uint32_t found) {
@@ -494,15 +504,15 @@ static void stock_expect(struct directory *d, const struct stock *s, uint32_t a)
 		return;
 	if (s->bits > 0)
 		__builtin_prefetch(slot_at(d, s->bits, (uint32_t)load_relaxed(&e->hash)));
-	record = map_record(d->map, cell_record(load_relaxed(&cell->word)));
+	record = map_record(d->map, tag_record(load_relaxed(&cell->tag)));
 	if (record)
 		__builtin_prefetch(record, 1);
 }
 
 static void stock_live(struct directory *d, struct stock *s, uint32_t a, const struct entry *e) {
-	uint32_t parent = load_relaxed(&e->parent);
+	uint32_t parent = directory_parent(d, a);
 
-	s->used_blocks[load_relaxed(&e->block)] = 1;
+	s->used_blocks[shape_block(load_relaxed(&e->shape))] = 1;
 	if (parent != 0)
 		d->account[parent].children++;
 	d->live++;
@@ -519,8 +529,11 @@ static int stock_entry(struct directory *d, struct stock *s, uint32_t a) {
 
 	if (!e || !map_cell(d->map, a))
 		return -ENOMEM;
-	/* Death between a word and its bump (R1 and R2, or a limit) left readers of the old word. */
+	/* Death between a word and its bump (R1 and R2, or a limit) left readers of the old word; between
+	 * R2 and R3, a tag that wasn't noted. */
 	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
+	if (r != -ENOMEM)
+		r = counter_part(d->map, a);
 	if (r == -ENOMEM)
 		return r;
 	entry_revive(d, s, a, e);
@@ -533,7 +546,7 @@ static int stock_entry(struct directory *d, struct stock *s, uint32_t a) {
 	}
 	d->unsound += live;
 	/* A count without an account is noise. The index rests until the next start. */
-	return counter_count(d->map, a) == 0 ? free_push(d, a) : 0;
+	return counter_count(d->map, a) == 0 && index_is_reusable(d, a) ? free_push(d, a) : 0;
 }
 
 static int stock_entries(struct directory *d, struct stock *s) {

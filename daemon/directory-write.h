@@ -51,8 +51,9 @@ void directory_free(struct directory *d); /* NULL is fine */
 int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,
 	uint32_t flags, uint32_t *ret);
 
-/* Changes limit and flags, then bumps the cell: once this has returned, nobody is admitted against
- * the old limit. Never skipped because the value is there already. */
+/* Changes limit and flags, then bumps the cell: once this has returned, no acquire is admitted against
+ * the old limit. Never skipped because the value is there already. -EOVERFLOW: the cell has had its last
+ * bump, or the entry its last generation, and nothing has changed. */
 int directory_set(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags);
 
 /* The same with a new generation: whoever resolved the name before must look it up again. */

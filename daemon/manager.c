@@ -221,6 +221,12 @@ int manager_new(const struct options *options, struct manager **ret) {
 		log_error("Can't start: %s", strerror(ENOMEM));
 		return -ENOMEM;
 	}
+	if (!cas16_is_there()) {
+		log_error("This processor has no cmpxchg16b, without which berth can't count; "
+			  "install berth on a newer machine");
+		free(m);
+		return -ENOTSUP;
+	}
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	m->started = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	m->options = *options;

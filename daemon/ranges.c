@@ -103,7 +103,7 @@ int ranges_reclaim(struct ranges *r, uint32_t range) {
 
 		if (e == -ENOMEM)
 			return e;
-		all_closed = all_closed && (e >= 0 || e == -EUCLEAN);
+		all_closed = all_closed && e >= 0;
 	}
 	if (all_closed) {
 		owner_write(r, range, RANGE_NONE);
@@ -112,15 +112,35 @@ int ranges_reclaim(struct ranges *r, uint32_t range) {
 	return 0;
 }
 
+/* How many records have used up their seqs. Where there are any, another table is needed: at the next
+ * start without sessions (segment.c). */
+static void retired_count(struct ranges *r) {
+	uint32_t retired = 0;
+
+	for (uint32_t n = BERTH_RANGE; n < r->size * BERTH_RANGE; n++)
+		retired += counter_is_spent(r->segment->map, n);
+	store_relaxed(&r->segment->names->retired, retired);
+}
+
 static void say_full(struct ranges *r, int error) {
 	if (r->said_full)
 		return;
 	r->said_full = true;
+	retired_count(r);
 	if (error != -ENOSPC)
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"No room for more slots (%s): the file system of the runtime directory "
 			"is full; further ones are refused with 8. Make room there",
 			strerror(-error));
+	else if (load_relaxed(&r->segment->names->retired) > 0)
+		log_event(LOG_WARNING, EVENT_FULL, NULL,
+			"No slot is left: of %u, %u have used up their sequence numbers, and the "
+			"others are handed out to servers; further ones are refused with 8. "
+			"Restart "
+			"berthd while no server uses it, which makes a new table, or raise "
+			"--max-slots then",
+			r->segment->map->layout.max_slots,
+			load_relaxed(&r->segment->names->retired));
 	else
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"All %u slots are handed out to servers, in ranges of %u; further ones "
@@ -128,26 +148,52 @@ static void say_full(struct ranges *r, int error) {
 			r->segment->map->layout.max_slots, BERTH_RANGE);
 }
 
+/* A range whose records are all retired goes to no session any more. */
+static bool range_is_retired(struct ranges *r, uint32_t range) {
+	for (uint32_t i = 0; i < BERTH_RANGE; i++)
+		if (!counter_is_spent(r->segment->map, range * BERTH_RANGE + i))
+			return false;
+	return true;
+}
+
+/* The first free range that can be used; RANGE_NONE. */
+static uint32_t free_take(struct ranges *r) {
+	while (r->free != RANGE_NONE) {
+		uint32_t range = r->free;
+
+		r->free = r->next[range];
+		if (!range_is_retired(r, range))
+			return range;
+	}
+	return RANGE_NONE;
+}
+
+/* More, where none is free. */
+static int ranges_grow(struct ranges *r) {
+	/* Without memory the last time: those are published already. */
+	int e = ranges_follow(r, true);
+
+	if (e >= 0 && r->free == RANGE_NONE)
+		e = segment_grow_slots(r->segment);
+	return e < 0 ? e : ranges_follow(r, true);
+}
+
 int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *ret) {
-	uint32_t range;
+	uint32_t range = free_take(r);
 	int e;
 
-	if (r->free == RANGE_NONE) {
-		/* Without memory the last time: those are published already. */
-		e = ranges_follow(r, true);
-		if (e >= 0 && r->free == RANGE_NONE)
-			e = segment_grow_slots(r->segment);
-		if (e >= 0)
-			e = ranges_follow(r, true);
+	if (range == RANGE_NONE) {
+		e = ranges_grow(r);
 		if (e < 0) {
 			say_full(r, e);
 			return e;
 		}
-		if (r->free == RANGE_NONE)
+		range = free_take(r);
+		if (range == RANGE_NONE) {
+			say_full(r, -ENOSPC);
 			return -ENOSPC;
+		}
 	}
-	range = r->free;
-	r->free = r->next[range];
 	owner_write(r, range, session);              /* G1 */
 	for (uint32_t i = 0; i < BERTH_RANGE; i++) { /* G2 */
 		e = counter_open(r->segment->map, range * BERTH_RANGE + i);

@@ -37,7 +37,8 @@ void ranges_adopt(struct ranges *r, uint32_t range, uint32_t session, uint32_t *
 /* At start: nobody's it is. Closes what was left open. */
 int ranges_reclaim(struct ranges *r, uint32_t range);
 
-/* Gives a free range to a session, its records open. -ENOSPC, -ENOMEM: none left. */
+/* Gives a free range to a session, its records open; none whose records have all used up their seqs.
+ * -ENOSPC, -ENOMEM: none left. */
 int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *ret);
 
 /* Takes every range of a list back; their records must be closed. */

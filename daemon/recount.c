@@ -6,15 +6,17 @@
  *
  * Invariant (counter.c): a cell's count is the sum of the weights of the records that have charged
  * it. To look at a moment of that, without stopping anybody:
- *   1 every cell's word is read   2 every record   3 every cell's word again.
- * A cell whose word is the same at 1 and 3 was neither charged nor uncharged in between, since each
- * of these writes another tag; so what the records said at 2, read together with that word, is what
- * has charged it. If that isn't its count, somebody else wrote there: the CAS from this very word
- * makes it the sum. A cell that has changed is left undecided until the next time; where everything
- * is small enough to be read within microseconds, it is tried again at once.
+ *   1 every cell's tag is read   2 every record   3 every cell's tag and count.
+ * A cell whose tag is the same at 1 and 3 was neither charged nor uncharged in between, since each
+ * of these writes another tag, and no tag comes again, however many steps lie in between; so what the
+ * records said at 2, read together with that tag, is what has charged it. If that isn't its count, the
+ * compare-and-swap from this very pair makes it the sum. A cell that has changed is left undecided until
+ * the next time; where everything is small enough to be read within microseconds, it is tried again at
+ * once.
  *
- * Before 2, each record that no code of ours could have left so is made free, or closed if it is
- * nobody's; and the tables of sessions and owners are written again from the daemon's own memory.
+ * Before 2, each record that no code of ours could have left so is made free, or closed if no session
+ * owns it; a release that was begun and not ended is finished, since its thread may be stopped; and the
+ * tables of sessions and owners are written again from the daemon's own memory.
  * What is believed is the directory, which clients can't write to, and that memory.
  *
  * Death at any point leaves what was repaired; the next daemon recounts soon after its start.
@@ -33,9 +35,6 @@
 #define TURN 65536u
 /* How often what is small is read again while cells change under the eyes. */
 #define ATTEMPTS 16
-/* A word may come back after 2^22 steps of one record. Who was stopped for that long between 1
- * and 3 has seen nothing. */
-#define LONGEST_USEC 10000000u
 /* A recount is followed by a pause of so many times its length; of fewer when it found something. */
 #define PAUSE       100
 #define PAUSE_FOUND 10
@@ -50,7 +49,7 @@ enum phase {
 
 /* What was found wrong, for the log. */
 struct findings {
-	uint32_t cells, records, entries;
+	uint32_t cells, records, entries, releases;
 	char names[NAMED * 80];
 };
 
@@ -64,13 +63,13 @@ struct recount {
 	bool running;
 	uint64_t may_begin; /* CLOCK_MONOTONIC, µs */
 	uint64_t spent;     /* by this one, µs */
-	uint64_t read;      /* when 1 began */
 	enum phase phase;
 	uint32_t at;
 	uint32_t accounts_end, records_end;
-	uint64_t *word; /* by account: as read at 1 */
-	uint32_t *sum;  /* by account */
+	uint64_t *tag; /* by account: as read at 1 */
+	uint32_t *sum; /* by account */
 	uint32_t undecided;
+	bool blind; /* a record couldn't be read */
 	struct findings found;
 };
 
@@ -85,74 +84,95 @@ static uint64_t now_usec(void) {
 
 /* Whether the record may stand there: no count rests on a name that is gone, or on a path of another
  * length. One that rests may, since it is placed anew before it is used. */
-static bool place_is_sound(struct recount *r, uint64_t rec) {
-	uint32_t account = record_account(rec), depth;
+static bool place_is_sound(struct recount *r, struct snapshot s) {
+	uint32_t account = place_account(s.place), depth;
 
-	if (record_weight(rec) == 0 || !map_has_account(r->map, account))
+	if (place_weight(s.place) == 0 || !map_has_account(r->map, account) ||
+		seq_charged(s.seq) > place_top(s.place) + 1)
 		return false;
-	if (record_charged(rec) == 0)
+	if (seq_charged(s.seq) == 0)
 		return true;
 	if (!(entry_flags(directory_word(r->accounts->directory, account)) & ENTRY_LIVE))
 		return false;
-	return directory_depth(r->map, account, &depth) == 0 && record_top(rec) + 1 == depth;
+	return directory_depth(r->map, account, &depth) == 0 && place_top(s.place) + 1 == depth;
 }
 
-static bool record_is_sound(struct recount *r, uint64_t rec) {
-	switch (record_state(rec)) {
+static bool record_is_sound(struct recount *r, struct snapshot s) {
+	if (s.seq > BERTH_SEQ_MASK)
+		return false;
+	switch (place_state(s.place)) {
 	case RECORD_FREE:
-		return true;
+		return seq_step(s.seq) == 0;
 	case RECORD_PLACED:
 	case RECORD_SEIZED:
-		return place_is_sound(r, rec);
+		return place_is_sound(r, s);
 	default:
 		/* CLOSED, too: its session is open. */
 		return false;
 	}
 }
 
+/* A release that another look still finds where the first one did: its thread is stopped, or slow. */
+static void release_finish(struct recount *r, uint32_t number, struct snapshot seen) {
+	struct snapshot now;
+
+	if (counter_record(r->map, number, &now) == 0 && now.place == seen.place &&
+		now.seq == seen.seq)
+		r->found.releases += counter_finish(r->map, number) >= 0;
+}
+
 /* A record of an open session. What the daemon has begun is finished within its turn, so SEIZED is
- * noise that looks well, or an owner's who lacks memory. */
-static bool record_mend(struct recount *r, uint32_t number, uint64_t rec) {
-	if (record_state(rec) == RECORD_CLOSED)
-		return counter_open(r->map, number) == 0;
-	if (!record_is_sound(r, rec))
-		return counter_discard(r->map, number, rec) == 0;
-	(void)counter_resume(r->map, number);
-	return false;
+ * noise that looks well, or an owner's that lacks memory. */
+static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
+	if (place_state(s.place) == RECORD_CLOSED)
+		r->found.records += counter_open(r->map, number) == 0;
+	else if (!record_is_sound(r, s))
+		r->found.records += counter_discard(r->map, number, s) == 0;
+	else if (place_state(s.place) == RECORD_SEIZED)
+		(void)counter_settle(r->map, number);
+	else if (seq_goes_down(s.seq))
+		release_finish(r, number, s);
 }
 
 /* Adds what the record has charged, level by level. */
-static void record_add(struct recount *r, uint32_t number, uint64_t rec) {
-	uint32_t account = record_account(rec), top = record_top(rec);
+static void record_add(struct recount *r, uint32_t number, struct snapshot s) {
+	uint32_t account = place_account(s.place), top = place_top(s.place);
 
-	if (record_state(rec) != RECORD_PLACED && record_state(rec) != RECORD_SEIZED)
+	if (place_state(s.place) != RECORD_PLACED && place_state(s.place) != RECORD_SEIZED)
 		return;
 	for (uint32_t k = 0; k <= top && account != 0; k++) {
 		/* One made since isn't compared, but it stands below others that are. */
-		if (account < r->accounts_end &&
-			counter_has_charged(rec, number, k, r->word[account]))
+		if (account < r->accounts_end && counter_has_charged(s, number, k, r->tag[account]))
 			r->sum[account] =
-				MIN_OF(r->sum[account] + record_weight(rec), BERTH_COUNT_MAX);
+				MIN_OF(r->sum[account] + place_weight(s.place), BERTH_COUNT_MAX);
 		account = directory_parent(r->accounts->directory, account);
 	}
 }
 
+/* Without memory to see a record, nothing can be said of any cell. */
+static void record_read(struct recount *r, uint32_t number, bool is_owned, bool is_open) {
+	struct snapshot s;
+	int e = counter_record(r->map, number, &s);
+
+	if (e == 0 && !is_owned && place_state(s.place) != RECORD_CLOSED) {
+		r->found.records++;
+		(void)counter_close(r->map, number);
+	} else if (e == 0 && is_open) {
+		record_mend(r, number, s);
+	}
+	e = counter_record(r->map, number, &s);
+	if (e == 0)
+		record_add(r, number, s);
+	r->blind = r->blind || e < 0;
+}
+
 static void range_read(struct recount *r, uint32_t range) {
-	uint32_t owner = ranges_owner(r->sessions->ranges, range);
+	bool is_owned = ranges_owner(r->sessions->ranges, range) != RANGE_NONE;
 	const struct session *s = sessions_owner(r->sessions, range * BERTH_RANGE);
 
 	r->found.entries += ranges_rewrite(r->sessions->ranges, range);
-	for (uint32_t n = range * BERTH_RANGE; n < (range + 1) * BERTH_RANGE; n++) {
-		uint64_t rec = counter_record(r->map, n);
-
-		if (owner == RANGE_NONE && record_state(rec) != RECORD_CLOSED) {
-			r->found.records++;
-			(void)counter_close(r->map, n);
-		} else if (s && s->state == SESSION_OPEN) {
-			r->found.records += record_mend(r, n, rec);
-		}
-		record_add(r, n, counter_record(r->map, n));
-	}
+	for (uint32_t n = range * BERTH_RANGE; n < (range + 1) * BERTH_RANGE; n++)
+		record_read(r, n, is_owned, s && s->state == SESSION_OPEN);
 }
 
 /* -- counts ------------------------------------------------------------------------------------- */
@@ -185,33 +205,50 @@ static void cell_restore(struct recount *r, uint32_t account) {
 
 static void cell_compare(struct recount *r, uint32_t account) {
 	struct cell *cell = map_cell(r->map, account);
-	uint64_t word = cell ? load_acquire(&cell->word) : r->word[account];
+	struct pair now = cell ? cell_load(cell) : (struct pair){0};
 
-	if (!cell || cell_count(word) == r->sum[account]) {
+	if (!cell || count_of(now.first) == r->sum[account]) {
 		if (cell && load_relaxed(&cell->peak) > BERTH_COUNT_MAX)
 			cell_restore(r, account);
 		return;
 	}
-	if (word != r->word[account]) {
+	if (r->blind || now.second != r->tag[account] ||
+		counter_repair(r->map, account, now, r->sum[account]) < 0) {
 		r->undecided++;
 		return;
 	}
-	if (counter_repair(r->map, account, word, r->sum[account]) < 0) {
-		r->undecided++;
-		return;
-	}
-	name_note(r, account, cell_count(word));
+	name_note(r, account, count_of(now.first));
 	r->found.cells++;
 	cell_restore(r, account);
 }
 
 /* -- turns -------------------------------------------------------------------------------------- */
 
+/* A record that stands on no path, or nowhere that it could, has noted all its steps (counter.c, V3). If a
+ * tag tells of a newer one, the record was written over: it mustn't make those steps again. */
+static void tag_keep(struct recount *r, uint64_t tag) {
+	const struct record *record = map_record(r->map, tag_record(tag));
+	struct snapshot s;
+
+	if (!record)
+		return;
+	s.seq = load_acquire(&record->noted);
+	if (s.seq >= tag_seq(tag) && s.seq <= BERTH_SEQ_MASK)
+		return;
+	s.place = load_acquire(&record->place);
+	if (s.seq <= BERTH_SEQ_MASK &&
+		(place_state(s.place) == RECORD_PLACED || place_state(s.place) == RECORD_SEIZED) &&
+		place_is_sound(r, s))
+		return;
+	(void)counter_note(r->map, tag);
+}
+
 static void cells_read(struct recount *r, uint32_t end) {
 	for (; r->at < end; r->at++) {
 		struct cell *cell = map_cell(r->map, r->at);
 
-		r->word[r->at] = cell ? load_acquire(&cell->word) : 0;
+		r->tag[r->at] = cell ? load_acquire(&cell->tag) : 0;
+		tag_keep(r, r->tag[r->at]);
 	}
 }
 
@@ -221,11 +258,6 @@ static void records_read(struct recount *r, uint32_t end) {
 }
 
 static void cells_compare(struct recount *r, uint32_t end) {
-	if (now_usec() - r->read > LONGEST_USEC) {
-		r->at = end;
-		r->undecided++;
-		return;
-	}
 	for (r->at = MAX_OF(r->at, 1u); r->at < end; r->at++)
 		cell_compare(r, r->at);
 }
@@ -254,7 +286,7 @@ static void attempt_begin(struct recount *r) {
 	r->phase = READ_CELLS;
 	r->at = 0;
 	r->undecided = 0;
-	r->read = now_usec();
+	r->blind = false;
 	memset(r->sum, 0, r->accounts_end * sizeof(*r->sum));
 }
 
@@ -285,14 +317,18 @@ static void findings_say(struct recount *r) {
 	char text[32];
 	const char *const fields[] = {text, NULL};
 
+	if (f->releases > 0)
+		log_info("Finished %u releases that servers had begun; their threads were stopped, "
+			 "or slow",
+			f->releases);
 	if (!found_anything(f))
 		return;
 	(void)snprintf(text, sizeof(text), "REPAIRED=%u", f->cells);
 	log_event(LOG_WARNING, EVENT_REPAIRED, fields,
-		"Somebody wrote over the shared counts. Repaired from what the slots prove: the "
-		"counts of %u accounts%s%s%s, %u slots, %u entries of the session table. Limits "
-		"are not concerned. If this comes back, look for the process in group berth that "
-		"does it, and restart it",
+		"Shared counts differed from what the slots prove, and were repaired: the counts "
+		"of "
+		"%u accounts%s%s%s, %u slots, %u entries of the session table. Limits are not "
+		"concerned. If this comes back, please report it, with this line",
 		f->cells, f->names[0] ? " (" : "", f->names, f->names[0] ? ")" : "", f->records,
 		f->entries);
 }
@@ -301,9 +337,9 @@ static void recount_end(struct recount *r) {
 	uint64_t pause = r->spent * (found_anything(&r->found) ? PAUSE_FOUND : PAUSE);
 
 	findings_say(r);
-	free(r->word);
+	free(r->tag);
 	free(r->sum);
-	r->word = NULL;
+	r->tag = NULL;
 	r->sum = NULL;
 	r->running = false;
 	r->may_begin = now_usec() + pause;
@@ -328,12 +364,12 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *data) {
 static void recount_begin(struct recount *r) {
 	/* More may be published than there was memory to follow; those bear no names. */
 	r->accounts_end = r->accounts->directory->account_size;
-	r->word = calloc(r->accounts_end, sizeof(*r->word));
+	r->tag = calloc(r->accounts_end, sizeof(*r->tag));
 	r->sum = calloc(r->accounts_end, sizeof(*r->sum));
-	if (!r->word || !r->sum) {
-		free(r->word);
+	if (!r->tag || !r->sum) {
+		free(r->tag);
 		free(r->sum);
-		r->word = NULL;
+		r->tag = NULL;
 		r->sum = NULL;
 		return;
 	}
@@ -357,9 +393,6 @@ bool recount_runs(const struct recount *r) {
 }
 
 void recount_want(struct recount *r) {
-	/* In a build for tests a word comes back within microseconds, and proves nothing. */
-	if (BERTH_SEQ_BITS < 22)
-		return;
 	r->wanted = r->running;
 	if (r->running)
 		return;
@@ -402,7 +435,7 @@ void recount_free(struct recount *r) {
 		return;
 	(void)sd_event_source_disable_unref(r->timer);
 	(void)sd_event_source_disable_unref(r->turn);
-	free(r->word);
+	free(r->tag);
 	free(r->sum);
 	free(r);
 }

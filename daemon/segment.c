@@ -113,6 +113,11 @@ int segment_grow_slots(struct segment *s) {
 	if (r >= 0)
 		r = part_allocate(s->map->segment.fd, l->owners, sizeof(uint32_t),
 			now / BERTH_RANGE, to / BERTH_RANGE);
+	if (r >= 0)
+		r = part_allocate(s->map->segment.fd, l->waits, sizeof(uint64_t), now, to);
+	if (r >= 0)
+		r = part_allocate(
+			s->map->segment.fd, l->calls, 1, now / BERTH_RANGE, to / BERTH_RANGE);
 	if (r < 0)
 		return r;
 	store_release(&s->names->slots, to); /* pairs with map_has_record() */
@@ -128,6 +133,9 @@ int segment_grow_sessions(struct segment *s) {
 	if (to == now)
 		return -ENOSPC;
 	r = part_allocate(s->map->segment.fd, l->sessions, sizeof(struct session_entry), now, to);
+	if (r >= 0)
+		r = part_allocate(s->map->segment.fd, l->refusals,
+			BERTH_REFUSALS * sizeof(struct refusal), now, to);
 	if (r < 0)
 		return r;
 	store_release(&s->names->sessions, to);
@@ -173,7 +181,6 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 	directory->max_accounts = want->accounts;
 	directory->max_slots = want->slots;
 	directory->max_sessions = want->sessions;
-	atomic_init(&segment->daemon_seq, 1);
 	/* Not the numbers of another segment's sessions. */
 	atomic_init(&segment->next_serial, (uint32_t)directory->hash_seed);
 	return 0;
@@ -298,6 +305,9 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 	if (r < 0)
 		return r;
 	r = map_is_current(m);
+	/* Records whose seqs are used up come back with a new table only. */
+	if (r >= 0 && load_relaxed(&m->names->retired) > 0 && !anyone_lives(m))
+		r = -ESTALE;
 	if (r >= 0 &&
 		(m->layout.max_accounts != want->accounts || m->layout.max_slots != want->slots ||
 			m->layout.max_sessions != want->sessions)) {

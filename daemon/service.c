@@ -173,21 +173,26 @@ static int handle_ranges(struct connection *c, const void *message, size_t lengt
 	}
 	if (reply.count == 0)
 		return connection_refuse(c, MESSAGE_RANGES, BERTH_NO_SYSTEM_RESOURCES, "%s",
-			r == -ENOSPC ? "all slots are handed out; raise --max-slots"
-				     : "no room for more slots in the runtime "
-				       "directory's file system");
+			r != -ENOSPC ? "no room for more slots in the runtime directory's file "
+				       "system"
+			: load_relaxed(&c->manager->segment->names->retired) > 0
+				? "no slot is left: all are handed out, or have used up their "
+				  "sequence numbers; restart berthd while no server uses it"
+				: "all slots are handed out; raise --max-slots");
 	return connection_reply(c, &reply, sizeof(reply), NULL, 0);
 }
 
 static int handle_settle(struct connection *c, const void *message, size_t length, int *fds) {
 	const struct message_settle *settle = message;
+	int r;
 
 	(void)length, (void)fds;
 	if (!c->session || sessions_owner(c->manager->sessions, settle->record) != c->session)
 		return -EBADMSG;
-	if (counter_settle(c->manager->segment->map, settle->record) == -ENOMEM)
+	r = counter_settle(c->manager->segment->map, settle->record);
+	if (r < 0 && r != -EAGAIN)
 		return connection_refuse(c, MESSAGE_SETTLE, BERTH_NO_SYSTEM_RESOURCES,
-			"no memory to give a slot back; release it again");
+			"can't give a slot back (%s); release it again", strerror(-r));
 	return connection_done(c, MESSAGE_SETTLE, 0);
 }
 

@@ -61,7 +61,7 @@ static bool session_close_records(struct session *s) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			int r = counter_close(s->all->segment->map, range * BERTH_RANGE + i);
 
-			if (r == -EUCLEAN)
+			if (r == COUNTER_DAMAGED)
 				damaged++;
 			else if (r < 0)
 				all_closed = false;
@@ -446,7 +446,7 @@ static int resume_range(const struct session *s, uint32_t range) {
 
 		/* -EAGAIN: its owner went on with it meanwhile. */
 		if (r != -ENOMEM)
-			r = counter_resume(m, record);
+			r = counter_finish(m, record);
 		if (r == -ENOMEM)
 			return r;
 	}

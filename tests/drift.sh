@@ -211,7 +211,6 @@ weight=$(define $layout BERTH_WEIGHT_MAX)
 name=$(define $layout BERTH_NAME_MAX)
 label=$(($(define $layout BERTH_LABEL_SIZE) - 1))
 range=$(define $layout BERTH_RANGE)
-seq=$(define $layout BERTH_SEQ_BITS)
 wait_ms=$(define client/library.c TIMEOUT_MS)
 share="$(define daemon/accounts.c UNCONFIGURED_NUMERATOR)/$(
 	define daemon/accounts.c UNCONFIGURED_DENOMINATOR)"
@@ -222,8 +221,8 @@ says berth_open.3 "up to $wait_ms milliseconds" "0 is $wait_ms."
 says berth_acquire.3 "1 to $weight; 0 is 1" "cut at $label bytes" "more than $most slots"
 says berthd.8 "in ranges of $range" "up to $((wait_ms / 1000)) seconds" \
 	"about $(($(define daemon/checkpoint.c CHECKPOINT_USEC) / 1000000)) second after"
-says berth-protocol.7 "at most $levels levels" "in ranges of $range" "after $((1 << seq)) steps" \
-	"one chance in $((1 << seq))" "a ${range}th of that" \
+says berth-protocol.7 "at most $levels levels" "in ranges of $range" \
+	"A record has $((1 << ($(define $layout BERTH_SEQ_BITS) - 4))) cycles" \
 	"group of $(define $layout BERTH_DIRTY_GROUP) cells"
 [ "$share" = 3/4 ] || fail "a page says three quarters, daemon/accounts.c $share"
 says berthd.8 'Three quarters of them'
@@ -234,8 +233,8 @@ says berth-protocol.7 'a hundredth of the time'
 
 step "the words in berth-protocol(7)'s example are what the code makes of them"
 awk '/^\.\\" words:/ { wanted = 1 } /^\.Ed/ { wanted = 0 }
-	wanted && $2 ~ /^0x/ { print $2, $3, $5, $6, $7, $8 }' $man/berth-protocol.7 |
-	sed -E 's/by \(|\(([0-9]+)\) / \1 /g; s/[(),]/ /g' >"$root/words"
+	wanted && $2 ~ /^0x/ { print $2, $3, $4, $6, $7, $8, $9 }' $man/berth-protocol.7 |
+	sed -E 's/[(),]/ /g' >"$root/words"
 cat >"$root/words.c" <<'END'
 #include <inttypes.h>
 #include <stdio.h>
@@ -252,30 +251,33 @@ static enum record_state state_of(const char *name) {
 	return 4;
 }
 
-/* CELL count record seq RECORD STATE seq: of account 5, without ancestors, and weight 1. */
+/* COUNT TAG count record seq PLACE STATE noted: of account 5, without ancestors, and weight 1. The
+ * steps in between are those that layout.h counts. */
 int main(void) {
-	unsigned count, record, seq, at;
-	uint64_t cell, rec;
+	unsigned count, record;
+	uint64_t word, tag, seq, place, noted;
 	char line[256], state[32];
 	int lines = 0, bad = 0;
 
 	while (fgets(line, sizeof(line), stdin)) {
 		uint64_t want = 0;
-		int n = sscanf(line, "%" SCNx64 " %u %u %u %" SCNx64 " %31s %u", &cell, &count,
-			&record, &seq, &rec, state, &at);
+		int n = sscanf(line, "%" SCNx64 " %" SCNx64 " %u %u %" SCNu64 " %" SCNx64
+			" %31s %" SCNu64, &word, &tag, &count, &record, &seq, &place, state, &noted);
 
-		if (n == 7 && state_of(state) == RECORD_FREE)
-			want = record_pack(RECORD_FREE, 0, 0, 0, at);
-		else if (n == 7)
-			want = record_pack(state_of(state), 0, 1, 5, at);
+		if (n == 8 && state_of(state) >= RECORD_PLACED)
+			want = place_pack(state_of(state), 0, 1, 5);
+		else if (n == 8)
+			want = place_pack(state_of(state), 0, 0, 0);
 		lines++;
-		if (n < 7 || cell != cell_pack(count, record, seq) || rec != want) {
-			printf("not so: %s        but: %016" PRIx64 " %016" PRIx64 "\n", line,
-				cell_pack(count, record, seq), want);
+		if (n < 8 || word != count_pack(count, 0) || tag != tag_pack(record, seq) ||
+			place != want) {
+			printf("not so: %s        but: %016" PRIx64 " %016" PRIx64 " %016" PRIx64 "\n",
+				line, count_pack(count, 0), tag_pack(record, seq), want);
 			bad++;
 		}
 	}
-	return bad || lines < 9;
+	return bad || lines < 7 || seq_up(32, 0) != 33 || seq_down(32, 0) != 48 ||
+	       seq_rest(48) + BERTH_CYCLE != 64;
 }
 END
 gcc -std=gnu11 -Iinclude/internal "$root/words.c" -o "$root/words-check"

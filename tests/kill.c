@@ -39,31 +39,26 @@ struct map *kill_map(const char *runtime_dir) {
 	return map_new(segment, directory, PROT_READ, &m) < 0 ? NULL : m;
 }
 
-static uint64_t record_word(struct map *m, uint32_t number) {
-	struct record *record = map_record(m, number);
-
-	return record ? load_acquire(&record->word) : 0;
-}
-
-static uint64_t cell_word(struct map *m, uint32_t account) {
+static struct pair cell_of(struct map *m, uint32_t account) {
 	struct cell *cell = map_cell(m, account);
 
-	return cell ? load_acquire(&cell->word) : 0;
+	return cell ? cell_load(cell) : (struct pair){0};
 }
 
-/* One level is down with its first step. */
-static bool is_unfinished(uint64_t rec) {
-	if (record_state(rec) == RECORD_SEIZED)
+static bool is_unfinished(struct map *m, uint32_t number) {
+	struct snapshot s;
+
+	if (counter_record(m, number, &s) < 0)
 		return true;
-	return record_state(rec) == RECORD_PLACED && record_step(rec) > record_top(rec) + 1 &&
-	       record_charged(rec) > 0;
+	return place_state(s.place) == RECORD_SEIZED ||
+	       (place_state(s.place) == RECORD_PLACED && seq_goes_down(s.seq));
 }
 
 uint32_t kill_unfinished(struct map *m) {
 	uint32_t found = 0;
 
 	for (uint32_t n = 1; n < load_acquire(&m->names->slots); n++)
-		found += is_unfinished(counter_record(m, n));
+		found += is_unfinished(m, n);
 	return found;
 }
 
@@ -104,7 +99,7 @@ static uint32_t account_find(struct map *m, const char *name, uint64_t *ret_word
 uint32_t kill_count(struct map *m, const char *account) {
 	uint64_t word;
 
-	return cell_count(cell_word(m, account_find(m, account, &word)));
+	return count_of(cell_of(m, account_find(m, account, &word)).first);
 }
 
 int64_t kill_limit_in_force(struct map *m, const char *account) {
@@ -115,7 +110,7 @@ int64_t kill_limit_in_force(struct map *m, const char *account) {
 	return entry_limit(word);
 }
 
-/* -- somebody died in the middle ------------------------------------------------------------------- */
+/* -- a death in the middle ------------------------------------------------------------------------- */
 
 static bool range_is_of(struct map *m, uint32_t range, pid_t pid) {
 	_Atomic uint32_t *owner = map_owner(m, range);
@@ -132,44 +127,66 @@ static bool range_is_of(struct map *m, uint32_t range, pid_t pid) {
 static uint32_t record_of(struct map *m, pid_t pid) {
 	for (uint32_t n = load_acquire(&m->names->slots); n-- > 1;)
 		if (range_is_of(m, n / BERTH_RANGE, pid) &&
-			record_state(record_word(m, n)) == RECORD_FREE)
+			place_state(load_acquire(&map_record(m, n)->place)) == RECORD_FREE)
 			return n;
 	return 0;
 }
 
-/* Of the record `number`, in a cell whose tag is noted before, as ever. */
-static bool tag_put(
-	struct map *m, uint32_t account, uint32_t number, uint32_t seq, uint32_t weight) {
-	uint32_t now = cell_count(cell_word(m, account));
+/* A step of the record at one level: the tag that is there is noted, as ever. */
+static bool step_make(
+	struct map *m, uint32_t account, uint32_t number, uint64_t seq, int32_t weight) {
+	struct cell *cell = map_cell(m, account);
 
-	if (counter_bump(m, account) < 0)
-		return false;
-	store_total(
-		&map_cell(m, account)->word, cell_pack(now + weight, number, seq & BERTH_SEQ_MASK));
-	return true;
+	for (int i = 0; cell && i < 1000; i++) {
+		struct pair seen = cell_load(cell);
+		struct pair next = {seen.first + ((uint64_t)(int64_t)weight << BERTH_COUNT_SHIFT),
+			tag_pack(number, seq)};
+
+		if (counter_note(m, seen.second) == 0 && cas16(&cell->count, seen, next))
+			return true;
+	}
+	return false;
 }
 
-/* The cycle of a path of two levels has four steps: 1 up, 2 up, 3 down, 4 down. */
+/* P1, clear of all that the record has used; 0: its owner was faster. */
+static uint64_t record_place(struct record *record, uint64_t place) {
+	struct pair seen = {load_acquire(&record->place), load_acquire(&record->noted)};
+	uint64_t base = seq_rest(seen.second) + (uint64_t)25 * BERTH_CYCLE;
+
+	return cas16(&record->place, seen, (struct pair){place, base}) ? base : 0;
+}
+
+/* V1, and N1 for the newest step. */
+static bool record_seize(struct record *record, uint64_t place, uint64_t newest) {
+	uint64_t noted = load_acquire(&record->noted);
+
+	return cas(&record->place, place,
+		       place_pack(RECORD_SEIZED, place_top(place), place_weight(place),
+			       place_account(place))) &&
+	       (noted >= newest || cas(&record->noted, noted, newest));
+}
+
 bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill_halfway halfway) {
-	uint32_t number = record_of(m, pid), level[2], base;
-	bool seized = halfway == KILL_SEIZED || halfway == KILL_AMID_V3;
-	bool down = halfway == KILL_RELEASE || halfway == KILL_AMID_V3;
-	uint64_t word;
+	uint32_t number = record_of(m, pid), level[2];
+	struct record *record = map_record(m, number);
+	uint64_t place, base, word;
+	bool done;
 
 	level[0] = account_find(m, account, &word);
 	if (number == 0 || level[0] == 0 || directory_ancestor(m, level[0], 1, &level[1]) < 0)
 		return false;
-	/* Clear of all that were used here. */
-	base = (record_seq(record_word(m, number)) + 100) & ~UINT32_C(3);
-	if (!tag_put(m, level[0], number, base + 1, 2))
-		return false;
-	if (halfway != KILL_CHARGE && !tag_put(m, level[1], number, base + 2 + down, down ? 0 : 2))
-		return false;
-	store_total(&map_record(m, number)->word,
-		record_pack(seized ? RECORD_SEIZED : RECORD_PLACED, 1, 2, level[0],
-			(base + (halfway == KILL_AMID_V3 ? 2 : 0)) & BERTH_SEQ_MASK));
-	/* V2 has come upon the lower one's tag. */
-	return halfway != KILL_AMID_V3 || counter_bump(m, level[0]) == 0;
+	place = place_pack(RECORD_PLACED, 1, 2, level[0]);
+	base = record_place(record, place);
+	done = base != 0 && step_make(m, level[0], number, seq_up(base, 0), 2);
+	if (halfway != KILL_CHARGE)
+		done = done && step_make(m, level[1], number, seq_up(base, 1), 2);
+	if (halfway == KILL_SEIZED || halfway == KILL_AMID_V2)
+		done = done && record_seize(record, place, halfway == KILL_SEIZED ? 0 : base + 2);
+	if (halfway == KILL_RELEASE || halfway == KILL_AMID_V2)
+		done = done && step_make(m, level[1], number, seq_down(base, 1), -2);
+	if (halfway == KILL_REVOKE)
+		done = done && step_make(m, level[1], number, seq_down(base + BERTH_CYCLE, 1), -2);
+	return done;
 }
 
 /* -- the store ---------------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * What the tests that kill at every point look at behind everybody's back: the segment, the
+ * What the tests that kill at every point look at behind all processes' backs: the segment, the
  * directory, the store's files; and requests to admin.sock that don't wait for their replies.
  */
 
@@ -14,7 +14,7 @@
 /* The two shared files, opened by their paths as only their owner can; NULL if that fails. */
 struct map *kill_map(const char *runtime_dir);
 
-/* Records that are SEIZED, or amid the way down: what a berthd that starts finishes before it serves. */
+/* Records that are SEIZED, or on the way down: what a berthd that starts finishes before it serves. */
 uint32_t kill_unfinished(struct map *m);
 
 /* Sessions that the segment knows of, of a process (0: of any). */
@@ -35,10 +35,11 @@ int64_t kill_stored(const char *state_dir, const char *table, const char *name);
 /* In the middle of what an owner, or a daemon, is killed. */
 enum kill_halfway {
 	KILL_NOTHING,
-	KILL_CHARGE,  /* one level up, and nobody has noted it */
-	KILL_RELEASE, /* one level down, and nobody has noted it */
+	KILL_CHARGE,  /* one level up, which isn't noted */
+	KILL_RELEASE, /* one level down, which isn't noted */
+	KILL_REVOKE,  /* likewise, of a revocation of a slot that was held */
 	KILL_SEIZED,  /* with a slot, before V2 */
-	KILL_AMID_V3, /* one level down, and that isn't noted */
+	KILL_AMID_V2, /* one level down, which isn't noted */
 };
 
 /* Leaves one of the process's free records so, on the account and its parent, with a weight of 2.

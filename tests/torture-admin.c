@@ -28,6 +28,7 @@ struct admin {
 union admin_reply {
 	struct message_header header;
 	struct message_done done;
+	struct message_revoked revoked;
 	struct message_failed failed;
 };
 
@@ -119,12 +120,12 @@ static void revoke_of_slot(struct admin *a, struct message_revoke *what) {
 	uint32_t end = load_acquire(&a->m->names->slots);
 	uint32_t at = torture_below(&a->random, MIN_OF(end, 4096u) + 1);
 
-	what->slot = UINT64_C(1) << 32;
+	what->slot = tag_pack(1, 1);
 	for (uint32_t i = 0; end > 0 && i < 4096; i++, at = (at + 1) % end) {
-		uint64_t rec = counter_record(a->m, at);
+		struct snapshot s;
 
-		if (record_is_held(rec)) {
-			what->slot = (uint64_t)at << 32 | record_seq(rec);
+		if (counter_record(a->m, at, &s) == 0 && snapshot_is_held(s)) {
+			what->slot = tag_pack(at, s.seq);
 			return;
 		}
 	}

@@ -23,10 +23,6 @@
 #define THREADS_MAX 4
 #define HELD_MAX    6
 
-/* With so few numbers a stale slot soon names another's, and a thread that comes late to its revoked
- * charge may take another's for it: then codes prove little, and only counts are judged. */
-#define SLOTS_ARE_UNIQUE (BERTH_SEQ_BITS >= 16)
-
 #define TIMEOUT_MS 60000
 
 struct client {
@@ -69,7 +65,7 @@ static void unexpected(struct worker *w, const char *op, const char *account, in
 }
 
 static bool may_be_revoked(struct worker *w, uint32_t revokes_done) {
-	return !SLOTS_ARE_UNIQUE || load_total(&w->c->t->revokes_begun) != revokes_done ||
+	return load_total(&w->c->t->revokes_begun) != revokes_done ||
 	       load_total(&w->c->closefroms_begun) != 0;
 }
 
@@ -157,7 +153,7 @@ static void do_release(struct worker *w) {
 	if (h.handle != load_relaxed(&w->c->handle))
 		return; /* released by berth_close */
 	release_judge(w, &h, berth_release(w->c->b, h.slot));
-	if (!SLOTS_ARE_UNIQUE || !torture_once_in(&w->random, 32))
+	if (!torture_once_in(&w->random, 32))
 		return;
 	code = berth_release(w->c->b, h.slot);
 	if (code != BERTH_TOO_MANY_POSTS)

@@ -53,8 +53,8 @@ static void watch_take_in(struct watch *w, uint32_t begun) {
 
 static void watch(struct torture *t, struct watch *w) {
 	uint32_t acked = load_total(&w->history->acked); /* S1 */
-	uint64_t word = load_acquire(&w->cell->word);    /* S2 */
-	uint32_t count = cell_count(word), begun, limit;
+	struct pair seen = cell_load(w->cell);           /* S2; the tag is for the message alone */
+	uint32_t count = count_of(seen.first), begun, limit;
 
 	fence_acquire();
 	begun = load_total(&w->history->begun); /* S3 */
@@ -62,9 +62,9 @@ static void watch(struct torture *t, struct watch *w) {
 	if (count > w->allowed) { /* S4 */
 		torture_fail(t,
 			"'%s' holds %u, but no limit since it last obeyed one was over %u (tag %u, "
-			"%u; limits sent %u, acknowledged %u)",
-			w->name, count, w->allowed, cell_record(word), cell_seq(word), begun,
-			acked);
+			"%llu; limits sent %u, acknowledged %u)",
+			w->name, count, w->allowed, tag_record(seen.second),
+			(unsigned long long)tag_seq(seen.second), begun, acked);
 		return;
 	}
 	if (acked != begun) /* S5 */

@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * The counter: how slots are taken and given back, exactly, whoever dies when.
+ * The counter: how slots are taken and given back, exactly, whatever process dies or stalls when.
  *
  * Everything that changes a count goes through here, in every process. Nothing here blocks, makes a
  * system call (but for the first touch of a 4 MiB window, and one futex wake per checkpoint) or
@@ -18,7 +18,7 @@ struct record_at {
 	uint32_t number;
 };
 
-/* What the holders' list tells of a slot. */
+/* What the list of holders tells of a slot. */
 struct stamp {
 	uint64_t since;    /* ms since 1970 */
 	const char *label; /* NULL: none; cut at 39 bytes, between characters */
@@ -28,21 +28,26 @@ struct stamp {
 struct slot_request {
 	const struct path *path;
 	uint32_t weight;
-	uint64_t word[BERTH_LEVELS_MAX]; /* of each level's cell, as counter_check() has seen it */
+	struct pair seen[BERTH_LEVELS_MAX]; /* each level's cell, as counter_check() has seen it */
 	struct stamp stamp;
 };
 
-/* All of them return 0 or a negative errno:
+/* All of them return 0, COUNTER_DAMAGED, or a negative errno, after which it isn't done:
  *   -EDQUOT     the limit of a level is reached (ret_level says which)
- *   -EOVERFLOW  a level's count would pass 1,048,575
+ *   -EOVERFLOW  a level's count would pass 1,048,575; of a bump: the cell has had its last one
  *   -ESTALE     an account of the path is not what it was: look the name up again
- *   -EAGAIN     the record is not free; take another
+ *   -EAGAIN     the record is not free, or isn't what it was; take another, or look again
+ *   -ERANGE     the record has used up its seqs: it is retired
  *   -ESHUTDOWN  the record is closed: the session has ended
  *   -ECANCELED  revoked meanwhile
- *   -ENOMEM     a window that the counter needs can't be mapped; an acquire leaves the record to
- *               counter_settle()
- *   -EUCLEAN    the shared words contradict each other; the record was moved on all the same
+ *   -ENOENT     not held (any more) under this seq
+ *   -ENOMEM     a window that the counter needs can't be mapped; an acquire, or a release that had
+ *               begun, leaves the record to counter_settle()
+ *   -EUCLEAN    the shared words contradict each other
  */
+
+/* It is done, but a count was less than what is given back: it stays as it is, for the recount. */
+#define COUNTER_DAMAGED 1
 
 /* BERTH_LIMIT_NONE is more than any count can be. */
 static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limit) {
@@ -56,24 +61,24 @@ static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limi
 void counter_label(struct record *record, const char *label);
 void counter_note_peak(struct cell *cell, uint32_t count);
 
-/* Orders 1 and 3 of counter.c for a level whose cell says `word`. Pairs with daemon/directory-write.c,
- * which stores limit and generation, then bumps. */
-static inline int counter_admit(const struct level *l, uint64_t word, uint32_t weight) {
+/* Orders 1 and 3 of counter.c for a level whose cell says `count`. Pairs with
+ * daemon/directory-write.c, which stores limit and generation, then bumps. */
+static inline int counter_admit(const struct level *l, uint64_t count, uint32_t weight) {
 	uint64_t said = load_acquire(&l->entry->word);
 
 	if (unlikely(entry_generation(said) != l->generation))
 		return -ESTALE;
-	return counter_refusal(cell_count(word), weight, entry_limit(said));
+	return counter_refusal(count_of(count), weight, entry_limit(said));
 }
 
 /* -EDQUOT or -EOVERFLOW, and counts the denial, if the path is full as it stands, or -ESTALE; writes
  * nothing else. */
 static inline int counter_check(struct map *m, const struct path *path, uint32_t weight,
-	uint64_t ret_word[BERTH_LEVELS_MAX], uint32_t *ret_level) {
+	struct pair ret_seen[BERTH_LEVELS_MAX], uint32_t *ret_level) {
 	for (uint32_t k = 0; k < path->depth; k++) {
 		const struct level *l = &path->level[k];
-		uint64_t word = load_acquire(&l->cell->word);
-		int r = counter_admit(l, word, weight);
+		struct pair seen = cell_load(l->cell);
+		int r = counter_admit(l, seen.first, weight);
 
 		if (unlikely(r < 0)) {
 			if (r != -ESTALE)
@@ -81,7 +86,7 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 			*ret_level = k;
 			return r;
 		}
-		ret_word[k] = word;
+		ret_seen[k] = seen;
 	}
 	return 0;
 }
@@ -89,47 +94,49 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 /* Takes the path with a record of the caller's session that no other thread uses. ret_seq identifies
  * the slot, with the record, until its release. */
 int counter_acquire(struct map *m, uint32_t record, const struct path *path, uint32_t weight,
-	const struct stamp *stamp, uint32_t *ret_seq, uint32_t *ret_level);
+	const struct stamp *stamp, uint64_t *ret_seq, uint32_t *ret_level);
 
-/* Gives the slot back. -ENOENT: not held (any more) under this seq. */
-int counter_release(struct map *m, uint32_t record, uint32_t seq);
-
-/* The same for whoever has the record at hand, and has just looked (counter_check); and of whose path
- * the cells are known. */
+/* The same for a caller that has the record at hand, and has looked at the path before it claimed the
+ * record (counter_check). */
 int counter_acquire_at(struct map *m, struct record_at at, const struct slot_request *request,
-	uint32_t *ret_seq, uint32_t *ret_level);
-int counter_release_at(struct map *m, struct record_at at, const struct path *path, uint32_t seq);
+	uint64_t *ret_seq, uint32_t *ret_level);
 
-/* Goes on where so many levels were given back, from the top, of the slot `seq` (counter-warm.h). */
-int counter_release_rest(
-	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint32_t seq);
-
-/* For an account without ancestors, where one look is likely to be enough: `stood_on` is the cell of the
- * account, likewise without ancestors, with which the record took its last slot; NULL: none. False:
- * nothing was taken, for whatever reason. */
-bool counter_acquire_near(struct map *m, struct record_at at, const struct cell *stood_on,
-	const struct level *l, uint64_t word, uint32_t weight, const struct stamp *stamp,
-	uint32_t *ret_seq);
-
-/* Goes on where so many levels are charged for a slot that is to be `seq` (counter-warm.h). */
+/* Goes on where so many levels are charged for a slot that is to be `seq` (counter-fast.h). */
 int counter_acquire_rest(struct map *m, struct record_at at, const struct slot_request *request,
-	uint32_t charged, uint32_t seq, uint32_t *ret_level);
+	uint32_t charged, uint64_t seq, uint32_t *ret_level);
+
+/* Gives the slot back. */
+int counter_release(struct map *m, uint32_t record, uint64_t seq);
+
+/* The same for a caller that knows the slot's path. */
+int counter_release_at(struct map *m, struct record_at at, const struct path *path, uint64_t seq);
+
+/* Goes on where so many levels were given back, from the top, of the slot `seq` (counter-fast.h). */
+int counter_release_rest(
+	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq);
+
+/* N1 of counter.c, where it is needed. -ENOMEM: the record is out of reach, and its tag must not be
+ * overwritten. */
+int counter_note(struct map *m, uint64_t tag);
 
 /* Leaves to the daemon what can't be given back for lack of memory. */
 void counter_abandon(struct map *m, uint32_t record);
 
 uint32_t counter_count(struct map *m, uint32_t account);
 
+/* The record with its newest step. CLOSED if there is no such record; -ENOMEM: a cell of its path is
+ * out of reach. */
+int counter_record(struct map *m, uint32_t record, struct snapshot *ret);
+
 /* -- the daemon's --------------------------------------------------------------------------- */
 
-/* The record's word with the seq of its newest step, be it noted or not; 0 (CLOSED) if there is no
- * such record. */
-uint64_t counter_record(struct map *m, uint32_t record);
-
 /* Takes back the slot that the record was seen to hold, and no other; or, where it was seen to be taking
- * one, what it takes or holds by then. Whatever its owner is doing meanwhile. -EAGAIN: it has moved on
- * since it was seen. */
-int counter_revoke(struct map *m, uint32_t record, uint64_t seen);
+ * one, what it takes or holds by then. Whatever its owner is doing meanwhile. Not for a release that
+ * was begun: counter_finish(). -EAGAIN: it has moved on since it was seen. */
+int counter_revoke(struct map *m, uint32_t record, struct snapshot seen);
+
+/* Finishes what an owner or a dead daemon had begun: a release, or the taking back of a record. */
+int counter_finish(struct map *m, uint32_t record);
 
 /* Takes back what an owner has abandoned. */
 int counter_settle(struct map *m, uint32_t record);
@@ -140,18 +147,23 @@ int counter_close(struct map *m, uint32_t record);
 /* CLOSED → FREE. -EBUSY if it isn't closed. */
 int counter_open(struct map *m, uint32_t record);
 
-/* Finishes what a dead daemon had begun to take back. */
-int counter_resume(struct map *m, uint32_t record);
+/* True if the record has used up its seqs. */
+bool counter_is_spent(struct map *m, uint32_t record);
 
-/* Makes everyone who has read the cell's word, and what they read after it, fail its CAS. */
+/* Makes the compare-and-swap fail of every party that has read the cell, and what it read after it. */
 int counter_bump(struct map *m, uint32_t account);
 
-/* Whether the record has charged this level of its path, whose cell bears this word. */
-bool counter_has_charged(uint64_t rec, uint32_t record, uint32_t level, uint64_t word);
+/* Whether the account's cell can be bumped so often. */
+bool counter_has_bumps(struct map *m, uint32_t account, uint32_t times);
 
-/* Writes the count that a cell should have, if the cell still bears the word that was seen. -EAGAIN:
- * it doesn't. For a count that somebody else wrote over. */
-int counter_repair(struct map *m, uint32_t account, uint64_t seen, uint32_t count);
+/* Notes what the cell's tag tells, before its index may stand below another parent. */
+int counter_part(struct map *m, uint32_t account);
 
-/* Makes a record whose word is noise free again. -EAGAIN: it isn't what was seen any more. */
-int counter_discard(struct map *m, uint32_t record, uint64_t seen);
+/* Whether the record has charged this level of its path, whose cell bears this tag. */
+bool counter_has_charged(struct snapshot s, uint32_t record, uint32_t level, uint64_t tag);
+
+/* Writes the count that a cell should have, if the cell is still what was seen. -EAGAIN: it isn't. */
+int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t count);
+
+/* Makes a record whose words are noise free again. -EAGAIN: it isn't what was seen any more. */
+int counter_discard(struct map *m, uint32_t record, struct snapshot seen);

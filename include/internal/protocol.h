@@ -191,7 +191,7 @@ struct message_delete {
 };
 
 struct message_holder {
-	uint64_t slot;  /* record << 32 | seq: what MESSAGE_REVOKE takes */
+	uint64_t slot;  /* record:22 | seq:42, a cell's tag: what MESSAGE_REVOKE takes */
 	uint64_t since; /* ms since 1970 */
 	uint32_t weight;
 	uint32_t pid;
@@ -224,6 +224,11 @@ struct message_revoke {
 	uint32_t pid;             /* 0: any */
 	uint32_t flags;
 };
+struct message_revoked {
+	struct message_header header;
+	uint64_t revoked;  /* slots */
+	uint64_t finished; /* releases that had begun, and had not come to their end */
+};
 
 struct message_status {
 	struct message_header header;
@@ -236,9 +241,11 @@ struct message_status_reply {
 	uint64_t started; /* ms since 1970, this daemon process */
 	uint32_t accounts, accounts_by_template, accounts_max;
 	uint32_t slots_held, slots_granted, slots_max;
+	uint32_t slots_retired; /* records that have used up their seqs */
 	uint32_t sessions, sessions_max;
 	uint32_t templates;
 	uint32_t configured; /* accounts with a limit of their own */
+	uint32_t reserved1;
 	uint64_t denied;
 	uint64_t checkpointed; /* ms since 1970; 0: not yet */
 	char runtime_dir[MESSAGE_NAME_SIZE];

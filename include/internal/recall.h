@@ -26,7 +26,7 @@ struct recall_level {
 
 struct recall_slot {
 	_Atomic uint32_t turn;
-	_Atomic uint32_t shape;                      /* as an entry's; 0: empty */
+	_Atomic uint32_t shape;                      /* length of the name | depth << 8; 0: empty */
 	_Atomic uint64_t first, last, second, third; /* of struct text */
 	_Atomic(struct spot *) spot; /* the record that was used last for it (pool.h); NULL: any */
 	struct recall_level level[RECALL_LEVELS];
@@ -34,14 +34,6 @@ struct recall_slot {
 
 struct recall {
 	struct recall_slot slot[1 << RECALL_BITS];
-};
-
-/* What was seen of an account: its cell's word, then its entry's (orders 1 and 3 of counter.c). */
-struct sight {
-	struct recall_slot *slot;
-	uint32_t turn;
-	struct level level;
-	uint64_t word, said;
 };
 
 /* Has the path that the name was found to have be recalled. NULL: one of them is too long, or another
@@ -56,7 +48,7 @@ static _hot_ struct recall_slot *recall_slot(struct recall *recall, const struct
 /* How many levels the slot's path has, if it is this name's; else 0. With the length taken off, the
  * shape is the depth, and nothing more if the length is the same. */
 static _hot_ uint32_t slot_depth(const struct recall_slot *slot, const struct text *t) {
-	uint32_t depth = (load_relaxed(&slot->shape) - shape_pack((uint32_t)t->length, 0)) >> 8;
+	uint32_t depth = (load_relaxed(&slot->shape) - (uint32_t)t->length) >> 8;
 
 	if (unlikely(depth > RECALL_LEVELS || load_relaxed(&slot->first) != t->first ||
 		     load_relaxed(&slot->last) != t->last))
@@ -118,15 +110,4 @@ static _hot_ bool recall_levels(
 	return recall_turn_is(slot, turn) &&
 	       likely(entry_generation(load_acquire(&ret->level[0].entry->word)) ==
 		       ret->level[0].generation);
-}
-
-/* The same where the path has one level, which is then looked at. */
-static _hot_ bool recall_sight(struct sight *seen) {
-	recall_level(&seen->slot->level[0], &seen->level);
-	if (unlikely(!recall_turn_is(seen->slot, seen->turn)))
-		return false;
-	seen->word = load_acquire(&seen->level.cell->word);
-	seen->said = load_acquire(&seen->level.entry->word);
-	return likely(entry_is_usable(seen->said) &&
-		      entry_generation(seen->said) == seen->level.generation);
 }

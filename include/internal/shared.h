@@ -6,7 +6,7 @@
  *
  * Everything shared is an _Atomic member that is touched through these few names and no others. A
  * load that must see what a partner wrote before its store is load_acquire, the partner's store is
- * store_release; a comment at each such place names the partner. cas and exchange are sequentially
+ * store_release; a comment at each such place names the partner. cas, cas16 and exchange are sequentially
  * consistent, because the change of a count is followed by a load of a flag that the daemon stores
  * before it reads the counts (wake.h): each side must see the other's store or be seen.
  */
@@ -14,6 +14,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #define load_relaxed(p)      atomic_load_explicit((p), memory_order_relaxed)
 #define load_acquire(p)      atomic_load_explicit((p), memory_order_acquire)
@@ -38,3 +41,63 @@ static inline bool cas32(_Atomic uint32_t *p, uint32_t old, uint32_t new) {
 }
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "berth needs lock-free 64-bit atomics");
+
+/* Two words that one compare-and-swap changes together, 16 bytes on a boundary of 16. */
+struct pair {
+	uint64_t first, second;
+};
+
+/* True if the two words at *p were old and are now new. May fail, on some machines, though they were.
+ * Written out, since compilers call libatomic for it, which needn't be lock-free. */
+static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) {
+#if defined(__SANITIZE_THREAD__)
+	/* The sanitizer doesn't look into assembly. */
+	unsigned __int128 was = (unsigned __int128)old.second << 64 | old.first;
+
+	return __atomic_compare_exchange_n((unsigned __int128 *)(void *)p, &was,
+		(unsigned __int128)new.second << 64 | new.first, false, __ATOMIC_SEQ_CST,
+		__ATOMIC_SEQ_CST);
+#elif defined(__x86_64__)
+	bool done;
+
+	__asm__ volatile(
+		"lock cmpxchg16b %1"
+		: "=@ccz"(done), "+m"(*(struct pair *)(void *)p), "+a"(old.first), "+d"(old.second)
+		: "b"(new.first), "c"(new.second)
+		: "memory");
+	return done;
+#elif defined(__aarch64__)
+	uint64_t first, second;
+	uint32_t failed, done;
+
+	__asm__ volatile("1:	ldaxp	%0, %1, %4\n"
+			 "	cmp	%0, %5\n"
+			 "	ccmp	%1, %6, #0, eq\n"
+			 "	b.ne	2f\n"
+			 "	stlxp	%w2, %7, %8, %4\n"
+			 "	cbnz	%w2, 1b\n"
+			 "2:	cset	%w3, eq\n"
+			 : "=&r"(first), "=&r"(second), "=&r"(failed), "=&r"(done),
+			 "+Q"(*(struct pair *)(void *)p)
+			 : "r"(old.first), "r"(old.second), "r"(new.first), "r"(new.second)
+			 : "cc", "memory");
+	return done;
+#elif defined(__powerpc64__) && defined(__LITTLE_ENDIAN__)
+	return __sync_bool_compare_and_swap((unsigned __int128 *)(void *)p,
+		(unsigned __int128)old.second << 64 | old.first,
+		(unsigned __int128)new.second << 64 | new.first);
+#else
+#error "berth needs a lock-free 16-byte compare-and-swap: amd64, arm64 or ppc64el"
+#endif
+}
+
+/* False on the few amd64 machines, of 2005 and before, that lack it. */
+static inline bool cas16_is_there(void) {
+#if defined(__x86_64__)
+	unsigned a, b, c = 0, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_CMPXCHG16B);
+#else
+	return true;
+#endif
+}

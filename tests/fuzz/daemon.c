@@ -219,18 +219,19 @@ void daemon_check_counts(void) {
 	must(end <= ELEMENTS(sum));
 	memset(sum, 0, sizeof(sum));
 	for (uint32_t n = 1; n < load_relaxed(&m->names->slots); n++) {
-		uint64_t rec = counter_record(m, n);
+		struct snapshot s;
 
-		/* Nobody is in the middle of anything. */
-		must(record_state(rec) <= RECORD_PLACED);
-		if (record_state(rec) != RECORD_PLACED)
+		must(counter_record(m, n, &s) == 0);
+		/* No process is in the middle of anything. */
+		must(place_state(s.place) <= RECORD_PLACED);
+		if (place_state(s.place) != RECORD_PLACED)
 			continue;
-		must(record_charged(rec) == 0 || record_is_held(rec));
-		for (uint32_t k = 0; k < record_charged(rec); k++) {
+		must(seq_charged(s.seq) == 0 || snapshot_is_held(s));
+		for (uint32_t k = 0; k < seq_charged(s.seq); k++) {
 			uint32_t account;
 
-			must(directory_ancestor(m, record_account(rec), k, &account) == 0);
-			sum[account] += record_weight(rec);
+			must(directory_ancestor(m, place_account(s.place), k, &account) == 0);
+			sum[account] += place_weight(s.place);
 		}
 	}
 	for (uint32_t a = 1; a < end; a++)

@@ -51,7 +51,7 @@ static const struct request {
 	{MESSAGE_LIST, sizeof(struct message_list), sizeof(struct message_listed), true},
 	{MESSAGE_DELETE, sizeof(struct message_delete), sizeof(struct message_done), true},
 	{MESSAGE_HOLDERS, sizeof(struct message_holders), sizeof(struct message_held), true},
-	{MESSAGE_REVOKE, sizeof(struct message_revoke), sizeof(struct message_done), true},
+	{MESSAGE_REVOKE, sizeof(struct message_revoke), sizeof(struct message_revoked), true},
 	{MESSAGE_STATUS, sizeof(struct message_status), sizeof(struct message_status_reply), false},
 	{MESSAGE_IMPORT_BEGIN, sizeof(struct message_import), sizeof(struct message_done), false},
 	{MESSAGE_IMPORT_COMMIT, sizeof(struct message_import), sizeof(struct message_done), false},
@@ -285,7 +285,8 @@ static void act_take(struct peer *p, struct input *in) {
 	struct map *m = daemon_get()->segment->map;
 	const struct stamp stamp = {.since = 1, .label = "fuzz \x1b[31m"};
 	uint32_t record = p->range * BERTH_RANGE + input_byte(in) % BERTH_RANGE;
-	uint32_t weight = 1 + input_byte(in), account, seq, level;
+	uint32_t weight = 1 + input_byte(in), account, level;
+	uint64_t seq;
 	struct path path;
 	struct name name;
 	char text[256];
@@ -306,8 +307,11 @@ static void act_take(struct peer *p, struct input *in) {
 static void act_give(struct peer *p, struct input *in) {
 	struct map *m = daemon_get()->segment->map;
 	uint32_t record = p->range * BERTH_RANGE + input_byte(in) % BERTH_RANGE;
-	int r = counter_release(m, record, record_seq(counter_record(m, record)));
+	struct snapshot s;
+	int r = counter_record(m, record, &s);
 
+	if (r == 0)
+		r = counter_release(m, record, s.seq);
 	must(scribbled || p->range_count == 0 || r == 0 || r == -ENOENT);
 }
 
@@ -322,9 +326,9 @@ static void act_scribble(struct input *in) {
 
 	scribbled = true;
 	if (part % 4 == 0 && record)
-		store_relaxed(&record->word, value);
+		store_relaxed(part & 4 ? &record->noted : &record->place, value);
 	else if (part % 4 == 1 && cell)
-		store_relaxed(&cell->word, value);
+		store_relaxed(part & 4 ? &cell->tag : &cell->count, value);
 	else if (part % 4 == 2 && entry)
 		store_relaxed(&entry->image, value);
 	else if (part % 4 == 3 && record)
@@ -335,17 +339,19 @@ static void act_scribble(struct input *in) {
 static void scribbles_clear(void) {
 	struct map *m = daemon_get()->segment->map;
 
-	for (uint32_t a = 1; a < load_relaxed(&m->names->accounts); a++)
-		store_relaxed(&map_cell(m, a)->word,
-			load_relaxed(&map_cell(m, a)->word) & (UINT64_MAX >> 20));
+	/* Of noted and bumps too, so that no input uses them up for those that come after it: no party is
+	 * between a look and its step. */
+	for (uint32_t a = 1; a < load_relaxed(&m->names->accounts); a++) {
+		store_relaxed(&map_cell(m, a)->count, 0);
+		store_relaxed(&map_cell(m, a)->tag, 0);
+	}
 	for (uint32_t n = 1; n < load_relaxed(&m->names->slots); n++) {
-		uint64_t rec = counter_record(m, n);
 		bool granted =
 			ranges_owner(daemon_get()->sessions->ranges, n / BERTH_RANGE) != RANGE_NONE;
 
-		store_relaxed(
-			&map_record(m, n)->word, record_pack(granted ? RECORD_FREE : RECORD_CLOSED,
-							 0, 0, 0, record_seq(rec)));
+		store_relaxed(&map_record(m, n)->noted, 0);
+		store_relaxed(&map_record(m, n)->place,
+			place_pack(granted ? RECORD_FREE : RECORD_CLOSED, 0, 0, 0));
 	}
 	scribbled = false;
 }

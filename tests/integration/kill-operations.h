@@ -53,12 +53,13 @@ static const struct kill_line base_limits[] = {
 
 /* The functions that write shared memory, where they begin; what they call is looked at with them. */
 static const char *const writers[] = {"counter_bump", "counter_close", "counter_open",
-	"counter_resume", "counter_revoke", "counter_settle", "descend", "directory_create",
-	"directory_remove", "directory_set", "directory_renew", "table_insert", "table_remove",
-	"word_store", "cell_forget", "entry_write", "segment_grow_accounts", "segment_grow_slots",
-	"segment_grow_sessions", "ranges_grant", "ranges_reclaim", "ranges_take_back",
-	"owner_write", "state_write", "session_end", "sessions_open", "load_one", "wake_arm",
-	"wake_disarm", "wake_cancel", "wake_take_dirty", "wake_daemon", NULL};
+	"counter_finish", "counter_part", "counter_revoke", "counter_settle", "descend",
+	"directory_create", "directory_remove", "directory_set", "directory_renew", "table_insert",
+	"table_remove", "word_store", "cell_forget", "entry_write", "segment_grow_accounts",
+	"segment_grow_slots", "segment_grow_sessions", "ranges_grant", "ranges_reclaim",
+	"ranges_take_back", "owner_write", "state_write", "session_end", "sessions_open",
+	"load_one", "wake_arm", "wake_disarm", "wake_cancel", "wake_take_dirty", "wake_daemon",
+	NULL};
 
 /* -- the operations ---------------------------------------------------------------------------- */
 
@@ -233,7 +234,7 @@ static const struct operation operations[] = {
 		.name = "start, the guest alive and half taken back",
 		.starts = true,
 		.has_guest = true,
-		.halfway = KILL_AMID_V3,
+		.halfway = KILL_AMID_V2,
 		.finished = berthd_is_ready,
 	},
 	{
@@ -241,6 +242,13 @@ static const struct operation operations[] = {
 		.starts = true,
 		.has_guest = true,
 		.halfway = KILL_RELEASE,
+		.finished = berthd_is_ready,
+	},
+	{
+		.name = "start, the guest alive and in a revocation",
+		.starts = true,
+		.has_guest = true,
+		.halfway = KILL_REVOKE,
 		.finished = berthd_is_ready,
 	},
 	{
@@ -301,6 +309,14 @@ static const struct operation operations[] = {
 		.finished = reply_is_there,
 	},
 	{
+		.name = "revoke of the guest's slots and of a release",
+		.has_guest = true,
+		.fate = REVOKED_IF_ACKNOWLEDGED,
+		.halfway = KILL_RELEASE,
+		.begin = begin_revoke,
+		.finished = reply_is_there,
+	},
+	{
 		.name = "set",
 		.has_guest = true,
 		.begin = begin_set,
@@ -325,6 +341,15 @@ static const struct operation operations[] = {
 		.has_guest = true,
 		.fate = REVOKED_IF_ACKNOWLEDGED,
 		.halfway = KILL_CHARGE,
+		.begin = begin_delete,
+		.finished = reply_is_there,
+		.change = {{"acme/alice", 20, KILL_ABSENT}},
+	},
+	{
+		.name = "delete of an account with slots and a release",
+		.has_guest = true,
+		.fate = REVOKED_IF_ACKNOWLEDGED,
+		.halfway = KILL_RELEASE,
 		.begin = begin_delete,
 		.finished = reply_is_there,
 		.change = {{"acme/alice", 20, KILL_ABSENT}},

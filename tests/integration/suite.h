@@ -346,12 +346,12 @@ UNUSED static void here_end(void) {
 	char said[512];
 
 	(void)snprintf(said, sizeof(said), "%s",
-		strstr(instance_log(&here), "wrote over")
-			? strstr(instance_log(&here), "wrote over")
+		strstr(instance_log(&here), "differed from what the slots prove")
+			? strstr(instance_log(&here), "differed from what the slots prove")
 			: "");
 	instance_end(&here);
-	ck_assert_msg(
-		repairs_are_meant || !*said, "berthd had something to repair: somebody %s", said);
+	ck_assert_msg(repairs_are_meant || !*said,
+		"berthd had something to repair: shared counts %s", said);
 }
 
 /* Where everything is slow, $SCALE says by how much: to do less of something, or wait longer. */

@@ -175,8 +175,8 @@ START_TEST(what_is_reported_is_json_on_request) {
 	expect_json("\"label\":\"\\u001b[2J\\ufffd \\\"label\\\" \\\\\"", "holders",
 		"quote\"back\\slash", "--json");
 	expect_json("\"slots_held\":2", "status", "--json");
-	expect_json("{\"revoked\":1}", "revoke", "acme", "--all", "--json");
-	expect_json("{\"revoked\":1}", "revoke", "--all", "--json");
+	expect_json("{\"revoked\":1,\"finished\":0}", "revoke", "acme", "--all", "--json");
+	expect_json("{\"revoked\":1,\"finished\":0}", "revoke", "--all", "--json");
 	expect_json("", "delete", "acme/alice", "--json");
 	expect_json("{\"holders\":[]}", "holders", "quote\"back\\slash", "--json");
 	berth_close(b);

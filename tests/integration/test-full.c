@@ -4,9 +4,11 @@
  * 1238, and service again once there is room. */
 
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
+#include "counter.h"
 #include "suite.h"
 
 static void expect_logged_once(const char *text) {
@@ -114,6 +116,129 @@ START_TEST(slots_of_a_killed_process_are_there_for_others) {
 	for (int i = 0; i < SLOTS; i++)
 		(void)take(b, "alice");
 	berth_close(b);
+}
+END_TEST
+
+/* -- sequence numbers -------------------------------------------------------------------------- */
+
+#define RECORDS 32
+
+static void few_records_start(void) {
+	static const char *const args[] = {"--max-slots", "32", NULL};
+
+	instance_start(&here, args);
+	set_limit("alice", "1000");
+}
+
+static int file_open(const char *name, int flags) {
+	char path[128];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%.80s/%s", here.runtime_dir, name);
+	fd = open(path, flags | O_CLOEXEC);
+	ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
+	return fd;
+}
+
+/* As if each record but those that hold slots had taken all the slots it can, but for two or three. */
+static void seqs_use_up(void) {
+	struct map *m;
+
+	ck_assert_int_eq(map_new(file_open("segment", O_RDWR), file_open("directory", O_RDONLY),
+				 PROT_READ, &m),
+		0);
+	for (uint32_t n = BERTH_RANGE; n < load_acquire(&m->names->slots); n++) {
+		struct snapshot s;
+
+		ck_assert_int_eq(counter_record(m, n, &s), 0);
+		if (!snapshot_is_held(s))
+			store_total(&map_record(m, n)->noted,
+				seq_base(BERTH_SEQ_LAST) - 3 * (uint64_t)BERTH_CYCLE);
+	}
+	map_free(m);
+}
+
+/* Slots, one after another, until there is none; how many. */
+static int use_up(struct berth *b, int *ret_code) {
+	int used = 0;
+	berth_slot slot;
+
+	while ((*ret_code = berth_acquire(b, "alice", &slot)) == BERTH_SUCCESS) {
+		expect_code(BERTH_SUCCESS, berth_release(b, slot));
+		ck_assert_int_lt(++used, 1000);
+	}
+	return used;
+}
+
+START_TEST(sequence_numbers_that_are_used_up_are_8_until_berthd_makes_a_new_table) {
+	struct berth *b = open_session();
+	berth_slot held = take(b, "alice"), slot[RECORDS + 1];
+	int used, code;
+
+	seqs_use_up();
+	used = use_up(b, &code);
+	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
+	/* Two or three each, and none twice. */
+	ck_assert_msg(used >= 2 * (RECORDS - 1) - 1 && used <= 3 * RECORDS, "%d slots", used);
+	expect_logged("used up their sequence numbers");
+	expect_ctl(0, "retired      31 slots, whose sequence numbers are used up", "status");
+	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
+	/* That is said once; a denial stays one, and what was taken before is its holder's. */
+	for (int i = 0; i < 10; i++)
+		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[0]));
+	expect_logged_once("used up their sequence numbers");
+	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
+	expect_code(BERTH_SUCCESS, berth_release(b, held));
+	/* The one that isn't used up goes on. */
+	expect_code(BERTH_SUCCESS, berth_release(b, take(b, "alice")));
+
+	/* berthd keeps the table while a server uses it, and makes a new one when none does. */
+	(void)instance_kill(&here, SIGTERM);
+	instance_restart(&here);
+	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
+	held = take(b, "alice");
+	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[0]));
+	expect_code(BERTH_SUCCESS, berth_release(b, held));
+	berth_close(b);
+	expect_status_eventually("sessions", 0);
+	(void)instance_kill(&here, SIGTERM);
+	instance_restart(&here);
+	ck_assert_int_eq(status_number("slots_retired"), 0);
+	b = open_session();
+	for (int i = 0; i < RECORDS; i++)
+		slot[i] = take(b, "alice");
+	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[RECORDS]));
+	berth_close(b);
+}
+END_TEST
+
+/* The servers that used them up are gone, and others come. */
+START_TEST(records_that_are_used_up_are_granted_to_no_server) {
+	struct berth *b = open_session(), *other;
+	berth_slot slot;
+	int code;
+
+	(void)take(b, "alice");
+	berth_close(b);
+	expect_status_eventually("sessions", 0);
+	seqs_use_up();
+	b = open_session();
+	(void)use_up(b, &code);
+	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
+	berth_close(b);
+	expect_status_eventually("sessions", 0);
+	other = open_session();
+	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(other, "alice", &slot));
+	ck_assert_int_eq(status_number("slots_granted"), 0);
+	expect_logged("used up their sequence numbers");
+	berth_close(other);
+	expect_status_eventually("sessions", 0);
+	(void)instance_kill(&here, SIGTERM);
+	instance_restart(&here);
+	other = open_session();
+	for (int i = 0; i < RECORDS; i++)
+		(void)take(other, "alice");
+	berth_close(other);
 }
 END_TEST
 
@@ -281,6 +406,11 @@ int main(void) {
 		slots_of_a_killed_process_are_there_for_others,
 		NULL,
 	};
+	const TTest *const seqs[] = {
+		sequence_numbers_that_are_used_up_are_8_until_berthd_makes_a_new_table,
+		records_that_are_used_up_are_granted_to_no_server,
+		NULL,
+	};
 	const TTest *const sessions[] = {
 		when_sessions_run_out_opening_is_8_and_one_that_ends_makes_room,
 		NULL,
@@ -294,6 +424,7 @@ int main(void) {
 	};
 	int failed = suite_run("few slots", few_slots_start, slots);
 
+	failed |= suite_run("few records", few_records_start, seqs);
 	failed |= suite_run("few sessions", few_sessions_start, sessions);
 	return failed | suite_run("few descriptors, little memory", here_start, others);
 }

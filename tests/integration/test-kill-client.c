@@ -5,6 +5,7 @@
  * library, a real berthd that frees what is left. In half of the runs another server takes and gives
  * back slots of the same account meanwhile, and need not wait. At the instant of the stop, the counts
  * are what the records say; once the process is dead and freed, they are what the other one holds.
+ * A release that stands still for good, some of its levels given back, is finished by berthd.
  *
  * What is stepped is the way that every call takes: the name is known, and a record is at hand.
  * $STRIDE looks at every so many instructions (1: all of them).
@@ -67,6 +68,7 @@ struct run {
 };
 
 static struct berth *other;
+static berth_slot lodged; /* the other's */
 static struct map *map;
 static int admin;
 static unsigned long *points; /* of all tests, each of which is a process */
@@ -227,6 +229,119 @@ START_TEST(a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact) {
 }
 END_TEST
 
+/* -- a release that stands still ------------------------------------------------------------------- */
+
+static const struct scenario three_levels = {"release", "acme/bob/web", NULL, 3, true, false, 0, 0};
+
+/* The instructions before which the release has given back some of its levels, and not all. */
+struct window {
+	size_t first, end;
+	size_t k; /* the next one that is looked at */
+};
+
+static void window_look(void *data) {
+	struct window *w = data;
+
+	if (kill_unfinished(map) > 0) {
+		w->first = w->end > 0 ? w->first : w->k;
+		w->end = w->k + 1;
+	}
+	w->k++;
+}
+
+static bool release_is_finished(void *data) {
+	(void)data;
+	(void)current_of("acme");
+	return kill_unfinished(map) == 0;
+}
+
+/* What brings the release to its end, in place of its own thread. */
+static bool by_revoke_of_process(pid_t pid) {
+	char text[16];
+	const char *said;
+
+	(void)snprintf(text, sizeof(text), "%d", (int)pid);
+	if (ctl(&said, "revoke", "--pid", text, NULL) != 0)
+		return false;
+	ck_assert_msg(!strstr(said, "revoked"), "%s", said);
+	return strstr(said, "finished 1 release that its server had begun");
+}
+
+/* With those that the other one holds, and gets back then. */
+static bool by_revoke_of_all(pid_t pid) {
+	const char *said;
+
+	(void)pid;
+	if (ctl(&said, "revoke", "acme", "--all", NULL) != 0)
+		return false;
+	ck_assert_msg(strstr(said, "revoked 1 slot\n"), "%s", said);
+	expect_code(BERTH_CONNECTION_ABORTED, berth_release(other, lodged));
+	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", LODGED, &lodged));
+	return strstr(said, "finished 1 release that its server had begun");
+}
+
+static bool by_recount(pid_t pid) {
+	(void)pid;
+	ck_assert_msg(eventually(release_is_finished, NULL), "no recount finishes it; %s",
+		instance_log(&here));
+	return logged_times("Finished 1 releases") > 0;
+}
+
+static bool by_new_berthd(pid_t pid) {
+	(void)pid;
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	/* Asks the new one for something, so that it is the library's berthd from now on. */
+	(void)usage_of(other, "acme");
+	return true;
+}
+
+static bool (*const finishers[])(pid_t pid) = {
+	by_revoke_of_process, by_revoke_of_all, by_recount, by_new_berthd};
+
+/* True if it was this finisher's work: a recount may be faster. */
+static bool release_stand_still(size_t k, bool (*finish)(pid_t pid), bool let_go_on) {
+	const struct run r = {&three_levels, k, STOPPED_AND_LET_GO_ON, false};
+	pid_t pid = child_stopped(&three_levels);
+	bool reached = trace_child_goto(pid, &path, k), did;
+
+	ck_assert_msg(reached, "%s isn't reached", where(&r));
+	audit(&r, "standing still");
+	did = finish(pid);
+	audit(&r, "finished");
+	ck_assert_msg(kill_unfinished(map) == 0, "%s: it is left halfway", where(&r));
+	expect_count(&r, "acme", LODGED);
+	expect_count(&r, "acme/bob", LODGED);
+	expect_count(&r, "acme/bob/web", LODGED);
+	/* Whichever party went on, the thread released its slot: its status says that it heard 0. */
+	if (let_go_on)
+		trace_child_finish(pid);
+	else
+		trace_child_kill(pid);
+	judge(&r, pid);
+	++*points;
+	return did;
+}
+
+START_TEST(a_release_that_stands_still_keeps_no_level_from_others) {
+	struct window w = {0};
+	const struct run recording = {.s = &three_levels};
+	size_t step, did = 0, looks = 0;
+
+	/* A recount meanwhile would show it as one that is finished. */
+	path.look = window_look;
+	path.data = &w;
+	record(&recording);
+	path.look = NULL;
+	ck_assert_uint_gt(w.end, w.first);
+	step = MAX_OF((w.end - w.first) / 8, 1u);
+	for (size_t k = w.first; k < w.end; k += step, looks++)
+		did += release_stand_still(k, finishers[_i], looks % 2);
+	ck_assert_msg(did > 0, "it was never seen to finish a release, of %zu; %s", looks,
+		instance_log(&here));
+}
+END_TEST
+
 static void setup(void) {
 	static const char *const limit[][2] = {{"acme", "50"}, {"acme/bob", "50"},
 		{"acme/bob/web", "50"}, {"solo", "50"}, {"full", "50"}, {"full/leaf", "1"},
@@ -240,7 +355,7 @@ static void setup(void) {
 	for (size_t i = 0; i < COUNT_OF(limit); i++)
 		set_limit(limit[i][0], limit[i][1]);
 	other = open_session();
-	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", LODGED, &slot));
+	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", LODGED, &lodged));
 	expect_code(BERTH_SUCCESS, acquire_weight(other, "solo", LODGED, &slot));
 	(void)take(other, "full/leaf");
 	(void)take(other, "tight/other");
@@ -263,6 +378,8 @@ int main(void) {
 	tcase_set_timeout(tc, 7200);
 	tcase_add_loop_test(tc, a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact,
 		0, COUNT_OF(scenarios));
+	tcase_add_loop_test(
+		tc, a_release_that_stands_still_keeps_no_level_from_others, 0, COUNT_OF(finishers));
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

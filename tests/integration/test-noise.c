@@ -49,24 +49,30 @@ static uint32_t account_of(const char *name) {
 	return account;
 }
 
-static uint64_t word_of(const char *name) {
-	return load_acquire(&map_cell(map, account_of(name))->word);
+static struct cell *cell_of(const char *name) {
+	return map_cell(map, account_of(name));
 }
 
 /* Another count with the tag that stands there. */
 static void scribble_count(const char *name, uint32_t count) {
-	uint64_t word = word_of(name);
+	struct cell *cell = cell_of(name);
 
-	store_total(&map_cell(map, account_of(name))->word,
-		cell_pack(count, cell_record(word), cell_seq(word)));
+	store_total(&cell->count, count_pack(count, count_bumps(load_acquire(&cell->count))));
+}
+
+static struct snapshot snapshot_of(uint32_t number) {
+	struct snapshot s;
+
+	ck_assert_int_eq(counter_record(map, number, &s), 0);
+	return s;
 }
 
 /* The first record that holds a slot of the account; 0: none. */
 static uint32_t record_of(const char *name) {
 	for (uint32_t n = 1; n < load_acquire(&map->names->slots); n++) {
-		uint64_t rec = counter_record(map, n);
+		struct snapshot s = snapshot_of(n);
 
-		if (record_is_held(rec) && record_account(rec) == account_of(name))
+		if (snapshot_is_held(s) && place_account(s.place) == account_of(name))
 			return n;
 	}
 	return 0;
@@ -78,26 +84,34 @@ static uint32_t free_record_of(const char *name) {
 
 	ck_assert_uint_ne(number, 0);
 	number = number % BERTH_RANGE < BERTH_RANGE / 2 ? number + 5 : number - 5;
-	ck_assert_uint_eq(record_state(counter_record(map, number)), RECORD_FREE);
+	ck_assert_uint_eq(place_state(snapshot_of(number).place), RECORD_FREE);
 	return number;
 }
 
-static void scribble_record(uint32_t number, uint64_t word) {
-	store_total(&map_record(map, number)->word, word);
+static void scribble_record(uint32_t number, uint64_t place, uint64_t noted) {
+	store_total(&map_record(map, number)->noted, noted);
+	store_total(&map_record(map, number)->place, place);
+}
+
+/* A step of the cycle after the next, as noise would hit it by chance. */
+static uint64_t step_after(uint32_t number, uint32_t step) {
+	return seq_rest(snapshot_of(number).seq) + (uint64_t)2 * BERTH_CYCLE + step;
 }
 
 static bool record_rests(void *data) {
-	uint64_t rec;
+	struct snapshot s;
 
 	(void)ctl(&(const char *){NULL}, "status", NULL);
-	rec = counter_record(map, *(uint32_t *)data);
-	return record_state(rec) == RECORD_FREE ||
-	       (record_state(rec) == RECORD_PLACED && record_charged(rec) == 0);
+	s = snapshot_of(*(uint32_t *)data);
+	return place_state(s.place) == RECORD_FREE ||
+	       (place_state(s.place) == RECORD_PLACED && seq_charged(s.seq) == 0);
 }
 
 static void expect_rest_eventually(uint32_t number) {
-	ck_assert_msg(eventually(record_rests, &number), "record %u is %#llx; berthd's log:\n%s",
-		number, (unsigned long long)load_acquire(&map_record(map, number)->word),
+	ck_assert_msg(eventually(record_rests, &number),
+		"record %u is %#llx, %#llx; berthd's log:\n%s", number,
+		(unsigned long long)load_acquire(&map_record(map, number)->place),
+		(unsigned long long)load_acquire(&map_record(map, number)->noted),
 		instance_log(&here));
 }
 
@@ -117,7 +131,7 @@ static void wait_until_berthd_sleeps(void) {
 
 static bool says_repaired(void *data) {
 	(void)data;
-	return logged_times("wrote over the shared counts") > 0;
+	return logged_times("differed from what the slots prove") > 0;
 }
 
 static void expect_repaired(void) {
@@ -201,7 +215,7 @@ START_TEST(a_peak_that_is_noise_comes_back_from_the_checkpoint) {
 	(void)take(b, "alice");
 	(void)take(b, "alice");
 	scribble_count("alice", BERTH_COUNT_MAX);
-	store_relaxed(&map_cell(map, account_of("alice"))->peak, 1000);
+	store_relaxed(&cell_of("alice")->peak, 1000);
 	expect_current_eventually("alice", 2);
 	ck_assert_uint_le(usage_of(b, "alice").peak, 5);
 	berth_close(b);
@@ -213,7 +227,8 @@ START_TEST(noise_over_a_tag_costs_the_newest_slot_and_none_else) {
 	struct berth *b = open_session();
 	berth_slot first = take(b, "alice"), second = take(b, "alice");
 
-	store_total(&map_cell(map, account_of("alice"))->word, UINT64_MAX);
+	store_total(&cell_of("alice")->tag, UINT64_MAX);
+	store_total(&cell_of("alice")->count, UINT64_MAX);
 	expect_current_eventually("alice", 1);
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, second));
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, second));
@@ -234,12 +249,12 @@ START_TEST(a_slot_in_nobodys_range_is_closed) {
 	uint32_t nobodys = load_acquire(&map->names->slots) - 1;
 
 	(void)take(b, "alice");
-	scribble_record(nobodys, record_pack(RECORD_PLACED, 0, 4, account_of("alice"), 7));
+	scribble_record(nobodys, place_pack(RECORD_PLACED, 0, 4, account_of("alice")),
+		step_after(nobodys, 1));
 	expect_ctl(0, "", "get", "alice");
 	expect_repaired();
 	expect_current_eventually("alice", 1);
-	ck_assert_uint_eq(
-		record_state(load_acquire(&map_record(map, nobodys)->word)), RECORD_CLOSED);
+	ck_assert_uint_eq(place_state(snapshot_of(nobodys).place), RECORD_CLOSED);
 	berth_close(b);
 }
 END_TEST
@@ -248,16 +263,26 @@ START_TEST(a_slot_that_is_noise_is_taken_from_its_holder_and_counts_no_more) {
 	struct berth *b = open_session();
 	berth_slot slot = take(b, "alice"), other = take(b, "alice");
 	/* Among it: no weight; another depth than the account's; an account that there isn't. */
-	const uint64_t noise[] = {UINT64_MAX, (uint64_t)RECORD_PLACED << 61,
-		(uint64_t)RECORD_CLOSED << 61 | 99, (uint64_t)(RECORD_SEIZED + 1) << 61 | 99,
-		record_pack(RECORD_PLACED, 1, 1, account_of("alice"), 2),
-		record_pack(RECORD_SEIZED, 7, 1, account_of("alice"), 8),
-		record_pack(RECORD_PLACED, 0, 1, 4000, 1)};
+	const struct {
+		uint64_t place;
+		uint32_t step; /* UINT32_MAX: all ones */
+	} noise[] = {
+		{UINT64_MAX, UINT32_MAX},
+		{(uint64_t)RECORD_PLACED << 61, 0},
+		{(uint64_t)RECORD_CLOSED << 61 | 99, 1},
+		{(uint64_t)(RECORD_SEIZED + 1) << 61 | 99, 1},
+		{place_pack(RECORD_PLACED, 1, 1, account_of("alice")), 2},
+		{place_pack(RECORD_SEIZED, 7, 1, account_of("alice")), 8},
+		{place_pack(RECORD_PLACED, 0, 1, 4000), 1},
+		{place_pack(RECORD_PLACED, 0, 1, account_of("alice")), UINT32_MAX},
+	};
 
 	for (size_t i = 0; i < COUNT_OF(noise); i++) {
 		uint32_t number = record_of("alice");
 
-		scribble_record(number, noise[i]);
+		scribble_record(number, noise[i].place,
+			noise[i].step == UINT32_MAX ? UINT64_MAX
+						    : step_after(number, noise[i].step));
 		expect_rest_eventually(number);
 		expect_current_eventually("alice", 1);
 		expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, i % 2 ? other : slot));
@@ -275,7 +300,8 @@ START_TEST(a_slot_that_noise_made_counts_until_its_sessions_end) {
 	berth_slot slot = take(b, "alice");
 	uint32_t free_one = free_record_of("alice");
 
-	scribble_record(free_one, record_pack(RECORD_PLACED, 0, 2, account_of("alice"), 3));
+	scribble_record(free_one, place_pack(RECORD_PLACED, 0, 2, account_of("alice")),
+		step_after(free_one, 1));
 	expect_current_eventually("alice", 3);
 	expect_ctl(0, "\"weight\":2", "holders", "alice", "--json");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
@@ -290,8 +316,10 @@ START_TEST(what_nobody_has_begun_to_take_back_is_finished) {
 
 	(void)take(b, "alice");
 	free_one = free_record_of("alice");
-	scribble_record(free_one, record_pack(RECORD_SEIZED, 0, 1, account_of("alice"), 2));
-	scribble_record(free_one + 1, record_pack(RECORD_SEIZED, 0, 1, account_of("alice"), 3));
+	scribble_record(free_one, place_pack(RECORD_SEIZED, 0, 1, account_of("alice")),
+		step_after(free_one, 0));
+	scribble_record(free_one + 1, place_pack(RECORD_SEIZED, 0, 1, account_of("alice")),
+		step_after(free_one + 1, 1));
 	expect_current_eventually("alice", 1);
 	expect_rest_eventually(free_one);
 	expect_rest_eventually(free_one + 1);
@@ -305,9 +333,11 @@ START_TEST(a_slot_half_given_back_by_nobody_is_finished) {
 	berth_slot slot = take(b, "acme/bob");
 	uint32_t free_one = free_record_of("acme/bob");
 
-	/* The third step of four: one level is charged still, or so it looks. */
-	scribble_record(free_one, record_pack(RECORD_PLACED, 1, 1, account_of("acme/bob"), 3));
-	scribble_record(free_one + 1, record_pack(RECORD_SEIZED, 1, 1, account_of("acme/bob"), 2));
+	/* One level is charged still, or so it looks. */
+	scribble_record(free_one, place_pack(RECORD_PLACED, 1, 1, account_of("acme/bob")),
+		step_after(free_one, BERTH_CYCLE - 1));
+	scribble_record(free_one + 1, place_pack(RECORD_SEIZED, 1, 1, account_of("acme/bob")),
+		step_after(free_one + 1, 2));
 	scribble_count("acme", 7);
 	expect_current_eventually("acme", 1);
 	expect_rest_eventually(free_one);
@@ -320,6 +350,97 @@ START_TEST(a_slot_half_given_back_by_nobody_is_finished) {
 }
 END_TEST
 
+/* -- seqs -------------------------------------------------------------------------------------- */
+
+static void expect_all_rest(uint32_t first) {
+	for (uint32_t n = first; n < first + BERTH_RANGE; n++)
+		expect_rest_eventually(n);
+}
+
+/* Seqs that no record comes to, with any step; and some that it may come to. */
+static uint64_t noise_of_seq(uint32_t i) {
+	static const uint64_t first[] = {UINT64_MAX, UINT64_C(1) << 42, UINT64_C(1) << 63,
+		UINT64_MAX - BERTH_CYCLE + 1, (UINT64_C(1) << 42) + 5, (UINT64_C(3) << 41) + 8};
+
+	if (i < COUNT_OF(first))
+		return first[i];
+	return ((uint64_t)random_below(UINT32_MAX) + 1) << 42 | random_below(UINT32_MAX);
+}
+
+/* In one range, which is all that the session has; its server goes on trying meanwhile. */
+START_TEST(seqs_that_are_noise_use_no_record_up) {
+	struct berth *b = open_session();
+	uint32_t first = 0;
+	berth_slot slot[BERTH_RANGE];
+
+	random_init();
+	set_limit("many", "1000");
+	for (uint32_t i = 0; i < BERTH_RANGE; i++)
+		slot[i] = take(b, "many");
+	first = record_of("many") / BERTH_RANGE * BERTH_RANGE;
+	for (uint32_t i = 0; i < BERTH_RANGE; i++)
+		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	for (int round = 0; round < 4; round++) {
+		for (uint32_t i = 0; i < BERTH_RANGE; i++)
+			store_total(&map_record(map, first + i)->noted, noise_of_seq(i));
+		/* It finds a slot elsewhere, or none. */
+		for (uint32_t i = 0; round % 2 == 1 && i < BERTH_RANGE; i++)
+			if (berth_acquire(b, "many", &slot[0]) == BERTH_SUCCESS)
+				(void)berth_release(b, slot[0]);
+		expect_current_eventually("many", 0);
+		expect_all_rest(first);
+		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
+			struct snapshot s = snapshot_of(first + i);
+
+			ck_assert_msg(s.seq <= BERTH_SEQ_MASK / 2 + 2 * BERTH_CYCLE,
+				"record %u is left at %#llx", first + i, (unsigned long long)s.seq);
+		}
+		ck_assert_int_eq(status_number("slots_retired"), 0);
+	}
+	/* A session that comes gets the same range, and uses all of it. */
+	berth_close(b);
+	expect_status_eventually("slots_granted", 0);
+	b = open_session();
+	for (uint32_t i = 0; i < BERTH_RANGE; i++)
+		slot[i] = take(b, "many");
+	ck_assert_int_eq(status_number("slots_granted"), BERTH_RANGE);
+	for (uint32_t i = 0; i < BERTH_RANGE; i++)
+		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	berth_close(b);
+	expect_current_eventually("many", 0);
+}
+END_TEST
+
+/* The server that met the noise isn't worse off than one that comes. */
+START_TEST(a_server_that_met_noise_in_its_seqs_uses_all_its_records_again) {
+	struct berth *b = open_session();
+	berth_slot slot[8 * BERTH_RANGE];
+	uint32_t first;
+	long long granted;
+
+	set_limit("many", "1000");
+	slot[0] = take(b, "many");
+	first = record_of("many") / BERTH_RANGE * BERTH_RANGE;
+	expect_code(BERTH_SUCCESS, berth_release(b, slot[0]));
+	/* All of them at the end of a cycle, where the next one may begin. */
+	for (uint32_t i = 0; i < BERTH_RANGE; i++)
+		store_total(&map_record(map, first + i)->noted,
+			UINT64_MAX - BERTH_CYCLE * i - (BERTH_CYCLE - 1));
+	for (uint32_t i = 0; i < 2 * BERTH_RANGE; i++)
+		if (berth_acquire(b, "many", &slot[0]) == BERTH_SUCCESS)
+			(void)berth_release(b, slot[0]);
+	expect_all_rest(first);
+	expect_current_eventually("many", 0);
+	granted = status_number("slots_granted");
+	ck_assert_int_le(granted, COUNT_OF(slot));
+	for (long long i = 0; i < granted; i++)
+		slot[i] = take(b, "many");
+	ck_assert_int_eq(status_number("slots_granted"), granted);
+	berth_close(b);
+	expect_current_eventually("many", 0);
+}
+END_TEST
+
 /* Its death between the steps of a grant (ranges.c, G1 and G2) leaves this, and nobody wrote there. */
 START_TEST(a_range_that_a_dead_berthd_was_granting_is_no_noise) {
 	struct berth *b = open_session();
@@ -328,7 +449,7 @@ START_TEST(a_range_that_a_dead_berthd_was_granting_is_no_noise) {
 	(void)take(b, "alice");
 	free_one = free_record_of("alice");
 	(void)instance_kill(&here, SIGKILL);
-	scribble_record(free_one, (uint64_t)RECORD_CLOSED << 61);
+	scribble_record(free_one, place_pack(RECORD_CLOSED, 0, 0, 0), snapshot_of(free_one).seq);
 	instance_restart(&here);
 	expect_rest_eventually(free_one);
 	expect_current_eventually("alice", 1);
@@ -469,7 +590,7 @@ static struct child elsewhere_start(void) {
 static void elsewhere_end(struct child *c) {
 	(void)setenv("BERTH_RUNTIME_DIR", elsewhere.runtime_dir, 1);
 	ck_assert_int_eq(current_of("alice"), 1);
-	ck_assert_ptr_null(strstr(instance_log(&elsewhere), "wrote over"));
+	ck_assert_ptr_null(strstr(instance_log(&elsewhere), "differed from what the slots prove"));
 	child_kill(c);
 	expect_current_eventually("alice", 0);
 	instance_end(&elsewhere);
@@ -581,6 +702,8 @@ int main(void) {
 		a_slot_that_noise_made_counts_until_its_sessions_end,
 		what_nobody_has_begun_to_take_back_is_finished,
 		a_slot_half_given_back_by_nobody_is_finished,
+		seqs_that_are_noise_use_no_record_up,
+		a_server_that_met_noise_in_its_seqs_uses_all_its_records_again,
 		a_range_that_a_dead_berthd_was_granting_is_no_noise,
 		the_session_table_is_written_again_and_survives_a_restart_then,
 		a_daemon_whose_bell_was_torn_off_hears_again_after_the_next_request,

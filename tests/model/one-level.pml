@@ -1,51 +1,48 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Two clients and one account. The daemon takes back what the first holds or takes while it goes on,
- * then finds the second dead and closes its record. */
+/*
+ * Two processes and one account. The daemon revokes what the first holds or takes, while that goes on;
+ * then it finds the second dead, and closes its record.
+ *
+ * WEIGHTS: slots of weight 1 or 2, of 3.
+ */
 
 #define RECORDS 2
 #define CELLS   1
 #define LEVELS  1
-#define SEQS    16
 #define PARTIES 3
-#ifndef ACQUIRES
-#define ACQUIRES 2
-#endif
-#ifdef WEIGHTS
-#define LIMIT     3
-#define choose()  if :: a_weight = 1 :: a_weight = 2 fi
-#else
-#define LIMIT     1
-#define choose()  a_weight = 1
-#endif
 
-#define may_publish() ok = true
-#define note_found()
-#define note_publish()
-#define scenario_at_rest()
+#ifdef WEIGHTS
+#define LIMIT 3
+#define choose() \
+	if \
+	:: stood = place_pack(RECORD_PLACED, 0, 1, 0) \
+	:: stood = place_pack(RECORD_PLACED, 0, 2, 0) \
+	fi
+#else
+#define LIMIT 1
+#endif
+#define entry_of(account)  entry_pack(LIMIT, 0)
+#define parent_of(account) 0
 
 #include "counter.pml"
-#include "client.pml"
 
-proctype Daemon(byte me) {
-	COUNTER_LOCALS;
-
-	revoke_one(1);
-	kill(1);
-	counter_close(2);
-dies:
-	finish()
+inline daemon_does() {
+	descent_finish(1, true);
+	kill(2);
+	counter_close(2)
 }
+
+#include "parties.pml"
 
 init {
 	atomic {
-		daemon_seq = DAEMON_SEQ;
 		allowed[0] = LIMIT;
-		entry[0] = entry_pack(LIMIT, 0);
-		record[1] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
-		record[2] = record_pack(RECORD_FREE, 0, 0, 0, SEQS);
-		run Client(0, 1);
-		run Client(1, 2);
-		run Daemon(2)
+		record(1, 1);
+		record(2, 2);
+		thread(1, 1, ROUNDS);
+		thread(2, 2, 1);
+		run Daemon(MORTAL)
 	}
+	schedule()
 }

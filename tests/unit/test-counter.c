@@ -10,9 +10,6 @@
 /* Of another window, which nobody has touched. */
 #define R_UNMAPPED ((uint32_t)(MAP_WINDOW / sizeof(struct record)) * 2)
 
-/* Half a round of seqs. */
-#define HALF ((BERTH_SEQ_MASK >> 1) + 1)
-
 static struct fixture f;
 static struct path leaf, tree; /* one level; three levels */
 static struct path deep;       /* as many as there may be */
@@ -38,45 +35,66 @@ static uint32_t count(const struct path *p, uint32_t level) {
 	return counter_count(f.map, p->level[level].account);
 }
 
-static uint64_t word_of(uint32_t record) {
-	return counter_record(f.map, record);
+static struct snapshot newest_of(uint32_t record) {
+	struct snapshot s;
+
+	ck_assert_int_eq(counter_record(f.map, record, &s), 0);
+	return s;
 }
 
 /* As it stands there, without what only the cells' tags say. */
-static uint64_t raw_of(uint32_t record) {
-	return load_total(&map_record(f.map, record)->word);
+static struct snapshot raw_of(uint32_t record) {
+	const struct record *r = map_record(f.map, record);
+
+	return (struct snapshot){load_total(&r->place), load_total(&r->noted)};
 }
 
-static uint64_t cell_of(const struct path *p, uint32_t level) {
-	return load_total(&p->level[level].cell->word);
+static bool same(struct snapshot a, struct snapshot b) {
+	return a.place == b.place && a.seq == b.seq;
 }
 
-static void record_put(uint32_t record, uint64_t word) {
-	store_total(&map_record(f.map, record)->word, word);
+static struct pair cell_of(const struct path *p, uint32_t level) {
+	return cell_load(p->level[level].cell);
 }
 
-static uint64_t placed(const struct path *p, uint32_t weight, uint32_t seq) {
-	return record_pack(
-		RECORD_PLACED, p->depth - 1, weight, p->level[0].account, seq & BERTH_SEQ_MASK);
+static bool same_cell(struct pair a, struct pair b) {
+	return a.first == b.first && a.second == b.second;
 }
 
-static uint64_t seized(const struct path *p, uint32_t weight, uint32_t seq) {
-	return record_pack(
-		RECORD_SEIZED, p->depth - 1, weight, p->level[0].account, seq & BERTH_SEQ_MASK);
+static void record_put(uint32_t record, struct snapshot s) {
+	store_total(&map_record(f.map, record)->place, s.place);
+	store_total(&map_record(f.map, record)->noted, s.seq);
 }
 
-static void cell_put(const struct path *p, uint32_t level, uint64_t word) {
-	store_total(&map_cell(f.map, p->level[level].account)->word, word);
+static struct snapshot placed(const struct path *p, uint32_t weight, uint64_t seq) {
+	return (struct snapshot){
+		place_pack(RECORD_PLACED, p->depth - 1, weight, p->level[0].account), seq};
+}
+
+static struct snapshot seized(const struct path *p, uint32_t weight, uint64_t seq) {
+	return (struct snapshot){
+		place_pack(RECORD_SEIZED, p->depth - 1, weight, p->level[0].account), seq};
+}
+
+static struct snapshot unplaced(enum record_state state, uint64_t seq) {
+	return (struct snapshot){place_pack(state, 0, 0, 0), seq};
+}
+
+static void cell_put(const struct path *p, uint32_t level, uint32_t count, uint64_t tag) {
+	store_total(&p->level[level].cell->count, count_pack(count, 0));
+	store_total(&p->level[level].cell->tag, tag);
 }
 
 static int take_try(uint32_t record, const struct path *p, uint32_t weight) {
-	uint32_t seq, level;
+	uint32_t level;
+	uint64_t seq;
 
 	return counter_acquire(f.map, record, p, weight, &stamp, &seq, &level);
 }
 
-static uint32_t take(uint32_t record, const struct path *p, uint32_t weight) {
-	uint32_t seq, level;
+static uint64_t take(uint32_t record, const struct path *p, uint32_t weight) {
+	uint32_t level;
+	uint64_t seq;
 
 	ck_assert_int_eq(counter_acquire(f.map, record, p, weight, &stamp, &seq, &level), 0);
 	return seq;
@@ -97,11 +115,11 @@ static void check_counts(const struct path *p, uint32_t l0, uint32_t l1, uint32_
 
 /* Placed on the path, and nothing charged. */
 static void check_rests(uint32_t record, const struct path *p) {
-	uint64_t rec = word_of(record);
+	struct snapshot s = newest_of(record);
 
-	ck_assert_int_eq(record_state(rec), RECORD_PLACED);
-	ck_assert_uint_eq(record_account(rec), p->level[0].account);
-	ck_assert_uint_eq(record_charged(rec), 0);
+	ck_assert_int_eq(place_state(s.place), RECORD_PLACED);
+	ck_assert_uint_eq(place_account(s.place), p->level[0].account);
+	ck_assert_uint_eq(seq_step(s.seq), 0);
 }
 
 /* Each level's limit alone is this. */
@@ -113,12 +131,12 @@ static void limit_put(const struct path *p, uint32_t level, uint32_t limit) {
 }
 
 START_TEST(an_acquire_charges_every_level_and_a_release_gives_each_back) {
-	uint32_t seq = take(R1, &tree, 3);
+	uint64_t seq = take(R1, &tree, 3);
 
 	ck_assert_uint_eq(tree.depth, 3);
 	check_counts(&tree, 3, 3, 3);
-	ck_assert(record_is_held(word_of(R1)));
-	ck_assert_uint_eq(record_seq(word_of(R1)), seq);
+	ck_assert(snapshot_is_held(newest_of(R1)));
+	ck_assert_uint_eq(newest_of(R1).seq, seq);
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
 	check_counts(&tree, 0, 0, 0);
 	check_rests(R1, &tree);
@@ -127,114 +145,118 @@ END_TEST
 
 /* The same as layout.h says, by walking. */
 START_TEST(a_seq_tells_the_step_and_what_is_charged_after_it) {
-	for (uint32_t depth = 1; depth <= BERTH_LEVELS_MAX; depth++) {
-		uint32_t cycle = record_cycle(record_pack(RECORD_PLACED, depth - 1, 1, 1, 0));
+	for (uint32_t depth = 1; depth <= BERTH_LEVELS_MAX; depth++)
+		for (uint64_t base = 0; base <= 160; base += BERTH_CYCLE) {
+			uint64_t seq = base;
 
-		ck_assert_uint_ge(cycle, 2 * depth);
-		ck_assert_uint_lt(cycle / 2, 2 * depth);
-		ck_assert_uint_eq(cycle & (cycle - 1), 0);
-		for (uint32_t seq = 0; seq < 3 * cycle; seq++) {
-			uint64_t rec = record_pack(RECORD_PLACED, depth - 1, 1, 1, seq);
-			uint32_t step = seq % cycle, charged = 0;
-
-			for (uint32_t n = 1; n <= step; n++)
-				charged += n <= depth ? 1 : n <= 2 * depth ? -1u : 0;
-			ck_assert_uint_eq(record_step(rec), step);
-			ck_assert_uint_eq(record_charged(rec), charged);
-			ck_assert(record_is_held(rec) == (step == depth));
+			ck_assert_uint_eq(seq_charged(seq), 0);
+			for (uint32_t k = 0; k < depth; k++) {
+				ck_assert_uint_eq(seq_up(base, k), ++seq);
+				ck_assert_uint_eq(seq_charged(seq), k + 1);
+				ck_assert(!seq_goes_down(seq));
+				ck_assert_uint_eq(seq_base(seq), base);
+			}
+			for (uint32_t k = depth; k-- > 0;) {
+				ck_assert_uint_gt(seq_down(base, k), seq);
+				seq = seq_down(base, k);
+				ck_assert_uint_eq(seq_charged(seq), k);
+				ck_assert(seq_goes_down(seq) == (k > 0));
+			}
+			/* The cycle's last step is where the next one begins. */
+			ck_assert_uint_eq(seq, base + BERTH_CYCLE);
+			ck_assert_uint_eq(seq_rest(seq), seq);
+			ck_assert_uint_eq(seq_rest(base + 1), seq);
 		}
-	}
 }
 END_TEST
 
 START_TEST(a_record_that_is_placed_is_not_written_again) {
-	uint32_t first = take(R1, &tree, 2), seq;
-	uint64_t word = raw_of(R1);
+	uint64_t first = take(R1, &tree, 2), seq;
+	struct snapshot raw = raw_of(R1);
 
 	ck_assert_int_eq(counter_release(f.map, R1, first), 0);
-	ck_assert(raw_of(R1) == word);
+	ck_assert(same(raw_of(R1), raw));
 	seq = take(R1, &tree, 2);
-	ck_assert(raw_of(R1) == word);
-	/* One cycle of 8 steps on. */
-	ck_assert_uint_eq(seq, first + 8);
+	ck_assert(same(raw_of(R1), raw));
+	ck_assert_uint_eq(seq, first + BERTH_CYCLE);
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
 	for (uint32_t k = 0; k < 3; k++)
-		ck_assert(cell_of(&tree, k) == cell_pack(0, R1, seq + 3 - k));
+		ck_assert_uint_eq(
+			cell_of(&tree, k).second, tag_pack(R1, seq_down(seq_base(seq), k)));
 }
 END_TEST
 
 START_TEST(a_record_is_placed_anew_for_another_path_or_weight_above_all_it_has_used) {
-	uint32_t seq = take(R1, &leaf, 2), last;
+	uint64_t seq = take(R1, &leaf, 2), last;
 
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	last = record_seq(word_of(R1));
+	last = newest_of(R1).seq;
 	seq = take(R1, &leaf, 1);
-	ck_assert_uint_eq(record_weight(raw_of(R1)), 1);
-	ck_assert_uint_gt(record_seq(raw_of(R1)), last);
-	ck_assert_uint_eq(record_charged(raw_of(R1)), 0);
+	ck_assert_uint_eq(place_weight(raw_of(R1).place), 1);
+	ck_assert_uint_gt(raw_of(R1).seq, last);
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	last = record_seq(word_of(R1));
+	last = newest_of(R1).seq;
 	seq = take(R1, &tree, 1);
-	ck_assert(record_place(raw_of(R1)) == placed(&tree, 1, 0));
-	ck_assert_uint_gt(record_seq(raw_of(R1)), last);
-	ck_assert_uint_eq(record_step(raw_of(R1)), 0);
+	ck_assert_uint_eq(raw_of(R1).place, placed(&tree, 1, 0).place);
+	ck_assert_uint_gt(raw_of(R1).seq, last);
+	ck_assert_uint_eq(seq_step(raw_of(R1).seq), 0);
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	last = record_seq(word_of(R1));
+	last = newest_of(R1).seq;
 	seq = take(R1, &leaf, 1);
-	ck_assert_uint_gt(record_seq(raw_of(R1)), last);
+	ck_assert_uint_gt(raw_of(R1).seq, last);
 	ck_assert_uint_eq(count(&leaf, 0), 1);
 	check_counts(&tree, 0, 0, 0);
 }
 END_TEST
 
-START_TEST(who_is_refused_at_the_lowest_level_has_written_nothing) {
-	uint64_t before = word_of(R1), cell;
-	uint32_t seq, level;
+START_TEST(a_refusal_at_the_lowest_level_writes_nothing) {
+	struct snapshot before = raw_of(R1);
+	struct pair cell;
+	uint32_t level;
+	uint64_t seq;
 
-	seq = take(R2, &leaf, 5);
+	(void)take(R2, &leaf, 5);
 	cell = cell_of(&leaf, 0);
 	ck_assert_int_eq(counter_acquire(f.map, R1, &leaf, 1, &stamp, &seq, &level), -EDQUOT);
 	ck_assert_uint_eq(level, 0);
-	ck_assert(word_of(R1) == before);
-	ck_assert(cell_of(&leaf, 0) == cell);
+	ck_assert(same(raw_of(R1), before));
+	ck_assert(same_cell(cell_of(&leaf, 0), cell));
 }
 END_TEST
 
 /* By that a process tells it from a release of its own. */
 START_TEST(a_revoke_goes_on_to_the_next_cycle) {
-	uint32_t seq = take(R1, &leaf, 1);
+	const struct path *const paths[] = {&leaf, &tree, &deep};
 
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	ck_assert_uint_eq(record_seq(word_of(R1)), seq + 1);
-	seq = take(R1, &leaf, 1);
-	ck_assert_int_eq(counter_revoke(f.map, R1, word_of(R1)), 0);
-	ck_assert_uint_eq(record_seq(word_of(R1)), seq + 1 + 2);
-	check_rests(R1, &leaf);
-	ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
-	ck_assert_uint_eq(count(&leaf, 0), 0);
-	/* The record is as good as before. */
-	seq = take(R1, &leaf, 1);
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	for (size_t i = 0; i < ELEMENTS(paths); i++) {
+		const struct path *p = paths[i];
+		uint64_t seq = take(R1, p, 1);
 
-	seq = take(R1, &tree, 1);
-	ck_assert_int_eq(counter_revoke(f.map, R1, word_of(R1)), 0);
-	ck_assert(word_of(R1) == record_pack(RECORD_FREE, 0, 0, 0, seq + 3 + 8));
-	ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
-	check_counts(&tree, 0, 0, 0);
-	/* At the top by R1, on which V2 came; below by V3. */
-	ck_assert_uint_eq(cell_record(cell_of(&tree, 2)), 0);
-	for (uint32_t k = 0; k < 2; k++)
-		ck_assert(cell_of(&tree, k) == cell_pack(0, R1, seq + 8 + 3 - k));
-	seq = take(R1, &tree, 1);
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+		ck_assert_uint_eq(newest_of(R1).seq, seq_rest(seq));
+		seq = take(R1, p, 1);
+		ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
+		ck_assert_uint_eq(newest_of(R1).seq, seq_rest(seq) + BERTH_CYCLE);
+		check_rests(R1, p);
+		for (uint32_t k = 0; k < p->depth; k++) {
+			ck_assert_uint_eq(count(p, k), 0);
+			ck_assert_uint_eq(
+				cell_of(p, k).second, tag_pack(R1, seq_down(seq_rest(seq), k)));
+		}
+		ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
+		/* The record is as good as before. */
+		seq = take(R1, p, 1);
+		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	}
 }
 END_TEST
 
 /* Without counter_check(), as when the level fills up after it. */
 START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 	for (uint32_t k = 0; k < deep.depth; k++) {
-		uint64_t before = raw_of(R1);
-		uint32_t seq, level = 9;
+		struct snapshot before = raw_of(R1);
+		uint32_t level = 9;
+		uint64_t seq;
 
 		limit_put(&deep, k, 1);
 		ck_assert_int_eq(
@@ -243,74 +265,106 @@ START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 		ck_assert_uint_eq(load_relaxed(&deep.level[k].cell->denied), 1);
 		for (uint32_t j = 0; j < deep.depth; j++) {
 			ck_assert_uint_eq(count(&deep, j), 0);
-			ck_assert_uint_eq(cell_record(cell_of(&deep, j)), j < k ? R1 : 0);
+			ck_assert_uint_eq(tag_record(cell_of(&deep, j).second), j < k ? R1 : 0);
 		}
-		/* Above the level the tags are as old as they were: the record leaves its path. */
-		ck_assert_int_eq(record_state(raw_of(R1)), RECORD_FREE);
 		if (k == 0)
-			ck_assert(raw_of(R1) == before);
+			ck_assert(same(raw_of(R1), before));
 		else
-			ck_assert_uint_eq(record_seq(raw_of(R1)), cell_seq(cell_of(&deep, 0)));
+			check_rests(R1, &deep);
 		limit_put(&deep, k, 9);
 	}
 }
 END_TEST
 
-START_TEST(a_refusal_leaves_a_record_on_its_path_only_if_it_wrote_nothing) {
-	uint32_t seq = take(R1, &tree, 2);
-	uint64_t rec;
+/* In the same cycle; the next one begins where that ended. */
+START_TEST(a_refusal_above_a_charged_level_leaves_the_record_at_rest) {
+	uint64_t seq = take(R1, &tree, 2);
 
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	rec = raw_of(R1);
-	limit_put(&tree, 0, 1);
-	ck_assert_int_eq(take_try(R1, &tree, 2), -EDQUOT);
-	ck_assert(raw_of(R1) == rec);
-	limit_put(&tree, 0, 4);
 	limit_put(&tree, 1, 1);
 	ck_assert_int_eq(take_try(R1, &tree, 2), -EDQUOT);
-	/* Of the next cycle: charged one level, and went down from there. */
-	ck_assert(raw_of(R1) == record_pack(RECORD_FREE, 0, 0, 0, seq + 3 + 2 + 6));
+	ck_assert_uint_eq(newest_of(R1).seq, seq_rest(seq) + BERTH_CYCLE);
+	check_rests(R1, &tree);
 	check_counts(&tree, 0, 0, 0);
+	limit_put(&tree, 1, 5);
+	ck_assert_uint_eq(take(R1, &tree, 2), seq + 2 * BERTH_CYCLE);
 }
 END_TEST
 
 START_TEST(the_check_before_writes_nothing_but_the_denial) {
-	uint64_t before, word[BERTH_LEVELS_MAX];
+	struct pair before, seen[BERTH_LEVELS_MAX];
 	uint32_t level;
 
 	(void)take(R1, &leaf, 5);
 	before = cell_of(&leaf, 0);
-	ck_assert_int_eq(counter_check(f.map, &leaf, 1, word, &level), -EDQUOT);
+	ck_assert_int_eq(counter_check(f.map, &leaf, 1, seen, &level), -EDQUOT);
 	ck_assert_uint_eq(level, 0);
-	ck_assert(before == cell_of(&leaf, 0));
+	ck_assert(same_cell(before, cell_of(&leaf, 0)));
 	ck_assert_uint_eq(load_relaxed(&leaf.level[0].cell->denied), 1);
-	ck_assert_int_eq(counter_check(f.map, &tree, 1, word, &level), 0);
+	ck_assert_int_eq(counter_check(f.map, &tree, 1, seen, &level), 0);
 	for (uint32_t k = 0; k < tree.depth; k++)
-		ck_assert(word[k] == cell_of(&tree, k));
+		ck_assert(same_cell(seen[k], cell_of(&tree, k)));
 }
 END_TEST
 
-/* Whoever has looked charges what he has seen; another's change in between, and he looks again. */
-START_TEST(an_acquire_by_a_word_that_is_gone_counts_right) {
+/* An acquire charges what was seen; if another party changes a cell in between, it looks again. */
+START_TEST(an_acquire_by_a_pair_that_is_gone_counts_right) {
 	const struct record_at at = {map_record(f.map, R1), R1};
 	struct slot_request request = {.path = &leaf, .weight = 2, .stamp = stamp};
-	uint32_t seq, level;
+	uint32_t level;
+	uint64_t seq;
 
 	for (int placed_before = 0; placed_before < 2; placed_before++) {
-		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.word, &level), 0);
+		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen, &level), 0);
 		(void)take(R2, &leaf, 1);
 		ck_assert_int_eq(counter_acquire_at(f.map, at, &request, &seq, &level), 0);
 		ck_assert_uint_eq(count(&leaf, 0), 3);
 		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.word, &level), 0);
+		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen, &level), 0);
 		limit_put(&leaf, 0, 2);
 		ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
 		ck_assert_int_eq(counter_acquire_at(f.map, at, &request, &seq, &level), -EDQUOT);
 		ck_assert_uint_eq(level, 0);
 		limit_put(&leaf, 0, 5);
-		ck_assert_int_eq(counter_release(f.map, R2, record_seq(word_of(R2))), 0);
+		ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), 0);
 		ck_assert_uint_eq(count(&leaf, 0), 0);
 	}
+}
+END_TEST
+
+/* A thread looks at a cell and is stopped before it claims. A sibling takes a slot there and gives
+ * it back with the same record, uses it elsewhere, however often, and gives it back. */
+START_TEST(a_look_from_before_the_claim_places_nothing) {
+	const struct record_at at = {map_record(f.map, R1), R1};
+	const struct path *const paths[] = {&leaf, &tree};
+
+	for (size_t i = 0; i < ELEMENTS(paths); i++)
+		for (int others = 0; others < 3; others++) {
+			const struct path *p = paths[i];
+			struct slot_request request = {.path = p, .weight = 1, .stamp = stamp};
+			struct path away = fixture_path(&f, "away", 5);
+			uint32_t level;
+			uint64_t seq;
+
+			if (others > 0)
+				(void)take(R2, p, 1);
+			ck_assert_int_eq(counter_check(f.map, p, 1, request.seen, &level), 0);
+			ck_assert_int_eq(counter_release(f.map, R1, take(R1, p, 1)), 0);
+			if (others > 1) /* and another record's tag lies over it */
+				ck_assert_int_eq(
+					counter_release(f.map, R_FAR, take(R_FAR, p, 1)), 0);
+			ck_assert_int_eq(counter_release(f.map, R1, take(R1, &away, 1)), 0);
+			record_put(R1, placed(&away, 1, newest_of(R1).seq + 1000 * BERTH_CYCLE));
+			ck_assert_int_eq(counter_acquire_at(f.map, at, &request, &seq, &level), 0);
+			for (uint32_t k = 0; k < p->depth; k++)
+				ck_assert_uint_eq(count(p, k), 1 + (others > 0));
+			ck_assert_uint_eq(count(&away, 0), 0);
+			ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+			if (others > 0)
+				ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), 0);
+			for (uint32_t k = 0; k < p->depth; k++)
+				ck_assert_uint_eq(count(p, k), 0);
+		}
 }
 END_TEST
 
@@ -318,19 +372,18 @@ START_TEST(a_slot_is_released_once) {
 	const struct path *const paths[] = {&leaf, &tree};
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		uint32_t cycle = record_cycle(placed(paths[i], 1, 0));
-		uint32_t seq = take(R1, paths[i], 1), later;
+		uint64_t seq = take(R1, paths[i], 1), later;
 
-		ck_assert_int_eq(counter_release(f.map, R1, (seq + 1) & BERTH_SEQ_MASK), -ENOENT);
-		ck_assert_int_eq(counter_release(f.map, R1, (seq - 1) & BERTH_SEQ_MASK), -ENOENT);
-		ck_assert_int_eq(counter_release(f.map, R1, seq + cycle), -ENOENT);
+		ck_assert_int_eq(counter_release(f.map, R1, seq + 1), -ENOENT);
+		ck_assert_int_eq(counter_release(f.map, R1, seq - 1), -ENOENT);
+		ck_assert_int_eq(counter_release(f.map, R1, seq + BERTH_CYCLE), -ENOENT);
 		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
 		/* Nor is what it has come to by that, nor anything up to the next slot, a slot. */
 		(void)take(R2, paths[i], 1);
-		for (uint32_t n = 0; n < 2 * cycle; n++)
+		for (uint32_t n = 0; n < 2 * BERTH_CYCLE; n++)
 			ck_assert_int_eq(counter_release(f.map, R1, seq + n), -ENOENT);
 		ck_assert_uint_eq(count(paths[i], 0), 1);
-		ck_assert_int_eq(counter_release(f.map, R2, record_seq(word_of(R2))), 0);
+		ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), 0);
 		later = take(R1, paths[i], 1);
 		ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
 		ck_assert_uint_eq(count(paths[i], 0), 1);
@@ -342,11 +395,12 @@ END_TEST
 
 START_TEST(a_count_never_passes_its_field) {
 	struct path p = fixture_path(&f, "free", BERTH_LIMIT_NONE);
-	uint64_t word[BERTH_LEVELS_MAX];
-	uint32_t seq, level;
+	struct pair seen[BERTH_LEVELS_MAX];
+	uint32_t level;
+	uint64_t seq;
 
-	cell_put(&p, 0, cell_pack(BERTH_COUNT_MAX - 1, 0, 0));
-	ck_assert_int_eq(counter_check(f.map, &p, 2, word, &level), -EOVERFLOW);
+	cell_put(&p, 0, BERTH_COUNT_MAX - 1, 0);
+	ck_assert_int_eq(counter_check(f.map, &p, 2, seen, &level), -EOVERFLOW);
 	ck_assert_int_eq(counter_acquire(f.map, R1, &p, 2, &stamp, &seq, &level), -EOVERFLOW);
 	(void)take(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);
@@ -355,42 +409,42 @@ START_TEST(a_count_never_passes_its_field) {
 END_TEST
 
 START_TEST(a_release_of_more_than_there_is_is_damage_and_no_wrap) {
-	uint32_t seq = take(R1, &leaf, 3);
+	uint64_t seq = take(R1, &leaf, 3);
 
-	cell_put(&leaf, 0, cell_pack(2, R1, seq));
-	ck_assert_int_eq(counter_release(f.map, R1, seq), -EUCLEAN);
+	cell_put(&leaf, 0, 2, tag_pack(R1, seq));
+	ck_assert_int_eq(counter_release(f.map, R1, seq), COUNTER_DAMAGED);
 	ck_assert_uint_eq(count(&leaf, 0), 2);
 	check_rests(R1, &leaf);
 }
 END_TEST
 
-/* Whatever takes back: the level that is damaged stays as it is, the others are right. */
-START_TEST(damage_at_one_level_keeps_nobody_from_the_others) {
+/* Whatever takes back: the level that is damaged stays as it is, the others are right; and it is done. */
+START_TEST(damage_at_one_level_keeps_nothing_from_the_others) {
 	for (uint32_t k = 0; k < 3; k++)
 		for (int how = 0; how < 4; how++) {
-			uint32_t seq = take(R1, &tree, 3);
-			uint64_t seen;
+			uint64_t seq = take(R1, &tree, 3);
+			struct snapshot seen;
 			int r;
 
-			cell_put(&tree, k, cell_pack(1, R1, cell_seq(cell_of(&tree, k))));
-			seen = word_of(R1);
+			cell_put(&tree, k, 1, cell_of(&tree, k).second);
+			seen = newest_of(R1);
 			if (how == 3)
 				counter_abandon(f.map, R1);
 			r = how == 0   ? counter_release(f.map, R1, seq)
 			    : how == 1 ? counter_revoke(f.map, R1, seen)
 			    : how == 2 ? counter_close(f.map, R1)
 				       : counter_settle(f.map, R1);
-			ck_assert_int_eq(r, -EUCLEAN);
+			ck_assert_int_eq(r, COUNTER_DAMAGED);
 			check_counts(&tree, k == 0, k == 1, k == 2);
-			ck_assert_uint_eq(record_charged(word_of(R1)), 0);
-			cell_put(&tree, k, cell_tag(cell_of(&tree, k)));
+			ck_assert_uint_eq(seq_charged(newest_of(R1).seq), 0);
+			cell_put(&tree, k, 0, cell_of(&tree, k).second);
 			if (how == 2)
 				ck_assert_int_eq(counter_open(f.map, R1), 0);
 		}
 }
 END_TEST
 
-START_TEST(an_account_that_is_not_what_it_was_admits_nobody) {
+START_TEST(an_account_that_is_not_what_it_was_admits_nothing) {
 	for (uint32_t k = 0; k < 3; k++) {
 		struct path old = tree;
 
@@ -399,7 +453,7 @@ START_TEST(an_account_that_is_not_what_it_was_admits_nobody) {
 			0);
 		ck_assert_int_eq(take_try(R1, &old, 1), -ESTALE);
 		check_counts(&tree, 0, 0, 0);
-		ck_assert_int_eq(record_state(word_of(R1)), RECORD_FREE);
+		ck_assert_uint_eq(seq_step(newest_of(R1).seq), 0);
 		tree.level[k].generation = entry_generation(
 			directory_word(f.accounts->directory, tree.level[k].account));
 		ck_assert_int_eq(counter_release(f.map, R1, take(R1, &tree, 1)), 0);
@@ -411,26 +465,24 @@ END_TEST
 
 /* A tag that names a record out of reach can't be noted, at whichever level it stands. */
 START_TEST(an_acquire_that_lacks_memory_leaves_to_the_daemon_what_it_has_charged) {
-	uint32_t seq = take(R1, &deep, 2);
+	uint64_t seq = take(R1, &deep, 2);
 
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
 	store_relaxed(&f.segment->names->slots, R_UNMAPPED + BERTH_RANGE);
 	map_close_files(f.map);
 	for (uint32_t k = 0; k < deep.depth; k++) {
-		uint64_t before;
+		uint64_t before = cell_of(&deep, k).second;
 
-		/* Which notes the record's own tag. */
-		ck_assert_int_eq(counter_bump(f.map, deep.level[k].account), 0);
-		before = cell_of(&deep, k);
-		cell_put(&deep, k, cell_pack(1, R_UNMAPPED, 5));
+		ck_assert_int_eq(counter_note(f.map, before), 0);
+		cell_put(&deep, k, 1, tag_pack(R_UNMAPPED, 5));
 		ck_assert_int_eq(take_try(R1, &deep, 2), -ENOMEM);
-		ck_assert(cell_of(&deep, k) == cell_pack(1, R_UNMAPPED, 5));
+		ck_assert_uint_eq(cell_of(&deep, k).second, tag_pack(R_UNMAPPED, 5));
 		for (uint32_t j = 0; j < deep.depth; j++)
 			ck_assert_uint_eq(count(&deep, j), j < k ? 2 : j == k);
 		if (k > 0)
-			ck_assert_int_eq(record_state(raw_of(R1)), RECORD_SEIZED);
+			ck_assert_int_eq(place_state(raw_of(R1).place), RECORD_SEIZED);
 		/* The daemon has the memory. */
-		cell_put(&deep, k, before);
+		cell_put(&deep, k, 0, before);
 		ck_assert_int_eq(counter_settle(f.map, R1), 0);
 		for (uint32_t j = 0; j < deep.depth; j++)
 			ck_assert_uint_eq(count(&deep, j), 0);
@@ -439,133 +491,119 @@ START_TEST(an_acquire_that_lacks_memory_leaves_to_the_daemon_what_it_has_charged
 }
 END_TEST
 
-/* -- old tags ------------------------------------------------------------------------------------ */
+/* -- the end of the seqs ------------------------------------------------------------------------- */
 
-/* Takes and gives back with a revocation and a refusal among it, and judges after each. */
+/* Takes and gives back with a revocation among it, and judges after each. */
 static void go_round(uint32_t record, const struct path *p, uint32_t others) {
-	uint32_t seq = take(record, p, 1);
+	uint64_t seq = take(record, p, 1);
 
 	for (uint32_t k = 0; k < p->depth; k++) {
 		ck_assert_uint_eq(count(p, k), others + 1);
-		ck_assert(counter_has_charged(raw_of(record), record, k, cell_of(p, k)));
+		ck_assert(counter_has_charged(raw_of(record), record, k, cell_of(p, k).second));
 	}
-	ck_assert(record_is_held(word_of(record)));
-	ck_assert_uint_eq(record_seq(word_of(record)), seq);
+	ck_assert(snapshot_is_held(newest_of(record)));
+	ck_assert_uint_eq(newest_of(record).seq, seq);
 	ck_assert_int_eq(counter_release(f.map, record, seq), 0);
+	(void)take(record, p, 1);
+	ck_assert_int_eq(counter_revoke(f.map, record, newest_of(record)), 0);
 	for (uint32_t k = 0; k < p->depth; k++) {
 		ck_assert_uint_eq(count(p, k), others);
-		ck_assert(!counter_has_charged(raw_of(record), record, k, cell_of(p, k)));
+		ck_assert(!counter_has_charged(raw_of(record), record, k, cell_of(p, k).second));
 	}
 	check_rests(record, p);
 }
 
-static void go_on(uint32_t record, const struct path *p, uint32_t others) {
-	uint64_t held;
-
-	go_round(record, p, others);
-	(void)take(record, p, 1);
-	held = word_of(record);
-	ck_assert_int_eq(counter_revoke(f.map, record, held), 0);
-	for (uint32_t k = 0; k < p->depth; k++)
-		ck_assert_uint_eq(count(p, k), others);
-	go_round(record, p, others);
-}
-
-/* Cells rest with tags of the record's own, from any distance: just behind it, or so old that they
- * look newer than what it says. */
-START_TEST(no_old_tag_of_a_record_s_own_is_taken_for_its_newest_step) {
-	static const uint32_t around[] = {0, HALF, HALF / 2, HALF + HALF / 2};
-	const struct path *const paths[] = {&leaf, &tree};
-
-	for (size_t i = 0; i < ELEMENTS(paths); i++)
-		for (size_t a = 0; a < ELEMENTS(around); a++)
-			for (uint32_t ahead = 0; ahead < 100; ahead++)
-				for (uint32_t which = 1; which < 1u << paths[i]->depth; which++) {
-					const struct path *p = paths[i];
-					uint32_t seq = 8 * which;
-
-					record_put(R1, record_pack(RECORD_FREE, 0, 0, 0, seq));
-					for (uint32_t k = 0; k < p->depth; k++)
-						cell_put(p, k,
-							cell_pack(2, which >> k & 1 ? R1 : 0,
-								(seq + around[a] + ahead - 50 +
-									3 * k) &
-									BERTH_SEQ_MASK));
-					go_on(R1, p, 2);
-				}
-}
-END_TEST
-
-/* The same at a refusal, which renews some of them. */
-START_TEST(an_old_tag_above_a_refusal_does_no_harm) {
-	for (uint32_t ahead = 0; ahead < 200; ahead++)
-		for (uint32_t k = 1; k < 3; k++) {
-			record_put(R1, record_pack(RECORD_FREE, 0, 0, 0, 77));
-			for (uint32_t j = 0; j < 3; j++)
-				cell_put(&tree, j,
-					cell_pack(
-						2, R1, (77 + HALF + ahead - 100) & BERTH_SEQ_MASK));
-			limit_put(&tree, k, 2);
-			ck_assert_int_eq(take_try(R1, &tree, 1), -EDQUOT);
-			check_counts(&tree, 2, 2, 2);
-			ck_assert_int_eq(counter_bump(f.map, tree.level[2].account), 0);
-			check_counts(&tree, 2, 2, 2);
-			limit_put(&tree, k, 4 + k);
-			go_on(R1, &tree, 2);
-		}
-}
-END_TEST
-
-/* It rests as far ahead of what it says as it may, or farther than that by a round of its path. */
-START_TEST(a_record_whose_steps_have_gone_far_is_told) {
-	const struct path *const paths[] = {&leaf, &tree};
-
-	for (size_t i = 0; i < ELEMENTS(paths); i++)
-		for (uint32_t ahead = HALF - 128; ahead < HALF; ahead += 8) {
-			const struct path *p = paths[i];
-			uint64_t last = 3 * HALF / 2;
-
-			record_put(R1, placed(p, 1, (uint32_t)last - ahead));
-			for (uint32_t k = 0; k < p->depth; k++)
-				cell_put(p, k,
-					cell_pack(2, R1,
-						((uint32_t)last - 8 + 2 * p->depth - k) &
-							BERTH_SEQ_MASK));
-			go_on(R1, p, 2);
-			ck_assert_uint_lt(
-				(record_seq(word_of(R1)) - record_seq(raw_of(R1))) & BERTH_SEQ_MASK,
-				HALF);
-		}
-}
-END_TEST
-
-/* By real steps, more than two rounds of seqs; with another's cell that rests meanwhile, and to which
- * the record comes back. */
-START_TEST(seqs_come_round_and_nothing_changes) {
-	const struct path *const paths[] = {&leaf, &tree};
-	struct path aside = fixture_path(&f, "acme/aside", 5);
+/* Wherever it stands, and for whatever path. */
+START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
+	const struct path *const paths[] = {&leaf, &tree, &deep};
+	const uint64_t end = BERTH_SEQ_LAST + 1;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		uint32_t cycle = record_cycle(placed(paths[i], 1, 0));
-		uint32_t rounds = 0, seq = take(R1, &aside, 1), before = seq;
+		const struct path *p = paths[i];
+		struct snapshot last;
 
-		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-		for (uint32_t n = 1; rounds < 3; n++) {
-			uint32_t level;
-
-			must(counter_acquire(f.map, R1, paths[i], 1, &stamp, &seq, &level) == 0,
-				"%u: no slot", n);
-			must(counter_release(f.map, R1, seq) == 0, "%u: not held", n);
-			rounds += seq < before;
-			before = seq;
-			if (n % (HALF / cycle - 7) == 0)
-				go_on(R1, paths[i], 0);
-			if (n % (3 * HALF / cycle / 2) == 0)
-				go_on(R1, &aside, 0);
+		record_put(R1, unplaced(RECORD_FREE, end - 3 * BERTH_CYCLE));
+		ck_assert(!counter_is_spent(f.map, R1));
+		/* It is placed a cycle on, and goes on for one more. */
+		ck_assert_int_eq(counter_release(f.map, R1, take(R1, p, 1)), 0);
+		(void)take(R1, p, 1);
+		ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
+		last = newest_of(R1);
+		ck_assert_uint_ge(last.seq, end);
+		ck_assert_uint_le(last.seq, BERTH_SEQ_MASK);
+		ck_assert_int_eq(take_try(R1, p, 1), -ERANGE);
+		ck_assert_int_eq(take_try(R1, &leaf, 2), -ERANGE);
+		ck_assert(same(newest_of(R1), last));
+		/* Nor for its next owner, nor after any number of them. */
+		for (int owner = 0; owner < 20; owner++) {
+			ck_assert_int_eq(counter_close(f.map, R1), 0);
+			ck_assert(counter_is_spent(f.map, R1));
+			ck_assert_int_eq(counter_open(f.map, R1), 0);
+			ck_assert_uint_le(raw_of(R1).seq, BERTH_SEQ_MASK);
+			ck_assert_int_eq(take_try(R1, p, 1), -ERANGE);
 		}
-		for (uint32_t k = 0; k < paths[i]->depth; k++)
-			ck_assert_uint_eq(count(paths[i], k), 0);
+		for (uint32_t k = 0; k < p->depth; k++)
+			ck_assert_uint_eq(count(p, k), 0);
 	}
+}
+END_TEST
+
+/* What was begun has room to end: released, revoked, or closed with its session. */
+START_TEST(the_last_slot_of_all_is_given_back_like_any) {
+	for (int how = 0; how < 3; how++) {
+		uint64_t seq;
+
+		record_put(R1, placed(&deep, 1, seq_base(BERTH_SEQ_LAST)));
+		for (uint32_t k = 0; k < deep.depth; k++)
+			cell_put(&deep, k, 0, 0);
+		seq = take(R1, &deep, 1);
+		if (how == 0)
+			ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+		else if (how == 1)
+			ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
+		else
+			ck_assert_int_eq(counter_close(f.map, R1), 0);
+		for (uint32_t k = 0; k < deep.depth; k++)
+			ck_assert_uint_eq(count(&deep, k), 0);
+		ck_assert_uint_le(newest_of(R1).seq, BERTH_SEQ_MASK);
+		ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
+	}
+}
+END_TEST
+
+START_TEST(a_bump_that_has_no_room_refuses) {
+	struct pair *words = (struct pair *)(void *)&leaf.level[0].cell->count;
+
+	words->first = count_pack(3, BERTH_BUMPS_LAST - 1);
+	ck_assert(counter_has_bumps(f.map, leaf.level[0].account, 1));
+	ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
+	ck_assert(!counter_has_bumps(f.map, leaf.level[0].account, 1));
+	ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), -EOVERFLOW);
+	ck_assert_uint_eq(words->first, count_pack(3, BERTH_BUMPS_LAST));
+	/* Slots come and go all the same. */
+	ck_assert_int_eq(counter_release(f.map, R1, take(R1, &leaf, 1)), 0);
+	ck_assert_uint_eq(words->first, count_pack(3, BERTH_BUMPS_LAST));
+	/* A repair finds noise, which may have used them up. */
+	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, cell_of(&leaf, 0), 2), 0);
+	ck_assert_uint_eq(count(&leaf, 0), 2);
+	ck_assert(counter_has_bumps(f.map, leaf.level[0].account, 1));
+}
+END_TEST
+
+/* `closed` is for work to come: whatever changes a count keeps it, and so does a bump. */
+START_TEST(every_step_keeps_what_stands_beside_the_count) {
+	struct cell *cell = leaf.level[0].cell;
+	uint64_t beside = BERTH_CLOSED | 77, seq;
+
+	store_total(&cell->count, beside);
+	seq = take(R1, &leaf, 2);
+	ck_assert_uint_eq(load_total(&cell->count), count_pack(2, beside));
+	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	ck_assert_uint_eq(load_total(&cell->count), beside);
+	ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
+	ck_assert_uint_eq(load_total(&cell->count), beside + 1);
+	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, cell_of(&leaf, 0), 4), 0);
+	ck_assert_uint_eq(load_total(&cell->count), count_pack(4, beside + 2));
 }
 END_TEST
 
@@ -582,10 +620,10 @@ enum changer {
 	CHANGERS
 };
 
-/* Somebody else changes the cell of a level. */
+/* Another record, or the daemon, changes the cell of a level. */
 static void change(enum changer who, const struct path *p, uint32_t level) {
 	uint32_t account = p->level[level].account;
-	uint64_t word = cell_of(p, level);
+	struct pair seen = cell_of(p, level);
 	struct path up = {.depth = p->depth - level};
 	uint32_t other = who == ACQUIRE || who == RELEASE ? R2 : R_FAR;
 
@@ -601,9 +639,10 @@ static void change(enum changer who, const struct path *p, uint32_t level) {
 		/* It holds its slot since before; its own tags are overwritten by now. */
 		record_put(other, placed(&up, 1, up.depth));
 		for (uint32_t k = 0; k < up.depth; k++)
-			store_total(&up.level[k].cell->word, cell_of(&up, k) + cell_pack(1, 0, 0));
+			store_total(
+				&up.level[k].cell->count, cell_of(&up, k).first + count_pack(1, 0));
 		if (who == REVOKE)
-			ck_assert_int_eq(counter_revoke(f.map, other, word_of(other)), 0);
+			ck_assert_int_eq(counter_revoke(f.map, other, newest_of(other)), 0);
 		else
 			ck_assert_int_eq(counter_release(f.map, other, up.depth), 0);
 		break;
@@ -611,83 +650,62 @@ static void change(enum changer who, const struct path *p, uint32_t level) {
 		ck_assert_int_eq(counter_bump(f.map, account), 0);
 		break;
 	default:
-		ck_assert_int_eq(counter_repair(f.map, account, word, cell_count(word)), 0);
+		ck_assert_int_eq(counter_repair(f.map, account, seen, count_of(seen.first)), 0);
 		break;
 	}
-	ck_assert_uint_ne(cell_record(cell_of(p, level)), R1);
+	ck_assert(!same_cell(cell_of(p, level), seen));
+	/* The daemon leaves the tag where it is: it needs no note. */
+	ck_assert((tag_record(cell_of(p, level).second) == R1) == (who >= BUMP));
 }
 
-START_TEST(whoever_overwrites_a_tag_notes_it_in_the_record_that_it_names) {
-	static const enum record_state states[] = {RECORD_PLACED, RECORD_SEIZED};
+static void others_put_back(void) {
+	for (uint32_t k = 0; k < 3; k++)
+		cell_put(&tree, k, 1, 0);
+	record_put(R2, unplaced(RECORD_FREE, 0));
+	record_put(R_FAR, unplaced(RECORD_FREE, 0));
+}
 
-	for (size_t i = 0; i < ELEMENTS(states); i++)
+START_TEST(a_party_that_overwrites_a_tag_notes_it_in_the_record_that_it_names) {
+	const uint64_t places[] = {placed(&tree, 1, 0).place, seized(&tree, 1, 0).place,
+		placed(&leaf, 1, 0).place, unplaced(RECORD_FREE, 0).place,
+		unplaced(RECORD_CLOSED, 0).place, UINT64_MAX};
+
+	/* Wherever the record stands: a note is true whenever it is written. */
+	for (size_t i = 0; i < ELEMENTS(places); i++)
 		for (int who = 0; who < CHANGERS; who++)
-			for (uint32_t step = 1; step <= 6; step++) {
-				uint32_t level = step <= 3 ? step - 1 : 6 - step, base = 40;
-				uint64_t rec =
-					record_pack(states[i], 2, 1, tree.level[0].account, base);
-
-				record_put(R1, rec);
-				for (uint32_t k = 0; k < 3; k++)
-					cell_put(&tree, k, cell_pack(1, 0, k));
-				cell_put(&tree, level, cell_pack(1, R1, base + step));
-				change((enum changer)who, &tree, level);
-				ck_assert_msg(raw_of(R1) == rec + step,
-					"changer %d, step %u: the record says %u", who, step,
-					record_seq(raw_of(R1)));
-				for (uint32_t n = R2; n <= R_FAR; n += R_FAR - R2) {
-					for (uint32_t k = 0; k < 3; k++)
-						cell_put(&tree, k, cell_pack(1, 0, k));
-					record_put(n, record_pack(RECORD_FREE, 0, 0, 0, 0));
+			for (uint32_t level = 0; level < 3; level++)
+				for (uint64_t step = 1; step <= 16; step++) {
+					record_put(R1, (struct snapshot){places[i], 40});
+					cell_put(&tree, level, 1, tag_pack(R1, 40 + step));
+					change((enum changer)who, &tree, level);
+					ck_assert_uint_eq(raw_of(R1).place, places[i]);
+					ck_assert_uint_eq(
+						raw_of(R1).seq, who < BUMP ? 40 + step : 40);
+					others_put_back();
 				}
-			}
 }
 END_TEST
-
-/* Not newer, or not of this record's path, or of one that is on none: the record stays. */
-static void check_not_noted(uint64_t rec, uint32_t level, uint32_t tag) {
-	for (int who = 0; who < CHANGERS; who++) {
-		record_put(R1, rec);
-		for (uint32_t k = 0; k < 3; k++)
-			cell_put(&tree, k, cell_pack(1, 0, k));
-		cell_put(&tree, level, cell_pack(1, R1, tag & BERTH_SEQ_MASK));
-		change((enum changer)who, &tree, level);
-		ck_assert_msg(raw_of(R1) == rec, "changer %d, tag %u: %016llx became %016llx", who,
-			tag, (unsigned long long)rec, (unsigned long long)raw_of(R1));
-		record_put(R2, record_pack(RECORD_FREE, 0, 0, 0, 0));
-		record_put(R_FAR, record_pack(RECORD_FREE, 0, 0, 0, 0));
-	}
-}
 
 START_TEST(a_tag_that_tells_nothing_new_is_not_noted) {
-	struct path other = fixture_path(&f, "other", 5);
-
-	for (uint32_t k = 0; k < 3; k++) {
-		/* The same; older; so old that it is half a round ahead. */
-		check_not_noted(placed(&tree, 1, 41 + k), k, 41 + k);
-		check_not_noted(placed(&tree, 1, 43), k, 41 - 8 + k);
-		check_not_noted(placed(&tree, 1, 40), k, 41 + k + HALF);
-		/* R1 has moved on; by chance a step of its new path would be newer. */
-		check_not_noted(placed(&other, 1, 40), k, 41 + k);
-		check_not_noted(placed(&leaf, 1, 40), k, 42);
-		check_not_noted(record_pack(RECORD_FREE, 0, 0, 0, 40), k, 41 + k);
-		check_not_noted(record_pack(RECORD_CLOSED, 0, 0, 0, 40), k, 41 + k);
-		check_not_noted(UINT64_MAX, k, 41 + k);
-		/* A step that was made on another level's cell. */
-		check_not_noted(placed(&tree, 1, 40), k, 41 + (k + 1) % 3);
-		check_not_noted(placed(&tree, 1, 40), k, 46 - (k + 2) % 3);
-	}
+	for (int who = 0; who < CHANGERS; who++)
+		for (uint64_t ago = 0; ago < 20; ago++) {
+			record_put(R1, placed(&tree, 1, 40));
+			cell_put(&tree, 0, 1, tag_pack(R1, 40 - ago));
+			change((enum changer)who, &tree, 0);
+			ck_assert(same(raw_of(R1), placed(&tree, 1, 40)));
+			others_put_back();
+		}
 }
 END_TEST
 
-/* A count that somebody has charged and not noted is his, whoever comes after. */
+/* What a record has charged stays told, whatever comes after. */
 START_TEST(a_note_keeps_what_was_charged) {
 	for (int who = 0; who < CHANGERS; who++) {
 		(void)take(R1, &leaf, 2);
 		change((enum changer)who, &leaf, 0);
-		ck_assert(record_is_held(raw_of(R1)));
-		ck_assert(counter_has_charged(raw_of(R1), R1, 0, cell_of(&leaf, 0)));
-		ck_assert_int_eq(counter_release(f.map, R1, record_seq(raw_of(R1))), 0);
+		ck_assert(snapshot_is_held(newest_of(R1)));
+		ck_assert(counter_has_charged(raw_of(R1), R1, 0, cell_of(&leaf, 0).second));
+		ck_assert_int_eq(counter_release(f.map, R1, newest_of(R1).seq), 0);
 		for (uint32_t n = R1; n <= R_FAR; n++) {
 			ck_assert_int_eq(counter_close(f.map, n), 0);
 			ck_assert_int_eq(counter_open(f.map, n), 0);
@@ -697,16 +715,17 @@ START_TEST(a_note_keeps_what_was_charged) {
 }
 END_TEST
 
-START_TEST(a_bump_changes_the_word_and_not_the_count) {
-	uint64_t first, second;
+START_TEST(a_bump_changes_the_pair_and_neither_count_nor_tag) {
+	struct pair first, second;
 
 	(void)take(R1, &leaf, 2);
 	first = cell_of(&leaf, 0);
 	ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
 	second = cell_of(&leaf, 0);
-	ck_assert(first != second);
+	ck_assert(first.first != second.first);
+	ck_assert_uint_eq(first.second, second.second);
 	ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
-	ck_assert(cell_of(&leaf, 0) != second);
+	ck_assert(cell_of(&leaf, 0).first != second.first);
 	ck_assert_uint_eq(count(&leaf, 0), 2);
 }
 END_TEST
@@ -716,37 +735,34 @@ END_TEST
 #define OTHERS 1
 #define WEIGHT 2
 
-/* Who goes round the path, and how far he has come when he dies. */
+/* A record that goes round the path, and how far it has come when its owner dies. */
 struct death {
 	const struct path *path;
 	enum record_state state;
-	uint32_t base;
-	uint32_t turn;    /* the level that refused him; the path's depth: none, he held the slot */
+	uint64_t base;
+	uint32_t turn;    /* the level that refused it; the path's depth: none, it held the slot */
 	bool revoked;     /* from the slot down it is the daemon, a cycle on */
 	uint32_t made;    /* steps, of 2 * turn */
 	uint32_t noted;   /* the one that the record knows of */
 	uint32_t covered; /* levels whose tags another's change has overwritten, as bits */
 };
 
-/* The seq of his n-th step. */
-static uint32_t death_seq(const struct death *d, uint32_t n) {
-	uint32_t seq = d->base + n;
-
-	if (n > d->turn)
-		seq += 2 * (d->path->depth - d->turn) +
-		       (d->revoked ? record_cycle(placed(d->path, 1, 0)) : 0);
-	return seq & BERTH_SEQ_MASK;
-}
-
 static uint32_t death_level(const struct death *d, uint32_t n) {
 	return n <= d->turn ? n - 1 : 2 * d->turn - n;
+}
+
+/* The seq of the n-th step. */
+static uint64_t death_seq(const struct death *d, uint32_t n) {
+	if (n <= d->turn)
+		return d->base + n;
+	return d->base + BERTH_CYCLE - death_level(d, n) + (d->revoked ? BERTH_CYCLE : 0);
 }
 
 static uint32_t death_charged(const struct death *d) {
 	return d->made <= d->turn ? d->made : 2 * d->turn - d->made;
 }
 
-/* His newest step at the level; 0: none. */
+/* The newest step at the level; 0: none. */
 static uint32_t death_newest(const struct death *d, uint32_t level) {
 	uint32_t newest = 0;
 
@@ -756,7 +772,7 @@ static uint32_t death_newest(const struct death *d, uint32_t level) {
 	return newest;
 }
 
-/* False if that can't be: nobody overwrites what he hasn't noted. */
+/* False if that can't be: what isn't noted isn't overwritten. */
 static bool death_put(const struct death *d) {
 	for (uint32_t k = 0; k < d->path->depth; k++) {
 		uint32_t n = death_newest(d, k);
@@ -765,13 +781,11 @@ static bool death_put(const struct death *d) {
 
 		if (covered && n > d->noted)
 			return false;
-		if (covered || n == 0)
-			cell_put(d->path, k, cell_pack(now, 0, k));
-		else
-			cell_put(d->path, k, cell_pack(now, R1, death_seq(d, n)));
+		cell_put(d->path, k, now, covered || n == 0 ? k : tag_pack(R1, death_seq(d, n)));
 	}
-	record_put(R1, record_pack(d->state, d->path->depth - 1, WEIGHT, d->path->level[0].account,
-			       death_seq(d, d->noted)));
+	record_put(R1, (struct snapshot){place_pack(d->state, d->path->depth - 1, WEIGHT,
+						 d->path->level[0].account),
+			       death_seq(d, d->noted)});
 	return true;
 }
 
@@ -779,89 +793,108 @@ static const char *death_text(const struct death *d) {
 	static char text[200];
 
 	(void)snprintf(text, sizeof(text),
-		"depth %u, %s from %u, turned at %u%s, %u steps made, %u noted, covered %#x",
-		d->path->depth, d->state == RECORD_SEIZED ? "SEIZED" : "PLACED", d->base, d->turn,
-		d->revoked ? " (revoked)" : "", d->made, d->noted, d->covered);
+		"depth %u, %s from %llu, turned at %u%s, %u steps made, %u noted, covered %#x",
+		d->path->depth, d->state == RECORD_SEIZED ? "SEIZED" : "PLACED",
+		(unsigned long long)d->base, d->turn, d->revoked ? " (revoked)" : "", d->made,
+		d->noted, d->covered);
 	return text;
 }
 
 static void check_given_back(const struct death *d, const char *how) {
-	uint64_t rec = word_of(R1);
+	struct snapshot s = newest_of(R1);
 
 	for (uint32_t k = 0; k < d->path->depth; k++)
 		must(count(d->path, k) == OTHERS, "%s, %s: level %u counts %u, not %u",
 			death_text(d), how, k, count(d->path, k), OTHERS);
-	must(record_state(rec) != RECORD_SEIZED && record_charged(rec) == 0,
-		"%s, %s: the record is %016llx", death_text(d), how, (unsigned long long)rec);
+	must(place_state(s.place) != RECORD_SEIZED && seq_step(s.seq) == 0,
+		"%s, %s: the record is %016llx, %llu", death_text(d), how,
+		(unsigned long long)s.place, (unsigned long long)s.seq);
 	/* Whatever it does next is newer than what it did. */
-	must(((record_seq(rec) - death_seq(d, d->made)) & BERTH_SEQ_MASK) <= 64, "%s",
-		death_text(d));
+	must(s.seq >= death_seq(d, d->made), "%s", death_text(d));
 	must(counter_close(f.map, R1) == 0, "%s", death_text(d));
 	must(counter_open(f.map, R1) == 0, "%s", death_text(d));
 }
 
 /* Any instant can be read: each level alone, and all by the newest of them. */
 static void check_told(const struct death *d) {
-	uint64_t raw = raw_of(R1), newest = word_of(R1);
+	struct snapshot raw = raw_of(R1), newest = newest_of(R1);
 
-	must(record_charged(newest) == death_charged(d), "%s: %u levels are charged", death_text(d),
-		record_charged(newest));
+	must(seq_charged(newest.seq) == death_charged(d), "%s: %u levels are charged",
+		death_text(d), seq_charged(newest.seq));
 	for (uint32_t k = 0; k < d->path->depth; k++) {
 		bool charged = k < death_charged(d);
+		uint64_t tag = cell_of(d->path, k).second;
 
-		must(counter_has_charged(raw, R1, k, cell_of(d->path, k)) == charged,
-			"%s: level %u is told wrong", death_text(d), k);
-		must(counter_has_charged(newest, R1, k, cell_of(d->path, k)) == charged,
+		must(counter_has_charged(raw, R1, k, tag) == charged, "%s: level %u is told wrong",
+			death_text(d), k);
+		must(counter_has_charged(newest, R1, k, tag) == charged,
 			"%s: level %u is told wrong by the newest", death_text(d), k);
 	}
 }
 
-/* An operation that a dead daemon had begun, or a dead owner's way down, is finished. */
-static bool is_for_resume(const struct death *d) {
-	bool down = d->path->depth > 1 && d->made > d->turn && d->made < 2 * d->turn;
-
-	return d->state == RECORD_SEIZED || down;
+static bool goes_down(const struct death *d) {
+	return d->made > d->turn && d->made < 2 * d->turn;
 }
 
-static void check_resumed(const struct death *d) {
-	uint64_t before = raw_of(R1);
+/* An operation that a dead daemon had begun, or an owner's way down, is finished. */
+static void check_finished(const struct death *d) {
+	struct snapshot before = raw_of(R1);
 
-	must(counter_resume(f.map, R1) == 0, "%s", death_text(d));
-	if (is_for_resume(d)) {
-		must(record_state(raw_of(R1)) ==
+	must(counter_finish(f.map, R1) == 0, "%s", death_text(d));
+	if (d->state == RECORD_SEIZED || goes_down(d)) {
+		must(place_state(raw_of(R1).place) ==
 				(d->state == RECORD_SEIZED ? RECORD_FREE : RECORD_PLACED),
 			"%s", death_text(d));
-		check_given_back(d, "resumed");
+		check_given_back(d, "finished");
 		return;
 	}
-	must(raw_of(R1) == before, "%s: was resumed", death_text(d));
+	must(same(raw_of(R1), before), "%s: was finished", death_text(d));
 	check_told(d);
 }
 
-/* As a recount does, or a revoke by account. */
+/* The owner goes on with its release, or finds that it can't. */
+static void check_owner(const struct death *d) {
+	const struct record_at at = {map_record(f.map, R1), R1};
+	bool down = d->state == RECORD_PLACED && !d->revoked && d->turn == d->path->depth;
+
+	if (!down || d->made < d->turn || d->made == 2 * d->turn)
+		return;
+	if (d->made == d->turn)
+		must(counter_release_at(f.map, at, d->path, death_seq(d, d->made)) == 0, "%s",
+			death_text(d));
+	else
+		must(counter_release_rest(
+			     f.map, at, d->path, d->made - d->turn, death_seq(d, d->turn)) == 0,
+			"%s", death_text(d));
+	check_given_back(d, "by the owner");
+}
+
+/* As a revoke by account does. */
 static void check_revoked(const struct death *d) {
-	must(counter_revoke(f.map, R1, word_of(R1)) == 0, "%s", death_text(d));
+	if (goes_down(d) && d->state == RECORD_PLACED)
+		return;
+	must(counter_revoke(f.map, R1, newest_of(R1)) == 0, "%s", death_text(d));
 	check_given_back(d, "revoked");
 }
 
 static void check_settled(const struct death *d) {
 	counter_abandon(f.map, R1);
-	must(record_state(raw_of(R1)) == RECORD_SEIZED, "%s", death_text(d));
+	must(place_state(raw_of(R1).place) == RECORD_SEIZED, "%s", death_text(d));
 	check_told(d);
 	must(counter_settle(f.map, R1) == 0, "%s", death_text(d));
-	must(record_state(raw_of(R1)) == RECORD_FREE, "%s", death_text(d));
+	must(place_state(raw_of(R1).place) == RECORD_FREE, "%s", death_text(d));
 	check_given_back(d, "settled");
 }
 
 static void check_closed(const struct death *d) {
 	must(counter_close(f.map, R1) == 0, "%s", death_text(d));
-	must(record_state(raw_of(R1)) == RECORD_CLOSED, "%s", death_text(d));
+	must(place_state(raw_of(R1).place) == RECORD_CLOSED, "%s", death_text(d));
 	check_given_back(d, "closed");
 }
 
 static unsigned long check_death(const struct death *d) {
-	static void (*const check[])(const struct death *) = {
-		check_told, check_closed, check_resumed, check_revoked, check_settled};
+	static void (*const check[])(const struct death *) = {check_told, check_closed,
+		check_finished, check_owner, check_revoked, check_settled};
 
 	for (size_t i = 0; i < ELEMENTS(check); i++) {
 		if (!death_put(d))
@@ -886,7 +919,7 @@ static unsigned long check_deaths(struct death d) {
  * to a refusal, and down again, by the owner or by the daemon. */
 START_TEST(every_death_in_the_middle_is_told_apart_and_undone) {
 	const struct path *const paths[] = {&leaf, &tree, &deep};
-	const uint32_t bases[] = {48, (0u - 16) & BERTH_SEQ_MASK};
+	const uint64_t bases[] = {48, seq_base(BERTH_SEQ_LAST)};
 	const struct path *p = paths[_i % 3];
 	unsigned long n = 0;
 
@@ -905,20 +938,20 @@ START_TEST(every_death_in_the_middle_is_told_apart_and_undone) {
 END_TEST
 
 START_TEST(a_record_on_no_path_is_closed_and_nothing_else) {
-	uint64_t seq = 40;
+	const uint64_t seq = 48;
 
-	record_put(R1, record_pack(RECORD_FREE, 0, 0, 0, (uint32_t)seq));
-	cell_put(&leaf, 0, cell_pack(3, R1, 41));
-	ck_assert_int_eq(counter_resume(f.map, R1), 0);
+	record_put(R1, unplaced(RECORD_FREE, seq));
+	cell_put(&leaf, 0, 3, tag_pack(R1, 41));
+	ck_assert_int_eq(counter_finish(f.map, R1), 0);
 	ck_assert_int_eq(counter_settle(f.map, R1), 0);
 	counter_abandon(f.map, R1);
-	ck_assert_int_eq(counter_revoke(f.map, R1, word_of(R1)), 0);
-	ck_assert(raw_of(R1) == record_pack(RECORD_FREE, 0, 0, 0, (uint32_t)seq));
+	ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
+	ck_assert(same(raw_of(R1), unplaced(RECORD_FREE, seq)));
 	ck_assert_int_eq(counter_close(f.map, R1), 0);
-	ck_assert(raw_of(R1) == record_pack(RECORD_CLOSED, 0, 0, 0, (uint32_t)seq));
+	ck_assert(same(raw_of(R1), unplaced(RECORD_CLOSED, seq)));
 	counter_abandon(f.map, R1);
-	ck_assert_int_eq(counter_resume(f.map, R1), 0);
-	ck_assert(raw_of(R1) == record_pack(RECORD_CLOSED, 0, 0, 0, (uint32_t)seq));
+	ck_assert_int_eq(counter_finish(f.map, R1), 0);
+	ck_assert(same(raw_of(R1), unplaced(RECORD_CLOSED, seq)));
 	ck_assert_uint_eq(count(&leaf, 0), 3);
 }
 END_TEST
@@ -927,50 +960,50 @@ START_TEST(a_revoke_takes_what_was_seen_and_nothing_later) {
 	const struct path *const paths[] = {&leaf, &tree};
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		uint32_t seq = take(R1, paths[i], 1);
-		uint64_t seen = word_of(R1);
+		uint64_t seq = take(R1, paths[i], 1);
+		struct snapshot seen = newest_of(R1);
 
 		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
 		ck_assert_int_eq(counter_revoke(f.map, R1, seen), -EAGAIN);
 		(void)take(R1, paths[i], 1);
 		ck_assert_int_eq(counter_revoke(f.map, R1, seen), -EAGAIN);
 		ck_assert_uint_eq(count(paths[i], 0), 1);
-		ck_assert_int_eq(counter_revoke(f.map, R1, word_of(R1)), 0);
+		ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
 		ck_assert_uint_eq(count(paths[i], 0), 0);
 		ck_assert_int_eq(counter_revoke(f.map, R1, seen), -EAGAIN);
 	}
 	/* On its way up when it was seen, and at the next step now. */
-	record_put(R1, placed(&tree, 1, 41));
+	record_put(R1, placed(&tree, 1, 161));
 	for (uint32_t k = 0; k < 3; k++)
-		cell_put(&tree, k, cell_pack(k < 2, R1, 41 + k - 8 * (k == 2)));
-	ck_assert_int_eq(counter_revoke(f.map, R1, placed(&tree, 1, 41)), -EAGAIN);
+		cell_put(&tree, k, k < 2, tag_pack(R1, k < 2 ? 161 + k : 100));
+	ck_assert_int_eq(counter_revoke(f.map, R1, placed(&tree, 1, 161)), -EAGAIN);
 	check_counts(&tree, 1, 1, 0);
-	ck_assert_int_eq(counter_revoke(f.map, R1, placed(&tree, 1, 42)), 0);
+	ck_assert_int_eq(counter_revoke(f.map, R1, placed(&tree, 1, 162)), 0);
 	check_counts(&tree, 0, 0, 0);
 }
 END_TEST
 
 START_TEST(a_record_that_is_in_use_is_not_used_again) {
-	uint64_t before;
+	struct snapshot before;
 
 	(void)take(R1, &leaf, 1);
-	before = word_of(R1);
+	before = newest_of(R1);
 	/* For the same, another weight, another path. */
 	ck_assert_int_eq(take_try(R1, &leaf, 1), -EAGAIN);
 	ck_assert_int_eq(take_try(R1, &leaf, 2), -EAGAIN);
 	ck_assert_int_eq(take_try(R1, &tree, 1), -EAGAIN);
-	ck_assert(word_of(R1) == before);
+	ck_assert(same(newest_of(R1), before));
 	/* Before and after the slot, whichever tags are left. */
-	for (uint32_t step = 1; step < 6; step++) {
-		cell_put(&tree, 0, cell_pack(step < 6, R2, 0));
-		cell_put(&tree, 1, cell_pack(1, R2, 0));
-		record_put(R2, placed(&tree, 1, 40 + step));
+	for (uint32_t step = 1; step < BERTH_CYCLE; step++) {
+		cell_put(&tree, 0, 1, tag_pack(R2, 0));
+		cell_put(&tree, 1, 1, tag_pack(R2, 0));
+		record_put(R2, placed(&tree, 1, 160 + step));
 		ck_assert_int_eq(take_try(R2, &tree, 1), -EAGAIN);
 		ck_assert_int_eq(take_try(R2, &leaf, 1), -EAGAIN);
-		ck_assert(raw_of(R2) == placed(&tree, 1, 40 + step));
-		record_put(R2, seized(&tree, 1, 40 + step));
+		ck_assert(same(raw_of(R2), placed(&tree, 1, 160 + step)));
+		record_put(R2, seized(&tree, 1, 160 + step));
 		ck_assert_int_eq(take_try(R2, &tree, 1), -EAGAIN);
-		ck_assert_int_eq(counter_release(f.map, R2, 40 + step), -ENOENT);
+		ck_assert_int_eq(counter_release(f.map, R2, 160 + step), -ENOENT);
 	}
 }
 END_TEST
@@ -985,114 +1018,147 @@ START_TEST(a_record_of_a_session_that_has_ended_is_closed_until_it_is_opened) {
 }
 END_TEST
 
-START_TEST(what_a_dead_daemon_began_is_finished_and_nothing_else) {
-	uint32_t seq = take(R1, &tree, 1);
-	uint64_t held = word_of(R1);
+/* A thread of the last owner that is still about to place it finds it changed, even FREE again. */
+START_TEST(a_record_that_is_opened_is_a_cycle_on) {
+	for (int placed_before = 0; placed_before < 2; placed_before++) {
+		uint64_t before;
 
-	ck_assert_int_eq(counter_resume(f.map, R1), 0);
-	ck_assert(word_of(R1) == held);
-	/* It rests, it is on its way up, it is refused and on its way down. */
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	held = word_of(R1);
-	ck_assert_int_eq(counter_resume(f.map, R1), 0);
-	ck_assert(word_of(R1) == held);
-	record_put(R2, placed(&leaf, 1, 3));
-	cell_put(&leaf, 0, cell_pack(1, 0, 0));
-	ck_assert_int_eq(counter_resume(f.map, R2), 0);
-	ck_assert(raw_of(R2) == placed(&leaf, 1, 3));
-	record_put(R2, seized(&leaf, 1, 3));
-	ck_assert_int_eq(counter_resume(f.map, R2), 0);
-	ck_assert_int_eq(record_state(word_of(R2)), RECORD_FREE);
-	ck_assert_uint_eq(count(&leaf, 0), 0);
+		if (placed_before)
+			ck_assert_int_eq(counter_release(f.map, R1, take(R1, &leaf, 1)), 0);
+		before = newest_of(R1).seq;
+		ck_assert_int_eq(counter_close(f.map, R1), 0);
+		ck_assert_int_eq(counter_open(f.map, R1), 0);
+		ck_assert_uint_ge(raw_of(R1).seq, before + BERTH_CYCLE);
+	}
 }
 END_TEST
 
-/* Whoever was on his way down, and wherever he was stopped. */
+START_TEST(what_was_begun_is_finished_and_nothing_else) {
+	uint64_t seq = take(R1, &tree, 1);
+	struct snapshot before = newest_of(R1);
+
+	ck_assert_int_eq(counter_finish(f.map, R1), 0);
+	ck_assert(same(newest_of(R1), before));
+	/* It rests; it is on its way up; it is seized. */
+	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	before = newest_of(R1);
+	ck_assert_int_eq(counter_finish(f.map, R1), 0);
+	ck_assert(same(newest_of(R1), before));
+	record_put(R2, placed(&tree, 1, 161));
+	for (uint32_t k = 0; k < 3; k++)
+		cell_put(&tree, k, k == 0, 0);
+	ck_assert_int_eq(counter_finish(f.map, R2), 0);
+	ck_assert(same(raw_of(R2), placed(&tree, 1, 161)));
+	record_put(R2, seized(&tree, 1, 161));
+	ck_assert_int_eq(counter_finish(f.map, R2), 0);
+	ck_assert_int_eq(place_state(newest_of(R2).place), RECORD_FREE);
+	check_counts(&tree, 0, 0, 0);
+}
+END_TEST
+
+/* Whatever party was on its way down, and wherever it was stopped, however long. */
 START_TEST(a_step_down_is_made_once) {
 	const struct path *const paths[] = {&tree, &deep};
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
 		for (uint32_t k = 0; k + 1 < paths[i]->depth; k++) {
 			const struct path *p = paths[i];
-			uint32_t seq = take(R1, p, 1), base = seq - p->depth;
+			const struct record_at at = {map_record(f.map, R1), R1};
+			uint64_t seq = take(R1, p, 1), later;
 
 			/* Down to level k, which is still charged. */
 			for (uint32_t j = k + 1; j < p->depth; j++)
-				cell_put(p, j, cell_pack(0, R1, base + 2 * p->depth - j));
-			ck_assert_uint_eq(record_charged(word_of(R1)), k + 1);
-			ck_assert_int_eq(counter_resume(f.map, R1), 0);
+				cell_put(p, j, 0, tag_pack(R1, seq_down(seq_base(seq), j)));
+			ck_assert_uint_eq(seq_charged(newest_of(R1).seq), k + 1);
+			ck_assert_int_eq(counter_finish(f.map, R1), 0);
 			for (uint32_t j = 0; j < p->depth; j++)
 				ck_assert_uint_eq(count(p, j), 0);
-			ck_assert_int_eq(counter_resume(f.map, R1), 0);
+			ck_assert_int_eq(counter_finish(f.map, R1), 0);
 			ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
-			ck_assert_int_eq(counter_release(f.map, R1, take(R1, p, 1)), 0);
+			/* The stopped party wakes when the record has gone on, and gives nothing back. */
+			later = take(R1, p, 1);
+			ck_assert_int_eq(
+				counter_release_rest(f.map, at, p, p->depth - k - 1, seq), 0);
+			for (uint32_t j = 0; j < p->depth; j++)
+				ck_assert_uint_eq(count(p, j), 1);
+			ck_assert_int_eq(counter_release(f.map, R1, later), 0);
 			for (uint32_t j = 0; j < p->depth; j++)
 				ck_assert_uint_eq(count(p, j), 0);
 		}
 }
 END_TEST
 
-START_TEST(noise_in_a_record_counts_for_nothing_and_crashes_nobody) {
-	const uint64_t noise[] = {UINT64_MAX, (uint64_t)7 << 61, (uint64_t)4 << 61 | 1,
-		record_pack(RECORD_PLACED, 7, 4095, 0xFFFFFF, 1),
-		record_pack(RECORD_SEIZED, 7, 4095, 0xFFFFFF, 8),
-		record_pack(RECORD_PLACED, 7, 1, leaf.level[0].account, 1),
-		record_pack(RECORD_PLACED, 2, 1, leaf.level[0].account, 3),
-		record_pack(RECORD_SEIZED, 7, 1, leaf.level[0].account, 8),
-		record_pack(RECORD_SEIZED, 5, 1, 60, 1), record_pack(RECORD_PLACED, 7, 9, 0, 1)};
+static struct snapshot noise_at(size_t i) {
+	const uint32_t account = leaf.level[0].account;
+	const struct snapshot noise[] = {{UINT64_MAX, UINT64_MAX}, {(uint64_t)7 << 61, 5},
+		{(uint64_t)4 << 61 | 1, UINT64_MAX - 15},
+		{place_pack(RECORD_PLACED, 7, 4095, 0xFFFFFF), 1},
+		{place_pack(RECORD_SEIZED, 7, 4095, 0xFFFFFF), 8},
+		{place_pack(RECORD_PLACED, 7, 1, account), UINT64_MAX / 3},
+		{place_pack(RECORD_PLACED, 2, 1, account), 3},
+		{place_pack(RECORD_SEIZED, 7, 1, account), 8},
+		{place_pack(RECORD_SEIZED, 5, 1, 60), 1}, {place_pack(RECORD_PLACED, 7, 9, 0), 1},
+		{place_pack(RECORD_FREE, 0, 0, 0) | 0x3FFFFF, 3}};
 
-	for (size_t i = 0; i < ELEMENTS(noise); i++) {
-		for (int how = 0; how < 4; how++) {
-			record_put(R1, noise[i]);
+	return i < ELEMENTS(noise) ? noise[i] : (struct snapshot){0};
+}
+
+START_TEST(noise_in_a_record_counts_for_nothing_and_crashes_nothing) {
+	for (size_t i = 0; noise_at(i).place != 0; i++) {
+		for (int how = 0; how < 5; how++) {
+			record_put(R1, noise_at(i));
 			if (how == 0)
-				(void)counter_resume(f.map, R1);
+				(void)counter_finish(f.map, R1);
 			else if (how == 1)
-				(void)counter_revoke(f.map, R1, word_of(R1));
+				(void)counter_revoke(f.map, R1, newest_of(R1));
 			else if (how == 2)
-				(void)counter_release(f.map, R1, record_seq(noise[i]));
-			else
+				(void)counter_release(f.map, R1, noise_at(i).seq);
+			else if (how == 3)
 				(void)take_try(R1, &tree, 1);
 			(void)counter_close(f.map, R1);
-			ck_assert_msg(record_state(raw_of(R1)) == RECORD_CLOSED,
+			ck_assert_msg(place_state(raw_of(R1).place) == RECORD_CLOSED,
 				"noise %zu is not closed: %016llx", i,
-				(unsigned long long)raw_of(R1));
+				(unsigned long long)raw_of(R1).place);
 			ck_assert_uint_eq(count(&leaf, 0), 0);
 			check_counts(&tree, 0, 0, 0);
 		}
-		record_put(R1, noise[i]);
-		ck_assert_int_eq(counter_discard(f.map, R1, noise[i]), 0);
-		ck_assert_int_eq(record_state(raw_of(R1)), RECORD_FREE);
+		record_put(R1, noise_at(i));
+		ck_assert_int_eq(counter_discard(f.map, R1, noise_at(i)), 0);
+		ck_assert_int_eq(place_state(raw_of(R1).place), RECORD_FREE);
+		ck_assert(!counter_is_spent(f.map, R1));
 		go_round(R1, &leaf, 0);
 	}
-	/* A tag that names a record which isn't there, or noise, keeps nobody out. */
-	cell_put(&leaf, 0, cell_pack(0, 0x3FFFFF, 5));
-	record_put(R1, UINT64_MAX);
+	/* A tag that names a record which isn't there, or noise, keeps nothing out. */
+	cell_put(&leaf, 0, 0, tag_pack(0x3FFFFF, 5));
+	record_put(R1, (struct snapshot){UINT64_MAX, UINT64_MAX});
 	(void)take(R2, &leaf, 1);
-	cell_put(&leaf, 0, cell_pack(1, R1, BERTH_SEQ_MASK));
-	ck_assert_int_eq(counter_release(f.map, R2, record_seq(word_of(R2))), -ENOENT);
-	cell_put(&leaf, 0, cell_pack(1, R2, 3));
-	record_put(R2, placed(&leaf, 1, 3));
-	ck_assert_int_eq(counter_release(f.map, R2, 3), 0);
+	cell_put(&leaf, 0, 1, tag_pack(R1, BERTH_SEQ_MASK));
+	ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), -ENOENT);
+	cell_put(&leaf, 0, 1, tag_pack(R2, 17));
+	record_put(R2, placed(&leaf, 1, 17));
+	ck_assert_int_eq(counter_release(f.map, R2, 17), 0);
 }
 END_TEST
 
 START_TEST(what_was_repaired_is_not_what_was_seen_any_more) {
-	uint64_t seen = cell_of(&leaf, 0);
-	uint64_t rec = record_pack(RECORD_SEIZED, 7, 1, 60, 1);
+	const struct snapshot gone = {place_pack(RECORD_SEIZED, 7, 1, 60), 1};
+	struct pair seen = cell_of(&leaf, 0);
 
 	(void)take(R1, &leaf, 1);
 	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, seen, 4), -EAGAIN);
 	ck_assert_uint_eq(count(&leaf, 0), 1);
-	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, cell_of(&leaf, 0), 4), 0);
+	seen = cell_of(&leaf, 0);
+	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, seen, 4), 0);
 	ck_assert_uint_eq(count(&leaf, 0), 4);
-	ck_assert(record_is_held(raw_of(R1)));
-	ck_assert_int_eq(counter_discard(f.map, R1, rec), -EAGAIN);
-	ck_assert(record_is_held(raw_of(R1)));
+	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, seen, 4), -EAGAIN);
+	ck_assert(snapshot_is_held(newest_of(R1)));
+	ck_assert_int_eq(counter_discard(f.map, R1, gone), -EAGAIN);
+	ck_assert(snapshot_is_held(newest_of(R1)));
 }
 END_TEST
 
 START_TEST(the_peak_is_the_highest_count) {
-	uint32_t seq = take(R1, &leaf, 4);
+	uint64_t seq = take(R1, &leaf, 4);
 
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
 	(void)take(R2, &leaf, 1);
@@ -1104,7 +1170,8 @@ START_TEST(a_label_is_cut_and_forgotten_with_its_slot) {
 	const struct stamp labelled = {
 		.since = 5, .label = "0123456789012345678901234567890123456789 too long"};
 	const struct stamp bare = {.since = 6};
-	uint32_t seq, level;
+	uint32_t level;
+	uint64_t seq;
 	char shown[BERTH_LABEL_SIZE];
 
 	ck_assert_int_eq(counter_acquire(f.map, R1, &leaf, 1, &labelled, &seq, &level), 0);
@@ -1131,34 +1198,36 @@ int main(void) {
 	tcase_add_test(tc, a_record_that_is_placed_is_not_written_again);
 	tcase_add_test(
 		tc, a_record_is_placed_anew_for_another_path_or_weight_above_all_it_has_used);
-	tcase_add_test(tc, who_is_refused_at_the_lowest_level_has_written_nothing);
+	tcase_add_test(tc, a_refusal_at_the_lowest_level_writes_nothing);
 	tcase_add_test(tc, a_revoke_goes_on_to_the_next_cycle);
 	tcase_add_test(tc, a_refusal_at_any_level_leaves_every_level_as_it_was);
-	tcase_add_test(tc, a_refusal_leaves_a_record_on_its_path_only_if_it_wrote_nothing);
+	tcase_add_test(tc, a_refusal_above_a_charged_level_leaves_the_record_at_rest);
 	tcase_add_test(tc, the_check_before_writes_nothing_but_the_denial);
-	tcase_add_test(tc, an_acquire_by_a_word_that_is_gone_counts_right);
+	tcase_add_test(tc, an_acquire_by_a_pair_that_is_gone_counts_right);
+	tcase_add_test(tc, a_look_from_before_the_claim_places_nothing);
 	tcase_add_test(tc, a_slot_is_released_once);
 	tcase_add_test(tc, a_count_never_passes_its_field);
 	tcase_add_test(tc, a_release_of_more_than_there_is_is_damage_and_no_wrap);
-	tcase_add_test(tc, damage_at_one_level_keeps_nobody_from_the_others);
-	tcase_add_test(tc, an_account_that_is_not_what_it_was_admits_nobody);
+	tcase_add_test(tc, damage_at_one_level_keeps_nothing_from_the_others);
+	tcase_add_test(tc, an_account_that_is_not_what_it_was_admits_nothing);
 	tcase_add_test(tc, an_acquire_that_lacks_memory_leaves_to_the_daemon_what_it_has_charged);
-	tcase_add_test(tc, no_old_tag_of_a_record_s_own_is_taken_for_its_newest_step);
-	tcase_add_test(tc, an_old_tag_above_a_refusal_does_no_harm);
-	tcase_add_test(tc, a_record_whose_steps_have_gone_far_is_told);
-	tcase_add_test(tc, seqs_come_round_and_nothing_changes);
-	tcase_add_test(tc, whoever_overwrites_a_tag_notes_it_in_the_record_that_it_names);
+	tcase_add_test(tc, a_record_that_has_used_up_its_seqs_takes_no_slot);
+	tcase_add_test(tc, the_last_slot_of_all_is_given_back_like_any);
+	tcase_add_test(tc, a_bump_that_has_no_room_refuses);
+	tcase_add_test(tc, every_step_keeps_what_stands_beside_the_count);
+	tcase_add_test(tc, a_party_that_overwrites_a_tag_notes_it_in_the_record_that_it_names);
 	tcase_add_test(tc, a_tag_that_tells_nothing_new_is_not_noted);
 	tcase_add_test(tc, a_note_keeps_what_was_charged);
-	tcase_add_test(tc, a_bump_changes_the_word_and_not_the_count);
+	tcase_add_test(tc, a_bump_changes_the_pair_and_neither_count_nor_tag);
 	tcase_add_loop_test(tc, every_death_in_the_middle_is_told_apart_and_undone, 0, 6);
 	tcase_add_test(tc, a_record_on_no_path_is_closed_and_nothing_else);
 	tcase_add_test(tc, a_revoke_takes_what_was_seen_and_nothing_later);
 	tcase_add_test(tc, a_record_that_is_in_use_is_not_used_again);
 	tcase_add_test(tc, a_record_of_a_session_that_has_ended_is_closed_until_it_is_opened);
-	tcase_add_test(tc, what_a_dead_daemon_began_is_finished_and_nothing_else);
+	tcase_add_test(tc, a_record_that_is_opened_is_a_cycle_on);
+	tcase_add_test(tc, what_was_begun_is_finished_and_nothing_else);
 	tcase_add_test(tc, a_step_down_is_made_once);
-	tcase_add_test(tc, noise_in_a_record_counts_for_nothing_and_crashes_nobody);
+	tcase_add_test(tc, noise_in_a_record_counts_for_nothing_and_crashes_nothing);
 	tcase_add_test(tc, what_was_repaired_is_not_what_was_seen_any_more);
 	tcase_add_test(tc, the_peak_is_the_highest_count);
 	tcase_add_test(tc, a_label_is_cut_and_forgotten_with_its_slot);

@@ -8,7 +8,7 @@
  * is what cells and records say together; and once the record is closed, it is what the others hold.
  *
  * That the others go on at full speed is said in instructions: while the child is stopped, an acquire
- * and release take no more of them than when nobody is there.
+ * and release take no more of them than when no process is there.
  *
  * $STRIDE looks at every so many instructions only (1: all of them); $SCENARIO (a part of a name) at
  * some scenarios only. The child's code is the same object code that daemon and library are made of;
@@ -20,7 +20,7 @@
 
 #include "../audit.h"
 #include "../ptrace.h"
-#include "counter-warm.h"
+#include "counter-fast.h"
 #include "fixture.h"
 
 #define R_CHILD 16u
@@ -32,13 +32,12 @@
 #define LODGED  4u
 #define LIMIT   12u
 #define ROUNDS  20
-#define HALF    ((BERTH_SEQ_MASK >> 1) + 1)
 
 /* Of all tests, each of which is a process. */
 struct together {
 	unsigned long points;
 	/* Ways of the child's record, by depth, by steps of its cycle (2 * depth: it rests after the
-	 * last), and whether the record knows the newest of them; and seized, by levels charged. */
+	 * last), and whether the newest of them is noted; and seized, by levels charged. */
 	unsigned long placed[BERTH_LEVELS_MAX + 1][2 * BERTH_LEVELS_MAX + 1][2];
 	unsigned long seized[BERTH_LEVELS_MAX + 1][BERTH_LEVELS_MAX + 1][2];
 	unsigned long state[8];
@@ -50,16 +49,25 @@ static struct path leaf, next, tree, bob, deep;
 static const struct stamp stamp = {.since = 1};
 static struct together *all;
 static size_t undisturbed; /* instructions of an acquire and a release of the path */
-static uint32_t slot;      /* the child's, as a seq */
-/* The cell on which its process knows the child's record to have taken its last slot; NULL: none. */
-static struct cell *stood_on;
+static uint64_t slot;      /* the child's, as a seq */
 
-static void record_put(uint64_t word) {
-	store_total(&map_record(f.map, R_CHILD)->word, word);
+static void record_put(uint64_t place, uint64_t noted) {
+	struct record *record = map_record(f.map, R_CHILD);
+
+	store_total(&record->place, place);
+	store_total(&record->noted, noted);
 }
 
-static uint64_t raw(void) {
-	return load_total(&map_record(f.map, R_CHILD)->word);
+static uint64_t noted(void) {
+	return load_total(&map_record(f.map, R_CHILD)->noted);
+}
+
+static struct snapshot snapshot_of(uint32_t record) {
+	struct snapshot now;
+
+	if (counter_record(f.map, record, &now) != 0)
+		ck_abort_msg("record %u can't be read", record);
+	return now;
 }
 
 static uint32_t count(const struct path *p, uint32_t level) {
@@ -67,13 +75,14 @@ static uint32_t count(const struct path *p, uint32_t level) {
 }
 
 static int take(uint32_t record, const struct path *p, uint32_t weight) {
-	uint32_t seq, level;
+	uint64_t seq;
+	uint32_t level;
 
 	return counter_acquire(f.map, record, p, weight, &stamp, &seq, &level);
 }
 
 static int give(uint32_t record) {
-	return counter_release(f.map, record, record_seq(counter_record(f.map, record)));
+	return counter_release(f.map, record, snapshot_of(record).seq);
 }
 
 /* -- what the child does -------------------------------------------------------------------------- */
@@ -92,7 +101,6 @@ struct scenario {
 
 static void before_nothing(const struct scenario *s) {
 	(void)s;
-	stood_on = NULL;
 }
 
 static void before_held(const struct scenario *s) {
@@ -100,7 +108,6 @@ static void before_held(const struct scenario *s) {
 
 	ck_assert_int_eq(
 		counter_acquire(f.map, R_CHILD, s->path, s->weight, &stamp, &slot, &level), 0);
-	stood_on = s->path->level[0].cell;
 }
 
 /* On its path already, as nearly always. */
@@ -121,126 +128,163 @@ static void before_elsewhere(const struct scenario *s) {
 static void before_next_door(const struct scenario *s) {
 	ck_assert_int_eq(take(R_CHILD, &next, s->weight), 0);
 	ck_assert_int_eq(give(R_CHILD), 0);
-	stood_on = next.level[0].cell;
+}
+
+/* The range isn't granted, or not yet. */
+static void before_closed(const struct scenario *s) {
+	before_rest(s);
+	ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
 }
 
 /* Where its next cycle of the path begins, clear of all that it has used. */
-static uint32_t base_of(const struct scenario *s) {
-	uint32_t cycle = record_cycle(record_pack(RECORD_PLACED, s->path->depth - 1, 0, 0, 0));
-
-	return (record_seq(counter_record(f.map, R_CHILD)) / cycle + 2) * cycle & BERTH_SEQ_MASK;
+static uint64_t base_of(void) {
+	return seq_rest(snapshot_of(R_CHILD).seq) + (uint64_t)2 * BERTH_CYCLE;
 }
 
 /* The tag that is there is noted, as ever. */
-static void tag_put(const struct scenario *s, uint32_t level, uint32_t seq, uint32_t weight) {
+static void tag_put(const struct scenario *s, uint32_t level, uint64_t seq, uint32_t weight) {
 	struct cell *cell = s->path->level[level].cell;
+	struct pair seen = cell_load(cell);
+	uint64_t with = seen.first + ((uint64_t)weight << BERTH_COUNT_SHIFT);
 
-	ck_assert_int_eq(counter_bump(f.map, s->path->level[level].account), 0);
-	store_total(&cell->word, cell_pack(cell_count(load_total(&cell->word)) + weight, R_CHILD,
-					 seq & BERTH_SEQ_MASK));
+	ck_assert_int_eq(counter_note(f.map, seen.second), 0);
+	ck_assert(cas16(&cell->count, seen, (struct pair){with, tag_pack(R_CHILD, seq)}));
 }
 
-/* As an owner, or the daemon, that was killed or sleeps after so many steps of the cycle, and as much
- * as nobody has come upon its tags. */
-static void half_way(const struct scenario *s, enum record_state state, uint32_t steps) {
-	uint32_t base = base_of(s), depth = s->path->depth;
+static uint64_t place_of(const struct scenario *s, enum record_state state) {
+	return place_pack(state, s->path->depth - 1, s->weight, s->path->level[0].account);
+}
 
+/* As an owner, or the daemon, that was killed or sleeps after so many steps of the cycle; no party has
+ * come upon its tags. Those of the way down have seqs of the cycle that begins at `down`. */
+static void half_way(
+	const struct scenario *s, enum record_state state, uint32_t steps, uint64_t apart) {
+	uint64_t base = base_of();
+	uint32_t depth = s->path->depth;
+
+	record_put(place_of(s, state), base);
 	for (uint32_t k = 0; k < depth; k++) {
-		uint32_t up = k + 1, down = 2 * depth - k;
-
-		if (steps >= down)
-			tag_put(s, k, base + down, 0);
-		else if (steps >= up)
-			tag_put(s, k, base + up, s->weight);
+		if (steps >= 2 * depth - k)
+			tag_put(s, k, seq_down(base + apart, k), 0);
+		else if (steps >= k + 1)
+			tag_put(s, k, seq_up(base, k), s->weight);
 	}
-	record_put(record_pack(state, depth - 1, s->weight, s->path->level[0].account, base));
-	slot = (base + depth) & BERTH_SEQ_MASK;
+	slot = seq_up(base, depth - 1);
 }
 
 static void before_charged(const struct scenario *s) {
-	half_way(s, RECORD_PLACED, 2);
+	half_way(s, RECORD_PLACED, 2, 0);
+}
+
+static void before_charged_one(const struct scenario *s) {
+	half_way(s, RECORD_PLACED, 1, 0);
 }
 
 /* R1 at the top is made. */
 static void before_descent(const struct scenario *s) {
-	half_way(s, RECORD_PLACED, s->path->depth + 1);
+	half_way(s, RECORD_PLACED, s->path->depth + 1, 0);
+}
+
+/* By the daemon, of a slot that was held. */
+static void before_revocation(const struct scenario *s) {
+	half_way(s, RECORD_PLACED, s->path->depth + 1, BERTH_CYCLE);
 }
 
 /* V1 is made. */
 static void before_seized(const struct scenario *s) {
-	half_way(s, RECORD_SEIZED, s->path->depth);
+	half_way(s, RECORD_SEIZED, s->path->depth, 0);
 }
 
-/* One level is given back, and that isn't noted. */
-static void before_amid_v3(const struct scenario *s) {
-	half_way(s, RECORD_SEIZED, s->path->depth + 1);
+/* Moreover N1, and the first R1. */
+static void before_amid_v2(const struct scenario *s) {
+	half_way(s, RECORD_SEIZED, s->path->depth + 1, 0);
+	record_put(place_of(s, RECORD_SEIZED), slot);
 }
 
-/* So old that they look newer than its seq, as steps of these very levels. */
+/* Another process has come and gone since, and noted the tags. */
+static void others_note(const struct scenario *s) {
+	ck_assert_int_eq(take(R_OTHER, s->path, 1), 0);
+	ck_assert_int_eq(give(R_OTHER), 0);
+}
+
+static void before_held_noted(const struct scenario *s) {
+	before_held(s);
+	others_note(s);
+}
+
+static void before_charged_noted(const struct scenario *s) {
+	before_charged(s);
+	others_note(s);
+}
+
+static void before_descent_noted(const struct scenario *s) {
+	before_descent(s);
+	others_note(s);
+}
+
+static void before_revocation_noted(const struct scenario *s) {
+	before_revocation(s);
+	others_note(s);
+}
+
+/* Of cycles long past, as steps that charged these very levels. */
 static void before_old_tags(const struct scenario *s) {
-	uint32_t base = base_of(s) + 16;
+	uint64_t base = base_of();
 
+	record_put(place_pack(RECORD_FREE, 0, 0, 0), base + (uint64_t)2 * BERTH_CYCLE);
 	for (uint32_t k = 0; k < s->path->depth; k++)
-		tag_put(s, k, base + k + 1, 0);
+		tag_put(s, k, seq_up(base, k), 0);
 }
 
-/* It was placed on a path that shares cells with this one, and has made no step there; the tags aren't
- * too old for that place, but they are for the next. */
+/* It was placed on a path that shares cells with this one, and has made no step there. */
 static void before_old_tags_elsewhere(const struct scenario *s) {
-	const struct scenario there = {.path = &tree};
-	uint32_t base = base_of(&there);
+	const struct scenario there = {.path = &tree, .weight = s->weight};
+	uint64_t base = base_of();
 
+	record_put(place_of(&there, RECORD_PLACED), base + (uint64_t)2 * BERTH_CYCLE);
 	for (uint32_t k = 0; k < s->path->depth; k++)
-		tag_put(s, k, base - HALF + 20, 0);
-	record_put(record_pack(RECORD_PLACED, 2, s->weight, tree.level[0].account, base));
+		tag_put(s, k, seq_up(base, k), 0);
 }
 
-/* It has gone as far as it may from what the record says. */
-static void before_far(const struct scenario *s) {
-	uint32_t base = base_of(s), depth = s->path->depth, far = base + HALF - 32;
+/* The index of an account that was removed is used again below other parents, whose cells have never
+ * borne a tag of the record's; or old ones. What it did there last is noted (counter_part). */
+static void before_index_used_again(const struct scenario *s) {
+	before_old_tags(s);
+	record_put(place_of(s, RECORD_PLACED), noted());
+}
 
-	for (uint32_t k = 0; k < depth; k++)
-		tag_put(s, k, far + 2 * depth - k, 0);
-	record_put(
-		record_pack(RECORD_PLACED, depth - 1, s->weight, s->path->level[0].account, base));
+/* It has made a million cycles since the record was told of a step. */
+static void before_far(const struct scenario *s) {
+	uint64_t base = base_of(), far = base + ((uint64_t)BERTH_CYCLE << 20);
+
+	record_put(place_of(s, RECORD_PLACED), base);
+	for (uint32_t k = 0; k < s->path->depth; k++)
+		tag_put(s, k, seq_down(far, k), 0);
 }
 
 static int act_acquire(const struct scenario *s) {
 	return take(R_CHILD, s->path, s->weight);
 }
 
-/* As the library does it (pool.c): a look, the short ways, and the long one where they don't go. */
-static int act_acquire_short(const struct scenario *s) {
+/* As the library does it: a look, and then what goes on from there where it can. */
+static int act_acquire_fast(const struct scenario *s) {
 	const struct record_at at = {map_record(f.map, R_CHILD), R_CHILD};
 	struct slot_request request = {.path = s->path, .weight = s->weight, .stamp = stamp};
-	const struct level *l = &s->path->level[0];
-	uint32_t seq, level;
-	int r = counter_check(f.map, s->path, s->weight, request.word, &level);
+	uint64_t seq;
+	uint32_t level;
+	int r = counter_check(f.map, s->path, s->weight, request.seen, &level);
 
-	if (r < 0)
-		return r;
-	if (s->path->depth == 1 &&
-		(counter_acquire_warm(f.map, at, l, request.word[0], s->weight, &stamp, &seq) ||
-			counter_acquire_near(
-				f.map, at, stood_on, l, request.word[0], s->weight, &stamp, &seq)))
-		return 0;
-	return counter_acquire_at(f.map, at, &request, &seq, &level);
+	return r == 0 ? counter_acquire_at(f.map, at, &request, &seq, &level) : r;
 }
 
-static int act_release_short(const struct scenario *s) {
+static int act_release_fast(const struct scenario *s) {
 	const struct record_at at = {map_record(f.map, R_CHILD), R_CHILD};
-	const struct level *l = &s->path->level[0];
-	uint64_t tag = cell_pack(0, R_CHILD, slot);
-	uint32_t given;
+	uint32_t given = counter_release_fast(f.map, at, s->path, slot);
 
-	if (s->path->depth == 1)
-		given = counter_release_warm(f.map, at.record, tag, l->cell, l->dirty);
-	else
-		given = counter_release_levels(f.map, at.record, tag, s->path);
 	if (given == s->path->depth)
 		return 0;
 	return given > 0 ? counter_release_rest(f.map, at, s->path, given, slot)
-			 : counter_release(f.map, R_CHILD, slot);
+			 : counter_release_at(f.map, at, s->path, slot);
 }
 
 static int act_release(const struct scenario *s) {
@@ -254,23 +298,30 @@ static int act_both(const struct scenario *s) {
 	return r == 0 ? give(R_CHILD) : r;
 }
 
-/* The owner goes on: gives back, takes and gives back here, and elsewhere. */
-static int act_go_on(const struct scenario *s) {
+/* The owner takes and gives back elsewhere. */
+static int act_leave(const struct scenario *s) {
 	const struct scenario elsewhere = {.path = s->path == &leaf ? &tree : &leaf, .weight = 1};
 
-	(void)act_release(s);
-	(void)act_both(s);
 	return act_both(&elsewhere);
 }
 
-/* As daemon/admin.c: of what it sees, a slot or one that is being taken. */
+/* The owner goes on: gives back, takes and gives back here, and elsewhere. */
+static int act_go_on(const struct scenario *s) {
+	(void)act_release(s);
+	(void)act_both(s);
+	return act_leave(s);
+}
+
+/* As daemon/admin.c: of what it sees, a slot or one that is being taken; a release that was begun it brings
+ * to its end, and that is no success. */
 static int act_revoke(const struct scenario *s) {
-	uint64_t seen = counter_record(f.map, R_CHILD);
+	struct snapshot seen = snapshot_of(R_CHILD);
 
 	(void)s;
-	if (record_state(seen) != RECORD_PLACED || record_step(seen) == 0 ||
-		record_step(seen) > record_top(seen) + 1)
+	if (place_state(seen.place) != RECORD_PLACED || seq_step(seen.seq) == 0)
 		return -EAGAIN;
+	if (seq_goes_down(seen.seq))
+		return counter_finish(f.map, R_CHILD) < 0 ? -EUCLEAN : -EAGAIN;
 	return counter_revoke(f.map, R_CHILD, seen);
 }
 
@@ -284,14 +335,54 @@ static int act_settle(const struct scenario *s) {
 	return counter_settle(f.map, R_CHILD);
 }
 
-static int act_resume(const struct scenario *s) {
+static int act_finish(const struct scenario *s) {
 	(void)s;
-	return counter_resume(f.map, R_CHILD);
+	return counter_finish(f.map, R_CHILD);
 }
 
-/* An owner whose release a new daemon has come upon: he goes on with it himself, and takes another. */
+static int act_open(const struct scenario *s) {
+	(void)s;
+	return counter_open(f.map, R_CHILD);
+}
+
+/* An owner without the memory to go on. */
+static int act_abandon(const struct scenario *s) {
+	(void)s;
+	counter_abandon(f.map, R_CHILD);
+	return 0;
+}
+
+/* Its words looked like noise. */
+static int act_discard(const struct scenario *s) {
+	struct snapshot seen = snapshot_of(R_CHILD);
+
+	(void)s;
+	return place_state(seen.place) == RECORD_FREE ? counter_discard(f.map, R_CHILD, seen)
+						      : -EAGAIN;
+}
+
+/* What was counted is right, and is written once more, unless the cell isn't what was seen. */
+static int act_repair(const struct scenario *s) {
+	int r = 0;
+
+	for (uint32_t k = 0; k < s->path->depth && r == 0; k++) {
+		struct pair seen = cell_load(s->path->level[k].cell);
+
+		r = counter_repair(f.map, s->path->level[k].account, seen, count_of(seen.first));
+	}
+	return r;
+}
+
+/* As daemon/directory-write.c removes an account, once its generation is another. */
+static int act_part(const struct scenario *s) {
+	int r = counter_bump(f.map, s->path->level[0].account);
+
+	return r == 0 ? counter_part(f.map, s->path->level[0].account) : r;
+}
+
+/* An owner whose release a new daemon has come upon: it goes on with it itself, and takes another. */
 static int act_finish_and_hold(const struct scenario *s) {
-	(void)act_resume(s);
+	(void)act_finish(s);
 	return take(R_CHILD, s->path, s->weight);
 }
 
@@ -303,7 +394,7 @@ static int act_bump(const struct scenario *s) {
 	return r;
 }
 
-/* Another one. */
+/* Another process. */
 static int act_come_and_go(const struct scenario *s) {
 	int r = take(R_OTHER, s->path, 1);
 
@@ -311,20 +402,20 @@ static int act_come_and_go(const struct scenario *s) {
 }
 
 static const struct scenario scenarios[] = {
-	{"short acquire", &leaf, 1, -1, before_rest, act_acquire_short, false, NULL, false},
-	{"short acquire, placed first", &leaf, 1, -1, before_nothing, act_acquire_short, false,
-		NULL, false},
-	{"short acquire, placed from next door", &leaf, 2, -1, before_next_door, act_acquire_short,
-		false, NULL, false},
-	{"short acquire, placed from elsewhere", &leaf, 1, -1, before_elsewhere, act_acquire_short,
-		false, NULL, false},
-	{"short acquire, denied", &leaf, 2, 0, before_rest, act_acquire_short, false, NULL, false},
-	{"short acquire, three levels", &tree, 2, -1, before_rest, act_acquire_short, false, NULL,
+	{"quick acquire", &leaf, 1, -1, before_rest, act_acquire_fast, false, NULL, false},
+	{"quick acquire, placed first", &leaf, 1, -1, before_nothing, act_acquire_fast, false, NULL,
 		false},
-	{"short acquire, denied at the third level", &tree, 2, 2, before_rest, act_acquire_short,
+	{"quick acquire, placed from next door", &leaf, 2, -1, before_next_door, act_acquire_fast,
 		false, NULL, false},
-	{"short release", &leaf, 2, -1, before_held, act_release_short, false, NULL, false},
-	{"short release, three levels", &tree, 2, -1, before_held, act_release_short, false, NULL,
+	{"quick acquire, placed from elsewhere", &leaf, 1, -1, before_elsewhere, act_acquire_fast,
+		false, NULL, false},
+	{"quick acquire, denied", &leaf, 2, 0, before_rest, act_acquire_fast, false, NULL, false},
+	{"quick acquire, three levels", &tree, 2, -1, before_rest, act_acquire_fast, false, NULL,
+		false},
+	{"quick acquire, denied at the third level", &tree, 2, 2, before_rest, act_acquire_fast,
+		false, NULL, false},
+	{"quick release", &leaf, 2, -1, before_held, act_release_fast, false, NULL, false},
+	{"quick release, three levels", &tree, 2, -1, before_held, act_release_fast, false, NULL,
 		false},
 	{"acquire, one level", &leaf, 1, -1, before_rest, act_acquire, false, NULL, false},
 	{"acquire, one level, placed first", &leaf, 1, -1, before_nothing, act_acquire, false, NULL,
@@ -364,48 +455,48 @@ static const struct scenario scenarios[] = {
 	{"end of a session with a slot, eight levels", &deep, 2, -1, before_held, act_close, true,
 		NULL, false},
 	{"settling", &tree, 2, -1, before_seized, act_settle, true, NULL, false},
-	{"resuming a release", &tree, 2, -1, before_descent, act_resume, true, NULL, false},
-	{"resuming a release racing its owner, who holds another slot then", &tree, 2, -1,
-		before_descent, act_resume, true, act_finish_and_hold, false},
-	{"resuming before V2", &tree, 2, -1, before_seized, act_resume, true, NULL, false},
-	{"resuming amid V3", &tree, 2, -1, before_amid_v3, act_resume, true, NULL, false},
+	{"resuming a release", &tree, 2, -1, before_descent, act_finish, true, NULL, false},
+	{"resuming a release racing its owner, which holds another slot then", &tree, 2, -1,
+		before_descent, act_finish, true, act_finish_and_hold, false},
+	{"resuming before V2", &tree, 2, -1, before_seized, act_finish, true, NULL, false},
+	{"resuming amid V2", &tree, 2, -1, before_amid_v2, act_finish, true, NULL, false},
 	{"bump", &tree, 2, -1, before_charged, act_bump, true, NULL, false},
-	{"short acquire racing a revoke", &leaf, 3, -1, before_rest, act_acquire_short, false,
+	{"quick acquire racing a revoke", &leaf, 3, -1, before_rest, act_acquire_fast, false,
 		act_revoke, false},
-	{"short acquire racing a bump", &leaf, 3, -1, before_rest, act_acquire_short, false,
+	{"quick acquire racing a bump", &leaf, 3, -1, before_rest, act_acquire_fast, false,
 		act_bump, false},
-	{"short acquire racing another's", &leaf, 3, -1, before_rest, act_acquire_short, false,
+	{"quick acquire racing another's", &leaf, 3, -1, before_rest, act_acquire_fast, false,
 		act_come_and_go, false},
-	{"short acquire racing the end of its session", &leaf, 3, -1, before_rest,
-		act_acquire_short, false, act_close, false},
-	{"short acquire from next door, racing a bump", &leaf, 3, -1, before_next_door,
-		act_acquire_short, false, act_bump, false},
-	{"short acquire from next door, racing another's", &leaf, 3, -1, before_next_door,
-		act_acquire_short, false, act_come_and_go, false},
-	{"short acquire from next door, racing the end of its session", &leaf, 3, -1,
-		before_next_door, act_acquire_short, false, act_close, false},
-	{"short acquire, three levels, racing another's", &tree, 3, -1, before_rest,
-		act_acquire_short, false, act_come_and_go, false},
-	{"short acquire, three levels, racing a revoke", &tree, 3, -1, before_rest,
-		act_acquire_short, false, act_revoke, false},
-	{"short release racing a revoke", &leaf, 3, -1, before_held, act_release_short, false,
+	{"quick acquire racing the end of its session", &leaf, 3, -1, before_rest, act_acquire_fast,
+		false, act_close, false},
+	{"quick acquire from next door, racing a bump", &leaf, 3, -1, before_next_door,
+		act_acquire_fast, false, act_bump, false},
+	{"quick acquire from next door, racing another's", &leaf, 3, -1, before_next_door,
+		act_acquire_fast, false, act_come_and_go, false},
+	{"quick acquire from next door, racing the end of its session", &leaf, 3, -1,
+		before_next_door, act_acquire_fast, false, act_close, false},
+	{"quick acquire, three levels, racing another's", &tree, 3, -1, before_rest,
+		act_acquire_fast, false, act_come_and_go, false},
+	{"quick acquire, three levels, racing a revoke", &tree, 3, -1, before_rest,
+		act_acquire_fast, false, act_revoke, false},
+	{"quick release racing a revoke", &leaf, 3, -1, before_held, act_release_fast, false,
 		act_revoke, true},
-	{"short release, three levels, racing a revoke", &tree, 3, -1, before_held,
-		act_release_short, false, act_revoke, true},
-	{"short release, three levels, racing a long one", &tree, 3, -1, before_held,
-		act_release_short, false, act_release, true},
-	{"short release, three levels, racing another's coming and going", &tree, 3, -1,
-		before_held, act_release_short, false, act_come_and_go, false},
-	{"short release, three levels, racing a new daemon", &tree, 3, -1, before_held,
-		act_release_short, false, act_resume, false},
-	{"short release, three levels, racing the end of its session", &tree, 3, -1, before_held,
-		act_release_short, false, act_close, false},
-	{"short release racing a long one", &leaf, 3, -1, before_held, act_release_short, false,
+	{"quick release, three levels, racing a revoke", &tree, 3, -1, before_held,
+		act_release_fast, false, act_revoke, true},
+	{"quick release, three levels, racing a slow one", &tree, 3, -1, before_held,
+		act_release_fast, false, act_release, true},
+	{"quick release, three levels, racing another's coming and going", &tree, 3, -1,
+		before_held, act_release_fast, false, act_come_and_go, false},
+	{"quick release, three levels, racing a new daemon", &tree, 3, -1, before_held,
+		act_release_fast, false, act_finish, false},
+	{"quick release, three levels, racing the end of its session", &tree, 3, -1, before_held,
+		act_release_fast, false, act_close, false},
+	{"quick release racing a slow one", &leaf, 3, -1, before_held, act_release_fast, false,
 		act_release, true},
-	{"long release racing a short one", &leaf, 3, -1, before_held, act_release, false,
-		act_release_short, true},
-	{"short release racing another's coming and going", &leaf, 3, -1, before_held,
-		act_release_short, false, act_come_and_go, false},
+	{"slow release racing a quick one", &leaf, 3, -1, before_held, act_release, false,
+		act_release_fast, true},
+	{"quick release racing another's coming and going", &leaf, 3, -1, before_held,
+		act_release_fast, false, act_come_and_go, false},
 	{"acquire racing a revoke", &tree, 3, -1, before_rest, act_acquire, false, act_revoke,
 		false},
 	{"acquire, one level, racing a revoke", &leaf, 3, -1, before_rest, act_acquire, false,
@@ -413,7 +504,7 @@ static const struct scenario scenarios[] = {
 	{"acquire racing a bump", &tree, 3, -1, before_rest, act_acquire, false, act_bump, false},
 	{"acquire racing a bump, placed from elsewhere", &tree, 3, -1, before_elsewhere,
 		act_acquire, false, act_bump, false},
-	{"acquire racing a new daemon", &tree, 3, -1, before_rest, act_acquire, false, act_resume,
+	{"acquire racing a new daemon", &tree, 3, -1, before_rest, act_acquire, false, act_finish,
 		false},
 	{"acquire racing the end of its session", &tree, 3, -1, before_elsewhere, act_acquire,
 		false, act_close, false},
@@ -435,24 +526,101 @@ static const struct scenario scenarios[] = {
 		act_release, true},
 	{"release racing the end of its session", &tree, 3, -1, before_held, act_release, false,
 		act_close, false},
-	{"release racing a new daemon", &tree, 3, -1, before_held, act_release, false, act_resume,
+	{"release racing a new daemon", &tree, 3, -1, before_held, act_release, false, act_finish,
 		false},
 	{"release racing a bump", &tree, 3, -1, before_held, act_release, false, act_bump, false},
 	{"revoke racing a release", &tree, 3, -1, before_held, act_revoke, true, act_release, true},
 	{"revoke, one level, racing a release", &leaf, 3, -1, before_held, act_revoke, true,
 		act_release, true},
 	{"revoke racing another", &tree, 3, -1, before_held, act_revoke, true, act_revoke, false},
-	{"revoke racing its owner, who goes on", &tree, 3, -1, before_held, act_revoke, true,
+	{"revoke racing its owner, which goes on", &tree, 3, -1, before_held, act_revoke, true,
 		act_go_on, false},
-	{"bump racing its owner, who goes on", &tree, 3, -1, before_held, act_bump, true, act_go_on,
-		false},
-	{"bump, one level, racing its owner, who goes on", &leaf, 3, -1, before_held, act_bump,
+	{"bump racing its owner, which goes on", &tree, 3, -1, before_held, act_bump, true,
+		act_go_on, false},
+	{"bump, one level, racing its owner, which goes on", &leaf, 3, -1, before_held, act_bump,
 		true, act_go_on, false},
-	{"bump racing its owner, who places it among old tags", &tree, 2, -1, before_old_tags,
+	{"bump racing its owner, which places it among old tags", &tree, 2, -1, before_old_tags,
 		act_bump, true, act_acquire, false},
 	{"bump racing another", &tree, 2, -1, before_charged, act_bump, true, act_bump, false},
-	{"bump racing a new daemon", &tree, 2, -1, before_amid_v3, act_bump, true, act_resume,
+	{"bump racing a new daemon", &tree, 2, -1, before_amid_v2, act_bump, true, act_finish,
 		false},
+	{"quick acquire, eight levels", &deep, 1, -1, before_rest, act_acquire_fast, false, NULL,
+		false},
+	{"quick release, eight levels", &deep, 1, -1, before_held, act_release_fast, false, NULL,
+		false},
+	{"quick acquire, three levels, racing a bump", &tree, 3, -1, before_rest, act_acquire_fast,
+		false, act_bump, false},
+	{"quick acquire, three levels, racing the end of its session", &tree, 3, -1, before_rest,
+		act_acquire_fast, false, act_close, false},
+	{"quick acquire far from what is noted, racing another's", &tree, 2, -1, before_far,
+		act_acquire_fast, false, act_come_and_go, false},
+	{"quick release, three levels, of a slot that was noted", &tree, 2, -1, before_held_noted,
+		act_release_fast, false, NULL, false},
+	{"quick release, three levels, racing a bump", &tree, 3, -1, before_held, act_release_fast,
+		false, act_bump, false},
+	{"acquire where an index is used again", &tree, 2, -1, before_index_used_again, act_acquire,
+		false, NULL, false},
+	{"acquire where an index is used again, racing a bump", &tree, 2, -1,
+		before_index_used_again, act_acquire, false, act_bump, false},
+	{"end of a session where an index is used again", &tree, 2, -1, before_index_used_again,
+		act_close, true, NULL, false},
+	{"revoke of a slot that was noted", &tree, 2, -1, before_held_noted, act_revoke, true, NULL,
+		false},
+	{"revoke of a slot, eight levels", &deep, 2, -1, before_held, act_revoke, true, NULL,
+		false},
+	{"revoke of a charge that was noted", &tree, 2, -1, before_charged_noted, act_revoke, true,
+		NULL, false},
+	{"revoke of a charge of one level", &tree, 2, -1, before_charged_one, act_revoke, true,
+		NULL, false},
+	{"revoke that finishes a release", &tree, 2, -1, before_descent, act_revoke, true, NULL,
+		false},
+	{"revoke that finishes a release that was noted", &tree, 2, -1, before_descent_noted,
+		act_revoke, true, NULL, false},
+	{"revoke of a slot, racing another's coming and going", &tree, 2, -1, before_held,
+		act_revoke, true, act_come_and_go, false},
+	{"revoke of a charge racing its owner, which goes on", &tree, 2, -1, before_charged,
+		act_revoke, true, act_go_on, false},
+	{"end of a session with a slot that was noted", &tree, 2, -1, before_held_noted, act_close,
+		true, NULL, false},
+	{"end of a session in a charge of one level", &tree, 2, -1, before_charged_one, act_close,
+		true, NULL, false},
+	{"end of a session in a revocation", &tree, 2, -1, before_revocation, act_close, true, NULL,
+		false},
+	{"end of a session in a revocation that was noted", &tree, 2, -1, before_revocation_noted,
+		act_close, true, NULL, false},
+	{"end of a session racing its owner, which goes on", &tree, 2, -1, before_held, act_close,
+		true, act_go_on, false},
+	{"resuming a release, eight levels", &deep, 2, -1, before_descent, act_finish, true, NULL,
+		false},
+	{"resuming a release that was noted", &tree, 2, -1, before_descent_noted, act_finish, true,
+		NULL, false},
+	{"resuming a revocation", &tree, 2, -1, before_revocation, act_finish, true, NULL, false},
+	{"resuming a revocation racing its owner, which goes on", &tree, 2, -1, before_revocation,
+		act_finish, true, act_go_on, false},
+	{"resuming a release racing the end of its session", &tree, 2, -1, before_descent,
+		act_finish, true, act_close, false},
+	{"opening", &tree, 2, -1, before_closed, act_open, true, NULL, false},
+	{"opening racing another", &tree, 2, -1, before_closed, act_open, true, act_open, false},
+	{"opening racing its owner", &tree, 2, -1, before_closed, act_open, true, act_both, false},
+	{"abandoning a slot", &tree, 2, -1, before_held, act_abandon, true, NULL, false},
+	{"abandoning a slot racing a revoke", &tree, 2, -1, before_held, act_abandon, true,
+		act_revoke, false},
+	{"discarding", &tree, 2, -1, before_nothing, act_discard, true, NULL, false},
+	{"discarding racing its owner", &tree, 2, -1, before_nothing, act_discard, true, act_both,
+		false},
+	{"repair", &tree, 2, -1, before_charged, act_repair, true, NULL, false},
+	{"repair racing a release", &tree, 2, -1, before_held, act_repair, true, act_release,
+		false},
+	{"repair racing its owner, which goes on", &tree, 2, -1, before_held, act_repair, true,
+		act_go_on, false},
+	{"repair racing another", &tree, 2, -1, before_charged, act_repair, true, act_repair,
+		false},
+	{"removal of an account where it rests", &tree, 2, -1, before_rest, act_part, true, NULL,
+		false},
+	{"removal of an account where it rests, racing another's coming and going", &tree, 2, -1,
+		before_rest, act_part, true, act_come_and_go, false},
+	{"removal of an account racing its owner, which places it elsewhere", &tree, 2, -1,
+		before_rest, act_part, true, act_leave, false},
 };
 
 /* -- stepping ---------------------------------------------------------------------------------------- */
@@ -527,16 +695,21 @@ static size_t come_and_go(const struct scenario *s) {
 	return count;
 }
 
+/* The how manieth step of the cycle it is: 2 * depth is the last. */
+static uint32_t step_of(uint32_t depth, uint64_t seq) {
+	return seq_goes_down(seq) ? 2 * depth - seq_charged(seq) : seq_step(seq);
+}
+
 /* What others can see of the child: where its record stands, which step it is at, as far as that is
  * noted, and which cells bear its tag. */
 static uint32_t child_seen(const struct scenario *s) {
-	uint64_t newest = counter_record(f.map, R_CHILD);
-	uint32_t seen =
-		(uint32_t)record_state(newest) << 8 | record_step(newest) << 4 | record_step(raw());
+	struct snapshot newest = snapshot_of(R_CHILD);
+	uint32_t seen = (uint32_t)place_state(newest.place) << 8 | seq_step(newest.seq) << 4 |
+			seq_step(noted());
 
 	for (uint32_t k = 0; k < s->path->depth; k++)
 		seen = seen << 1 |
-		       (cell_record(load_total(&s->path->level[k].cell->word)) == R_CHILD);
+		       (tag_record(load_total(&s->path->level[k].cell->tag)) == R_CHILD);
 	return seen;
 }
 
@@ -549,16 +722,16 @@ static void audit(const struct run *r) {
 
 /* At each instruction of a recording. */
 static void look(void *data) {
-	uint64_t newest = counter_record(f.map, R_CHILD);
-	uint32_t depth = record_top(newest) + 1, step = record_step(newest);
-	bool noted = newest == raw();
+	struct snapshot newest = snapshot_of(R_CHILD);
+	uint32_t depth = place_top(newest.place) + 1, step = step_of(depth, newest.seq);
+	bool is_noted = newest.seq == noted();
 	const struct run *r = data;
 
-	all->state[record_state(newest)]++;
-	if (record_state(newest) == RECORD_PLACED)
-		all->placed[depth][step == 0 && !noted ? 2 * depth : step][noted]++;
-	else if (record_state(newest) == RECORD_SEIZED)
-		all->seized[depth][record_charged(newest)][noted]++;
+	all->state[place_state(newest.place)]++;
+	if (place_state(newest.place) == RECORD_PLACED)
+		all->placed[depth][step == 0 && !is_noted ? 2 * depth : step][is_noted]++;
+	else if (place_state(newest.place) == RECORD_SEIZED)
+		all->seized[depth][seq_charged(newest.seq)][is_noted]++;
 	audit(r);
 }
 
@@ -583,8 +756,7 @@ static void check_speed(const struct run *r, uint32_t seen) {
  * it had). */
 static void check_counts(const struct run *r, const char *when) {
 	const struct scenario *s = r->s;
-	uint64_t rec = counter_record(f.map, R_CHILD);
-	uint32_t mine = record_is_held(rec) ? s->weight : 0;
+	uint32_t mine = snapshot_is_held(snapshot_of(R_CHILD)) ? s->weight : 0;
 
 	for (uint32_t level = 0; level < s->path->depth; level++)
 		ck_assert_msg(count(s->path, level) == others(s, level) + mine,
@@ -606,17 +778,40 @@ static void check_once(const struct run *r, int raced) {
 			r->k, all->outcome, raced);
 }
 
-/* What nobody wanted back stays. */
+/* What no party wanted back stays. */
 static void check_kept(const struct run *r, int raced) {
 	if (r->s->race == act_finish_and_hold && raced == 0)
-		ck_assert_msg(record_is_held(counter_record(f.map, R_CHILD)),
+		ck_assert_msg(snapshot_is_held(snapshot_of(R_CHILD)),
 			"%s, at instruction %zu: the slot is gone", r->s->name, r->k);
+}
+
+/* A revoke, or a new daemon, leaves nothing on the way down, wherever its owner stands. */
+static void check_raced(const struct run *r) {
+	struct snapshot now = snapshot_of(R_CHILD);
+
+	if (r->s->race != act_revoke && r->s->race != act_finish)
+		return;
+	ck_assert_msg(place_state(now.place) != RECORD_PLACED || !seq_goes_down(now.seq),
+		"%s, at instruction %zu: a release is left halfway", r->s->name, r->k);
+	if (r->s->once)
+		ck_assert_msg(seq_charged(now.seq) == 0,
+			"%s, at instruction %zu: %u levels are charged by what was taken back",
+			r->s->name, r->k, seq_charged(now.seq));
+}
+
+/* Once an account is removed, `noted` alone tells of the records that rest there. */
+static void check_parted(const struct run *r) {
+	struct snapshot now = snapshot_of(R_CHILD);
+
+	if (r->s->act == act_part && place_account(now.place) == r->s->path->level[0].account)
+		ck_assert_msg(now.seq == noted(), "%s, at instruction %zu: %#llx isn't noted",
+			r->s->name, r->k, (unsigned long long)now.seq);
 }
 
 /* A new daemon goes on where the last one was, or there is still the same; the session ends. */
 static void run_end(const struct run *r) {
 	if (r->s->by_daemon || r->k & 1)
-		ck_assert_int_eq(counter_resume(f.map, R_CHILD), 0);
+		ck_assert_int_eq(counter_finish(f.map, R_CHILD), 0);
 	audit(r);
 	ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
 	check_counts(r, "closed");
@@ -644,6 +839,7 @@ static void run_once(const struct run *r) {
 		trace_child_kill(pid);
 	if (s->race)
 		raced = s->race(s);
+	check_raced(r);
 	audit(r);
 	seen = child_seen(s);
 	if (r->busy)
@@ -654,6 +850,7 @@ static void run_once(const struct run *r) {
 	if (reached && r->ending == STOPPED_AND_LET_GO_ON) {
 		trace_child_finish(pid);
 		check_once(r, raced);
+		check_parted(r);
 		if (!s->by_daemon)
 			check_counts(r, "let go on");
 	}
@@ -687,7 +884,7 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 	run_once(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
-			/* As killed at once: nobody does anything in between. */
+			/* As killed at once: no party does anything in between. */
 			if (ending == STOPPED_AND_KILLED && !busy && !r.s->race)
 				continue;
 			r.ending = (enum ending)ending;
@@ -744,17 +941,19 @@ START_TEST(no_charge_is_made_against_a_limit_that_was_lowered_before) {
 }
 END_TEST
 
-/* Of the steps that a record of this depth makes, each was seen before anybody had noted it; what the
- * record was seized with, before and after it was noted. */
+/* Of the steps that a record of this depth makes, each was seen before any party had noted it; what the
+ * record was seized with, before it was noted, and after. */
 static void check_seen(uint32_t depth) {
 	for (uint32_t step = 1; step <= 2 * depth; step++)
 		ck_assert_msg(all->placed[depth][step][0] > 0, "no record of depth %u at step %u",
 			depth, step);
 	for (uint32_t charged = 0; charged <= depth; charged++)
-		for (int noted = 0; noted < 2 && depth > 1; noted++)
-			ck_assert_msg(all->seized[depth][charged][noted] > 0,
+		for (int is_noted = 0; is_noted < 2 && depth > 1; is_noted++)
+			ck_assert_msg(
+				all->seized[depth][charged][is_noted] > 0 ||
+					(is_noted && depth == BERTH_LEVELS_MAX && charged < depth),
 				"no seized record of depth %u with %u levels charged, %snoted",
-				depth, charged, noted ? "" : "not ");
+				depth, charged, is_noted ? "" : "not ");
 }
 
 START_TEST(states_of_all_kinds_were_seen) {
@@ -763,10 +962,10 @@ START_TEST(states_of_all_kinds_were_seen) {
 	check_seen(1);
 	check_seen(3);
 	check_seen(BERTH_LEVELS_MAX);
-	/* At the base, where it was placed; on its way up, and with the slot, and somebody has noted it. */
+	/* At the base, where it was placed; on its way up, and with the slot, and a party has noted it. */
 	for (uint32_t step = 0; step <= 3; step++)
 		ck_assert_msg(step == 1 || all->placed[3][step][1] > 0,
-			"no record that knows of step %u", step);
+			"no record whose step %u is noted", step);
 	ck_assert_uint_gt(all->state[RECORD_FREE], 0);
 	ck_assert_uint_gt(all->state[RECORD_CLOSED], 0);
 }

@@ -44,11 +44,11 @@ static uint64_t known(const struct path *path) {
 }
 
 static void deny(const struct path *path, int times) {
-	uint64_t word[BERTH_LEVELS_MAX];
+	struct pair seen[BERTH_LEVELS_MAX];
 	uint32_t level;
 
 	for (int i = 0; i < times; i++)
-		ck_assert_int_eq(counter_check(f.map, path, 1, word, &level), -EDQUOT);
+		ck_assert_int_eq(counter_check(f.map, path, 1, seen, &level), -EDQUOT);
 }
 
 START_TEST(a_denial_writes_to_the_session_and_is_known_at_once) {
@@ -142,11 +142,11 @@ END_TEST
 static _Atomic int running;
 
 static void *deny_in_turn(void *arg) {
-	uint64_t word[BERTH_LEVELS_MAX];
+	struct pair seen[BERTH_LEVELS_MAX];
 	uint32_t level, wrong = 0;
 
 	for (int i = 0; i < TURNS; i++)
-		wrong += counter_check(f.map, (i + *(int *)arg) % 3 ? &alice : &bob, 1, word,
+		wrong += counter_check(f.map, (i + *(int *)arg) % 3 ? &alice : &bob, 1, seen,
 				 &level) != -EDQUOT;
 	(void)atomic_fetch_sub(&running, 1);
 	return (void *)(uintptr_t)wrong; /* NOLINT(performance-no-int-to-ptr) */

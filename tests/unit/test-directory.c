@@ -86,6 +86,7 @@ END_TEST
 START_TEST(a_long_name_without_a_block_is_none) {
 	char text[256], read[256];
 	uint32_t account;
+	struct entry *e;
 	struct name name;
 	uint64_t word;
 
@@ -93,7 +94,8 @@ START_TEST(a_long_name_without_a_block_is_none) {
 	text[255] = 0;
 	ck_assert_int_eq(fixture_configure(f.accounts, text, 1), 0);
 	account = accounts_find(f.accounts, text);
-	store_relaxed(&map_entry(f.map, account)->block, 0);
+	e = map_entry(f.map, account);
+	store_relaxed(&e->shape, shape_pack(shape_length(load_relaxed(&e->shape)), 0));
 	ck_assert_int_eq(directory_name(f.map, account, read), -EUCLEAN);
 	ck_assert_int_eq(name_load(text, &name), 0);
 	ck_assert_int_eq(directory_find(f.map, &name, &account, &word), -ENOENT);
@@ -133,7 +135,8 @@ END_TEST
 START_TEST(a_deleted_account_that_is_held_goes_when_it_is_released) {
 	struct path path = fixture_path(&f, "alice", 5);
 	const struct stamp stamp = {0};
-	uint32_t seq, level;
+	uint32_t level;
+	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
 	ck_assert_int_eq(counter_acquire(f.map, 16, &path, 1, &stamp, &seq, &level), 0);
@@ -142,7 +145,7 @@ START_TEST(a_deleted_account_that_is_held_goes_when_it_is_released) {
 	ck_assert_int_eq(counter_acquire(f.map, 17, &path, 1, &stamp, &seq, &level), -ESTALE);
 	accounts_tidy(f.accounts);
 	ck_assert_uint_ne(accounts_find(f.accounts, "alice"), 0);
-	ck_assert_int_eq(counter_release(f.map, 16, record_seq(counter_record(f.map, 16))), 0);
+	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
 	accounts_tidy(f.accounts);
 	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), 0);
 }
@@ -151,7 +154,8 @@ END_TEST
 START_TEST(an_index_used_again_has_another_generation_and_no_past) {
 	struct path old = fixture_path(&f, "alice", 5), new;
 	const struct stamp stamp = {0};
-	uint32_t seq, level;
+	uint32_t level;
+	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
 	store_relaxed(&old.level[0].cell->denied, 9);
@@ -166,17 +170,21 @@ START_TEST(an_index_used_again_has_another_generation_and_no_past) {
 }
 END_TEST
 
+static uint64_t bumps_of(uint32_t account) {
+	return count_bumps(load_relaxed(&map_cell(f.map, account)->count));
+}
+
 START_TEST(setting_the_same_limit_again_bumps_all_the_same) {
 	struct path path = fixture_path(&f, "alice", 5);
-	uint64_t before = load_relaxed(&path.level[0].cell->word);
+	uint64_t before = bumps_of(path.level[0].account);
 
 	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 5), 0);
-	ck_assert(load_relaxed(&path.level[0].cell->word) != before);
+	ck_assert_uint_gt(bumps_of(path.level[0].account), before);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*@x", 2), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "me@x", &path.level[0].account), 0);
-	before = load_relaxed(&map_cell(f.map, path.level[0].account)->word);
+	before = bumps_of(path.level[0].account);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*@x", 2), 0);
-	ck_assert(load_relaxed(&map_cell(f.map, path.level[0].account)->word) != before);
+	ck_assert_uint_gt(bumps_of(path.level[0].account), before);
 }
 END_TEST
 
@@ -213,7 +221,8 @@ END_TEST
 
 START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
 	const struct stamp stamp = {0};
-	uint32_t account, seq, level;
+	uint32_t account, level;
+	uint64_t seq;
 	struct path held;
 	char name[32];
 
@@ -321,8 +330,9 @@ START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
 	struct path path = fixture_path(&f, "alice", 5);
 	const struct stamp stamp = {0};
 	struct entry *e = path.level[0].entry;
-	uint64_t word[BERTH_LEVELS_MAX];
-	uint32_t seq, level;
+	struct pair seen[BERTH_LEVELS_MAX];
+	uint32_t level;
+	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
 	ck_assert_int_eq(counter_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
@@ -334,7 +344,7 @@ START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
 	accounts_configured_all(f.accounts);
 	accounts_cover_all(f.accounts);
 	path = fixture_path(&f, "alice", 3);
-	ck_assert_int_eq(counter_check(f.map, &path, 1, word, &level), -EDQUOT);
+	ck_assert_int_eq(counter_check(f.map, &path, 1, seen, &level), -EDQUOT);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
 	ck_assert_uint_eq(counter_count(f.map, path.level[0].account), 0);
 }
@@ -352,35 +362,150 @@ static uint32_t replace(const char *name, const char *by) {
 	return index;
 }
 
-static uint64_t record_at_rest(uint32_t number, const struct path *path) {
+static uint64_t take(uint32_t number, const struct path *path) {
 	const struct stamp stamp = {0};
-	uint32_t seq, level;
+	uint32_t level;
+	uint64_t seq;
 
 	ck_assert_int_eq(counter_acquire(f.map, number, path, 1, &stamp, &seq, &level), 0);
-	ck_assert_int_eq(counter_release(f.map, number, seq), 0);
-	return counter_record(f.map, number);
+	return seq;
 }
 
-/* The record's old tag in the cell above looks newer than where it rests, as if it held a slot there:
- * it wasn't looked at when the record was placed, for it was no cell of its path. */
-START_TEST(a_record_that_rests_where_an_account_was_has_nothing_of_the_next_one_s) {
-	struct path path = fixture_path(&f, "old/leaf", 5), above;
-	uint64_t rec;
+static void take_and_give(uint32_t number, const struct path *path) {
+	ck_assert_int_eq(counter_release(f.map, number, take(number, path)), 0);
+}
 
-	(void)fixture_path(&f, "old/stays", 5);
-	above = fixture_path(&f, "new", 5);
+static void check_counts(const struct path *path, uint32_t count) {
+	for (uint32_t k = 0; k < path->depth; k++)
+		ck_assert_uint_eq(counter_count(f.map, path->level[k].account), count);
+}
+
+/* Record 16 rests on the path, and `noted` says what it was when another record charged the level above:
+ * that it holds a slot. Returns how that was seen. */
+static struct snapshot rest_noted_as_held(const struct path *path, const struct path *beside) {
+	uint64_t seq = take(16, path);
+	struct snapshot seen;
+
+	ck_assert_int_eq(counter_record(f.map, 16, &seen), 0);
+	ck_assert(snapshot_is_held(seen) && seen.seq == seq);
+
+	take_and_give(17, beside);
+	ck_assert_uint_eq(load_relaxed(&map_record(f.map, 16)->noted), seq);
+	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
+	ck_assert_uint_eq(load_relaxed(&map_record(f.map, 16)->noted), seq);
+	return seen;
+}
+
+/* The slot that was seen is released, so neither its owner nor the daemon, however late, takes from these
+ * cells what another record has charged. */
+static void check_is_over(struct snapshot seen, const struct path *now) {
+	const struct record_at at = {map_record(f.map, 16), 16};
+	const struct path beside = fixture_path(&f, "new/stays", 5);
+	uint64_t seq = take(18, &beside);
+
+	ck_assert_ptr_eq(now->level[1].cell, beside.level[1].cell);
+	ck_assert_int_eq(counter_revoke(f.map, 16, seen), -EAGAIN);
+	ck_assert_int_eq(counter_release(f.map, 16, seen.seq), -ENOENT);
+	ck_assert_int_eq(counter_release_at(f.map, at, now, seen.seq), -ENOENT);
+	check_counts(&beside, 1);
+	ck_assert_int_eq(counter_release(f.map, 18, seq), 0);
+	check_counts(now, 0);
+}
+
+/* Nothing of record 16 counts on the path that it stands on now, and it can be used again. */
+static void check_rests(const struct path *now) {
+	struct snapshot s;
+
+	ck_assert_int_eq(counter_record(f.map, 16, &s), 0);
+	ck_assert_uint_eq(seq_charged(s.seq), 0);
+	for (uint32_t k = 0; k < now->depth; k++)
+		ck_assert(!counter_has_charged(s, 16, k, load_relaxed(&now->level[k].cell->tag)));
+	ck_assert_int_eq(counter_finish(f.map, 16), 0);
+	ck_assert_int_eq(counter_settle(f.map, 16), 0);
+	check_counts(now, 0);
+	take_and_give(16, now);
+	check_counts(now, 0);
+}
+
+/* A session's end, while another record holds a slot there. */
+static void check_closes(const struct path *now) {
+	(void)take(18, now);
+	ck_assert_int_eq(counter_close(f.map, 16), 0);
+	check_counts(now, 1);
+	ck_assert_int_eq(counter_close(f.map, 18), 0);
+	check_counts(now, 0);
+	ck_assert_int_eq(counter_open(f.map, 16), 0);
+	ck_assert_int_eq(counter_open(f.map, 18), 0);
+}
+
+START_TEST(a_removed_account_leaves_no_step_that_its_cell_alone_tells_of) {
+	struct path path = fixture_path(&f, "old/leaf", 5), beside, now;
+	struct snapshot seen;
+	uint64_t tag;
+
+	beside = fixture_path(&f, "old/stays", 5);
+	(void)fixture_path(&f, "new/stays", 5);
 	fixture_open_records(&f, 16, 16);
-	for (uint32_t ahead = 1; ahead <= 16; ahead++) {
-		rec = record_at_rest(16, &path);
-		store_total(&above.level[0].cell->word,
-			cell_pack(3, 16, (record_seq(rec) + ahead) & BERTH_SEQ_MASK));
+	for (int round = 0; round < 4; round++) {
+		seen = rest_noted_as_held(&path, &beside);
+		tag = load_relaxed(&path.level[0].cell->tag);
+		ck_assert_uint_eq(tag_record(tag), 16);
 		(void)replace("old/leaf", "new/leaf");
-		ck_assert_uint_eq(record_charged(counter_record(f.map, 16)), 0);
-		ck_assert_int_eq(counter_bump(f.map, above.level[0].account), 0);
-		ck_assert_uint_eq(record_charged(counter_record(f.map, 16)), 0);
-		ck_assert_int_eq(counter_close(f.map, 16), 0);
-		ck_assert_uint_eq(counter_count(f.map, above.level[0].account), 3);
-		ck_assert_int_eq(counter_open(f.map, 16), 0);
+		ck_assert_uint_ge(load_relaxed(&map_record(f.map, 16)->noted), tag_seq(tag));
+		now = fixture_path(&f, "new/leaf", 5);
+		check_is_over(seen, &now);
+		if (round % 2 == 0)
+			check_rests(&now);
+		else
+			check_closes(&now);
+		(void)replace("new/leaf", "old/leaf");
+		path = fixture_path(&f, "old/leaf", 5);
+	}
+}
+END_TEST
+
+/* The same, of an index that the next daemon finds free: R1 or R2, and then death. */
+START_TEST(a_death_in_a_removal_leaves_no_step_that_its_cell_alone_tells_of) {
+	struct path path = fixture_path(&f, "old/leaf", 5), beside, now;
+	struct entry *e = path.level[0].entry;
+	struct snapshot seen;
+
+	beside = fixture_path(&f, "old/stays", 5);
+	(void)fixture_path(&f, "new/stays", 5);
+	fixture_open_records(&f, 16, 16);
+	seen = rest_noted_as_held(&path, &beside);
+	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
+	if (_i % 2 == 1)
+		ck_assert_int_eq(counter_bump(f.map, path.level[0].account), 0);
+	reopen();
+	now = fixture_path(&f, "new/leaf", 5);
+	ck_assert_uint_eq(now.level[0].account, path.level[0].account);
+	check_is_over(seen, &now);
+	if (_i < 2)
+		check_rests(&now);
+	else
+		check_closes(&now);
+}
+END_TEST
+
+/* The record was on that path before: the cell above still says "two levels left, going down". */
+START_TEST(a_record_that_rests_where_an_account_was_has_nothing_of_the_next_one_s) {
+	struct path path = fixture_path(&f, "old/leaf", 5), deep, now;
+
+	deep = fixture_path(&f, "new/way/down", 5);
+	fixture_open_records(&f, 16, 16);
+	(void)fixture_path(&f, "old/stays", 5);
+	for (int round = 0; round < 4; round++) {
+		take_and_give(16, &deep);
+		ck_assert_uint_eq(seq_charged(tag_seq(load_relaxed(&deep.level[2].cell->tag))), 2);
+		take_and_give(16, &path);
+		(void)replace("old/leaf", "new/leaf");
+		now = fixture_path(&f, "new/leaf", 5);
+		ck_assert_ptr_eq(now.level[1].cell, deep.level[2].cell);
+		if (round % 2 == 0)
+			check_rests(&now);
+		else
+			check_closes(&now);
 		(void)replace("new/leaf", "old/leaf");
 		path = fixture_path(&f, "old/leaf", 5);
 	}
@@ -394,11 +519,11 @@ START_TEST(a_record_that_rests_where_an_account_was_is_closed_without_damage) {
 	for (size_t i = 0; i < ELEMENTS(next); i++) {
 		struct path path = fixture_path(&f, "old/leaf", 5);
 
-		(void)record_at_rest(16, &path);
+		take_and_give(16, &path);
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "old/leaf"), 0);
 		accounts_tidy(f.accounts);
 		ck_assert_int_eq(fixture_configure(f.accounts, next[i], 5), 0);
-		ck_assert_int_eq(counter_resume(f.map, 16), 0);
+		ck_assert_int_eq(counter_finish(f.map, 16), 0);
 		ck_assert_int_eq(counter_close(f.map, 16), 0);
 		ck_assert_int_eq(counter_open(f.map, 16), 0);
 	}
@@ -409,9 +534,158 @@ START_TEST(ancestors_that_go_round_keep_nobody_for_ever) {
 	struct path a = fixture_path(&f, "a", 5), b = fixture_path(&f, "b", 5);
 
 	(void)fixture_path(&f, "gone", 5);
-	store_relaxed(&a.level[0].entry->parent, b.level[0].account);
-	store_relaxed(&b.level[0].entry->parent, a.level[0].account);
+	store_relaxed(&a.level[0].entry->ancestry, ancestry_pack(b.level[0].account, 2));
+	store_relaxed(&b.level[0].entry->ancestry, ancestry_pack(a.level[0].account, 2));
 	(void)replace("gone", "a/leaf");
+}
+END_TEST
+
+/* -- what is used up --------------------------------------------------------------------------- */
+
+static void bumps_use_up(const struct path *path, uint64_t left) {
+	struct cell *cell = path->level[0].cell;
+
+	store_total(&cell->count,
+		count_pack(count_of(load_relaxed(&cell->count)), BERTH_BUMPS_LAST - left));
+}
+
+START_TEST(a_cell_without_a_bump_left_keeps_its_account_as_it_is) {
+	struct path path = fixture_path(&f, "alice", 5);
+	uint64_t word = load_relaxed(&path.level[0].entry->word);
+	struct directory *d = f.accounts->directory;
+	uint32_t account = path.level[0].account, flags = entry_flags(word);
+
+	fixture_open_records(&f, 16, 16);
+	bumps_use_up(&path, 0);
+	ck_assert_int_eq(directory_set(d, account, 7, flags), -EOVERFLOW);
+	ck_assert_int_eq(directory_renew(d, account, 7, flags), -EOVERFLOW);
+	ck_assert_int_eq(directory_remove(d, account), -EOVERFLOW);
+	ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
+	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), account);
+	/* Slots are taken and given back all the same. */
+	take_and_give(16, &path);
+	check_counts(&path, 0);
+}
+END_TEST
+
+START_TEST(an_account_that_can_t_be_changed_is_counted_as_what_it_is) {
+	struct path path = fixture_path(&f, "alice", 5);
+	uint64_t word = load_relaxed(&path.level[0].entry->word);
+
+	bumps_use_up(&path, 0);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(fixture_configure(f.accounts, "alice", 7), -EOVERFLOW);
+		ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), -EOVERFLOW);
+		ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
+		ck_assert_uint_eq(f.accounts->configured, 1);
+		ck_assert_uint_eq(f.accounts->usable, 1);
+	}
+}
+END_TEST
+
+START_TEST(the_last_bump_is_made_and_no_further_one) {
+	struct path path = fixture_path(&f, "alice", 5);
+
+	bumps_use_up(&path, 1);
+	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 7), 0);
+	ck_assert_uint_eq(limit_of("alice"), 7);
+	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 8), -EOVERFLOW);
+	ck_assert_uint_eq(limit_of("alice"), 7);
+}
+END_TEST
+
+/* It could not be taken back. */
+START_TEST(a_removal_with_the_last_bump_is_refused_and_changes_nothing) {
+	struct path path = fixture_path(&f, "alice", 5);
+	uint64_t word = load_relaxed(&path.level[0].entry->word);
+
+	bumps_use_up(&path, 1);
+	ck_assert_int_eq(
+		directory_remove(f.accounts->directory, path.level[0].account), -EOVERFLOW);
+	ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
+}
+END_TEST
+
+/* The next account of this index could never be given a limit. */
+START_TEST(an_index_whose_cell_has_no_bump_left_is_not_used_again) {
+	struct path path = fixture_path(&f, "alice", 5), next;
+
+	/* One for "not configured any more", one for the removal, and one for taking that back. */
+	bumps_use_up(&path, 3);
+	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
+	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), 0);
+	if (_i == 1)
+		reopen();
+	next = fixture_path(&f, "bob", 5);
+	ck_assert_uint_ne(next.level[0].account, path.level[0].account);
+}
+END_TEST
+
+static void generation_set(const struct path *path, uint32_t generation) {
+	uint64_t word = load_relaxed(&path->level[0].entry->word);
+
+	store_relaxed(&path->level[0].entry->word,
+		entry_pack(entry_limit(word), entry_flags(word), generation));
+}
+
+START_TEST(an_account_near_its_last_generation_is_not_renewed) {
+	struct path path = fixture_path(&f, "alice", 5);
+	struct directory *d = f.accounts->directory;
+	uint32_t account = path.level[0].account;
+	const uint32_t flags = ENTRY_USABLE | ENTRY_CONFIGURED;
+	uint64_t word;
+
+	generation_set(&path, BERTH_GENERATION_LAST - 2);
+	ck_assert_int_eq(directory_renew(d, account, 6, flags), 0);
+	word = directory_word(d, account);
+	ck_assert_uint_eq(entry_generation(word), BERTH_GENERATION_LAST - 1);
+	ck_assert_int_eq(directory_renew(d, account, 7, flags), -EOVERFLOW);
+	ck_assert_uint_eq(directory_word(d, account), word);
+	/* A limit needs none, and one was left for the removal. */
+	ck_assert_int_eq(directory_set(d, account, 7, flags), 0);
+	ck_assert_uint_eq(limit_of("alice"), 7);
+	ck_assert_int_eq(directory_remove(d, account), 0);
+	ck_assert_uint_eq(directory_word(d, account), BERTH_GENERATION_LAST);
+	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), 0);
+}
+END_TEST
+
+/* A removal that was taken back took the generation that was left for it. */
+START_TEST(an_account_of_the_last_generation_is_not_removed) {
+	struct path path = fixture_path(&f, "alice", 5);
+	struct directory *d = f.accounts->directory;
+	uint32_t account = path.level[0].account;
+	uint64_t word;
+
+	generation_set(&path, BERTH_GENERATION_LAST);
+	word = directory_word(d, account);
+	ck_assert_int_eq(directory_remove(d, account), -EOVERFLOW);
+	ck_assert_uint_eq(directory_word(d, account), word);
+	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), account);
+}
+END_TEST
+
+/* Through as many accounts as it takes; the next daemon finds no more of it than this one. */
+START_TEST(an_index_near_its_last_generation_is_not_used_again) {
+	struct path first = fixture_path(&f, "account-0", 5);
+	uint32_t index = first.level[0].account, before = BERTH_GENERATION_LAST - 40, now;
+	char name[32] = "account-0";
+	int lives = 0;
+
+	generation_set(&first, before);
+	do {
+		ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
+		if (_i == 1)
+			reopen();
+		now = entry_generation(directory_word(f.accounts->directory, index));
+		ck_assert_uint_gt(now, before);
+		before = now;
+		(void)snprintf(name, sizeof(name), "account-%d", ++lives);
+		ck_assert_int_eq(fixture_configure(f.accounts, name, 5), 0);
+	} while (accounts_find(f.accounts, name) == index);
+	ck_assert_int_gt(lives, 1);
+	ck_assert_uint_eq(directory_word(f.accounts->directory, index), before);
+	ck_assert_uint_le(before, BERTH_GENERATION_LAST);
 }
 END_TEST
 
@@ -471,7 +745,8 @@ END_TEST
 START_TEST(noise_over_the_segments_header_costs_nobody_a_count) {
 	struct path path = fixture_path(&f, "alice", 5);
 	const struct stamp stamp = {0};
-	uint32_t seq, level;
+	uint32_t level;
+	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
 	ck_assert_int_eq(counter_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
@@ -506,9 +781,20 @@ int main(void) {
 	tcase_add_test(tc, a_death_before_the_slot_was_written_is_mended);
 	tcase_add_test(tc, a_death_between_word_and_slot_of_a_removal_is_mended);
 	tcase_add_test(tc, a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count);
+	tcase_add_test(tc, a_removed_account_leaves_no_step_that_its_cell_alone_tells_of);
+	tcase_add_loop_test(
+		tc, a_death_in_a_removal_leaves_no_step_that_its_cell_alone_tells_of, 0, 4);
 	tcase_add_test(tc, a_record_that_rests_where_an_account_was_has_nothing_of_the_next_one_s);
 	tcase_add_test(tc, a_record_that_rests_where_an_account_was_is_closed_without_damage);
 	tcase_add_test(tc, ancestors_that_go_round_keep_nobody_for_ever);
+	tcase_add_test(tc, a_cell_without_a_bump_left_keeps_its_account_as_it_is);
+	tcase_add_test(tc, an_account_that_can_t_be_changed_is_counted_as_what_it_is);
+	tcase_add_test(tc, the_last_bump_is_made_and_no_further_one);
+	tcase_add_test(tc, a_removal_with_the_last_bump_is_refused_and_changes_nothing);
+	tcase_add_loop_test(tc, an_index_whose_cell_has_no_bump_left_is_not_used_again, 0, 2);
+	tcase_add_test(tc, an_account_near_its_last_generation_is_not_renewed);
+	tcase_add_test(tc, an_account_of_the_last_generation_is_not_removed);
+	tcase_add_loop_test(tc, an_index_near_its_last_generation_is_not_used_again, 0, 2);
 	tcase_add_test(tc, a_death_while_the_table_grew_is_mended);
 	tcase_add_test(tc, a_segment_of_another_layout_is_refused_and_left_alone);
 	tcase_add_test(tc, a_segment_that_does_not_belong_to_its_directory_is_made_anew);

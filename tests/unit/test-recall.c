@@ -34,20 +34,16 @@ static struct name name_of(const char *text) {
 	return name;
 }
 
-/* As the library goes: what has one level is also seen at once, and must look the same. */
+/* As the library goes. */
 static bool recalled(_Atomic(struct recall_slot *) *from, const char *text, struct path *ret,
 	uint64_t *ret_word) {
-	struct sight seen;
-	uint32_t depth = recall_find(&recall, text, from, &seen.slot, &seen.turn);
-	bool found = depth > 0 && recall_levels(seen.slot, seen.turn, depth, ret);
+	struct recall_slot *slot;
+	uint32_t turn, depth = recall_find(&recall, text, from, &slot, &turn);
 
-	if (found)
-		*ret_word = load_relaxed(&ret->level[0].entry->word);
-	if (!found || depth > 1 || !entry_is_usable(*ret_word) || !recall_sight(&seen))
-		return found;
-	return seen.level.account == ret->level[0].account &&
-	       seen.level.cell == ret->level[0].cell && seen.said == *ret_word &&
-	       seen.word == load_relaxed(&seen.level.cell->word);
+	if (depth == 0 || !recall_levels(slot, turn, depth, ret))
+		return false;
+	*ret_word = load_acquire(&ret->level[0].entry->word);
+	return true;
 }
 
 static struct path remembered(const char *text, uint32_t limit) {

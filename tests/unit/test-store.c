@@ -481,12 +481,12 @@ static void child_put_for_ever(const struct path *state, _Atomic uint32_t *ackno
 	}
 }
 
-struct pair {
+struct two_limits {
 	uint32_t left, right;
 };
 
 static int pair_read(void *data, const char *name, uint32_t limit) {
-	struct pair *p = data;
+	struct two_limits *p = data;
 
 	*(name[0] == 'l' ? &p->left : &p->right) = limit;
 	return 0;
@@ -501,7 +501,7 @@ START_TEST(a_kill_at_any_instant_loses_nothing_acknowledged_and_divides_no_job) 
 	ck_assert_ptr_ne(acknowledged, MAP_FAILED);
 	for (int i = 0; i < rounds; i++) {
 		uint32_t before = atomic_load(acknowledged);
-		struct pair p = {0};
+		struct two_limits p = {0};
 		struct store *s;
 		pid_t pid = fork();
 

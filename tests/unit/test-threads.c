@@ -3,7 +3,7 @@
 /*
  * The counter and the directory, by many threads on one mapping: what ThreadSanitizer can see, where
  * it sees nothing between processes. Servers take and give back; one thread is the daemon, which
- * revokes, bumps, resumes, closes and opens records, changes limits and generations; one takes checkpoints'
+ * revokes, bumps, finishes, settles, closes and opens records, changes limits and generations; one takes checkpoints'
  * marks; one looks names up. Run it by `make tsan`; in `make check` it judges the counts alone.
  *
  * $TURNS says how often each server takes or gives at least.
@@ -11,7 +11,7 @@
 
 #include <pthread.h>
 
-#include "counter-warm.h"
+#include "counter-fast.h"
 #include "fixture.h"
 #include "recall.h"
 #include "wake.h"
@@ -43,10 +43,10 @@ struct server {
 	struct recall *recall;
 	_Atomic(struct recall_slot *) last;
 	struct {
-		uint32_t seq, weight;
+		uint64_t seq;
+		uint32_t weight;
 		bool held, tight;
-		struct cell *
-			cell; /* of the account on which it was taken last, if that has no ancestors */
+		struct path path; /* on which it was taken */
 	} slot[RECORDS];
 };
 
@@ -64,18 +64,11 @@ static uint32_t below(uint64_t *state, uint32_t n) {
 
 /* -- servers ----------------------------------------------------------------------------------- */
 
-/* In turn as one that may have ancestors, and as one that hasn't, which is looked at at once. */
 static bool path_recall(struct server *s, const char *text, struct path *ret) {
-	struct sight seen;
-	uint32_t depth = recall_find(s->recall, text, &s->last, &seen.slot, &seen.turn);
+	struct recall_slot *slot;
+	uint32_t turn, depth = recall_find(s->recall, text, &s->last, &slot, &turn);
 
-	if (depth != 1 || below(&s->random, 2) == 0)
-		return depth > 0 && recall_levels(seen.slot, seen.turn, depth, ret);
-	if (!recall_sight(&seen))
-		return false;
-	ret->depth = 1;
-	ret->level[0] = seen.level;
-	return true;
+	return depth > 0 && recall_levels(slot, turn, depth, ret);
 }
 
 /* As the library does it: by memory if it can. */
@@ -98,41 +91,41 @@ static bool path_find(struct server *s, const char *text, struct path *ret) {
 	return r == 0;
 }
 
-/* By each way there is, the short ones first, as the pool does. */
+/* By each way there is: mostly as the pool does, from what was seen before. */
 static int record_take(struct server *s, uint32_t i, const struct slot_request *request) {
 	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
-	const struct level *l = &request->path->level[0];
-	struct cell *stood_on = s->slot[i].cell;
-	uint32_t *seq = &s->slot[i].seq, level;
+	uint64_t *seq = &s->slot[i].seq;
+	uint32_t level;
 	int r;
 
-	s->slot[i].cell = request->path->depth == 1 ? l->cell : NULL;
-	if (request->path->depth == 1 && below(&s->random, 4) > 0) {
-		if (counter_acquire_warm(
-			    f.map, at, l, request->word[0], request->weight, &request->stamp, seq))
-			return 0;
-		if (counter_acquire_near(f.map, at, stood_on, l, request->word[0], request->weight,
-			    &request->stamp, seq))
-			return 0;
-	}
-	r = counter_acquire_at(f.map, at, request, seq, &level);
-	if (r < 0)
-		s->slot[i].cell = stood_on;
+	if (below(&s->random, 4) > 0)
+		r = counter_acquire_at(f.map, at, request, seq, &level);
+	else
+		r = counter_acquire(f.map, at.number, request->path, request->weight,
+			&request->stamp, seq, &level);
+	if (r == 0)
+		s->slot[i].path = *request->path;
 	return r;
 }
 
 static int record_give(struct server *s, uint32_t i) {
-	uint32_t number = s->first + i, seq = s->slot[i].seq;
-	_Atomic uint8_t *dirty;
-	uint64_t rec = load_relaxed(&map_record(f.map, number)->word);
+	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
+	const struct path *path = &s->slot[i].path;
+	uint64_t seq = s->slot[i].seq;
+	uint32_t given;
 
-	if (s->slot[i].cell && seq != BERTH_SEQ_MASK && below(&s->random, 4) > 0) {
-		dirty = map_dirty(f.map, record_account(rec));
-		if (dirty && counter_release_warm(f.map, map_record(f.map, number),
-				     cell_pack(0, number, seq), s->slot[i].cell, dirty))
+	switch (below(&s->random, 4)) {
+	case 0:
+		return counter_release(f.map, at.number, seq);
+	case 1:
+		return counter_release_at(f.map, at, path, seq);
+	default:
+		given = counter_release_fast(f.map, at, path, seq);
+		if (given == path->depth)
 			return 0;
+		return given > 0 ? counter_release_rest(f.map, at, path, given, seq)
+				 : counter_release_at(f.map, at, path, seq);
 	}
-	return counter_release(f.map, number, seq);
 }
 
 static void slot_take(struct server *s, uint32_t i) {
@@ -147,7 +140,7 @@ static void slot_take(struct server *s, uint32_t i) {
 	if (!path_find(s, name, &path))
 		return;
 	request.path = &path;
-	r = counter_check(f.map, &path, weight, request.word, &level);
+	r = counter_check(f.map, &path, weight, request.seen, &level);
 	if (r == 0)
 		r = record_take(s, i, &request);
 	s->slot[i].held = r == 0;
@@ -203,12 +196,13 @@ static void *server_main(void *data) {
 /* Any record but those of `tight`. */
 static void revoke_any(uint64_t *random) {
 	uint32_t record = FIRST + below(random, SERVERS * RECORDS);
-	uint64_t seen = counter_record(f.map, record);
-	int r;
+	struct snapshot seen;
+	int r = counter_record(f.map, record, &seen);
 
-	if (record_account(seen) == tight)
+	if (r == 0 && place_account(seen.place) == tight)
 		return;
-	r = counter_revoke(f.map, record, seen);
+	if (r == 0)
+		r = counter_revoke(f.map, record, seen);
 	if (r != 0 && r != -EAGAIN)
 		complain("a revoke returned what it mustn't", r);
 }
@@ -245,12 +239,13 @@ static void change_any(uint64_t *random) {
 		complain("a limit can't be changed", r);
 }
 
-/* As one that starts; owners go on meanwhile. */
-static void resume_any(uint64_t *random) {
-	int r = counter_resume(f.map, FIRST + below(random, SERVERS * RECORDS));
+/* As one that starts, or a recount; owners go on meanwhile. */
+static void finish_any(uint64_t *random) {
+	uint32_t record = FIRST + below(random, SERVERS * RECORDS);
+	int r = below(random, 2) ? counter_finish(f.map, record) : counter_settle(f.map, record);
 
 	if (r != 0 && r != -EAGAIN)
-		complain("a record can't be resumed", r);
+		complain("a record can't be finished", r);
 }
 
 static void *daemon_main(void *data) {
@@ -271,7 +266,7 @@ static void *daemon_main(void *data) {
 				complain("a cell can't be bumped", r);
 			break;
 		case 3:
-			resume_any(random);
+			finish_any(random);
 			break;
 		default:
 			revoke_any(random);
