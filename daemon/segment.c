@@ -3,7 +3,6 @@
 /* Makes, adopts and grows the segment and the directory, the two files on tmpfs. */
 
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,34 +12,13 @@
 
 #include "log.h"
 #include "name.h"
+#include "procfs.h"
 #include "segment.h"
 
 /* Tables grow by so many at a time: 256 KiB of cells, entries and records. */
 #define STEP_ACCOUNTS 4096u
 #define STEP_SLOTS    4096u
 #define STEP_SESSIONS 256u
-
-static int read_boot_id(uint8_t ret[16]) {
-	_cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	char text[37] = "";
-	size_t n = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (read(fd, text, 36) != 36)
-		return -EIO;
-	for (const char *p = text; *p && n < 16; p++) {
-		unsigned byte;
-
-		if (*p == '-')
-			continue;
-		if (sscanf(p, "%2x", &byte) != 1)
-			return -EIO;
-		ret[n++] = (uint8_t)byte;
-		p++;
-	}
-	return n == 16 ? 0 : -EIO;
-}
 
 /* -- allocation ------------------------------------------------------------------------------ */
 
@@ -165,7 +143,7 @@ static int file_make(int runtime_fd, const char *name, uint64_t size, const void
 
 static int headers_make(const struct capacities *want, struct segment_header *segment,
 	struct directory_header *directory) {
-	int r = read_boot_id(segment->boot_id);
+	int r = boot_id_read(segment->boot_id);
 
 	if (r < 0)
 		return r;
@@ -226,34 +204,9 @@ static int files_make(
 
 /* -- one that is there ------------------------------------------------------------------------ */
 
-int process_start_time(pid_t pid, uint64_t *ret) {
-	_cleanup_close_ int fd = -1;
-	char path[32], text[1024], *p;
-	ssize_t n;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return errno == ENOENT ? -ESRCH : -errno;
-	n = read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return n < 0 ? -errno : -EIO;
-	text[n] = 0;
-	/* The command's name may hold anything; the last ')' ends it. Field 22, 20 after that. */
-	p = strrchr(text, ')');
-	for (int i = 0; p && i < 20; i++)
-		p = strchr(p + 1, ' ');
-	return p && sscanf(p, " %" SCNu64, ret) == 1 ? 0 : -EIO;
-}
-
 static bool session_may_live(const struct session_entry *e) {
-	uint64_t start;
-	int r;
-
-	if (load_relaxed(&e->state) == SESSION_NONE)
-		return false;
-	r = process_start_time((pid_t)load_relaxed(&e->pid), &start);
-	return r == 0 ? start == load_relaxed(&e->start_time) : r != -ESRCH;
+	return load_relaxed(&e->state) != SESSION_NONE &&
+	       process_may_live((pid_t)load_relaxed(&e->pid), load_relaxed(&e->start_time));
 }
 
 static bool anyone_lives(struct map *m) {
@@ -275,7 +228,7 @@ static int file_open(int runtime_fd, const char *name) {
 /* Whether the found pair may be gone on with. -EUCLEAN, -ESTALE: make another. */
 static int map_is_current(struct map *m) {
 	uint8_t boot_id[16];
-	int r = read_boot_id(boot_id);
+	int r = boot_id_read(boot_id);
 
 	if (r < 0)
 		return r;

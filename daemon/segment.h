@@ -34,7 +34,3 @@ int segment_grow_sessions(struct segment *s);
 
 /* Allocates a stretch of the directory, zeros. */
 int segment_allocate_directory(struct segment *s, uint64_t offset, uint64_t length);
-
-/* Seconds since boot in ticks, from /proc/PID/stat; -ESRCH if there is no such process, other
- * errors: can't tell. */
-int process_start_time(pid_t pid, uint64_t *ret);

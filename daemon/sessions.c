@@ -22,6 +22,7 @@
 
 #include "counter.h"
 #include "log.h"
+#include "procfs.h"
 #include "sessions.h"
 
 #define RETRY_USEC 20000

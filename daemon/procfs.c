@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Asks the kernel, mostly by way of /proc, about processes and about this boot. */
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "procfs.h"
+#include "util.h"
+
+int process_start_time(pid_t pid, uint64_t *ret) {
+	_cleanup_close_ int fd = -1;
+	char path[32], text[1024], *p;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return n < 0 ? -errno : -EIO;
+	text[n] = 0;
+	/* The command's name may hold anything; the last ')' ends it. Field 22, 20 after that. */
+	p = strrchr(text, ')');
+	for (int i = 0; p && i < 20; i++)
+		p = strchr(p + 1, ' ');
+	return p && sscanf(p, " %" SCNu64, ret) == 1 ? 0 : -EIO;
+}
+
+bool process_may_live(pid_t pid, uint64_t start_time) {
+	_cleanup_close_ int pidfd = -1;
+	struct pollfd p = {.events = POLLIN};
+	uint64_t start;
+	int r;
+
+	if (pid <= 0)
+		return false;
+	/* First: once it is had, it stays that process's, whoever gets the number. */
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0 && errno == ESRCH)
+		return false;
+	r = process_start_time(pid, &start);
+	if (r == 0 && start_time != 0 && start != start_time)
+		return false;
+	if (pidfd < 0)
+		return r != -ESRCH;
+	/* /proc may hide it (hidepid), and shows one that has ended until its parent has waited for
+	 * it; the pidfd can be read when all threads have ended. */
+	p.fd = pidfd;
+	return poll(&p, 1, 0) <= 0;
+}
+
+int boot_id_read(uint8_t ret[16]) {
+	_cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	char text[37] = "";
+	size_t n = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (read(fd, text, 36) != 36)
+		return -EIO;
+	for (const char *p = text; *p && n < 16; p++) {
+		unsigned byte;
+
+		if (*p == '-')
+			continue;
+		if (sscanf(p, "%2x", &byte) != 1)
+			return -EIO;
+		ret[n++] = (uint8_t)byte;
+		p++;
+	}
+	return n == 16 ? 0 : -EIO;
+}
