@@ -198,8 +198,9 @@ static int call_explain(const struct ctl *c, int error) {
 			"systemctl status berthd");
 		return CTL_UNREACHABLE;
 	case EPROTONOSUPPORT:
-		ctl_error("berthd is of another version than berthctl " BERTH_VERSION
-			  "; restart it: systemctl restart berthd");
+		ctl_error("the berthd that runs is of another release than berthctl " BERTH_VERSION
+			  "; restart it, once 'berthd --check-segment' says that nothing keeps it "
+			  "from starting: systemctl restart berthd");
 		return CTL_FAILED;
 	case EBADMSG:
 	case EMSGSIZE:

@@ -202,6 +202,26 @@ static const struct message_type *type_find(enum server_socket kind, uint16_t op
 	return NULL;
 }
 
+/* The answer is of the caller's version, whose header and struct message_failed are ours. */
+static int version_refuse(struct connection *c, const struct message_header *asked) {
+	struct message_failed failed = {.header = message_header_make(asked->opcode, sizeof(failed),
+						BERTH_REVISION_MISMATCH)};
+	const char *what_to_do =
+		asked->version < MESSAGE_VERSION
+			? "restart the program that asked, so that it loads the library of "
+			  "berthd's "
+			  "release, or link it to that"
+			: "restart berthd, so that it is of the program's release ('berthd "
+			  "--check-segment' lists the servers that are to be restarted with it)";
+
+	failed.header.version = asked->version;
+	(void)snprintf(failed.text, sizeof(failed.text),
+		"berthd " BERTH_VERSION " speaks version %u of its messages, and the program that "
+		"asked version %u: %s",
+		MESSAGE_VERSION, asked->version, what_to_do);
+	return connection_reply(c, &failed, sizeof(failed), NULL, 0);
+}
+
 static int message_dispatch(struct connection *c, const void *message, size_t length, int *fds) {
 	struct message_header header;
 	const struct message_type *type;
@@ -209,11 +229,7 @@ static int message_dispatch(struct connection *c, const void *message, size_t le
 	memcpy(&header, message, sizeof(header));
 	type = type_find(c->kind, header.opcode);
 	if (header.version != MESSAGE_VERSION)
-		return connection_refuse(c, header.opcode, BERTH_REVISION_MISMATCH,
-			"berthd " BERTH_VERSION " speaks version %u of its "
-			"messages, the caller version %u; install both from the "
-			"same release",
-			MESSAGE_VERSION, header.version);
+		return version_refuse(c, &header);
 	if (!type)
 		return connection_refuse(c, header.opcode, BERTH_INVALID_PARAMETER,
 			"berthd " BERTH_VERSION " has no request %u on this socket", header.opcode);
@@ -324,24 +340,36 @@ static void accept_failed(struct listener *l, int error) {
 	listener_pause(l);
 }
 
+/* Takes the descriptor of a connection that isn't let in. Hanging up on what is unread would cost the
+ * peer the answer: nothing more can come after the shutdown, and what came is read. */
+static void turn_away(int fd, uint32_t code, const char *why) {
+	static _Alignas(16) uint8_t buffer[MESSAGE_SIZE_MAX];
+	struct message_failed failed = {.header = message_header_make(0, sizeof(failed), code)};
+	struct message_header asked;
+
+	(void)shutdown(fd, SHUT_RD);
+	if (message_receive(fd, buffer, sizeof(buffer), NULL) > 0) {
+		memcpy(&asked, buffer, sizeof(asked));
+		failed.header.opcode = asked.opcode;
+		failed.header.version = asked.version;
+	}
+	(void)snprintf(failed.text, sizeof(failed.text), "%s", why);
+	(void)message_send(fd, &failed, sizeof(failed), NULL, 0);
+	(void)close(fd);
+}
+
 /* No descriptor left: one is given up for a moment to say so to whoever knocks, instead of letting
  * them wait. */
 static void refuse_for_descriptors(struct server *s, struct listener *l) {
-	struct message_failed failed = {
-		.header = message_header_make(0, sizeof(failed), BERTH_NO_SYSTEM_RESOURCES),
-		.text = NO_DESCRIPTORS_TEXT,
-	};
 	int fd;
 
 	server_say_no_descriptors(s);
 	close_cleanup(&s->reserve_fd);
 	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0) {
-		(void)message_send(fd, &failed, sizeof(failed), NULL, 0);
-		(void)close(fd);
-	} else {
+	if (fd >= 0)
+		turn_away(fd, BERTH_NO_SYSTEM_RESOURCES, NO_DESCRIPTORS_TEXT);
+	else
 		listener_pause(l);
-	}
 	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 

@@ -108,7 +108,8 @@ static int handle_hello(struct connection *c, const void *message, size_t length
 	if (hello->fingerprint != BERTH_FINGERPRINT)
 		return connection_refuse(c, MESSAGE_HELLO, BERTH_REVISION_MISMATCH,
 			"libberth and berthd " BERTH_VERSION
-			" have different layouts; install both from the same release");
+			" have different layouts; install both from the same release, and restart "
+			"this server");
 	if (objection && c->peer.pid != 0 && is_short_of_descriptors(fds[0], error)) {
 		server_say_no_descriptors(c->manager->server);
 		return connection_refuse(

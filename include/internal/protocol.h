@@ -5,7 +5,8 @@
  * What is said on berth.sock and admin.sock: SOCK_SEQPACKET, one message a packet, one reply a
  * request, in order. Native byte order (both ends are one machine). Every message has its exact
  * size; sizes, opcodes and versions that aren't known are answered with 87 or 1306 and, where the
- * stream can't be trusted any more, a hang-up.
+ * stream can't be trusted any more, a hang-up. The header and struct message_failed are the same in
+ * every version: 1306 is said in the version of the request, so that its sender can read it.
  *
  * A reply bears the request's opcode and a code of <berth.h>. A reply with a code other than 0 is a
  * struct message_failed, which says in one sentence what was wrong and what to do.
@@ -17,7 +18,7 @@
 #include "layout.h"
 
 #define MESSAGE_MAGIC     0x48545242u /* "BRTH" */
-#define MESSAGE_VERSION   1u
+#define MESSAGE_VERSION   2u
 #define MESSAGE_SIZE_MAX  65536u
 #define MESSAGE_FDS_MAX   2
 #define MESSAGE_TEXT_SIZE 512

@@ -170,7 +170,8 @@ static void judge(struct peer *p, size_t sent, const void *answer, size_t length
 	memcpy(&asked, packet, sizeof(asked));
 	memcpy(&got, answer, sizeof(got));
 	must(asked.magic == MESSAGE_MAGIC && asked.length == sent);
-	must(got.opcode == asked.opcode && got.length == length && got.version == MESSAGE_VERSION);
+	must(got.opcode == asked.opcode && got.length == length && got.version == asked.version);
+	must(asked.version == MESSAGE_VERSION || got.code == BERTH_REVISION_MISMATCH);
 	r = request_of(asked.opcode);
 	if (got.code != 0) {
 		const struct message_failed *failed = answer;
@@ -181,7 +182,7 @@ static void judge(struct peer *p, size_t sent, const void *answer, size_t length
 		must(strcmp(berth_errname((int)got.code), berth_errname(-1)) != 0);
 		return;
 	}
-	must(r && length == r->reply_size && asked.version == MESSAGE_VERSION);
+	must(r && length == r->reply_size);
 	must(sent == r->size || r == &lines_request);
 	judge_success(p, r, answer);
 }

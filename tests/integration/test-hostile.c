@@ -243,8 +243,9 @@ START_TEST(another_version_is_1306_on_both_sockets) {
 	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
 	int fd = dial("berth.sock");
 
-	hello.header.version = 2;
+	hello.header.version = MESSAGE_VERSION + 1;
 	ck_assert_int_eq(hello_send(fd, &hello, -1), BERTH_REVISION_MISMATCH);
+	ck_assert_uint_eq(answer.header.version, MESSAGE_VERSION + 1);
 	(void)close(fd);
 	fd = dial("admin.sock");
 	status.header.version = 7;
