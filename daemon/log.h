@@ -23,6 +23,7 @@ __attribute__((format(printf, 4, 5))) void log_event(
 #define EVENT_SERVING      "8db1a39105cf40eb806104e2ff06c31c"
 #define EVENT_STOPPING     "9090fd4d5c4e403d85be76a89bb72dff"
 #define EVENT_OTHER_LAYOUT "2433097302e648d68011b9d06aac4f8b"
+#define EVENT_ABANDONED    "eb9fe934a71e4d6da5c60a9d4ace83fa"
 #define EVENT_DAMAGED      "507c628f3777447ea298168b648e1099"
 #define EVENT_FULL         "6fbb07b63a0547abbd641dc6eee927ba"
 #define EVENT_REPAIRED     "4f8a1d6c0b7e4a5f9c3d2e1b6a7f8091"

@@ -18,9 +18,11 @@
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
+#include "berth.h"
 #include "load.h"
 #include "log.h"
 #include "memory.h"
+#include "other-layout.h"
 #include "server.h"
 #include "sigbus.h"
 
@@ -144,8 +146,10 @@ static void on_session_ended(void *data, struct session *s) {
 }
 
 static int manager_open_counts(struct manager *m) {
-	int r = segment_open(m->options.runtime_dir, &m->options.capacities, &m->segment);
+	int r = other_layout_make_way(m->options.runtime_dir, m->options.abandon_segment);
 
+	if (r >= 0)
+		r = segment_open(m->options.runtime_dir, &m->options.capacities, &m->segment);
 	if (r >= 0)
 		r = sigbus_guard(m->event, m->segment->map);
 	if (r >= 0)
@@ -204,10 +208,11 @@ static int manager_open(struct manager *m) {
 	for (size_t i = 0; i < ELEMENTS(parts); i++) {
 		int r = parts[i].open(m);
 
-		if (r < 0) {
+		/* Of another release's files the log has more than this would say. */
+		if (r < 0 && r != -EPROTONOSUPPORT)
 			log_error("Can't start: %s: %s", parts[i].what, strerror(-r));
+		if (r < 0)
 			return r;
-		}
 	}
 	return 0;
 }
@@ -233,6 +238,10 @@ int manager_new(const struct options *options, struct manager **ret) {
 	m->runtime_lock = m->state_lock = -1;
 	descriptors_raise();
 	r = manager_open(m);
+	if (r == -EPROTONOSUPPORT)
+		server_turn_all_away(BERTH_REVISION_MISMATCH,
+			"berthd " BERTH_VERSION " doesn't start, since what it found was made by "
+			"another release; its log says what to do: journalctl -t berthd");
 	if (r < 0) {
 		manager_free(m);
 		return r;

@@ -17,6 +17,8 @@ enum option_id {
 	OPTION_MAX_SESSIONS,
 	OPTION_GROUP,
 	OPTION_ADMIN_GROUP,
+	OPTION_ABANDON_SEGMENT,
+	OPTION_CHECK_SEGMENT,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -29,6 +31,8 @@ static const struct option options_table[] = {
 	{"max-sessions", required_argument, NULL, OPTION_MAX_SESSIONS},
 	{"group", required_argument, NULL, OPTION_GROUP},
 	{"admin-group", required_argument, NULL, OPTION_ADMIN_GROUP},
+	{"abandon-segment", no_argument, NULL, OPTION_ABANDON_SEGMENT},
+	{"check-segment", no_argument, NULL, OPTION_CHECK_SEGMENT},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{NULL, 0, NULL, 0},
@@ -46,10 +50,14 @@ static void help(void) {
 	       "  --group NAME        who may connect to berth.sock (default berth, if it exists)\n"
 	       "  --admin-group NAME  who may connect to admin.sock (default berth-admin, if it "
 	       "exists)\n"
+	       "  --abandon-segment   start though servers of another release count in its "
+	       "segment\n"
+	       "  --check-segment     say whether there are such servers, and exit\n"
 	       "  --help              this text\n"
 	       "  --version           the version\n\n"
 	       "The capacities take effect when berthd starts while no server is connected.\n"
-	       "Exit status: 0 stopped when told to, 1 failed, 2 unusable command line.\n",
+	       "Exit status: 0 stopped when told to, 1 failed, 2 unusable command line, 78 it "
+	       "found what another release made.\n",
 		DEFAULT_ACCOUNTS, BERTH_ACCOUNTS_MAX, DEFAULT_SLOTS, BERTH_SLOTS_MAX,
 		DEFAULT_SESSIONS, BERTH_SESSIONS_MAX);
 }
@@ -87,6 +95,12 @@ static int option_apply(struct options *o, int id) {
 		return 0;
 	case OPTION_ADMIN_GROUP:
 		o->admin_group = optarg;
+		return 0;
+	case OPTION_ABANDON_SEGMENT:
+		o->abandon_segment = true;
+		return 0;
+	case OPTION_CHECK_SEGMENT:
+		o->check_segment = true;
 		return 0;
 	case OPTION_HELP:
 		help();

@@ -11,6 +11,8 @@ struct options {
 	const char *group;       /* of berth.sock; NULL: berth, if there is such a group */
 	const char *admin_group; /* of admin.sock; NULL: berth-admin, likewise */
 	struct capacities capacities;
+	bool abandon_segment; /* start though servers count in a segment of another layout */
+	bool check_segment;   /* only say whether there are such servers */
 };
 
 #define DEFAULT_RUNTIME_DIR "/run/berth"

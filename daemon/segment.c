@@ -304,13 +304,6 @@ static void files_abandon(int runtime_fd) {
 
 static int segment_found(const char *runtime_dir, int r) {
 	switch (r) {
-	case -EPROTONOSUPPORT:
-		log_event(LOG_ERR, EVENT_OTHER_LAYOUT, NULL,
-			"%s/segment was made by another version of berthd with another layout; "
-			"left alone. Start that version again, or stop the servers that use it, "
-			"remove %s/segment and %s/directory, and start berthd",
-			runtime_dir, runtime_dir, runtime_dir);
-		return r;
 	case -EUCLEAN:
 		log_event(LOG_ERR, EVENT_DAMAGED, NULL,
 			"%s/segment or %s/directory is damaged; making new ones. What servers held "

@@ -4,8 +4,8 @@
 /*
  * The two shared files, made or found again, and grown.
  *
- * A segment that is there is adopted if it is of this boot and this layout. Of another layout it is
- * left alone and refused; of another boot, or damaged, a new one takes its place.
+ * A segment that is there is adopted if it is of this boot and this layout. One of another boot, or
+ * damaged, makes way for a new one here; one of another layout in other-layout.c, if at all.
  */
 
 #include "map.h"
@@ -22,7 +22,7 @@ struct capacities {
 	uint32_t accounts, slots, sessions;
 };
 
-/* -EPROTONOSUPPORT: another layout (said in the log). */
+/* -EPROTONOSUPPORT: another layout. The log says what is wrong. */
 int segment_open(const char *runtime_dir, const struct capacities *want, struct segment **ret);
 void segment_close(struct segment *s); /* NULL is fine; the files stay */
 

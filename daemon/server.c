@@ -538,6 +538,23 @@ static int sockets_inherit(struct server *s) {
 	return n < 0 ? n : 0;
 }
 
+void server_turn_all_away(uint32_t code, const char *why) {
+	int n = sd_listen_fds(1);
+
+	for (int i = 0; i < n; i++) {
+		int fd = SD_LISTEN_FDS_START + i, connection;
+
+		(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+		/* At most as many as a queue holds: clients may keep coming. */
+		for (int k = 0; k < SOMAXCONN; k++) {
+			connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+			if (connection < 0)
+				break;
+			turn_away(connection, code, why);
+		}
+	}
+}
+
 static int listener_start(struct server *s, enum server_socket kind) {
 	struct listener *l = &s->listener[kind];
 	int r = l->fd >= 0 ? 0 : socket_make(s->manager, kind, &l->fd);

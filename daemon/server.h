@@ -51,6 +51,10 @@ extern const struct message_type admin_types[];   /* admin.c; likewise */
 int server_new(struct manager *m, struct server **ret);
 void server_free(struct server *s); /* NULL is fine */
 
+/* Of a berthd that doesn't start: refuses all that wait in the queues of systemd's sockets. They would
+ * wait in vain, and have systemd start berthd again at once, and again. */
+void server_turn_all_away(uint32_t code, const char *why);
+
 /* A session is no more: its connection, if it has one, forgets it. */
 void server_session_ended(struct server *s, struct session *session);
 

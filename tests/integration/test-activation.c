@@ -163,19 +163,81 @@ START_TEST(a_killed_berthd_is_replaced_while_clients_wait_in_the_queue) {
 }
 END_TEST
 
-static void expect_refusal(struct made *m, int count, const char *text) {
+static void expect_end(int want, const char *text) {
+	pid_t pid = here.berthd;
 	int status;
-	pid_t pid;
 
-	activate(m, count);
-	pid = here.berthd;
 	ck_assert_msg(eventually(process_has_ended, &pid), "berthd started; its log:\n%s",
 		instance_log(&here));
 	(void)waitpid(pid, &status, 0);
 	here.berthd = 0;
-	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 1, "status %x", status);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == want, "status %x", status);
 	expect_logged(text);
 }
+
+static void expect_refusal(struct made *m, int count, const char *text) {
+	activate(m, count);
+	expect_end(1, text);
+}
+
+static bool is_awaited(int fd) {
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0;
+}
+
+static bool both_are_awaited(void *data) {
+	(void)data;
+	return is_awaited(good[0].fd) && is_awaited(good[1].fd);
+}
+
+/* As a server that starts, and an administrator: what they are told. */
+static void child_open(struct child *c, void *data) {
+	struct berth *b = NULL;
+
+	(void)data;
+	child_say(c, berth_open(NULL, &b));
+}
+
+static void child_ask_status(struct child *c, void *data) {
+	const char *said;
+
+	(void)data;
+	child_say(c, ctl(&said, "status", NULL));
+	child_say(c, strstr(said, "its log says what to do") && strstr(said, "1306"));
+}
+
+/* systemd starts berthd again as soon as a connection waits in a queue. */
+START_TEST(a_berthd_that_another_layout_keeps_from_starting_leaves_none_waiting) {
+	struct child server, administrator;
+	struct berth *b;
+	char path[128];
+	int fd;
+
+	good_make();
+	activate(good, 2);
+	set_limit("alice", "2");
+	b = open_session();
+	(void)instance_kill(&here, SIGKILL);
+	(void)snprintf(path, sizeof(path), "%s/directory", here.runtime_dir);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	ck_assert_int_eq(pwrite(fd, "\372", 1, 8), 1); /* the version */
+	(void)close(fd);
+
+	server = child_start(child_open, NULL);
+	administrator = child_start(child_ask_status, NULL);
+	ck_assert(eventually(both_are_awaited, NULL));
+	activate(good, 2);
+	ck_assert_int_eq(child_report(&server), BERTH_REVISION_MISMATCH);
+	ck_assert_int_eq(child_report(&administrator), 1);
+	ck_assert_int_eq(child_report(&administrator), 1);
+	expect_end(78, "another layout");
+	ck_assert(!is_awaited(good[0].fd) && !is_awaited(good[1].fd));
+	(void)child_end(&server);
+	(void)child_end(&administrator);
+	berth_close(b);
+}
+END_TEST
 
 START_TEST(a_socket_that_is_open_to_others_is_refused) {
 	static const mode_t modes[] = {0666, 0777, 0600, 0662};
@@ -235,6 +297,7 @@ int main(void) {
 		a_socket_that_is_open_to_others_is_refused,
 		a_socket_of_another_owner_is_refused,
 		a_socket_of_another_kind_or_name_is_refused,
+		a_berthd_that_another_layout_keeps_from_starting_leaves_none_waiting,
 		NULL,
 	};
 

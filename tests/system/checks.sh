@@ -443,26 +443,73 @@ layout_set() {
 	printf "\\$1" | dd of=/run/berth/directory bs=1 seek=8 conv=notrunc status=none
 }
 
-has_complained() {
-	journalctl -q -b -o cat -t berthd MESSAGE_ID=2433097302e648d68011b9d06aac4f8b | grep -q .
+complaints() { journalctl -q -b -o cat -t berthd MESSAGE_ID=2433097302e648d68011b9d06aac4f8b | wc -l; }
+has_complained() { [ "$(complaints)" -gt "$1" ]; }
+has_given_up() { is_failed berthd.service && same 'its exit status' 78 "$(property berthd.service ExecMainStatus)"; }
+is_failed() { [ "$(property "$1" ActiveState)" = failed ]; }
+
+# The servers stand still: they would open sessions, and be refused.
+servers() { systemctl kill --signal="$1" alice.service bob.service; }
+
+lists_servers() {
+	for name in alice bob; do
+		pid=$(main_pid $name.service)
+		grep -q "^ *$pid workload" "$1" || { cat "$1"; fail "$pid isn't listed"; }
+	done
+}
+
+# What runs doesn't look at the version again.
+other_layout_package() {
+	note
+	servers STOP
+	ours=$(layout)
+	layout_set 177
+	dpkg -i /packages/berthd_*.deb >$work/dpkg 2>&1 || { cat $work/dpkg; fail 'dpkg fails'; }
+	layout_set "$ours"
+	servers CONT
+	same 'the state of the package' 'install ok installed' \
+		"$(dpkg-query -W -f '${Status}' berthd)"
+	lists_servers $work/dpkg
+	for text in 'berthd.service is not restarted' 'systemctl restart berthd.service' \
+		'--check-segment --runtime-dir /run/berth$' '1306'; do
+		grep -q -e "$text" $work/dpkg || { cat $work/dpkg; fail "not said: $text"; }
+	done
+	! grep -q 'berthd@mail.service is not' $work/dpkg || fail 'nothing was in the way of the instance'
+	grep -qx "$(main_pid)" $work/pid || fail 'berthd was restarted'
+	everything_stands
 }
 
 other_layout() {
 	note
+	servers STOP
 	ours=$(layout)
-	before=$(main_pid)
-	kill -STOP "$before"
 	layout_set 177
-	kill -KILL "$before"
-	eventually has_complained
+	before=$(complaints)
+	kill -KILL "$(main_pid)"
+	eventually has_complained "$before"
+	eventually has_given_up
 	said=$(journalctl -q -b -x -t berthd MESSAGE_ID=2433097302e648d68011b9d06aac4f8b)
-	layout_set "$ours"
-	eventually is_active berthd.service
-	everything_stands
 	case $said in
-	*'Start that version again, or stop the servers'*'Install the former version again'*) ;;
+	*'Stop these servers'*'install the former version again'*) ;;
 	*) fail "$said" ;;
 	esac
+	status=0
+	berthd --check-segment >$work/check || status=$?
+	same 'the status of the check' 78 "$status"
+	lists_servers $work/check
+
+	# A connection has it started once, is refused, and doesn't have it started again and again.
+	before=$(complaints)
+	refused 1 'its log says what to do: journalctl -t berthd (1306)' root berthctl status
+	eventually has_given_up
+	sleep 2
+	same 'how often it was started' $((before + 1)) "$(complaints)"
+	is_active berthd.socket || fail 'the socket is gone'
+
+	layout_set "$ours"
+	systemctl restart berthd.service
+	servers CONT
+	everything_stands
 }
 
 # -- looking and leaving -------------------------------------------------------------------------
