@@ -53,6 +53,7 @@ help:
 	@echo 'make valgrind   the tests, berthd and berthctl under memcheck (long)'
 	@echo 'make soak       a billion operations, ten thousand kills; nothing grows (MINUTES=n)'
 	@echo 'make portable   gcc, clang, aarch64 under qemu-user, libberth with musl (PORTS=aarch64 ...)'
+	@echo 'make instructions count what an acquire and a release execute (HELD=n: many slots held)'
 	@echo 'make bench      berth beside its peers: tables and plots in $(BUILD)/bench (QUICK=1: a minute)'
 	@echo 'make deb        Debian packages, in $(BUILD)/deb; packagetest: judge them'
 	@echo 'make systemtest the packages on a systemd of their own, in a container; as root'
@@ -106,6 +107,7 @@ $(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harn
 KILL = tests/ptrace.o tests/kill.o tests/audit.o
 $(BUILD)/tests/integration/test-kill-client $(BUILD)/tests/integration/test-kill-daemon: \
 	$(KILL:%=$(BUILD)/%)
+$(BUILD)/tests/integration/test-instructions: $(BUILD)/tests/instructions.o $(BUILD)/tests/ptrace.o
 $(BUILD)/tests/unit/test-crash: $(BUILD)/tests/ptrace.o $(BUILD)/tests/audit.o
 $(BUILD)/tests/demo-server: $(BUILD)/tests/demo-server.o $(PROGRAMS)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/..' -o $@
@@ -149,7 +151,8 @@ demo: deps
 
 # What a build of packages runs: needs no root and no network, and installs nothing.
 # Nor does it trace, mount, or take as long.
-PLAIN = $(filter-out tests/unit/test-crash tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS))
+PLAIN = $(filter-out tests/unit/test-crash tests/integration/test-instructions \
+	tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS))
 test: tests
 	@PARTS='demo install' tests/run $(BUILD) 0 $(SEED) $(PLAIN:%=$(BUILD)/%)
 
@@ -162,7 +165,7 @@ torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
 	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
 
-# Longer proofs: model crash faults fuzz tsan sanitize valgrind soak portable; and bench.
+# Longer proofs: model crash faults fuzz tsan sanitize valgrind soak portable; instructions, bench.
 include tests/campaigns.mk
 
 # -- installation -----------------------------------------------------------------------------

@@ -40,10 +40,10 @@ fuzz: deps
 # -- the same tests under other eyes, in trees of their own -----------------------------------
 
 # Under a sanitizer code makes system calls of its own, which test-no-syscalls forbids; every
-# instruction that test-crash and test-kill-* step through is many; and memory is given out by the
-# sanitizer, where test-faults-* has it fail.
-SANITIZED = $(filter-out %/test-crash %/test-no-syscalls tests/integration/test-kill-% \
-	tests/integration/test-faults-%,$(TESTS) $(FUZZERS))
+# instruction that test-crash and test-kill-* step through, and test-instructions counts, is many; and
+# memory is given out by the sanitizer, where test-faults-* has it fail.
+SANITIZED = $(filter-out %/test-crash %/test-instructions %/test-no-syscalls \
+	tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS) $(FUZZERS))
 REPORTS = halt_on_error=1:log_path=$(CURDIR)/$(1)/tests/reports/process
 
 # ThreadSanitizer's shadow has fixed places, hence no address randomisation; and it has a thread of
@@ -83,6 +83,12 @@ portable: deps
 	$(QUIETLY) all
 	@tests/portable.sh $(PORTS)
 
+# The table of a test of `make check`. HELD=1000000: a process that holds so many slots, the longer.
+INSTRUCTIONS = $(BUILD)/tests/integration/test-instructions
+instructions: deps
+	$(QUIETLY) $(INSTRUCTIONS)
+	@CK_VERBOSITY=silent HELD=$(HELD) $(INSTRUCTIONS)
+
 # Figures beside those of peers; a peer whose package is missing is left out. ONLY=fast,scale: those
 # families of works alone.
 BENCH = $(patsubst %.c,%.o,$(wildcard tests/bench/*.c)) tests/harness.o client/message.o
@@ -94,4 +100,4 @@ bench: deps
 	$(QUIETLY) $(BUILD)/tests/bench/bench
 	@$(BUILD)/tests/bench/bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(BUILD)/bench
 
-.PHONY: bench portable model soak crash faults fuzz tsan sanitize valgrind
+.PHONY: bench instructions portable model soak crash faults fuzz tsan sanitize valgrind
