@@ -54,7 +54,7 @@ help:
 	@echo 'make soak       a billion operations, ten thousand kills; nothing grows (MINUTES=n)'
 	@echo 'make portable   gcc, clang, aarch64 under qemu-user, libberth with musl (PORTS=aarch64 ...)'
 	@echo 'make instructions count what an acquire and a release execute (HELD=n: many slots held)'
-	@echo 'make bench      berth beside its peers: tables and plots in $(BUILD)/bench (QUICK=1: a minute)'
+	@echo 'make bench      berth beside its peers: tables in $(BUILD)/bench (QUICK=1: a minute)'
 	@echo 'make deb        Debian packages, in $(BUILD)/deb; packagetest: judge them'
 	@echo 'make systemtest the packages on a systemd of their own, in a container; as root'
 	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR= MANDIR=, under DESTDIR; install-systemd: the units'

@@ -10,7 +10,6 @@
 
 #include "bench.h"
 #include "contest.h"
-#include "plot.h"
 #include "report.h"
 #include "works.h"
 
@@ -80,7 +79,6 @@ static void work_pair(void) {
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 4, true);
 	report_show(w);
-	plot_bars(w, "ns for acquire and release", "pair.svg");
 }
 
 static void work_denied(void) {
@@ -93,7 +91,6 @@ static void work_denied(void) {
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 2, false);
 	report_show(w);
-	plot_bars(w, "ns for a denial", "denied.svg");
 }
 
 /* -- levels ------------------------------------------------------------------------------------ */
@@ -115,17 +112,6 @@ static void level_pairs(unsigned level, unsigned long n) {
 		bench_must(berth_acquire(handle, level_names[level], &slot), "berth_acquire");
 		bench_must(berth_release(handle, slot), "berth_release");
 	}
-}
-
-static void levels_plot(const struct contender c[8]) {
-	struct plot p = {.title = "Cost and levels",
-		.x_label = "levels of the name, each with a limit",
-		.y_label = "ns for acquire and release"};
-	struct plot_line *line = plot_line_new(&p, "berth");
-
-	for (unsigned i = 0; i < 8; i++)
-		plot_point(line, i + 1, &c[i].ns, 1);
-	plot_write(&p, "levels.svg");
 }
 
 static void work_levels(void) {
@@ -151,7 +137,6 @@ static void work_levels(void) {
 			row_versus(r, "1 level", &c[0].ns, i == 2 ? BOUND_AT_MOST : BOUND_NONE, 3);
 	}
 	report_show(w);
-	levels_plot(c);
 }
 
 /* -- deaths ------------------------------------------------------------------------------------ */

@@ -13,7 +13,6 @@
 
 #include "bench.h"
 #include "contest.h"
-#include "plot.h"
 #include "report.h"
 #include "util.h"
 #include "works.h"
@@ -92,31 +91,21 @@ static void locks_pairs(unsigned held, unsigned long n) {
 	}
 }
 
-static void holders_plot(const struct contender *berth, const struct contender *ofd) {
-	struct plot p = {.title = "Cost and slots that are held already",
-		.x_label = "slots of the account held by another process",
-		.y_label = "ns for acquire and release",
-		.x_log = true,
-		.y_log = true};
-	struct plot_line *line = plot_line_new(&p, "berth");
-
-	for (unsigned i = 0; i < HOLDERS_ALL; i++)
-		plot_point(line, holder_counts[i], &berth[i].ns, 1);
-	line = plot_line_new(&p, "OFD locks");
-	for (unsigned i = 0; i < HOLDERS_OFD; i++)
-		plot_point(line, holder_counts[i], &ofd[i].ns, 1);
-	plot_write(&p, "holders.svg");
-}
-
-static void holders_rows(const struct contender *berth) {
-	struct work *w = work_new("holders", "Slots that are held already", NULL);
+static void holders_rows_of(struct work *w, const struct contender *c, unsigned count) {
 	char name[64], number[NUMBER_SIZE];
 
-	for (unsigned i = 0; i < HOLDERS_ALL; i++) {
-		(void)snprintf(name, sizeof(name), "%s held", count_text(holder_counts[i], number));
-		row_versus(work_row(w, name, "ns", &berth[i].ns), "1 held", &berth[0].ns,
-			BOUND_NONE, 0);
+	for (unsigned i = 0; i < count; i++) {
+		(void)snprintf(name, sizeof(name), "%s, %s held", c[i].name,
+			count_text(holder_counts[i], number));
+		row_versus(work_row(w, name, "ns", &c[i].ns), "1 held", &c[0].ns, BOUND_NONE, 0);
 	}
+}
+
+static void holders_rows(const struct contender *berth, const struct contender *ofd) {
+	struct work *w = work_new("holders", "Slots that another process holds already", NULL);
+
+	holders_rows_of(w, berth, HOLDERS_ALL);
+	holders_rows_of(w, ofd, HOLDERS_OFD);
 	report_show(w);
 }
 
@@ -144,8 +133,7 @@ static void growth_holders(void) {
 			.run = locks_pairs};
 	}
 	contest(c, HOLDERS_ALL + HOLDERS_OFD, growth_rounds());
-	holders_rows(c);
-	holders_plot(c, c + HOLDERS_ALL);
+	holders_rows(c, c + HOLDERS_ALL);
 	for (unsigned i = 0; i < HOLDERS_ALL; i++)
 		bench_kill(holders[i]);
 	berthd_end(&d);
@@ -160,22 +148,6 @@ static struct peer *const growing[PEERS_GROWING] = {&peer_berth, &peer_sem, &pee
 /* So many processes. */
 static const unsigned steps_quick[] = {1, 2, 4, 8};
 static const unsigned steps_full[] = {1, 2, 3, 4, 5, 6, 7, 8};
-
-static void processes_plot(const struct contender *c, unsigned steps, bool apart) {
-	struct plot p = {.title = apart ? "Processes, each on an account of its own"
-					: "Processes, all on one account",
-		.x_label = "processes",
-		.y_label = "million pairs a second, all together",
-		.y_log = true};
-
-	for (unsigned i = 0; i < PEERS_GROWING; i++) {
-		struct plot_line *line = plot_line_new(&p, growing[i]->name);
-
-		for (unsigned k = 0; k < steps; k++, c++)
-			plot_point(line, c->processes, &c->rate, 1e-6);
-	}
-	plot_write(&p, apart ? "processes-own.svg" : "processes-same.svg");
-}
 
 static void processes_rows(const struct contender *c, unsigned steps, bool apart) {
 	struct work *w = work_new(apart ? "processes-own" : "processes-same",
@@ -212,7 +184,6 @@ static void growth_processes(bool apart) {
 				.run = growing[i]->pairs};
 	contest(c, n, growth_rounds());
 	processes_rows(c, steps, apart);
-	processes_plot(c, steps, apart);
 }
 
 void works_growth(void) {

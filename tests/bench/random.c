@@ -15,13 +15,13 @@
 
 #include "bench.h"
 #include "contest.h"
-#include "plot.h"
 #include "report.h"
 #include "works.h"
 
 #define RANDOM_BATCH      256 /* names, which then are in the nearest cache */
 #define MILLION           1000000u
 #define TEN_MILLION_BYTES 6e9
+#define POINTS_MAX        7 /* 10, 100, ... ten million */
 
 static struct berth *handle;
 static char names[RANDOM_BATCH][ACCOUNT_NAME_SIZE];
@@ -113,22 +113,6 @@ static void random_rows(struct work *w, const struct contender *c, unsigned poin
 	}
 }
 
-static void random_plot(const struct contender *c, unsigned points) {
-	struct plot p = {.title = "Cost and accounts",
-		.x_label = "accounts, one of which is chosen at random each time",
-		.y_label = "ns for acquire and release",
-		.x_log = true};
-
-	for (unsigned k = 0; k < 2; k++) {
-		struct plot_line *line =
-			plot_line_new(&p, k ? "sem_t, by index" : "berth, by name");
-
-		for (unsigned i = 0; i < points; i++)
-			plot_point(line, c[k * points + i].object, &c[k * points + i].ns, 1);
-	}
-	plot_write(&p, "accounts.svg");
-}
-
 static unsigned contenders_make(struct contender *c, unsigned most) {
 	unsigned points = 0;
 
@@ -149,8 +133,8 @@ static unsigned contenders_make(struct contender *c, unsigned most) {
 	return points;
 }
 
-void random_measure(unsigned most, bool plot) {
-	struct contender c[2 * PLOT_POINTS] = {0};
+void random_measure(unsigned most) {
+	struct contender c[2 * POINTS_MAX] = {0};
 	unsigned points = contenders_make(c, most);
 	struct work *w = work_new(most > MILLION ? "random-10m" : "random",
 		most > MILLION ? "Accounts chosen at random, of 10,000,000 configured ones"
@@ -166,8 +150,6 @@ void random_measure(unsigned most, bool plot) {
 	random_rows(w, c, points, most == MILLION);
 	random_rows(w, c + points, points, false);
 	report_show(w);
-	if (plot)
-		random_plot(c, points);
 	(void)munmap(semaphores, most * sizeof(*semaphores));
 }
 
@@ -187,7 +169,7 @@ static void ten_million_measure(void) {
 	imported = series_one(berthd_import(accounts_file(10 * MILLION, 10)));
 	(void)work_row(w, "import, one synced commit", "ns", &imported);
 	report_show(w);
-	random_measure(10 * MILLION, true);
+	random_measure(10 * MILLION);
 	berthd_end(&d);
 }
 

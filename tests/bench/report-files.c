@@ -141,5 +141,5 @@ void report_write(void) {
 	file_write("table.txt", report_text);
 	file_write("table.md", report_markdown);
 	file_write("results.json", json_write);
-	printf("\nIn %s: table.txt, table.md, results.json; plots in *.svg\n", bench.out);
+	printf("\nIn %s: table.txt, table.md, results.json\n", bench.out);
 }

@@ -168,7 +168,7 @@ void works_scale(void) {
 		empty = bytes_in_memory(&d);
 		live_imported(&d, &l, file);
 		if (i == 0)
-			random_measure(accounts, bench.quick);
+			random_measure(accounts);
 		live_adopted(&d, &l);
 		live_cold(&d, &l, empty);
 		berthd_end(&d);

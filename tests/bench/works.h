@@ -15,7 +15,7 @@ void works_ten_million(void); /* not in a quick run */
 void works_growth(void);      /* with slots held, with processes */
 
 /* Accounts of the berthd that clients find: 10, 100, ... and at most so many of them. */
-void random_measure(unsigned most, bool plot);
+void random_measure(unsigned most);
 
 /* An idle berthd beside them: started first, watched from when it has settled, looked at last. */
 void idle_begin(void);
