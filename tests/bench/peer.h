@@ -53,11 +53,14 @@ struct peer {
 
 /* The highest count of an object. */
 unsigned object_limit(unsigned object);
-/* Its name, for those who know names. */
-const char *object_name(unsigned object);
+/* Its name, for peers that know names; inline, so that it costs each of them the same. */
+extern const char *const object_names[OBJECTS];
+static inline const char *object_name(unsigned object) {
+	return object_names[object];
+}
 
-extern struct peer peer_berth, peer_floor, peer_sem, peer_mutex, peer_undo, peer_ofd, peer_lmdb,
-	peer_redis, peer_daemon;
+extern struct peer peer_berth, peer_floor, peer_floor_narrow, peer_sem, peer_named, peer_table,
+	peer_table_robust, peer_mutex, peer_undo, peer_ofd, peer_lmdb, peer_redis, peer_daemon;
 
 /* berth first, then sem_t, which berth is compared with; NULL-terminated. */
 extern struct peer *const peers[];

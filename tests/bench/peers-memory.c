@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Peers in shared memory, without a system call while nobody has to wait: the bare instruction, a
- * semaphore, a robust mutex with a counter. */
+/* Peers in shared memory that know no names, without a system call while no process has to wait: the
+ * bare instruction, a semaphore, a robust mutex with a counter. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -13,7 +13,10 @@
 #include "bench.h"
 #include "peer.h"
 
-static struct { _Alignas(64) _Atomic uint64_t word; } * words;
+static struct line {
+	_Alignas(64) _Atomic uint64_t count;
+	_Atomic uint64_t changes;
+} * lines;
 
 static struct { _Alignas(64) sem_t semaphore; } * semaphores;
 
@@ -34,33 +37,80 @@ static void nothing_to_open(void) {}
 /* -- two compare-and-swaps --------------------------------------------------------------------- */
 
 static const char *floor_start(void) {
-	if (!words)
-		words = shared_make(OBJECTS * sizeof(*words));
+	if (!lines)
+		lines = shared_make(OBJECTS * sizeof(*lines));
 	return NULL;
 }
 
-static inline void floor_add(unsigned object, uint64_t change) {
-	uint64_t seen = atomic_load_explicit(&words[object].word, memory_order_relaxed);
+static inline void narrow_add(unsigned object, uint64_t change) {
+	struct line *l = &lines[object];
+	uint64_t seen = atomic_load_explicit(&l->count, memory_order_relaxed);
 
-	while (!atomic_compare_exchange_weak_explicit(&words[object].word, &seen, seen + change,
-		memory_order_acq_rel, memory_order_relaxed))
+	while (!atomic_compare_exchange_weak_explicit(
+		&l->count, &seen, seen + change, memory_order_acq_rel, memory_order_relaxed))
 		;
 }
 
-static void floor_pairs(unsigned object, unsigned long n) {
+static void narrow_pairs(unsigned object, unsigned long n) {
 	while (n-- > 0) {
-		floor_add(object, 1);
-		floor_add(object, UINT64_MAX);
+		narrow_add(object, 1);
+		narrow_add(object, UINT64_MAX);
 	}
 }
 
-struct peer peer_floor = {
-	.name = "two compare-and-swaps",
+struct peer peer_floor_narrow = {
+	.name = "two 8-byte compare-and-swaps",
 	.operations = "+1, -1, no limit, no name",
 	.loses = "its slots, for good; the floor, no way to count",
 	.start = floor_start,
 	.open = nothing_to_open,
-	.pairs = floor_pairs,
+	.pairs = narrow_pairs,
+};
+
+#if defined(__x86_64__)
+/* Both words of a line, with one instruction. */
+static inline bool wide_swap(
+	struct line *l, uint64_t *count, uint64_t *changes, uint64_t new_count) {
+	bool done;
+
+	__asm__ volatile(
+		"lock cmpxchg16b %1"
+		: "=@ccz"(done), "+m"(*(unsigned __int128 *)(void *)l), "+a"(*count), "+d"(*changes)
+		: "b"(new_count), "c"(*changes + 1)
+		: "memory");
+	return done;
+}
+
+static inline void wide_add(unsigned object, uint64_t change) {
+	struct line *l = &lines[object];
+	uint64_t count = atomic_load_explicit(&l->count, memory_order_relaxed);
+	uint64_t changes = atomic_load_explicit(&l->changes, memory_order_relaxed);
+
+	while (!wide_swap(l, &count, &changes, count + change))
+		;
+}
+
+static void wide_pairs(unsigned object, unsigned long n) {
+	while (n-- > 0) {
+		wide_add(object, 1);
+		wide_add(object, UINT64_MAX);
+	}
+}
+#define wide_start floor_start
+#else
+#define wide_pairs NULL
+static const char *wide_start(void) {
+	return "written for x86-64 only";
+}
+#endif
+
+struct peer peer_floor = {
+	.name = "two 16-byte compare-and-swaps",
+	.operations = "+1 and a change more, -1 and a change more, no limit, no name",
+	.loses = "its slots, for good; the floor, no way to count",
+	.start = wide_start,
+	.open = nothing_to_open,
+	.pairs = wide_pairs,
 };
 
 /* -- sem_t ------------------------------------------------------------------------------------- */

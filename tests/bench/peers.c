@@ -14,20 +14,17 @@
 #include "bench.h"
 #include "peer.h"
 
-struct peer *const peers[] = {&peer_berth, &peer_sem, &peer_floor, &peer_mutex, &peer_ofd,
-	&peer_undo, &peer_lmdb, &peer_daemon, &peer_redis, NULL};
+struct peer *const peers[] = {&peer_berth, &peer_sem, &peer_floor_narrow, &peer_floor, &peer_named,
+	&peer_table, &peer_table_robust, &peer_mutex, &peer_ofd, &peer_undo, &peer_lmdb,
+	&peer_daemon, &peer_redis, NULL};
+
+const char *const object_names[OBJECTS] = {"roomy@example.com", "full@example.com",
+	"death@example.com", "counted@example.com", "own0@example.com", "own1@example.com",
+	"own2@example.com", "own3@example.com", "own4@example.com", "own5@example.com",
+	"own6@example.com", "own7@example.com"};
 
 unsigned object_limit(unsigned object) {
 	return object > OBJECT_ROOMY && object < OBJECT_OWN ? 1 : ROOMY_LIMIT;
-}
-
-const char *object_name(unsigned object) {
-	static const char *const names[OBJECTS] = {"roomy@example.com", "full@example.com",
-		"death@example.com", "counted@example.com", "own0@example.com", "own1@example.com",
-		"own2@example.com", "own3@example.com", "own4@example.com", "own5@example.com",
-		"own6@example.com", "own7@example.com"};
-
-	return names[object];
 }
 
 /* -- berth ------------------------------------------------------------------------------------- */

@@ -3,8 +3,8 @@
 /*
  * Many accounts, chosen at random: what misses of the caches cost. And that ten million work.
  *
- * Beside them as many semaphores, a cache line each, chosen by their index in an array: what a
- * single miss costs there.
+ * Beside them as many semaphores, a cache line each: chosen by their index in an array, where it is
+ * one miss; and found by the hash of their name, where it is one, too, but for the name.
  */
 
 #include <berth.h>
@@ -15,12 +15,14 @@
 
 #include "bench.h"
 #include "contest.h"
+#include "named.h"
 #include "report.h"
 #include "works.h"
 
 #define RANDOM_BATCH      256 /* names, which then are in the nearest cache */
 #define MILLION           1000000u
 #define TEN_MILLION_BYTES 6e9
+#define KINDS             3 /* berth, sem_t by index, semaphores by name */
 #define POINTS_MAX        7 /* 10, 100, ... ten million */
 
 static struct berth *handle;
@@ -95,6 +97,35 @@ static void semaphores_make(unsigned count) {
 		bench_check(sem_init(&semaphores[i].semaphore, 1, 10) == 0, "sem_init");
 }
 
+/* -- semaphores by name ------------------------------------------------------------------------ */
+
+static struct named *table;
+
+static void table_pairs(unsigned count, unsigned long n) {
+	(void)count;
+	for (unsigned long i = 0; i < n; i++) {
+		struct named_entry *e = named_take(table, names[i]);
+
+		bench_check(e != NULL, "a semaphore is full");
+		named_give(e);
+	}
+}
+
+static void table_make(unsigned count) {
+	table = named_new(count, NAMED_ATOMIC);
+	for (unsigned i = 0; i < count; i++) {
+		account_name(i, names[0]);
+		named_add(table, names[0], 10);
+	}
+}
+
+static void table_open(unsigned count) {
+	for (unsigned i = 0; i < count; i++) {
+		account_name(i, names[0]);
+		table_pairs(count, 1);
+	}
+}
+
 /* -- 10, 100, ... accounts --------------------------------------------------------------------- */
 
 /* The target is for as many accounts as are configured: a million. */
@@ -123,33 +154,47 @@ static unsigned contenders_make(struct contender *c, unsigned most) {
 			.open = names_open,
 			.prepare = names_prepare,
 			.run = names_pairs};
-	for (unsigned i = 0; i < points; i++)
+	for (unsigned i = 0; i < points; i++) {
 		c[points + i] = (struct contender){.name = "sem_t",
 			.object = c[i].object,
 			.batch = RANDOM_BATCH,
 			.open = indices_open,
 			.prepare = indices_prepare,
 			.run = indices_pairs};
+		c[2 * points + i] = (struct contender){.name = "by name",
+			.object = c[i].object,
+			.batch = RANDOM_BATCH,
+			.open = table_open,
+			.prepare = names_prepare,
+			.run = table_pairs};
+	}
 	return points;
 }
 
 void random_measure(unsigned most) {
-	struct contender c[2 * POINTS_MAX] = {0};
+	struct contender c[KINDS * POINTS_MAX] = {0};
 	unsigned points = contenders_make(c, most);
+	/* A table of ten million names would take 2 GB. */
+	unsigned kinds = most > MILLION ? KINDS - 1 : KINDS;
 	struct work *w = work_new(most > MILLION ? "random-10m" : "random",
 		most > MILLION ? "Accounts chosen at random, of 10,000,000 configured ones"
 			       : "Accounts chosen at random, of 1,000,000 configured ones",
 		"names and indices are made before a batch is timed; every page was touched "
-		"before; a sem_t is found by its index and is one cache line");
+		"before; a sem_t is found by its index, a semaphore by name by a hash; each is one "
+		"cache line");
 
-	w->why = "a million accounts don't fit into the caches; semaphores, one line each and "
-		 "without "
-		 "names, get dearer by as much";
+	w->why = "a million accounts don't fit into the caches, and berth's table of names, "
+		 "entry and cell are three lines, where a semaphore is one";
 	semaphores_make(most);
-	contest(c, 2 * points, bench.rounds);
+	if (kinds == KINDS)
+		table_make(most);
+	contest(c, kinds * points, bench.rounds);
 	random_rows(w, c, points, most == MILLION);
-	random_rows(w, c + points, points, false);
+	for (unsigned k = 1; k < kinds; k++)
+		random_rows(w, c + k * points, points, false);
 	report_show(w);
+	if (kinds == KINDS)
+		named_free(table);
 	(void)munmap(semaphores, most * sizeof(*semaphores));
 }
 

@@ -11,7 +11,7 @@
  *      "rows": [{"work": key, "contender", "unit",
  *                "median", "min", "max": numbers, or null if it wasn't measured; "rounds": number,
  *                "versus": what the ratio is to, or null; "ratio", "ratio_min", "ratio_max":
- *                numbers or null, of the rounds' ratios,
+ *                numbers or null, of the rounds' ratios; "ratio_fastest": that of the fastest rounds,
  *                "bound": "at most", "at least" or null; "target": number or null, for the ratio if
  *                there is one, else the median; "met": bool, or null if there is no target,
  *                "remark": string or null, "missing": string or null, why it wasn't measured}]}
@@ -100,6 +100,7 @@ static void json_row(FILE *f, const struct work *w, const struct row *r) {
 	json_number(f, "ratio", compared, series_median(&r->ratio));
 	json_number(f, "ratio_min", compared, series_min(&r->ratio));
 	json_number(f, "ratio_max", compared, series_max(&r->ratio));
+	json_number(f, "ratio_fastest", compared, r->ratio_fastest);
 	json_text(f, "bound", bounds[r->bound]);
 	json_number(f, "target", r->bound != BOUND_NONE, r->target);
 	json_text(f, "remark", r->remark);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Figures as text, and the tables in Markdown: what is compared with a target, and the peers. */
+/* Figures as text, and the tables in Markdown. */
 
 #include <berth.h>
 
@@ -9,6 +9,7 @@
 
 #include "bench.h"
 #include "report.h"
+#include "util.h"
 
 static const char *digits_text(double value, char to[NUMBER_SIZE]) {
 	double size = value < 0 ? -value : value;
@@ -83,12 +84,12 @@ static void figures_text(const struct row *r, char *median, char *spread, size_t
 }
 
 static void ratio_text(const struct row *r, char *to, size_t size) {
-	char a[NUMBER_SIZE];
+	char a[NUMBER_SIZE], b[NUMBER_SIZE];
 
 	to[0] = '\0';
 	if (r->ratio.count)
-		(void)snprintf(
-			to, size, "%s × %s", digits_text(series_median(&r->ratio), a), r->versus);
+		(void)snprintf(to, size, "%s (%s) × %s", digits_text(series_median(&r->ratio), a),
+			digits_text(r->ratio_fastest, b), r->versus);
 }
 
 static void target_text(const struct row *r, char *to, size_t size) {
@@ -133,6 +134,27 @@ static void targets_markdown(FILE *f) {
 				continue;
 			target_markdown(f, w, &w->row[k], first);
 			first = false;
+		}
+	}
+}
+
+/* Works without targets that show what a pair costs in other circumstances. */
+static void forms_markdown(FILE *f) {
+	static const char *const keys[] = {"forms", "levels", "threads", "in-turn"};
+
+	fprintf(f, "\n| work | | median | |\n| --- | --- | --- | --- |\n");
+	for (unsigned i = 0; i < works_count(); i++) {
+		const struct work *w = works_get(i);
+		bool wanted = false;
+
+		for (size_t k = 0; k < ELEMENTS(keys); k++)
+			wanted |= strcmp(w->key, keys[k]) == 0;
+		for (unsigned k = 0; k < w->count && wanted; k++) {
+			struct texts t;
+
+			texts_make(&w->row[k], &t);
+			fprintf(f, "| %s | %s | %s | %s |\n", k ? "" : w->title,
+				w->row[k].contender, t.median, t.ratio);
 		}
 	}
 }
@@ -194,9 +216,12 @@ static void peers_markdown(FILE *f) {
 void report_markdown(FILE *f) {
 	const struct machine *m = machine_describe();
 
-	fprintf(f, "`%s` on %s, %u CPUs, %s, %s, berth " BERTH_VERSION "; medians of rounds.\n\n",
+	fprintf(f,
+		"`%s` on %s, %u CPUs, %s, %s, berth " BERTH_VERSION "; medians of rounds; "
+		"in brackets the ratio of the fastest rounds.\n\n",
 		m->command, m->cpu, m->cpus, m->kernel, m->compiler);
 	targets_markdown(f);
+	forms_markdown(f);
 	peers_markdown(f);
 	for (unsigned i = 0; i < works_count(); i++)
 		if (!work_meets(works_get(i)) && works_get(i)->why)

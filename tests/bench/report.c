@@ -49,10 +49,18 @@ void row_bound(struct row *r, enum bound bound, double target) {
 	r->target = target;
 }
 
+/* A time is best when it is least, a rate when it is most. */
+static double series_fastest(const struct series *s, const char *unit) {
+	return strcmp(unit, "ns") == 0 ? series_min(s) : series_max(s);
+}
+
 void row_versus(struct row *r, const char *versus, const struct series *other, enum bound bound,
 	double target) {
 	r->versus = versus;
 	r->ratio = series_ratio(&r->figures, other);
+	if (r->ratio.count)
+		r->ratio_fastest =
+			series_fastest(&r->figures, r->unit) / series_fastest(other, r->unit);
 	row_bound(r, bound, target);
 }
 
@@ -105,7 +113,7 @@ static void row_show(FILE *f, const struct row *r) {
 	struct texts t;
 
 	fprintf(f, "  ");
-	pad(f, r->contender, 30);
+	pad(f, r->contender, 36);
 	if (r->missing) {
 		fprintf(f, "  not measured: %s\n", r->missing);
 		return;
@@ -115,7 +123,7 @@ static void row_show(FILE *f, const struct row *r) {
 	pad(f, t.median, 0);
 	fprintf(f, "  ");
 	pad(f, t.spread, 20);
-	pad(f, t.ratio, 18);
+	pad(f, t.ratio, 40);
 	pad(f, t.target, 20);
 	fprintf(f, "%s\n", r->remark ? r->remark : "");
 }
@@ -137,9 +145,8 @@ static void head_show(FILE *f) {
 		m->command, m->cpu, m->cpus, m->cpus == 1 ? "" : "s", m->load, m->kernel,
 		m->compiler, m->disk);
 	fprintf(f,
-		"Median of %u rounds that take turns, fastest to slowest; ratios are medians of "
-		"the "
-		"rounds' ratios.\n",
+		"Median of %u rounds that take turns, fastest to slowest; a ratio is the median of "
+		"the rounds' ratios, and in brackets that of the fastest rounds.\n",
 		bench.rounds);
 }
 

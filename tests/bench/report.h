@@ -20,6 +20,7 @@ struct row {
 	/* Figures divided by those of another contender. */
 	const char *versus;
 	struct series ratio;
+	double ratio_fastest; /* of the fastest rounds of both */
 	/* What the median of the ratio is to be; of the figures, if there is no ratio. */
 	enum bound bound;
 	double target;
@@ -51,7 +52,8 @@ bool work_meets(const struct work *w);
 /* Shows a finished work. */
 void report_show(const struct work *w);
 void report_head(void);
-/* All of them as text (report.c); what has a target, and the peers, as Markdown (report-text.c). */
+/* All of them as text (report.c); as Markdown what has a target, what a pair costs with names, levels
+ * and threads, and the peers (report-text.c). */
 void report_text(FILE *f);
 void report_markdown(FILE *f);
 /* Writes table.txt, table.md and results.json (report-files.c). */
