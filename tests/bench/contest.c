@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Runs contests. Each contender has a crew: processes of its own, forked and pinned once, that wait
- * for their turn in read(2), so that those whose turn it isn't cost the others nothing. When it is,
- * they begin together.
+ * Runs contests. Each contender has a crew: processes of its own, forked and pinned once, or threads
+ * of such a process, that wait for their turn in read(2), so that those whose turn it isn't cost the
+ * others nothing. When it is, they begin together.
  *
  * A turn is many batches, of a millisecond at most, and its figure their median: the batches in
  * which somebody else had the CPU for a while don't count. Nor do, where several processes measure
@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,8 +54,11 @@ struct desk {
 };
 
 struct worker {
-	pid_t pid;
-	int order, answer; /* pipes */
+	pid_t pid;         /* 0: a thread of the first one's process */
+	int order, answer; /* pipes: the driver's ends */
+	int hear, say;     /* the worker's */
+	unsigned number;
+	struct crew *crew;
 };
 
 struct crew {
@@ -101,7 +105,7 @@ static long preemptions(void) {
 
 static void run_timed(
 	const struct contender *c, unsigned object, unsigned long n, struct histogram *h) {
-	static long preempted;
+	static _Thread_local long preempted;
 	double before = bench_now(), now;
 
 	while (n-- > 0) {
@@ -177,7 +181,7 @@ static double run_batch(struct shift *s, struct histogram *h) {
 
 /* Ends for all when one has measured long enough. */
 static void take_turn(struct shift *s, unsigned turn, struct account_of_turn *t) {
-	static double each[BATCHES_MAX];
+	static _Thread_local double each[BATCHES_MAX];
 	double start = cpu_now(), measured = 0, total = 0;
 	unsigned count = 0, batches = 0;
 
@@ -208,28 +212,42 @@ static void begin_together(struct desk *desk, unsigned processes, unsigned turn)
 			(void)sched_yield();
 }
 
-static void worker_run(const struct crew *crew, unsigned number, int order, int answer) {
-	const struct contender *c = crew->contender;
-	struct shift s = {.contender = c,
-		.desk = crew->desk,
-		.number = number,
-		.processes = crew->count,
-		.object = c->object + (c->apart ? number : 0)};
-	char byte;
+static unsigned worker_object(const struct worker *w) {
+	const struct contender *c = w->crew->contender;
 
-	cpus_pin_worker(number);
+	return c->object + (c->apart ? w->number : 0);
+}
+
+/* In its process, before it works. */
+static void worker_open(const struct worker *w) {
+	const struct contender *c = w->crew->contender;
+
+	cpus_pin_worker(w->number);
 	if (c->peer)
 		c->peer->open();
 	if (c->open)
-		c->open(s.object);
+		c->open(worker_object(w));
+}
+
+static void *worker_run(void *data) {
+	const struct worker *w = data;
+	const struct crew *crew = w->crew;
+	struct shift s = {.contender = crew->contender,
+		.desk = crew->desk,
+		.number = w->number,
+		.processes = crew->count,
+		.object = worker_object(w)};
+	char byte;
+
+	cpus_pin_worker(w->number);
 	for (unsigned turn = 1;; turn++) {
-		bench_check(write(answer, "", 1) == 1, "write to the driver");
-		if (read(order, &byte, 1) != 1)
+		bench_check(write(w->say, "", 1) == 1, "write to the driver");
+		if (read(w->hear, &byte, 1) != 1)
 			_exit(EXIT_SUCCESS);
 		if (!s.batch)
-			s.batch = batch_size(c, s.object);
+			s.batch = batch_size(s.contender, s.object);
 		begin_together(crew->desk, crew->count, turn);
-		take_turn(&s, turn, &crew->desk->turn[number]);
+		take_turn(&s, turn, &crew->desk->turn[w->number]);
 	}
 }
 
@@ -248,22 +266,63 @@ static void worker_wait(const struct crew *crew, const struct worker *w) {
 	bench_check(n == 1 && read(w->answer, &byte, 1) == 1, crew->contender->name);
 }
 
-static void worker_start(struct crew *crew, unsigned number) {
+static void worker_init(struct crew *crew, unsigned number) {
 	struct worker *w = &crew->worker[number];
 	int order[2], answer[2];
 
 	bench_check(pipe(order) == 0 && pipe(answer) == 0, "pipe");
-	w->pid = bench_fork();
-	if (w->pid == 0) {
-		(void)close(order[1]);
-		(void)close(answer[0]);
-		worker_run(crew, number, order[0], answer[1]);
+	*w = (struct worker){.order = order[1],
+		.answer = answer[0],
+		.hear = order[0],
+		.say = answer[1],
+		.number = number,
+		.crew = crew};
+}
+
+static void worker_await(struct worker *w) {
+	(void)close(w->hear);
+	(void)close(w->say);
+	worker_wait(w->crew, w);
+}
+
+static void crew_start_processes(struct crew *crew) {
+	for (unsigned i = 0; i < crew->count; i++) {
+		struct worker *w = &crew->worker[i];
+
+		worker_init(crew, i);
+		w->pid = bench_fork();
+		if (w->pid == 0) {
+			(void)close(w->order);
+			(void)close(w->answer);
+			worker_open(w);
+			(void)worker_run(w);
+		}
+		worker_await(w);
 	}
-	(void)close(order[0]);
-	(void)close(answer[1]);
-	w->order = order[1];
-	w->answer = answer[0];
-	worker_wait(crew, w);
+}
+
+static void threads_run(struct crew *crew) __attribute__((noreturn));
+
+static void threads_run(struct crew *crew) {
+	pthread_t thread;
+
+	worker_open(&crew->worker[0]);
+	for (unsigned i = 0; i < crew->count; i++)
+		bench_check(pthread_create(&thread, NULL, worker_run, &crew->worker[i]) == 0,
+			"pthread_create");
+	for (;;)
+		(void)pause();
+}
+
+/* The workers are threads of the first one's process. */
+static void crew_start_threads(struct crew *crew) {
+	for (unsigned i = 0; i < crew->count; i++)
+		worker_init(crew, i);
+	crew->worker[0].pid = bench_fork();
+	if (crew->worker[0].pid == 0)
+		threads_run(crew);
+	for (unsigned i = 0; i < crew->count; i++)
+		worker_await(&crew->worker[i]);
 }
 
 static void crew_start(struct crew *crew, struct contender *c) {
@@ -272,8 +331,10 @@ static void crew_start(struct crew *crew, struct contender *c) {
 	crew->desk = mmap(NULL, sizeof(*crew->desk), PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	bench_check(crew->desk != MAP_FAILED, "mmap");
-	for (unsigned i = 0; i < crew->count; i++)
-		worker_start(crew, i);
+	if (c->threads)
+		crew_start_threads(crew);
+	else
+		crew_start_processes(crew);
 }
 
 static void crew_end(struct crew *crew) {

@@ -16,6 +16,7 @@ struct contender {
 	struct peer *peer;             /* opened in each process; not measured if it is missing */
 	unsigned processes;            /* 0 is 1 */
 	unsigned object;               /* what it works on */
+	bool threads;                  /* of one process, in place of processes */
 	bool apart;                    /* process k on object + k */
 	bool timed;                    /* each operation by itself */
 	unsigned batch;                /* operations in a batch at most; 0 is BATCH_MAX */

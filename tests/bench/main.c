@@ -151,6 +151,7 @@ static const struct {
 	void (*run)(void);
 } families[] = {
 	{"fast", works_fast},
+	{"forms", works_forms},
 	{"shared", works_shared},
 	{"ends", works_ends},
 	{"limits", works_limits},

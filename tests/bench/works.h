@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 void works_fast(void);        /* one process */
+void works_forms(void);       /* one process: names, labels, threads, several slots, accounts */
 void works_shared(void);      /* several processes */
 void works_ends(void);        /* killed processes */
 void works_limits(void);      /* changed limits */
