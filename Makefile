@@ -17,14 +17,14 @@ SECONDS = 30
 SEED = 0
 
 ALL_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-tree-slp-vectorize -pthread \
+	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-tree-slp-vectorize -fno-plt -pthread \
 	-D_GNU_SOURCE -DBERTH_VERSION='"$(VERSION)"' -Iinclude -Iinclude/internal -Iclient -Idaemon \
 	$(CPPFLAGS) $(CFLAGS)
 
 # What daemon and library share; what the library adds; the command; the daemon.
 SHARED = layout map directory name counter denials wake message
 LIBRARY = $(SHARED:%=client/%.o) client/errors.o client/library.o client/session.o client/pool.o \
-	client/recall.o
+	client/cache.o client/fast.o
 COMMAND = $(patsubst %.c,%.o,$(wildcard client/ctl-*.c)) client/name.o client/message.o
 DAEMON = $(SHARED:%=client/%.o) $(patsubst %.c,%.o,$(wildcard daemon/*.c))
 DAEMON_LIBS = -llmdb -lsystemd
@@ -139,7 +139,7 @@ tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture 
 
 # Sequence numbers of so few bits are used up all the time.
 narrow:
-	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=12' build-narrow/tests/torture
+	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=13' build-narrow/tests/torture
 
 deps:
 	@packaging/deps

@@ -20,7 +20,8 @@
  *   R1 cell k  count - weight, tag (r, b + 16 - k)      16 bytes; k = top … 0. The party that makes the
  *                                                first one, at the top, has released the slot
  *   N1 record  noted = max(noted, seq)           8 bytes; of the tag that is about to be overwritten
- *   B1 cell    bumps + 1                         16 bytes; the daemon's. A repair writes the count, too
+ *   B1 cell    bumps + 1                         16 bytes; the daemon's. A repair writes the count, too,
+ *                                                and, after N1, a tag of record 0
  *   V1 record  PLACED → SEIZED, FREE → CLOSED    8 bytes; the daemon's, or an owner's without memory
  *   V3 record  → FREE or CLOSED, noted = the rest of its newest step + 16     16 bytes; the daemon's
  * V2 stands between V1 and V3: N1 for the newest step that any cell of the path tells of, so that all
@@ -36,10 +37,12 @@
  *   4 N1 for the tag's record, unless that is the party's own   5 the compare-and-swap
  * Whatever changes 2 or 3 afterwards also changes the cell (V2; B1 after a new limit or generation), so
  * 5 fails, however late it comes. A pair that was torn (tag and count of two moments) fails at 5, too;
- * what decides without 5 uses the tag alone, or the count alone.
+ * what decides without 5 uses the tag alone, or the count alone. A release whose cell still bears the tag
+ * that took the slot needs no 2: while that tag stands there, no party has given the slot back, nor moved
+ * the record.
  *
  * Claims. One thread at a time uses a record to take slots: it has claimed it in the memory of its
- * process (pool.c). Every value that decides where a record is placed is read after the record was
+ * process, or owns it there (pool.c). Every value that decides where a record is placed is read after the record was
  * claimed. What was read before the claim justifies nothing but 5 from that very pair: if 5 succeeds, the
  * pair has stood all the time, and is as good as read now. So P1, which changes no cell, reads all that it
  * needs after the claim: noted, place, and the tag of level 0 where the record stands. Each cycle's last
@@ -70,7 +73,7 @@
  * counts from what the records still prove, and what code here reads is checked against its bounds.
  *
  * The end of the seqs. A record whose next cycle would begin above BERTH_SEQ_LAST is retired: no party
- * places or opens it again. 2^38 cycles last two hours if one record takes slots all the time at 30 ns.
+ * places or opens it again. 2^37 cycles last an hour if one record takes slots all the time at 30 ns.
  *
  * Loops. A loop goes round again only if another party's compare-and-swap succeeded meanwhile, or, in
  * memory that is written over, for ever: ROUNDS bounds that.
@@ -103,7 +106,7 @@ static uint64_t noted_sane(uint64_t noted) {
 
 	if (noted <= BERTH_SEQ_MASK || (noted & ~BERTH_SEQ_MASK) == NOISE)
 		return noted & BERTH_SEQ_MASK;
-	return high | (noted & (high - 1));
+	return high | (noted & (high / 2 - 1));
 }
 
 static int record_note(struct record *record, uint64_t seq) {
@@ -180,9 +183,9 @@ static int record_load(struct map *m, struct record_at at, struct snapshot *ret)
 		if (r < 0)
 			return r;
 		if (load_acquire(&at.record->noted) == noted)
-			break;
+			return 0;
 	}
-	return 0;
+	return -EAGAIN;
 }
 
 int counter_record(struct map *m, uint32_t number, struct snapshot *ret) {
@@ -254,6 +257,7 @@ static int top_take_back(const struct step *s, const struct level *l, uint64_t h
 		r = level_uncharge(s, l, seen, seq);
 		if (likely(r != -EAGAIN))
 			return r;
+		back_off(i);
 	}
 	return -EUCLEAN;
 }
@@ -270,6 +274,7 @@ static int level_take_back(const struct step *s, const struct level *l, uint64_t
 		r = level_uncharge(s, l, seen, seq);
 		if (likely(r != -EAGAIN))
 			return r;
+		back_off(i);
 	}
 	return -EUCLEAN;
 }
@@ -410,8 +415,7 @@ static _rare_ int level_refuse(
 	struct map *m, const struct path *path, uint32_t level, int r, uint32_t *ret_level) {
 	if (r == -EDQUOT || r == -EOVERFLOW) {
 		*ret_level = level;
-		denials_add(m, path->level[level].account, path->level[level].cell,
-			path->level[level].dirty);
+		denials_add(m, path->level[level].cell, path->level[level].dirty);
 	}
 	return r;
 }
@@ -436,6 +440,7 @@ static _rare_ int retreat(const struct step *s, const struct path *path, uint32_
 static _apart_ int ascend(const struct step *s, const struct path *path, uint32_t level,
 	uint64_t base, uint32_t *ret_level) {
 	uint32_t weight = place_weight(s->place);
+	int failed = 0;
 
 	for (int i = 0; level < path->depth; i++) {
 		const struct level *l = &path->level[level];
@@ -451,28 +456,30 @@ static _apart_ int ascend(const struct step *s, const struct path *path, uint32_
 			r = i < ROUNDS ? step_note(s->map, s->at, seen.second) : -EUCLEAN; /* 4 */
 		if (unlikely(r < 0))
 			return retreat(s, path, level, base, r, ret_level);
-		level += level_charge(s->map, l, seen, weight,
-			tag_pack(s->at.number, seq_up(base, level))); /* 5 */
+		if (level_charge(s->map, l, seen, weight,
+			    tag_pack(s->at.number, seq_up(base, level)))) /* 5 */
+			level++;
+		else
+			back_off(failed++);
 	}
 	return 0;
 }
 
-/* Cut at 39 bytes, but not in the middle of a UTF-8 character. */
-static size_t label_length(const char *label) {
-	size_t n = strnlen(label, BERTH_LABEL_SIZE);
-
-	if (n == BERTH_LABEL_SIZE)
-		for (n--; n > 0 && ((unsigned char)label[n] & 0xC0) == 0x80;)
-			n--;
+/* The first 39 bytes, but not a part of a UTF-8 character. */
+static size_t label_cut(const char *label, size_t n) {
+	if (n < BERTH_LABEL_SIZE)
+		return n;
+	for (n = BERTH_LABEL_SIZE - 1; n > 0 && ((unsigned char)label[n] & 0xC0) == 0x80;)
+		n--;
 	return n;
 }
 
-void counter_label(struct record *record, const char *label) {
-	uint64_t word[BERTH_LABEL_SIZE / 8] = {0};
+void counter_label(struct record *record, const char *label, size_t length) {
+	size_t n = label_cut(label, length), i;
 
-	memcpy(word, label, label_length(label));
-	for (size_t i = 0; i < ELEMENTS(word); i++)
-		store_relaxed(&record->label[i], word[i]);
+	for (i = 1; i <= n / 8 && i < BERTH_LABEL_SIZE / 8; i++)
+		store_relaxed(&record->label[i], label_word(label + 8 * i, n - 8 * i));
+	store_release(&record->label[0], label_word(label, n));
 }
 
 static struct step step_of(struct map *m, struct record_at at, const struct slot_request *request) {
@@ -491,7 +498,7 @@ static _apart_ int acquire_anew(const struct step *s, const struct slot_request 
 
 	if (r < 0)
 		return r;
-	record_stamp(s->at.record, &request->stamp);
+	record_unlabel(s->at.record);
 	*ret_seq = seq_up(base, request->path->depth - 1);
 	return ascend(s, request->path, 0, base, ret_level);
 }
@@ -507,11 +514,15 @@ int counter_acquire_at(struct map *m, struct record_at at, const struct slot_req
 	uint64_t *ret_seq, uint32_t *ret_level) {
 	uint32_t charged = counter_acquire_fast(m, at, request, ret_seq);
 	const struct step s = step_of(m, at, request);
+	int r = 0;
 
-	if (likely(charged == request->path->depth))
-		return 0;
-	return charged > 0 ? counter_acquire_rest(m, at, request, charged, *ret_seq, ret_level)
-			   : acquire_anew(&s, request, ret_seq, ret_level);
+	if (charged == 0)
+		r = acquire_anew(&s, request, ret_seq, ret_level);
+	else if (charged < request->path->depth)
+		r = counter_acquire_rest(m, at, request, charged, *ret_seq, ret_level);
+	if (likely(r == 0))
+		record_stamp(at.record, &request->stamp);
+	return r;
 }
 
 int counter_acquire(struct map *m, uint32_t number, const struct path *path, uint32_t weight,
@@ -526,8 +537,12 @@ int counter_acquire(struct map *m, uint32_t number, const struct path *path, uin
 		return map_record_error(m, number);
 	/* A party that is refused now has written nothing. */
 	r = counter_admit(l, load_acquire(&l->cell->count), weight);
-	return r == 0 ? acquire_anew(&s, &request, ret_seq, ret_level)
-		      : level_refuse(m, path, 0, r, ret_level);
+	if (r < 0)
+		return level_refuse(m, path, 0, r, ret_level);
+	r = acquire_anew(&s, &request, ret_seq, ret_level);
+	if (r == 0)
+		record_stamp(at.record, stamp);
+	return r;
 }
 
 /* -- bumps: B1 ------------------------------------------------------------------------------------ */
@@ -567,20 +582,29 @@ int counter_part(struct map *m, uint32_t account) {
 	return cell ? counter_note(m, load_acquire(&cell->tag)) : map_account_error(m, account);
 }
 
+/* A tag of record 0, which has no steps: it never came before. */
+static uint64_t tag_new(struct map *m) {
+	return tag_pack(0, (add_total(&m->header->renewals, 1) + 1) & BERTH_SEQ_MASK);
+}
+
 int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t count) {
 	struct cell *cell = map_cell(m, account);
-	uint64_t bumps = count_bumps(seen.first);
+	uint64_t rest = (seen.first & ~BERTH_COUNT_MASK) + 1;
+	int r;
 
 	if (!cell)
 		return map_account_error(m, account);
-	/* Noise in the count may have used up the bumps as well. */
-	if (bumps >= BERTH_BUMPS_LAST)
-		bumps = BERTH_BUMPS_LAST / 2;
-	return cas16(&cell->count, seen,
-		       (struct pair){count_pack(count, (seen.first & BERTH_CLOSED) | (bumps + 1)),
-			       seen.second}) /* B1 */
+	/* Used up by noise: they may begin anew, since the tag is new. */
+	if (count_bumps(seen.first) >= BERTH_BUMPS_LAST)
+		rest = seen.first & BERTH_CLOSED;
+	r = counter_note(m, seen.second);
+	if (r < 0)
+		return r;
+	/* The count may leave out the step that the old tag tells of, if noise lies over its record: then it
+	 * mustn't be undone again. */
+	return cas16(&cell->count, seen, (struct pair){count_pack(count, rest), tag_new(m)})
 		       ? 0
-		       : -EAGAIN;
+		       : -EAGAIN; /* B1 */
 }
 
 /* -- taking a record back: V1 … V3 ---------------------------------------------------------------- */
@@ -786,7 +810,7 @@ int counter_open(struct map *m, uint32_t number) {
 			return -EBUSY;
 		/* Retired, it is of no use to its owner, nor to a thread of the one before. */
 		if (seq + BERTH_CYCLE > BERTH_SEQ_LAST)
-			seq = MAX_OF(noted, BERTH_SEQ_LAST + 1);
+			seq = MAX_OF(noted, BERTH_SEQ_LAST + BERTH_CYCLE);
 		if (cas16(&record->place, (struct pair){place, noted},
 			    (struct pair){place_pack(RECORD_FREE, 0, 0, 0), seq})) /* V3 */
 			return 0;

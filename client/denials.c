@@ -3,69 +3,63 @@
 /* Denials, counted in the entries of sessions, and collected from there into the cells. */
 
 #include "denials.h"
-#include "wake.h"
 
-#define COUNT_BITS 40
-
-static uint32_t word_account(uint64_t word) {
-	return (uint32_t)(word >> COUNT_BITS);
-}
-
-static uint64_t word_count(uint64_t word) {
-	return word & ((UINT64_C(1) << COUNT_BITS) - 1);
-}
-
-/* Marks the cell as changed, too: its denials may have been announced, and the mark taken off, while
- * they were in the word. An account that is none is noise, or was never used. */
-static _rare_ void word_spend(struct map *m, uint64_t word) {
-	struct cell *cell = map_cell(m, word_account(word));
-	_Atomic uint8_t *dirty = map_dirty(m, word_account(word));
-
-	if (!cell)
-		return;
-	(void)add_total(&cell->denied, word_count(word)); /* C1 of wake.h */
-	if (dirty && load_total(dirty) == 0)
-		store_total(dirty, 1); /* C2 */
-}
-
-void denials_add(struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty) {
-	_Atomic uint64_t *at = m->denials ? &m->denials[account % BERTH_DENIALS] : NULL;
-	uint64_t word = at ? load_relaxed(at) : 0;
-	bool mine = word_account(word) == account;
-
-	/* Another thread, or the daemon, that changes the word meanwhile is rare. */
-	if (unlikely(!at || !cas(at, word, mine ? word + 1 : (uint64_t)account << COUNT_BITS | 1)))
-		(void)add_total(&cell->denied, 1); /* C1 */
-	else if (unlikely(!mine && word != 0))
-		word_spend(m, word);
+void denials_add(struct map *m, struct cell *cell, _Atomic uint8_t *dirty) {
+	(void)add_total(&cell->denied, 1); /* C1 */
 	wake_changed(m, dirty);
+}
+
+/* What a word counts that isn't collected. */
+static uint64_t word_pending(uint64_t word, uint64_t collected) {
+	return (word - collected) & DENIALS_MASK;
+}
+
+/* Of one session. The word may go to another account while it is looked at: then `collected` has changed. */
+static uint64_t entry_pending(const struct session_entry *e, uint32_t account) {
+	uint32_t i = account % BERTH_DENIALS;
+	uint64_t collected, word;
+
+	for (int n = 0; n < 16; n++) {
+		collected = load_acquire(&e->collected[i]);
+		word = load_acquire(&e->denials[i]);
+		if (load_acquire(&e->collected[i]) == collected)
+			return word >> DENIALS_BITS == account ? word_pending(word, collected) : 0;
+	}
+	return 0;
 }
 
 uint64_t denials_pending(struct map *m, uint32_t account) {
 	const struct session_entry *e;
 	uint64_t sum = 0;
 
-	for (uint32_t i = 0; (e = map_session(m, i)) != NULL; i++) {
-		uint64_t word = load_relaxed(&e->denials[account % BERTH_DENIALS]);
-
-		if (word_account(word) == account)
-			sum += word_count(word);
-	}
+	for (uint32_t i = 0; (e = map_session(m, i)) != NULL; i++)
+		sum += entry_pending(e, account);
 	return sum;
 }
 
-static void entry_collect(struct map *m, struct session_entry *e) {
-	for (uint32_t i = 0; i < BERTH_DENIALS; i++) {
-		uint64_t word = load_relaxed(&e->denials[i]);
+/* Marks the cell as changed, too: its denials may have been announced, and the mark taken off, while
+ * they were in the word. An account that is none is noise. */
+static void word_collect(struct map *m, struct session_entry *e, uint32_t i) {
+	uint64_t word = load_acquire(&e->denials[i]), collected = load_relaxed(&e->collected[i]);
+	uint32_t account = (uint32_t)(word >> DENIALS_BITS);
+	struct cell *cell = map_cell(m, account);
+	_Atomic uint8_t *dirty = map_dirty(m, account);
 
-		if (word != 0)
-			word_spend(m, exchange_total(&e->denials[i], 0));
-	}
+	if (word == collected)
+		return;
+	/* Pairs with denials_add_mine(): after this, another account may have the word. */
+	store_release(&e->collected[i], word);
+	if (!cell)
+		return;
+	(void)add_total(&cell->denied, word_pending(word, collected)); /* C1 of wake.h */
+	if (dirty && load_total(dirty) == 0)
+		store_total(dirty, 1); /* C2 */
 }
 
 void denials_collect(struct map *m) {
 	struct session_entry *e;
 
 	for (uint32_t i = 0; (e = map_session(m, i)) != NULL; i++)
-		entry_collect(m, e);
+		for (uint32_t k = 0; k < BERTH_DENIALS; k++)
+			word_collect(m, e, k);
 }

@@ -1,49 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The public functions: checks what callers give, goes the fast way through shared memory, mends
- * what is in its way by asking the daemon, and turns errors into codes. */
+/* The general path of acquires, releases and queries: looks for itself, mends what is in its way by asking
+ * the daemon, and turns errors into codes; and the opening and closing of handles. */
 
 #include <string.h>
-#include <time.h>
 
 #include "berth.h"
 #include "denials.h"
 #include "name.h"
 #include "protocol.h"
-#include "session.h"
+#include "fast.h"
 
 #define RUNTIME_DIR "/run/berth"
 #define TIMEOUT_MS  5000
 
 /* How often one call looks again after something was mended. */
 #define ROUNDS 16
-
-/* A struct longer than this is a size that was never set. */
-#define SIZE_MAX_BELIEVED 4096
-
-/* A slot: serial:20 | record:22 | cycle:22, the lowest bits of the session's serial and of the cycle of
- * the slot's seq. Never 0, since no session has record 0. It is looked up among this handle's own
- * sessions, and there compared with the whole seq that the pool keeps of each slot which this process
- * holds: so a number from an ended session, or from a segment that was replaced, releases no other slot.
- * One could only be taken for a slot of the same session, record and process, taken a multiple of 2^22
- * slots of this record later, by a program that releases it a second time. */
-#define SLOT_SERIAL_MASK 0xFFFFFu
-
-static berth_slot slot_pack(const struct session *s, struct pool_slot slot) {
-	return s->slots | (uint64_t)slot.record << POOL_CYCLE_BITS | pool_cycle(slot.seq);
-}
-static uint32_t slot_serial(berth_slot slot) {
-	return (uint32_t)(slot >> 44);
-}
-static bool slot_is_of(berth_slot slot, const struct session *s) {
-	return (slot ^ s->slots) >> 44 == 0;
-}
-static uint32_t slot_record(berth_slot slot) {
-	return slot >> POOL_CYCLE_BITS & 0x3FFFFF;
-}
-static uint32_t slot_cycle(berth_slot slot) {
-	return slot & 0x3FFFFF;
-}
 
 /* A positive r is the daemon's answer already. */
 static int code_of(int r) {
@@ -78,21 +50,6 @@ static int code_of(int r) {
 	}
 }
 
-/* True if a caller's struct is as long as ours, or longer and all zeros where we don't know it:
- * a newer program that asks for nothing newer. */
-static bool struct_is_known(const void *p, size_t size, size_t known) {
-	const char *byte = p;
-
-	if (likely(size == known))
-		return true;
-	if (size < known || size > SIZE_MAX_BELIEVED)
-		return false;
-	for (size_t i = known; i < size; i++)
-		if (byte[i] != 0)
-			return false;
-	return true;
-}
-
 /* -- one call ---------------------------------------------------------------------------------- */
 
 /* What a call is about, and what its last attempt met. */
@@ -105,6 +62,7 @@ struct call {
 	uint32_t ranges;  /* that the pool had */
 	uint32_t record;  /* that the attempt was made with; 0: none */
 	bool remapped;    /* what couldn't be mapped was tried again */
+	bool refused; /* berthd has no more ranges: what the thread has for other accounts must do */
 };
 
 /* The time that the daemon has begins when it is first needed. */
@@ -119,6 +77,7 @@ static _hot_ void call_init(struct call *c, struct berth *b, const char *account
 	c->account = account;
 	c->deadline = 0;
 	c->remapped = false;
+	c->refused = false;
 }
 
 static int call_begin(struct call *c, struct berth *b, const char *account) {
@@ -151,6 +110,15 @@ static int call_remap(struct call *c) {
 	return r == 0 && !again ? -ENOMEM : r;
 }
 
+static int call_grow(struct call *c) {
+	int r = session_grow(c->b, c->session, c->ranges, call_deadline(c));
+
+	if (r != BERTH_NO_SYSTEM_RESOURCES || c->refused)
+		return r;
+	c->refused = true;
+	return 0;
+}
+
 /* Does what an attempt that ended with r needs before the next one; what else it returns is final. */
 static _rare_ int call_mend(struct call *c, int r) {
 	switch (r) {
@@ -160,7 +128,7 @@ static _rare_ int call_mend(struct call *c, int r) {
 	case -ESTALE:
 		return call_resolve(c);
 	case -ENOBUFS:
-		return session_grow(c->b, c->session, c->ranges, call_deadline(c));
+		return call_grow(c);
 	case -ESHUTDOWN:
 		return session_replace(c->b, c->session, call_deadline(c));
 	case -ENOMEM:
@@ -190,199 +158,183 @@ static int call_run(struct call *c, int (*attempt)(struct call *c, void *to), vo
 /* -- acquiring --------------------------------------------------------------------------------- */
 
 struct acquisition {
-	struct session *session;
 	struct slot_request request;
 	struct path path;
-	struct pool_slot slot;
+	berth_slot slot;
 };
 
-/* To the second, which is what people are shown: asking for more costs as much as the rest. */
-static uint64_t now_ms(void) {
-	return (uint64_t)time(NULL) * 1000;
-}
+/* How many records an attempt tries, of those that are of no use now: berthd is taking them back, or noise
+ * lies over them. */
+#define TRIES 64
 
-static int acquire_search(struct session *s, const struct name *name, struct path *ret,
-	uint64_t *ret_word, struct recall_slot **ret_slot) {
-	uint32_t account;
-	int r;
+/* The cache's entry of the account, which has this path. NULL: there is no memory for it. */
+static struct cache_entry *entry_get(
+	struct cache *c, struct pool *p, const char *account, const struct path *path) {
+	struct cache_entry *e = c ? cache_find(c, account) : NULL;
 
-	r = directory_find(s->map, name, &account, ret_word);
-	if (r < 0)
-		return r;
-	r = directory_path(s->map, account, entry_generation(*ret_word), ret);
-	*ret_slot = r == 0 ? recall_remember(&s->recall, name, ret) : NULL;
-	return r;
-}
-
-static int account_search(struct session *s, const char *account, struct path *ret,
-	uint64_t *ret_word, struct recall_slot **ret_slot) {
-	struct name name;
-	int r = name_load(account, &name);
-
-	return r < 0 ? r : acquire_search(s, &name, ret, ret_word, ret_slot);
+	if (e && e->path.depth == path->depth &&
+		memcmp(e->path.level, path->level, path->depth * sizeof(path->level[0])) == 0)
+		return e;
+	return c ? cache_add(c, p, account, path) : NULL;
 }
 
 /* What an acquire means that ended with r: the record of a session that ends is taken back like that of
  * a slot that is revoked, but there will be another session. */
-static _hot_ int acquire_ended(const struct session *s, int r) {
-	return likely(r != -ECANCELED) || session_is_open(s) ? r : -ESHUTDOWN;
+static int acquire_ended(const struct session *s, int r) {
+	return r != -ECANCELED || session_is_open(s) ? r : -ESHUTDOWN;
 }
 
-/* The path is found. a->slot.record is 0, and tells afterwards, whatever is returned, which record was
- * tried. */
-static int acquire_found(
-	struct session *s, uint64_t word, struct recall_slot *slot, struct acquisition *a) {
-	uint32_t level;
-	int r;
+/* With one record. -EAGAIN: it is of no use, and no entry's; *ret_useless is it, if it is to go back. */
+static int acquire_one(struct call *call, struct cache *c, struct cache_entry *e,
+	struct acquisition *a, struct spot **ret_useless) {
+	struct pool *p = call->session->pool;
+	struct spot *spot;
+	uint64_t seq;
+	int r = cache_take(c, p, e, &spot);
 
-	if (unlikely(!entry_is_usable(word)))
-		return -ENOENT;
-	/* First of all: a segment that was given up would go on answering as it last stood. */
-	if (!session_is_open(s))
-		return -ESHUTDOWN;
-	r = counter_check(s->map, &a->path, a->request.weight, a->request.seen, &level);
-	if (unlikely(r < 0))
-		return r;
-	a->request.stamp.since = now_ms();
-	a->slot.spot = slot ? load_acquire(&slot->spot) : NULL;
-	r = pool_acquire(s->pool, &a->request, &a->slot);
-	if (likely(r == 0) && slot)
-		store_release(&slot->spot, a->slot.spot);
-	return acquire_ended(s, r);
-}
-
-static int acquire_attempt(struct call *c, void *to) {
-	struct session *s = c->session;
-	struct acquisition *a = to;
-	struct recall_slot *slot;
-	uint64_t word;
-	int r;
-
-	c->ranges = pool_ranges(s->pool);
-	r = acquire_search(s, &c->name, &a->path, &word, &slot);
+	*ret_useless = NULL;
 	if (r < 0)
 		return r;
-	a->slot.record = 0;
-	r = acquire_found(s, word, slot, a);
-	c->record = a->slot.record;
+	call->record = spot->number;
+	r = spot_acquire(p, spot, &a->request, &seq);
+	if (r == 0) {
+		a->slot = slot_next(load_relaxed(&spot->slot), seq);
+		cache_hold(c, p, e, spot, tag_pack(spot->number, seq), a->slot);
+	} else if (r == -EAGAIN || r == -ERANGE) {
+		cache_part(c, e, spot);
+		*ret_useless = r == -EAGAIN ? spot : NULL;
+		r = -EAGAIN;
+	} else {
+		cache_keep(c, p, spot);
+	}
 	return r;
 }
 
-/* What the first attempt, that of acquire(), has left to be done; it ended with r. */
-static _rare_ int acquire_call(
-	struct berth *b, const char *account, struct acquisition *a, int r, berth_slot *ret) {
-	struct call c;
-	int code;
+/* With one record after the other: those that are of no use now go back at the end. */
+static int acquire_taken(
+	struct call *call, struct cache *c, struct cache_entry *e, struct acquisition *a) {
+	struct spot *useless[TRIES];
+	int n = 0, r;
 
-	if (call_begin(&c, b, account) < 0)
-		return BERTH_INVALID_PARAMETER;
-	/* How many ranges there were must be known before the attempt that found none free. */
-	if (r != -ENOBUFS) {
-		c.session = a->session;
-		c.record = a->slot.record;
-		r = call_mend(&c, r);
-		if (r != 0)
-			return code_of(r);
-	}
-	code = call_run(&c, acquire_attempt, a);
-	if (code == BERTH_SUCCESS)
-		*ret = slot_pack(c.session, a->slot);
-	return code;
+	do
+		r = acquire_one(call, c, e, a, &useless[n]);
+	while (r == -EAGAIN && ++n < TRIES);
+	while (n-- > 0)
+		if (useless[n])
+			pool_give(call->session->pool, useless[n]);
+	return acquire_ended(call->session, r);
 }
 
-static bool request_is_valid(const struct berth_request *req) {
-	return struct_is_known(req, req->size, sizeof(*req)) && req->account &&
-	       req->weight <= BERTH_WEIGHT_MAX && req->timeout_ms == 0 && req->flags == 0;
+static int acquire_inside(struct call *call, struct cache *c, struct acquisition *a) {
+	struct session *s = call->session;
+	struct cache_entry *e = entry_get(c, s->pool, call->account, &a->path);
+	uint32_t level;
+	int r = counter_check(s->map, &a->path, a->request.weight, a->request.seen, &level);
+
+	if (r < 0)
+		return r;
+	a->request.stamp.since = slot_now();
+	return acquire_taken(call, c, e, a);
 }
 
-static _hot_ void acquisition_begin(
-	struct acquisition *a, struct session *s, uint32_t weight, const char *label) {
-	a->session = s;
-	a->request.path = &a->path;
-	a->request.weight = weight;
-	a->request.stamp.label = label;
-	a->slot.record = 0;
-}
-
-/* The first attempt ended with r. */
-static _hot_ int acquire_answer(
-	struct berth *b, const char *account, struct acquisition *a, int r, berth_slot *ret) {
-	if (likely(r == 0)) {
-		*ret = slot_pack(a->session, a->slot);
-		return BERTH_SUCCESS;
-	}
-	return r == -EDQUOT ? BERTH_CONNECTION_COUNT_LIMIT : acquire_call(b, account, a, r, ret);
-}
-
-static int acquire(
-	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
-	struct recall_slot *slot = NULL;
-	struct acquisition a;
-	uint32_t depth, turn;
-	struct session *s;
+static int acquire_attempt(struct call *call, void *to) {
+	struct session *s = call->session;
+	struct acquisition *a = to;
+	struct cache *c;
+	uint32_t account;
 	uint64_t word;
-	int r = -EAGAIN;
+	int r;
+
+	call->ranges = pool_ranges(s->pool);
+	r = directory_find(s->map, &call->name, &account, &word);
+	if (r == 0)
+		r = directory_path(s->map, account, entry_generation(word), &a->path);
+	if (r < 0)
+		return r;
+	if (!entry_is_usable(word))
+		return -ENOENT;
+	c = cache_get(s);
+	/* First of all: a segment that was given up would go on answering as it last stood. */
+	if (!(c ? cache_enter(c, s) : session_is_open(s)))
+		r = -ESHUTDOWN;
+	else
+		r = acquire_inside(call, c, a);
+	if (c)
+		store_release(&c->inside, false);
+	return r;
+}
+
+int general_acquire(
+	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
+	int code = BERTH_INVALID_PARAMETER, error = errno;
+	struct acquisition a;
+	struct call c;
 
 	session_check_fork();
-	/* Pairs with session_publish(). */
-	s = load_acquire(&b->current);
-	acquisition_begin(&a, s, weight, label);
-	if (likely(s)) {
-		depth = recall_find(
-			&s->recall, account, &pool_lane(s->pool)->recalled, &slot, &turn);
-		r = depth > 0 && recall_levels(slot, turn, depth, &a.path) ? 0 : -ENOENT;
-		word = r == 0 ? load_acquire(&a.path.level[0].entry->word) : 0;
+	if (ret && call_begin(&c, b, account) == 0) {
+		a.request.path = &a.path;
+		a.request.weight = weight;
+		a.request.stamp.label = label;
+		code = call_run(&c, acquire_attempt, &a);
 	}
-	if (unlikely(r == -ENOENT))
-		r = account_search(s, account, &a.path, &word, &slot);
-	if (likely(r == 0))
-		r = acquire_found(s, word, slot, &a);
-	return acquire_answer(b, account, &a, r, ret);
-}
-
-int berth_acquire_req(struct berth *b, const struct berth_request *req, berth_slot *ret) {
-	if (unlikely(!b || !req || !ret || !request_is_valid(req)))
-		return BERTH_INVALID_PARAMETER;
-	return acquire(b, req->account, req->weight ? req->weight : 1, req->label, ret);
-}
-
-int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
-	if (unlikely(!b) || unlikely(!account) || unlikely(!ret))
-		return BERTH_INVALID_PARAMETER;
-	return acquire(b, account, 1, NULL, ret);
+	if (code == BERTH_SUCCESS)
+		*ret = a.slot;
+	errno = error;
+	return code;
 }
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
-static int release_current(struct berth *b, struct session *s, berth_slot slot) {
-	uint32_t record = slot_record(slot);
-	int r = pool_release(s->pool, record, slot_cycle(slot));
+/* A release ended with r. Where the record is this thread's now, its cache has it. */
+static int release_end(struct berth *b, struct session *s, struct spot *spot, int r) {
+	bool ours = r == 0 || r == -EUCLEAN || r == -ECANCELED;
 
-	if (unlikely(r == -ENOMEM))
-		r = session_settle(b, s, record, message_now() + b->timeout_ms) == 0 ? 0 : -ENOMEM;
+	if (r == -ENOMEM &&
+		session_settle(b, s, spot->number, message_now() + b->timeout_ms) == 0) {
+		ours = spot_settled(spot);
+		r = 0;
+	}
+	if (ours && load_relaxed(&spot->token) == TOKEN_CLAIMED)
+		cache_give(cache_get(s), s->pool, spot);
 	return r;
 }
 
+static int code_of_release(int r) {
+	return r == -ENOENT ? BERTH_TOO_MANY_POSTS : code_of(r);
+}
+
+static int release_current(struct berth *b, struct session *s, berth_slot slot) {
+	struct spot *spot = pool_spot(s->pool, slot_record(slot));
+
+	return spot ? release_end(b, s, spot, spot_release(s->pool, spot, slot_cycle(slot)))
+		    : -ENOENT;
+}
+
 static int release_retired(struct berth *b, berth_slot slot) {
-	struct session *s = session_find_retired(b, slot_serial(slot), SLOT_SERIAL_MASK);
+	struct session *s = session_find_retired(b, slot);
 
 	return s ? pool_forget(s->pool, slot_record(slot), slot_cycle(slot)) : -ENOENT;
 }
 
-int berth_release(struct berth *b, berth_slot slot) {
+int general_release(struct berth *b, berth_slot slot) {
+	int r, error = errno;
 	struct session *s;
-	int r;
 
-	if (unlikely(!b))
-		return BERTH_INVALID_PARAMETER;
 	session_check_fork();
 	/* Pairs with session_publish(). */
 	s = load_acquire(&b->current);
-	r = likely(s && slot_is_of(slot, s)) ? release_current(b, s, slot)
-					     : release_retired(b, slot);
-	if (likely(r == 0))
-		return BERTH_SUCCESS;
-	return r == -ENOENT ? BERTH_TOO_MANY_POSTS : code_of(r);
+	r = s && session_gave(s, slot) ? release_current(b, s, slot) : release_retired(b, slot);
+	errno = error;
+	return code_of_release(r);
+}
+
+int general_release_rest(struct berth *b, struct session *s, struct spot *spot,
+	const struct path *path, uint32_t given, uint64_t seq) {
+	int error = errno;
+	int r = release_end(b, s, spot, spot_release_rest(s->pool, spot, path, given, seq));
+
+	errno = error;
+	return code_of_release(r);
 }
 
 /* -- asking ------------------------------------------------------------------------------------ */

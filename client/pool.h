@@ -4,45 +4,79 @@
 /*
  * The records that a session owns, and which of them this process holds.
  *
- * Threads take and give back at once, without a lock; only adding ranges is for one thread at a
- * time. Nothing here makes a system call.
+ * A record is in one of five places: with a slot that its holder hasn't released; with one thread, whose
+ * cache (cache.h) uses it again without asking anyone; with a thread that is about to use it or to put it
+ * back; in the pool's stack, from which any thread takes it; or retired. Only adding ranges is for one thread at a time. Nothing here makes a system call, or
+ * waits.
  */
 
-#include <pthread.h>
-#if __has_include(<sys/single_threaded.h>)
-#include <sys/single_threaded.h>
-#define IS_SINGLE_THREADED __libc_single_threaded
-#else
-#define IS_SINGLE_THREADED 0
-#endif
+#include "counter.h"
 
-#include "counter-fast.h"
+/* A record, as this process knows it. One cache line, for one thread writes it at a time: the one that
+ * has the record. Another thread, that releases the slot, sees what it wrote, since it sees the token. */
+struct spot {
+	_Alignas(64) _Atomic uint64_t token; /* which of the five; below */
+	_Atomic uint64_t slot;               /* the number of its slot, or of its last one; in the
+					      * stack: the next record's */
+	/* The path on which it took its slot: how many levels, and level 0; the others are the range's. */
+	_Atomic(struct cell *) cell;
+	_Atomic(_Atomic uint8_t *) dirty;
+	_Atomic(struct record *) record;     /* where it is mapped; NULL: not yet */
+	_Atomic uint64_t stamp;              /* of the cache that took the slot, at that time */
+	_Atomic(struct cache_entry *) entry; /* the account that it was used for last */
+	uint32_t number;
+	_Atomic uint8_t depth;     /* 0: the path couldn't be kept */
+	_Atomic uint8_t unsettled; /* its release was begun and not ended, for lack of memory */
+	_Atomic uint16_t weight;
+};
 
-struct pool;
-struct recall_slot;
-struct spot;
+_Static_assert(sizeof(struct spot) == 64, "a cache line");
 
-/* A pool without ranges. The map stays the caller's and must outlive it. -ENOMEM. */
-int pool_new(struct map *m, struct pool **ret);
+/* A level above the account. */
+struct spot_level {
+	_Atomic(struct cell *) cell;
+	_Atomic(_Atomic uint8_t *) dirty;
+};
+
+struct range {
+	struct spot spot[BERTH_RANGE];
+	_Atomic(struct spot_level *)
+		upper;          /* BERTH_LEVELS_MAX - 1 for each spot; NULL: none needed one */
+	_Atomic uint32_t spent; /* how many of its records have used up their seqs */
+	_Atomic(struct range *) next; /* the one that was added before */
+};
+
+struct pool {
+	struct map *map;
+	uint64_t slots;
+	uint32_t numbers; /* range numbers stay below */
+	_Atomic uint32_t ranges;
+	_Atomic bool is_full; /* berthd had no more ranges, the last time */
+	_Atomic(struct range *) *by_number;
+	_Atomic(struct range *) added; /* the latest of all */
+	/* The stack of records that no thread has: {the top one's number, how often it was changed}. */
+	_Alignas(64) struct {
+		_Alignas(16) _Atomic uint64_t top;
+		_Atomic uint64_t changes;
+	} stack;
+};
+
+_Static_assert(offsetof(struct pool, stack.changes) == offsetof(struct pool, stack.top) + 8,
+	"both words are one pair");
+
+/* A pool without ranges. The map stays the caller's and must outlive it. `slots`: the highest bits of the
+ * numbers of its slots. -ENOMEM. */
+int pool_new(struct map *m, uint64_t slots, struct pool **ret);
 void pool_free(struct pool *p); /* NULL is fine; releases nothing */
 
 /* Adds the records 16n … 16n+15; the caller sees to it that one thread at a time does. -ERANGE: no
- * such range, or never anybody's; -EEXIST: the pool has it; -ENOMEM. */
+ * such range, or one that no session has; -EEXIST: the pool has it; -ENOMEM. */
 int pool_add_range(struct pool *p, uint32_t number);
 
 uint32_t pool_ranges(const struct pool *p);
 
 /* Those that have a record which hasn't used up its seqs. */
 uint32_t pool_ranges_usable(const struct pool *p);
-
-/* How many more ranges would let each thread that uses the pool work on one of its own. */
-uint32_t pool_ranges_wanted(const struct pool *p);
-
-struct pool_slot {
-	uint32_t record;
-	uint64_t seq;
-	struct spot *spot; /* where to look first, and the next time; NULL: anywhere */
-};
 
 /* A slot is known by its record and by these bits of its seq: the cycle's lowest. */
 #define POOL_CYCLE_BITS 22
@@ -51,91 +85,24 @@ static inline uint32_t pool_cycle(uint64_t seq) {
 	return (uint32_t)(seq / BERTH_CYCLE) & ((1u << POOL_CYCLE_BITS) - 1);
 }
 
-/* As counter_acquire_at; moreover -ENOBUFS: no record is free, and -ENOMEM also if that can't be told
- * of all, for some can't be mapped: then slot->record is 0. That is written whatever is returned:
- * after -ENOMEM it is the one to be settled, if it isn't 0. */
-int pool_acquire(struct pool *p, const struct slot_request *request, struct pool_slot *slot);
+/* -- tokens ------------------------------------------------------------------------------------- */
 
-/* 0; -ENOENT: not held, or released before; -ECANCELED: it had been revoked, and is forgotten now;
- * -ENOMEM: another must settle the record; the slot may be released again; -EUCLEAN: released, but a count
- * was less than that. */
-int pool_release(struct pool *p, uint32_t record, uint32_t cycle);
+/* The tag of the step that took a slot, whose lowest four bits are 1 … 8 (counter.c); or, with others
+ * there, one of these. */
+#define TOKEN_POOLED UINT64_C(0) /* in the stack */
+#define TOKEN_OWNED \
+	UINT64_C(9)                /* | the number of the cache that has it, from bit 4; named by an
+				    * entry, on whose account it rests */
+#define TOKEN_CLAIMED UINT64_C(10) /* a thread is about to take a slot with it */
+#define TOKEN_SPENT   UINT64_C(11) /* retired */
+#define TOKEN_SPARE   UINT64_C(12) /* of a cache, and named by no entry */
 
-/* The daemon has settled the record for us: after pool_acquire's or pool_release's -ENOMEM. */
-void pool_settled(struct pool *p, uint32_t record);
-
-/* Releases whatever this process holds. No other thread may be using the pool. */
-void pool_release_all(struct pool *p);
-
-/* Claims every record, for good. False: another thread has one of them, or holds a slot with it; then
- * the session can't say goodbye, since the thread may still place the record. */
-bool pool_claim_all(struct pool *p);
-
-/* -ECANCELED if the slot was held when its session ended, and forgets it; else -ENOENT. Touches no
- * shared memory. */
-int pool_forget(struct pool *p, uint32_t record, uint32_t cycle);
-
-/* -- the way that nearly all go; pool.c says why it is right ----------------------------------- */
-
-/* Longer paths are looked up at a release. */
-#define SPOT_LEVELS 3
-
-/* A record, as this process knows it. */
-struct spot {
-	_Atomic uint64_t token; /* 0: free; CLAIMED; SPENT; or the seq of its slot */
-	uint32_t number;
-	struct range *range;
-	_Atomic(struct record *) record; /* where it is mapped; NULL: not yet */
-	/* The path on which it took its slot, from the account up; depth 0: a longer one. */
-	_Atomic uint32_t depth;
-	struct {
-		_Atomic(struct cell *) cell;
-		_Atomic(_Atomic uint8_t *) dirty;
-	} level[SPOT_LEVELS];
-};
-
-/* Two cache lines at once are fetched, so ranges are kept that far apart. */
-struct range {
-	_Alignas(128) uint32_t position; /* in the pool */
-	_Atomic uint32_t maybe_free;
-	_Atomic uint32_t spent; /* how many of its records have used up their seqs */
-	struct spot spot[BERTH_RANGE];
-};
-
-#define LANES        16u /* as many as four bits of a hash tell apart */
-#define BLOCK_RANGES 64u
-#define BLOCKS       ROUND_UP((BERTH_SLOTS_MAX + BERTH_RANGE) / BERTH_RANGE, BLOCK_RANGES) / BLOCK_RANGES
-
-/* Where the threads that share a lane look next. `next` leads to a range: whoever loads it pairs with
- * whoever stored it, so that the range is seen as it was made. */
-struct lane {
-	_Alignas(128) _Atomic(struct spot *) next; /* NULL: none */
-	_Atomic uint32_t order;                 /* the how manieth to be used, from 1; 0: not yet */
-	_Atomic(struct recall_slot *) recalled; /* the account that came last (recall.h) */
-};
-
-struct pool {
-	struct lane lane[LANES];
-	_Alignas(128) struct map *map;
-	_Atomic uint32_t ranges;
-	_Atomic uint32_t lanes_used;
-	uint32_t numbers; /* range numbers stay below */
-	_Atomic(struct range *) *by_number;
-	_Atomic(struct range *) block[BLOCKS];
-};
-
-/* What pthread_self() says, without the call where the compiler knows how. */
-static _hot_ uintptr_t thread_id(void) {
-#if defined(__x86_64__) && !defined(__clang__) && __GNUC__ >= 11
-	return (uintptr_t)__builtin_thread_pointer();
-#else
-	return (uintptr_t)pthread_self();
-#endif
+static inline bool token_is_slot(uint64_t token) {
+	return token % BERTH_CYCLE - 1 < BERTH_LEVELS_MAX;
 }
 
-/* The calling thread's. Two threads may share one: a lane is where to begin to look, no more. */
-static _hot_ struct lane *pool_lane(struct pool *p) {
-	return &p->lane[(uint64_t)thread_id() * UINT64_C(0x9E3779B97F4A7C15) >> 60];
+static _hot_ bool token_names(uint64_t token, uint32_t cycle) {
+	return token_is_slot(token) && pool_cycle(token) == cycle;
 }
 
 /* The record's; NULL: the process doesn't have it. */
@@ -148,40 +115,45 @@ static _hot_ struct spot *pool_spot(const struct pool *p, uint32_t record) {
 	return likely(range) ? &range->spot[record % BERTH_RANGE] : NULL;
 }
 
-/* By a thread that tries to take a slot; or for good, since the record is retired. */
-#define TOKEN_CLAIMED (UINT64_C(1) << 63)
-#define TOKEN_SPENT   (UINT64_C(1) << 62)
-/* With a slot's seq: its release was begun and not ended, for lack of memory. */
-#define TOKEN_UNSETTLED (UINT64_C(1) << 61)
-
-/* Pairs with spot_free(). Where there is one thread, no other claims. */
-static _hot_ bool spot_claim(struct spot *spot) {
-	return likely(load_acquire(&spot->token) == 0) &&
-	       (likely(IS_SINGLE_THREADED) || cas(&spot->token, 0, TOKEN_CLAIMED));
-}
-
-/* A thread that stores a token that says free comes here next. */
-static _hot_ void hint_set(struct spot *spot) {
-	uint32_t bit = UINT32_C(1) << spot->number % BERTH_RANGE;
-
-	if (unlikely(!(load_total(&spot->range->maybe_free) & bit)))
-		(void)atomic_fetch_or(&spot->range->maybe_free, bit);
-}
-
-static _hot_ void spot_free(struct spot *spot) {
-	store_release(&spot->token, 0);
-	hint_set(spot);
-}
-
 static _hot_ struct record_at spot_record(const struct spot *spot) {
 	return (struct record_at){load_acquire(&spot->record), spot->number};
 }
 
-/* The path on which the spot's slot was taken. Depth 0: it has too many levels to be kept. */
-static _hot_ void spot_path(const struct spot *spot, struct path *ret) {
-	ret->depth = load_acquire(&spot->depth);
-	for (uint32_t k = 0; k < ret->depth; k++) {
-		ret->level[k].cell = load_acquire(&spot->level[k].cell);
-		ret->level[k].dirty = load_acquire(&spot->level[k].dirty);
-	}
-}
+/* -- taking and giving --------------------------------------------------------------------------- */
+
+/* A record that no thread has, CLAIMED, and mapped. -ENOBUFS: there is none; -ENOMEM: it can't be
+ * mapped. */
+int pool_take(struct pool *p, struct spot **ret);
+/* Back into the stack. */
+void pool_give(struct pool *p, struct spot *spot);
+
+/* Takes a slot with a record that is CLAIMED, or owned by the caller's cache; remembers the path. Where
+ * it fails, the record is the caller's as before; -ERANGE: it is retired. */
+int spot_acquire(
+	struct pool *p, struct spot *spot, const struct slot_request *request, uint64_t *ret_seq);
+
+/* Gives back the slot `cycle`. 0 and -EUCLEAN (a count was less than that): the record is CLAIMED now.
+ * -ECANCELED: it had been revoked, and is forgotten: CLAIMED or SPENT. Otherwise it is as it was: -ENOENT:
+ * not held, or released before; -ENOMEM: berthd must settle the record; the slot may be released again. */
+int spot_release(struct pool *p, struct spot *spot, uint32_t cycle);
+
+/* The same where so many levels of the slot's path were given back (counter-fast.h). */
+int spot_release_rest(
+	struct pool *p, struct spot *spot, const struct path *path, uint32_t given, uint64_t seq);
+
+/* The path on which the spot's slot was taken: its cells and dirty marks. Depth 0: it couldn't be kept. */
+void spot_path(const struct spot *spot, struct path *ret);
+
+/* berthd has settled the record: after spot_release's -ENOMEM. True: it is CLAIMED now. */
+bool spot_settled(struct spot *spot);
+
+/* Releases whatever this process holds. No other thread may be using the pool. */
+void pool_release_all(struct pool *p);
+
+/* Takes every record out of the stack, for good. True if no thread holds a slot, or is about to take one,
+ * with a record that it took from there. Those of caches are cache.c's to judge. */
+bool pool_close(struct pool *p);
+
+/* -ECANCELED if the slot was held when its session ended, and forgets it; else -ENOENT. Touches no
+ * shared memory. */
+int pool_forget(struct pool *p, uint32_t record, uint32_t cycle);

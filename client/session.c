@@ -15,11 +15,15 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "berth.h"
 #include "protocol.h"
 #include "session.h"
 
 /* Of a daemon that hangs up on our HELLO because it is just being restarted. */
 #define HELLO_PAUSE_MS 20
+
+/* How many ranges a session asks for at once, at most. */
+#define RANGES_ASKED 64u
 
 union reply {
 	struct message_header header;
@@ -45,9 +49,12 @@ static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* -- sessions ---------------------------------------------------------------------------------- */
 
+struct session session_none = {.number = UINT64_MAX};
+
 static void session_free(struct session *s) {
 	if (!s)
 		return;
+	cache_free_all(s);
 	pool_free(s->pool);
 	map_free(s->map);
 	free(s);
@@ -59,8 +66,8 @@ static int session_fill(struct session *s, const struct message_welcome *w) {
 	s->entry = map_session(s->map, w->session);
 	if (!s->entry)
 		return -EUCLEAN;
-	s->map->denials = s->entry->denials;
-	r = pool_new(s->map, &s->pool);
+	s->map->session = s->entry;
+	r = pool_new(s->map, s->slots, &s->pool);
 	if (r < 0)
 		return r;
 	for (uint32_t i = 0; i < w->range_count; i++) {
@@ -71,11 +78,28 @@ static int session_fill(struct session *s, const struct message_welcome *w) {
 	return 0;
 }
 
+/* A number that no session of the process has had; and whose lowest bits, which slots bear, none has that
+ * the handle remembers. */
+static uint64_t number_take(const struct berth *b) {
+	static _Atomic uint64_t numbers;
+	const struct session *current = load_relaxed(&b->current);
+	uint64_t number, slot;
+
+	do {
+		number = add_relaxed(&numbers, 1) + 1;
+		slot = number << SESSION_SHIFT;
+	} while (slot == 0 || (current && session_gave(current, slot)) ||
+		 session_find_retired(b, slot));
+	return number;
+}
+
 /* Takes the descriptors. */
-static int session_new(
-	const struct message_welcome *w, int fds[MESSAGE_FDS_MAX], struct session **ret) {
+static int session_new(const struct berth *b, const struct message_welcome *w,
+	int fds[MESSAGE_FDS_MAX], struct session **ret) {
+	const uint32_t open[2] = {SESSION_OPEN, w->serial};
 	struct session *s = calloc(1, sizeof(*s));
 	int directory = fds[0], segment = fds[1], r;
+	uint64_t word;
 
 	fds[0] = fds[1] = -1;
 	if (!s) {
@@ -85,7 +109,10 @@ static int session_new(
 	}
 	s->index = w->session;
 	s->serial = w->serial;
-	s->slots = (uint64_t)w->serial << 44;
+	s->number = number_take(b);
+	s->slots = s->number << SESSION_SHIFT;
+	memcpy(&word, open, sizeof(word));
+	store_relaxed(&s->open, word);
 	r = map_new(segment, directory, PROT_READ, &s->map);
 	if (r >= 0)
 		r = session_fill(s, w);
@@ -124,6 +151,7 @@ static void map_claim_files(struct map *m) {
 static void session_publish(struct berth *b, struct session *s) {
 	struct session *old = load_relaxed(&b->current);
 
+	s->handle = b;
 	map_claim_files(s->map);
 	if (old) {
 		map_close_files(old->map);
@@ -131,14 +159,29 @@ static void session_publish(struct berth *b, struct session *s) {
 		/* Pairs with session_find_retired(). */
 		store_release(&b->retired, old);
 	}
-	/* Pairs with the loads of `current` in library.c and session_get(). */
+	/* Pair with the loads in fast.c, library.c and session_get(). */
 	store_release(&b->current, s);
+	store_release(&b->fast, s);
 }
 
-struct session *session_find_retired(struct berth *b, uint32_t serial, uint32_t mask) {
+void sessions_each(void (*call)(struct session *s, void *data), void *data) {
+	(void)pthread_mutex_lock(&handles_lock);
+	for (struct berth *b = handles; b; b = b->next) {
+		struct session *current = load_acquire(&b->current);
+
+		if (current)
+			call(current, data);
+		for (struct session *s = load_acquire(&b->retired); s; s = s->older)
+			if (s != current)
+				call(s, data);
+	}
+	(void)pthread_mutex_unlock(&handles_lock);
+}
+
+struct session *session_find_retired(const struct berth *b, uint64_t slot) {
 	struct session *s = load_acquire(&b->retired);
 
-	while (s && (s->serial & mask) != serial)
+	while (s && !session_gave(s, slot))
 		s = s->older;
 	return s;
 }
@@ -247,7 +290,7 @@ static int welcome_accept(struct berth *b, struct session *resume, const struct 
 	/* The kernel drops those that this process has no numbers left for. */
 	if (fds[0] < 0 || fds[1] < 0)
 		return -EMFILE;
-	r = session_new(w, fds, &s);
+	r = session_new(b, w, fds, &s);
 	if (r >= 0)
 		session_publish(b, s);
 	return r;
@@ -485,9 +528,12 @@ int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t dead
 	struct visit v;
 	int r = enter(b, deadline, &v);
 
-	/* Doubling keeps the questions few, for one slot held as for a hundred thousand. */
-	if (r == 0 && is_current(b, s) && pool_ranges(s->pool) == seen)
-		r = ranges_ask(b, s, pool_ranges_usable(s->pool), deadline);
+	/* Doubling keeps the questions few, for one slot held as for a hundred; and so many are added
+	 * quickly enough for a thread not to be held up. */
+	if (r == 0 && is_current(b, s) && pool_ranges(s->pool) == seen) {
+		r = ranges_ask(b, s, MIN_OF(pool_ranges_usable(s->pool), RANGES_ASKED), deadline);
+		store_relaxed(&s->pool->is_full, r == BERTH_NO_SYSTEM_RESOURCES);
+	}
 	leave(b, &v);
 	return r == -ESHUTDOWN ? 0 : r;
 }
@@ -496,19 +542,9 @@ static int name_ask(struct berth *b, struct session *s, const char *account, int
 	struct message_resolve request = {
 		.header = MESSAGE_HEADER(MESSAGE_RESOLVE, struct message_resolve)};
 	struct question q = {&request, sizeof(request), sizeof(q.reply.resolved), {{0}}};
-	uint32_t wanted;
-	int r;
 
 	message_name_set(&request.name, account);
-	r = ask(b, s, &q, deadline);
-	if (r != 0)
-		return r;
-	/* As it is being asked anyway: threads that share no range don't slow each other down.
-	 * It is no matter if there are none left. */
-	wanted = pool_ranges_wanted(s->pool);
-	if (wanted > 0)
-		(void)ranges_ask(b, s, wanted, deadline);
-	return 0;
+	return ask(b, s, &q, deadline);
 }
 
 int session_resolve(struct berth *b, struct session *s, const char *account, int64_t deadline) {
@@ -541,8 +577,6 @@ int session_settle(struct berth *b, struct session *s, uint32_t record, int64_t 
 	if (r == -ESHUTDOWN)
 		r = 0;
 	/* Also when the session is over: then the daemon settles all of it. */
-	if (r == 0)
-		pool_settled(s->pool, record);
 	return r;
 }
 
@@ -573,6 +607,7 @@ static void sessions_drop(struct berth *b, void (*drop)(struct session *)) {
 	/* The same if another thread forked in the middle of session_publish(). */
 	if (load_relaxed(&b->current) != s)
 		drop(load_relaxed(&b->current));
+	store_relaxed(&b->fast, &session_none);
 	store_relaxed(&b->current, NULL);
 	store_relaxed(&b->retired, NULL);
 	for (; s; s = older) {
@@ -661,6 +696,7 @@ int session_handle_new(const char *runtime_dir, int timeout_ms, struct berth **r
 		free(b);
 		return -ENOMEM;
 	}
+	store_relaxed(&b->fast, &session_none);
 	b->timeout_ms = timeout_ms;
 	b->fd = -1;
 	(void)pthread_mutex_init(&b->lock, NULL);
@@ -672,11 +708,12 @@ int session_handle_new(const char *runtime_dir, int timeout_ms, struct berth **r
 void session_handle_free(struct berth *b) {
 	struct session *s = load_relaxed(&b->current);
 
+	/* First, so that no thread that is just ending has a record of ours in its hands. */
+	handle_unlink(b);
 	/* A thread that is still inside may place a record of ours yet: then the ranges are ours until the
 	 * process is dead. */
-	if (s && pool_claim_all(s->pool) && socket_is_ours(b))
+	if (s && cache_close(s) && pool_close(s->pool) && socket_is_ours(b))
 		bye_send(b->fd);
-	handle_unlink(b);
 	socket_close(b);
 	sessions_drop(b, session_free);
 	(void)pthread_mutex_destroy(&b->lock);

@@ -11,10 +11,10 @@
  * deadline (message_now), from any thread; errno stays as it is, and they are no cancellation point.
  */
 
-#include "pool.h"
-#include "recall.h"
+#include "cache.h"
 
 struct session {
+	struct berth *handle;  /* whose it is */
 	struct session *older; /* retired before this one */
 	struct map *map;
 	struct pool *pool;
@@ -22,14 +22,16 @@ struct session {
 	uint32_t index;
 	uint32_t serial;
 	uint64_t
-		slots; /* the highest bits of the slots that it gives out: the lowest of its serial */
-	struct recall recall;
+		slots; /* the highest bits of the slots that it gives out: the lowest of its number */
+	uint64_t number;       /* from 1; this process has no other session with it, now or ever */
+	_Atomic uint64_t open; /* what the entry's first two words say while it is open */
+	_Atomic(struct cache *) caches; /* of threads */
+	_Atomic bool counts_denials;    /* one of them does (denials.h) */
 };
-
-_Static_assert(_Alignof(struct session) <= _Alignof(max_align_t), "calloc() gives no more");
 
 struct berth {
 	_Atomic(struct session *) current; /* NULL until a forked child has opened its own */
+	_Atomic(struct session *) fast; /* the same, or session_none: what the fast path looks at */
 	_Atomic(struct session *) retired; /* the latest of them */
 	struct berth *next;                /* in the list of handles */
 	char *runtime_dir;
@@ -39,6 +41,8 @@ struct berth {
 	bool owed;            /* it owes the reply to a question that timed out */
 	uint64_t dev, ino;    /* its, so that a number that became somebody else's is noticed */
 };
+
+extern struct session session_none; /* its number is no thread's */
 
 /* Opens nothing yet. -ENOMEM. */
 int session_handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret);
@@ -62,18 +66,32 @@ int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t dead
 /* Has the daemon finish what was begun with a record. */
 int session_settle(struct berth *b, struct session *s, uint32_t record, int64_t deadline);
 
-/* A session of the handle that isn't current any more, by its serial's bits under mask; or NULL. */
-struct session *session_find_retired(struct berth *b, uint32_t serial, uint32_t mask);
+/* The session of the handle that gave out the slot and isn't current any more; or NULL. */
+struct session *session_find_retired(const struct berth *b, uint64_t slot);
+
+/* Where the number of a session begins in those of its slots. */
+#define SESSION_SHIFT 44
+
+static _hot_ bool session_gave(const struct session *s, uint64_t slot) {
+	return (slot ^ s->slots) >> SESSION_SHIFT == 0;
+}
 
 /* False once the daemon has begun to end it. Pairs with the daemon's store of the state, which
  * precedes the closing of the records. */
-static inline bool session_is_open(const struct session *s) {
-	const struct session_entry *e = s->entry;
-	uint32_t serial = s->serial;
-
-	return likely(
-		load_acquire(&e->state) == SESSION_OPEN && load_relaxed(&e->serial) == serial);
+static _hot_ bool session_is_open(const struct session *s) {
+	return likely(load_acquire(&s->entry->open) == load_relaxed(&s->open));
 }
+
+/* The thread is in a call from here until it clears `inside`, and uses records of the session. False: as
+ * session_is_open(); or the handle is being closed. Pairs with cache_close(). */
+static _hot_ bool cache_enter(struct cache *c, const struct session *s) {
+	store_relaxed(&c->inside, true);
+	atomic_signal_fence(memory_order_seq_cst);
+	return session_is_open(s);
+}
+
+/* Calls with each session of the process; none goes meanwhile. */
+void sessions_each(void (*call)(struct session *s, void *data), void *data);
 
 /* -- forked children -------------------------------------------------------------------------- */
 

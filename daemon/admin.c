@@ -437,6 +437,8 @@ static void revoke_one(struct manager *m, const struct message_revoke *what, uin
 		struct snapshot seen;
 		int r = counter_record(m->segment->map, number, &seen);
 
+		if (r == -EAGAIN)
+			continue;
 		if (r < 0 || !revoke_wants(m, what, account, number, seen))
 			return;
 		if (seq_goes_down(seen.seq)) {

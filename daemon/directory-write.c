@@ -532,6 +532,9 @@ static int stock_entry(struct directory *d, struct stock *s, uint32_t a) {
 	/* Death between a word and its bump (R1 and R2, or a limit) left readers of the old word; between
 	 * R2 and R3, a tag that wasn't noted. */
 	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
+	if (r == -EOVERFLOW)
+		r = counter_repair(
+			d->map, a, cell_load(map_cell(d->map, a)), counter_count(d->map, a));
 	if (r != -ENOMEM)
 		r = counter_part(d->map, a);
 	if (r == -ENOMEM)

@@ -69,7 +69,7 @@ _Static_assert(SESSION_NONE == 0, "0 is no session");
 
 struct process {
 	pid_t pid;
-	char comm[16]; /* as its session's entry has it */
+	char comm[16]; /* as the kernel has it, or else its session's entry */
 };
 
 struct other_layout {
@@ -111,7 +111,10 @@ static int process_add(struct other_layout *o, const struct common_entry *e) {
 	}
 	p = &o->process[o->count++];
 	p->pid = (pid_t)e->pid;
-	memcpy(p->comm, e->comm, sizeof(p->comm));
+	/* Clients can write the entry. */
+	process_comm(p->pid, p->comm);
+	if (!p->comm[0])
+		memcpy(p->comm, e->comm, sizeof(p->comm));
 	return 0;
 }
 

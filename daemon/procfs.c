@@ -55,6 +55,20 @@ bool process_may_live(pid_t pid, uint64_t start_time) {
 	return poll(&p, 1, 0) <= 0;
 }
 
+void process_comm(pid_t pid, char ret[16]) {
+	char path[32];
+	FILE *f;
+
+	memset(ret, 0, 16);
+	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fgets(ret, 16, f))
+		ret[strcspn(ret, "\n")] = 0;
+	(void)fclose(f);
+}
+
 int boot_id_read(uint8_t ret[16]) {
 	_cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	char text[37] = "";

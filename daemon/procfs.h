@@ -15,4 +15,7 @@ int process_start_time(pid_t pid, uint64_t *ret);
  * or the number is another process's by now. start_time 0: not known. */
 bool process_may_live(pid_t pid, uint64_t start_time);
 
+/* The name of its command; empty: not known. */
+void process_comm(pid_t pid, char ret[16]);
+
 int boot_id_read(uint8_t ret[16]);

@@ -203,11 +203,16 @@ static void cell_restore(struct recount *r, uint32_t account) {
 		store_total(dirty, 1);
 }
 
+/* A count that isn't the sum, or a cell that can't be bumped any more. */
+static bool cell_is_sound(const struct recount *r, uint32_t account, struct pair now) {
+	return count_of(now.first) == r->sum[account] && count_bumps(now.first) < BERTH_BUMPS_LAST;
+}
+
 static void cell_compare(struct recount *r, uint32_t account) {
 	struct cell *cell = map_cell(r->map, account);
 	struct pair now = cell ? cell_load(cell) : (struct pair){0};
 
-	if (!cell || count_of(now.first) == r->sum[account]) {
+	if (!cell || cell_is_sound(r, account, now)) {
 		if (cell && load_relaxed(&cell->peak) > BERTH_COUNT_MAX)
 			cell_restore(r, account);
 		return;

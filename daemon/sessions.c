@@ -222,20 +222,6 @@ static int index_find(struct sessions *all, uint32_t *ret) {
 	return r;
 }
 
-static void comm_read(pid_t pid, uint64_t ret[2]) {
-	char path[32], comm[16] = "";
-	FILE *f;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-	f = fopen(path, "re");
-	if (f) {
-		if (fgets(comm, sizeof(comm), f))
-			comm[strcspn(comm, "\n")] = 0;
-		(void)fclose(f);
-	}
-	memcpy(ret, comm, sizeof(comm));
-}
-
 static uint64_t now_ms(void) {
 	struct timespec now;
 
@@ -307,6 +293,7 @@ static struct session *find_resumable(
 static int session_create(
 	struct sessions *all, struct session_claim *claim, uint64_t start, struct session **ret) {
 	struct session *s;
+	char comm[16];
 	uint32_t index;
 	int r = index_find(all, &index);
 
@@ -320,12 +307,13 @@ static int session_create(
 	s->who.start_time = start;
 	s->who.image = claim->image;
 	s->who.opened = now_ms();
-	comm_read(claim->pid, s->who.comm);
+	process_comm(claim->pid, comm);
+	memcpy(s->who.comm, comm, sizeof(s->who.comm));
 	s->pidfd = claim->pidfd;
 	claim->pidfd = -1;
 	do
 		s->who.serial = add_total(&all->segment->map->header->next_serial, 1);
-	while ((s->who.serial & 0xFFFFF) == 0); /* a slot bears 20 bits of it */
+	while (s->who.serial == 0);
 	r = session_watch(s);
 	if (r < 0) {
 		session_forget(s);

@@ -80,7 +80,10 @@ enum berth_code {
 /* A handle: a session with one berthd. */
 struct berth;
 
-/* A slot held. 0 is no slot; the number means nothing outside the process that acquired it. */
+/* A slot held. 0 is no slot; the number means nothing outside the process that acquired it: 20 bits of the
+ * session's number in this process, 22 of its record, and the lowest 22 of how often that record was used.
+ * The library compares it with what it keeps of the slots that this handle holds, so a number from a
+ * session that has ended, or from before a restart, never releases another slot. */
 typedef uint64_t berth_slot;
 
 /* Zero it, set size, then what you need. */

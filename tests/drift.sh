@@ -222,7 +222,7 @@ says berth_acquire.3 "1 to $weight; 0 is 1" "cut at $label bytes" "more than $mo
 says berthd.8 "in ranges of $range" "up to $((wait_ms / 1000)) seconds" \
 	"about $(($(define daemon/checkpoint.c CHECKPOINT_USEC) / 1000000)) second after"
 says berth-protocol.7 "at most $levels levels" "in ranges of $range" \
-	"A record has $((1 << ($(define $layout BERTH_SEQ_BITS) - 4))) cycles" \
+	"A record has $((1 << ($(define $layout BERTH_SEQ_BITS) - 5))) cycles" \
 	"group of $(define $layout BERTH_DIRTY_GROUP) cells"
 [ "$share" = 3/4 ] || fail "a page says three quarters, daemon/accounts.c $share"
 says berthd.8 'Three quarters of them'

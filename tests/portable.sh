@@ -130,24 +130,29 @@ orderings() {
 		bool change(_Atomic uint64_t *p, uint64_t old, uint64_t new) {
 			return cas(p, old, new);
 		}
+		bool change_pair(_Atomic uint64_t *p, struct pair old, struct pair new);
+		bool change_pair(_Atomic uint64_t *p, struct pair old, struct pair new) {
+			return cas16(p, old, new);
+		}
 	END
 	for march in armv8-a armv8.1-a; do
 		aarch64-linux-gnu-gcc --sysroot="$sysroot" -std=gnu11 -O2 -march=$march \
 			-mno-outline-atomics -Iinclude/internal -c "$root/probe.c" -o "$root/probe.o" ||
 			return 1
 		aarch64-linux-gnu-objdump -d --no-show-raw-insn "$root/probe.o" >"$root/code"
-		has get ldar && has get_total ldar && has put stlr && has put_total stlr || return 1
+		has get ldar && has get_total ldar && has put stlr && has put_total stlr &&
+			has change_pair ldaxp && has change_pair stlxp || return 1
 		case $march in
 		armv8-a) has change ldaxr && has change stlxr || return 1 ;;
 		*) has change casal || return 1 ;;
 		esac
 	done
-	for object in counter pool wake; do
+	for object in counter pool cache wake; do
 		aarch64-linux-gnu-objdump -dr build-aarch64/client/$object.o
 	done >"$root/code"
 	grep -q aarch64_cas8_acq_rel "$root/code" || return 1
 	! grep -E 'aarch64_(cas|swp|ldadd|ldset|ldclr)[48]_(relax|acq|rel)$' "$root/code" |
-		grep -v 'ldadd[48]_relax' # what only adds up: lanes used
+		grep -v 'ldadd[48]_relax' # what only adds up: numbers, records that are retired
 }
 
 test_aarch64() {
@@ -159,7 +164,7 @@ test_aarch64() {
 	try 'aarch64: the instructions have their orderings' orderings
 	QEMU_LD_PREFIX=$sysroot BERTH_TEST_EMULATOR=$(command -v qemu-aarch64-static)
 	export QEMU_LD_PREFIX BERTH_TEST_EMULATOR
-	for test in counter pool directory recall message name errors template; do
+	for test in counter pool directory cache message name errors template; do
 		try "aarch64: test-$test" qemu-aarch64-static build-aarch64/tests/unit/test-$test
 	done
 	BERTHD=$PWD/build/berthd BERTHCTL=$PWD/build/berthctl

@@ -3,21 +3,40 @@
 
 /*
  * The counter where nothing stands in the way: a record that rests on the path takes a slot by one
- * compare-and-swap for each level (A1 of counter.c), and gives it back by another (R1). Both return how
- * many levels were done. If that is none, the caller goes the general way; if it is some, but not all,
- * the rest is counter_acquire_rest()'s or counter_release_rest()'s.
+ * compare-and-swap for each level (A1 of counter.c), and gives it back by another (R1).
  */
 
 #include "counter.h"
+#include "text.h"
 #include "wake.h"
 
-/* The claimant's alone until the slot is held. */
+/* What the list of holders shows of a record is its claimant's alone. Before the slot is taken the label of
+ * the last one goes, and afterwards its own comes, the first word last: no look finds another slot's. */
+static _hot_ void record_unlabel(struct record *record) {
+	store_relaxed(&record->label[0], 0);
+}
+
+/* A word of a label of which so many bytes are left. */
+static inline uint64_t label_word(const char *label, size_t left) {
+	if (left >= 8)
+		return htole64(load8(label));
+	return left > 0 ? htole64(short_load(label, left)) : 0;
+}
+
+static _hot_ void record_label(struct record *record, const char *label, size_t n) {
+	/* Of 8 to 15 bytes: a word, and what is left of the last eight bytes. */
+	if (unlikely(n - 8 >= 8)) {
+		counter_label(record, label, n);
+		return;
+	}
+	store_relaxed(&record->label[1], htole64(load8(label + n - 8) >> 1 >> (63 - 8 * (n % 8))));
+	store_release(&record->label[0], htole64(load8(label)));
+}
+
 static _hot_ void record_stamp(struct record *record, const struct stamp *stamp) {
 	store_relaxed(&record->since, stamp->since);
 	if (unlikely(stamp->label))
-		counter_label(record, stamp->label);
-	else if (unlikely(load_relaxed(&record->label[0]) != 0))
-		store_relaxed(&record->label[0], 0);
+		record_label(record, stamp->label, strlen(stamp->label));
 }
 
 static _hot_ void cell_note_peak(struct cell *cell, uint32_t count) {
@@ -55,8 +74,40 @@ static _hot_ bool level_charge(
 	return true;
 }
 
-/* The caller has looked at every level (orders 1 and 3), and then claimed the record. */
-static _hot_ uint32_t counter_acquire_fast(
+/* On a path of one level, whose cell said `seen` when the caller looked at it (orders 1 and 3), and bears
+ * the tag of the record's last step; `place` is the record's on this path. The caller stamps the record, and
+ * announces the change, if it is made. False, with nothing done: it isn't so. */
+static _hot_ bool counter_acquire_one(struct record_at at, struct cell *cell, struct pair seen,
+	uint64_t place, uint32_t weight, struct pair *ret) {
+	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
+	uint64_t base = seen.second - tag_pack(at.number, 0);
+
+	/* It has other bits than a base if the tag is another record's, or the record doesn't rest. */
+	if (unlikely(base & ~BERTH_SEQ_LAST) || unlikely(base < noted) ||
+		unlikely(load_acquire(&at.record->place) != place))
+		return false;
+	ret->first = seen.first + ((uint64_t)weight << BERTH_COUNT_SHIFT);
+	ret->second = seen.second + 1;
+	return likely(cas16(&cell->count, seen, *ret)); /* A1, 5 */
+}
+
+/* The same where the cell bears another record's tag. */
+static _hot_ bool counter_acquire_other(struct map *m, struct record_at at, struct cell *cell,
+	struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
+	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
+
+	if (unlikely(tag_record(seen.second) == at.number) || unlikely(noted & ~BERTH_SEQ_LAST) ||
+		unlikely(load_acquire(&at.record->place) != place) ||
+		unlikely(counter_note(m, seen.second) < 0)) /* 4 */
+		return false;
+	ret->first = seen.first + ((uint64_t)weight << BERTH_COUNT_SHIFT);
+	ret->second = tag_pack(at.number, noted + 1);
+	return likely(cas16(&cell->count, seen, *ret)); /* A1, 5 */
+}
+
+/* The same for any path. Returns how many levels are charged: if it is some, but not all, the rest is
+ * counter_acquire_rest()'s. */
+static inline uint32_t counter_acquire_fast(
 	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct path *path = request->path;
 	uint64_t noted = load_acquire(&at.record->noted), base; /* order 2 */
@@ -69,7 +120,7 @@ static _hot_ uint32_t counter_acquire_fast(
 	base = step_newest(at.number, noted, request->seen[0].second);
 	if (unlikely(seq_step(base) != 0 || base > BERTH_SEQ_LAST))
 		return 0;
-	record_stamp(at.record, &request->stamp);
+	record_unlabel(at.record);
 	for (k = 0; k < path->depth; k++)
 		if (unlikely(step_note(m, at, request->seen[k].second) < 0 || /* order 4 */
 			     !level_charge(m, &path->level[k], request->seen[k], request->weight,
@@ -79,8 +130,51 @@ static _hot_ uint32_t counter_acquire_fast(
 	return k;
 }
 
-/* The path is that of the slot `seq`. */
-static _hot_ uint32_t counter_release_fast(
+/* R1, from a pair that was seen when the level was charged. */
+static _hot_ bool level_give(struct map *m, struct cell *cell, _Atomic uint8_t *dirty,
+	struct pair seen, uint64_t weight, uint64_t tag) {
+	if (unlikely(seen.first < weight ||
+		     !cas16(&cell->count, seen, (struct pair){seen.first - weight, tag}))) /* R1 */
+		return false;
+	wake_changed(m, dirty);
+	return true;
+}
+
+/* The slot that was taken by the step `tag` on a path of one level, whose cell bears it still. The caller
+ * announces the change, if it is made. False, with nothing done: it isn't so.
+ *
+ * While the cell bears that tag no other party has given the slot back, and the record stands where it
+ * stood; so it needs no look. */
+static _hot_ bool counter_release_one(
+	struct cell *cell, const _Atomic uint16_t *weight, uint64_t tag) {
+	struct pair seen = cell_load(cell); /* order 1 */
+	uint64_t less;
+
+	if (unlikely(seen.second != tag))
+		return false;
+	less = (uint64_t)load_relaxed(weight) << BERTH_COUNT_SHIFT;
+	/* Step 1 of a cycle, and the last one. */
+	return likely(seen.first >= less) &&
+	       likely(cas16(
+		       &cell->count, seen, (struct pair){seen.first - less, tag + 15})); /* R1 */
+}
+
+/* The same where the cell bears another record's tag. */
+static _hot_ bool counter_release_other(
+	struct map *m, struct record_at at, struct cell *cell, uint32_t weight, uint64_t tag) {
+	struct pair seen = cell_load(cell); /* order 1 */
+	uint64_t less = (uint64_t)weight << BERTH_COUNT_SHIFT;
+
+	return likely(tag_record(seen.second) != at.number) &&
+	       likely(load_acquire(&at.record->noted) == tag_seq(tag)) &&                 /* 2 */
+	       likely(seen.first >= less) && likely(counter_note(m, seen.second) == 0) && /* 4 */
+	       likely(cas16(
+		       &cell->count, seen, (struct pair){seen.first - less, tag + 15})); /* R1 */
+}
+
+/* The same for any path, which is that of the slot. Returns how many levels are given back, from the top:
+ * if it is some, but not all, the rest is counter_release_rest()'s. */
+static inline uint32_t counter_release_fast(
 	struct map *m, struct record_at at, const struct path *path, uint64_t seq) {
 	struct pair seen[BERTH_LEVELS_MAX];
 	uint32_t depth = path->depth, given;
@@ -96,13 +190,11 @@ static _hot_ uint32_t counter_release_fast(
 		return 0;
 	for (given = 0; given < depth; given++) {
 		uint32_t k = depth - 1 - given;
-		struct pair next = {
-			seen[k].first - weight, tag_pack(at.number, seq_down(seq_base(seq), k))};
 
-		if (unlikely(seen[k].first < weight || step_note(m, at, seen[k].second) < 0 ||
-			     !cas16(&path->level[k].cell->count, seen[k], next))) /* R1 */
+		if (unlikely(step_note(m, at, seen[k].second) < 0 ||
+			     !level_give(m, path->level[k].cell, path->level[k].dirty, seen[k],
+				     weight, tag_pack(at.number, seq_down(seq_base(seq), k)))))
 			break;
-		wake_changed(m, path->level[k].dirty);
 	}
 	return given;
 }

@@ -58,7 +58,7 @@ static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limi
 
 /* What stands beside the words, and no count follows from: the label of a slot that is being taken,
  * and the highest count. */
-void counter_label(struct record *record, const char *label);
+void counter_label(struct record *record, const char *label, size_t length);
 void counter_note_peak(struct cell *cell, uint32_t count);
 
 /* Orders 1 and 3 of counter.c for a level whose cell says `count`. Pairs with
@@ -82,7 +82,7 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 
 		if (unlikely(r < 0)) {
 			if (r != -ESTALE)
-				denials_add(m, l->account, l->cell, l->dirty);
+				denials_add(m, l->cell, l->dirty);
 			*ret_level = k;
 			return r;
 		}

@@ -57,8 +57,9 @@ _Static_assert(BERTH_BUMP_BITS >= 8 && BERTH_BUMP_BITS <= 43, "the field has 43"
  * A record's seqs only grow, for as long as the segment is there. */
 #define BERTH_CYCLE    16u
 #define BERTH_SEQ_MASK ((UINT64_C(1) << 42) - 1)
-/* No cycle begins above this. What has begun has room to end, and to be revoked. */
-#define BERTH_SEQ_LAST ((UINT64_C(1) << BERTH_SEQ_BITS) - 129)
+/* No cycle begins above this; it has no bits but those of such a base. What has begun has room to end, to
+ * be revoked, and to be opened. */
+#define BERTH_SEQ_LAST ((UINT64_C(1) << (BERTH_SEQ_BITS - 1)) - BERTH_CYCLE)
 
 static inline uint64_t seq_base(uint64_t seq) {
 	return seq & ~(uint64_t)(BERTH_CYCLE - 1);
@@ -107,6 +108,7 @@ _Static_assert(sizeof(struct cell) == 64, "a cell is one cache line");
 _Static_assert(offsetof(struct cell, tag) == 8, "count and tag are one 16-byte word");
 
 #define BERTH_COUNT_SHIFT 44
+#define BERTH_COUNT_MASK  ((uint64_t)BERTH_COUNT_MAX << BERTH_COUNT_SHIFT)
 #define BERTH_CLOSED      (UINT64_C(1) << 43)
 #define BERTH_BUMPS_MASK  ((UINT64_C(1) << 43) - 1)
 #define BERTH_BUMPS_LAST  ((UINT64_C(1) << BERTH_BUMP_BITS) - 1)
@@ -215,8 +217,13 @@ _Static_assert(sizeof(struct refusal) == 32, "no padding");
 
 /* Written by the daemon alone, but for `denials`; owners read state and serial before they acquire. */
 struct session_entry {
-	_Atomic uint32_t state;
-	_Atomic uint32_t serial; /* differs for every session that the segment has seen */
+	union {
+		struct {
+			_Atomic uint32_t state;
+			_Atomic uint32_t serial; /* differs for every session of the segment */
+		};
+		_Atomic uint64_t open; /* both, as an owner reads them before it acquires */
+	};
 	_Atomic uint32_t pid;
 	_Atomic uint32_t uid;
 	_Atomic uint64_t start_time; /* of the process, in clock ticks since boot; 0 unknown */
@@ -225,9 +232,10 @@ struct session_entry {
 	_Atomic uint64_t opened;  /* ms since 1970 */
 	_Atomic uint32_t lost;    /* an event found no room; for events to come, and 0 */
 	_Atomic uint32_t refused; /* the next place in its ring of refusals, to come, and 0 */
-	/* account:24 | count:40. The owner's; the place is the session's, whichever it is. */
+	/* account:24 | count:40, which only grows. The owner's; the place is the session's, whichever it
+	 * is. And what the daemon has collected of each (denials.h). */
 	_Atomic uint64_t denials[BERTH_DENIALS];
-	_Atomic uint64_t reserved1[4];
+	_Atomic uint64_t collected[BERTH_DENIALS];
 };
 
 _Static_assert(sizeof(struct session_entry) == 128, "a session entry is two cache lines");
@@ -250,6 +258,7 @@ struct segment_header {
 	_Alignas(64) _Atomic uint32_t armed; /* the daemon wants to be woken (wake.h) */
 	_Atomic uint32_t wakes;
 	_Alignas(64) _Atomic uint32_t next_serial;
+	_Atomic uint64_t renewals; /* how often a cell got a tag that is no record's (counter.c) */
 	/* For waiting, to come, and 0: a second event count, the arbiter's thread, how often it has looked,
 	 * tickets, a bit for each account number modulo 1024, and one for each 64 ranges modulo 4096. */
 	_Alignas(64) _Atomic uint32_t calls_armed;

@@ -31,8 +31,8 @@ struct map {
 	struct map_file segment, directory;
 	struct segment_header *header;
 	const struct directory_header *names;
-	_Atomic uint64_t *denials; /* of this process's session; NULL: it has none (denials.h) */
-	pthread_mutex_t lock;      /* of window mapping against map_close_files; private memory */
+	struct session_entry *session; /* of this process; NULL: it has none (denials.h) */
+	pthread_mutex_t lock; /* of window mapping against map_close_files; private memory */
 };
 
 /* Takes both descriptors whatever it returns. -EPROTONOSUPPORT: another layout; -EUCLEAN: damaged;

@@ -42,6 +42,18 @@ static inline bool cas32(_Atomic uint32_t *p, uint32_t old, uint32_t new) {
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "berth needs lock-free 64-bit atomics");
 
+/* After the n-th compare-and-swap in a row that failed, from 0: lets the others get on. Longer each time, up
+ * to about 1 µs. */
+static inline void back_off(int n) {
+	for (int i = 0; i < 1 << (n < 4 ? n : 4); i++) {
+#if defined(__x86_64__)
+		__builtin_ia32_pause();
+#elif defined(__aarch64__)
+		__asm__ volatile("isb");
+#endif
+	}
+}
+
 /* Two words that one compare-and-swap changes together, 16 bytes on a boundary of 16. */
 struct pair {
 	uint64_t first, second;

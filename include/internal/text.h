@@ -38,38 +38,3 @@ static _hot_ uint64_t short_load(const char *text, size_t length) {
 static inline uint64_t tail_load(const char *text, size_t length, size_t tail) {
 	return length < 8 ? short_load(text, length) : load8(text + length - 8) >> 8 * (8 - tail);
 }
-
-/* A text of 1 to TEXT_MAX bytes in few words, which overlap: the first and the last eight bytes, and
- * the ones next to these if there are more than sixteen. Texts of one length that have the same words
- * are the same. */
-#define TEXT_MAX 32
-
-struct text {
-	size_t length;
-	uint64_t first, last, second, third;
-};
-
-static _hot_ struct text text_load(const char *text, size_t length) {
-	struct text t = {.length = length};
-
-	if (length < 8) {
-		t.first = short_load(text, length);
-		return t;
-	}
-	t.first = load8(text);
-	t.last = load8(text + length - 8);
-	if (length > 16) {
-		t.second = load8(text + 8);
-		t.third = load8(text + length - 16);
-	}
-	return t;
-}
-
-/* Cheap, and spreads well enough: who makes texts fall together gains nothing but a search. */
-static _hot_ uint64_t text_key(const struct text *t) {
-	uint64_t mixed = (t->first ^ t->length) + (t->last << 17 | t->last >> 47);
-
-	if (t->length > 16)
-		mixed += (t->second << 31 | t->second >> 33) ^ t->third;
-	return mixed * UINT64_C(0x9E3779B97F4A7C15);
-}

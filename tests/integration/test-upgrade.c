@@ -8,6 +8,7 @@
  * same place, as layout 3 had it.
  */
 
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -169,13 +170,13 @@ static uint64_t start_of(pid_t pid) {
 }
 
 static void wait_to_be_told(struct child *c, void *data) {
-	(void)data;
+	(void)prctl(PR_SET_NAME, data);
 	child_say(c, 0);
 	(void)child_listen(c);
 }
 
-static struct child bystander(void) {
-	struct child c = child_start(wait_to_be_told, NULL);
+static struct child bystander(const char *program) {
+	struct child c = child_start(wait_to_be_told, (void *)(uintptr_t)program);
 
 	ck_assert_int_eq(child_report(&c), 0);
 	return c;
@@ -198,10 +199,12 @@ static int start_with(const char *option) {
 }
 
 START_TEST(a_living_process_keeps_berthd_from_starting_and_is_named) {
-	struct child c = bystander();
+	struct child c = bystander("smtpd");
 
-	session_put(7, getpid(), start_of(getpid()), "imapd");
-	session_put(8, c.pid, start_of(c.pid), "smtpd");
+	(void)prctl(PR_SET_NAME, "imapd");
+	/* Clients can write there: what the kernel says is believed. */
+	session_put(7, getpid(), start_of(getpid()), "init");
+	session_put(8, c.pid, start_of(c.pid), "init");
 	files_make();
 	ck_assert_int_eq(start_with(NULL), 78);
 	expect_logged("another layout (3, not ");
@@ -223,16 +226,17 @@ START_TEST(a_living_process_keeps_berthd_from_starting_and_is_named) {
 END_TEST
 
 START_TEST(a_check_lists_the_processes_and_changes_nothing) {
-	struct child c = bystander();
+	struct child c = bystander("smtpd");
 	char line[64];
 
 	ck_assert_int_eq(start_with("--check-segment"), 0);
-	session_put(0, getpid(), start_of(getpid()), "a\n\\ b");
+	(void)prctl(PR_SET_NAME, "a\t\\ b");
+	session_put(0, getpid(), start_of(getpid()), "imapd");
 	session_put(1, c.pid, 0, "smtpd");
 	session_put(2, c.pid, 0, "smtpd");
 	files_make();
 	ck_assert_int_eq(start_with("--check-segment"), 78);
-	(void)snprintf(line, sizeof(line), "%7d a\\x0a\\x5c b\n", (int)getpid());
+	(void)snprintf(line, sizeof(line), "%7d a\\x09\\x5c b\n", (int)getpid());
 	expect_logged(line);
 	(void)snprintf(line, sizeof(line), "%7d smtpd\n", (int)c.pid);
 	ck_assert_int_eq(logged_times(line), 1);
@@ -249,7 +253,7 @@ END_TEST
 /* A number that isn't a process's any more, one that is another's by now, and one that has ended and
  * wasn't waited for. */
 START_TEST(dead_processes_are_in_nobodys_way) {
-	struct child dead = bystander(), unreaped = bystander();
+	struct child dead = bystander("smtpd"), unreaped = bystander("smtpd");
 	siginfo_t info;
 
 	child_kill(&dead);
@@ -295,7 +299,7 @@ START_TEST(of_many_processes_the_first_twenty_are_named) {
 	struct child c[23];
 
 	for (int i = 0; i < 23; i++) {
-		c[i] = bystander();
+		c[i] = bystander("worker");
 		session_put(i, c[i].pid, start_of(c[i].pid), "worker");
 		session_put(i + 1, c[i].pid, start_of(c[i].pid), "worker");
 	}
@@ -309,6 +313,7 @@ START_TEST(of_many_processes_the_first_twenty_are_named) {
 END_TEST
 
 START_TEST(told_to_abandon_it_berthd_starts_and_says_what_that_means) {
+	(void)prctl(PR_SET_NAME, "imapd");
 	session_put(5, getpid(), start_of(getpid()), "imapd");
 	files_make();
 	here.args[0] = "--abandon-segment";

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Denials: none is lost, none counted twice, none given to another account. */
+/* Denials: none is lost, none counted twice, none given to another account; and the words in which one
+ * thread of a session counts only grow. */
 
 #include <pthread.h>
 
@@ -28,7 +29,7 @@ static void setup(void) {
 		bob = fixture_path(&f, name, 0);
 		bobs = bob.level[0].account;
 	}
-	f.map->denials = map_session(f.map, 2)->denials;
+	f.map->session = map_session(f.map, 2);
 }
 
 static void teardown(void) {
@@ -43,6 +44,15 @@ static uint64_t known(const struct path *path) {
 	return in_cell(path) + denials_pending(f.map, path->level[0].account);
 }
 
+/* By the one thread that counts in the words of the session. */
+static void deny_mine(const struct path *path, int times) {
+	const struct level *l = &path->level[0];
+
+	for (int i = 0; i < times; i++)
+		denials_add_mine(f.map, l->account, l->cell, l->dirty);
+}
+
+/* By any other. */
 static void deny(const struct path *path, int times) {
 	struct pair seen[BERTH_LEVELS_MAX];
 	uint32_t level;
@@ -51,65 +61,196 @@ static void deny(const struct path *path, int times) {
 		ck_assert_int_eq(counter_check(f.map, path, 1, seen, &level), -EDQUOT);
 }
 
+/* The word of both. */
+static uint64_t word_of(uint32_t session) {
+	return load_relaxed(&map_session(f.map, session)->denials[alices % BERTH_DENIALS]);
+}
+
+static uint64_t collected_of(uint32_t session) {
+	return load_relaxed(&map_session(f.map, session)->collected[alices % BERTH_DENIALS]);
+}
+
+static uint64_t word_pack(uint32_t account, uint64_t count) {
+	return (uint64_t)account << DENIALS_BITS | count;
+}
+
 START_TEST(a_denial_writes_to_the_session_and_is_known_at_once) {
-	deny(&alice, 3);
+	deny_mine(&alice, 3);
 	ck_assert_uint_eq(in_cell(&alice), 0);
+	ck_assert_uint_eq(word_of(2), word_pack(alices, 3));
 	ck_assert_uint_eq(known(&alice), 3);
 	ck_assert_uint_eq(known(&bob), 0);
 }
 END_TEST
 
+START_TEST(a_denial_of_any_other_thread_is_counted_in_the_cell) {
+	deny_mine(&alice, 2);
+	deny(&alice, 3);
+	ck_assert_uint_eq(in_cell(&alice), 3);
+	ck_assert_uint_eq(word_of(2), word_pack(alices, 2));
+	ck_assert_uint_eq(known(&alice), 5);
+	denials_collect(f.map);
+	ck_assert_uint_eq(in_cell(&alice), 5);
+}
+END_TEST
+
 START_TEST(a_process_without_a_session_counts_in_the_cell) {
-	f.map->denials = NULL;
+	f.map->session = NULL;
 	deny(&alice, 3);
 	ck_assert_uint_eq(in_cell(&alice), 3);
 }
 END_TEST
 
-START_TEST(accounts_that_take_a_word_from_each_other_keep_their_own) {
+/* Wherever it is counted: a count that is wrong may do nothing else than deny. */
+START_TEST(every_denial_marks_its_account_for_the_checkpoint) {
+	for (int i = 0; i < 4; i++) {
+		const struct path *path = i % 2 ? &bob : &alice;
+
+		store_total(path->level[0].dirty, 0);
+		if (i < 2)
+			deny_mine(path, 1);
+		else
+			deny(path, 1);
+		ck_assert_uint_eq(load_total(path->level[0].dirty), 1);
+	}
+}
+END_TEST
+
+START_TEST(accounts_that_want_the_same_word_keep_their_own) {
 	for (int i = 0; i < 100; i++) {
-		deny(&alice, 1);
-		deny(&bob, 2);
+		deny_mine(&alice, 1);
+		deny_mine(&bob, 2);
 	}
 	ck_assert_uint_eq(known(&alice), 100);
 	ck_assert_uint_eq(known(&bob), 200);
+	denials_collect(f.map);
+	ck_assert_uint_eq(in_cell(&alice), 100);
+	ck_assert_uint_eq(in_cell(&bob), 200);
+}
+END_TEST
+
+/* Else what the daemon hasn't collected would be the next account's. */
+START_TEST(a_word_goes_to_another_account_once_all_of_it_is_collected_and_not_before) {
+	uint64_t count = 0, bobs_own = 0;
+
+	for (int i = 1; i <= 20; i++) {
+		const struct path *has = i % 2 ? &alice : &bob, *wants = i % 2 ? &bob : &alice;
+		uint64_t before = known(wants), own = known(has);
+
+		deny_mine(has, i);
+		count += (uint64_t)i;
+		ck_assert_uint_eq(word_of(2), word_pack(has->level[0].account, count));
+		deny_mine(wants, 1);
+		ck_assert_uint_eq(word_of(2), word_pack(has->level[0].account, count));
+		ck_assert_uint_eq(known(wants), before + 1);
+		ck_assert_uint_eq(known(has), own + (uint64_t)i);
+		/* All but the last one. */
+		denials_collect(f.map);
+		deny_mine(has, 1);
+		count++;
+		deny_mine(wants, 1);
+		ck_assert_uint_eq(word_of(2), word_pack(has->level[0].account, count));
+		ck_assert_uint_eq(known(wants), before + 2);
+		ck_assert_uint_eq(known(has), own + (uint64_t)i + 1);
+		denials_collect(f.map);
+		bobs_own += i % 2 ? 2 : (uint64_t)i + 1;
+	}
+	ck_assert_uint_eq(in_cell(&bob), bobs_own);
+	ck_assert_uint_eq(in_cell(&alice) + in_cell(&bob), count + 40);
+}
+END_TEST
+
+START_TEST(the_daemon_writes_what_it_has_collected_and_never_the_words) {
+	uint64_t word;
+
+	for (int i = 0; i < 3; i++) {
+		deny_mine(i == 1 ? &bob : &alice, 5);
+		word = word_of(2);
+		denials_collect(f.map);
+		ck_assert_uint_eq(word_of(2), word);
+		ck_assert_uint_eq(collected_of(2), word);
+		denials_collect(f.map);
+		ck_assert_uint_eq(word_of(2), word);
+		ck_assert_uint_eq(collected_of(2), word);
+	}
+	ck_assert_uint_eq(in_cell(&alice), 10);
+	ck_assert_uint_eq(in_cell(&bob), 5);
 }
 END_TEST
 
 /* A checkpoint may have taken alice's mark while her denials were in the word. */
-START_TEST(who_loses_the_word_is_marked_for_the_checkpoint) {
-	deny(&alice, 3);
-	store_total(alice.level[0].dirty, 0);
-	deny(&bob, 1);
-	ck_assert_uint_eq(in_cell(&alice), 3);
-	ck_assert_uint_eq(load_total(alice.level[0].dirty), 1);
-}
-END_TEST
-
 START_TEST(what_was_collected_is_in_the_cell_once_and_marked_for_the_checkpoint) {
-	deny(&alice, 3);
-	f.map->denials = map_session(f.map, 3)->denials;
-	deny(&alice, 4);
+	deny_mine(&alice, 3);
+	f.map->session = map_session(f.map, 3);
+	deny_mine(&alice, 4);
 	store_total(alice.level[0].dirty, 0);
 	denials_collect(f.map);
 	ck_assert_uint_eq(in_cell(&alice), 7);
 	ck_assert_uint_eq(known(&alice), 7);
 	ck_assert_uint_eq(load_total(alice.level[0].dirty), 1);
+	store_total(alice.level[0].dirty, 0);
 	denials_collect(f.map);
 	ck_assert_uint_eq(in_cell(&alice), 7);
+	ck_assert_uint_eq(load_total(alice.level[0].dirty), 0);
+}
+END_TEST
+
+START_TEST(a_session_goes_on_where_the_one_before_in_its_place_left_off) {
+	deny_mine(&alice, 3);
+	denials_collect(f.map);
+	/* Its owner is another process now, that begins with another account. */
+	deny_mine(&bob, 2);
+	ck_assert_uint_eq(word_of(2), word_pack(bobs, 5));
+	ck_assert_uint_eq(known(&alice), 3);
+	ck_assert_uint_eq(known(&bob), 2);
+}
+END_TEST
+
+START_TEST(a_count_that_wraps_loses_no_denial_and_leaves_the_account_alone) {
+	struct session_entry *e = map_session(f.map, 2);
+	const uint32_t i = alices % BERTH_DENIALS;
+
+	for (int collects = 0; collects < 2; collects++) {
+		uint64_t before = known(&alice);
+
+		store_relaxed(&e->denials[i], word_pack(alices, DENIALS_MASK - 1));
+		store_relaxed(&e->collected[i], word_pack(alices, DENIALS_MASK - 1));
+		for (uint64_t n = 1; n <= 4; n++) {
+			deny_mine(&alice, 1);
+			ck_assert_uint_eq(word_of(2),
+				word_pack(alices, (DENIALS_MASK - 1 + n) & DENIALS_MASK));
+			ck_assert_uint_eq(known(&alice), before + n);
+			if (collects)
+				denials_collect(f.map);
+		}
+		denials_collect(f.map);
+		ck_assert_uint_eq(in_cell(&alice), before + 4);
+	}
+	/* As the last one of an account, too. */
+	store_relaxed(&e->denials[i], word_pack(alices, DENIALS_MASK));
+	store_relaxed(&e->collected[i], word_pack(alices, DENIALS_MASK));
+	deny_mine(&bob, 1);
+	ck_assert_uint_eq(word_of(2), word_pack(bobs, 0));
+	ck_assert_uint_eq(known(&bob), 1);
+	ck_assert_uint_eq(known(&alice), 8);
 }
 END_TEST
 
 START_TEST(the_next_account_of_an_index_begins_with_none) {
 	struct path next;
 
-	deny(&alice, 3);
+	deny_mine(&alice, 3);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	next = fixture_path(&f, "mallory", 0);
 	ck_assert_uint_eq(next.level[0].account, alices);
 	ck_assert_uint_eq(known(&next), 0);
 	denials_collect(f.map);
 	ck_assert_uint_eq(known(&next), 0);
+	/* The word bears its index already. */
+	deny_mine(&next, 2);
+	ck_assert_uint_eq(known(&next), 2);
+	denials_collect(f.map);
+	ck_assert_uint_eq(in_cell(&next), 2);
 }
 END_TEST
 
@@ -117,10 +258,10 @@ START_TEST(words_are_collected_once_for_all_the_indices_that_were_freed) {
 	ck_assert_int_eq(fixture_configure(f.accounts, "carol", 0), 0);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "carol"), 0);
-	deny(&bob, 3);
+	deny_mine(&bob, 3);
 	(void)fixture_path(&f, "mallory", 0);
 	ck_assert_uint_eq(in_cell(&bob), 3);
-	deny(&bob, 4);
+	deny_mine(&bob, 4);
 	(void)fixture_path(&f, "trent", 0);
 	ck_assert_uint_eq(in_cell(&bob), 3);
 	ck_assert_uint_eq(known(&bob), 7);
@@ -128,41 +269,84 @@ START_TEST(words_are_collected_once_for_all_the_indices_that_were_freed) {
 END_TEST
 
 START_TEST(noise_in_the_words_is_no_account_s) {
-	_Atomic uint64_t *word = map_session(f.map, 1)->denials;
+	struct session_entry *e = map_session(f.map, 1);
 
 	for (uint32_t i = 0; i < BERTH_DENIALS; i++)
-		store_relaxed(&word[i], UINT64_MAX - i);
+		store_relaxed(&e->denials[i], UINT64_MAX - i);
+	ck_assert_uint_eq(known(&alice), 0);
 	denials_collect(f.map);
 	for (uint32_t i = 0; i < BERTH_DENIALS; i++)
-		ck_assert_uint_eq(load_relaxed(&word[i]), 0);
+		ck_assert_uint_eq(load_relaxed(&e->collected[i]), UINT64_MAX - i);
 	ck_assert_uint_eq(known(&alice), 0);
+	/* The next one in that place counts all the same. */
+	f.map->session = e;
+	deny_mine(&alice, 3);
+	ck_assert_uint_eq(known(&alice), 3);
+	denials_collect(f.map);
+	ck_assert_uint_eq(in_cell(&alice), 3);
 }
 END_TEST
 
 static _Atomic int running;
+static _Atomic bool is_counting; /* a thread, in the words of the session */
+
+/* As caches do, threads take turns at the words. */
+static void deny_one(const struct path *path, uint32_t *wrong) {
+	struct pair seen[BERTH_LEVELS_MAX];
+	const struct level *l = &path->level[0];
+	bool no = false;
+	uint32_t level;
+
+	if (atomic_compare_exchange_strong(&is_counting, &no, true)) {
+		for (int i = 0; i < 3; i++)
+			denials_add_mine(f.map, l->account, l->cell, l->dirty);
+		store_release(&is_counting, false);
+		return;
+	}
+	for (int i = 0; i < 3; i++)
+		*wrong += counter_check(f.map, path, 1, seen, &level) != -EDQUOT;
+}
 
 static void *deny_in_turn(void *arg) {
-	struct pair seen[BERTH_LEVELS_MAX];
-	uint32_t level, wrong = 0;
+	uint32_t wrong = 0;
 
-	for (int i = 0; i < TURNS; i++)
-		wrong += counter_check(f.map, (i + *(int *)arg) % 3 ? &alice : &bob, 1, seen,
-				 &level) != -EDQUOT;
+	for (int i = 0; i < TURNS; i++) {
+		deny_one((i / 16 + *(int *)arg) % 3 ? &alice : &bob, &wrong);
+		if (i % 64 == 0)
+			(void)sched_yield();
+	}
 	(void)atomic_fetch_sub(&running, 1);
 	return (void *)(uintptr_t)wrong; /* NOLINT(performance-no-int-to-ptr) */
 }
 
-START_TEST(threads_and_a_daemon_that_collects_lose_none) {
+/* What each thread denies of bob's. */
+static uint64_t bobs_share(int begin) {
+	uint64_t n = 0;
+
+	for (int i = 0; i < TURNS; i++)
+		n += (i / 16 + begin) % 3 == 0;
+	return 3 * n;
+}
+
+START_TEST(threads_and_a_daemon_that_collects_lose_none_and_the_words_only_grow) {
 	pthread_t thread[THREADS];
-	int begin[THREADS];
+	int begin[THREADS], switches = 0;
+	uint64_t word = 0, bobs_all = 0;
 
 	running = THREADS;
 	for (int i = 0; i < THREADS; i++) {
 		begin[i] = i;
+		bobs_all += bobs_share(i);
 		ck_assert_int_eq(pthread_create(&thread[i], NULL, deny_in_turn, &begin[i]), 0);
 	}
-	while (running > 0)
+	while (running > 0) {
+		uint64_t next = word_of(2);
+
+		ck_assert_uint_ge(next & DENIALS_MASK, word & DENIALS_MASK);
+		switches += next >> DENIALS_BITS != word >> DENIALS_BITS;
+		word = next;
 		denials_collect(f.map);
+	}
 	for (int i = 0; i < THREADS; i++) {
 		void *wrong;
 
@@ -170,7 +354,12 @@ START_TEST(threads_and_a_daemon_that_collects_lose_none) {
 		ck_assert_ptr_null(wrong);
 	}
 	denials_collect(f.map);
-	ck_assert_uint_eq(in_cell(&alice) + in_cell(&bob), (uint64_t)THREADS * TURNS);
+	ck_assert_uint_eq(in_cell(&bob), bobs_all);
+	ck_assert_uint_eq(in_cell(&alice), UINT64_C(3) * THREADS * TURNS - bobs_all);
+	ck_assert_uint_gt(word_of(2) & DENIALS_MASK, 0);
+	printf("the word changed hands %d times, %llu of %llu were counted there\n", switches,
+		(unsigned long long)(word_of(2) & DENIALS_MASK),
+		(unsigned long long)THREADS * TURNS * 3);
 }
 END_TEST
 
@@ -183,14 +372,20 @@ int main(void) {
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, a_denial_writes_to_the_session_and_is_known_at_once);
+	tcase_add_test(tc, a_denial_of_any_other_thread_is_counted_in_the_cell);
 	tcase_add_test(tc, a_process_without_a_session_counts_in_the_cell);
-	tcase_add_test(tc, accounts_that_take_a_word_from_each_other_keep_their_own);
-	tcase_add_test(tc, who_loses_the_word_is_marked_for_the_checkpoint);
+	tcase_add_test(tc, every_denial_marks_its_account_for_the_checkpoint);
+	tcase_add_test(tc, accounts_that_want_the_same_word_keep_their_own);
+	tcase_add_test(
+		tc, a_word_goes_to_another_account_once_all_of_it_is_collected_and_not_before);
+	tcase_add_test(tc, the_daemon_writes_what_it_has_collected_and_never_the_words);
 	tcase_add_test(tc, what_was_collected_is_in_the_cell_once_and_marked_for_the_checkpoint);
+	tcase_add_test(tc, a_session_goes_on_where_the_one_before_in_its_place_left_off);
+	tcase_add_test(tc, a_count_that_wraps_loses_no_denial_and_leaves_the_account_alone);
 	tcase_add_test(tc, the_next_account_of_an_index_begins_with_none);
 	tcase_add_test(tc, words_are_collected_once_for_all_the_indices_that_were_freed);
 	tcase_add_test(tc, noise_in_the_words_is_no_account_s);
-	tcase_add_test(tc, threads_and_a_daemon_that_collects_lose_none);
+	tcase_add_test(tc, threads_and_a_daemon_that_collects_lose_none_and_the_words_only_grow);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

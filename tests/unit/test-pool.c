@@ -10,22 +10,32 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "counter-fast.h"
 #include "pool.h"
 
 #define SLOTS   131072 /* more than one window of records */
 #define RANGES  3
 #define THREADS 8
 #define TURNS   20000
+#define NUMBERS (UINT64_C(0x12345) << 44) /* the highest bits of the pool's slots */
 
 static struct map *map;
+static struct map *daemons; /* the same files once more, so that they stay within its reach */
 static struct pool *pool;
 
 /* Accounts 1 … THREADS, unlimited, without ancestors; and eight of which each is the next one's parent. */
 #define TREE         (THREADS + 1)
 #define ACCOUNTS_END (TREE + BERTH_LEVELS_MAX)
-/* Of one level; of one, of another account; of three; of more than the pool remembers. */
+/* Of one level; of one, of another account; of three; of as many as there may be. */
 static struct path path1, path2, path3, path8;
 static const struct path *const paths[] = {&path1, &path3, &path8, &path2};
+
+/* A slot that the test holds. */
+struct held {
+	struct spot *spot;
+	uint32_t record;
+	uint64_t seq;
+};
 
 static void file_put(int fd, const void *bytes, size_t size, uint64_t at) {
 	ck_assert_int_eq(pwrite(fd, bytes, size, (off_t)at), (ssize_t)size);
@@ -77,6 +87,7 @@ static void map_make(void) {
 
 		file_put(directory, &e, sizeof(e), l.entries + account * sizeof(e));
 	}
+	ck_assert_int_eq(map_new(dup(segment), dup(directory), PROT_READ, &daemons), 0);
 	ck_assert_int_eq(map_new(segment, directory, PROT_READ | PROT_WRITE, &map), 0);
 	ck_assert_int_eq(directory_path(map, 1, 1, &path1), 0);
 	ck_assert_int_eq(directory_path(map, 2, 1, &path2), 0);
@@ -93,7 +104,7 @@ static void range_give(uint32_t number) {
 
 static void set_up(void) {
 	map_make();
-	ck_assert_int_eq(pool_new(map, &pool), 0);
+	ck_assert_int_eq(pool_new(map, NUMBERS, &pool), 0);
 	for (uint32_t n = 1; n <= RANGES; n++)
 		range_give(n);
 }
@@ -101,33 +112,125 @@ static void set_up(void) {
 static void tear_down(void) {
 	pool_free(pool);
 	map_free(map);
+	map_free(daemons);
 }
 
-/* As the library does it: first with the spot that was last there; NULL: any. */
-static int take_with(
-	struct spot *last, const struct path *path, uint32_t weight, struct pool_slot *ret) {
+/* Takes a slot with a record that is the caller's; on failure it stays that. */
+static int hold(struct spot *spot, const struct path *path, uint32_t weight, struct held *ret) {
 	struct slot_request request = {.path = path, .weight = weight, .stamp = {.since = 1}};
+	uint64_t seq = 0;
 	uint32_t level;
 	int r = counter_check(map, path, weight, request.seen, &level);
 
-	*ret = (struct pool_slot){.spot = last};
-	return r == 0 ? pool_acquire(pool, &request, ret) : r;
+	if (r == 0)
+		r = spot_acquire(pool, spot, &request, &seq);
+	*ret = (struct held){spot, spot->number, seq};
+	if (r == 0)
+		store_release(&spot->token, tag_pack(spot->number, seq));
+	return r;
 }
 
-static int take_on(const struct path *path, uint32_t weight, struct pool_slot *ret) {
-	return take_with(NULL, path, weight, ret);
+/* As the library does it for a thread without a cache: those that are of no use go back at the end. */
+static int take_on(const struct path *path, uint32_t weight, struct held *ret) {
+	struct spot *spot, *useless[64];
+	size_t n = 0;
+	int r;
+
+	*ret = (struct held){0};
+	for (;;) {
+		r = pool_take(pool, &spot);
+		if (r < 0)
+			break;
+		r = hold(spot, path, weight, ret);
+		if (r != -EAGAIN && r != -ERANGE)
+			break;
+		if (r == -EAGAIN)
+			useless[n++] = spot;
+		if (n == ELEMENTS(useless))
+			break;
+	}
+	while (n > 0)
+		pool_give(pool, useless[--n]);
+	if (r < 0 && r != -EAGAIN && ret->spot && load_relaxed(&ret->spot->token) == TOKEN_CLAIMED)
+		pool_give(pool, ret->spot);
+	if (r < 0)
+		*ret = (struct held){0};
+	return r;
 }
 
-static int take(struct pool_slot *ret) {
+static int take(struct held *ret) {
 	return take_on(&path1, 1, ret);
 }
 
-static int give(const struct pool_slot *slot) {
-	return pool_release(pool, slot->record, pool_cycle(slot->seq));
+/* The record stays the caller's if the release says that it is. */
+static int let_go(const struct held *slot) {
+	struct spot *spot = pool_spot(pool, slot->record);
+
+	return spot ? spot_release(pool, spot, pool_cycle(slot->seq)) : -ENOENT;
 }
 
-static int forget(const struct pool_slot *slot) {
+static int give(const struct held *slot) {
+	int r = let_go(slot);
+
+	if ((r == 0 || r == -EUCLEAN || r == -ECANCELED) &&
+		load_relaxed(&slot->spot->token) == TOKEN_CLAIMED)
+		pool_give(pool, slot->spot);
+	return r;
+}
+
+static int forget(const struct held *slot) {
 	return pool_forget(pool, slot->record, pool_cycle(slot->seq));
+}
+
+static uint64_t token_of(uint32_t record) {
+	return load_relaxed(&pool_spot(pool, record)->token);
+}
+
+static uint64_t tag_of(const struct held *slot) {
+	return tag_pack(slot->record, slot->seq);
+}
+
+static uint32_t spots_with(uint64_t token) {
+	uint32_t n = 0;
+
+	for (uint32_t range = 1; range <= RANGES; range++)
+		for (uint32_t i = 0; i < BERTH_RANGE; i++)
+			n += token_of(range * BERTH_RANGE + i) == token;
+	return n;
+}
+
+/* As for a session that ends; and then as if it went on. */
+static bool is_quiet(void) {
+	bool was_pooled[(RANGES + 1) * BERTH_RANGE], quiet;
+
+	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
+		was_pooled[n] = pool_spot(pool, n) && token_of(n) == TOKEN_POOLED;
+	quiet = pool_close(pool);
+	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
+		if (was_pooled[n]) {
+			ck_assert_uint_eq(token_of(n), TOKEN_SPENT);
+			pool_give(pool, pool_spot(pool, n));
+		}
+	return quiet;
+}
+
+/* Takes all that the stack has, and puts it back: each once, and no other is POOLED. */
+static void check_stack(uint32_t want) {
+	static struct spot *all[SLOTS];
+	static bool seen[SLOTS];
+	uint32_t n = 0;
+
+	ck_assert_uint_eq(spots_with(TOKEN_POOLED), want);
+	while (pool_take(pool, &all[n]) == 0) {
+		ck_assert_msg(!seen[all[n]->number], "record %u twice", all[n]->number);
+		seen[all[n++]->number] = true;
+	}
+	ck_assert_uint_eq(n, want);
+	ck_assert_uint_eq(spots_with(TOKEN_POOLED), 0);
+	while (n > 0) {
+		seen[all[--n]->number] = false;
+		pool_give(pool, all[n]);
+	}
 }
 
 static struct snapshot look(uint32_t record) {
@@ -167,7 +270,7 @@ static void check_counts(uint32_t want) {
 
 START_TEST(every_record_is_handed_out_once_and_then_none_is_left) {
 	static bool seen[SLOTS];
-	struct pool_slot slot;
+	struct held slot;
 
 	for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++) {
 		ck_assert_int_eq(take(&slot), 0);
@@ -181,27 +284,31 @@ START_TEST(every_record_is_handed_out_once_and_then_none_is_left) {
 }
 END_TEST
 
-START_TEST(records_are_used_in_turn_where_none_is_known) {
-	struct pool_slot first, second;
+START_TEST(the_record_that_was_given_back_last_is_the_next_one) {
+	struct held slots[4], again;
 
-	ck_assert_int_eq(take(&first), 0);
-	ck_assert_int_eq(give(&first), 0);
-	ck_assert_int_eq(take(&second), 0);
-	ck_assert_uint_eq(second.record, first.record + 1);
+	for (size_t i = 0; i < ELEMENTS(slots); i++)
+		ck_assert_int_eq(take(&slots[i]), 0);
+	for (size_t i = 0; i < ELEMENTS(slots); i++)
+		ck_assert_int_eq(give(&slots[i]), 0);
+	for (size_t i = ELEMENTS(slots); i-- > 0;) {
+		ck_assert_int_eq(take(&again), 0);
+		ck_assert_uint_eq(again.record, slots[i].record);
+	}
 }
 END_TEST
 
 /* One CAS for each level: the record isn't written. */
 START_TEST(the_record_that_was_last_is_used_again_and_stays_as_it_is) {
 	const struct path *path = paths[_i];
-	struct pool_slot first, again;
+	struct held first, again;
 	struct pair was, is;
 
 	ck_assert_int_eq(take_on(path, 1, &first), 0);
 	ck_assert_int_eq(give(&first), 0);
 	was = raw_of(first.record);
 	for (int i = 0; i < 100; i++) {
-		ck_assert_int_eq(take_with(first.spot, path, 1, &again), 0);
+		ck_assert_int_eq(take_on(path, 1, &again), 0);
 		ck_assert_uint_eq(again.record, first.record);
 		ck_assert_ptr_eq(again.spot, first.spot);
 		ck_assert_int_eq(give(&again), 0);
@@ -212,10 +319,10 @@ START_TEST(the_record_that_was_last_is_used_again_and_stays_as_it_is) {
 END_TEST
 
 START_TEST(a_record_that_is_held_is_left_for_another) {
-	struct pool_slot held, other;
+	struct held held, other;
 
 	ck_assert_int_eq(take(&held), 0);
-	ck_assert_int_eq(take_with(held.spot, &path1, 1, &other), 0);
+	ck_assert_int_eq(take(&other), 0);
 	ck_assert_uint_ne(other.record, held.record);
 	ck_assert_ptr_ne(other.spot, held.spot);
 	ck_assert_uint_eq(counter_count(map, 1), 2);
@@ -242,50 +349,51 @@ static void use_up(uint32_t record) {
 
 START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
 	const uint32_t all = RANGES * BERTH_RANGE;
-	struct pool_slot slot, other;
+	struct held slot, other;
+	struct range *range;
 	struct spot *spot;
 	uint32_t n;
 
-	ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
-	ck_assert_int_eq(counter_close(map, slot.record), 0);
-	ck_assert_int_eq(give(&slot), -ECANCELED);
-	ck_assert_int_eq(counter_open(map, slot.record), 0);
-	spot = slot.spot;
+	ck_assert_int_eq(pool_take(pool, &spot), 0);
 	leave_cycles(spot->number, 2);
+	pool_give(pool, spot);
+	range = load_relaxed(&pool->by_number[spot->number / BERTH_RANGE]);
 	for (int i = 0; i < 2; i++) {
-		ck_assert_int_eq(take_with(spot, paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
 		ck_assert_ptr_eq(slot.spot, spot);
 		ck_assert_int_eq(give(&slot), 0);
-		ck_assert_uint_eq(load_relaxed(&spot->token), 0);
+		ck_assert_uint_eq(token_of(spot->number), TOKEN_POOLED);
 	}
-	ck_assert_int_eq(take_with(spot, paths[_i], 1, &slot), 0);
+	ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
 	ck_assert_ptr_ne(slot.spot, spot);
-	ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_SPENT);
-	ck_assert_uint_eq(load_relaxed(&spot->range->spent), 1);
+	ck_assert_uint_eq(token_of(spot->number), TOKEN_SPENT);
+	ck_assert_uint_eq(load_relaxed(&range->spent), 1);
 	ck_assert_uint_eq(pool_ranges_usable(pool), RANGES);
-	for (n = 1; take_with(spot, paths[_i], 1, &other) == 0; n++)
+	for (n = 1; take_on(paths[_i], 1, &other) == 0; n++)
 		ck_assert_uint_ne(other.record, spot->number);
 	ck_assert_uint_eq(n, all - 1);
 	ck_assert_int_eq(take(&other), -ENOBUFS);
-	ck_assert_int_eq(pool_release(pool, spot->number, 0), -ENOENT);
-	ck_assert_int_eq(forget(&(struct pool_slot){.record = spot->number}), -ENOENT);
+	ck_assert_int_eq(spot_release(pool, spot, 0), -ENOENT);
+	ck_assert_int_eq(pool_forget(pool, spot->number, 0), -ENOENT);
 	pool_release_all(pool);
-	ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_SPENT);
+	ck_assert_uint_eq(token_of(spot->number), TOKEN_SPENT);
 	check_counts(0);
+	check_stack(all - 1);
 }
 END_TEST
 
 START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_has_none_left) {
-	struct pool_slot slot;
+	struct held slot;
 
-	for (uint32_t range = 1; range <= RANGES; range++) {
+	/* Those that came last are used first. */
+	for (uint32_t range = RANGES; range > 0; range--) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
 			use_up(range * BERTH_RANGE + i);
 		/* The pool knows of it once it has met them. */
 		for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++)
 			if (take(&slot) == 0)
 				ck_assert_int_eq(give(&slot), 0);
-		ck_assert_uint_eq(pool_ranges_usable(pool), RANGES - range);
+		ck_assert_uint_eq(pool_ranges_usable(pool), range - 1);
 	}
 	ck_assert_int_eq(take(&slot), -ENOBUFS);
 	ck_assert_uint_eq(slot.record, 0);
@@ -301,14 +409,14 @@ END_TEST
 /* A release, a revocation, one after the other, and the session's end, which begins a cycle more. */
 START_TEST(the_last_cycle_of_a_record_can_be_ended_in_every_way) {
 	for (int how = 0; how < 3; how++) {
-		struct pool_slot slot;
+		struct held slot;
 		uint32_t record;
 
 		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
 		ck_assert_int_eq(give(&slot), 0);
 		record = slot.record;
 		store_total(&map_record(map, record)->noted, noted_with_left(0));
-		ck_assert_int_eq(take_with(slot.spot, paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
 		ck_assert_uint_eq(slot.record, record);
 		if (how > 0)
 			ck_assert_int_eq(
@@ -319,15 +427,16 @@ START_TEST(the_last_cycle_of_a_record_can_be_ended_in_every_way) {
 		if (how == 2)
 			ck_assert_int_eq(counter_open(map, record), 0);
 		ck_assert(counter_is_spent(map, record));
-		ck_assert_int_eq(take_with(slot.spot, paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
 		ck_assert_uint_ne(slot.record, record);
+		ck_assert_uint_eq(token_of(record), TOKEN_SPENT);
 		ck_assert_int_eq(give(&slot), 0);
 	}
 }
 END_TEST
 
 START_TEST(a_record_that_has_used_up_its_seqs_stays_so_however_often_it_is_granted) {
-	struct pool_slot slot;
+	struct held slot;
 	uint64_t noted = 0;
 
 	for (int i = 0; i < 1000; i++) {
@@ -346,7 +455,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_stays_so_however_often_it_is_grant
 END_TEST
 
 START_TEST(a_full_pool_finds_the_one_record_that_was_released) {
-	struct pool_slot slots[RANGES * BERTH_RANGE], again;
+	struct held slots[RANGES * BERTH_RANGE], again;
 
 	for (size_t i = 0; i < ELEMENTS(slots); i++)
 		ck_assert_int_eq(take(&slots[i]), 0);
@@ -360,7 +469,7 @@ START_TEST(a_full_pool_finds_the_one_record_that_was_released) {
 END_TEST
 
 START_TEST(a_pool_that_grew_goes_on_with_the_new_range) {
-	struct pool_slot slot;
+	struct held slot;
 
 	while (take(&slot) == 0)
 		;
@@ -380,19 +489,218 @@ START_TEST(a_range_that_is_none_or_there_already_is_refused) {
 END_TEST
 
 START_TEST(a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more) {
-	struct pool_slot slot;
+	const uint32_t far = SLOTS / BERTH_RANGE - 1;
+	struct held slots[RANGES * BERTH_RANGE], slot;
+	struct spot *spot;
 
-	ck_assert_int_eq(pool_add_range(pool, SLOTS / BERTH_RANGE - 1), 0);
+	ck_assert_int_eq(pool_add_range(pool, far), 0);
 	map_close_files(map);
-	for (int n = 0; n < RANGES * (int)BERTH_RANGE; n++)
+	/* The others are had before, though it came last. */
+	for (size_t i = 0; i < ELEMENTS(slots); i++)
+		ck_assert_int_eq(take(&slots[i]), 0);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(take(&slot), -ENOMEM);
+		ck_assert_ptr_null(slot.spot);
+		ck_assert_int_eq(pool_take(pool, &spot), -ENOMEM);
+		ck_assert_ptr_null(spot);
+	}
+	for (uint32_t i = 0; i < BERTH_RANGE; i++)
+		ck_assert_uint_eq(token_of(far * BERTH_RANGE + i), TOKEN_POOLED);
+	for (size_t i = 0; i < ELEMENTS(slots); i++) {
+		ck_assert_int_eq(give(&slots[i]), 0);
 		ck_assert_int_eq(take(&slot), 0);
-	ck_assert_int_eq(take(&slot), -ENOMEM);
-	ck_assert_uint_eq(slot.record, 0);
+		ck_assert_uint_eq(slot.record, slots[i].record);
+		ck_assert_int_eq(take(&slots[i]), -ENOMEM);
+		slots[i] = slot;
+	}
+	for (size_t i = 0; i < ELEMENTS(slots); i++)
+		ck_assert_int_eq(give(&slots[i]), 0);
+	check_counts(0);
 }
 END_TEST
 
+/* -- tokens --------------------------------------------------------------------------------------- */
+
+START_TEST(a_token_is_a_slot_s_or_one_of_the_others) {
+	const uint64_t owned = (uint64_t)UINT32_MAX << 4 | TOKEN_OWNED;
+	const uint64_t others[] = {
+		TOKEN_POOLED, TOKEN_OWNED, owned, TOKEN_CLAIMED, TOKEN_SPENT, TOKEN_SPARE};
+	const uint64_t base = UINT64_C(5) << 30;
+
+	for (uint32_t step = 0; step < BERTH_CYCLE; step++) {
+		uint64_t tag = tag_pack(77, base + step);
+
+		ck_assert(token_is_slot(tag) == (step >= 1 && step <= BERTH_LEVELS_MAX));
+		ck_assert(token_names(tag, pool_cycle(base)) == token_is_slot(tag));
+		ck_assert(!token_names(tag, pool_cycle(base) + 1));
+	}
+	for (size_t i = 0; i < ELEMENTS(others); i++) {
+		ck_assert(!token_is_slot(others[i]));
+		ck_assert(!token_names(others[i], pool_cycle(others[i])));
+		/* And no cell bears it, not even one that was never used. */
+		ck_assert(i == 0 || tag_seq(others[i]) % BERTH_CYCLE != 0);
+		ck_assert_uint_eq(tag_record(others[i]), 0);
+	}
+	ck_assert_uint_eq(pool_cycle(base + BERTH_CYCLE), pool_cycle(base) + 1);
+	ck_assert_uint_eq(pool_cycle((UINT64_C(1) << (POOL_CYCLE_BITS + 4)) - 1),
+		(1u << POOL_CYCLE_BITS) - 1);
+	ck_assert_uint_eq(pool_cycle(UINT64_C(1) << (POOL_CYCLE_BITS + 4)), 0);
+}
+END_TEST
+
+START_TEST(a_record_has_a_token_for_each_place_where_it_is) {
+	const struct path *path = paths[_i];
+	struct spot *spot;
+	struct held slot;
+
+	ck_assert_int_eq(pool_take(pool, &spot), 0);
+	ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_CLAIMED);
+	ck_assert_uint_eq(load_relaxed(&spot->slot) >> POOL_CYCLE_BITS << POOL_CYCLE_BITS,
+		NUMBERS | (uint64_t)spot->number << POOL_CYCLE_BITS);
+	ck_assert_ptr_eq(load_relaxed(&spot->record), map_record(map, spot->number));
+	pool_give(pool, spot);
+	ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_POOLED);
+	ck_assert_int_eq(take_on(path, 3, &slot), 0);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	ck_assert_uint_eq(seq_step(slot.seq), path->depth);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->weight), 3);
+	ck_assert_int_eq(let_go(&slot), 0);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+	/* A cache's record takes slots just so. */
+	store_release(&slot.spot->token, UINT64_C(5) << 4 | TOKEN_OWNED);
+	ck_assert_int_eq(hold(slot.spot, path, 3, &slot), 0);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	ck_assert_int_eq(take_back(slot.record), 0);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	ck_assert_int_eq(let_go(&slot), -ECANCELED);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+	pool_give(pool, slot.spot);
+	check_stack(RANGES * BERTH_RANGE);
+}
+END_TEST
+
+/* -- the stack ------------------------------------------------------------------------------------ */
+
+/* Between one thread's look and its compare-and-swap others take two, and put the first one back. */
+START_TEST(a_top_that_comes_back_is_not_the_one_that_was_seen) {
+	struct spot *first, *second;
+	struct pair seen;
+
+	seen.second = load_relaxed(&pool->stack.changes);
+	seen.first = load_relaxed(&pool->stack.top);
+	ck_assert_int_eq(pool_take(pool, &first), 0);
+	ck_assert_int_eq(pool_take(pool, &second), 0);
+	pool_give(pool, first);
+	ck_assert_uint_eq(load_relaxed(&pool->stack.top), seen.first);
+	ck_assert_uint_eq(load_relaxed(&pool->stack.changes), seen.second + 3);
+	ck_assert(!cas16(&pool->stack.top, seen, (struct pair){second->number, seen.second + 1}));
+	pool_give(pool, second);
+	check_stack(RANGES * BERTH_RANGE);
+}
+END_TEST
+
+/* -- the path of a slot --------------------------------------------------------------------------- */
+
+static void path_with(uint32_t depth, struct path *ret) {
+	ck_assert_int_eq(directory_path(map, TREE + depth - 1, 1, ret), 0);
+	ck_assert_uint_eq(ret->depth, depth);
+}
+
+static void check_charged(const struct path *path, uint32_t levels, uint32_t weight) {
+	for (uint32_t k = 0; k < path->depth; k++)
+		ck_assert_uint_eq(
+			counter_count(map, path->level[k].account), k < levels ? weight : 0);
+}
+
+static void check_remembered(const struct spot *spot, const struct path *path) {
+	struct path kept;
+
+	spot_path(spot, &kept);
+	ck_assert_uint_eq(kept.depth, path->depth);
+	for (uint32_t k = 0; k < path->depth; k++) {
+		ck_assert_ptr_eq(kept.level[k].cell, path->level[k].cell);
+		ck_assert_ptr_eq(kept.level[k].dirty, path->level[k].dirty);
+	}
+}
+
+START_TEST(a_slot_of_any_depth_is_charged_and_given_back_at_every_level) {
+	static const uint32_t weights[] = {1, 2, BERTH_WEIGHT_MAX};
+	struct path path;
+	struct held slot;
+
+	for (uint32_t i = 0; i < 3 * BERTH_LEVELS_MAX; i++) {
+		uint32_t depth = _i ? BERTH_LEVELS_MAX - i / 3 : 1 + i / 3, weight = weights[i % 3];
+
+		path_with(depth, &path);
+		ck_assert_int_eq(take_on(&path, weight, &slot), 0);
+		check_charged(&path, depth, weight);
+		check_remembered(slot.spot, &path);
+		ck_assert_int_eq(give(&slot), 0);
+		check_counts(0);
+		ck_assert_int_eq(give(&slot), -ENOENT);
+	}
+	check_stack(RANGES * BERTH_RANGE);
+}
+END_TEST
+
+/* A thread that could give back some levels at once has the rest given back. */
+START_TEST(the_rest_of_a_release_is_made_from_any_level) {
+	struct path path;
+	struct held slot;
+
+	for (uint32_t depth = 2; depth <= BERTH_LEVELS_MAX; depth++)
+		for (uint32_t given = 1; given < depth; given++) {
+			path_with(depth, &path);
+			ck_assert_int_eq(take_on(&path, 2, &slot), 0);
+			for (uint32_t k = depth; k-- > depth - given;) {
+				struct level *l = &path.level[k];
+
+				ck_assert(level_give(map, l->cell, l->dirty, cell_load(l->cell),
+					UINT64_C(2) << BERTH_COUNT_SHIFT,
+					tag_pack(slot.record, seq_down(seq_base(slot.seq), k))));
+			}
+			check_charged(&path, depth - given, 2);
+			/* Meanwhile a second release is none. */
+			ck_assert_int_eq(give(&slot), -ENOENT);
+			ck_assert_int_eq(
+				spot_release_rest(pool, slot.spot, &path, given, slot.seq), 0);
+			ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+			pool_give(pool, slot.spot);
+			check_counts(0);
+		}
+}
+END_TEST
+
+/* There was no memory for it. */
+START_TEST(a_slot_whose_path_could_not_be_kept_is_given_back_all_the_same) {
+	struct held slot;
+
+	for (int how = 0; how < 4; how++) {
+		ck_assert_int_eq(take_on(paths[_i], 2, &slot), 0);
+		store_relaxed(&slot.spot->depth, 0);
+		if (how == 1)
+			ck_assert_int_eq(take_back(slot.record), 0);
+		else if (how == 2)
+			ck_assert_int_eq(counter_close(map, slot.record), 0);
+		else if (how == 3)
+			pool_release_all(pool);
+		ck_assert_int_eq(give(&slot), how == 0 ? 0 : how == 3 ? -ENOENT : -ECANCELED);
+		ck_assert_int_eq(give(&slot), -ENOENT);
+		check_counts(0);
+	}
+	/* The next one's is. */
+	ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
+	check_remembered(slot.spot, paths[_i]);
+	ck_assert_int_eq(give(&slot), 0);
+}
+END_TEST
+
+/* -- giving back ---------------------------------------------------------------------------------- */
+
 START_TEST(a_slot_released_twice_is_not_held) {
-	struct pool_slot slot, other = {.record = 5 * BERTH_RANGE}, never;
+	struct held slot, other = {.record = 5 * BERTH_RANGE}, never;
+
+	ck_assert_ptr_null(pool_spot(pool, other.record));
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
 		ck_assert_int_eq(take_on(paths[i], 1, &slot), 0);
@@ -401,7 +709,7 @@ START_TEST(a_slot_released_twice_is_not_held) {
 		ck_assert_int_eq(give(&other), -ENOENT);
 		/* What the record has come to since is no slot. */
 		for (uint32_t n = 1; n < 20 * BERTH_CYCLE; n++) {
-			never = (struct pool_slot){slot.record, slot.seq + n, NULL};
+			never = (struct held){slot.spot, slot.record, slot.seq + n};
 			ck_assert_int_eq(give(&never), -ENOENT);
 		}
 	}
@@ -411,7 +719,7 @@ END_TEST
 
 /* The account was removed, and its index given to one without ancestors. */
 START_TEST(a_slot_released_twice_is_not_held_whatever_has_become_of_its_account) {
-	struct pool_slot slot;
+	struct held slot;
 
 	ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
 	ck_assert_int_eq(give(&slot), 0);
@@ -421,7 +729,7 @@ START_TEST(a_slot_released_twice_is_not_held_whatever_has_become_of_its_account)
 END_TEST
 
 START_TEST(a_stale_slot_does_not_release_the_one_that_follows_in_its_record) {
-	struct pool_slot first, later;
+	struct held first, later;
 
 	ck_assert_int_eq(take(&first), 0);
 	ck_assert_int_eq(give(&first), 0);
@@ -434,7 +742,7 @@ START_TEST(a_stale_slot_does_not_release_the_one_that_follows_in_its_record) {
 END_TEST
 
 START_TEST(a_revoked_slot_is_told_to_its_holder_once) {
-	struct pool_slot slot;
+	struct held slot;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
 		ck_assert_int_eq(take_on(paths[i], 2, &slot), 0);
@@ -444,12 +752,14 @@ START_TEST(a_revoked_slot_is_told_to_its_holder_once) {
 		ck_assert_int_eq(give(&slot), -ENOENT);
 		check_counts(0);
 	}
+	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-/* Whatever takes it back: a session's end, a new daemon, a recount. */
+/* Whatever takes it back: a session's end, a new daemon, a recount. Its record isn't used again: a thread
+ * that had released the slot just before may yet store its token. */
 START_TEST(a_slot_that_was_seized_is_told_to_its_holder_once) {
-	struct pool_slot slot;
+	struct held slot;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
 		for (int how = 0; how < 3; how++) {
@@ -463,14 +773,17 @@ START_TEST(a_slot_that_was_seized_is_told_to_its_holder_once) {
 			check_counts(0);
 			ck_assert_int_eq(give(&slot), -ECANCELED);
 			ck_assert_int_eq(give(&slot), -ENOENT);
+			ck_assert_uint_eq(token_of(slot.record), TOKEN_SPENT);
 			if (how == 0)
 				ck_assert_int_eq(counter_open(map, slot.record), 0);
 		}
+	check_stack((RANGES * BERTH_RANGE) - 3 * ELEMENTS(paths));
+	ck_assert(is_quiet());
 }
 END_TEST
 
 /* R1 at the top, as by a thread that is then stopped. */
-static void release_begin(const struct pool_slot *slot, const struct path *path) {
+static void release_begin(const struct held *slot, const struct path *path) {
 	uint32_t top = path->depth - 1;
 	struct pair seen = cell_load(path->level[top].cell);
 
@@ -483,7 +796,7 @@ static void release_begin(const struct pool_slot *slot, const struct path *path)
 /* Neither to the thread that had begun it nor to one that releases a second time. */
 START_TEST(a_release_that_a_daemon_finished_was_no_revocation) {
 	const struct path *path = paths[1 + _i];
-	struct pool_slot slot, next;
+	struct held slot, next;
 
 	ck_assert_int_eq(take_on(path, 1, &slot), 0);
 	release_begin(&slot, path);
@@ -492,16 +805,17 @@ START_TEST(a_release_that_a_daemon_finished_was_no_revocation) {
 	ck_assert_int_eq(counter_finish(map, slot.record), 0);
 	check_counts(0);
 	ck_assert_int_eq(give(&slot), -ENOENT);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), slot.seq);
-	ck_assert_int_eq(counter_release_rest(map, spot_record(slot.spot), path, 1, slot.seq), 0);
-	check_counts(0);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
 	/* No other thread takes a slot with it before that one has told the holder. */
-	ck_assert_int_eq(take_with(slot.spot, path, 1, &next), 0);
+	ck_assert_int_eq(take_on(path, 1, &next), 0);
 	ck_assert_uint_ne(next.record, slot.record);
 	ck_assert_int_eq(give(&next), 0);
-	spot_free(slot.spot);
+	ck_assert_int_eq(spot_release_rest(pool, slot.spot, path, 1, slot.seq), 0);
+	check_counts(0);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+	pool_give(pool, slot.spot);
 	ck_assert_int_eq(give(&slot), -ENOENT);
-	ck_assert_int_eq(take_with(slot.spot, path, 1, &next), 0);
+	ck_assert_int_eq(take_on(path, 1, &next), 0);
 	ck_assert_uint_eq(next.record, slot.record);
 	ck_assert_int_eq(give(&next), 0);
 	check_counts(0);
@@ -509,27 +823,29 @@ START_TEST(a_release_that_a_daemon_finished_was_no_revocation) {
 END_TEST
 
 /* The path's outermost account is full by now; then it isn't any more. The record is placed there. */
-static void be_refused(struct spot *spot, const struct path *path) {
+static void be_refused(const struct path *path) {
 	struct level top = path->level[path->depth - 1];
 	struct slot_request request = {.path = path, .weight = 1};
-	struct pool_slot slot = {.spot = spot};
-	uint64_t word = load_relaxed(&top.entry->word);
+	uint64_t word = load_relaxed(&top.entry->word), seq;
+	struct spot *spot;
 	uint32_t level;
 
+	ck_assert_int_eq(pool_take(pool, &spot), 0);
 	ck_assert_int_eq(counter_check(map, path, 1, request.seen, &level), 0);
 	store_relaxed(&top.entry->word, entry_pack(0, entry_flags(word), entry_generation(word)));
 	ck_assert_int_eq(counter_bump(map, top.account), 0);
-	ck_assert_int_eq(pool_acquire(pool, &request, &slot), -EDQUOT);
-	ck_assert_uint_eq(slot.record, spot->number);
+	ck_assert_int_eq(spot_acquire(pool, spot, &request, &seq), -EDQUOT);
+	ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_CLAIMED);
 	store_relaxed(&top.entry->word, word);
 	ck_assert_int_eq(counter_bump(map, top.account), 0);
 	ck_assert_uint_eq(place_account(look(spot->number).place), path->level[0].account);
+	pool_give(pool, spot);
 }
 
 /* The pool remembers the path of the slot, and none of an acquire that came to nothing. */
 START_TEST(a_slot_is_given_back_where_it_was_taken_wherever_its_record_stood_before) {
 	const size_t n = ELEMENTS(paths);
-	struct pool_slot slot;
+	struct held slot;
 
 	ck_assert_int_eq(take(&slot), 0);
 	ck_assert_int_eq(give(&slot), 0);
@@ -537,12 +853,13 @@ START_TEST(a_slot_is_given_back_where_it_was_taken_wherever_its_record_stood_bef
 		struct spot *spot = slot.spot;
 		int how = (int)(i / 2 % 3);
 
-		ck_assert_int_eq(take_with(spot, paths[i % n], 1, &slot), 0);
+		ck_assert_int_eq(take_on(paths[i % n], 1, &slot), 0);
 		ck_assert_int_eq(give(&slot), 0);
-		be_refused(spot, paths[i / n % n]);
+		be_refused(paths[i / n % n]);
 		check_counts(0);
-		ck_assert_int_eq(take_with(spot, paths[i / n / n], 1, &slot), 0);
+		ck_assert_int_eq(take_on(paths[i / n / n], 1, &slot), 0);
 		ck_assert_ptr_eq(slot.spot, spot);
+		check_remembered(slot.spot, paths[i / n / n]);
 		if (how == 1)
 			ck_assert_int_eq(take_back(slot.record), 0);
 		ck_assert_int_eq(give(&slot), how == 1 ? -ECANCELED : 0);
@@ -553,7 +870,7 @@ START_TEST(a_slot_is_given_back_where_it_was_taken_wherever_its_record_stood_bef
 END_TEST
 
 START_TEST(a_revoked_record_is_used_again_only_when_its_holder_knows) {
-	struct pool_slot revoked, slot;
+	struct held revoked, slot;
 
 	ck_assert_int_eq(take(&revoked), 0);
 	ck_assert_int_eq(take_back(revoked.record), 0);
@@ -565,78 +882,140 @@ START_TEST(a_revoked_record_is_used_again_only_when_its_holder_knows) {
 }
 END_TEST
 
-/* Nobody's, and no hint says so: as when one thread clears it while another sets it. */
-START_TEST(a_hint_that_was_missed_is_found_again_before_the_pool_has_nothing_left) {
-	struct pool_slot slots[RANGES * BERTH_RANGE], slot;
+/* -- lack of memory ------------------------------------------------------------------------------- */
 
-	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(take(&slots[i]), 0);
-	/* Looks at all, and clears what hints there were. */
-	ck_assert_int_eq(take(&slot), -ENOBUFS);
-	for (size_t i = 0; i < ELEMENTS(slots); i += 5) {
-		ck_assert_int_eq(take_back(slots[i].record), 0);
-		ck_assert_int_eq(take(&slot), -ENOBUFS);
-		ck_assert_int_eq(forget(&slots[i]), -ECANCELED);
-		ck_assert_int_eq(take(&slot), 0);
-		ck_assert_uint_eq(slot.record, slots[i].record);
-		ck_assert_int_eq(give(&slots[i]), -ENOENT);
-		ck_assert_int_eq(take(&slots[i]), -ENOBUFS);
-		slots[i] = slot;
-	}
-	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(give(&slots[i]), 0);
+/* Another process, whose records this one can't map, took and gave back a slot there since. */
+static void overwrite_by_far(const struct level *l) {
+	const uint32_t far = SLOTS - 5;
+	struct pair seen = cell_load(l->cell);
+
+	ck_assert_int_eq(counter_note(daemons, seen.second), 0);
+	ck_assert(cas16(&l->cell->count, seen, (struct pair){seen.first, tag_pack(far, 64)}));
+}
+
+START_TEST(a_release_without_memory_is_the_daemon_s_to_end_and_told_once) {
+	const struct path *path = paths[_i / 3];
+	struct held slot;
+	int how = _i % 3;
+
+	map_close_files(map);
+	ck_assert_int_eq(take_on(path, 2, &slot), 0);
+	overwrite_by_far(&path->level[path->depth - 1]);
+	ck_assert(!spot_settled(slot.spot));
+	ck_assert_int_eq(let_go(&slot), -ENOMEM);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	ck_assert(place_state(raw_of(slot.record).first) == RECORD_SEIZED);
+	check_charged(path, path->depth, 2);
+	/* As long as the daemon hasn't. */
+	ck_assert_int_eq(let_go(&slot), -ENOMEM);
+	ck_assert(!is_quiet());
+	ck_assert_int_eq(how == 1 ? counter_finish(daemons, slot.record)
+				  : counter_settle(daemons, slot.record),
+		0);
 	check_counts(0);
+	if (how == 0) {
+		ck_assert(spot_settled(slot.spot));
+	} else {
+		ck_assert_int_eq(let_go(&slot), 0);
+	}
+	ck_assert(!spot_settled(slot.spot));
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+	ck_assert_int_eq(let_go(&slot), -ENOENT);
+	pool_give(pool, slot.spot);
+	/* The next slot of the record is one like any other. */
+	ck_assert_int_eq(take_on(&path2, 1, &slot), 0);
+	ck_assert(!spot_settled(slot.spot));
+	ck_assert_int_eq(take_back(slot.record), 0);
+	ck_assert_int_eq(give(&slot), -ECANCELED);
+	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-/* Those that are nobody's here, and hold a slot all the same, or are seized, are passed over: a whole
- * range, and single ones of the next. */
-START_TEST(records_that_are_of_no_use_are_no_reason_to_give_up) {
-	struct pool_slot slots[RANGES * BERTH_RANGE / 2], slot;
+/* The top is given back, and then memory is short. */
+START_TEST(a_release_that_memory_stops_halfway_is_no_holder_s_any_more) {
+	struct held slot;
 
-	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(take_on(paths[i % 3], 1, &slots[i]), 0);
-	for (size_t i = 0; i < ELEMENTS(slots); i++) {
-		ck_assert_int_eq(forget(&slots[i]), -ECANCELED);
-		if (i % 3 == 0)
-			counter_abandon(map, slots[i].record);
+	map_close_files(map);
+	ck_assert_int_eq(take_on(&path3, 2, &slot), 0);
+	overwrite_by_far(&path3.level[1]);
+	ck_assert_int_eq(let_go(&slot), -ENOMEM);
+	check_charged(&path3, 2, 2);
+	ck_assert_int_eq(let_go(&slot), -ENOMEM);
+	ck_assert_int_eq(counter_settle(daemons, slot.record), 0);
+	check_counts(0);
+	ck_assert(spot_settled(slot.spot));
+	ck_assert_int_eq(let_go(&slot), -ENOENT);
+	pool_give(pool, slot.spot);
+	check_stack(RANGES * BERTH_RANGE);
+}
+END_TEST
+
+START_TEST(a_count_that_is_less_than_what_is_given_back_is_told_and_loses_no_record) {
+	const struct path *path = paths[_i];
+	struct held slot;
+
+	ck_assert_int_eq(take_on(path, 3, &slot), 0);
+	for (uint32_t k = 0; k < path->depth; k++) {
+		struct pair seen = cell_load(path->level[k].cell);
+
+		ck_assert_int_eq(counter_repair(map, path->level[k].account, seen, 2), 0);
 	}
-	for (size_t i = 0; i < ELEMENTS(slots); i++) {
-		ck_assert_int_eq(take(&slot), 0);
-		for (size_t k = 0; k < ELEMENTS(slots); k++)
-			ck_assert_uint_ne(slot.record, slots[k].record);
-	}
-	/* More ranges are of help. */
-	ck_assert_int_eq(take(&slot), -ENOBUFS);
-	for (size_t i = 0; i < ELEMENTS(slots); i += 3)
-		ck_assert_int_eq(counter_settle(map, slots[i].record), 0);
-	for (size_t i = 0; i < ELEMENTS(slots); i += 3)
-		ck_assert_int_eq(take(&slot), 0);
-	ck_assert_int_eq(take(&slot), -ENOBUFS);
+	ck_assert_int_eq(let_go(&slot), -EUCLEAN);
+	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+	pool_give(pool, slot.spot);
+	ck_assert_int_eq(give(&slot), -ENOENT);
+	check_charged(path, path->depth, 2);
+	ck_assert_uint_eq(seq_step(look(slot.record).seq), 0);
+	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
 START_TEST(a_closed_session_s_records_are_not_handed_out) {
-	struct pool_slot slot;
+	struct held slot;
 
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
 		ck_assert_int_eq(counter_close(map, n), 0);
-	ck_assert_int_lt(take(&slot), 0);
+	ck_assert_int_eq(take(&slot), -ESHUTDOWN);
+	check_stack(RANGES * BERTH_RANGE);
+	check_counts(0);
+}
+END_TEST
+
+/* That one is taken by the daemon, or noise lies over it. */
+START_TEST(a_record_that_is_of_no_use_stays_the_caller_s) {
+	struct held slot, again;
+
+	for (int how = 0; how < 3; how++) {
+		ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
+		store_release(&slot.spot->token, TOKEN_CLAIMED);
+		if (how == 1)
+			counter_abandon(map, slot.record);
+		else if (how == 2)
+			store_relaxed(&map_record(map, slot.record)->noted, BERTH_SEQ_MASK + 1);
+		for (size_t i = 0; i < ELEMENTS(paths); i++) {
+			ck_assert_int_eq(hold(slot.spot, paths[i], 1, &again), -EAGAIN);
+			ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+		}
+		check_charged(&path3, 3, (uint32_t)how + 1);
+	}
 }
 END_TEST
 
 START_TEST(forgetting_tells_what_was_held_and_touches_no_count) {
-	struct pool_slot slot;
+	struct held slot;
 
 	ck_assert_int_eq(take(&slot), 0);
 	ck_assert_int_eq(forget(&slot), -ECANCELED);
 	ck_assert_int_eq(forget(&slot), -ENOENT);
+	ck_assert_int_eq(give(&slot), -ENOENT);
 	ck_assert_uint_eq(counter_count(map, 1), 1);
+	slot.record = 5 * BERTH_RANGE;
+	ck_assert_int_eq(forget(&slot), -ENOENT);
 }
 END_TEST
 
 START_TEST(releasing_all_leaves_nothing_behind) {
-	struct pool_slot slot;
+	struct held slot;
 
 	for (int i = 0; i < 20; i++)
 		ck_assert_int_eq(take_on(paths[i % 3], 1, &slot), 0);
@@ -646,58 +1025,61 @@ START_TEST(releasing_all_leaves_nothing_behind) {
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
 		ck_assert_uint_eq(charged_by(n), 0);
 	ck_assert_int_eq(give(&slot), -ENOENT);
+	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
 /* -- the session's end ------------------------------------------------------------------------- */
 
-START_TEST(all_records_are_claimed_where_nothing_is_held) {
-	struct pool_slot slot;
-	struct spot *spent;
+START_TEST(a_pool_is_quiet_where_nothing_is_held) {
+	struct held slot;
+	struct spot *spent, *owned;
 
+	ck_assert(is_quiet());
 	for (uint32_t i = 0; i < 20; i++) {
 		ck_assert_int_eq(take_on(paths[i % 4], 1, &slot), 0);
 		ck_assert_int_eq(give(&slot), 0);
+		ck_assert(is_quiet());
 	}
 	/* Those that are used up are no thread's. */
 	spent = slot.spot;
 	use_up(spent->number);
-	ck_assert_int_eq(take_with(spent, &path1, 1, &slot), 0);
+	ck_assert_int_eq(take_on(&path1, 1, &slot), 0);
 	ck_assert_int_eq(give(&slot), 0);
 	ck_assert_uint_eq(load_relaxed(&spent->token), TOKEN_SPENT);
-	ck_assert(pool_claim_all(pool));
-	ck_assert_int_eq(take(&slot), -ENOBUFS);
-	ck_assert_int_eq(take_with(slot.spot, &path3, 1, &slot), -ENOBUFS);
+	ck_assert(is_quiet());
+	/* Of these the cache tells. */
+	ck_assert_int_eq(pool_take(pool, &owned), 0);
+	store_release(&owned->token, UINT64_C(3) << 4 | TOKEN_OWNED);
+	ck_assert(is_quiet());
+	store_release(&owned->token, TOKEN_SPARE);
+	ck_assert(is_quiet());
 	check_counts(0);
 }
 END_TEST
 
-START_TEST(a_slot_or_a_claim_keeps_a_pool_from_being_claimed) {
-	struct pool_slot slot, other;
+START_TEST(a_slot_or_a_claim_keeps_a_pool_from_being_quiet) {
+	struct held slot;
+	struct spot *spot;
 
-	ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
-	ck_assert(!pool_claim_all(pool));
-	/* All the others are claimed, for good, and the slot can still be released. */
-	ck_assert_int_eq(take(&other), -ENOBUFS);
-	ck_assert_int_eq(give(&slot), 0);
-	check_counts(0);
-
-	pool_free(pool);
-	ck_assert_int_eq(pool_new(map, &pool), 0);
-	for (uint32_t n = 1; n <= RANGES; n++)
-		ck_assert_int_eq(pool_add_range(pool, n), 0);
-	store_total(&pool_spot(pool, 20)->token, TOKEN_CLAIMED);
-	ck_assert(!pool_claim_all(pool));
-
-	pool_free(pool);
-	ck_assert_int_eq(pool_new(map, &pool), 0);
-	for (uint32_t n = 1; n <= RANGES; n++)
-		ck_assert_int_eq(pool_add_range(pool, n), 0);
+	for (size_t i = 0; i < ELEMENTS(paths); i++) {
+		ck_assert_int_eq(take_on(paths[i], 1, &slot), 0);
+		ck_assert(!is_quiet());
+		ck_assert_int_eq(let_go(&slot), 0);
+		ck_assert(!is_quiet());
+		pool_give(pool, slot.spot);
+		ck_assert(is_quiet());
+	}
+	ck_assert_int_eq(pool_take(pool, &spot), 0);
+	ck_assert(!is_quiet());
+	pool_give(pool, spot);
+	ck_assert(is_quiet());
 	/* Revoked, and its holder doesn't know. */
 	ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
 	ck_assert_int_eq(take_back(slot.record), 0);
-	ck_assert(!pool_claim_all(pool));
+	ck_assert(!is_quiet());
 	ck_assert_int_eq(give(&slot), -ECANCELED);
+	ck_assert(is_quiet());
 }
 END_TEST
 
@@ -765,21 +1147,14 @@ static int run(void *(*work)(void *), void *results, size_t size) {
 	return 0;
 }
 
-/* Now here, now there, so that records are placed anew under others' eyes. What was used last on each
- * path is known to all threads, as it is recalled in the library. */
-static int take_any(int turn, struct pool_slot *ret) {
-	static _Atomic(struct spot *) last[ELEMENTS(paths)];
-	int n = turn / 7 % (int)ELEMENTS(paths);
-	int r = take_with(load_acquire(&last[n]), paths[n], 1 + turn / 50 % 2, ret);
-
-	if (r == 0)
-		store_release(&last[n], ret->spot);
-	return r;
+/* Now here, now there, so that records are placed anew under others' eyes. */
+static int take_any(int turn, struct held *ret) {
+	return take_on(paths[turn / 7 % (int)ELEMENTS(paths)], 1 + turn / 50 % 2, ret);
 }
 
-/* More slots wanted than there are records, so that hints are cleared and set all the time. */
+/* More slots wanted than there are records, so that the stack is empty now and then. */
 static void *churn(void *arg) {
-	struct pool_slot held[10];
+	struct held held[10];
 	int *failed = arg;
 	size_t n = 0;
 
@@ -802,17 +1177,64 @@ static void *churn(void *arg) {
 
 START_TEST(no_record_is_lost_while_threads_empty_and_fill_the_pool) {
 	int failed[THREADS] = {0};
-	struct pool_slot slot;
-	uint32_t n = 0;
 
 	(void)pthread_barrier_init(&barrier, NULL, THREADS);
 	ck_assert_int_eq(run(churn, failed, sizeof(failed[0])), 0);
 	for (size_t i = 0; i < THREADS; i++)
 		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
 	check_counts(0);
-	while (take(&slot) == 0)
-		n++;
-	ck_assert_uint_eq(n, RANGES * BERTH_RANGE);
+	check_stack(RANGES * BERTH_RANGE);
+}
+END_TEST
+
+static _Atomic int
+	user[(RANGES + 1) * BERTH_RANGE]; /* of each record: which thread, from 1; 0: none */
+
+/* Nothing but the stack. */
+static void *shuffle(void *arg) {
+	struct spot *mine[12];
+	int *failed = arg;
+	size_t n = 0;
+
+	(void)pthread_barrier_wait(&barrier);
+	for (int i = 0; i < 20 * TURNS && *failed == 0; i++) {
+		bool takes = i % 25 < 12 ? n < ELEMENTS(mine) : false;
+		int none = 0, r = takes ? pool_take(pool, &mine[n]) : 0;
+
+		if (takes && r == 0) {
+			if (!atomic_compare_exchange_strong(&user[mine[n]->number], &none, 1) ||
+				load_relaxed(&mine[n]->token) != TOKEN_CLAIMED)
+				*failed = 1;
+			n++;
+		} else if (r != 0 && r != -ENOBUFS) {
+			*failed = r;
+		} else if (n > 0) {
+			/* Not in the order in which they came. */
+			struct spot *spot = mine[(size_t)i % n];
+
+			mine[(size_t)i % n] = mine[n - 1];
+			n--;
+			if (atomic_exchange(&user[spot->number], 0) != 1)
+				*failed = 2;
+			pool_give(pool, spot);
+		}
+	}
+	while (n > 0) {
+		if (atomic_exchange(&user[mine[--n]->number], 0) != 1)
+			*failed = 3;
+		pool_give(pool, mine[n]);
+	}
+	return NULL;
+}
+
+START_TEST(threads_take_from_the_stack_nothing_twice_and_lose_nothing) {
+	int failed[THREADS] = {0};
+
+	(void)pthread_barrier_init(&barrier, NULL, THREADS);
+	ck_assert_int_eq(run(shuffle, failed, sizeof(failed[0])), 0);
+	for (size_t i = 0; i < THREADS; i++)
+		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
+	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
@@ -823,7 +1245,7 @@ static void *crowd(void *arg) {
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < 20 * TURNS && *failed == 0; i++) {
-		struct pool_slot slot;
+		struct held slot;
 		int r = take_on(i / 5000 % 3 ? &path1 : &path3, 1, &slot);
 
 		if (r == 0)
@@ -835,7 +1257,7 @@ static void *crowd(void *arg) {
 }
 
 START_TEST(an_acquire_is_not_revoked_for_what_other_threads_do) {
-	struct pool_slot held[RANGES * BERTH_RANGE - 4];
+	struct held held[RANGES * BERTH_RANGE - 4];
 	int failed[THREADS] = {0};
 
 	for (size_t i = 0; i < ELEMENTS(held); i++)
@@ -859,7 +1281,7 @@ static void *contest(void *arg) {
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < CONTESTS && *failed == 0; i++) {
-		struct pool_slot slot;
+		struct held slot;
 		int r = take_any(i, &slot);
 
 		if (r == -ENOBUFS)
@@ -874,7 +1296,7 @@ static void *contest(void *arg) {
 }
 
 START_TEST(the_last_record_is_claimed_by_one_thread_at_a_time) {
-	struct pool_slot held[RANGES * BERTH_RANGE - 1];
+	struct held held[RANGES * BERTH_RANGE - 1];
 	int failed[THREADS] = {0};
 
 	for (size_t i = 0; i < ELEMENTS(held); i++)
@@ -898,7 +1320,7 @@ static void *take_and_give(void *arg) {
 
 	(void)pthread_barrier_wait(&barrier);
 	for (bool last = false; !last;) {
-		struct pool_slot slot;
+		struct held slot;
 		int r;
 
 		last = atomic_load(&grown);
@@ -911,14 +1333,14 @@ static void *take_and_give(void *arg) {
 	return NULL;
 }
 
-/* Begins with no range at all, so that threads meet table, lanes and ranges as they are made. What
+/* Begins with no range at all, so that threads meet stack, table and ranges as they are made. What
  * they may see too early on other machines, ThreadSanitizer sees on this. */
 static void pool_grow_under_threads(uint32_t first) {
 	pthread_t thread[THREADS];
 	int failed[THREADS] = {0};
 
 	pool_free(pool);
-	ck_assert_int_eq(pool_new(map, &pool), 0);
+	ck_assert_int_eq(pool_new(map, NUMBERS, &pool), 0);
 	atomic_store(&grown, false);
 	for (size_t i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_create(&thread[i], NULL, take_and_give, &failed[i]), 0);
@@ -939,13 +1361,14 @@ START_TEST(threads_go_on_while_ranges_are_added) {
 	for (uint32_t i = 0; i < POOLS; i++)
 		pool_grow_under_threads(RANGES + 1 + 3 * i);
 	ck_assert_uint_eq(counter_count(map, 1), 0);
+	ck_assert(is_quiet());
 }
 END_TEST
 
 /* A rival that waits until there is a slot for both to release. */
 #define DUELS 20000
 
-static struct pool_slot duel_slot;
+static struct held duel_slot;
 static _Atomic int duel_number, duels_ended;
 
 /* Now one is first, now another. */
@@ -987,7 +1410,7 @@ START_TEST(of_two_threads_that_release_one_slot_at_once_one_does_and_the_other_h
 	for (int n = 1; n <= DUELS; n++) {
 		int mine;
 
-		ck_assert_int_eq(take_with(duel_slot.spot, paths[_i], 1, &duel_slot), 0);
+		ck_assert_int_eq(take_on(paths[_i], 1, &duel_slot), 0);
 		atomic_store(&duel_number, n);
 		mine = duel_fight(n);
 		/* 0 for one and -ENOENT for the other. */
@@ -1023,9 +1446,9 @@ START_TEST(what_a_daemon_goes_on_with_is_never_a_slot_that_is_taken_or_held) {
 	ck_assert_int_eq(
 		pthread_create(&thread, NULL, finish_again_and_again, &duel_slot.record), 0);
 	for (int n = 0; n < 20 * DUELS; n++) {
-		struct pool_slot slot;
+		struct held slot;
 
-		ck_assert_int_eq(take_with(duel_slot.spot, paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
 		ck_assert_int_eq(give(&slot), 0);
 	}
 	atomic_store(&grown, true);
@@ -1067,7 +1490,7 @@ START_TEST(a_slot_released_by_two_and_revoked_at_once_is_given_back_once_and_tol
 	for (int n = 1; n <= DUELS; n++) {
 		int mine, told;
 
-		ck_assert_int_eq(take_with(duel_slot.spot, paths[_i], 1, &duel_slot), 0);
+		ck_assert_int_eq(take_on(paths[_i], 1, &duel_slot), 0);
 		atomic_store(&revokes_asked, n);
 		while (atomic_load(&duel_number) < n)
 			sched_yield();
@@ -1090,15 +1513,80 @@ START_TEST(a_slot_released_by_two_and_revoked_at_once_is_given_back_once_and_tol
 }
 END_TEST
 
+/* -- more than two that release -------------------------------------------------------------------- */
+
+#define CROWDS 3000
+
+static pthread_barrier_t crowd_begins, crowd_ends;
+
+struct crowd_member {
+	int result[CROWDS];
+};
+
+static void *crowd_release(void *arg) {
+	struct crowd_member *me = arg;
+
+	for (int n = 0; n < CROWDS; n++) {
+		(void)pthread_barrier_wait(&crowd_begins);
+		me->result[n] = let_go(&duel_slot);
+		(void)pthread_barrier_wait(&crowd_ends);
+	}
+	return NULL;
+}
+
+static int times(const struct crowd_member *all, int n, int result) {
+	int found = 0;
+
+	for (int i = 0; i < THREADS; i++)
+		found += all[i].result[n] == result;
+	return found;
+}
+
+/* Now it is revoked before, now its session is over, now neither. */
+START_TEST(of_many_threads_that_release_one_slot_at_once_one_is_told_what_became_of_it) {
+	static struct crowd_member all[THREADS];
+	pthread_t thread[THREADS];
+
+	(void)pthread_barrier_init(&crowd_begins, NULL, THREADS + 1);
+	(void)pthread_barrier_init(&crowd_ends, NULL, THREADS + 1);
+	for (int i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, crowd_release, &all[i]), 0);
+	for (int n = 0; n < CROWDS; n++) {
+		int how = n % 64 == 63 && n < 64 * 20 ? 2 : n % 2;
+
+		ck_assert_int_eq(take_on(paths[_i], 1, &duel_slot), 0);
+		if (how == 1)
+			ck_assert_int_eq(take_back(duel_slot.record), 0);
+		else if (how == 2)
+			ck_assert_int_eq(counter_close(map, duel_slot.record), 0);
+		(void)pthread_barrier_wait(&crowd_begins);
+		(void)pthread_barrier_wait(&crowd_ends);
+		ck_assert_int_eq(times(all, n, how > 0 ? -ECANCELED : 0), 1);
+		ck_assert_int_eq(times(all, n, -ENOENT), THREADS - 1);
+		ck_assert_uint_eq(
+			token_of(duel_slot.record), how == 2 ? TOKEN_SPENT : TOKEN_CLAIMED);
+		if (how == 2)
+			ck_assert_int_eq(counter_open(map, duel_slot.record), 0);
+		else
+			pool_give(pool, duel_slot.spot);
+	}
+	for (int i = 0; i < THREADS; i++)
+		(void)pthread_join(thread[i], NULL);
+	check_counts(0);
+	check_stack(RANGES * BERTH_RANGE - 20);
+}
+END_TEST
+
 static _Atomic bool stop;
 
+/* As berthctl has it, what is held or being taken; or whatever there is, which needs more luck not to
+ * meet a slot in the instant after it was taken. */
 static void *revoke_all(void *arg) {
 	struct snapshot seen;
 
-	(void)arg;
 	while (!atomic_load(&stop))
 		for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
-			if (counter_record(map, n, &seen) == 0)
+			if (counter_record(map, n, &seen) == 0 && (arg || seq_step(seen.seq) != 0))
 				(void)counter_revoke(map, n, seen);
 	return NULL;
 }
@@ -1110,7 +1598,7 @@ static void *churn_revoked(void *arg) {
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < TURNS; i++) {
-		struct pool_slot slot;
+		struct held slot;
 		int r = take_any(i, &slot);
 
 		if (r == 0)
@@ -1126,20 +1614,18 @@ static void *churn_revoked(void *arg) {
 START_TEST(revoking_under_threads_loses_neither_counts_nor_records) {
 	int failed[THREADS] = {0};
 	pthread_t daemon;
-	struct pool_slot slot;
-	uint32_t n = 0;
 
 	(void)pthread_barrier_init(&barrier, NULL, THREADS);
-	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_all, NULL), 0);
+	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_all, _i ? &stop : NULL), 0);
 	ck_assert_int_eq(run(churn_revoked, failed, sizeof(failed[0])), 0);
 	atomic_store(&stop, true);
 	(void)pthread_join(daemon, NULL);
 	for (size_t i = 0; i < THREADS; i++)
 		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
 	check_counts(0);
-	while (take(&slot) == 0)
-		n++;
-	ck_assert_uint_eq(n, RANGES * BERTH_RANGE);
+	/* One that is seized just as its slot was taken is retired (a_slot_that_was_seized_…). */
+	printf("%u retired\n", spots_with(TOKEN_SPENT));
+	check_stack(RANGES * BERTH_RANGE - spots_with(TOKEN_SPENT));
 }
 END_TEST
 
@@ -1152,8 +1638,8 @@ int main(void) {
 	tcase_add_checked_fixture(cases, set_up, tear_down);
 	tcase_set_timeout(cases, 120);
 	tcase_add_test(cases, every_record_is_handed_out_once_and_then_none_is_left);
-	tcase_add_test(cases, records_are_used_in_turn_where_none_is_known);
-	tcase_add_loop_test(cases, the_record_that_was_last_is_used_again_and_stays_as_it_is, 0, 3);
+	tcase_add_test(cases, the_record_that_was_given_back_last_is_the_next_one);
+	tcase_add_loop_test(cases, the_record_that_was_last_is_used_again_and_stays_as_it_is, 0, 4);
 	tcase_add_test(cases, a_record_that_is_held_is_left_for_another);
 	tcase_add_loop_test(cases, a_record_that_has_used_up_its_seqs_is_passed_over, 0, 3);
 	tcase_add_test(cases, a_pool_whose_records_have_all_used_up_their_seqs_has_none_left);
@@ -1164,6 +1650,14 @@ int main(void) {
 	tcase_add_test(cases, a_pool_that_grew_goes_on_with_the_new_range);
 	tcase_add_test(cases, a_range_that_is_none_or_there_already_is_refused);
 	tcase_add_test(cases, a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more);
+	tcase_add_test(cases, a_token_is_a_slot_s_or_one_of_the_others);
+	tcase_add_loop_test(cases, a_record_has_a_token_for_each_place_where_it_is, 0, 4);
+	tcase_add_test(cases, a_top_that_comes_back_is_not_the_one_that_was_seen);
+	tcase_add_loop_test(
+		cases, a_slot_of_any_depth_is_charged_and_given_back_at_every_level, 0, 2);
+	tcase_add_test(cases, the_rest_of_a_release_is_made_from_any_level);
+	tcase_add_loop_test(
+		cases, a_slot_whose_path_could_not_be_kept_is_given_back_all_the_same, 0, 4);
 	tcase_add_test(cases, a_slot_released_twice_is_not_held);
 	tcase_add_test(cases, a_slot_released_twice_is_not_held_whatever_has_become_of_its_account);
 	tcase_add_test(cases, a_stale_slot_does_not_release_the_one_that_follows_in_its_record);
@@ -1173,17 +1667,21 @@ int main(void) {
 	tcase_add_test(
 		cases, a_slot_is_given_back_where_it_was_taken_wherever_its_record_stood_before);
 	tcase_add_test(cases, a_revoked_record_is_used_again_only_when_its_holder_knows);
-	tcase_add_test(
-		cases, a_hint_that_was_missed_is_found_again_before_the_pool_has_nothing_left);
-	tcase_add_test(cases, records_that_are_of_no_use_are_no_reason_to_give_up);
+	tcase_add_loop_test(
+		cases, a_release_without_memory_is_the_daemon_s_to_end_and_told_once, 0, 12);
+	tcase_add_test(cases, a_release_that_memory_stops_halfway_is_no_holder_s_any_more);
+	tcase_add_loop_test(cases,
+		a_count_that_is_less_than_what_is_given_back_is_told_and_loses_no_record, 0, 4);
+	tcase_add_test(cases, a_record_that_is_of_no_use_stays_the_caller_s);
 	tcase_add_test(cases, a_closed_session_s_records_are_not_handed_out);
 	tcase_add_test(cases, forgetting_tells_what_was_held_and_touches_no_count);
 	tcase_add_test(cases, releasing_all_leaves_nothing_behind);
-	tcase_add_test(cases, all_records_are_claimed_where_nothing_is_held);
-	tcase_add_test(cases, a_slot_or_a_claim_keeps_a_pool_from_being_claimed);
+	tcase_add_test(cases, a_pool_is_quiet_where_nothing_is_held);
+	tcase_add_test(cases, a_slot_or_a_claim_keeps_a_pool_from_being_quiet);
 	tcase_add_loop_test(
 		cases, a_thread_of_a_session_that_ended_takes_nothing_of_the_next_one_s, 0, 9);
 	tcase_add_test(cases, no_record_is_lost_while_threads_empty_and_fill_the_pool);
+	tcase_add_test(cases, threads_take_from_the_stack_nothing_twice_and_lose_nothing);
 	tcase_add_test(cases, an_acquire_is_not_revoked_for_what_other_threads_do);
 	tcase_add_test(cases, the_last_record_is_claimed_by_one_thread_at_a_time);
 	tcase_add_test(cases, threads_go_on_while_ranges_are_added);
@@ -1194,7 +1692,9 @@ int main(void) {
 		cases, what_a_daemon_goes_on_with_is_never_a_slot_that_is_taken_or_held, 1, 3);
 	tcase_add_loop_test(cases,
 		a_slot_released_by_two_and_revoked_at_once_is_given_back_once_and_told_right, 0, 3);
-	tcase_add_test(cases, revoking_under_threads_loses_neither_counts_nor_records);
+	tcase_add_loop_test(cases,
+		of_many_threads_that_release_one_slot_at_once_one_is_told_what_became_of_it, 0, 3);
+	tcase_add_loop_test(cases, revoking_under_threads_loses_neither_counts_nor_records, 0, 2);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
+ *
+ * With an account of one level, it makes no call but to strcmp(), strlen() and time(). Whatever isn't so as it needs it, it leaves to the general
+ * path, having done nothing, or having said what is done. The thread owns the record that it uses, so
+ * whatever it reads here is read after the claim (counter.c).
+ */
+
+#include <string.h>
+
+#include "counter-fast.h"
+#include "denials.h"
+#include "fast.h"
+
+/* Orders 1 and 3 of counter.c at a level. `said_mask` and `said`: what must be so of the entry's word.
+ * -EDQUOT, and the denial is counted; -EAGAIN: the general path must look. */
+static _hot_ int level_check(const struct session *s, const struct cache *c, const struct level *l,
+	uint64_t said_mask, uint32_t said, uint32_t weight, struct pair *ret_seen) {
+	struct pair seen = cell_load(l->cell);
+	uint64_t word = load_acquire(&l->entry->word);
+	uint32_t count = count_of(seen.first) + weight;
+
+	if (unlikely((word & said_mask) != said))
+		return -EAGAIN;
+	if (unlikely(count > entry_limit(word))) {
+		if (likely(c->counts_denials))
+			denials_add_mine(s->map, l->account, l->cell, l->dirty);
+		else
+			denials_add(s->map, l->cell, l->dirty);
+		return -EDQUOT;
+	}
+	if (unlikely(count > BERTH_COUNT_MAX))
+		return -EAGAIN;
+	*ret_seen = seen;
+	return 0;
+}
+
+/* Any account. Other errors as counter_acquire_at(). */
+static _apart_ int levels_acquire(struct session *s, struct cache *c, struct cache_entry *e,
+	uint32_t weight, const char *label, berth_slot *ret) {
+	struct slot_request request = {.path = &e->path, .weight = weight};
+	struct spot *spot = e->spot;
+	uint32_t charged, level;
+	uint64_t seq = 0;
+	int r;
+
+	for (uint32_t k = 0; k < e->path.depth; k++) {
+		const struct level *l = &e->path.level[k];
+
+		r = level_check(s, c, l, k == 0 ? CACHE_SAID_MASK : BERTH_GENERATION_LAST,
+			k == 0 ? e->said : l->generation, weight, &request.seen[k]);
+		if (unlikely(r < 0))
+			return r;
+	}
+	if (unlikely(load_acquire(&spot->token) != c->owned))
+		return -EAGAIN;
+	request.stamp = (struct stamp){slot_now(), label};
+	charged = counter_acquire_fast(s->map, spot_record(spot), &request, &seq);
+	if (unlikely(charged != e->path.depth)) {
+		if (charged == 0)
+			return -EAGAIN;
+		r = counter_acquire_rest(s->map, spot_record(spot), &request, charged, seq, &level);
+		if (r == -ENOMEM)
+			(void)session_settle(
+				s->handle, s, spot->number, message_now() + s->handle->timeout_ms);
+		if (r < 0)
+			return r;
+	}
+	record_stamp(load_relaxed(&spot->record), &request.stamp);
+	store_relaxed(&spot->weight, (uint16_t)weight);
+	*ret = slot_next(load_relaxed(&spot->slot), seq);
+	store_relaxed(&spot->slot, *ret);
+	store_release(&spot->token, tag_pack(spot->number, seq));
+	store_release(&c->inside, false);
+	return BERTH_SUCCESS;
+}
+
+/* C2 to C6 of wake.h, and the peak. */
+static _rare_ void one_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
+	wake_changed(s->map, e->path.level[0].dirty);
+	cell_note_peak(e->path.level[0].cell, count);
+}
+
+static _hot_ bool is_announced(const struct cache *c, const struct level *l) {
+	return likely(load_total(l->dirty) != 0) && likely(load_total(c->armed) == 0);
+}
+
+/* The cell and its count say so since A1. */
+static _hot_ int one_taken(struct session *s, struct cache *c, struct cache_entry *e,
+	struct spot *spot, struct pair now, uint32_t weight, const char *label, berth_slot *ret) {
+	const struct level *l = &e->path.level[0];
+	berth_slot slot = slot_next(load_relaxed(&spot->slot), now.second);
+	struct record *record;
+	size_t length = 0;
+	uint64_t since;
+
+	store_relaxed(&spot->weight, (uint16_t)weight);
+	store_relaxed(&spot->slot, slot);
+	*ret = slot;
+	/* Pairs with the load by the thread that releases the slot. */
+	store_release(&spot->token, now.second);
+	if (unlikely(!is_announced(c, l)) ||
+		unlikely(load_relaxed(&l->cell->peak) < count_of(now.first)))
+		one_announce(s, e, count_of(now.first));
+	/* Last, when nothing else is needed any more. Until then the time is that of the record's last slot. */
+	if (label)
+		length = strlen(label);
+	since = slot_now();
+	record = load_relaxed(&e->spot->record);
+	store_relaxed(&record->since, since);
+	if (label)
+		record_label(record, label, length);
+	store_release(&c->inside, false);
+	return BERTH_SUCCESS;
+}
+
+/* An account without ancestors, whose cell bears another record's tag. */
+static _apart_ int one_acquire_other(struct session *s, struct cache *c, struct cache_entry *e,
+	uint32_t weight, const char *label, berth_slot *ret) {
+	const struct level *l = &e->path.level[0];
+	struct spot *spot = e->spot;
+	struct pair seen, now;
+	int r;
+
+	/* Again, since what the caller saw needn't be kept for this. */
+	r = level_check(s, c, l, CACHE_SAID_MASK, e->said, weight, &seen);
+	if (unlikely(r < 0))
+		return r;
+	if (unlikely(!counter_acquire_other(s->map, spot_record(spot), l->cell, seen,
+		    e->place + ((uint64_t)(weight - 1) << 46), weight, &now)))
+		return levels_acquire(s, c, e, weight, label, ret);
+	return one_taken(s, c, e, spot, now, weight, label, ret);
+}
+
+/* An account without ancestors. BERTH_SUCCESS, -EDQUOT, or as levels_acquire(). */
+static _hot_ int one_acquire(struct session *s, struct cache *c, struct cache_entry *e,
+	uint32_t weight, const char *label, berth_slot *ret) {
+	const struct level *l = &e->path.level[0];
+	struct spot *spot = e->spot;
+	struct pair seen, now;
+	struct record_at at;
+	int r;
+
+	r = level_check(s, c, l, CACHE_SAID_MASK, e->said, weight, &seen);
+	if (unlikely(r < 0))
+		return r;
+	if (unlikely(load_acquire(&spot->token) != c->owned))
+		return -EAGAIN;
+	at = spot_record(spot);
+	record_unlabel(at.record);
+	if (unlikely(!counter_acquire_one(
+		    at, l->cell, seen, e->place + ((uint64_t)(weight - 1) << 46), weight, &now)))
+		return one_acquire_other(s, c, e, weight, label, ret);
+	return one_taken(s, c, e, spot, now, weight, label, ret);
+}
+
+/* What follows an attempt that ended with r. */
+static _rare_ int acquire_end(struct session *s, struct cache *c, const char *account,
+	uint32_t weight, const char *label, int r, berth_slot *ret) {
+	store_release(&c->inside, false);
+	/* A session that ends takes its records back as a revocation does, but there will be another. */
+	if (r == -ECANCELED && session_is_open(s))
+		return BERTH_CONNECTION_ABORTED;
+	return r == -EUCLEAN ? BERTH_FILE_CORRUPT
+			     : general_acquire(s->handle, account, weight, label, ret);
+}
+
+/* The handle isn't the one that the thread used last; or the thread hasn't used it, or is a forked child's,
+ * where the block says nothing (cache.c): then the general path asks why. */
+static _apart_ int acquire_switch(struct berth *b, const struct session *s, const char *account,
+	uint32_t weight, const char *label, berth_slot *ret) {
+	const struct berth_request request = {
+		.size = sizeof(request), .account = account, .weight = weight, .label = label};
+
+	if (!ret)
+		return BERTH_INVALID_PARAMETER;
+	if (!cache_switch(s->number))
+		return general_acquire(b, account, weight, label, ret);
+	return weight == 1 && !label ? berth_acquire(b, account, ret)
+				     : berth_acquire_req(b, &request, ret);
+}
+
+static _hot_ int acquire(
+	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
+	/* Pairs with session_publish(). */
+	struct session *s = load_acquire(&b->fast);
+	const struct thread *t = cache_thread;
+	struct cache_entry *e;
+	struct cache *c;
+	int r;
+
+	if (unlikely(t->session[0] != s->number) || unlikely(!ret))
+		return acquire_switch(b, s, account, weight, label, ret);
+	c = t->cache[0];
+	e = c->last;
+	if (unlikely(strcmp(account, e->name) != 0)) {
+		e = cache_find(c, account);
+		if (unlikely(!e))
+			return general_acquire(s->handle, account, weight, label, ret);
+	}
+	/* First of all: a segment that was given up would go on answering as it last stood. */
+	if (unlikely(!cache_enter(c, s)))
+		return acquire_end(s, c, account, weight, label, -EAGAIN, ret);
+	r = likely(e->path.depth == 1) ? one_acquire(s, c, e, weight, label, ret)
+				       : levels_acquire(s, c, e, weight, label, ret);
+	if (likely(r == 0))
+		return BERTH_SUCCESS;
+	if (unlikely(r != -EDQUOT))
+		return acquire_end(s, c, account, weight, label, r, ret);
+	store_release(&c->inside, false);
+	return BERTH_CONNECTION_COUNT_LIMIT;
+}
+
+int berth_acquire_req(struct berth *b, const struct berth_request *req, berth_slot *ret) {
+	if (unlikely(!b || !req || !req->account ||
+		     !struct_is_known(req, req->size, sizeof(*req)) ||
+		     req->weight > BERTH_WEIGHT_MAX || (req->timeout_ms | (int)req->flags) != 0))
+		return BERTH_INVALID_PARAMETER;
+	return acquire(b, req->account, req->weight ? req->weight : 1, req->label, ret);
+}
+
+int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
+	if (unlikely(!b) || unlikely(!account))
+		return BERTH_INVALID_PARAMETER;
+	return acquire(b, account, 1, NULL, ret);
+}
+
+/* -- releasing ----------------------------------------------------------------------------------- */
+
+/* Any slot of the calling thread's cache. */
+static _apart_ int levels_release(struct session *s, struct cache *c, struct cache_entry *e,
+	struct spot *spot, uint64_t tag, berth_slot slot) {
+	uint32_t given = counter_release_fast(s->map, spot_record(spot), &e->path, tag_seq(tag));
+
+	if (unlikely(given == 0))
+		return general_release(s->handle, slot);
+	if (unlikely(given != e->path.depth))
+		return general_release_rest(s->handle, s, spot, &e->path, given, tag_seq(tag));
+	cache_name(c, s->pool, e, spot);
+	return BERTH_SUCCESS;
+}
+
+static _rare_ int one_given(struct session *s, const struct cache_entry *e) {
+	wake_changed(s->map, e->path.level[0].dirty);
+	return BERTH_SUCCESS;
+}
+
+/* A slot that is not the one that this thread took last. */
+static _apart_ int release_search(struct berth *b, berth_slot slot) {
+	struct session *s = load_acquire(&b->fast);
+	struct cache_entry *e;
+	struct spot *spot;
+	struct cache *c;
+	uint64_t tag;
+
+	if (unlikely(cache_thread->session[0] != s->number) && !cache_switch(s->number))
+		return general_release(b, slot);
+	c = cache_thread->cache[0];
+	spot = pool_spot(s->pool, slot_record(slot));
+	if (unlikely(!spot))
+		return general_release(b, slot);
+	/* The token first: if it is a later slot's, so is the number. */
+	tag = load_acquire(&spot->token);
+	if (unlikely(!token_is_slot(tag) || load_acquire(&spot->slot) != slot ||
+		     load_acquire(&spot->stamp) != c->stamp))
+		return general_release(b, slot);
+	/* Taken by this cache, for an account that it remembers, unless another thread has the record now. */
+	e = load_acquire(&spot->entry);
+	if (unlikely(load_acquire(&spot->stamp) != c->stamp))
+		return general_release(b, slot);
+	if (e->path.depth == 1 &&
+		counter_release_other(s->map, spot_record(spot), e->path.level[0].cell,
+			load_relaxed(&spot->weight), tag)) {
+		cache_name(c, s->pool, e, spot);
+		wake_changed(s->map, e->path.level[0].dirty);
+		return BERTH_SUCCESS;
+	}
+	return levels_release(s, c, e, spot, tag, slot);
+}
+
+int berth_release(struct berth *b, berth_slot slot) {
+	const struct thread *t = cache_thread;
+	struct cache_entry *e;
+	struct session *s;
+	struct spot *spot;
+	struct cache *c;
+	uint64_t tag;
+
+	if (unlikely(!b))
+		return BERTH_INVALID_PARAMETER;
+	/* Pairs with session_publish(). */
+	s = load_acquire(&b->fast);
+	if (unlikely(t->session[0] != s->number))
+		return release_search(b, slot);
+	c = t->cache[0];
+	e = c->last;
+	spot = e->spot;
+	/* The token first: if it is a later slot's, so is the number; if it is an earlier one's, the cell bears
+	 * another tag. */
+	tag = load_acquire(&spot->token);
+	if (unlikely(load_acquire(&spot->slot) != slot) ||
+		unlikely(load_relaxed(&spot->stamp) != c->stamp) || unlikely(e->path.depth != 1) ||
+		unlikely(!counter_release_one(e->path.level[0].cell, &spot->weight, tag)))
+		return release_search(b, slot);
+	store_release(&spot->token, c->owned);
+	return likely(is_announced(c, &e->path.level[0])) ? BERTH_SUCCESS : one_given(s, e);
+}
