@@ -4,12 +4,11 @@
  * client/counter.c, step by step: its functions under their names, its writes under their letters
  * (P1, A1, R1, N1, B1, V1, V3).
  *
- * Each access to a shared word is one atomic step, in the order of the code; the two words of a cell
- * are read in two steps, and a compare-and-swap of 16 bytes is one. Before each step the party may
- * turn out to be dead: killed with every write before this step done, and no write after. As long as
- * no party has noticed the death, a killed party is one that is merely slow; so death is modelled at
- * the moment when another party acts on it: when the daemon ends the session, or when the next daemon
- * starts.
+ * Each access to a shared word is one step (STEP), in the order of the code; the two words of a cell are
+ * read in two steps, and a compare-and-swap of 16 bytes is one. Before each step the party may turn out to
+ * be dead: killed with every write before this step done, and no write after. As long as no party has
+ * noticed the death, a killed party is one that is merely slow; so death is modelled at the moment when
+ * another party acts on it: when the daemon ends the session, or when the next daemon starts.
  *
  * A cycle has 2 × LEVELS steps here, not 16, and the model's seqs and bumps never run out: a promise
  * fails if they would.
@@ -336,7 +335,7 @@ inline tag_note(name) {
 			ok = true;
 			check() }
 		:: else -> ok = false
-		fi
+		fi;
 #ifdef NO_NOTE_AGAIN
 		break;
 #endif
@@ -647,7 +646,7 @@ inline counter_bump(account) {
 	word = 0
 }
 
-/* V2 at one level: R1 in the cycle of `at`, or B1. */
+/* V2 at one level: R1, in the cycle that N1 has made the newest at every level; or B1. */
 inline level_seal(level) {
 	c = path(level);
 	do
@@ -657,7 +656,7 @@ inline level_seal(level) {
 		if
 		:: seq_charged(newest(noted, tag)) > level ->
 			tag_note_of_others();
-			to = seq_down(at, level);
+			to = seq_down(newest(noted, tag), level);
 			cell_uncharge(ANY_SLOT)
 #ifndef NO_SEAL
 		:: else -> cell_bump()

@@ -176,7 +176,7 @@ dies:
 	:: else ->
 		if
 		:: dead[owner[i]] -> counter_close(i)
-#ifdef NO_RESUME
+#if defined NO_RESUME || defined LEAVE
 		:: else
 #else
 		:: else -> descent_finish(i, false)

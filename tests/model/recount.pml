@@ -3,18 +3,31 @@
 /*
  * daemon/recount.c beside two processes: as nobody writes over the segment, it never finds a count that
  * isn't the sum of what the records have charged. The first record goes from account 0 to account 1.
+ *
+ * DEEP: account 1 is below account 0, which the second process uses; DEEP is the account that is recounted.
  */
 
 #define RECORDS 2
+#ifdef DEEP
+#define CELLS   2
+#define LEVELS  2
+#else
 #define CELLS   2
 #define LEVELS  1
+#endif
 #define PARTIES 3
 
 #define entry_of(account)  entry_pack(2, 0)
 #define parent_of(account) 0
+#ifdef DEEP
+#define choose() stood = (self == 1 -> place_pack(RECORD_PLACED, 1, 1, 1) : place_pack(RECORD_PLACED, 0, 1, 0))
+#define RECOUNTED DEEP /* account */
+#define TIMES     1
+#else
 #define choose() stood = place_pack(RECORD_PLACED, 0, 1, self == 1 && rounds == 0)
-
-#define RECOUNTED 1 /* account */
+#define RECOUNTED 1
+#define TIMES     2
+#endif
 
 #include "counter.pml"
 
@@ -23,6 +36,8 @@ inline record_add(number) {
 	record_load();
 	if
 	:: is_on_path(place) && place_account(place) == RECOUNTED && seq_charged(at) > 0 -> i++
+	:: is_on_path(place) && place_account(place) != RECOUNTED && place_top(place) == 1 &&
+		parent_of(place_account(place)) == RECOUNTED && seq_charged(at) > 1 -> i++
 	:: else
 	fi;
 	place = 0;
@@ -53,7 +68,7 @@ init {
 		allowed[1] = 2;
 		record(1, 1);
 		record(2, 2);
-		thread(1, 1, 2);
+		thread(1, 1, TIMES);
 		thread(2, 2, ROUNDS);
 		run Daemon(false)
 	}

@@ -84,8 +84,9 @@ inline daemon_does() {
 	directory_remove()
 }
 
-/* The next daemon, at its start: entry_revive. */
-inline stock_entry(account) {
+/* The next daemon, at its start. */
+#define stock_entry(account) entry_revive(account)
+inline entry_revive(account) {
 	if
 	:: account == 1 && entry_limit(entry[1]) == 0 ->
 		load(word, cell_word[1]);
@@ -96,7 +97,8 @@ inline stock_entry(account) {
 	:: else
 	fi
 }
-inline next_daemon_does() {
+#define next_daemon_does() index_use_again()
+inline index_use_again() {
 	if
 	:: entry_limit(entry[1]) == 0 -> directory_create()
 	:: else

@@ -107,9 +107,7 @@ inline session_serve() {
 inline daemon_does() {
 	session_serve()
 }
-inline next_daemon_does() {
-	session_serve()
-}
+#define next_daemon_does() session_serve()
 
 #include "parties.pml"
 

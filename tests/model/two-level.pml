@@ -6,6 +6,9 @@
  *
  * KILL: then it finds the second dead, and closes its record. SAME: both are on one path. PARENT: the
  * second takes slots of the parent itself.
+ *
+ * ABANDON: an owner may lack the memory to go on, and leaves a release to the daemon. LEAVE: the next daemon
+ * lacks it; it leaves what was begun until the first process is dead.
  */
 
 #define RECORDS 2
@@ -36,7 +39,15 @@ inline settle() {
 	skip
 #endif
 }
-#define next_daemon_does() settle()
+#define next_daemon_does() next_daemon()
+inline next_daemon() {
+#ifdef LEAVE
+	kill(1);
+	counter_close(1)
+#else
+	settle()
+#endif
+}
 
 inline daemon_does() {
 #ifndef CLOSE_ONLY
