@@ -238,13 +238,15 @@ static bool spot_stands_on(const struct spot *spot, const struct path *path) {
 static void spot_stand(struct spot *spot, const struct path *path) {
 	struct spot_level *upper = path->depth > 1 ? upper_make(range_of(spot)) : NULL;
 
-	store_release(&spot->depth, (uint8_t)(path->depth > 1 && !upper ? 0 : path->depth));
 	store_release(&spot->cell, path->level[0].cell);
 	store_release(&spot->dirty, path->level[0].dirty);
 	for (uint32_t k = 1; upper && k < path->depth; k++) {
 		store_release(&upper_of(spot, upper)[k - 1].cell, path->level[k].cell);
 		store_release(&upper_of(spot, upper)[k - 1].dirty, path->level[k].dirty);
 	}
+	/* Last: a thread that releases a slot a second time may read this meanwhile, and mustn't see a level
+	 * that isn't written yet. */
+	store_release(&spot->depth, (uint8_t)(path->depth > 1 && !upper ? 0 : path->depth));
 }
 
 void spot_path(const struct spot *spot, struct path *ret) {
