@@ -287,14 +287,14 @@ int general_acquire(
 
 /* A release ended with r. Where the record is this thread's now, its cache has it. */
 static int release_end(struct berth *b, struct session *s, struct spot *spot, int r) {
-	bool ours = r == 0 || r == -EUCLEAN || r == -ECANCELED;
+	bool ours = spot_is_claimed(spot, r);
 
 	if (r == -ENOMEM &&
 		session_settle(b, s, spot->number, message_now() + b->timeout_ms) == 0) {
 		ours = spot_settled(spot);
 		r = 0;
 	}
-	if (ours && load_relaxed(&spot->token) == TOKEN_CLAIMED)
+	if (ours)
 		cache_give(cache_get(s), s->pool, spot);
 	return r;
 }

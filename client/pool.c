@@ -382,9 +382,12 @@ void pool_release_all(struct pool *p) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			struct spot *spot = &range->spot[i];
 			uint64_t token = load_relaxed(&spot->token);
+			int r = -ENOENT;
 
-			if (token_is_slot(token) &&
-				spot_release(p, spot, pool_cycle(tag_seq(token))) != -ENOMEM)
+			if (token_is_slot(token))
+				r = spot_release(p, spot, pool_cycle(tag_seq(token)));
+			/* Else another thread is just releasing it, which is a fault of the application. */
+			if (spot_is_claimed(spot, r))
 				pool_give(p, spot);
 		}
 }

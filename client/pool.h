@@ -137,6 +137,12 @@ int spot_acquire(
  * not held, or released before; -ENOMEM: berthd must settle the record; the slot may be released again. */
 int spot_release(struct pool *p, struct spot *spot, uint32_t cycle);
 
+/* True if spot_release() ended with r, and the record is CLAIMED now. */
+static inline bool spot_is_claimed(const struct spot *spot, int r) {
+	return (r == 0 || r == -EUCLEAN || r == -ECANCELED) &&
+	       load_relaxed(&spot->token) == TOKEN_CLAIMED;
+}
+
 /* The same where so many levels of the slot's path were given back (counter-fast.h). */
 int spot_release_rest(
 	struct pool *p, struct spot *spot, const struct path *path, uint32_t given, uint64_t seq);
