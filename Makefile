@@ -45,6 +45,7 @@ help:
 	@echo 'make check      run every test (SECONDS=n: of torture; SEED=n: as it was then)'
 	@echo 'make crash      kill berthd and its clients at every instruction (STRIDE=n: every nth)'
 	@echo 'make model      check the models of the counter with spin, and each safety step taken away'
+	@echo 'make explore    the real code in a million schedules with stalls and kills (EXPLORE_SECONDS=n)'
 	@echo 'make torture    the torture test alone (SECONDS, SEED)'
 	@echo 'make faults     fail every call that can fail, and every byte of the store'
 	@echo 'make fuzz       look for messages, imports and names that do harm (FUZZ_SECONDS=n each)'
@@ -158,14 +159,14 @@ test: tests
 
 check: deps
 	@echo 'Building berth and its tests'
-	$(QUIETLY) tests narrow
-	@tests/run $(BUILD) $(SECONDS) $(SEED) $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%)
+	$(QUIETLY) tests narrow $(EXPLORER)
+	@tests/run $(BUILD) $(SECONDS) $(SEED) $(TESTS:%=$(BUILD)/%) $(EXPLORER) $(FUZZERS:%=$(BUILD)/%)
 
 torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture
 	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
 
-# Longer proofs: model crash faults fuzz tsan sanitize valgrind soak portable; instructions, bench.
+# Longer proofs: explore model crash faults fuzz tsan sanitize valgrind soak portable; instructions, bench.
 include tests/campaigns.mk
 
 # -- installation -----------------------------------------------------------------------------

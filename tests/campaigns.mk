@@ -37,6 +37,25 @@ fuzz: deps
 		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
 	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
 
+# The stall explorer. The sources under test call the explorer at each access that they make.
+EXPLORED = $(patsubst %,client/%,counter fast cache pool directory denials wake name library layout) \
+	$(patsubst %,daemon/%,sessions ranges directory-write recount)
+EXPLORER = $(BUILD)/tests/explore/explore
+$(BUILD)/explored/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fsanitize=thread -Wno-tsan -include tests/explore/seam.h -MMD -MP -c $< -o $@
+-include $(wildcard $(BUILD)/explored/*/*.d)
+$(EXPLORER): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/explore/*.c)) $(EXPLORED:%=$(BUILD)/explored/%.o)
+	$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@
+
+# `make check` runs a sample. Then each safety step of the code is taken out, and must be missed.
+EXPLORE_SECONDS = 600
+explore: deps
+	$(QUIETLY) $(EXPLORER)
+	$(EXPLORER) --script
+	$(EXPLORER) --seconds $(EXPLORE_SECONDS) $(if $(filter-out 0,$(SEED)),--first $(SEED))
+	tests/explore/mutants.sh $(BUILD) 120
+
 # -- the same tests under other eyes, in trees of their own -----------------------------------
 
 # Under a sanitizer code makes system calls of its own, which test-no-syscalls forbids; every
@@ -100,4 +119,4 @@ bench: deps
 	$(QUIETLY) $(BUILD)/tests/bench/bench
 	@$(BUILD)/tests/bench/bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(BUILD)/bench
 
-.PHONY: bench instructions portable model soak crash faults fuzz tsan sanitize valgrind
+.PHONY: bench explore instructions portable model soak crash faults fuzz tsan sanitize valgrind

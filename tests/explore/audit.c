@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Adds up the records after each write, and compares the sums with the counts; and these with what is
+ * held for certain, and with the limits. The sums must be the counts, to the unit, at every instant: so
+ * no drift can be made up for by another.
+ */
+
+#include <stdio.h>
+#include <string.h>
+
+#include "audit.h"
+#include "hooks.h"
+#include "truth.h"
+#include "verdict.h"
+#include "view.h"
+
+uint64_t audits;
+
+static struct cell_view cells[CELLS]; /* as of the last audit */
+static uint64_t noted[RECORDS];
+static uint64_t tagged[RECORDS]; /* the newest seq that was written to a cell */
+
+/* -- counts against records ---------------------------------------------------------------------- */
+
+static void record_add(uint32_t number, const struct record_view *r, uint32_t sum[CELLS]) {
+	uint32_t account = r->account;
+
+	for (uint32_t k = 0; k <= r->top && account != 0; k++) {
+		if (account >= CELLS) {
+			verdict_fault("record %u stands on account %u, which there can't be",
+				number, account);
+			return;
+		}
+		if (view_has_charged(r, number, k, &cells[account]))
+			sum[account] += r->weight;
+		account = view_parent(account);
+	}
+}
+
+static void records_add(uint32_t sum[CELLS]) {
+	for (uint32_t n = BERTH_RANGE; n < RECORDS; n++) {
+		struct record_view r = view_record(n);
+
+		if (view_stands(&r))
+			record_add(n, &r, sum);
+	}
+}
+
+static const char *name_of(uint32_t account) {
+	for (uint32_t n = 0; n < NAMES; n++)
+		if (truth.account[n] == account)
+			return names[n].text;
+	return "removed";
+}
+
+static void cell_judge(uint32_t account, uint32_t sum, uint32_t record) {
+	const struct cell_view *c = &cells[account];
+
+	if (c->count == sum && truth.held[account] <= c->count &&
+		!(truth.removed[account] && c->count > 0))
+		return;
+	verdict_about(account, record != 0 ? record : c->record);
+	if (c->count != sum)
+		verdict_fault("account %u (%s) counts %u, but its records come to %u", account,
+			name_of(account), c->count, sum);
+	else if (truth.held[account] > c->count)
+		verdict_fault("account %u (%s) counts %u, but %u are held", account,
+			name_of(account), c->count, truth.held[account]);
+	else
+		verdict_fault("account %u is removed, and counts %u", account, c->count);
+}
+
+/* `record`: the one that was written; 0: a cell was. */
+static void audit(uint32_t record) {
+	uint32_t sum[CELLS] = {0};
+
+	audits++;
+	records_add(sum);
+	for (uint32_t a = 1; a < CELLS; a++)
+		cell_judge(a, sum[a], record);
+}
+
+/* -- seqs ---------------------------------------------------------------------------------------- */
+
+/* No tag is written twice, and a record's are written in order. */
+static void tag_judge(uint32_t account) {
+	const struct cell_view *c = &cells[account];
+
+	if (c->record == 0 || c->record >= RECORDS || c->seq > tagged[c->record]) {
+		tagged[c->record % RECORDS] = c->seq;
+		return;
+	}
+	verdict_about(account, c->record);
+	verdict_fault("account %u (%s) bears a tag of record %u that isn't newer than the last one",
+		account, name_of(account), c->record);
+}
+
+static void note_judge(uint32_t number) {
+	uint64_t now = view_record(number).noted;
+
+	if (now >= noted[number]) {
+		noted[number] = now;
+		return;
+	}
+	verdict_about(view_record(number).account, number);
+	verdict_fault("record %u has noted less than before", number);
+}
+
+/* -- counts against limits ----------------------------------------------------------------------- */
+
+/* A client has raised a count: a limit that is in force must let it. */
+static void admission_judge(uint32_t account) {
+	uint32_t limit = truth_limit(account);
+
+	if (cells[account].count <= limit)
+		return;
+	verdict_about(account, cells[account].record);
+	verdict_fault("account %u (%s) counts %u at a limit of %u", account, name_of(account),
+		cells[account].count, limit);
+}
+
+static void cell_written(uint32_t account) {
+	struct cell_view before = cells[account];
+
+	cells[account] = view_cell(account);
+	if (cells[account].record != before.record || cells[account].seq != before.seq)
+		tag_judge(account);
+	if (running && running->process != DAEMON && cells[account].count > before.count)
+		admission_judge(account);
+}
+
+void audit_write(uint32_t word) {
+	uint32_t account = word / 8;
+
+	if (!view_counts(word) || run_is_over())
+		return;
+	if (word < RECORD_WORDS)
+		cell_written(account);
+	else
+		note_judge((word - RECORD_WORDS) / 8);
+	audit(word < RECORD_WORDS ? 0 : (word - RECORD_WORDS) / 8);
+}
+
+/* -- other writes --------------------------------------------------------------------------------- */
+
+void audit_other_write(const volatile void *p) {
+	uint32_t account = world_entry_word(p);
+	uint32_t session = world_session_state(p);
+
+	if (account != 0)
+		truth_entry_written(account);
+	if (session != SESSIONS)
+		truth_session_written(session);
+}
+
+void audit_returned(uint32_t word, bool alone) {
+	if (!view_counts(word) || (alone && view_may_return(word)))
+		return;
+	verdict_about(word < RECORD_WORDS ? word / 8 : 0,
+		word < RECORD_WORDS ? 0 : (word - RECORD_WORDS) / 8);
+	verdict_fault("a compare-and-swap succeeded on a word that had changed and come back");
+}
+
+void audit_reset(void) {
+	memset(cells, 0, sizeof(cells));
+	memset(noted, 0, sizeof(noted));
+	memset(tagged, 0, sizeof(tagged));
+}
+
+void audit_end(void) {
+	for (uint32_t a = 1; a < CELLS && !run_is_over(); a++)
+		if (view_cell(a).count != 0) {
+			verdict_about(a, view_cell(a).record);
+			verdict_fault("account %u (%s) counts %u at the end, when nothing is held",
+				a, name_of(a), view_cell(a).count);
+		}
+}

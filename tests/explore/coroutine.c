@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Switches between the scheduler's stack and those of the coroutines: by hand on x86-64, where a switch
+ * takes nanoseconds, elsewhere by ucontext. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "coroutine.h"
+
+struct coroutine *running;
+
+static void coroutine_enter(void) {
+	running->body(running);
+	/* A body ends by pausing for ever. */
+	abort();
+}
+
+static void stack_make(struct coroutine *c) {
+	if (c->stack)
+		return;
+	c->stack =
+		mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (c->stack == MAP_FAILED) {
+		perror("mmap");
+		exit(2);
+	}
+}
+
+#ifdef __x86_64__
+
+static void *scheduler;
+
+/* Saves what a function must keep, and goes on with what was saved at `to`. */
+__attribute__((naked, noinline)) static void stack_switch(void **save, void *to) {
+	(void)save, (void)to;
+	__asm__("push %rbp\n\tpush %rbx\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
+		"mov %rsp, (%rdi)\n\tmov %rsi, %rsp\n\t"
+		"pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbx\n\tpop %rbp\n\tret");
+}
+
+static void context_start(struct coroutine *c) {
+	void **top = (void **)(void *)(c->stack + STACK_SIZE);
+
+	*--top = NULL; /* what coroutine_enter would return to */
+	*--top = (void *)(uintptr_t)coroutine_enter;
+	for (int i = 0; i < 6; i++)
+		*--top = NULL;
+	c->stack_pointer = top;
+}
+
+static void context_resume(struct coroutine *c) {
+	stack_switch(&scheduler, c->stack_pointer);
+}
+
+static void context_pause(struct coroutine *c) {
+	stack_switch(&c->stack_pointer, scheduler);
+}
+
+#else
+
+#include <ucontext.h>
+
+static ucontext_t scheduler;
+
+static void context_start(struct coroutine *c) {
+	ucontext_t *own = c->stack_pointer;
+
+	if (!own)
+		own = c->stack_pointer = calloc(1, sizeof(*own));
+	if (!own || getcontext(own) < 0)
+		abort();
+	own->uc_stack.ss_sp = c->stack;
+	own->uc_stack.ss_size = STACK_SIZE;
+	makecontext(own, coroutine_enter, 0);
+}
+
+static void context_resume(struct coroutine *c) {
+	(void)swapcontext(&scheduler, c->stack_pointer);
+}
+
+static void context_pause(struct coroutine *c) {
+	(void)swapcontext(c->stack_pointer, &scheduler);
+}
+
+#endif
+
+void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c)) {
+	stack_make(c);
+	c->body = body;
+	c->alive = true;
+	c->parked = false;
+	c->sleeps_until = 0;
+	c->ready = NULL;
+	memset(&c->caches, 0, sizeof(c->caches));
+	memset(c->seen, 0, sizeof(c->seen));
+	context_start(c);
+}
+
+void coroutine_resume(struct coroutine *c) {
+	struct thread *own = cache_thread;
+
+	running = c;
+	cache_thread = &c->caches;
+	context_resume(c);
+	cache_thread = own;
+	running = NULL;
+}
+
+void coroutine_pause(void) {
+	context_pause(running);
+}
+
+void coroutine_await(bool (*ready)(void *), void *data) {
+	running->ready = ready;
+	running->ready_data = data;
+	coroutine_pause();
+	running->ready = NULL;
+}

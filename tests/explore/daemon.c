@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * berthd: the real sessions, ranges, directory and recount, driven by messages, by deaths of processes
+ * and by an administrator who revokes, sets limits, removes and makes accounts. When it is killed, what
+ * it had in its memory is lost, and the next one begins with what is in the segment.
+ */
+
+#include <string.h>
+
+#include "accounts.h"
+#include "counter.h"
+#include "hooks.h"
+#include "name.h"
+#include "parties.h"
+#include "recount.h"
+#include "sessions.h"
+#include "verdict.h"
+#include "view.h"
+
+struct daemon {
+	bool up;
+	struct sd_event loop;
+	struct segment segment;
+	struct directory *directory;
+	struct accounts accounts;
+	struct sessions *sessions;
+	struct recount *recount;
+	struct session *session[PROCESSES]; /* of the connection */
+	uint64_t next_act;
+};
+
+static struct daemon *daemon_now;
+
+/* -- start -------------------------------------------------------------------------------------- */
+
+static void on_ended(void *data, struct session *s) {
+	struct daemon *d = data;
+
+	for (uint32_t p = 0; p < PROCESSES; p++)
+		if (d->session[p] == s) {
+			d->session[p] = NULL;
+			processes[p].connected = false;
+		}
+}
+
+static void on_account(void *data, uint32_t account, uint32_t flags) {
+	(void)data, (void)account, (void)flags;
+}
+
+static void must(int r, const char *what) {
+	if (r < 0)
+		verdict_fault("berthd: %s: %s", what, strerror(-r));
+}
+
+static void accounts_make(void) {
+	for (uint32_t n = 0; n < NAMES; n++)
+		if (plan.names >> n & 1)
+			must(daemon_create(
+				     n, n == NAMES - 1 ? BERTH_LIMIT_NONE : 1 + below(plan.limit)),
+				"making an account");
+}
+
+/* Which accounts there are after a start: one whose removal was begun may be gone, or not; likewise
+ * one that was being made. */
+static void accounts_find_again(struct daemon *d) {
+	for (uint32_t a = 1; a < CELLS; a++)
+		truth.removed[a] = !(entry_flags(load_relaxed(&world.entry[a].word)) & ENTRY_LIVE);
+	for (uint32_t n = 0; n < NAMES; n++) {
+		struct name name;
+
+		must(name_load(names[n].text, &name), "a name");
+		truth.account[n] = directory_lookup(d->directory, &name);
+	}
+	for (uint32_t a = 1; a < CELLS; a++)
+		truth_limit_acknowledged(a);
+}
+
+void daemon_start(void) {
+	struct daemon *d = arena_take(sizeof(*d));
+	bool first = load_relaxed(&world.names->table_bits) == 0;
+
+	d->segment.map = world_map(DAEMON);
+	d->segment.names = world.names;
+	must(directory_new(&d->segment, on_account, NULL, &d->directory), "the directory");
+	d->accounts.directory = d->directory;
+	must(sessions_new(&d->loop, &d->segment, &d->sessions), "the sessions");
+	d->sessions->ended = on_ended;
+	d->sessions->ended_data = d;
+	must(recount_new(&d->loop, &d->accounts, d->sessions, &d->recount), "the recount");
+	daemon_now = d;
+	d->up = true;
+	if (first)
+		accounts_make();
+	else
+		accounts_find_again(d);
+	d->next_act = operations + below_log(plan.pause);
+}
+
+/* Connections break; what was asked is asked again. */
+void daemon_kill(void) {
+	daemon_now = NULL;
+	for (uint32_t p = 0; p < PROCESSES; p++) {
+		processes[p].connected = false;
+		processes[p].hung_up = false;
+		processes[p].mail.posted = false;
+	}
+	for (uint32_t n = 0; n < RECORDS; n++)
+		if (truth.revoking[n])
+			truth_doubt(n, false);
+}
+
+/* -- messages ----------------------------------------------------------------------------------- */
+
+static int ranges_answer(struct session *s, struct mail *m) {
+	int r = 0;
+
+	if (s->state != SESSION_OPEN)
+		return -ECONNRESET;
+	if (plan.one_range)
+		return BERTH_NO_SYSTEM_RESOURCES;
+	while (m->ranges < MIN_OF(m->count, ELEMENTS(m->range)) && r >= 0) {
+		r = session_grant(s, &m->range[m->ranges]);
+		m->ranges += r >= 0;
+	}
+	return m->ranges > 0 ? 0 : BERTH_NO_SYSTEM_RESOURCES;
+}
+
+static int hello_answer(struct daemon *d, struct process *p, struct mail *m) {
+	struct session_claim claim = {
+		.pid = (pid_t)p->pid,
+		.pidfd = -1,
+		.resume_session = m->resume_session,
+		.resume_serial = m->resume_serial,
+	};
+	struct session *s;
+	int r = sessions_open(d->sessions, &claim, &s, &m->resumed);
+
+	if (r < 0)
+		return r == -ESRCH ? -ECONNRESET : BERTH_NO_SYSTEM_RESOURCES;
+	d->session[p->index] = s;
+	p->connected = true;
+	m->session = s->index;
+	m->serial = s->who.serial;
+	m->ranges = !m->resumed && session_grant(s, &m->range[0]) >= 0;
+	return 0;
+}
+
+static int mail_answer(struct daemon *d, struct process *p, struct mail *m) {
+	struct session *s = d->session[p->index];
+	int r;
+
+	m->ranges = 0;
+	if (m->kind == MAIL_HELLO)
+		return hello_answer(d, p, m);
+	if (!s)
+		return -ECONNRESET;
+	if (m->kind == MAIL_RANGES)
+		return ranges_answer(s, m);
+	if (m->kind == MAIL_RESOLVE)
+		return truth.account[m->name] != 0 ? 0 : BERTH_NO_SUCH_USER;
+	if (sessions_owner(d->sessions, m->record) != s)
+		return -ECONNRESET;
+	r = counter_settle(d->segment.map, m->record);
+	if (r > 0)
+		verdict_fault("settling record %u: a count is too small", m->record);
+	return r == -ENOMEM ? BERTH_NO_SYSTEM_RESOURCES : 0;
+}
+
+static bool process_serve(struct daemon *d, struct process *p) {
+	if (p->hung_up) {
+		struct session *s = d->session[p->index];
+
+		p->hung_up = false;
+		d->session[p->index] = NULL;
+		if (s)
+			session_disconnected(s, p->goodbye);
+		return true;
+	}
+	if (!p->mail.posted)
+		return false;
+	p->mail.code = mail_answer(d, p, &p->mail);
+	p->mail.posted = false;
+	p->mail.answered = true;
+	return true;
+}
+
+static bool source_is_due(const struct sd_event_source *s) {
+	if (s->enabled == SD_EVENT_OFF)
+		return false;
+	return s->on_time || !process_lives((uint32_t)s->fd);
+}
+
+static bool sources_serve(struct daemon *d) {
+	for (struct sd_event_source *s = d->loop.sources; s; s = s->next) {
+		if (!source_is_due(s))
+			continue;
+		if (s->enabled == SD_EVENT_ONESHOT)
+			s->enabled = SD_EVENT_OFF;
+		if (s->on_time)
+			(void)s->on_time(s, 0, s->data);
+		else
+			(void)s->on_io(s, s->fd, 1, s->data);
+		return true;
+	}
+	return false;
+}
+
+bool daemon_serve(void) {
+	uint32_t first = below(PROCESSES);
+
+	for (uint32_t i = 0; i < PROCESSES; i++)
+		if (process_serve(daemon_now, &processes[(first + i) % PROCESSES]))
+			return true;
+	return sources_serve(daemon_now);
+}
+
+/* -- the administrator ----------------------------------------------------------------------------- */
+
+int daemon_revoke(uint32_t record) {
+	int r;
+
+	truth_doubt(record, true);
+	r = view_revoke(daemon_now->segment.map, record);
+	truth_doubt(record, false);
+	if (r != 0 && r != -ENOENT && r != -EAGAIN)
+		verdict_fault("revoking record %u: %d", record, r);
+	return r;
+}
+
+int daemon_limit(uint32_t name, uint32_t limit) {
+	uint32_t account = truth.account[name];
+	int r = account == 0 ? -ENOENT
+			     : directory_set(daemon_now->directory, account, limit, ENTRY_USABLE);
+
+	if (r == 0)
+		truth_limit_acknowledged(account);
+	return r;
+}
+
+int daemon_create(uint32_t name, uint32_t limit) {
+	int above = names[name].parent;
+	uint32_t parent = above >= 0 ? truth.account[above] : 0, account;
+	struct name n;
+	int r;
+
+	if (truth.account[name] != 0 || (above >= 0 && parent == 0))
+		return -EEXIST;
+	must(name_load(names[name].text, &n), "a name");
+	r = directory_create(daemon_now->directory, &n, parent, limit, ENTRY_USABLE, &account);
+	if (r < 0)
+		return r;
+	truth_limit_acknowledged(account);
+	return 0;
+}
+
+int daemon_remove(uint32_t name) {
+	uint32_t account = truth.account[name];
+	int r = account == 0 ? -ENOENT : directory_remove(daemon_now->directory, account);
+
+	if (r < 0) {
+		if (r != -ENOENT)
+			truth_limit_acknowledged(account);
+		return r;
+	}
+	truth.account[name] = 0;
+	truth.removed[account] = true;
+	truth_limit_acknowledged(account);
+	return 0;
+}
+
+void daemon_recount(void) {
+	recount_want(daemon_now->recount);
+}
+
+void daemon_close_records(uint32_t process) {
+	struct map *m = world_map(DAEMON);
+	const struct session_entry *e;
+
+	for (uint32_t n = BERTH_RANGE; n < RECORDS; n++) {
+		uint32_t owner = load_relaxed(map_owner(m, n / BERTH_RANGE));
+
+		e = owner != 0 ? map_session(m, owner - 1) : NULL;
+		if (!e || load_relaxed(&e->pid) != processes[process].pid)
+			continue;
+		if (counter_close(m, n) != 0)
+			verdict_fault("closing record %u", n);
+	}
+}
+
+/* Revokes whatever is held, or some of it. */
+static void act_revoke(void) {
+	uint32_t first = BERTH_RANGE + below(RECORDS - BERTH_RANGE),
+		 some = one_in(4) ? RECORDS : 16;
+
+	for (uint32_t i = 0; i < some; i++) {
+		uint32_t record =
+			first + i < RECORDS ? first + i : first + i - RECORDS + BERTH_RANGE;
+
+		if (daemon_revoke(record) == 0 && !one_in(4))
+			return;
+	}
+}
+
+/* A name that isn't there is made, one that is goes; the index of the last that went is used first. */
+static void act_removal(void) {
+	uint32_t name = below(NAMES - 1);
+
+	if (!(plan.names >> name & 1))
+		return;
+	if (truth.account[name] == 0)
+		(void)daemon_create(name, 1 + below(plan.limit));
+	else
+		(void)daemon_remove(name);
+}
+
+static void act(void) {
+	uint32_t which = below(plan.revoke + plan.limits + plan.removal + plan.recount);
+
+	if (which < plan.revoke)
+		act_revoke();
+	else if (which < plan.revoke + plan.limits)
+		(void)daemon_limit(below(NAMES - 1), below(4) + below(plan.limit));
+	else if (which < plan.revoke + plan.limits + plan.removal)
+		act_removal();
+	else
+		daemon_recount();
+}
+
+static bool is_wanted(void *data) {
+	struct daemon *d = data;
+
+	for (uint32_t p = 0; p < PROCESSES; p++)
+		if (processes[p].hung_up || processes[p].mail.posted)
+			return true;
+	for (const struct sd_event_source *s = d->loop.sources; s; s = s->next)
+		if (source_is_due(s))
+			return true;
+	return !winding_up && operations >= d->next_act;
+}
+
+void daemon_body(struct coroutine *c) {
+	c->began = accesses;
+	if (!daemon_now)
+		daemon_start();
+	for (;;) {
+		if (!daemon_serve() && !winding_up && operations >= daemon_now->next_act) {
+			act();
+			daemon_now->next_act = operations + below_log(plan.pause);
+		}
+		operations++;
+		c->began = accesses;
+		coroutine_await(is_wanted, daemon_now);
+	}
+}

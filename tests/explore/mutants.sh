@@ -1,0 +1,118 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Shows that the stall explorer can fail: takes one safety step at a time out of a copy of the sources, and
+# has the explorer look for what goes wrong then.
+#
+#     tests/explore/mutants.sh BUILD SECONDS [NAME]...
+#
+# Each is looked for with the scripts, then by chance for so many seconds. A line for each; exit status 1 if
+# one wasn't found that should be.
+set -eu
+
+build=$1 seconds=$2
+shift 2
+work=$build/mutants/tree found=0 missed=0
+
+trap 'exit 130' HUP INT TERM
+
+# The tree with the objects that are there, so that only what is changed is compiled anew.
+tree_make() {
+	rm -rf "$work"
+	mkdir -p "$work/tests" "$work/build/tests"
+	cp -a Makefile client daemon include packaging "$work"
+	cp -a tests/campaigns.mk tests/explore "$work/tests"
+	cp -a "$build/explored" "$work/build"
+	cp -a "$build/tests/explore" "$work/build/tests"
+}
+
+# wanted NAME [NAME...]: whether it is among those named, or none is.
+wanted() {
+	name=$1
+	shift
+	[ $# -gt 0 ] || return 0
+	for w in "$@"; do [ "$w" != "$name" ] || return 0; done
+	return 1
+}
+
+names=$*
+
+# mutant NAME FILE SED-SCRIPT: what must be found.
+mutant() {
+	# shellcheck disable=SC2086 # a list
+	wanted "$1" $names || return 0
+	tree_make
+	sed -E "$3" "$2" >"$work/$2"
+	if cmp -s "$2" "$work/$2"; then
+		printf '%-34s not in %s any more\n' "$1" "$2"
+		missed=$((missed + 1))
+		return 0
+	fi
+	log=$build/mutants/$1.log
+	if ! make -s -C "$work" BUILD=build build/tests/explore/explore >"$log" 2>&1; then
+		printf '%-34s does not compile\n' "$1"
+		missed=$((missed + 1))
+		return 0
+	fi
+	explorer=$work/build/tests/explore/explore
+	if "$explorer" --script --stride 5 >"$log" && "$explorer" --seconds "$seconds" >>"$log"; then
+		printf '%-34s not found\n' "$1"
+		missed=$((missed + 1))
+		return 0
+	fi
+	printf '%-34s %s\n' "$1" "$(sed -n 's/^explore: \(script [^,]*, .*: .*\)/\1/p
+		s/^explore: \(seed .*\)/\1/p' "$log" | head -n 1)"
+	found=$((found + 1))
+}
+
+mkdir -p "$build/mutants"
+
+mutant no-note include/internal/counter-fast.h \
+	's/return counter_note\(m, tag\);/return 0;/'
+mutant no-look-on-the-way-up client/counter.c \
+	's/noted > base \+ level \|\| load_acquire\(&s->at\.record->place\) != s->place/noted == UINT64_MAX/'
+mutant no-look-at-the-place client/counter.c \
+	's/noted > base \+ level \|\| load_acquire\(&s->at\.record->place\) != s->place/noted > base + level/'
+mutant base-of-the-old-look client/counter.c \
+	's/^	if \(charged == 0\)$/	if (charged == 0 \&\& *ret_seq != 0 \&\& load_acquire(\&at.record->place) == s.place)\n		return ascend(\&s, request->path, 0, seq_base(*ret_seq), ret_level);\n&/'
+mutant no-seal client/counter.c \
+	's/: cell_bump_from\(l->cell, seen\);/: 0;/'
+mutant no-note-before-the-seal client/counter.c \
+	's/r = record_note\(s->at\.record, now\.seq\);/r = 0;/'
+mutant no-bump-after-a-word daemon/directory-write.c \
+	's/^	return counter_bump\(d->map, account\);/	return 0;/'
+mutant no-bump-after-a-limit daemon/directory-write.c \
+	's/return word_store\(d, account, entry_pack\(limit, flags \| ENTRY_LIVE, generation\)\);/return store_release(\&map_entry(d->map, account)->word, entry_pack(limit, flags | ENTRY_LIVE, generation)), 0;/'
+mutant bump-that-changes-nothing client/counter.c \
+	's/\(struct pair\)\{seen\.first \+ 1, seen\.second\}/(struct pair){seen.first, seen.second}/'
+mutant no-note-at-removal daemon/directory-write.c \
+	's/r = counter_part\(d->map, account\);/r = 0;/'
+mutant no-bump-at-the-start daemon/directory-write.c \
+	's/r = load_relaxed\(&e->word\) == 0 \? 0 : counter_bump\(d->map, a\);/r = 0;/'
+mutant nothing-finished-at-the-start daemon/sessions.c \
+	's/r = counter_finish\(m, record\);/r = 0;/'
+mutant step-down-made-again client/counter.c \
+	's/if \(step_newest\(s->at\.number, noted, seen\.second\) >= seq\)/if (step_newest(s->at.number, noted, seen.second) == seq)/'
+mutant release-of-any-slot client/counter.c \
+	's/step_newest\(s->at\.number, noted, seen\.second\) != held\)/seq_step(step_newest(s->at.number, noted, seen.second)) != seq_step(held))/'
+mutant revoked-in-its-own-cycle client/counter.c \
+	's/seq_base\(seen\.seq\) \+ BERTH_CYCLE;/seq_base(seen.seq);/'
+mutant placed-by-an-old-look client/counter.c \
+	's/if \(load_acquire\(&s->at\.record->noted\) != noted\)/if (0)/; s/cas16\(&s->at\.record->place, \(struct pair\)\{place, noted\},/cas16(\&s->at.record->place, (struct pair){load_acquire(\&s->at.record->place), load_acquire(\&s->at.record->noted)},/'
+mutant placed-without-going-on client/counter.c \
+	's/base \+= BERTH_CYCLE;/base += 0;/'
+mutant remembered-path client/pool.c \
+	's/if \(!spot_stands_on\(spot, request->path\)\)/if (load_relaxed(\&spot->depth) != request->path->depth)/'
+mutant depth-before-its-levels client/pool.c \
+	's/^	struct spot_level \*upper = path->depth > 1 .*$/&\n\n	store_release(\&spot->depth, (uint8_t)path->depth);/'
+mutant claim-without-swap client/pool.c \
+	's/!stack_change\(p, seen, load_relaxed\(&spot->slot\)\)/(store_release(\&p->stack.top, load_relaxed(\&spot->slot)), false)/'
+mutant closed-while-another-releases client/pool.c \
+	's/if \(spot_is_claimed\(spot, r\)\)/if (token_is_slot(token) \&\& r != -ENOMEM)/'
+mutant no-turn-of-states daemon/sessions.c \
+	's/^		state_write\(s, SESSION_ENDING\); .*/		s->state = SESSION_ENDING;/'
+mutant closed-without-taking-back client/counter.c \
+	's/r = record_let_go\(m, at, RECORD_CLOSED\);/r = 0, (void)cas(\&at.record->place, load_acquire(\&at.record->place), 0);/'
+
+echo "$found of $((found + missed)) mutants found"
+[ "$missed" = 0 ]

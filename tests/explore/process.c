@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Processes, and the part of libberth that talks to berthd (session.h), which is the explorer's own:
+ * messages are structs, and a thread that waits for an answer lets others run. The rest of libberth is
+ * the real one.
+ */
+
+#include <string.h>
+
+#include "hooks.h"
+#include "parties.h"
+#include "process.h"
+#include "protocol.h"
+#include "verdict.h"
+
+struct process processes[PROCESSES];
+static uint32_t pids;
+
+static _Atomic uint32_t never_forked = FORK_OURS;
+_Atomic uint32_t *session_fork_word = &never_forked;
+
+void session_fork_repair(void) {}
+
+struct session session_none = {.number = UINT64_MAX};
+
+/* No thread ends here but with its process. */
+void sessions_each(void (*call)(struct session *s, void *data), void *data) {
+	(void)call, (void)data;
+}
+
+/* The scheduler's, where it does the part of a thread. */
+static struct thread scheduler_caches;
+
+/* -- processes ----------------------------------------------------------------------------------- */
+
+void processes_reset(void) {
+	memset(processes, 0, sizeof(processes));
+	pids = 0;
+	memset(&scheduler_caches, 0, sizeof(scheduler_caches));
+	cache_thread = &scheduler_caches;
+}
+
+void process_start(uint32_t index) {
+	struct process *p = &processes[index];
+
+	memset(p, 0, sizeof(*p));
+	p->index = index;
+	p->pid = ++pids;
+	p->alive = true;
+	p->berth = arena_take(sizeof(*p->berth));
+	store_release(&p->berth->fast, &session_none);
+	p->berth->timeout_ms = 5000;
+	p->berth->fd = (int)index;
+}
+
+/* The kernel closes its connection. */
+void process_kill(uint32_t index) {
+	struct process *p = &processes[index];
+
+	for (uint32_t i = 0; i < HOLDINGS; i++)
+		if (p->holding[i].used)
+			truth_drop(&p->holding[i]);
+	/* It may have been closing it. */
+	if (process_session(p))
+		truth_session_ended(process_session(p)->index);
+	p->alive = false;
+	p->mail.posted = false;
+	p->hung_up = true;
+	p->goodbye = false;
+}
+
+/* Slots that the program held it releases with its handle. */
+static void holdings_forget(struct process *p) {
+	for (uint32_t i = 0; i < HOLDINGS; i++) {
+		struct holding *h = &p->holding[i];
+
+		if (!h->used || h->slot == 0)
+			continue;
+		truth_drop(h);
+		h->told = true;
+		h->used = h->releasing > 0;
+	}
+}
+
+void process_close(struct process *p) {
+	struct session *s = process_session(p);
+	bool claimed;
+
+	if (!s || p->lock)
+		return;
+	p->lock = running;
+	p->closed |= UINT64_C(1) << s->serial % 64;
+	truth_session_ending(s->index);
+	holdings_forget(p);
+	pool_release_all(s->pool);
+	claimed = cache_close(s) && pool_close(s->pool);
+	s->older = load_relaxed(&p->berth->retired);
+	store_release(&p->berth->retired, s);
+	store_release(&p->berth->fast, &session_none);
+	store_release(&p->berth->current, NULL);
+	truth_session_ended(s->index);
+	trace_text(claimed ? "says goodbye" : "hangs up");
+	p->connected = false;
+	p->goodbye = claimed;
+	p->hung_up = true;
+	p->lock = NULL;
+}
+
+bool process_lives(uint32_t pid) {
+	for (uint32_t i = 0; i < PROCESSES; i++)
+		if (processes[i].pid == pid)
+			return processes[i].alive;
+	return false;
+}
+
+/* -- asking --------------------------------------------------------------------------------------- */
+
+static bool is_answered(void *data) {
+	const struct process *p = data;
+
+	return p->mail.answered || !p->mail.posted;
+}
+
+/* -ECONNRESET: berthd has died, or hung up. The scheduler has berthd answer at once. */
+static int mail_send(struct process *p) {
+	p->mail.posted = true;
+	p->mail.answered = false;
+	if (!running)
+		(void)daemon_serve();
+	while (running && !is_answered(p))
+		coroutine_await(is_answered, p);
+	return p->mail.answered ? p->mail.code : -ECONNRESET;
+}
+
+static int session_make(struct process *p, struct session **ret) {
+	const struct mail *m = &p->mail;
+	const uint32_t open[2] = {SESSION_OPEN, m->serial};
+	struct session *s = arena_take(sizeof(*s));
+	static uint64_t numbers;
+	uint64_t word;
+	int r;
+
+	memcpy(&word, open, sizeof(word));
+	store_relaxed(&s->open, word);
+	s->handle = p->berth;
+	s->index = m->session;
+	s->serial = m->serial;
+	s->number = ++numbers;
+	s->slots = s->number << SESSION_SHIFT;
+	s->map = world_map(p->index);
+	s->entry = map_session(s->map, s->index);
+	s->map->session = s->entry;
+	r = pool_new(s->map, s->slots, &s->pool);
+	for (uint32_t i = 0; i < m->ranges && r == 0; i++)
+		r = pool_add_range(s->pool, m->range[i]);
+	*ret = s;
+	return r;
+}
+
+static void session_publish(struct berth *b, struct session *s) {
+	struct session *old = load_relaxed(&b->current);
+
+	if (old)
+		old->older = load_relaxed(&b->retired);
+	if (old)
+		store_release(&b->retired, old);
+	store_release(&b->current, s);
+	store_release(&b->fast, s);
+}
+
+static int session_connect(struct process *p, const struct session *resume) {
+	struct session *s;
+	int r;
+
+	do {
+		p->mail = (struct mail){
+			.kind = MAIL_HELLO,
+			.resume_session = resume ? resume->index : 0,
+			.resume_serial = resume ? resume->serial : 0,
+		};
+		r = mail_send(p);
+	} while (r == -ECONNRESET);
+	if (r != 0 || p->mail.resumed)
+		return r;
+	r = session_make(p, &s);
+	if (r == 0)
+		session_publish(p->berth, s);
+	return r;
+}
+
+/* Under the lock, of the current session. -ESHUTDOWN: it isn't current any more. */
+static int ask(struct process *p, const struct session *s, const struct mail *m) {
+	for (;;) {
+		int r = 0;
+
+		if (!p->connected)
+			r = session_connect(p, s);
+		if (r != 0)
+			return r;
+		if (process_session(p) != s)
+			return -ESHUTDOWN;
+		p->mail = *m;
+		r = mail_send(p);
+		if (r != -ECONNRESET)
+			return r;
+		p->connected = false;
+	}
+}
+
+static struct process *process_of(const struct berth *b) {
+	return &processes[b->fd];
+}
+
+static bool lock_is_free(void *data) {
+	const struct process *p = data;
+
+	return !p->lock;
+}
+
+/* False: the deadline is over. */
+static bool enter(struct process *p, int64_t deadline) {
+	while (running && p->lock) {
+		coroutine_await(lock_is_free, p);
+		if (message_now() > deadline)
+			return false;
+	}
+	p->lock = running;
+	return true;
+}
+
+static int leave(struct process *p, int r) {
+	p->lock = NULL;
+	return r;
+}
+
+/* -- session.h ------------------------------------------------------------------------------------ */
+
+int session_handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret) {
+	(void)runtime_dir, (void)timeout_ms, (void)ret;
+	return -ENOSYS;
+}
+
+void session_handle_free(struct berth *b) {
+	(void)b;
+}
+
+int session_get(struct berth *b, int64_t deadline, struct session **ret) {
+	struct process *p = process_of(b);
+	int r = 0;
+
+	if (!enter(p, deadline))
+		return -ETIMEDOUT;
+	if (!process_session(p))
+		r = session_connect(p, NULL);
+	*ret = process_session(p);
+	return leave(p, r);
+}
+
+int session_replace(struct berth *b, const struct session *s, int64_t deadline) {
+	struct process *p = process_of(b);
+	int r = 0;
+
+	if (!enter(p, deadline))
+		return -ETIMEDOUT;
+	if (process_session(p) == s)
+		r = session_connect(p, NULL);
+	return leave(p, r);
+}
+
+int session_renew(struct berth *b, struct session *s, int64_t deadline) {
+	(void)b, (void)s, (void)deadline;
+	verdict_fault("a window is missing");
+	return -ENOMEM;
+}
+
+int session_resolve(struct berth *b, struct session *s, const char *account, int64_t deadline) {
+	struct process *p = process_of(b);
+	struct mail m = {.kind = MAIL_RESOLVE};
+	int r = 0;
+
+	while (m.name < NAMES - 1 && strcmp(names[m.name].text, account) != 0)
+		m.name++;
+	if (!enter(p, deadline))
+		return -ETIMEDOUT;
+	if (process_session(p) == s)
+		r = ask(p, s, &m);
+	return leave(p, r == -ESHUTDOWN ? 0 : r);
+}
+
+static int ranges_add(struct process *p, struct session *s) {
+	uint32_t added = 0;
+
+	for (uint32_t i = 0; i < p->mail.ranges; i++)
+		added += pool_add_range(s->pool, p->mail.range[i]) == 0;
+	return added > 0 ? 0 : -ENOMEM;
+}
+
+int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t deadline) {
+	struct process *p = process_of(b);
+	const struct mail m = {.kind = MAIL_RANGES, .count = 1};
+	int r = 0;
+
+	if (!enter(p, deadline))
+		return -ETIMEDOUT;
+	if (process_session(p) == s && pool_ranges(s->pool) == seen) {
+		r = ask(p, s, &m);
+		if (r == 0)
+			r = ranges_add(p, s);
+	}
+	return leave(p, r == -ESHUTDOWN ? 0 : r);
+}
+
+int session_settle(struct berth *b, struct session *s, uint32_t record, int64_t deadline) {
+	struct process *p = process_of(b);
+	const struct mail m = {.kind = MAIL_SETTLE, .record = record};
+	int r = 0;
+
+	if (!enter(p, deadline))
+		return -ETIMEDOUT;
+	if (process_session(p) == s)
+		r = ask(p, s, &m);
+	(void)leave(p, r);
+	return r == -ESHUTDOWN ? 0 : r;
+}
+
+struct session *session_find_retired(const struct berth *b, uint64_t slot) {
+	struct session *s = load_acquire(&b->retired);
+
+	while (s && !session_gave(s, slot))
+		s = s->older;
+	return s;
+}

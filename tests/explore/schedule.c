@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Draws a plan from a seed, and then, again and again, a coroutine that goes on, for some accesses or up
+ * to one of its next writes. The one that was left may be stalled until so many whole operations are done by
+ * the others, or killed with its process. When all has been done, everybody ends what he does, all slots
+ * are released, the processes die, and nothing must be left.
+ */
+
+#include <string.h>
+
+#include "audit.h"
+#include "hooks.h"
+#include "schedule.h"
+#include "verdict.h"
+#include "view.h"
+
+/* An operation that makes so many accesses, with nobody else at work, doesn't end. */
+#define HANGS 20000000u
+
+struct tally tally;
+struct plan plan;
+uint64_t operations;
+bool winding_up;
+struct coroutine coroutines[COROUTINES];
+
+static uint64_t process_starts[PROCESSES], daemon_starts; /* again, at that operation */
+
+/* -- chance --------------------------------------------------------------------------------------- */
+
+static uint64_t chance_state;
+
+void chance_seed(uint64_t seed) {
+	chance_state = seed;
+}
+
+uint64_t chance(void) {
+	uint64_t z = chance_state += UINT64_C(0x9E3779B97F4A7C15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+	return z ^ z >> 31;
+}
+
+/* -- the plan ------------------------------------------------------------------------------------- */
+
+static uint32_t parents_and(uint32_t name) {
+	uint32_t bits = 0;
+
+	for (int i = (int)name; i >= 0; i = names[i].parent)
+		bits |= UINT32_C(1) << i;
+	return bits;
+}
+
+/* Parents of what is there are there, too; and what many slots are held of. */
+static uint32_t names_draw(void) {
+	uint32_t there = UINT32_C(1) << (NAMES - 1) | 1;
+
+	for (uint32_t n = 1; n < NAMES - 1; n++)
+		if (one_in(2))
+			there |= parents_and(n);
+	return there;
+}
+
+static uint32_t maybe(uint32_t often, uint32_t n) {
+	return one_in(often) ? n : 0;
+}
+
+/* A bit of everything. */
+static struct plan plan_of_all(void) {
+	return (struct plan){
+		.processes = 1 + below(PROCESSES),
+		.threads = 1 + below(THREADS),
+		.names = names_draw(),
+		.limit = 1 + below(4),
+		.free = one_in(3) ? BERTH_RANGE : 1 + below(4),
+		.one_range = one_in(2),
+		.levels = one_in(2) ? 1 + below(2) : 4,
+		.burst = below(8),
+		.bursts = 1 + below(4),
+		.length = 1000 + 4 * below_log(14),
+		.preempt = 2 + below(60),
+		.stall = 2 + below(20),
+		.stalled = one_in(2) ? 1 + below(3) : COROUTINES,
+		.stall_bits = 3 + below(15),
+		.kill = maybe(3, 20 + below(200)),
+		.daemon_kill = maybe(3, 20 + below(200)),
+		.hang_up = maybe(4, 30 + below(200)),
+		.close = maybe(4, 10 + below(100)),
+		.used_up = maybe(8, 1 + below(4)),
+		.pause = 1 + below(8),
+		.revoke = below(4),
+		.limits = below(4),
+		.removal = below(4),
+		.recount = 1 + below(3),
+	};
+}
+
+/* Few records that go far, on few accounts, while threads are stalled for long. */
+static struct plan plan_of_going_far(void) {
+	struct plan p = plan_of_all();
+
+	p.processes = 1 + one_in(2);
+	p.threads = 2 + one_in(3);
+	p.names = UINT32_C(1) << (NAMES - 1) | 1;
+	for (uint32_t i = 1 + below(2); i > 0; i--) {
+		uint32_t name = 1 + below(NAMES - 2);
+
+		p.names |= parents_and(name);
+		p.burst_name = one_in(3) ? name : 0;
+	}
+	p.levels = one_in(2) ? 2 : 4;
+	p.free = 1 + below(2);
+	p.one_range = !one_in(4);
+	p.burst = VIEW_FAR_BITS - 1 + below(2);
+	p.bursts = 4 + below(8);
+	p.length = (50 + below(500)) << VIEW_FAR_BITS;
+	p.preempt = 10 + below(200);
+	p.stall = 2 + below(4);
+	p.stalled = 1 + below(3);
+	p.stall_bits = VIEW_FAR_BITS + below(3);
+	p.kill = maybe(8, 300);
+	p.daemon_kill = maybe(2, 1 + below(50));
+	p.hang_up = 0;
+	p.close = 0;
+	p.pause = 2 + below(VIEW_FAR_BITS);
+	p.limits++;
+	return p;
+}
+
+static struct plan plan_draw(void) {
+	return one_in(2) ? plan_of_all() : plan_of_going_far();
+}
+
+/* -- coroutines ------------------------------------------------------------------------------------ */
+
+static void thread_start(uint32_t process, uint32_t thread) {
+	struct coroutine *c = coroutine_of(process, thread);
+
+	c->process = process;
+	c->thread = thread;
+	c->name[0] = (char)('A' + process);
+	c->name[1] = (char)('1' + thread);
+	c->name[2] = 0;
+	coroutine_start(c, thread_body);
+}
+
+static void daemon_coroutine_start(void) {
+	struct coroutine *c = coroutine_of(DAEMON, 0);
+
+	c->process = DAEMON;
+	strcpy(c->name, "berthd");
+	coroutine_start(c, daemon_body);
+}
+
+static void process_begin(uint32_t index) {
+	process_start(index);
+	for (uint32_t t = 0; t < plan.threads; t++)
+		thread_start(index, t);
+}
+
+static void process_end(uint32_t index) {
+	trace_text("process %c is killed", 'A' + (int)index);
+	process_kill(index);
+	for (uint32_t t = 0; t < THREADS; t++)
+		coroutine_of(index, t)->alive = false;
+	process_starts[index] = operations + below_log(6);
+	tally.kills++;
+}
+
+static void daemon_end(void) {
+	trace_text("berthd is killed");
+	daemon_kill();
+	coroutine_of(DAEMON, 0)->alive = false;
+	daemon_starts = operations + below_log(6);
+	tally.daemon_kills++;
+}
+
+/* Whatever was killed begins again when its time has come, or nothing else can go on. */
+static void restart(bool all) {
+	if (!coroutine_of(DAEMON, 0)->alive && (all || operations >= daemon_starts))
+		daemon_coroutine_start();
+	for (uint32_t p = 0; p < plan.processes && !winding_up; p++)
+		if (!processes[p].alive && (all || operations >= process_starts[p]))
+			process_begin(p);
+}
+
+static bool may_go_on(const struct coroutine *c) {
+	return c->alive && !c->parked && c->sleeps_until <= operations &&
+	       (!c->ready || c->ready(c->ready_data));
+}
+
+static struct coroutine *coroutine_pick(void) {
+	struct coroutine *may[COROUTINES], *next = NULL;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < COROUTINES; i++)
+		if (may_go_on(&coroutines[i]))
+			may[n++] = &coroutines[i];
+	if (n > 0)
+		return may[below(n)];
+	/* Those that were stalled. */
+	for (uint32_t i = 0; i < COROUTINES; i++) {
+		struct coroutine *c = &coroutines[i];
+
+		if (c->alive && !c->parked && c->sleeps_until > operations &&
+			(!next || c->sleeps_until < next->sleeps_until))
+			next = c;
+	}
+	if (next)
+		next->sleeps_until = operations;
+	return next && may_go_on(next) ? next : NULL;
+}
+
+/* -- the schedule ---------------------------------------------------------------------------------- */
+
+static void turn_draw(void) {
+	accesses_left = writes_left = loads_left = NO_END;
+	switch (below(8)) {
+	case 0:
+	case 1:
+		accesses_left = below(4);
+		break;
+	case 2:
+	case 3:
+		loads_left = below(8);
+		accesses_left = 20 * plan.preempt;
+		break;
+	case 4:
+		writes_left = below(3);
+		accesses_left = 20 * plan.preempt;
+		break;
+	case 5:
+		accesses_left = below(50 * plan.preempt);
+		break;
+	default:
+		accesses_left = below(2 * plan.preempt);
+	}
+}
+
+static uint32_t stalled_now(void) {
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < COROUTINES; i++)
+		n += coroutines[i].alive && coroutines[i].sleeps_until > operations;
+	return n;
+}
+
+static void stall(struct coroutine *c) {
+	uint64_t length = below_size(plan.stall_bits);
+
+	c->sleeps_until = operations + length;
+	tally.stalls++;
+	if (length > tally.longest)
+		tally.longest = length;
+	trace_text("%s is stalled for %llu operations", c->name, (unsigned long long)length);
+}
+
+static void fate_draw(struct coroutine *c) {
+	if (one_in(plan.stall) && stalled_now() < plan.stalled)
+		stall(c);
+	if (c->process == DAEMON) {
+		if (plan.daemon_kill != 0 && one_in(plan.daemon_kill))
+			daemon_end();
+	} else if (plan.kill != 0 && one_in(plan.kill * THREADS)) {
+		process_end(c->process);
+	}
+}
+
+/* False: nothing can go on. */
+static bool turn_take(void) {
+	struct coroutine *c = coroutine_pick();
+
+	if (!c)
+		return false;
+	turn_draw();
+	tally.switches++;
+	coroutine_resume(c);
+	accesses_left = writes_left = loads_left = NO_END;
+	if (!run_is_over() && c->alive && !winding_up)
+		fate_draw(c);
+	return true;
+}
+
+static void go_on_until(uint64_t access) {
+	while (!run_is_over() && accesses < access) {
+		restart(false);
+		if (!turn_take())
+			restart(true);
+	}
+}
+
+/* -- one run -------------------------------------------------------------------------------------- */
+
+void run_prepare(const struct plan *p) {
+	plan = *p;
+	operations = 0;
+	winding_up = false;
+	world_reset();
+	truth_reset();
+	audit_reset();
+	hooks_reset();
+	processes_reset();
+	memset(process_starts, 0, sizeof(process_starts));
+	daemon_starts = 0;
+	for (uint32_t i = 0; i < COROUTINES; i++)
+		coroutines[i].alive = false;
+	for (uint32_t n = BERTH_RANGE; n < RECORDS && plan.used_up != 0; n++)
+		if (one_in(plan.used_up))
+			view_use_up(n, 2 + below(64));
+	daemon_start();
+}
+
+static bool all_parked(void) {
+	for (uint32_t i = 0; i < COROUTINES; i++) {
+		const struct coroutine *c = &coroutines[i];
+
+		if (c->alive && !c->parked && (c->process != DAEMON || may_go_on(c) || !c->ready))
+			return false;
+	}
+	return coroutine_of(DAEMON, 0)->alive;
+}
+
+static void all_end_what_they_do(void) {
+	uint64_t begun = accesses;
+
+	for (uint32_t i = 0; i < COROUTINES; i++)
+		coroutines[i].sleeps_until = 0;
+	while (!run_is_over() && !all_parked()) {
+		if (!coroutine_of(DAEMON, 0)->alive)
+			daemon_coroutine_start();
+		if (!turn_take() && !all_parked())
+			verdict_fault("nothing can go on");
+		if (accesses - begun > HANGS)
+			verdict_fault("something doesn't end");
+	}
+}
+
+static void records_judge(void) {
+	for (uint32_t n = BERTH_RANGE; n < RECORDS && !run_is_over(); n++) {
+		struct record_view r = view_record(n);
+
+		if (r.state != RECORD_CLOSED) {
+			verdict_about(r.account, n);
+			verdict_fault(
+				"record %u is in state %u when all processes are dead", n, r.state);
+		}
+	}
+}
+
+void run_wind_up(void) {
+	winding_up = true;
+	all_end_what_they_do();
+	for (uint32_t p = 0; p < PROCESSES && !run_is_over(); p++)
+		if (processes[p].alive)
+			process_release_all(&processes[p]);
+	/* Records rest where they were. Where a handle was closed, and berthd died before it heard of that,
+	 * a thread that was inside may have a slot until its process dies. */
+	if (plan.close == 0)
+		audit_end();
+	for (uint32_t p = 0; p < PROCESSES && !run_is_over(); p++)
+		if (processes[p].alive)
+			process_end(p);
+	all_end_what_they_do();
+	audit_end();
+	records_judge();
+}
+
+void run(uint64_t seed) {
+	struct plan drawn;
+
+	verdict_begin("seed %llu", (unsigned long long)seed);
+	chance_seed(seed);
+	drawn = plan_draw();
+	run_prepare(&drawn);
+	for (uint32_t p = 0; p < plan.processes; p++)
+		process_begin(p);
+	daemon_coroutine_start();
+	go_on_until(accesses + plan.length);
+	if (!run_is_over())
+		run_wind_up();
+	tally.runs++;
+	tally.faults += verdict.failed;
+	tally.operations += operations;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * What the sources under test call and the explorer stands in for: memory, system calls, the event
+ * loop, the log, and the growing of the two files, which have all they may have from the start.
+ *
+ * Of the event loop there is as much as sessions.c and recount.c need: sources that are enabled or not;
+ * daemon.c dispatches them.
+ */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "log.h"
+#include "hooks.h"
+#include "parties.h"
+#include "procfs.h"
+#include "protocol.h"
+#include "segment.h"
+#include "verdict.h"
+
+/* -- memory ------------------------------------------------------------------------------------- */
+
+/* The size stands in front. */
+#define HEADER 128u
+
+void *seam_new(size_t size);
+void *seam_grow(void *p, size_t size);
+long seam_syscall(long number, ...);
+uintptr_t seam_thread(void);
+
+void *seam_new(size_t size) {
+	char *p = arena_take(size + HEADER);
+
+	memcpy(p, &size, sizeof(size));
+	return p + HEADER;
+}
+
+void *seam_grow(void *p, size_t size) {
+	void *new = seam_new(size);
+	size_t had = 0;
+
+	if (p)
+		memcpy(&had, (char *)p - HEADER, sizeof(had));
+	if (p)
+		memcpy(new, p, MIN_OF(had, size));
+	return new;
+}
+
+/* -- system calls ------------------------------------------------------------------------------- */
+
+long seam_syscall(long number, ...) {
+	va_list arguments;
+	long r = 0;
+
+	va_start(arguments, number);
+	/* The descriptor is the number of the process, too. */
+	if (number == SYS_pidfd_open)
+		r = va_arg(arguments, int);
+	va_end(arguments);
+	return r;
+}
+
+uintptr_t seam_thread(void) {
+	return running ? 1 + running->thread : 1;
+}
+
+int process_start_time(pid_t pid, uint64_t *ret) {
+	if (!process_lives((uint32_t)pid))
+		return -ESRCH;
+	*ret = (uint64_t)pid;
+	return 0;
+}
+
+void process_comm(pid_t pid, char ret[16]) {
+	(void)pid;
+	memset(ret, 0, 16);
+}
+
+int64_t message_now(void) {
+	return (int64_t)operations;
+}
+
+/* Every window is there already. */
+void *map_window(struct map *m, struct map_file *file, uint32_t window) {
+	(void)m, (void)file, (void)window;
+	return NULL;
+}
+
+bool map_files_are_ours(struct map *m) {
+	(void)m;
+	return true;
+}
+
+int segment_allocate_directory(struct segment *s, uint64_t offset, uint64_t length) {
+	(void)s;
+	return offset + length <= world.layout.tables + (8u << BERTH_TABLE_BITS_MIN) ? 0 : -ENOSPC;
+}
+
+int segment_grow_accounts(struct segment *s) {
+	(void)s;
+	return -ENOSPC;
+}
+
+int segment_grow_slots(struct segment *s) {
+	(void)s;
+	return -ENOSPC;
+}
+
+int segment_grow_sessions(struct segment *s) {
+	(void)s;
+	return -ENOSPC;
+}
+
+/* -- the log ------------------------------------------------------------------------------------ */
+
+static void log_judge(const char *format, va_list arguments) {
+	char text[300];
+
+	(void)vsnprintf(text, sizeof(text), format, arguments);
+	/* Nobody writes over the segment here. */
+	if (strstr(text, "contradict") || strstr(text, "epaired") || strstr(text, "Can't"))
+		verdict_fault("berthd's log: %s", text);
+}
+
+void log_message(int level, const char *format, ...) {
+	va_list arguments;
+
+	if (level > LOG_WARNING)
+		return;
+	va_start(arguments, format);
+	log_judge(format, arguments);
+	va_end(arguments);
+}
+
+void log_event(
+	int level, const char *message_id, const char *const fields[], const char *format, ...) {
+	va_list arguments;
+
+	(void)level, (void)message_id, (void)fields;
+	va_start(arguments, format);
+	log_judge(format, arguments);
+	va_end(arguments);
+}
+
+/* -- the event loop ----------------------------------------------------------------------------- */
+
+static sd_event_source *source_add(sd_event *loop, void *data, int enabled) {
+	sd_event_source *s = arena_take(sizeof(*s));
+
+	s->data = data;
+	s->enabled = enabled;
+	s->next = loop->sources;
+	loop->sources = s;
+	return s;
+}
+
+int sd_event_add_io(sd_event *loop, sd_event_source **ret, int fd, uint32_t events,
+	sd_event_io_handler_t handler, void *data) {
+	(void)events;
+	*ret = source_add(loop, data, SD_EVENT_ON);
+	(*ret)->fd = fd;
+	(*ret)->on_io = handler;
+	return 0;
+}
+
+int sd_event_add_time(sd_event *loop, sd_event_source **ret, clockid_t clock, uint64_t usec,
+	uint64_t accuracy, sd_event_time_handler_t handler, void *data) {
+	(void)clock, (void)usec, (void)accuracy;
+	*ret = source_add(loop, data, SD_EVENT_ONESHOT);
+	(*ret)->on_time = handler;
+	return 0;
+}
+
+int sd_event_source_set_enabled(sd_event_source *s, int enabled) {
+	s->enabled = enabled;
+	return 0;
+}
+
+int sd_event_source_set_time(sd_event_source *s, uint64_t usec) {
+	(void)s, (void)usec;
+	return 0;
+}
+
+int sd_event_now(sd_event *loop, clockid_t clock, uint64_t *usec) {
+	(void)loop, (void)clock;
+	*usec = 1;
+	return 0;
+}
+
+sd_event_source *sd_event_source_disable_unref(sd_event_source *s) {
+	if (s)
+		s->enabled = SD_EVENT_OFF;
+	return NULL;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Comes before every source under test, and gives it the explorer's memory, clock and system calls in
+ * place of libc's: what is allocated goes with the run, and nothing depends on anything but the seed.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+void *seam_new(size_t size);
+void *seam_grow(void *p, size_t size);
+long seam_syscall(long number, ...);
+uintptr_t seam_thread(void);
+
+#define calloc(n, size)          seam_new((n) * (size))
+#define malloc(size)             seam_new(size)
+#define aligned_alloc(to, size)  seam_new(size)
+#define reallocarray(p, n, size) seam_grow((p), (n) * (size))
+#define free(p)                  ((void)(p))
+#define close(fd)                ((void)(fd), 0)
+#define fopen(path, mode)        ((FILE *)NULL)
+#define syscall(...)             seam_syscall(__VA_ARGS__)
+#define time(t)                  ((time_t)1)
+#define clock_gettime(clock, t)  (*(t) = (struct timespec){.tv_sec = 1}, 0)
+
+/* Each coroutine is a thread of its own. */
+#define __builtin_thread_pointer() seam_thread()

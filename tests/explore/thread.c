@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * What threads do: they acquire and release through libberth, one slot, a burst of pairs, or more than
+ * the limit lets them; and they judge what they are told. A slot that is held for certain must be
+ * released with success, and by one thread; one that berthd may have revoked, either so or with the
+ * news that it was; an acquire may be refused for a reason only.
+ */
+
+#include <string.h>
+
+#include "hooks.h"
+#include "parties.h"
+#include "process.h"
+#include "verdict.h"
+#include "view.h"
+
+static struct holding *holding_new(struct process *p) {
+	for (uint32_t i = 0; i < HOLDINGS; i++)
+		if (!p->holding[i].used)
+			return &p->holding[i];
+	return NULL;
+}
+
+/* -- acquiring ------------------------------------------------------------------------------------- */
+
+static bool refusal_is_right(int code) {
+	switch (code) {
+	case BERTH_CONNECTION_COUNT_LIMIT:
+	case BERTH_NO_SUCH_USER:
+	case BERTH_CONNECTION_ABORTED:
+	case BERTH_NO_SYSTEM_RESOURCES:
+	case BERTH_CONNECTION_REFUSED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static struct session *session_of(struct process *p, berth_slot slot) {
+	struct session *s = process_session(p);
+
+	return s && session_gave(s, slot) ? s : session_find_retired(p->berth, slot);
+}
+
+int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct holding **ret) {
+	struct berth_request request = {
+		.size = sizeof(request), .account = names[name].text, .weight = weight};
+	struct holding *h = holding_new(p);
+	uint64_t began = accesses;
+	const struct session *s;
+	berth_slot slot;
+	int code;
+
+	if (!h)
+		return BERTH_NO_SYSTEM_RESOURCES;
+	/* Others of the process may look for a place meanwhile. */
+	*h = (struct holding){.used = true};
+	if (running)
+		running->began = began;
+	trace_text("acquires %s", request.account);
+	code = berth_acquire_req(p->berth, &request, &slot);
+	trace_text("acquired %s: %d", request.account, code);
+	if (code != BERTH_SUCCESS) {
+		h->used = false;
+		if (!refusal_is_right(code))
+			verdict_fault("an acquire of '%s' ended with %d", request.account, code);
+		return code;
+	}
+	s = session_of(p, slot);
+	*h = (struct holding){.slot = slot,
+		.session = s->index,
+		.serial = s->serial,
+		.record = view_slot_record(slot),
+		.weight = weight,
+		.name = name};
+	truth_hold(h, began);
+	*ret = h;
+	return 0;
+}
+
+/* -- releasing ------------------------------------------------------------------------------------- */
+
+static void release_judge(const struct holding *h, bool was_certain, int code) {
+	if (code == BERTH_SUCCESS || (code == BERTH_CONNECTION_ABORTED && !was_certain))
+		return;
+	verdict_about(truth.account[h->name], h->record);
+	verdict_fault("a slot of '%s' (record %u), %s, was released with %d", names[h->name].text,
+		h->record, was_certain ? "held for certain" : "perhaps revoked", code);
+}
+
+int thread_release(struct process *p, struct holding *h) {
+	struct holding was = *h;
+	uint64_t began = accesses;
+	bool last;
+	int code;
+
+	truth_drop(h);
+	h->releasing++;
+	if (running)
+		running->began = began;
+	trace_text("releases a slot of record %u", h->record);
+	code = berth_release(p->berth, h->slot);
+	trace_text("released a slot of record %u: %d", was.record, code);
+	last = --h->releasing == 0;
+	if (code == BERTH_TOO_MANY_POSTS && (h->told || !last || p->closed >> h->serial % 64 & 1))
+		; /* another thread is told that it did, or was */
+	else if (code == BERTH_SUCCESS && h->succeeded)
+		verdict_fault("a slot of record %u was released twice", h->record);
+	else
+		release_judge(h, was.certain && truth_is_untouched(h, began), code);
+	h->told = h->told || code != BERTH_TOO_MANY_POSTS;
+	h->succeeded = h->succeeded || code == BERTH_SUCCESS;
+	if (last)
+		h->used = false;
+	return code;
+}
+
+/* -- what a thread does ---------------------------------------------------------------------------- */
+
+static struct holding *holding_any(struct process *p, bool also_leaving) {
+	uint32_t first = below(HOLDINGS);
+
+	for (uint32_t i = 0; i < HOLDINGS; i++) {
+		struct holding *h = &p->holding[(first + i) % HOLDINGS];
+
+		if (h->used && h->slot != 0 && h->name != NAMES - 1 &&
+			(also_leaving || h->releasing == 0))
+			return h;
+	}
+	return NULL;
+}
+
+static uint32_t levels_of(uint32_t name) {
+	uint32_t levels = 0;
+
+	for (int n = (int)name; n >= 0; n = names[n].parent)
+		levels++;
+	return levels;
+}
+
+static uint32_t name_any(void) {
+	for (int i = 0; i < 32; i++) {
+		uint32_t name = below(NAMES - 1);
+
+		if (plan.names >> name & 1 && levels_of(name) <= plan.levels)
+			return name;
+	}
+	return 0;
+}
+
+/* Pairs of one account, which come to be made by one record; most often of the same, so that the others
+ * bear tags from before. */
+static void burst(struct process *p) {
+	uint32_t name = one_in(4) ? name_any() : plan.burst_name, weight = 1 + one_in(4);
+
+	for (uint64_t n = below_size(plan.burst); n > 0 && !winding_up; n--) {
+		struct holding *h;
+
+		if (thread_acquire(p, name, weight, &h) == 0)
+			(void)thread_release(p, h);
+		operations += n > 1;
+	}
+}
+
+static void hang_up(struct process *p) {
+	p->connected = false;
+	p->goodbye = false;
+	p->hung_up = true;
+}
+
+void thread_operate(struct process *p) {
+	struct holding *h = holding_any(p, one_in(8));
+	bool in_bursts = below(16) < plan.bursts;
+
+	if (plan.hang_up != 0 && one_in(plan.hang_up) && !p->lock)
+		hang_up(p);
+	else if (plan.close != 0 && one_in(plan.close))
+		process_close(p);
+	else if (in_bursts)
+		burst(p);
+	else if (h && one_in(2))
+		(void)thread_release(p, h);
+	else
+		(void)thread_acquire(p, name_any(), 1 + one_in(4), &h);
+}
+
+void process_release_all(struct process *p) {
+	for (uint32_t i = 0; i < HOLDINGS; i++)
+		if (p->holding[i].used && p->holding[i].slot != 0 && p->holding[i].releasing == 0)
+			(void)thread_release(p, &p->holding[i]);
+}
+
+void process_occupy(struct process *p) {
+	struct holding *h;
+
+	for (uint32_t i = plan.free; i < BERTH_RANGE; i++)
+		(void)thread_acquire(p, NAMES - 1, 1, &h);
+}
+
+void thread_body(struct coroutine *c) {
+	struct process *p = &processes[c->process];
+
+	if (c->thread == 0)
+		process_occupy(p);
+	while (!winding_up) {
+		thread_operate(p);
+		operations++;
+	}
+	c->parked = true;
+	for (;;)
+		coroutine_pause();
+}
