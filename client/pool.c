@@ -80,10 +80,11 @@ uint32_t pool_ranges(const struct pool *p) {
 	return load_acquire(&p->ranges);
 }
 
-uint32_t pool_ranges_usable(const struct pool *p) {
+uint32_t pool_ranges_usable(const struct pool *p, uint32_t most) {
 	uint32_t usable = 0;
 
-	for (struct range *range = load_acquire(&p->added); range; range = range_next(range))
+	for (struct range *range = load_acquire(&p->added); range && usable < most;
+		range = range_next(range))
 		usable += load_relaxed(&range->spent) < BERTH_RANGE;
 	return usable;
 }

@@ -75,8 +75,8 @@ int pool_add_range(struct pool *p, uint32_t number);
 
 uint32_t pool_ranges(const struct pool *p);
 
-/* Those that have a record which hasn't used up its seqs. */
-uint32_t pool_ranges_usable(const struct pool *p);
+/* Those that have a record which hasn't used up its seqs; so many at most. */
+uint32_t pool_ranges_usable(const struct pool *p, uint32_t most);
 
 /* A slot is known by its record and by these bits of its seq: the cycle's lowest. */
 #define POOL_CYCLE_BITS 22

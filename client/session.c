@@ -531,7 +531,7 @@ int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t dead
 	/* Doubling keeps the questions few, for one slot held as for a hundred; and so many are added
 	 * quickly enough for a thread not to be held up. */
 	if (r == 0 && is_current(b, s) && pool_ranges(s->pool) == seen) {
-		r = ranges_ask(b, s, MIN_OF(pool_ranges_usable(s->pool), RANGES_ASKED), deadline);
+		r = ranges_ask(b, s, pool_ranges_usable(s->pool, RANGES_ASKED), deadline);
 		store_relaxed(&s->pool->is_full, r == BERTH_NO_SYSTEM_RESOURCES);
 	}
 	leave(b, &v);

@@ -368,7 +368,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
 	ck_assert_ptr_ne(slot.spot, spot);
 	ck_assert_uint_eq(token_of(spot->number), TOKEN_SPENT);
 	ck_assert_uint_eq(load_relaxed(&range->spent), 1);
-	ck_assert_uint_eq(pool_ranges_usable(pool), RANGES);
+	ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), RANGES);
 	for (n = 1; take_on(paths[_i], 1, &other) == 0; n++)
 		ck_assert_uint_ne(other.record, spot->number);
 	ck_assert_uint_eq(n, all - 1);
@@ -393,14 +393,14 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_has_none_left) {
 		for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++)
 			if (take(&slot) == 0)
 				ck_assert_int_eq(give(&slot), 0);
-		ck_assert_uint_eq(pool_ranges_usable(pool), range - 1);
+		ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), range - 1);
 	}
 	ck_assert_int_eq(take(&slot), -ENOBUFS);
 	ck_assert_uint_eq(slot.record, 0);
 	ck_assert_uint_eq(pool_ranges(pool), RANGES);
 	/* Another range helps. */
 	range_give(RANGES + 1);
-	ck_assert_uint_eq(pool_ranges_usable(pool), 1);
+	ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), 1);
 	ck_assert_int_eq(take(&slot), 0);
 	ck_assert_uint_eq(slot.record / BERTH_RANGE, RANGES + 1);
 }
