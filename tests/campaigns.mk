@@ -37,15 +37,20 @@ fuzz: deps
 		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
 	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
 
-# The stall explorer. The sources under test call the explorer at each access that they make.
-EXPLORED = $(patsubst %,client/%,counter fast cache pool directory denials wake name library layout) \
+# The stall explorer. The sources under test call the explorer at each access that they make, and their
+# static variables are where it can put them back to their beginning before each run.
+EXPLORED = $(patsubst %,client/%,counter pool cache fast library directory denials wake name layout) \
 	$(patsubst %,daemon/%,sessions ranges directory-write recount)
 EXPLORER = $(BUILD)/tests/explore/explore
 $(BUILD)/explored/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -fsanitize=thread -Wno-tsan -include tests/explore/seam.h -MMD -MP -c $< -o $@
 -include $(wildcard $(BUILD)/explored/*/*.d)
-$(EXPLORER): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/explore/*.c)) $(EXPLORED:%=$(BUILD)/explored/%.o)
+$(BUILD)/explored/explored.o: $(EXPLORED:%=$(BUILD)/explored/%.o)
+	$(LD) -r $^ -o $@
+	$(OBJCOPY) $(foreach part,.data .data.rel .data.rel.local,--rename-section $(part)=explored_data) \
+		--rename-section .bss=explored_bss $@
+$(EXPLORER): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/explore/*.c)) $(BUILD)/explored/explored.o
 	$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@
 
 # `make check` runs a sample. Then each safety step of the code is taken out, and must be missed.

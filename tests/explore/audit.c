@@ -148,8 +148,10 @@ void audit_other_write(const volatile void *p) {
 	uint32_t account = world_entry_word(p);
 	uint32_t session = world_session_state(p);
 
-	if (account != 0)
+	if (account != 0) {
 		truth_entry_written(account);
+		audit(0);
+	}
 	if (session != SESSIONS)
 		truth_session_written(session);
 }

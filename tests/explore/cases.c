@@ -43,10 +43,13 @@ static void stale_look(struct stops *s) {
 
 	prepare();
 	perform(0, 1, task_pair, P);
+	perform(0, 1, task_end, 0);
 	perform(1, 0, task_pair, P);
+	warm_up(s, 0, 0, P);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_go_far, A);
+	perform(0, 1, task_end, 0);
 	finish(victim);
 	perform(0, 0, task_release, P);
 	come_by(P);
@@ -59,10 +62,13 @@ static void stale_base(struct stops *s) {
 
 	prepare();
 	perform(0, 1, task_pair, P_X);
+	perform(0, 1, task_end, 0);
 	perform(1, 0, task_pair, P);
+	warm_up(s, 0, 0, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_pair, P_X);
+	perform(0, 1, task_end, 0);
 	perform(1, 0, task_acquire, P);
 	finish(victim);
 	perform(1, 0, task_pair, P_X);
@@ -78,11 +84,14 @@ static void stale_path(struct stops *s) {
 
 	prepare();
 	perform(0, 1, task_pair, P_X);
+	perform(0, 1, task_end, 0);
+	warm_up(s, 0, 0, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
 	perform(DAEMON, 0, task_remove, P_X);
 	perform(DAEMON, 0, task_create, Q_X);
 	perform(0, 1, task_pair, Q_X);
 	perform(0, 1, task_go_far, A);
+	perform(0, 1, task_end, 0);
 	finish(victim);
 	perform(0, 0, task_release, P_X);
 	come_by(Q_X);
@@ -166,6 +175,7 @@ static void remembered_path(struct stops *s) {
 	perform(DAEMON, 0, task_fill, P);
 	perform(0, 0, task_pair, A);
 	perform(1, 0, task_pair, P);
+	warm_up(s, 0, 0, P);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P);
 	perform(1, 0, task_acquire, P);
 	finish(victim);
@@ -185,6 +195,7 @@ static void refused_above(struct stops *s) {
 	perform(DAEMON, 0, task_fill, P);
 	perform(0, 0, task_pair, P_Y);
 	perform(1, 0, task_pair, P_X);
+	warm_up(s, 0, 0, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
 	perform(1, 0, task_acquire, P_Y);
 	finish(victim);
@@ -240,6 +251,8 @@ static void revoked_while_taking(struct stops *s) {
 
 	prepare();
 	perform(0, 1, task_pair, P_X);
+	perform(0, 1, task_end, 0);
+	warm_up(s, 0, 0, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
 	berthd = begin_and_stop(s, 1, DAEMON, 0, task_revoke, 0);
 	perform(1, 0, task_pair, P);
@@ -269,6 +282,7 @@ static void limit_lowered(struct stops *s) {
 
 	prepare();
 	perform(1, 0, task_acquire, P_X);
+	warm_up(s, 0, 0, P_Y);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_Y);
 	berthd = begin_and_stop(s, 1, DAEMON, 0, task_fill, P);
 	finish(berthd);
@@ -283,6 +297,7 @@ static void removed_while_taking(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
 	prepare();
+	warm_up(s, 0, 0, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
 	berthd = begin_and_stop(s, 1, DAEMON, 0, task_remove, P_X);
 	perform(1, 0, task_pair, P);
@@ -299,6 +314,7 @@ static void limit_cut_short(struct stops *s) {
 
 	prepare();
 	perform(1, 0, task_acquire, P);
+	warm_up(s, 0, 0, P);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P);
 	berthd = begin_and_stop(s, 1, DAEMON, 0, task_fill, P);
 	berthd->alive = false;
@@ -315,6 +331,8 @@ static void closed_while_taking(struct stops *s) {
 
 	prepare();
 	perform(0, 1, task_pair, P_X);
+	perform(0, 1, task_end, 0);
+	warm_up(s, 0, 0, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
 	perform(0, 1, task_close, 0);
 	perform(DAEMON, 0, task_serve, 0);
@@ -349,12 +367,12 @@ static void released_twice(struct stops *s) {
 
 	prepare();
 	perform(0, 0, task_acquire, A);
-	first = begin_and_stop(s, 0, 0, 0, task_release, A);
-	perform(0, 1, task_release_other, 0);
-	second = begin_and_stop(s, 1, 0, 1, task_acquire, P_X);
+	first = begin_and_stop(s, 0, 0, 1, task_release_other, 0);
+	perform(0, 0, task_release, A);
+	second = begin_and_stop(s, 1, 0, 0, task_acquire, P_X);
 	finish(first);
 	finish(second);
-	perform(0, 1, task_release, P_X);
+	perform(0, 0, task_release, P_X);
 	come_by(P_X);
 }
 

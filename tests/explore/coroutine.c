@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "coroutine.h"
+#include "cache.h"
+#include "parties.h"
 
 struct coroutine *running;
 
@@ -87,6 +88,15 @@ static void context_pause(struct coroutine *c) {
 
 #endif
 
+static struct thread *unknown;
+
+void coroutines_prepare(void) {
+	if (!unknown)
+		unknown = cache_thread;
+	cache_thread = unknown;
+	seam_thread_forget();
+}
+
 void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c)) {
 	stack_make(c);
 	c->body = body;
@@ -94,18 +104,20 @@ void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c)) {
 	c->parked = false;
 	c->sleeps_until = 0;
 	c->ready = NULL;
-	memset(&c->caches, 0, sizeof(c->caches));
+	if (!c->block)
+		c->block = unknown;
 	memset(c->seen, 0, sizeof(c->seen));
 	context_start(c);
 }
 
 void coroutine_resume(struct coroutine *c) {
-	struct thread *own = cache_thread;
+	struct thread *mine = cache_thread;
 
 	running = c;
-	cache_thread = &c->caches;
+	cache_thread = c->block;
 	context_resume(c);
-	cache_thread = own;
+	c->block = cache_thread;
+	cache_thread = mine;
 	running = NULL;
 }
 

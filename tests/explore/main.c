@@ -189,6 +189,7 @@ int main(int argc, char **argv) {
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	__libc_single_threaded = 0;
 	world_make();
+	statics_keep();
 	crashes_catch();
 	if (o.one)
 		sound = explore_one(&o);

@@ -74,7 +74,7 @@ mutant no-look-on-the-way-up client/counter.c \
 mutant no-look-at-the-place client/counter.c \
 	's/noted > base \+ level \|\| load_acquire\(&s->at\.record->place\) != s->place/noted > base + level/'
 mutant base-of-the-old-look client/counter.c \
-	's/^	if \(charged == 0\)$/	if (charged == 0 \&\& *ret_seq != 0 \&\& load_acquire(\&at.record->place) == s.place)\n		return ascend(\&s, request->path, 0, seq_base(*ret_seq), ret_level);\n&/'
+	's/^	if \(charged == 0\)$/	if (charged == 0 \&\& load_acquire(\&at.record->place) == s.place \&\& *ret_seq)\n		r = ascend(\&s, request->path, 0, seq_base(*ret_seq), ret_level);\n	else if (charged == 0)/; s/^	uint32_t charged = counter_acquire_fast\(m, at, request, ret_seq\);/	uint32_t charged = (*ret_seq = 0, counter_acquire_fast(m, at, request, ret_seq));/'
 mutant no-seal client/counter.c \
 	's/: cell_bump_from\(l->cell, seen\);/: 0;/'
 mutant no-note-before-the-seal client/counter.c \
@@ -99,16 +99,26 @@ mutant revoked-in-its-own-cycle client/counter.c \
 	's/seq_base\(seen\.seq\) \+ BERTH_CYCLE;/seq_base(seen.seq);/'
 mutant placed-by-an-old-look client/counter.c \
 	's/if \(load_acquire\(&s->at\.record->noted\) != noted\)/if (0)/; s/cas16\(&s->at\.record->place, \(struct pair\)\{place, noted\},/cas16(\&s->at.record->place, (struct pair){load_acquire(\&s->at.record->place), load_acquire(\&s->at.record->noted)},/'
-mutant placed-without-going-on client/counter.c \
-	's/base \+= BERTH_CYCLE;/base += 0;/'
+mutant no-note-at-once include/internal/counter-fast.h \
+	's/(unlikely|likely)\(counter_note\(m, seen\.second\) (== 0|< 0)\)/\1(0 \2)/'
+mutant no-place-at-once include/internal/counter-fast.h \
+	's/unlikely\(load_acquire\(&at\.record->place\) != place\)/unlikely(0)/'
+mutant no-account-at-once client/fast.c \
+	's/if \(unlikely\(\(word & said_mask\) != said\)\)/if (0)/'
+mutant no-limit-at-once client/fast.c \
+	's/if \(unlikely\(count > entry_limit\(word\)\)\) \{/if (count > entry_limit(word) + 1) {/'
+mutant owned-by-any client/fast.c \
+	's/if \(unlikely\(load_acquire\(&spot->token\) != c->owned\)\)/if (token_is_slot(load_acquire(\&spot->token)))/'
 mutant remembered-path client/pool.c \
 	's/if \(!spot_stands_on\(spot, request->path\)\)/if (load_relaxed(\&spot->depth) != request->path->depth)/'
 mutant depth-before-its-levels client/pool.c \
-	's/^	struct spot_level \*upper = path->depth > 1 .*$/&\n\n	store_release(\&spot->depth, (uint8_t)path->depth);/'
-mutant claim-without-swap client/pool.c \
-	's/!stack_change\(p, seen, load_relaxed\(&spot->slot\)\)/(store_release(\&p->stack.top, load_relaxed(\&spot->slot)), false)/'
+	's/^	store_release\(&spot->cell, path->level\[0\]\.cell\);/	store_release(\&spot->depth, (uint8_t)path->depth);\n&/'
+mutant stack-without-changes client/pool.c \
+	's/\(struct pair\)\{top, seen\.second \+ 1\}/(struct pair){top, seen.second}/'
 mutant closed-while-another-releases client/pool.c \
 	's/if \(spot_is_claimed\(spot, r\)\)/if (token_is_slot(token) \&\& r != -ENOMEM)/'
+mutant token-of-any-slot client/pool.c \
+	's/if \(unlikely\(!token_names\(token, cycle\)\)\)/if (unlikely(!token_is_slot(token)))/'
 mutant no-turn-of-states daemon/sessions.c \
 	's/^		state_write\(s, SESSION_ENDING\); .*/		s->state = SESSION_ENDING;/'
 mutant closed-without-taking-back client/counter.c \

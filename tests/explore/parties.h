@@ -48,7 +48,7 @@ struct plan {
 	uint32_t stall;      /* one switch in so many stalls the one that was left */
 	uint32_t stalled;    /* so many at once at most */
 	uint32_t stall_bits; /* for up to 2^bits operations */
-	uint32_t kill, daemon_kill, hang_up, close;
+	uint32_t kill, daemon_kill, hang_up, close, thread_end;
 	uint32_t used_up; /* one record in so many has few seqs left */
 	uint32_t pause;   /* bits of the operations between two acts of berthd's administrator */
 	uint32_t revoke, limits, removal, recount; /* weights among these acts */
@@ -98,6 +98,11 @@ void process_kill(uint32_t index);
 bool process_lives(uint32_t pid);
 /* As berth_close() does, while other threads are inside; they go on with a new session. */
 void process_close(struct process *p);
+
+/* As a thread's end does: the next call is that of a new one. */
+void seam_thread_end(void);
+/* The scheduler itself is a thread that libberth doesn't know. */
+void seam_thread_forget(void);
 
 /* What a thread does for as long as the run goes on. */
 void thread_body(struct coroutine *c);

@@ -24,21 +24,14 @@ void session_fork_repair(void) {}
 
 struct session session_none = {.number = UINT64_MAX};
 
-/* No thread ends here but with its process. */
-void sessions_each(void (*call)(struct session *s, void *data), void *data) {
-	(void)call, (void)data;
-}
-
-/* The scheduler's, where it does the part of a thread. */
-static struct thread scheduler_caches;
+static uint64_t numbers; /* of sessions */
 
 /* -- processes ----------------------------------------------------------------------------------- */
 
 void processes_reset(void) {
 	memset(processes, 0, sizeof(processes));
 	pids = 0;
-	memset(&scheduler_caches, 0, sizeof(scheduler_caches));
-	cache_thread = &scheduler_caches;
+	numbers = 0;
 }
 
 void process_start(uint32_t index) {
@@ -137,7 +130,6 @@ static int session_make(struct process *p, struct session **ret) {
 	const struct mail *m = &p->mail;
 	const uint32_t open[2] = {SESSION_OPEN, m->serial};
 	struct session *s = arena_take(sizeof(*s));
-	static uint64_t numbers;
 	uint64_t word;
 	int r;
 
@@ -167,6 +159,17 @@ static void session_publish(struct berth *b, struct session *s) {
 		store_release(&b->retired, old);
 	store_release(&b->current, s);
 	store_release(&b->fast, s);
+}
+
+/* Of the process whose thread ends. */
+void sessions_each(void (*call)(struct session *s, void *data), void *data) {
+	struct berth *b = processes[running->process].berth;
+	struct session *current = load_acquire(&b->current);
+
+	if (current)
+		call(current, data);
+	for (struct session *s = load_acquire(&b->retired); s; s = s->older)
+		call(s, data);
 }
 
 static int session_connect(struct process *p, const struct session *resume) {
@@ -307,6 +310,7 @@ int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t dead
 		r = ask(p, s, &m);
 		if (r == 0)
 			r = ranges_add(p, s);
+		store_relaxed(&s->pool->is_full, r == BERTH_NO_SYSTEM_RESOURCES);
 	}
 	return leave(p, r == -ESHUTDOWN ? 0 : r);
 }

@@ -87,6 +87,7 @@ static struct plan plan_of_all(void) {
 		.daemon_kill = maybe(3, 20 + below(200)),
 		.hang_up = maybe(4, 30 + below(200)),
 		.close = maybe(4, 10 + below(100)),
+		.thread_end = maybe(2, 10 + below(100)),
 		.used_up = maybe(8, 1 + below(4)),
 		.pause = 1 + below(8),
 		.revoke = below(4),
@@ -139,6 +140,7 @@ static void thread_start(uint32_t process, uint32_t thread) {
 
 	c->process = process;
 	c->thread = thread;
+	c->block = c->specific = NULL;
 	c->name[0] = (char)('A' + process);
 	c->name[1] = (char)('1' + thread);
 	c->name[2] = 0;
@@ -296,7 +298,9 @@ void run_prepare(const struct plan *p) {
 	plan = *p;
 	operations = 0;
 	winding_up = false;
+	statics_reset();
 	world_reset();
+	coroutines_prepare();
 	truth_reset();
 	audit_reset();
 	hooks_reset();
@@ -305,6 +309,8 @@ void run_prepare(const struct plan *p) {
 	daemon_starts = 0;
 	for (uint32_t i = 0; i < COROUTINES; i++)
 		coroutines[i].alive = false;
+	for (uint32_t i = 0; i < COROUTINES; i++)
+		coroutines[i].block = coroutines[i].specific = NULL;
 	for (uint32_t n = BERTH_RANGE; n < RECORDS && plan.used_up != 0; n++)
 		if (one_in(plan.used_up))
 			view_use_up(n, 2 + below(64));

@@ -78,6 +78,11 @@ struct coroutine *begin_and_stop(
 	return c;
 }
 
+void warm_up(const struct stops *s, uint32_t process, uint32_t thread, uint32_t name) {
+	if (s->warm)
+		perform(process, thread, task_pair, name);
+}
+
 void perform(uint32_t process, uint32_t thread, task do_it, uint32_t name) {
 	finish(assign(process, thread, do_it, name));
 }
@@ -112,6 +117,11 @@ void task_pair(struct process *p, uint32_t name) {
 
 	if (thread_acquire(p, name, 1, &h) == 0)
 		(void)thread_release(p, h);
+}
+
+void task_end(struct process *p, uint32_t unused) {
+	(void)p, (void)unused;
+	seam_thread_end();
 }
 
 void task_close(struct process *p, uint32_t unused) {
@@ -192,17 +202,20 @@ static void script_play(const struct script *script, struct stops *s) {
 }
 
 static void script_say(const struct script *script, const struct stops *s) {
+	struct stops again;
+
 	(void)printf("explore: %s: %s\n", verdict.run, verdict.text);
 	tracing = true;
-	script_play(script,
-		&(struct stops){.at = {s->at[0], s->at[1]}, .every_access = s->every_access});
+	again = *s;
+	memset(again.ended, 0, sizeof(again.ended));
+	script_play(script, &again);
 	trace_print(false);
 	tracing = false;
 }
 
 /* False: a fault, at some stops. */
-static bool script_sweep(const struct script *script, uint32_t stride, uint64_t *plays) {
-	struct stops s = {.every_access = script->every_access};
+static bool script_sweep(const struct script *script, bool warm, uint32_t stride, uint64_t *plays) {
+	struct stops s = {.every_access = script->every_access, .warm = warm};
 	/* With neither a look nor a write left to be stopped at. */
 	uint32_t ended[2] = {0};
 
@@ -225,7 +238,8 @@ static bool script_sweep(const struct script *script, uint32_t stride, uint64_t 
 
 static bool script_run(const struct script *script, uint32_t stride) {
 	uint64_t plays = 0;
-	bool sound = script_sweep(script, stride, &plays);
+	bool sound = script_sweep(script, false, stride, &plays) &&
+		     script_sweep(script, true, stride, &plays);
 
 	if (sound)
 		(void)printf("explore: script %s: %llu times, nothing found\n", script->name,

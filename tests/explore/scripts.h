@@ -20,6 +20,7 @@ struct stops {
 	int64_t at[2];
 	bool ended[2];
 	bool every_access;
+	bool warm;
 };
 
 struct script {
@@ -38,6 +39,8 @@ typedef void (*task)(struct process *p, uint32_t name);
 /* Has a party begin something, and stops it at the place that the script is to stop it at. */
 struct coroutine *begin_and_stop(
 	struct stops *s, int which, uint32_t process, uint32_t thread, task do_it, uint32_t name);
+/* Before: in half of the plays the party has used the account lately. */
+void warm_up(const struct stops *s, uint32_t process, uint32_t thread, uint32_t name);
 /* Goes on with it to its end; berthd answers what is asked meanwhile. */
 void finish(struct coroutine *c);
 /* Both. */
@@ -49,6 +52,8 @@ void task_release(struct process *p, uint32_t name);
 /* The slot that the process's thread of that number took. */
 void task_release_other(struct process *p, uint32_t thread);
 void task_pair(struct process *p, uint32_t name);
+/* The thread ends; the next task is that of a new one. */
+void task_end(struct process *p, uint32_t unused);
 void task_close(struct process *p, uint32_t unused);
 /* True if the thread's latest acquire was admitted. */
 bool task_held(uint32_t process, uint32_t thread);

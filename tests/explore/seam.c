@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <pthread.h>
 
 #include "log.h"
 #include "hooks.h"
@@ -29,7 +30,8 @@
 void *seam_new(size_t size);
 void *seam_grow(void *p, size_t size);
 long seam_syscall(long number, ...);
-uintptr_t seam_thread(void);
+int seam_key(pthread_key_t *ret, void (*at_end)(void *));
+int seam_specific(const void *p);
 
 void *seam_new(size_t size) {
 	char *p = arena_take(size + HEADER);
@@ -63,8 +65,41 @@ long seam_syscall(long number, ...) {
 	return r;
 }
 
-uintptr_t seam_thread(void) {
-	return running ? 1 + running->thread : 1;
+/* -- threads ------------------------------------------------------------------------------------ */
+
+static void (*key_at_end)(void *);
+static void *specific_of_scheduler;
+
+int seam_key(pthread_key_t *ret, void (*at_end)(void *)) {
+	*ret = 0;
+	key_at_end = at_end;
+	return 0;
+}
+
+static void **specific(void) {
+	return running ? &running->specific : &specific_of_scheduler;
+}
+
+int seam_specific(const void *p) {
+	*specific() = (void *)(uintptr_t)p;
+	return 0;
+}
+
+void seam_thread_forget(void) {
+	specific_of_scheduler = NULL;
+}
+
+void seam_thread_end(void) {
+	void *p = *specific();
+
+	*specific() = NULL;
+	if (p)
+		key_at_end(p);
+}
+
+void process_comm(pid_t pid, char ret[16]) {
+	(void)pid;
+	memset(ret, 0, 16);
 }
 
 int process_start_time(pid_t pid, uint64_t *ret) {
@@ -72,11 +107,6 @@ int process_start_time(pid_t pid, uint64_t *ret) {
 		return -ESRCH;
 	*ret = (uint64_t)pid;
 	return 0;
-}
-
-void process_comm(pid_t pid, char ret[16]) {
-	(void)pid;
-	memset(ret, 0, 16);
 }
 
 int64_t message_now(void) {

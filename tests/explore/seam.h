@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,7 +21,8 @@
 void *seam_new(size_t size);
 void *seam_grow(void *p, size_t size);
 long seam_syscall(long number, ...);
-uintptr_t seam_thread(void);
+int seam_key(pthread_key_t *ret, void (*at_end)(void *));
+int seam_specific(const void *p);
 
 #define calloc(n, size)          seam_new((n) * (size))
 #define malloc(size)             seam_new(size)
@@ -33,5 +35,11 @@ uintptr_t seam_thread(void);
 #define time(t)                  ((time_t)1)
 #define clock_gettime(clock, t)  (*(t) = (struct timespec){.tv_sec = 1}, 0)
 
+#define mmap(p, size, ...)       seam_new(size)
+#define munmap(p, size)          0
+#define madvise(p, size, advice) 0
+
 /* Each coroutine is a thread of its own. */
-#define __builtin_thread_pointer() seam_thread()
+#define pthread_once(once, call)        ((void)(once), (call)(), 0)
+#define pthread_key_create(key, at_end) seam_key((key), (at_end))
+#define pthread_setspecific(key, p)     seam_specific(p)

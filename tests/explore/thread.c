@@ -175,6 +175,8 @@ void thread_operate(struct process *p) {
 
 	if (plan.hang_up != 0 && one_in(plan.hang_up) && !p->lock)
 		hang_up(p);
+	else if (plan.thread_end != 0 && one_in(plan.thread_end))
+		seam_thread_end();
 	else if (plan.close != 0 && one_in(plan.close))
 		process_close(p);
 	else if (in_bursts)

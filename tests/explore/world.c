@@ -91,6 +91,26 @@ void *arena_take(size_t size) {
 	return p;
 }
 
+/* The sections of the sources under test (campaigns.mk). */
+extern char __start_explored_data[], __stop_explored_data[];
+extern char __start_explored_bss[], __stop_explored_bss[];
+static char *statics_kept;
+
+void statics_keep(void) {
+	size_t length = (size_t)(__stop_explored_data - __start_explored_data);
+
+	statics_kept = malloc(length);
+	if (!statics_kept)
+		abort();
+	memcpy(statics_kept, __start_explored_data, length);
+}
+
+void statics_reset(void) {
+	memcpy(__start_explored_data, statics_kept,
+		(size_t)(__stop_explored_data - __start_explored_data));
+	memset(__start_explored_bss, 0, (size_t)(__stop_explored_bss - __start_explored_bss));
+}
+
 static void window_set(struct map_file *file, char *base) {
 	file->fd = -1;
 	file->windows = 1;

@@ -41,6 +41,10 @@ extern struct world world;
 /* Once, before the first run. */
 void world_make(void);
 
+/* What the sources under test keep in static variables is as it was when the program began. */
+void statics_keep(void);
+void statics_reset(void);
+
 /* Everything is as in a new segment whose parts are all published. */
 void world_reset(void);
 
