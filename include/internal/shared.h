@@ -17,6 +17,9 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
 
 #define load_relaxed(p)      atomic_load_explicit((p), memory_order_relaxed)
 #define load_acquire(p)      atomic_load_explicit((p), memory_order_acquire)
@@ -61,15 +64,8 @@ struct pair {
 
 /* True if the two words at *p were old and are now new. May fail, on some machines, though they were.
  * Written out, since compilers call libatomic for it, which needn't be lock-free. */
-static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) {
-#if defined(__SANITIZE_THREAD__)
-	/* The sanitizer doesn't look into assembly. */
-	unsigned __int128 was = (unsigned __int128)old.second << 64 | old.first;
-
-	return __atomic_compare_exchange_n((unsigned __int128 *)(void *)p, &was,
-		(unsigned __int128)new.second << 64 | new.first, false, __ATOMIC_SEQ_CST,
-		__ATOMIC_SEQ_CST);
-#elif defined(__x86_64__)
+static inline bool cas16_bare(_Atomic uint64_t *p, struct pair old, struct pair new) {
+#if defined(__x86_64__)
 	bool done;
 
 	__asm__ volatile(
@@ -100,6 +96,30 @@ static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) 
 		(unsigned __int128)new.second << 64 | new.first);
 #else
 #error "berth needs a lock-free 16-byte compare-and-swap: amd64, arm64 or ppc64el"
+#endif
+}
+
+static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) {
+#if defined(BERTH_EXPLORED)
+	/* As a call of the sanitizer's, which tests/explore answers. */
+	unsigned __int128 was = (unsigned __int128)old.second << 64 | old.first;
+
+	return __atomic_compare_exchange_n((unsigned __int128 *)(void *)p, &was,
+		(unsigned __int128)new.second << 64 | new.first, false, __ATOMIC_SEQ_CST,
+		__ATOMIC_SEQ_CST);
+#elif defined(__SANITIZE_THREAD__)
+	bool done;
+
+	/* The sanitizer doesn't look into assembly; and its own 16-byte operations take a lock of the process,
+	 * which no other process knows. */
+	__tsan_release(p);
+	__tsan_release(p + 1);
+	done = cas16_bare(p, old, new);
+	__tsan_acquire(p);
+	__tsan_acquire(p + 1);
+	return done;
+#else
+	return cas16_bare(p, old, new);
 #endif
 }
 

@@ -18,6 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define BERTH_EXPLORED 1 /* shared.h */
+
 void *seam_new(size_t size);
 void *seam_grow(void *p, size_t size);
 long seam_syscall(long number, ...);
