@@ -293,22 +293,6 @@ static int descend(const struct step *s, const struct path *path, uint32_t above
 	return result;
 }
 
-int counter_release_at(struct map *m, struct record_at at, const struct path *path, uint64_t seq) {
-	const struct step s = {m, at, load_acquire(&at.record->place)};
-	uint32_t top = path->depth - 1;
-	int r, down;
-
-	/* A seq at which it rests is no slot, though noted says the same. */
-	if (unlikely(place_state(s.place) != RECORD_PLACED || place_top(s.place) != top ||
-		     seq_step(seq) != top + 1))
-		return -ENOENT;
-	r = top_take_back(&s, &path->level[top], seq, seq_down(seq_base(seq), top));
-	if (r < 0 || top == 0)
-		return r;
-	down = descend(&s, path, top, seq_base(seq));
-	return down != 0 ? down : r;
-}
-
 int counter_release_rest(
 	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq) {
 	const struct step s = {m, at, load_acquire(&at.record->place)};
@@ -320,30 +304,44 @@ int counter_release_rest(
 }
 
 /* True if level 0, where each cycle ends, or noted tells of a step after the slot. */
-static bool has_gone_on(struct map *m, struct record_at at, uint64_t place, uint64_t seq) {
-	const struct cell *cell = map_cell(m, place_account(place));
+static bool has_gone_on(const struct step *s, uint64_t seq) {
+	const struct cell *cell = map_cell(s->map, place_account(s->place));
 	uint64_t tag = cell ? load_acquire(&cell->tag) : 0;
 
-	return step_newest(at.number, load_acquire(&at.record->noted), tag) > seq ||
-	       load_acquire(&at.record->place) != place;
+	return step_newest(s->at.number, load_acquire(&s->at.record->noted), tag) > seq ||
+	       load_acquire(&s->at.record->place) != s->place;
+}
+
+/* The slot `seq`, which the record took where it stands. */
+static int slot_release(const struct step *s, const struct path *path, uint64_t seq) {
+	uint32_t top = path->depth - 1;
+	int r, down;
+
+	/* A seq at which it rests is no slot, though noted says the same. */
+	if (unlikely(seq_step(seq) != path->depth))
+		return -ENOENT;
+	r = top_take_back(s, &path->level[top], seq, seq_down(seq_base(seq), top));
+	if (r < 0 || top == 0)
+		return r;
+	down = descend(s, path, top, seq_base(seq));
+	return down != 0 ? down : r;
 }
 
 int counter_release(struct map *m, uint32_t number, uint64_t seq) {
-	const struct record_at at = {map_record(m, number), number};
+	struct step s = {m, {map_record(m, number), number}, 0};
 	struct path path;
-	uint64_t place;
 	int r;
 
-	if (!at.record)
+	if (!s.at.record)
 		return map_record_error(m, number);
-	place = load_acquire(&at.record->place);
-	if (place_state(place) != RECORD_PLACED)
+	s.place = load_acquire(&s.at.record->place);
+	if (place_state(s.place) != RECORD_PLACED)
 		return -ENOENT;
-	r = record_path(m, place, &path);
+	r = record_path(m, s.place, &path);
 	/* It was revoked, and then the account removed: the path is another's, or none. */
-	if (r != -ENOMEM && has_gone_on(m, at, place, seq))
+	if (r != -ENOMEM && has_gone_on(&s, seq))
 		return -ENOENT;
-	return r == 0 ? counter_release_at(m, at, &path, seq) : r;
+	return r == 0 ? slot_release(&s, &path, seq) : r;
 }
 
 /* -- placing: P1 ---------------------------------------------------------------------------------- */
@@ -729,7 +727,7 @@ static int descent_finish(struct map *m, struct record_at at, struct snapshot no
 
 	/* Its owner may have finished it, and the account be removed since. */
 	if (r == -EUCLEAN)
-		return has_gone_on(m, at, now.place, now.seq) ? 0 : r;
+		return has_gone_on(&s, now.seq) ? 0 : r;
 	if (r < 0)
 		return r;
 	/* Noise may tell of more levels than the path has. */

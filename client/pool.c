@@ -69,7 +69,6 @@ void pool_free(struct pool *p) {
 		return;
 	for (range = range_first(p); range; range = next) {
 		next = range_next(range);
-		free(load_relaxed(&range->upper));
 		free(range);
 	}
 	free(p->by_number);
@@ -201,69 +200,6 @@ int pool_take(struct pool *p, struct spot **ret) {
 	return spot ? 0 : -ENOMEM;
 }
 
-/* -- the path of a slot ------------------------------------------------------------------------- */
-
-/* Of the levels above the account; NULL: no memory. Two threads may make it at once. */
-static struct spot_level *upper_make(struct range *range) {
-	const size_t size = BERTH_RANGE * (BERTH_LEVELS_MAX - 1) * sizeof(struct spot_level);
-	struct spot_level *upper = load_acquire(&range->upper), *none = NULL;
-
-	if (likely(upper))
-		return upper;
-	upper = calloc(1, size);
-	if (upper && !atomic_compare_exchange_strong(&range->upper, &none, upper)) {
-		free(upper);
-		upper = none;
-	}
-	return upper;
-}
-
-static struct spot_level *upper_of(const struct spot *spot, struct spot_level *all) {
-	return all + spot->number % BERTH_RANGE * (BERTH_LEVELS_MAX - 1);
-}
-
-static bool spot_stands_on(const struct spot *spot, const struct path *path) {
-	struct spot_level *upper = load_relaxed(&range_of(spot)->upper);
-
-	if (load_relaxed(&spot->depth) != path->depth ||
-		load_relaxed(&spot->cell) != path->level[0].cell)
-		return false;
-	for (uint32_t k = 1; k < path->depth; k++)
-		if (load_relaxed(&upper_of(spot, upper)[k - 1].cell) != path->level[k].cell)
-			return false;
-	return true;
-}
-
-/* Stored with release, and loaded with acquire: a thread that sees the path of a later placement sees
- * that the record was placed. */
-static void spot_stand(struct spot *spot, const struct path *path) {
-	struct spot_level *upper = path->depth > 1 ? upper_make(range_of(spot)) : NULL;
-
-	store_release(&spot->cell, path->level[0].cell);
-	store_release(&spot->dirty, path->level[0].dirty);
-	for (uint32_t k = 1; upper && k < path->depth; k++) {
-		store_release(&upper_of(spot, upper)[k - 1].cell, path->level[k].cell);
-		store_release(&upper_of(spot, upper)[k - 1].dirty, path->level[k].dirty);
-	}
-	/* Last: a thread that releases a slot a second time may read this meanwhile, and mustn't see a level
-	 * that isn't written yet. */
-	store_release(&spot->depth, (uint8_t)(path->depth > 1 && !upper ? 0 : path->depth));
-}
-
-void spot_path(const struct spot *spot, struct path *ret) {
-	struct spot_level *upper;
-
-	/* The depth first: if it is more than 1, there are upper levels. */
-	ret->depth = load_acquire(&spot->depth);
-	upper = load_acquire(&range_of(spot)->upper);
-	ret->level[0].cell = load_acquire(&spot->cell);
-	ret->level[0].dirty = load_acquire(&spot->dirty);
-	for (uint32_t k = 1; k < ret->depth; k++) {
-		ret->level[k].cell = load_acquire(&upper_of(spot, upper)[k - 1].cell);
-		ret->level[k].dirty = load_acquire(&upper_of(spot, upper)[k - 1].dirty);
-	}
-}
-
 /* -- taking -------------------------------------------------------------------------------------- */
 
 int spot_acquire(
@@ -275,8 +211,6 @@ int spot_acquire(
 		store_release(&spot->token, TOKEN_SPENT);
 		(void)add_relaxed(&range_of(spot)->spent, 1);
 	} else if (likely(r == 0)) {
-		if (!spot_stands_on(spot, request->path))
-			spot_stand(spot, request->path);
 		store_relaxed(&spot->weight, (uint16_t)request->weight);
 		store_relaxed(&spot->unsettled, false);
 	}
@@ -320,21 +254,6 @@ static _rare_ int release_refused(struct map *m, struct spot *spot, uint32_t cyc
 	return token_take(spot, token) ? -ECANCELED : -ENOENT;
 }
 
-static int release_try(struct pool *p, struct spot *spot, uint64_t seq) {
-	const struct record_at at = spot_record(spot);
-	struct path path;
-	uint32_t given;
-
-	spot_path(spot, &path);
-	if (unlikely(path.depth == 0))
-		return counter_release(p->map, spot->number, seq);
-	given = counter_release_fast(p->map, at, &path, seq);
-	if (likely(given == path.depth))
-		return 0;
-	return given > 0 ? counter_release_rest(p->map, at, &path, given, seq)
-			 : counter_release_at(p->map, at, &path, seq);
-}
-
 /* What a release of the slot `seq` that ended with r comes to. */
 static int release_end(struct pool *p, struct spot *spot, uint64_t seq, int r) {
 	uint64_t token;
@@ -356,14 +275,12 @@ static int release_end(struct pool *p, struct spot *spot, uint64_t seq, int r) {
 
 int spot_release(struct pool *p, struct spot *spot, uint32_t cycle) {
 	uint64_t token = load_acquire(&spot->token);
-	int r = -ENOMEM;
 
 	/* Released before: where its record stands now is no matter. */
 	if (unlikely(!token_names(token, cycle)))
 		return -ENOENT;
-	if (likely(spot_is_mapped(p, spot)))
-		r = release_try(p, spot, tag_seq(token));
-	return release_end(p, spot, tag_seq(token), r);
+	return release_end(
+		p, spot, tag_seq(token), counter_release(p->map, spot->number, tag_seq(token)));
 }
 
 int spot_release_rest(

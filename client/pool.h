@@ -18,31 +18,19 @@ struct spot {
 	_Alignas(64) _Atomic uint64_t token; /* which of the five; below */
 	_Atomic uint64_t slot;               /* the number of its slot, or of its last one; in the
 					      * stack: the next record's */
-	/* The path on which it took its slot: how many levels, and level 0; the others are the range's. */
-	_Atomic(struct cell *) cell;
-	_Atomic(_Atomic uint8_t *) dirty;
 	_Atomic(struct record *) record;     /* where it is mapped; NULL: not yet */
 	_Atomic uint64_t stamp;              /* of the cache that took the slot, at that time */
 	_Atomic(struct cache_entry *) entry; /* the account that it was used for last */
 	uint32_t number;
-	_Atomic uint8_t depth;     /* 0: the path couldn't be kept */
 	_Atomic uint8_t unsettled; /* its release was begun and not ended, for lack of memory */
 	_Atomic uint16_t weight;
 };
 
 _Static_assert(sizeof(struct spot) == 64, "a cache line");
 
-/* A level above the account. */
-struct spot_level {
-	_Atomic(struct cell *) cell;
-	_Atomic(_Atomic uint8_t *) dirty;
-};
-
 struct range {
 	struct spot spot[BERTH_RANGE];
-	_Atomic(struct spot_level *)
-		upper;          /* BERTH_LEVELS_MAX - 1 for each spot; NULL: none needed one */
-	_Atomic uint32_t spent; /* how many of its records have used up their seqs */
+	_Atomic uint32_t spent;       /* how many of its records have used up their seqs */
 	_Atomic(struct range *) next; /* the one that was added before */
 };
 
@@ -127,8 +115,8 @@ int pool_take(struct pool *p, struct spot **ret);
 /* Back into the stack. */
 void pool_give(struct pool *p, struct spot *spot);
 
-/* Takes a slot with a record that is CLAIMED, or owned by the caller's cache; remembers the path. Where
- * it fails, the record is the caller's as before; -ERANGE: it is retired. */
+/* Takes a slot with a record that is CLAIMED, or owned by the caller's cache. Where it fails,
+ * the record is the caller's as before; -ERANGE: it is retired. */
 int spot_acquire(
 	struct pool *p, struct spot *spot, const struct slot_request *request, uint64_t *ret_seq);
 
@@ -146,9 +134,6 @@ static inline bool spot_is_claimed(const struct spot *spot, int r) {
 /* The same where so many levels of the slot's path were given back (counter-fast.h). */
 int spot_release_rest(
 	struct pool *p, struct spot *spot, const struct path *path, uint32_t given, uint64_t seq);
-
-/* The path on which the spot's slot was taken: its cells and dirty marks. Depth 0: it couldn't be kept. */
-void spot_path(const struct spot *spot, struct path *ret);
 
 /* berthd has settled the record: after spot_release's -ENOMEM. True: it is CLAIMED now. */
 bool spot_settled(struct spot *spot);

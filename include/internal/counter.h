@@ -108,9 +108,6 @@ int counter_acquire_rest(struct map *m, struct record_at at, const struct slot_r
 /* Gives the slot back. */
 int counter_release(struct map *m, uint32_t record, uint64_t seq);
 
-/* The same for a caller that knows the slot's path. */
-int counter_release_at(struct map *m, struct record_at at, const struct path *path, uint64_t seq);
-
 /* Goes on where so many levels were given back, from the top, of the slot `seq` (counter-fast.h). */
 int counter_release_rest(
 	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq);

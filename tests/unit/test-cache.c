@@ -1224,6 +1224,10 @@ static int socket_give(struct berth *h) {
 #define MAILBOX 64
 #define TIGHT   5
 
+/* Ranges enough for each member to keep all that it may. */
+#define CROWD_RANGES \
+	((CROWD * (CACHE_KEPT + CACHE_SPARE + 1) + MAILBOX + BERTH_RANGE - 1) / BERTH_RANGE)
+
 static _Atomic uint64_t mailbox[MAILBOX]; /* slots held, for any thread to release */
 static _Atomic uint32_t tight_now, wrongs;
 static bool is_small; /* the session: there may be no record left */
@@ -1338,6 +1342,8 @@ START_TEST(threads_that_take_and_release_each_other_s_slots_lose_none_and_no_rec
 	uint32_t held;
 
 	crowd_accounts();
+	berth_close(b);
+	b = handle_new(CROWD_RANGES);
 	crowd_run(10, 20000);
 	held = places_of(b).slots;
 	ck_assert_uint_le(held, MAILBOX);

@@ -860,8 +860,7 @@ static void check_owner(const struct death *d) {
 	if (!down || d->made < d->turn || d->made == 2 * d->turn)
 		return;
 	if (d->made == d->turn)
-		must(counter_release_at(f.map, at, d->path, death_seq(d, d->made)) == 0, "%s",
-			death_text(d));
+		must(counter_release(f.map, R1, death_seq(d, d->made)) == 0, "%s", death_text(d));
 	else
 		must(counter_release_rest(
 			     f.map, at, d->path, d->made - d->turn, death_seq(d, d->turn)) == 0,

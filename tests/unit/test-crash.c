@@ -284,7 +284,7 @@ static int act_release_fast(const struct scenario *s) {
 	if (given == s->path->depth)
 		return 0;
 	return given > 0 ? counter_release_rest(f.map, at, s->path, given, slot)
-			 : counter_release_at(f.map, at, s->path, slot);
+			 : counter_release(f.map, R_CHILD, slot);
 }
 
 static int act_release(const struct scenario *s) {

@@ -139,9 +139,8 @@ static int record_give(struct server *s, uint32_t i) {
 
 	switch (below(&s->random, 4)) {
 	case 0:
-		return counter_release(f.map, at.number, seq);
 	case 1:
-		return counter_release_at(f.map, at, path, seq);
+		return counter_release(f.map, at.number, seq);
 	default:
 		if (path->depth == 1 && one_give(at, &path->level[0], s->slot[i].weight, seq))
 			return 0;
@@ -149,7 +148,7 @@ static int record_give(struct server *s, uint32_t i) {
 		if (given == path->depth)
 			return 0;
 		return given > 0 ? counter_release_rest(f.map, at, path, given, seq)
-				 : counter_release_at(f.map, at, path, seq);
+				 : counter_release(f.map, at.number, seq);
 	}
 }
 
