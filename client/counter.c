@@ -42,9 +42,9 @@
  * the record.
  *
  * Claims. One thread at a time uses a record to take slots: it has claimed it in the memory of its
- * process, or owns it there (pool.c). Every value that decides where a record is placed is read after the record was
- * claimed. What was read before the claim justifies nothing but 5 from that very pair: if 5 succeeds, the
- * pair has stood all the time, and is as good as read now. So P1, which changes no cell, reads all that it
+ * process, or owns it there (pool.c). Every value that decides where a record is placed is read after the
+ * record was claimed. What was read before the claim justifies nothing but 5 from that very pair: if 5
+ * succeeds, the pair has stood all the time, and is as good as read now. So P1, which changes no cell, reads all that it
  * needs after the claim: noted, place, and the tag of level 0 where the record stands. Each cycle's last
  * step is made at level 0, so that tag tells that the record rests. If that tag is overwritten after P1
  * read it, and noted didn't tell of it, noted changes and P1 fails. And if the first A1 from an old pair

@@ -9,8 +9,8 @@
  *
  * An account may be called anything but a tab, so what can't be written so (a name that begins or
  * ends with a space, or begins with `#` or a byte order mark) stands between two tabs, where nothing
- * is taken off: TAB ACCOUNT TAB LIMIT. Escapes would have been simpler to explain, but every character that could
- * introduce one (`\`, `%`) is common in account names.
+ * is taken off: TAB ACCOUNT TAB LIMIT. Escapes would have been simpler to explain, but every character
+ * that could introduce one (`\`, `%`) is common in account names.
  */
 
 #include <inttypes.h>

@@ -3,9 +3,9 @@
 /*
  * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
  *
- * With an account of one level, it makes no call but to strcmp(), strlen() and time(). Whatever isn't so as it needs it, it leaves to the general
- * path, having done nothing, or having said what is done. The thread owns the record that it uses, so
- * whatever it reads here is read after the claim (counter.c).
+ * With an account of one level, it makes no call but to strcmp(), strlen() and time(). What it can't do it
+ * leaves to the general path: it has done nothing then, or says what is done. The thread owns the record
+ * that it uses, so whatever it reads here is read after the claim (counter.c).
  */
 
 #include <string.h>

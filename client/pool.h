@@ -6,8 +6,8 @@
  *
  * A record is in one of five places: with a slot that its holder hasn't released; with one thread, whose
  * cache (cache.h) uses it again without asking anyone; with a thread that is about to use it or to put it
- * back; in the pool's stack, from which any thread takes it; or retired. Only adding ranges is for one thread at a time. Nothing here makes a system call, or
- * waits.
+ * back; in the pool's stack, from which any thread takes it; or retired. Only adding ranges is for one
+ * thread at a time. Nothing here makes a system call, or waits.
  */
 
 #include "counter.h"

@@ -7,9 +7,9 @@
  *     workload ACCOUNT N LABEL
  *
  * Holds N slots of ACCOUNT; one thread acquires and releases another one for ever, and one does that in
- * sessions of its own, a new one each time: the account's limit must be N + 2. Nothing that it does may fail: the first failure is said at once, by a
- * line "FAILED ...". SIGTERM ends it: it releases what it holds, says "CYCLES n SESSIONS n FAILURES n",
- * and exits with 0 if there was no failure.
+ * sessions of its own, a new one each time: the account's limit must be N + 2. Nothing that it does may
+ * fail: the first failure is said at once, by a line "FAILED ...". SIGTERM ends it: it releases what it
+ * holds, says "CYCLES n SESSIONS n FAILURES n", and exits with 0 if there was no failure.
  */
 
 #include <berth.h>

@@ -3,8 +3,8 @@
 /*
  * The counter and the directory, by many threads on one mapping: what ThreadSanitizer can see, where
  * it sees nothing between processes. Servers take and give back; one thread is the daemon, which
- * revokes, bumps, finishes, settles, closes and opens records, changes limits and generations; one takes checkpoints'
- * marks; one looks names up. Run it by `make tsan`; in `make check` it judges the counts alone.
+ * revokes, bumps, finishes, settles, closes and opens records, changes limits and generations; one takes
+ * checkpoints' marks; one looks names up. Run it by `make tsan`; in `make check` it judges the counts alone.
  *
  * $TURNS says how often each server takes or gives at least.
  */
