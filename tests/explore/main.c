@@ -18,7 +18,6 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
-#include <sys/single_threaded.h>
 
 #include "audit.h"
 #include "hooks.h"
@@ -187,7 +186,6 @@ int main(int argc, char **argv) {
 		return 2;
 	}
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
-	__libc_single_threaded = 0;
 	world_make();
 	statics_keep();
 	crashes_catch();
