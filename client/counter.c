@@ -582,7 +582,7 @@ int counter_part(struct map *m, uint32_t account) {
 
 /* A tag of record 0, which has no steps: it never came before. */
 static uint64_t tag_new(struct map *m) {
-	return tag_pack(0, (add_total(&m->header->renewals, 1) + 1) & BERTH_SEQ_MASK);
+	return tag_pack(0, (add_total(&m->header->repairs, 1) + 1) & BERTH_SEQ_MASK);
 }
 
 int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t count) {

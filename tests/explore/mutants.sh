@@ -109,10 +109,6 @@ mutant no-limit-at-once client/fast.c \
 	's/if \(unlikely\(count > entry_limit\(word\)\)\) \{/if (count > entry_limit(word) + 1) {/'
 mutant owned-by-any client/fast.c \
 	's/if \(unlikely\(load_acquire\(&spot->token\) != c->owned\)\)/if (token_is_slot(load_acquire(\&spot->token)))/'
-mutant remembered-path client/pool.c \
-	's/if \(!spot_stands_on\(spot, request->path\)\)/if (load_relaxed(\&spot->depth) != request->path->depth)/'
-mutant depth-before-its-levels client/pool.c \
-	's/^	store_release\(&spot->cell, path->level\[0\]\.cell\);/	store_release(\&spot->depth, (uint8_t)path->depth);\n&/'
 mutant stack-without-changes client/pool.c \
 	's/\(struct pair\)\{top, seen\.second \+ 1\}/(struct pair){top, seen.second}/'
 mutant closed-while-another-releases client/pool.c \
