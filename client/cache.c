@@ -7,8 +7,9 @@
  * among the spares. The entries that name a record stand in a ring: when it is full, the oldest one gives
  * its record up.
  *
- * Entries stand in an arena, and are all dropped when there are too many; then the stamp changes, so that
- * no record is taken to have an entry.
+ * Entries stand in an arena, and are all dropped when there are too many. Each has a stamp of its own,
+ * and a record bears that of the entry for which it took its slot. So an entry that goes on naming a record
+ * which another account has, and a record whose entry is gone, are told by the stamp.
  */
 
 #include <linux/membarrier.h>
@@ -44,7 +45,7 @@ static pthread_key_t key;
 static bool has_key;
 
 /* Where no account was used yet: no account has this name. */
-static struct cache_entry no_entry = {.spot = &cache_no_spot, .name = ""};
+static struct cache_entry no_entry = {.spot = &cache_no_spot, .name = "", .stamp = UINT64_MAX};
 
 /* -- records ------------------------------------------------------------------------------------- */
 
@@ -53,8 +54,7 @@ static struct cache_entry no_entry = {.spot = &cache_no_spot, .name = ""};
 static struct spot *entry_own(const struct cache *c, const struct cache_entry *e) {
 	struct spot *spot = e->spot;
 
-	return load_acquire(&spot->token) == c->owned && load_relaxed(&spot->stamp) == c->stamp &&
-			       load_relaxed(&spot->entry) == e
+	return load_acquire(&spot->token) == c->owned && load_relaxed(&spot->stamp) == e->stamp
 		       ? spot
 		       : NULL;
 }
@@ -160,7 +160,7 @@ void cache_hold(struct cache *c, struct pool *p, struct cache_entry *e, struct s
 	 * entry (fast.c). */
 	store_release(&spot->stamp, 0);
 	store_release(&spot->entry, e);
-	store_release(&spot->stamp, c && e ? c->stamp : 0);
+	store_release(&spot->stamp, c && e ? e->stamp : 0);
 	store_relaxed(&spot->slot, slot);
 	if (c && e)
 		entry_keep(c, p, e, spot);
@@ -178,7 +178,7 @@ void cache_name(struct cache *c, struct pool *p, struct cache_entry *e, struct s
 }
 
 void cache_give(struct cache *c, struct pool *p, struct spot *spot) {
-	if (c && load_relaxed(&spot->stamp) == c->stamp)
+	if (c && cache_took(c, spot))
 		cache_name(c, p, load_relaxed(&spot->entry), spot);
 	else
 		spot_spare(c, p, spot);
@@ -188,6 +188,7 @@ void cache_give(struct cache *c, struct pool *p, struct spot *spot) {
 
 /* Its records are the pool's before. Forgets before it frees: a child may be forked in between. */
 static void entries_drop(struct cache *c) {
+	static _Atomic uint64_t stamps;
 	struct cache_entry **table = c->table;
 	struct arena *arena = c->arena;
 
@@ -197,7 +198,7 @@ static void entries_drop(struct cache *c) {
 	c->bits = 0;
 	c->made = 0;
 	c->arena_used = ARENA_SIZE;
-	c->stamp = (c->stamp & ~(uint64_t)UINT32_MAX) | (uint32_t)(c->stamp + 1);
+	c->stamp = add_relaxed(&stamps, ENTRIES_MAX) + 1;
 	/* Pairs with nothing but the fork's copy of this memory. */
 	atomic_signal_fence(memory_order_seq_cst);
 	free(table);
@@ -297,6 +298,7 @@ struct cache_entry *cache_add(
 	e->spot = &cache_no_spot;
 	e->is_kept = false;
 	e->name = text;
+	e->stamp = c->stamp + c->made;
 	e->key = name_key(c, name, length);
 	e->length = (uint32_t)length;
 	e->place = place_pack(RECORD_PLACED, path->depth - 1, 1, path->level[0].account);
@@ -446,16 +448,13 @@ static struct cache *cache_adopt(struct session *s, struct thread *t) {
 static struct cache *cache_make(struct session *s, struct thread *t) {
 	static _Atomic uint32_t numbers;
 	struct cache *c = cache_adopt(s, t), *first;
-	uint32_t number;
 
 	if (c)
 		return c;
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
-	number = add_relaxed(&numbers, 1) + 1;
-	c->owned = (uint64_t)number << 4 | TOKEN_OWNED;
-	c->stamp = (uint64_t)number << 32;
+	c->owned = (uint64_t)(add_relaxed(&numbers, 1) + 1) << 4 | TOKEN_OWNED;
 	c->armed = &s->map->header->armed;
 	c->seed = s->map->names->hash_seed;
 	c->keeps_most = MAX_OF(MIN_OF(s->map->layout.max_slots / KEPT_PART, CACHE_KEPT), 1);

@@ -17,11 +17,14 @@ struct session;
 
 /* An account by its name, and a record that rests there. */
 struct cache_entry {
-	struct spot *spot; /* the record that was used last, or cache_no_spot */
-	const char *name;  /* which stands behind the path's last level */
-	uint64_t key;      /* of the name */
-	uint32_t length;   /* of the name */
-	bool is_kept;      /* it stands in the ring of those that name a record */
+	/* The record that was used last, or cache_no_spot. Another account or another thread may have it
+	 * since: then it doesn't bear the entry's stamp any more. */
+	struct spot *spot;
+	const char *name; /* which stands behind the path's last level */
+	uint64_t stamp;   /* its own: the process has no other entry with it, now or ever */
+	uint64_t key;     /* of the name */
+	uint32_t length;  /* of the name */
+	bool is_kept;     /* it stands in the ring of those that name a record */
 	uint32_t
 		said; /* the lowest bits of the account's word in the directory: usable, generation */
 	uint64_t place;   /* of a record with weight 1 on it */
@@ -39,7 +42,7 @@ struct cache_entry {
 struct cache {
 	struct cache_entry *last;      /* the entry that was used last; never NULL */
 	uint64_t owned;                /* the token of a record that this cache has */
-	uint64_t stamp;                /* number << 32 | how often the entries were dropped */
+	uint64_t stamp;                /* of its first entry; the next ones count on from there */
 	struct cache_entry **table;    /* by key; open addressing */
 	uint64_t seed;                 /* of the names' keys */
 	uint32_t bits, made;           /* of the table; of entries since they were dropped */
@@ -73,6 +76,11 @@ struct thread {
 
 extern _thread_local_ struct thread *cache_thread; /* never NULL */
 extern struct spot cache_no_spot;                  /* holds no slot, and belongs to no cache */
+
+/* The record's slot was taken by this cache, for an account that it remembers: `entry` of the spot. */
+static _hot_ bool cache_took(const struct cache *c, const struct spot *spot) {
+	return load_acquire(&spot->stamp) - c->stamp < c->made;
+}
 
 /* The thread's cache of a session, made if need be. NULL: no memory. */
 struct cache *cache_get(struct session *s);

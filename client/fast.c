@@ -264,11 +264,11 @@ static _apart_ int release_search(struct berth *b, berth_slot slot) {
 	/* The token first: if it is a later slot's, so is the number. */
 	tag = load_acquire(&spot->token);
 	if (unlikely(!token_is_slot(tag) || load_acquire(&spot->slot) != slot ||
-		     load_acquire(&spot->stamp) != c->stamp))
+		     !cache_took(c, spot)))
 		return general_release(b, slot);
-	/* Taken by this cache, for an account that it remembers, unless another thread has the record now. */
 	e = load_acquire(&spot->entry);
-	if (unlikely(load_acquire(&spot->stamp) != c->stamp))
+	/* Again, since another thread may have the record now. */
+	if (unlikely(!cache_took(c, spot)))
 		return general_release(b, slot);
 	if (e->path.depth == 1 &&
 		counter_release_other(s->map, spot_record(spot), e->path.level[0].cell,
@@ -301,7 +301,7 @@ int berth_release(struct berth *b, berth_slot slot) {
 	 * another tag. */
 	tag = load_acquire(&spot->token);
 	if (unlikely(load_acquire(&spot->slot) != slot) ||
-		unlikely(load_relaxed(&spot->stamp) != c->stamp) || unlikely(e->path.depth != 1) ||
+		unlikely(load_relaxed(&spot->stamp) != e->stamp) || unlikely(e->path.depth != 1) ||
 		unlikely(!counter_release_one(e->path.level[0].cell, &spot->weight, tag)))
 		return release_search(b, slot);
 	store_release(&spot->token, c->owned);

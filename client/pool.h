@@ -19,8 +19,8 @@ struct spot {
 	_Atomic uint64_t slot;               /* the number of its slot, or of its last one; in the
 					      * stack: the next record's */
 	_Atomic(struct record *) record;     /* where it is mapped; NULL: not yet */
-	_Atomic uint64_t stamp;              /* of the cache that took the slot, at that time */
 	_Atomic(struct cache_entry *) entry; /* the account that it was used for last */
+	_Atomic uint64_t stamp;              /* of that entry, which may be gone; 0: none */
 	uint32_t number;
 	_Atomic uint8_t unsettled; /* its release was begun and not ended, for lack of memory */
 	_Atomic uint16_t weight;

@@ -258,7 +258,7 @@ struct segment_header {
 	_Alignas(64) _Atomic uint32_t armed; /* the daemon wants to be woken (wake.h) */
 	_Atomic uint32_t wakes;
 	_Alignas(64) _Atomic uint32_t next_serial;
-	_Atomic uint64_t repairs; /* how often a cell got a tag that is no record's (counter.c) */
+	_Atomic uint64_t repairs; /* the seq of the latest tag that is no record's (counter.c) */
 	/* For waiting, to come, and 0: a second event count, the arbiter's thread, how often it has looked,
 	 * tickets, a bit for each account number modulo 1024, and one for each 64 ranges modulo 4096. */
 	_Alignas(64) _Atomic uint32_t calls_armed;

@@ -159,8 +159,7 @@ static void caches_look(const struct session *s, uint8_t *named, uint8_t *spare)
 			const struct spot *spot = e->spot;
 
 			if (load_relaxed(&spot->token) == c->owned &&
-				load_relaxed(&spot->stamp) == c->stamp &&
-				load_relaxed(&spot->entry) == e)
+				load_relaxed(&spot->stamp) == e->stamp)
 				named[spot->number] = 1;
 		}
 		for (uint32_t i = 0; i < c->spares; i++)
@@ -719,6 +718,59 @@ START_TEST(a_slot_of_an_account_that_was_removed_is_told_and_harms_no_other) {
 		check_no_counts();
 		(void)check_records(b, 0);
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "new/mallory"), 0);
+	}
+}
+END_TEST
+
+/* An entry goes on naming a record that took a slot for another account, above or below its own. */
+START_TEST(a_slot_is_given_back_where_it_was_taken_whatever_entry_names_its_record) {
+	static const char *const names[] = {"1", "1/2", "1/2/3"};
+	const size_t n = ELEMENTS(names);
+
+	for (size_t i = 0; i < n; i++)
+		account_make(names[i]);
+	for (size_t i = 0; i < n * n; i++) {
+		const char *first = names[i / n], *second = names[i % n];
+		struct spot *spot;
+		struct worker w;
+		berth_slot slot;
+
+		berth_close(b);
+		b = handle_new(1);
+		slot = take(b, first);
+		spot = spot_of(b, slot);
+		/* By a thread that ends, so that its record is in the stack. */
+		worker_start(&w);
+		give_by(&w, b, slot);
+		worker_end(&w);
+		slot = take(b, second);
+		ck_assert_ptr_eq(spot_of(b, slot), spot);
+		/* As an acquire that is refused. */
+		ck_assert_ptr_nonnull(cache_find(cache_of(b), first));
+		give(b, slot);
+		check_no_counts();
+		ck_assert_int_eq(berth_release(b, slot), BERTH_TOO_MANY_POSTS);
+		(void)check_records(b, 0);
+	}
+}
+END_TEST
+
+/* The tags of repairs are no record's, and no state of one in a process's memory. */
+START_TEST(a_slot_released_twice_is_refused_whatever_tag_a_repair_has_left) {
+	berth_slot slot;
+	uint32_t account;
+
+	account_make("alice");
+	account = accounts_find(f.accounts, "alice");
+	slot = take(b, "alice");
+	give(b, slot);
+	for (int i = 0; i < 100; i++) {
+		struct pair seen = cell_load(map_cell(f.map, account));
+
+		/* Another process has one. */
+		ck_assert_int_eq(counter_repair(f.map, account, seen, 1), 0);
+		ck_assert_int_eq(berth_release(b, slot), BERTH_TOO_MANY_POSTS);
+		ck_assert_uint_eq(count_at("alice"), 1);
 	}
 }
 END_TEST
@@ -2374,6 +2426,8 @@ int main(void) {
 	tcase_add_test(tc, an_account_that_ceased_to_be_usable_is_not_used);
 	tcase_add_test(tc, a_deleted_account_is_not_used_nor_its_successor_by_its_entry);
 	tcase_add_test(tc, a_slot_of_an_account_that_was_removed_is_told_and_harms_no_other);
+	tcase_add_test(tc, a_slot_is_given_back_where_it_was_taken_whatever_entry_names_its_record);
+	tcase_add_test(tc, a_slot_released_twice_is_refused_whatever_tag_a_repair_has_left);
 	tcase_add_test(tc, an_account_s_own_record_is_used_again_and_stays_as_it_is);
 	tcase_add_test(tc, slots_of_one_account_have_records_that_rest_there_afterwards);
 	tcase_add_test(tc, so_many_accounts_keep_a_record_and_the_oldest_gives_it_up);
