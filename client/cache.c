@@ -24,11 +24,14 @@
 #include "cache.h"
 #include "session.h"
 
+#define BITS_MIN   4u
+#define ARENA_SIZE 4096u
+/* So many entries at most; and of the table of records this part. Other numbers are tests/explore's, whose
+ * accounts and records are few. */
+#if !defined(ENTRIES_MAX)
 #define ENTRIES_MAX 1024u
-#define BITS_MIN    4u
-#define ARENA_SIZE  4096u
-/* A thread keeps at most this part of the table. */
-#define KEPT_PART 2048u
+#define KEPT_PART   2048u
+#endif
 
 struct arena {
 	struct arena *next;

@@ -8,13 +8,15 @@
 #include "view.h"
 
 /* Two processes, and accounts of one and of two levels. */
-static void prepare(void) {
-	static const struct plan plan_of_scripts = {
+static void prepare(const struct stops *s) {
+	const struct plan plan_of_scripts = {
 		.processes = 2,
 		.threads = 2,
 		.names = 1u << A | 1u << B | 1u << P | 1u << Q | 1u << P_X | 1u << P_Y | 1u << MANY,
 		.limit = 1,
 		.free = 1,
+		.kept = s->kept,
+		.entries = NAMES,
 		.one_range = true,
 		.stall = 1,
 	};
@@ -41,7 +43,7 @@ static void come_by(uint32_t name) {
 static void stale_look(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(0, 1, task_pair, P);
 	perform(0, 1, task_end, 0);
 	perform(1, 0, task_pair, P);
@@ -60,7 +62,7 @@ static void stale_look(struct stops *s) {
 static void stale_base(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	perform(1, 0, task_pair, P);
@@ -82,7 +84,7 @@ static void stale_base(struct stops *s) {
 static void stale_path(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
@@ -102,7 +104,7 @@ static void stale_path(struct stops *s) {
 static void finished_twice(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
-	prepare();
+	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
 	daemon_kill();
@@ -120,7 +122,7 @@ static void finished_twice(struct stops *s) {
 static void rests_where_another_is(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	perform(1, 0, task_pair, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
@@ -138,7 +140,7 @@ static void rests_where_another_is(struct stops *s) {
 static void released_after_removal(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
 	perform(DAEMON, 0, task_revoke, 0);
@@ -154,7 +156,7 @@ static void released_after_removal(struct stops *s) {
 static void released_long_after(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	perform(DAEMON, 0, task_revoke, 0);
 	perform(DAEMON, 0, task_remove, P_X);
@@ -171,7 +173,7 @@ static void released_long_after(struct stops *s) {
 static void remembered_path(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(DAEMON, 0, task_fill, P);
 	perform(0, 0, task_pair, A);
 	perform(1, 0, task_pair, P);
@@ -187,11 +189,25 @@ static void remembered_path(struct stops *s) {
 	come_by(A);
 }
 
-/* The same with two levels, where it is the upper one that is full. */
+/* A thread's record of p comes back from another thread, and takes a slot below p. Then the thread is
+ * refused at p, where it still remembers that record. */
+static void remembered_record(struct stops *s) {
+	prepare(s);
+	perform(0, 0, task_acquire, P);
+	perform(0, 1, task_release_other, 0);
+	perform(0, 1, task_end, 0);
+	perform(0, 0, task_acquire, P_X);
+	perform(DAEMON, 0, task_fill, P);
+	perform(0, 0, task_pair, P);
+	perform(0, 0, task_release, P_X);
+	come_by(P_X);
+}
+
+/* As remembered_path() with two levels, where it is the upper one that is full. */
 static void refused_above(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(DAEMON, 0, task_fill, P);
 	perform(0, 0, task_pair, P_Y);
 	perform(1, 0, task_pair, P_X);
@@ -211,7 +227,7 @@ static void refused_above(struct stops *s) {
 static void revoked_halfway(struct stops *s) {
 	struct coroutine *berthd;
 
-	prepare();
+	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	perform(1, 0, task_pair, P_X);
 	berthd = begin_and_stop(s, 0, DAEMON, 0, task_revoke, 0);
@@ -230,7 +246,7 @@ static void revoked_halfway(struct stops *s) {
 static void revoked_halfway_and_closed(struct stops *s) {
 	struct coroutine *berthd;
 
-	prepare();
+	prepare(s);
 	perform(1, 0, task_pair, P);
 	perform(0, 0, task_acquire, P_X);
 	berthd = begin_and_stop(s, 0, DAEMON, 0, task_revoke, 0);
@@ -249,7 +265,7 @@ static void revoked_halfway_and_closed(struct stops *s) {
 static void revoked_while_taking(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
-	prepare();
+	prepare(s);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
@@ -265,7 +281,7 @@ static void revoked_while_taking(struct stops *s) {
 static void revoked_while_giving_back(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
-	prepare();
+	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
 	berthd = begin_and_stop(s, 1, DAEMON, 0, task_revoke, 0);
@@ -280,7 +296,7 @@ static void revoked_while_giving_back(struct stops *s) {
 static void limit_lowered(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
-	prepare();
+	prepare(s);
 	perform(1, 0, task_acquire, P_X);
 	warm_up(s, 0, 0, P_Y);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_Y);
@@ -296,7 +312,7 @@ static void limit_lowered(struct stops *s) {
 static void removed_while_taking(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
-	prepare();
+	prepare(s);
 	warm_up(s, 0, 0, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
 	berthd = begin_and_stop(s, 1, DAEMON, 0, task_remove, P_X);
@@ -312,7 +328,7 @@ static void removed_while_taking(struct stops *s) {
 static void limit_cut_short(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
-	prepare();
+	prepare(s);
 	perform(1, 0, task_acquire, P);
 	warm_up(s, 0, 0, P);
 	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P);
@@ -329,7 +345,7 @@ static void limit_cut_short(struct stops *s) {
 static void closed_while_taking(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
@@ -349,7 +365,7 @@ static void closed_while_taking(struct stops *s) {
 static void closed_while_giving_back(struct stops *s) {
 	struct coroutine *victim;
 
-	prepare();
+	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
 	perform(0, 1, task_close, 0);
@@ -365,7 +381,7 @@ static void closed_while_giving_back(struct stops *s) {
 static void released_twice(struct stops *s) {
 	struct coroutine *first, *second;
 
-	prepare();
+	prepare(s);
 	perform(0, 0, task_acquire, A);
 	first = begin_and_stop(s, 0, 0, 1, task_release_other, 0);
 	perform(0, 0, task_release, A);
@@ -379,10 +395,9 @@ static void released_twice(struct stops *s) {
 /* Records that are noise go to a session like others, and those that have used up their seqs don't; a
  * session without any is given another range. */
 static void noise_and_used_up(struct stops *s) {
-	prepare();
+	prepare(s);
 	for (uint32_t n = 2 * BERTH_RANGE; n < RECORDS; n++)
 		view_use_up(n, n % 2 == 0 ? UINT64_MAX : n % 4 == 1 ? 1 : 8);
-	(void)s;
 	perform(1, 0, task_pair, P);
 	for (uint32_t i = 0; i < 2 * BERTH_RANGE; i++)
 		perform(1, 0, task_pair, i % 2 == 0 ? P : P_X);
@@ -401,6 +416,7 @@ const struct script scripts[] = {
 	{"released-after-removal", released_after_removal, 1, false},
 	{"released-long-after", released_long_after, 1, false},
 	{"remembered-path", remembered_path, 1, false},
+	{"remembered-record", remembered_record, 0, false},
 	{"refused-above", refused_above, 1, false},
 	{"revoked-halfway", revoked_halfway, 2, false},
 	{"revoked-halfway-and-closed", revoked_halfway_and_closed, 2, false},

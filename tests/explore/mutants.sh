@@ -109,6 +109,10 @@ mutant no-limit-at-once client/fast.c \
 	's/if \(unlikely\(count > entry_limit\(word\)\)\) \{/if (count > entry_limit(word) + 1) {/'
 mutant owned-by-any client/fast.c \
 	's/if \(unlikely\(load_acquire\(&spot->token\) != c->owned\)\)/if (token_is_slot(load_acquire(\&spot->token)))/'
+mutant entry-of-the-same-thread client/fast.c \
+	's/load_relaxed\(&spot->stamp\) != e->stamp/!cache_took(c, spot)/'
+mutant entries-with-old-stamps client/cache.c \
+	's/^	c->stamp = add_relaxed\(&stamps, ENTRIES_MAX\) \+ 1;/	c->stamp = c->stamp ? c->stamp : add_relaxed(\&stamps, ENTRIES_MAX) + 1;/'
 mutant stack-without-changes client/pool.c \
 	's/\(struct pair\)\{top, seen\.second \+ 1\}/(struct pair){top, seen.second}/'
 mutant closed-while-another-releases client/pool.c \

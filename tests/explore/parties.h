@@ -38,6 +38,8 @@ struct plan {
 	uint32_t names;      /* a bit for each that is there at first, or may be made */
 	uint32_t limit;      /* highest */
 	uint32_t free;       /* records of a process that aren't held all the time */
+	uint32_t kept;       /* records that a thread keeps at most */
+	uint32_t entries;    /* of accounts that it does */
 	bool one_range;      /* a session isn't granted more */
 	uint32_t levels;     /* acquires are of names with so many levels at most */
 	uint32_t burst;      /* bits of the length of a burst of pairs */

@@ -74,6 +74,8 @@ static struct plan plan_of_all(void) {
 		.names = names_draw(),
 		.limit = 1 + below(4),
 		.free = one_in(3) ? BERTH_RANGE : 1 + below(4),
+		.kept = one_in(2) ? 1 : 2 + below(7),
+		.entries = one_in(4) ? 2 + below(4) : NAMES,
 		.one_range = one_in(2),
 		.levels = one_in(2) ? 1 + below(2) : 4,
 		.burst = below(8),

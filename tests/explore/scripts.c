@@ -214,8 +214,9 @@ static void script_say(const struct script *script, const struct stops *s) {
 }
 
 /* False: a fault, at some stops. */
-static bool script_sweep(const struct script *script, bool warm, uint32_t stride, uint64_t *plays) {
-	struct stops s = {.every_access = script->every_access, .warm = warm};
+static bool script_sweep(
+	const struct script *script, bool warm, uint32_t kept, uint32_t stride, uint64_t *plays) {
+	struct stops s = {.every_access = script->every_access, .warm = warm, .kept = kept};
 	/* With neither a look nor a write left to be stopped at. */
 	uint32_t ended[2] = {0};
 
@@ -238,8 +239,10 @@ static bool script_sweep(const struct script *script, bool warm, uint32_t stride
 
 static bool script_run(const struct script *script, uint32_t stride) {
 	uint64_t plays = 0;
-	bool sound = script_sweep(script, false, stride, &plays) &&
-		     script_sweep(script, true, stride, &plays);
+	bool sound = script_sweep(script, false, 1, stride, &plays) &&
+		     script_sweep(script, true, 1, stride, &plays) &&
+		     script_sweep(script, false, 4, stride, &plays) &&
+		     script_sweep(script, true, 4, stride, &plays);
 
 	if (sound)
 		(void)printf("explore: script %s: %llu times, nothing found\n", script->name,

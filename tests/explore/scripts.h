@@ -21,6 +21,7 @@ struct stops {
 	bool ended[2];
 	bool every_access;
 	bool warm;
+	uint32_t kept; /* records that a thread keeps at most */
 };
 
 struct script {

@@ -29,9 +29,12 @@
 
 void *seam_new(size_t size);
 void *seam_grow(void *p, size_t size);
+void seam_free(void *p);
 long seam_syscall(long number, ...);
 int seam_key(pthread_key_t *ret, void (*at_end)(void *));
 int seam_specific(const void *p);
+uint32_t seam_entries_max(void);
+uint32_t seam_kept_part(void);
 
 void *seam_new(size_t size) {
 	char *p = arena_take(size + HEADER);
@@ -49,6 +52,25 @@ void *seam_grow(void *p, size_t size) {
 	if (p)
 		memcpy(new, p, MIN_OF(had, size));
 	return new;
+}
+
+uint32_t seam_entries_max(void) {
+	return plan.entries;
+}
+
+/* Of the table: so many records. */
+uint32_t seam_kept_part(void) {
+	return world.names->max_slots / plan.kept;
+}
+
+/* It isn't given out again in this run; whatever is still read there leads nowhere. */
+void seam_free(void *p) {
+	size_t had = 0;
+
+	if (!p)
+		return;
+	memcpy(&had, (char *)p - HEADER, sizeof(had));
+	memset(p, 0xDD, had);
 }
 
 /* -- system calls ------------------------------------------------------------------------------- */

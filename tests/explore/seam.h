@@ -22,15 +22,18 @@
 
 void *seam_new(size_t size);
 void *seam_grow(void *p, size_t size);
+void seam_free(void *p);
 long seam_syscall(long number, ...);
 int seam_key(pthread_key_t *ret, void (*at_end)(void *));
 int seam_specific(const void *p);
+uint32_t seam_entries_max(void);
+uint32_t seam_kept_part(void);
 
 #define calloc(n, size)          seam_new((n) * (size))
 #define malloc(size)             seam_new(size)
 #define aligned_alloc(to, size)  seam_new(size)
 #define reallocarray(p, n, size) seam_grow((p), (n) * (size))
-#define free(p)                  ((void)(p))
+#define free(p)                  seam_free(p)
 #define close(fd)                ((void)(fd), 0)
 #define fopen(path, mode)        ((FILE *)NULL)
 #define syscall(...)             seam_syscall(__VA_ARGS__)
@@ -40,6 +43,10 @@ int seam_specific(const void *p);
 #define mmap(p, size, ...)       seam_new(size)
 #define munmap(p, size)          0
 #define madvise(p, size, advice) 0
+
+/* What a thread keeps is the plan's to say. */
+#define ENTRIES_MAX seam_entries_max()
+#define KEPT_PART   seam_kept_part()
 
 /* Each coroutine is a thread of its own. */
 #define pthread_once(once, call)        ((void)(once), (call)(), 0)
