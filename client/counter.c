@@ -419,7 +419,7 @@ static _rare_ int level_refuse(
 }
 
 /* Refused at `level` with r, having charged those below it in the cycle that begins at `base`: gives
- * them back in the same cycle. Without the memory for that it is the daemon's to do. */
+ * them back in the same cycle. Where that can't be, it is the daemon's to do. */
 static _rare_ int retreat(const struct step *s, const struct path *path, uint32_t level,
 	uint64_t base, int r, uint32_t *ret_level) {
 	int down;
@@ -428,7 +428,7 @@ static _rare_ int retreat(const struct step *s, const struct path *path, uint32_
 	if (level == 0)
 		return r;
 	down = r == -ENOMEM ? r : descend(s, path, level, base);
-	if (down != -ENOMEM)
+	if (down >= 0)
 		return r;
 	(void)record_seize(s->at.record, s->place);
 	return -ENOMEM;
@@ -713,12 +713,15 @@ int counter_revoke(struct map *m, uint32_t number, struct snapshot seen) {
 
 int counter_settle(struct map *m, uint32_t number) {
 	const struct record_at at = {map_record(m, number), number};
+	int r = -EAGAIN;
 
 	if (!at.record)
 		return map_record_error(m, number);
-	return place_state(load_acquire(&at.record->place)) == RECORD_SEIZED
-		       ? record_let_go(m, at, RECORD_FREE)
-		       : 0;
+	for (int i = 0; i < LOOKS && r == -EAGAIN; i++)
+		r = place_state(load_acquire(&at.record->place)) == RECORD_SEIZED
+			    ? record_let_go(m, at, RECORD_FREE)
+			    : 0;
+	return r;
 }
 
 /* A release, or the revocation of a slot, that was begun. */

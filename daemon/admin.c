@@ -62,12 +62,15 @@ static bool change_is_template(const struct change *ch) {
 struct revoked {
 	uint32_t slots;    /* that were held, or being taken */
 	uint32_t releases; /* that their owners had begun, and are finished */
+	uint32_t failed;   /* records that may hold one still */
+	int error;         /* of the last of these */
 };
 
 static struct revoked revoke_matching(struct manager *m, const struct message_revoke *what);
 
 static int apply_delete(struct change *ch, uint64_t *ret_revoked) {
 	struct message_revoke all = {.flags = MESSAGE_REVOKE_ALL};
+	struct revoked done = {0};
 	int r;
 
 	if (change_is_template(ch))
@@ -76,9 +79,10 @@ static int apply_delete(struct change *ch, uint64_t *ret_revoked) {
 	memcpy(all.name.text, ch->name, sizeof(all.name.text));
 	r = accounts_unconfigure(ch->manager->accounts, ch->name);
 	if (ch->force)
-		*ret_revoked = revoke_matching(ch->manager, &all).slots;
+		done = revoke_matching(ch->manager, &all);
+	*ret_revoked = done.slots;
 	accounts_tidy(ch->manager->accounts);
-	return r;
+	return done.failed > 0 ? done.error : r;
 }
 
 static int apply_set(struct change *ch) {
@@ -431,26 +435,30 @@ static bool revoke_wants(struct manager *m, const struct message_revoke *what, u
 }
 
 /* One record, again while its slot moves from level to level meanwhile. */
-static void revoke_one(struct manager *m, const struct message_revoke *what, uint32_t account,
+static int revoke_record(struct manager *m, const struct message_revoke *what, uint32_t account,
 	uint32_t number, struct revoked *done) {
+	int r = 0;
+
 	for (int i = 0; i < 4 * BERTH_LEVELS_MAX; i++) {
 		struct snapshot seen;
-		int r = counter_record(m->segment->map, number, &seen);
 
+		r = counter_record(m->segment->map, number, &seen);
 		if (r == -EAGAIN)
 			continue;
 		if (r < 0 || !revoke_wants(m, what, account, number, seen))
-			return;
+			return r;
 		if (seq_goes_down(seen.seq)) {
-			done->releases += counter_finish(m->segment->map, number) >= 0;
-			return;
+			r = counter_finish(m->segment->map, number);
+			done->releases += r >= 0;
+			return r;
 		}
 		r = counter_revoke(m->segment->map, number, seen);
 		if (r != -EAGAIN) {
 			done->slots += r >= 0;
-			return;
+			return r;
 		}
 	}
+	return r;
 }
 
 static struct revoked revoke_matching(struct manager *m, const struct message_revoke *what) {
@@ -464,8 +472,14 @@ static struct revoked revoke_matching(struct manager *m, const struct message_re
 		first = tag_record(what->slot);
 		end = MIN_OF(end, first + 1);
 	}
-	for (uint32_t number = first; number < end; number++)
-		revoke_one(m, what, account, number, &done);
+	for (uint32_t number = first; number < end; number++) {
+		int r = revoke_record(m, what, account, number, &done);
+
+		if (r < 0) {
+			done.failed++;
+			done.error = r;
+		}
+	}
 	return done;
 }
 
@@ -487,6 +501,14 @@ static int handle_revoke(struct connection *c, const void *message, size_t lengt
 	if (what->name.text[0] && accounts_find(c->manager->accounts, what->name.text) == 0)
 		return refuse_unknown(c, MESSAGE_REVOKE, what->name.text);
 	done = revoke_matching(c->manager, what);
+	if (done.failed > 0)
+		return connection_refuse(c, MESSAGE_REVOKE, BERTH_NO_SYSTEM_RESOURCES,
+			"revoked %u slots, but could not look at %u records, or change them (%s); "
+			"run it again, or stop the processes that hold the slots",
+			done.slots, done.failed,
+			done.error == -EOVERFLOW ? "an account was changed as often as one "
+						   "segment can tell apart"
+						 : strerror(-done.error));
 	reply.revoked = done.slots;
 	reply.finished = done.releases;
 	return connection_reply(c, &reply, sizeof(reply), NULL, 0);

@@ -191,7 +191,7 @@ static int handle_settle(struct connection *c, const void *message, size_t lengt
 	if (!c->session || sessions_owner(c->manager->sessions, settle->record) != c->session)
 		return -EBADMSG;
 	r = counter_settle(c->manager->segment->map, settle->record);
-	if (r < 0 && r != -EAGAIN)
+	if (r < 0)
 		return connection_refuse(c, MESSAGE_SETTLE, BERTH_NO_SYSTEM_RESOURCES,
 			"can't give a slot back (%s); release it again", strerror(-r));
 	return connection_done(c, MESSAGE_SETTLE, 0);

@@ -10,7 +10,7 @@
  * owners are cleared   E5 the entry says NONE.
  * Death of the daemon before E3 leaves ENDING, before E5 leaves ENDED: the next daemon goes on from
  * E2, which changes nothing that is done. A record that a living owner places after E1 (it had
- * read the entry before) is revoked by E2's next round.
+ * read the entry before) is revoked when E2 comes to it again.
  */
 
 #include <inttypes.h>
@@ -477,8 +477,7 @@ static void adopt_watches(struct sessions *all) {
 			(void)session_end(s);
 	}
 	if (living + dead > 0)
-		log_info("Found %u sessions going on, and %u whose processes had died; freed "
-			 "their slots",
+		log_info("%u sessions go on; freed the slots of %u whose processes had died",
 			living, dead);
 }
 

@@ -32,7 +32,7 @@ struct slot_request {
 	struct stamp stamp;
 };
 
-/* All of them return 0, COUNTER_DAMAGED, or a negative errno, after which it isn't done:
+/* All of them return 0, COUNTER_DAMAGED, or a negative errno, after which it isn't done, or not to its end:
  *   -EDQUOT     the limit of a level is reached (ret_level says which)
  *   -EOVERFLOW  a level's count would pass 1,048,575; of a bump: the cell has had its last one
  *   -ESTALE     an account of the path is not what it was: look the name up again
@@ -41,9 +41,10 @@ struct slot_request {
  *   -ESHUTDOWN  the record is closed: the session has ended
  *   -ECANCELED  revoked meanwhile
  *   -ENOENT     not held (any more) under this seq
- *   -ENOMEM     a window that the counter needs can't be mapped; an acquire, or a release that had
- *               begun, leaves the record to counter_settle()
+ *   -ENOMEM     a window that the counter needs can't be mapped
  *   -EUCLEAN    the shared words contradict each other
+ * After the last two a release, or the revocation of a slot, may have been begun, which counter_finish()
+ * ends. An acquire has left to counter_settle() what it couldn't give back.
  */
 
 /* It is done, but a count was less than what is given back: it stays as it is, for the recount. */

@@ -493,6 +493,28 @@ START_TEST(bumps_that_are_noise_stop_neither_a_session_s_end_nor_a_start) {
 }
 END_TEST
 
+/* A record that looks as if it was taking a slot, on a path where the level above can't be sealed. */
+START_TEST(what_cannot_be_taken_back_is_not_said_to_be_revoked) {
+	struct berth *b = open_session();
+	berth_slot slot = take(b, "acme/bob");
+	uint32_t number = free_record_of("acme/bob");
+	const char *said;
+
+	store_total(&cell_of("acme")->count, count_pack(1, BERTH_BUMPS_LAST));
+	scribble_count("acme/bob", 2);
+	scribble_record(number, place_pack(RECORD_PLACED, 1, 1, account_of("acme/bob")),
+		step_after(number, 1));
+	ck_assert_int_eq(ctl(&said, "revoke", "acme/bob", "--all", NULL), 1);
+	ck_assert_msg(strstr(said, "revoked 1 slots, but could not look at 1 records"), "%s", said);
+	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, slot));
+	/* So it is when berthd has dealt with the noise. */
+	scribble_count("acme", 3);
+	expect_current_eventually("acme", 0);
+	expect_ctl(0, "revoked 0 slots", "revoke", "acme/bob", "--all");
+	berth_close(b);
+}
+END_TEST
+
 /* Its death between the steps of a grant (ranges.c, G1 and G2) leaves this, and nobody wrote there. */
 START_TEST(a_range_that_a_dead_berthd_was_granting_is_no_noise) {
 	struct berth *b = open_session();
@@ -758,6 +780,7 @@ int main(void) {
 		a_server_that_met_noise_in_its_seqs_uses_all_its_records_again,
 		what_a_recount_took_back_is_not_given_back_again,
 		bumps_that_are_noise_stop_neither_a_session_s_end_nor_a_start,
+		what_cannot_be_taken_back_is_not_said_to_be_revoked,
 		a_range_that_a_dead_berthd_was_granting_is_no_noise,
 		the_session_table_is_written_again_and_survives_a_restart_then,
 		a_daemon_whose_bell_was_torn_off_hears_again_after_the_next_request,
