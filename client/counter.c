@@ -508,7 +508,7 @@ int counter_acquire_rest(struct map *m, struct record_at at, const struct slot_r
 	return ascend(&s, request->path, charged, seq_base(seq), ret_level);
 }
 
-int counter_acquire_at(struct map *m, struct record_at at, const struct slot_request *request,
+int counter_acquire(struct map *m, struct record_at at, const struct slot_request *request,
 	uint64_t *ret_seq, uint32_t *ret_level) {
 	uint32_t charged = counter_acquire_fast(m, at, request, ret_seq);
 	const struct step s = step_of(m, at, request);
@@ -520,26 +520,6 @@ int counter_acquire_at(struct map *m, struct record_at at, const struct slot_req
 		r = counter_acquire_rest(m, at, request, charged, *ret_seq, ret_level);
 	if (likely(r == 0))
 		record_stamp(at.record, &request->stamp);
-	return r;
-}
-
-int counter_acquire(struct map *m, uint32_t number, const struct path *path, uint32_t weight,
-	const struct stamp *stamp, uint64_t *ret_seq, uint32_t *ret_level) {
-	const struct record_at at = {map_record(m, number), number};
-	const struct slot_request request = {.path = path, .weight = weight, .stamp = *stamp};
-	const struct level *l = &path->level[0];
-	const struct step s = step_of(m, at, &request);
-	int r;
-
-	if (!at.record)
-		return map_record_error(m, number);
-	/* A party that is refused now has written nothing. */
-	r = counter_admit(l, load_acquire(&l->cell->count), weight);
-	if (r < 0)
-		return level_refuse(m, path, 0, r, ret_level);
-	r = acquire_anew(&s, &request, ret_seq, ret_level);
-	if (r == 0)
-		record_stamp(at.record, stamp);
 	return r;
 }
 

@@ -37,7 +37,7 @@ static _hot_ int level_check(const struct session *s, const struct cache *c, con
 	return 0;
 }
 
-/* Any account. Other errors as counter_acquire_at(). */
+/* Any account. Other errors as counter_acquire(). */
 static _apart_ int levels_acquire(struct session *s, struct cache *c, struct cache_entry *e,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	struct slot_request request = {.path = &e->path, .weight = weight};

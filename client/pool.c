@@ -208,7 +208,7 @@ int pool_take(struct pool *p, struct spot **ret) {
 int spot_acquire(
 	struct pool *p, struct spot *spot, const struct slot_request *request, uint64_t *ret_seq) {
 	uint32_t level;
-	int r = counter_acquire_at(p->map, spot_record(spot), request, ret_seq, &level);
+	int r = counter_acquire(p->map, spot_record(spot), request, ret_seq, &level);
 
 	if (unlikely(r == -ERANGE)) {
 		store_release(&spot->token, TOKEN_SPENT);

@@ -92,14 +92,10 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 	return 0;
 }
 
-/* Takes the path with a record of the caller's session that no other thread uses. ret_seq identifies
- * the slot, with the record, until its release. */
-int counter_acquire(struct map *m, uint32_t record, const struct path *path, uint32_t weight,
-	const struct stamp *stamp, uint64_t *ret_seq, uint32_t *ret_level);
-
-/* The same for a caller that has the record at hand, and has looked at the path before it claimed the
- * record (counter_check). */
-int counter_acquire_at(struct map *m, struct record_at at, const struct slot_request *request,
+/* Takes the path with a record of the caller's session that no other thread uses. The caller has looked at
+ * the path before it claimed the record (counter_check). ret_seq identifies the slot, with the record, until
+ * its release. */
+int counter_acquire(struct map *m, struct record_at at, const struct slot_request *request,
 	uint64_t *ret_seq, uint32_t *ret_level);
 
 /* Goes on where so many levels are charged for a slot that is to be `seq` (counter-fast.h). */

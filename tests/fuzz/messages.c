@@ -21,6 +21,7 @@
 
 #include <string.h>
 
+#include "../acquire.h"
 #include "berth.h"
 #include "counter.h"
 #include "messages.h"
@@ -300,7 +301,7 @@ static void act_take(struct peer *p, struct input *in) {
 	if (r == 0)
 		r = directory_path(m, account, entry_generation(word), &path);
 	if (r == 0 && (entry_flags(word) & ENTRY_USABLE))
-		r = counter_acquire(m, record, &path, weight, &stamp, &seq, &level);
+		r = record_acquire(m, record, &path, weight, &stamp, &seq, &level);
 	must(scribbled || r == 0 || r == -ENOENT || r == -EDQUOT || r == -EAGAIN ||
 		r == -ESHUTDOWN || r == -EOVERFLOW);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../acquire.h"
 #include "accounts.h"
 #include "counter.h"
 #include "segment.h"

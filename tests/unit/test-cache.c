@@ -2256,7 +2256,7 @@ static void meanwhile_goodbye(void) {
 
 		ck_assert_int_eq(counter_open(f.map, n), 0);
 		ck_assert_int_eq(
-			counter_acquire(f.map, n, &path, 1, &stamp, &next_one_s[i], &level), 0);
+			record_acquire(f.map, n, &path, 1, &stamp, &next_one_s[i], &level), 0);
 		if (i % 2)
 			ck_assert_int_eq(counter_release(f.map, n, next_one_s[i]), 0);
 	}

@@ -89,14 +89,14 @@ static int take_try(uint32_t record, const struct path *p, uint32_t weight) {
 	uint32_t level;
 	uint64_t seq;
 
-	return counter_acquire(f.map, record, p, weight, &stamp, &seq, &level);
+	return record_acquire(f.map, record, p, weight, &stamp, &seq, &level);
 }
 
 static uint64_t take(uint32_t record, const struct path *p, uint32_t weight) {
 	uint32_t level;
 	uint64_t seq;
 
-	ck_assert_int_eq(counter_acquire(f.map, record, p, weight, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, record, p, weight, &stamp, &seq, &level), 0);
 	return seq;
 }
 
@@ -217,7 +217,7 @@ START_TEST(a_refusal_at_the_lowest_level_writes_nothing) {
 
 	(void)take(R2, &leaf, 5);
 	cell = cell_of(&leaf, 0);
-	ck_assert_int_eq(counter_acquire(f.map, R1, &leaf, 1, &stamp, &seq, &level), -EDQUOT);
+	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &stamp, &seq, &level), -EDQUOT);
 	ck_assert_uint_eq(level, 0);
 	ck_assert(same(raw_of(R1), before));
 	ck_assert(same_cell(cell_of(&leaf, 0), cell));
@@ -260,7 +260,7 @@ START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 
 		limit_put(&deep, k, 1);
 		ck_assert_int_eq(
-			counter_acquire(f.map, R1, &deep, 2, &stamp, &seq, &level), -EDQUOT);
+			record_acquire(f.map, R1, &deep, 2, &stamp, &seq, &level), -EDQUOT);
 		ck_assert_uint_eq(level, k);
 		ck_assert_uint_eq(load_relaxed(&deep.level[k].cell->denied), 1);
 		for (uint32_t j = 0; j < deep.depth; j++) {
@@ -317,13 +317,13 @@ START_TEST(an_acquire_by_a_pair_that_is_gone_counts_right) {
 	for (int placed_before = 0; placed_before < 2; placed_before++) {
 		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen, &level), 0);
 		(void)take(R2, &leaf, 1);
-		ck_assert_int_eq(counter_acquire_at(f.map, at, &request, &seq, &level), 0);
+		ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq, &level), 0);
 		ck_assert_uint_eq(count(&leaf, 0), 3);
 		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
 		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen, &level), 0);
 		limit_put(&leaf, 0, 2);
 		ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
-		ck_assert_int_eq(counter_acquire_at(f.map, at, &request, &seq, &level), -EDQUOT);
+		ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq, &level), -EDQUOT);
 		ck_assert_uint_eq(level, 0);
 		limit_put(&leaf, 0, 5);
 		ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), 0);
@@ -355,7 +355,7 @@ START_TEST(a_look_from_before_the_claim_places_nothing) {
 					counter_release(f.map, R_FAR, take(R_FAR, p, 1)), 0);
 			ck_assert_int_eq(counter_release(f.map, R1, take(R1, &away, 1)), 0);
 			record_put(R1, placed(&away, 1, newest_of(R1).seq + 1000 * BERTH_CYCLE));
-			ck_assert_int_eq(counter_acquire_at(f.map, at, &request, &seq, &level), 0);
+			ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq, &level), 0);
 			for (uint32_t k = 0; k < p->depth; k++)
 				ck_assert_uint_eq(count(p, k), 1 + (others > 0));
 			ck_assert_uint_eq(count(&away, 0), 0);
@@ -401,10 +401,10 @@ START_TEST(a_count_never_passes_its_field) {
 
 	cell_put(&p, 0, BERTH_COUNT_MAX - 1, 0);
 	ck_assert_int_eq(counter_check(f.map, &p, 2, seen, &level), -EOVERFLOW);
-	ck_assert_int_eq(counter_acquire(f.map, R1, &p, 2, &stamp, &seq, &level), -EOVERFLOW);
+	ck_assert_int_eq(record_acquire(f.map, R1, &p, 2, &stamp, &seq, &level), -EOVERFLOW);
 	(void)take(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);
-	ck_assert_int_eq(counter_acquire(f.map, R2, &p, 1, &stamp, &seq, &level), -EOVERFLOW);
+	ck_assert_int_eq(record_acquire(f.map, R2, &p, 1, &stamp, &seq, &level), -EOVERFLOW);
 }
 END_TEST
 
@@ -1173,11 +1173,11 @@ START_TEST(a_label_is_cut_and_forgotten_with_its_slot) {
 	uint64_t seq;
 	char shown[BERTH_LABEL_SIZE];
 
-	ck_assert_int_eq(counter_acquire(f.map, R1, &leaf, 1, &labelled, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &labelled, &seq, &level), 0);
 	memcpy(shown, (const void *)map_record(f.map, R1)->label, sizeof(shown));
 	ck_assert_str_eq(shown, "012345678901234567890123456789012345678");
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	ck_assert_int_eq(counter_acquire(f.map, R1, &leaf, 1, &bare, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &bare, &seq, &level), 0);
 	memcpy(shown, (const void *)map_record(f.map, R1)->label, sizeof(shown));
 	ck_assert_str_eq(shown, "");
 	ck_assert_uint_eq(load_relaxed(&map_record(f.map, R1)->since), 6);

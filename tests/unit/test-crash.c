@@ -78,7 +78,7 @@ static int take(uint32_t record, const struct path *p, uint32_t weight) {
 	uint64_t seq;
 	uint32_t level;
 
-	return counter_acquire(f.map, record, p, weight, &stamp, &seq, &level);
+	return record_acquire(f.map, record, p, weight, &stamp, &seq, &level);
 }
 
 static int give(uint32_t record) {
@@ -107,7 +107,7 @@ static void before_held(const struct scenario *s) {
 	uint32_t level;
 
 	ck_assert_int_eq(
-		counter_acquire(f.map, R_CHILD, s->path, s->weight, &stamp, &slot, &level), 0);
+		record_acquire(f.map, R_CHILD, s->path, s->weight, &stamp, &slot, &level), 0);
 }
 
 /* On its path already, as nearly always. */
@@ -274,7 +274,7 @@ static int act_acquire_fast(const struct scenario *s) {
 	uint32_t level;
 	int r = counter_check(f.map, s->path, s->weight, request.seen, &level);
 
-	return r == 0 ? counter_acquire_at(f.map, at, &request, &seq, &level) : r;
+	return r == 0 ? counter_acquire(f.map, at, &request, &seq, &level) : r;
 }
 
 static int act_release_fast(const struct scenario *s) {

@@ -139,10 +139,10 @@ START_TEST(a_deleted_account_that_is_held_goes_when_it_is_released) {
 	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
-	ck_assert_int_eq(counter_acquire(f.map, 16, &path, 1, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, 16, &path, 1, &stamp, &seq, &level), 0);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	ck_assert_uint_eq(flags_of("alice"), ENTRY_LIVE);
-	ck_assert_int_eq(counter_acquire(f.map, 17, &path, 1, &stamp, &seq, &level), -ESTALE);
+	ck_assert_int_eq(record_acquire(f.map, 17, &path, 1, &stamp, &seq, &level), -ESTALE);
 	accounts_tidy(f.accounts);
 	ck_assert_uint_ne(accounts_find(f.accounts, "alice"), 0);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
@@ -165,7 +165,7 @@ START_TEST(an_index_used_again_has_another_generation_and_no_past) {
 	ck_assert_uint_eq(new.level[0].account, old.level[0].account);
 	ck_assert_uint_eq(load_relaxed(&new.level[0].cell->denied), 0);
 	ck_assert_uint_eq(load_relaxed(&new.level[0].cell->peak), 0);
-	ck_assert_int_eq(counter_acquire(f.map, 16, &old, 1, &stamp, &seq, &level), -ESTALE);
+	ck_assert_int_eq(record_acquire(f.map, 16, &old, 1, &stamp, &seq, &level), -ESTALE);
 	ck_assert_uint_eq(counter_count(f.map, new.level[0].account), 0);
 }
 END_TEST
@@ -234,7 +234,7 @@ START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
 		directory_path(f.map, account,
 			entry_generation(directory_word(f.accounts->directory, account)), &held),
 		0);
-	ck_assert_int_eq(counter_acquire(f.map, 16, &held, 1, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, 16, &held, 1, &stamp, &seq, &level), 0);
 	for (int i = 0; i < 500; i++) {
 		(void)snprintf(name, sizeof(name), "stranger-%d", i);
 		ck_assert_int_eq(accounts_resolve(f.accounts, name, &account), 0);
@@ -335,7 +335,7 @@ START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
 	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
-	ck_assert_int_eq(counter_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
 	/* R1, and then death: the charge had come before the bump. */
 	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
 	reopen();
@@ -367,7 +367,7 @@ static uint64_t take(uint32_t number, const struct path *path) {
 	uint32_t level;
 	uint64_t seq;
 
-	ck_assert_int_eq(counter_acquire(f.map, number, path, 1, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, number, path, 1, &stamp, &seq, &level), 0);
 	return seq;
 }
 
@@ -747,7 +747,7 @@ START_TEST(noise_over_the_segments_header_costs_nobody_a_count) {
 	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
-	ck_assert_int_eq(counter_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
 	memset(f.map->header, 0xA5, sizeof(*f.map->header));
 	reopen();
 	ck_assert_uint_eq(counter_count(f.map, accounts_find(f.accounts, "alice")), 3);

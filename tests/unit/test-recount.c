@@ -71,7 +71,7 @@ static uint64_t take(const struct path *path, uint32_t number) {
 	uint32_t level;
 	uint64_t seq;
 
-	ck_assert_int_eq(counter_acquire(f.map, number, path, 1, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, number, path, 1, &stamp, &seq, &level), 0);
 	return seq;
 }
 

@@ -122,10 +122,10 @@ static int record_take(struct server *s, uint32_t i, const struct slot_request *
 	int r = 0;
 
 	if (below(&s->random, 4) == 0)
-		r = counter_acquire(f.map, at.number, request->path, request->weight,
+		r = record_acquire(f.map, at.number, request->path, request->weight,
 			&request->stamp, seq, &level);
 	else if (request->path->depth > 1 || !one_take(at, request, seq))
-		r = counter_acquire_at(f.map, at, request, seq, &level);
+		r = counter_acquire(f.map, at, request, seq, &level);
 	if (r == 0)
 		s->slot[i].path = *request->path;
 	return r;

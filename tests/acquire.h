@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* An acquire with a certain record, as a server makes it that has claimed one. */
+
+#include <string.h>
+
+#include "counter.h"
+
+/* The account's own limit is looked at first, as ever; after that nothing is as it was seen, so that the
+ * record is placed anew and each level is looked at when its turn comes. */
+static inline int record_acquire(struct map *m, uint32_t number, const struct path *path,
+	uint32_t weight, const struct stamp *stamp, uint64_t *ret_seq, uint32_t *ret_level) {
+	const struct record_at at = {map_record(m, number), number};
+	struct slot_request request = {.path = path, .weight = weight, .stamp = *stamp};
+	struct path account = *path;
+	int r;
+
+	if (!at.record)
+		return map_record_error(m, number);
+	account.depth = 1;
+	r = counter_check(m, &account, weight, request.seen, ret_level);
+	if (r < 0)
+		return r;
+	memset(request.seen, 0xFF, sizeof(request.seen));
+	return counter_acquire(m, at, &request, ret_seq, ret_level);
+}
