@@ -323,26 +323,26 @@ struct thread_page {
 	struct thread_page *next;
 };
 
-#define PAGE_SIZE   4096u
+#define BLOCKS_SIZE 4096u
 #define PAGE_BLOCKS 64u
 
-_Static_assert(PAGE_BLOCKS * sizeof(struct thread) <= PAGE_SIZE, "so many fit");
+_Static_assert(PAGE_BLOCKS * sizeof(struct thread) <= BLOCKS_SIZE, "so many fit");
 
 static _Atomic(struct thread_page *) thread_pages;
 
 static struct thread_page *page_make(void) {
 	struct thread_page *page = calloc(1, sizeof(*page)), *first;
 	void *blocks =
-		mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mmap(NULL, BLOCKS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (!page || blocks == MAP_FAILED) {
 		free(page);
 		if (blocks != MAP_FAILED)
-			(void)munmap(blocks, PAGE_SIZE);
+			(void)munmap(blocks, BLOCKS_SIZE);
 		return NULL;
 	}
 	/* Where the kernel can't, the handlers of fork(3) alone notice a child. */
-	(void)madvise(blocks, PAGE_SIZE, MADV_WIPEONFORK);
+	(void)madvise(blocks, BLOCKS_SIZE, MADV_WIPEONFORK);
 	page->blocks = blocks;
 	first = load_relaxed(&thread_pages);
 	do
