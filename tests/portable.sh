@@ -147,7 +147,7 @@ orderings() {
 		*) has change casal || return 1 ;;
 		esac
 	done
-	for object in counter pool cache wake; do
+	for object in counter pool cache fast library wake; do
 		aarch64-linux-gnu-objdump -dr build-aarch64/client/$object.o
 	done >"$root/code"
 	grep -q aarch64_cas8_acq_rel "$root/code" || return 1
