@@ -222,6 +222,9 @@ static void cell_compare(struct recount *r, uint32_t account) {
 		r->undecided++;
 		return;
 	}
+	/* Its bumps were used up, and nothing else was wrong. */
+	if (count_of(now.first) == r->sum[account] && load_relaxed(&cell->peak) <= BERTH_COUNT_MAX)
+		return;
 	name_note(r, account, count_of(now.first));
 	r->found.cells++;
 	cell_restore(r, account);

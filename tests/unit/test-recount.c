@@ -143,6 +143,25 @@ END_TEST
 
 /* Held when the tags are read, and when they are compared, but not in turn _i: where the tag came again
  * after that many steps, the recount would take a count away from the slot. */
+START_TEST(a_cell_whose_bumps_are_used_up_gets_new_ones_and_keeps_the_rest) {
+	const struct path path = fixture_path(&f, "acme/alice", 10);
+	struct cell *cell = path.level[1].cell;
+	uint64_t seq = take(&path, record);
+
+	recount_all();
+	store_relaxed(&cell->denied, 7);
+	store_relaxed(&cell->peak, 5);
+	store_total(&cell->count, count_pack(1, BERTH_BUMPS_LAST));
+	recount_all();
+	ck_assert(counter_has_bumps(f.map, path.level[1].account, 1000));
+	ck_assert_uint_eq(load_relaxed(&cell->denied), 7);
+	ck_assert_uint_eq(load_relaxed(&cell->peak), 5);
+	check_counts(&path, 1);
+	give(record, seq);
+	check_counts(&path, 0);
+}
+END_TEST
+
 START_TEST(no_number_of_steps_between_two_turns_makes_a_changed_cell_look_as_it_was) {
 	struct path path = fixture_path(&f, "alice", 10);
 	char name[32];
@@ -343,6 +362,7 @@ int main(void) {
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_slot_of_an_account_made_meanwhile_counts_for_its_ancestors);
 	tcase_add_test(t, a_count_that_is_noise_is_repaired_in_the_last_turn_too);
+	tcase_add_test(t, a_cell_whose_bumps_are_used_up_gets_new_ones_and_keeps_the_rest);
 	tcase_add_loop_test(
 		t, no_number_of_steps_between_two_turns_makes_a_changed_cell_look_as_it_was, 0, 5);
 	tcase_add_test(t, a_release_or_a_revocation_that_was_begun_and_not_ended_is_finished);
