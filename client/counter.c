@@ -408,23 +408,15 @@ void counter_note_peak(struct cell *cell, uint32_t count) {
 	}
 }
 
-/* Counts a denial; returns r. */
-static _rare_ int level_refuse(
-	struct map *m, const struct path *path, uint32_t level, int r, uint32_t *ret_level) {
-	if (r == -EDQUOT || r == -EOVERFLOW) {
-		*ret_level = level;
-		denials_add(m, path->level[level].cell, path->level[level].dirty);
-	}
-	return r;
-}
-
 /* Refused at `level` with r, having charged those below it in the cycle that begins at `base`: gives
  * them back in the same cycle. Where that can't be, it is the daemon's to do. */
 static _rare_ int retreat(const struct step *s, const struct path *path, uint32_t level,
 	uint64_t base, int r, uint32_t *ret_level) {
 	int down;
 
-	r = level_refuse(s->map, path, level, r, ret_level);
+	*ret_level = level;
+	if (r == -EDQUOT)
+		denials_add(s->map, path->level[level].cell, path->level[level].dirty);
 	if (level == 0)
 		return r;
 	down = r == -ENOMEM ? r : descend(s, path, level, base);

@@ -72,8 +72,7 @@ static inline int counter_admit(const struct level *l, uint64_t count, uint32_t 
 	return counter_refusal(count_of(count), weight, entry_limit(said));
 }
 
-/* -EDQUOT or -EOVERFLOW, and counts the denial, if the path is full as it stands, or -ESTALE; writes
- * nothing else. */
+/* -EDQUOT, and counts the denial, -EOVERFLOW or -ESTALE, as the path stands; writes nothing else. */
 static inline int counter_check(struct map *m, const struct path *path, uint32_t weight,
 	struct pair ret_seen[BERTH_LEVELS_MAX], uint32_t *ret_level) {
 	for (uint32_t k = 0; k < path->depth; k++) {
@@ -82,7 +81,7 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 		int r = counter_admit(l, seen.first, weight);
 
 		if (unlikely(r < 0)) {
-			if (r != -ESTALE)
+			if (r == -EDQUOT)
 				denials_add(m, l->cell, l->dirty);
 			*ret_level = k;
 			return r;

@@ -405,6 +405,8 @@ START_TEST(a_count_never_passes_its_field) {
 	(void)take(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);
 	ck_assert_int_eq(record_acquire(f.map, R2, &p, 1, &stamp, &seq, &level), -EOVERFLOW);
+	/* The answer to that is 8, which is no denial. */
+	ck_assert_uint_eq(load_relaxed(&p.level[0].cell->denied), 0);
 }
 END_TEST
 
