@@ -160,7 +160,7 @@ static int call_run(struct call *c, int (*attempt)(struct call *c, void *to), vo
 struct acquisition {
 	struct slot_request request;
 	struct path path;
-	berth_slot slot;
+	berth_slot *ret;
 };
 
 /* How many records an attempt tries, of those that are of no use now: berthd is taking them back, or noise
@@ -189,6 +189,7 @@ static int acquire_one(struct call *call, struct cache *c, struct cache_entry *e
 	struct acquisition *a, struct spot **ret_useless) {
 	struct pool *p = call->session->pool;
 	struct spot *spot;
+	berth_slot slot;
 	uint64_t seq;
 	int r = cache_take(c, p, e, &spot);
 
@@ -198,8 +199,9 @@ static int acquire_one(struct call *call, struct cache *c, struct cache_entry *e
 	call->record = spot->number;
 	r = spot_acquire(p, spot, &a->request, &seq);
 	if (r == 0) {
-		a->slot = slot_next(load_relaxed(&spot->slot), seq);
-		cache_hold(c, p, e, spot, tag_pack(spot->number, seq), a->slot);
+		slot = slot_next(load_relaxed(&spot->slot), seq);
+		cache_hold(c, p, e, spot, tag_pack(spot->number, seq), slot);
+		*a->ret = slot;
 	} else if (r == -EAGAIN || r == -ERANGE) {
 		cache_part(c, e, spot);
 		*ret_useless = r == -EAGAIN ? spot : NULL;
@@ -275,10 +277,9 @@ int general_acquire(
 		a.request.path = &a.path;
 		a.request.weight = weight;
 		a.request.stamp.label = label;
+		a.ret = ret;
 		code = call_run(&c, acquire_attempt, &a);
 	}
-	if (code == BERTH_SUCCESS)
-		*ret = a.slot;
 	errno = error;
 	return code;
 }
