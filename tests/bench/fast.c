@@ -75,7 +75,7 @@ static void work_pair(void) {
 
 	w->why = "a semaphore is one word, found by its address, that nobody's name is on; berth "
 		 "finds the account by name, looks at its limit, and leaves evidence of who holds "
-		 "what: some 300 instructions, and as many compare-and-swaps as a semaphore has";
+		 "what: some 190 instructions, and as many compare-and-swaps as a semaphore has";
 	contest(c, count, bench.rounds);
 	rows_make(w, c, count, 4, true);
 	report_show(w);
