@@ -437,12 +437,10 @@ static bool revoke_wants(struct manager *m, const struct message_revoke *what, u
 /* One record, again while its slot moves from level to level meanwhile. */
 static int revoke_record(struct manager *m, const struct message_revoke *what, uint32_t account,
 	uint32_t number, struct revoked *done) {
-	int r = 0;
-
 	for (int i = 0; i < 4 * BERTH_LEVELS_MAX; i++) {
 		struct snapshot seen;
+		int r = counter_record(m->segment->map, number, &seen);
 
-		r = counter_record(m->segment->map, number, &seen);
 		if (r == -EAGAIN)
 			continue;
 		if (r < 0 || !revoke_wants(m, what, account, number, seen))
@@ -450,15 +448,15 @@ static int revoke_record(struct manager *m, const struct message_revoke *what, u
 		if (seq_goes_down(seen.seq)) {
 			r = counter_finish(m->segment->map, number);
 			done->releases += r >= 0;
-			return r;
-		}
-		r = counter_revoke(m->segment->map, number, seen);
-		if (r != -EAGAIN) {
+		} else {
+			r = counter_revoke(m->segment->map, number, seen);
 			done->slots += r >= 0;
-			return r;
 		}
+		if (r != -EAGAIN)
+			return r;
 	}
-	return r;
+	/* It had moved on each time: its owner has given back whatever was seen. */
+	return 0;
 }
 
 static struct revoked revoke_matching(struct manager *m, const struct message_revoke *what) {
@@ -503,7 +501,8 @@ static int handle_revoke(struct connection *c, const void *message, size_t lengt
 	done = revoke_matching(c->manager, what);
 	if (done.failed > 0)
 		return connection_refuse(c, MESSAGE_REVOKE, BERTH_NO_SYSTEM_RESOURCES,
-			"revoked %u slots, but could not look at %u records, or change them (%s); "
+			"slots revoked: %u; records that could not be looked at or changed: %u "
+			"(%s); "
 			"run it again, or stop the processes that hold the slots",
 			done.slots, done.failed,
 			done.error == -EOVERFLOW ? "an account was changed as often as one "
