@@ -555,8 +555,9 @@ int counter_part(struct map *m, uint32_t account) {
 /* A tag of record 0, which has no steps: it never came before. Its seq is a base, so that no process
  * takes it for one of its tokens (pool.h). */
 static uint64_t tag_new(struct map *m) {
-	return tag_pack(
-		0, (add_total(&m->header->repairs, BERTH_CYCLE) + BERTH_CYCLE) & BERTH_SEQ_MASK);
+	uint64_t seq = add_total(&m->header->repairs, BERTH_CYCLE) + BERTH_CYCLE;
+
+	return tag_pack(0, seq_base(seq & BERTH_SEQ_MASK));
 }
 
 int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t count) {

@@ -26,9 +26,6 @@
 #include "counter-fast.h"
 #include "pool.h"
 
-/* How often a look at a record is made again, that changes while it is looked at. */
-#define LOOKS 1024
-
 /* -- the table of ranges ---------------------------------------------------------------------- */
 
 static void *aligned_new(size_t align, size_t size) {
@@ -231,13 +228,11 @@ static bool token_take(struct spot *spot, uint64_t token) {
 static _rare_ int release_refused(struct map *m, struct spot *spot, uint32_t cycle) {
 	uint64_t token = load_acquire(&spot->token);
 	struct snapshot now;
-	int r, looks = 0;
+	int r;
 
 	if (!token_names(token, cycle))
 		return -ENOENT;
-	do
-		r = counter_record(m, spot->number, &now);
-	while (r == -EAGAIN && ++looks < LOOKS);
+	r = counter_record(m, spot->number, &now);
 	if (r < 0)
 		return r;
 	if (load_relaxed(&spot->unsettled)) {

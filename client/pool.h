@@ -122,7 +122,8 @@ int spot_acquire(
 
 /* Gives back the slot `cycle`. 0 and -EUCLEAN (a count was less than that): the record is CLAIMED now.
  * -ECANCELED: it had been revoked, and is forgotten: CLAIMED or SPENT. Otherwise it is as it was: -ENOENT:
- * not held, or released before; -ENOMEM: berthd must settle the record; the slot may be released again. */
+ * not held, or released before; -ENOMEM: berthd must settle the record; -EAGAIN: the record changes while it is
+ * looked at, in memory that is written over. After both the slot may be released again. */
 int spot_release(struct pool *p, struct spot *spot, uint32_t cycle);
 
 /* True if spot_release() ended with r, and the record is CLAIMED now. */

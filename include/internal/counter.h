@@ -72,7 +72,8 @@ static inline int counter_admit(const struct level *l, uint64_t count, uint32_t 
 	return counter_refusal(count_of(count), weight, entry_limit(said));
 }
 
-/* -EDQUOT, and counts the denial, -EOVERFLOW or -ESTALE, as the path stands; writes nothing else. */
+/* Looks at each level: -EDQUOT, -EOVERFLOW or -ESTALE if one refuses as it stands. Counts a denial if it is
+ * -EDQUOT, and writes nothing else. */
 static inline int counter_check(struct map *m, const struct path *path, uint32_t weight,
 	struct pair ret_seen[BERTH_LEVELS_MAX], uint32_t *ret_level) {
 	for (uint32_t k = 0; k < path->depth; k++) {

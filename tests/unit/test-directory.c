@@ -3,6 +3,7 @@
 /* The directory, written and read: names found, moved and gone; what a death leaves; accounts made,
  * covered by templates, and making room. */
 
+#include "counter-fast.h"
 #include "fixture.h"
 #include "name.h"
 
@@ -399,12 +400,14 @@ static struct snapshot rest_noted_as_held(const struct path *path, const struct 
 /* The slot that was seen is released, so neither its owner nor the daemon, however late, takes from these
  * cells what another record has charged. */
 static void check_is_over(struct snapshot seen, const struct path *now) {
+	const struct record_at at = {map_record(f.map, 16), 16};
 	const struct path beside = fixture_path(&f, "new/stays", 5);
 	uint64_t seq = take(18, &beside);
 
 	ck_assert_ptr_eq(now->level[1].cell, beside.level[1].cell);
 	ck_assert_int_eq(counter_revoke(f.map, 16, seen), -EAGAIN);
 	ck_assert_int_eq(counter_release(f.map, 16, seen.seq), -ENOENT);
+	ck_assert_uint_eq(counter_release_fast(f.map, at, now, seen.seq), 0);
 	check_counts(&beside, 1);
 	ck_assert_int_eq(counter_release(f.map, 18, seq), 0);
 	check_counts(now, 0);

@@ -141,8 +141,6 @@ START_TEST(a_count_that_is_noise_is_repaired_in_the_last_turn_too) {
 }
 END_TEST
 
-/* Held when the tags are read, and when they are compared, but not in turn _i: where the tag came again
- * after that many steps, the recount would take a count away from the slot. */
 START_TEST(a_cell_whose_bumps_are_used_up_gets_new_ones_and_keeps_the_rest) {
 	const struct path path = fixture_path(&f, "acme/alice", 10);
 	struct cell *cell = path.level[1].cell;
@@ -162,6 +160,8 @@ START_TEST(a_cell_whose_bumps_are_used_up_gets_new_ones_and_keeps_the_rest) {
 }
 END_TEST
 
+/* Held when the tags are read, and when they are compared, but not in turn _i: where the tag came again
+ * after that many steps, the recount would take a count away from the slot. */
 START_TEST(no_number_of_steps_between_two_turns_makes_a_changed_cell_look_as_it_was) {
 	struct path path = fixture_path(&f, "alice", 10);
 	char name[32];

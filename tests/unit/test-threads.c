@@ -137,19 +137,15 @@ static int record_give(struct server *s, uint32_t i) {
 	uint64_t seq = s->slot[i].seq;
 	uint32_t given;
 
-	switch (below(&s->random, 4)) {
-	case 0:
-	case 1:
+	if (below(&s->random, 2) == 0)
 		return counter_release(f.map, at.number, seq);
-	default:
-		if (path->depth == 1 && one_give(at, &path->level[0], s->slot[i].weight, seq))
-			return 0;
-		given = counter_release_fast(f.map, at, path, seq);
-		if (given == path->depth)
-			return 0;
-		return given > 0 ? counter_release_rest(f.map, at, path, given, seq)
-				 : counter_release(f.map, at.number, seq);
-	}
+	if (path->depth == 1 && one_give(at, &path->level[0], s->slot[i].weight, seq))
+		return 0;
+	given = counter_release_fast(f.map, at, path, seq);
+	if (given == path->depth)
+		return 0;
+	return given > 0 ? counter_release_rest(f.map, at, path, given, seq)
+			 : counter_release(f.map, at.number, seq);
 }
 
 static void slot_take(struct server *s, uint32_t i) {
