@@ -22,7 +22,6 @@
 #include "kill-operations.h"
 
 #define SAMPLE       10 /* points of each operation, without $STRIDE */
-#define LATE         64 /* points in a row after the end: so are those behind them */
 #define GUEST_SLOTS  3
 #define BUSY_ROUNDS  10
 #define GUEST_WEIGHT 3
@@ -362,23 +361,17 @@ static size_t stride_of(size_t count) {
 
 static void run_points(
 	const struct operation *o, const char *const functions[], struct trace_points *points) {
-	size_t stride = stride_of(points->count), ran = 0, reached = 0, late = 0;
+	size_t stride = stride_of(points->count), ran = 0, reached = 0;
 	const char *kind = functions ? "instructions" : "system calls";
 	int64_t begin = now_us();
 
-	for (size_t i = random_below((uint32_t)stride); i < points->count && late < LATE;
-		i += stride) {
+	for (size_t i = random_below((uint32_t)stride); i < points->count; i += stride) {
 		const struct trace_point *p = &points->all[i];
 
 		w.trace.target = *p;
 		(void)snprintf(where, sizeof(where), "%s, %s, %zu of %zu%s", o->name, kind, i,
 			points->count, p->other ? ", of another thread" : "");
-		if (run_once(o, functions, ran++ % 2)) {
-			reached++;
-			late = 0;
-		} else {
-			late++;
-		}
+		reached += run_once(o, functions, ran++ % 2);
 		if (ran % 1000 == 0) {
 			printf("    %s, %s: at %zu of %zu\n", o->name, kind, i, points->count);
 			(void)fflush(stdout);
