@@ -16,22 +16,45 @@ WERROR =
 SECONDS = 30
 SEED = 0
 
+# V=1 shows whole commands; make -s shows nothing.
+Q = $(if $(V),,@)
+say = @$(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),:,echo '  $(1) $(2)')
+
 ALL_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-tree-slp-vectorize -fno-plt -pthread \
-	-D_GNU_SOURCE -DBERTH_VERSION='"$(VERSION)"' -Iinclude -Iinclude/internal -Iclient -Idaemon \
-	$(CPPFLAGS) $(CFLAGS)
+	-D_GNU_SOURCE -DBERTH_VERSION='"$(VERSION)"' -Iinclude $(CPPFLAGS) $(CFLAGS)
 
-# What daemon and library share; what the library adds; the command; the daemon.
-SHARED = layout map directory name counter denials wake message
-LIBRARY = $(SHARED:%=client/%.o) client/errors.o client/library.o client/session.o client/pool.o \
-	client/cache.o client/fast.o
-COMMAND = $(patsubst %.c,%.o,$(wildcard client/ctl-*.c)) client/name.o client/message.o
-DAEMON = $(SHARED:%=client/%.o) $(patsubst %.c,%.o,$(wildcard daemon/*.c))
+# The folders whose headers a folder's files may include, beside its own: those below it. An include
+# that isn't allowed doesn't compile (tests/docs/includes.sh tries).
+may_client/wire =
+may_client/core = client/wire
+may_client/lib = client/core client/wire
+may_client/ctl = client/wire
+may_daemon/base = client/wire
+may_daemon/store = daemon/base client/wire
+may_daemon/shared = daemon/base client/core client/wire
+may_daemon/accounts = daemon/shared $(may_daemon/shared)
+may_daemon/holders = daemon/shared $(may_daemon/shared)
+may_daemon/upkeep = daemon/accounts daemon/holders daemon/store $(may_daemon/accounts)
+may_daemon/server = daemon/upkeep $(may_daemon/upkeep)
+may_daemon = daemon/server $(may_daemon/server)
+FOLDERS = client/wire client/core client/lib client/ctl daemon $(wildcard daemon/*/)
+# Tests see all of them, and tests/lib.
+TESTS_MAY = tests/lib client/lib client/ctl daemon $(may_daemon)
+includes_of = $(patsubst %,-iquote %,$(if $(filter tests/%,$(1)),$(TESTS_MAY),$(may_$(patsubst %/,%,$(dir $(1))))))
+
+# What daemon and library share; the library; the command; the daemon.
+objects = $(patsubst %.c,%.o,$(wildcard $(addsuffix /*.c,$(1))))
+WIRE = $(call objects,client/wire)
+SHARED = $(WIRE) $(call objects,client/core)
+LIBRARY = $(SHARED) $(call objects,client/lib)
+COMMAND = $(WIRE) $(call objects,client/ctl)
+DAEMON = $(SHARED) $(call objects,daemon daemon/*)
 DAEMON_LIBS = -llmdb -lsystemd
 
 # Test programs, in the order in which they run; the torture test is one program.
 TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test-*.c tests/integration/test-*.c))
-TORTURE = $(patsubst %.c,%.o,$(wildcard tests/torture*.c)) tests/audit.o tests/harness.o \
+TORTURE = $(call objects,tests/torture) tests/lib/audit.o tests/lib/harness.o \
 	$(filter-out daemon/main.o,$(DAEMON))
 
 # A make of our own that shows warnings and errors only, and uses every CPU.
@@ -67,26 +90,31 @@ help:
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
--include $(wildcard $(BUILD)/*/*.d $(BUILD)/tests/*/*.d)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) $(call includes_of,$<) -MMD -MP -c $< -o $@
+-include $(wildcard $(BUILD)/*/*.d $(BUILD)/*/*/*.d)
 
 $(BUILD)/berthd: $(DAEMON:%=$(BUILD)/%)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(DAEMON_LIBS) -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ $(DAEMON_LIBS) -o $@
 
-$(BUILD)/libberth.so.$(SOVERSION): $(LIBRARY:%=$(BUILD)/%) client/libberth.map
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libberth.so.$(SOVERSION) \
-		-Wl,--version-script=client/libberth.map -Wl,-z,nodelete -Wl,-z,defs -Wl,-Bsymbolic \
+$(BUILD)/libberth.so.$(SOVERSION): $(LIBRARY:%=$(BUILD)/%) client/lib/libberth.map
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libberth.so.$(SOVERSION) \
+		-Wl,--version-script=client/lib/libberth.map -Wl,-z,nodelete -Wl,-z,defs -Wl,-Bsymbolic \
 		$(LIBRARY:%=$(BUILD)/%) -o $@
 $(BUILD)/libberth.so: $(BUILD)/libberth.so.$(SOVERSION)
-	ln -sf $(<F) $@
+	$(Q)ln -sf $(<F) $@
 # One object whose hidden names are its own, so that they can't meet those of a program.
 $(BUILD)/libberth.a: $(LIBRARY:%=$(BUILD)/%)
-	$(CC) $(CFLAGS) -nostdlib -r $^ -o $(BUILD)/libberth.o
-	$(OBJCOPY) --localize-hidden $(BUILD)/libberth.o
-	rm -f $@ && $(AR) rcs $@ $(BUILD)/libberth.o
+	$(call say,AR,$@)
+	$(Q)$(CC) $(CFLAGS) -nostdlib -r $^ -o $(BUILD)/libberth.o
+	$(Q)$(OBJCOPY) --localize-hidden $(BUILD)/libberth.o
+	$(Q)rm -f $@ && $(AR) rcs $@ $(BUILD)/libberth.o
 
 $(BUILD)/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(COMMAND:%=$(BUILD)/%) -L$(BUILD) -lberth -lsmartcols \
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(COMMAND:%=$(BUILD)/%) -L$(BUILD) -lberth -lsmartcols \
 		-Wl,-rpath,'$$ORIGIN' -o $@
 
 # -- tests ------------------------------------------------------------------------------------
@@ -94,61 +122,67 @@ $(BUILD)/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
 # Unit tests see every function of daemon, library and command but their mains.
 # Symbols are bound at once: the dynamic linker's instructions are none that a test steps through for.
 TEST_LDFLAGS = $(LDFLAGS) -Wl,-z,now
-TESTED = $(sort $(LIBRARY) $(filter-out daemon/main.o,$(DAEMON)) client/ctl-lines.o)
+TESTED = $(sort $(LIBRARY) $(filter-out daemon/main.o,$(DAEMON)) client/ctl/lines.o)
 $(BUILD)/tests/unit/test-%: $(BUILD)/tests/unit/test-%.o $(TESTED:%=$(BUILD)/%)
-	$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $^ $(DAEMON_LIBS) -lcheck -lsubunit -lm -lrt -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $^ $(DAEMON_LIBS) -lcheck -lsubunit -lm -lrt -o $@
 
 # Integration tests and demo are a user's: the real libberth.so, the real berthd. Some look at
 # the shared files behind its back, too.
 USER_LIBS = -L$(BUILD) -lberth -llmdb -lcheck -lsubunit -lm -lrt
 PROGRAMS = $(BUILD)/libberth.so $(BUILD)/berthd $(BUILD)/berthctl
-$(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/harness.o \
-		$(SHARED:%=$(BUILD)/client/%.o) $(PROGRAMS)
-	$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $(filter %.o,$^) $(USER_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
-KILL = tests/ptrace.o tests/kill.o tests/audit.o
+$(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/lib/harness.o \
+		$(SHARED:%=$(BUILD)/%) $(PROGRAMS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $(filter %.o,$^) $(USER_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
+KILL = $(addprefix tests/lib/,ptrace.o kill.o audit.o)
 $(BUILD)/tests/integration/test-kill-client $(BUILD)/tests/integration/test-kill-daemon: \
 	$(KILL:%=$(BUILD)/%)
-$(BUILD)/tests/integration/test-instructions: $(BUILD)/tests/instructions.o $(BUILD)/tests/ptrace.o
-$(BUILD)/tests/unit/test-crash: $(BUILD)/tests/ptrace.o $(BUILD)/tests/audit.o
-$(BUILD)/tests/demo-server: $(BUILD)/tests/demo-server.o $(PROGRAMS)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/..' -o $@
+$(BUILD)/tests/integration/test-instructions: $(BUILD)/tests/lib/instructions.o $(BUILD)/tests/lib/ptrace.o
+$(BUILD)/tests/unit/test-crash: $(BUILD)/tests/lib/ptrace.o $(BUILD)/tests/lib/audit.o
+$(BUILD)/tests/install/demo-server: $(BUILD)/tests/install/demo-server.o $(PROGRAMS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/../..' -o $@
 
 # What makes calls fail: preloaded into berthd, or in the test program itself, as a client.
-INJECT = $(BUILD)/tests/faults/libinject.so
+INJECT = $(BUILD)/tests/lib/libinject.so
 FAULTS = $(filter $(BUILD)/tests/integration/test-faults-%,$(TESTS:%=$(BUILD)/%))
-$(INJECT): $(BUILD)/tests/faults/inject.o
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $^ -o $@
+$(INJECT): $(BUILD)/tests/lib/inject.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $^ -o $@
 $(FAULTS): $(INJECT)
-$(BUILD)/tests/integration/test-faults-client: $(BUILD)/tests/faults/inject.o
+$(BUILD)/tests/integration/test-faults-client: $(BUILD)/tests/lib/inject.o
 
 # Linked with replay.c they run their seeds once; with libFuzzer in its place they look for more.
 FUZZERS = $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
 $(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/fuzz.o $(FUZZ_MAIN) \
-		$(TESTED:%=$(BUILD)/%) $(BUILD)/client/ctl-json.o
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAP) $^ $(DAEMON_LIBS) -o $@
+		$(TESTED:%=$(BUILD)/%) $(BUILD)/client/ctl/json.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAP) $^ $(DAEMON_LIBS) -o $@
 WITH_DAEMON = $(addprefix $(BUILD)/tests/fuzz/fuzz-,clients admin import)
 $(WITH_DAEMON): WRAP = -Wl,--wrap=message_receive
 $(WITH_DAEMON): $(BUILD)/tests/fuzz/daemon.o $(BUILD)/tests/fuzz/messages.o
 
 # The torture test uses the real libberth.so, too, and looks at the shared files behind its back.
-$(BUILD)/tests/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/..' -o $@
+$(BUILD)/tests/torture/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
 
-tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture $(BUILD)/tests/demo-server \
+tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture/torture $(BUILD)/tests/install/demo-server \
 	$(BUILD)/tests/bench/bench $(BUILD)/install/berthctl
 
 # Sequence numbers of so few bits are used up all the time.
 narrow:
-	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=13' build-narrow/tests/torture
+	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=13' build-narrow/tests/torture/torture
 
 deps:
 	@packaging/deps
 
 demo: deps
 	@echo 'Building berth'
-	$(QUIETLY) $(BUILD)/tests/demo-server
-	@BUILD=$(BUILD) tests/demo.sh
+	$(QUIETLY) $(BUILD)/tests/install/demo-server
+	@BUILD=$(BUILD) tests/install/demo.sh
 
 # What a build of packages runs: needs no root and no network, and installs nothing.
 # Nor does it trace, mount, or take as long.
@@ -163,18 +197,19 @@ check: deps
 	@tests/run $(BUILD) $(SECONDS) $(SEED) $(TESTS:%=$(BUILD)/%) $(EXPLORER) $(FUZZERS:%=$(BUILD)/%)
 
 torture: deps
-	$(QUIETLY) $(BUILD)/tests/torture
-	$(BUILD)/tests/torture --seconds $(SECONDS) --seed $(SEED)
+	$(QUIETLY) $(BUILD)/tests/torture/torture
+	$(BUILD)/tests/torture/torture --seconds $(SECONDS) --seed $(SEED)
 
 # Longer proofs: explore model crash faults fuzz tsan sanitize valgrind soak portable; instructions, bench.
-include tests/campaigns.mk
+include tests/lib/campaigns.mk
 
 # -- installation -----------------------------------------------------------------------------
 
 # As build/berthctl, but for the path by which that finds build/libberth.so.
 $(BUILD)/install/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(COMMAND:%=$(BUILD)/%) -L$(BUILD) -lberth -lsmartcols -o $@
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(COMMAND:%=$(BUILD)/%) -L$(BUILD) -lberth -lsmartcols -o $@
 
 SBIN = $(DESTDIR)$(PREFIX)/sbin
 BIN = $(DESTDIR)$(PREFIX)/bin
@@ -198,7 +233,7 @@ install: all $(BUILD)/install/berthctl
 	ln -sf libberth.so.$(SOVERSION) $(LIB)/libberth.so
 	install -m 644 include/berth.h $(INCLUDE)
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
-		client/berth.pc.in >$(LIB)/pkgconfig/berth.pc
+		client/lib/berth.pc.in >$(LIB)/pkgconfig/berth.pc
 	install -m 644 LICENSE README.md $(DOC)
 	install -m 644 packaging/completions/berthctl $(COMPLETIONS)
 	install -d $(addprefix $(MAN)/man,1 3 7 8)
@@ -216,10 +251,9 @@ include packaging/packaging.mk
 
 # -- housekeeping -----------------------------------------------------------------------------
 
-SOURCES = $(wildcard client/*.[ch] daemon/*.[ch] include/*.h include/internal/*.h tests/*.[ch] \
-	tests/*/*.[ch])
+SOURCES = $(wildcard include/*.h client/*/*.[ch] daemon/*.[ch] daemon/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
 SCRIPTS = .ci/run packaging/deps packaging/make-deb tests/run tests/model/run \
-	$(wildcard tests/*.sh tests/*/*.sh tests/system/run)
+	$(wildcard tests/*/*.sh tests/*/*/*.sh tests/install/system/run)
 # Neither tool knows __attribute__((cleanup)), or mmap's -1: what they say of those is left out.
 TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions,\
 -bugprone-reserved-identifier,-bugprone-implicit-widening-of-multiplication-result,\
@@ -227,13 +261,14 @@ TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-c
 CPPCHECK = --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --library=posix \
 	$(addprefix --suppress=,resourceLeak memleak ctunullpointer invalidFunctionArg \
 	leakReturnValNotUsed getgrgidCalled getgrnamCalled)
-FLAGS_OF_LINT = -Iinclude -Iinclude/internal -Iclient -Idaemon
+LINTED = $(wildcard client/*/*.c daemon/*.c daemon/*/*.c)
+FLAGS_OF_LINT = -Iinclude $(addprefix -I,$(FOLDERS))
 
 lint:
 	@packaging/deps lint
 	shellcheck $(SCRIPTS)
 	cppcheck -q $(CPPCHECK) $(FLAGS_OF_LINT) client daemon
-	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' $(wildcard client/*.c daemon/*.c) \
+	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' $(LINTED) \
 		-- -std=gnu11 -D_GNU_SOURCE -DBERTH_VERSION='""' $(FLAGS_OF_LINT)
 	clang-format --dry-run -Werror $(SOURCES)
 

@@ -19,10 +19,11 @@
 #include <time.h>
 
 #include "berth.h"
-#include "load.h"
+#include "restore.h"
 #include "log.h"
 #include "memory.h"
 #include "other-layout.h"
+#include "manager.h"
 #include "server.h"
 #include "sigbus.h"
 
@@ -85,27 +86,29 @@ static int on_store(sd_event_source *source, int fd, uint32_t events, void *data
 	struct manager *m = data;
 
 	(void)source, (void)fd, (void)events;
-	store_dispatch(m->store);
+	store_dispatch(m->context.store);
 	return 0;
 }
 
 static int manager_begin_store(struct manager *m) {
-	return store_begin(m->options.state_dir, &m->store);
+	return store_begin(m->options.state_dir, &m->context.store);
 }
 
 static int manager_load_store(struct manager *m) {
-	int r = store_wait(m->store);
+	int r = store_wait(m->context.store);
 
 	if (r >= 0)
-		r = load_limits(m->accounts, m->store);
+		r = load_limits(m->context.accounts, m->context.store);
 	if (r >= 0)
-		r = recount_new(m->event, m->accounts, m->sessions, &m->recount);
+		r = recount_new(m->context.event, m->context.accounts, m->context.sessions,
+			&m->context.recount);
 	if (r >= 0)
-		r = checkpoint_new(m->event, m->accounts, m->store, m->recount, &m->checkpoint);
+		r = checkpoint_new(m->context.event, m->context.accounts, m->context.store,
+			m->context.recount, &m->context.checkpoint);
 	if (r >= 0) {
-		checkpoint_load(m->checkpoint, m->segment->adopted);
-		r = sd_event_add_io(
-			m->event, &m->store_ready, store_fd(m->store), EPOLLIN, on_store, m);
+		checkpoint_load(m->context.checkpoint, m->context.segment->adopted);
+		r = sd_event_add_io(m->context.event, &m->store_ready, store_fd(m->context.store),
+			EPOLLIN, on_store, m);
 	}
 	return r;
 }
@@ -120,7 +123,7 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *si, v
 		"Got SIG%s; storing the counts and stopping. Servers go on with what they have",
 		sigabbrev_np((int)si->ssi_signo));
 	(void)sd_notify(0, "STOPPING=1\nSTATUS=Storing the counts");
-	return sd_event_exit(m->event, 0);
+	return sd_event_exit(m->context.event, 0);
 }
 
 static int manager_catch_signals(struct manager *m) {
@@ -133,8 +136,8 @@ static int manager_catch_signals(struct manager *m) {
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -errno;
-	r = sd_event_add_signal(m->event, NULL, SIGTERM, on_stop, m);
-	return r < 0 ? r : sd_event_add_signal(m->event, NULL, SIGINT, on_stop, m);
+	r = sd_event_add_signal(m->context.event, NULL, SIGTERM, on_stop, m);
+	return r < 0 ? r : sd_event_add_signal(m->context.event, NULL, SIGINT, on_stop, m);
 }
 
 /* -- the whole ---------------------------------------------------------------------------------------------- */
@@ -142,33 +145,34 @@ static int manager_catch_signals(struct manager *m) {
 static void on_session_ended(void *data, struct session *s) {
 	struct manager *m = data;
 
-	server_session_ended(m->server, s);
+	server_session_ended(m->context.server, s);
 }
 
 static int manager_open_counts(struct manager *m) {
 	int r = other_layout_make_way(m->options.runtime_dir, m->options.abandon_segment);
 
 	if (r >= 0)
-		r = segment_open(m->options.runtime_dir, &m->options.capacities, &m->segment);
+		r = segment_open(
+			m->options.runtime_dir, &m->options.capacities, &m->context.segment);
 	if (r >= 0)
-		r = sigbus_guard(m->event, m->segment->map);
+		r = sigbus_guard(m->context.event, m->context.segment->map);
 	if (r >= 0)
-		r = accounts_new(m->segment, &m->accounts);
+		r = accounts_new(m->context.segment, &m->context.accounts);
 	return r;
 }
 
 static int manager_open_sessions(struct manager *m) {
-	int r = sessions_new(m->event, m->segment, &m->sessions);
+	int r = sessions_new(m->context.event, m->context.segment, &m->context.sessions);
 
 	if (r < 0)
 		return r;
-	m->sessions->ended = on_session_ended;
-	m->sessions->ended_data = m;
+	m->context.sessions->ended = on_session_ended;
+	m->context.sessions->ended_data = m;
 	return 0;
 }
 
 static int manager_open_loop(struct manager *m) {
-	int r = sd_event_new(&m->event);
+	int r = sd_event_new(&m->context.event);
 
 	return r < 0 ? r : manager_catch_signals(m);
 }
@@ -180,13 +184,13 @@ static int manager_lock(struct manager *m) {
 }
 
 static int manager_open_sockets(struct manager *m) {
-	return server_new(m, &m->server);
+	return server_new(&m->context, &m->context.server);
 }
 
 static int manager_start(struct manager *m) {
-	int r = checkpoint_start(m->checkpoint);
+	int r = checkpoint_start(m->context.checkpoint);
 
-	return r < 0 ? r : sd_event_set_watchdog(m->event, true);
+	return r < 0 ? r : sd_event_set_watchdog(m->context.event, true);
 }
 
 /* In this order. */
@@ -233,8 +237,12 @@ int manager_new(const struct options *options, struct manager **ret) {
 		return -ENOTSUP;
 	}
 	(void)clock_gettime(CLOCK_REALTIME, &now);
-	m->started = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	m->context.started = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 	m->options = *options;
+	m->context.runtime_dir = options->runtime_dir;
+	m->context.state_dir = options->state_dir;
+	m->context.group = options->group;
+	m->context.admin_group = options->admin_group;
 	m->runtime_lock = m->state_lock = -1;
 	descriptors_raise();
 	r = manager_open(m);
@@ -253,21 +261,21 @@ int manager_new(const struct options *options, struct manager **ret) {
 void manager_free(struct manager *m) {
 	if (!m)
 		return;
-	if (m->checkpoint)
-		checkpoint_final(m->checkpoint);
+	if (m->context.checkpoint)
+		checkpoint_final(m->context.checkpoint);
 	(void)sd_event_source_disable_unref(m->store_ready);
 	/* The last answers go out by connections that wait for them. */
-	store_free(m->store);
+	store_free(m->context.store);
 	/* Before accounts go whose counts it would have the store forget. */
-	checkpoint_free(m->checkpoint);
-	server_free(m->server);
-	m->server = NULL;
-	recount_free(m->recount);
-	sessions_free(m->sessions);
-	accounts_free(m->accounts);
+	checkpoint_free(m->context.checkpoint);
+	server_free(m->context.server);
+	m->context.server = NULL;
+	recount_free(m->context.recount);
+	sessions_free(m->context.sessions);
+	accounts_free(m->context.accounts);
 	(void)signal(SIGBUS, SIG_DFL);
-	segment_close(m->segment);
-	(void)sd_event_unref(m->event);
+	segment_close(m->context.segment);
+	(void)sd_event_unref(m->context.event);
 	close_cleanup(&m->state_lock);
 	close_cleanup(&m->runtime_lock);
 	free(m);
@@ -279,7 +287,7 @@ static int loop_run(struct manager *m) {
 	bool said = false;
 	int r;
 
-	while ((r = sd_event_loop(m->event)) == -ENOMEM) {
+	while ((r = sd_event_loop(m->context.event)) == -ENOMEM) {
 		if (!said)
 			log_warning("No memory for the event loop; trying again until there is");
 		said = true;
@@ -293,10 +301,10 @@ static int loop_run(struct manager *m) {
 int manager_run(struct manager *m) {
 	log_event(LOG_INFO, EVENT_SERVING, NULL,
 		"berthd " BERTH_VERSION " serves %s with %u accounts configured and %zu templates",
-		m->options.runtime_dir, m->accounts->configured,
-		templates_count(m->accounts->templates));
+		m->options.runtime_dir, m->context.accounts->configured,
+		templates_count(m->context.accounts->templates));
 	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
-		m->options.runtime_dir, m->accounts->configured);
+		m->options.runtime_dir, m->context.accounts->configured);
 	memory_forget_start();
 	return loop_run(m);
 }

@@ -1,29 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* berthd as a whole: what main.c puts together and the message handlers work on. */
+/* berthd as a whole: what main.c runs. */
 
-#include "accounts.h"
-#include "checkpoint.h"
+#include "context.h"
 #include "options.h"
-#include "sessions.h"
-#include "store.h"
-
-struct server;
 
 struct manager {
 	struct options options;
-	sd_event *event;
-	struct segment *segment;
-	struct accounts *accounts;
-	struct sessions *sessions;
-	struct store *store;
+	struct context context;
 	sd_event_source *store_ready;
-	struct recount *recount;
-	struct checkpoint *checkpoint;
-	struct server *server;
 	int runtime_lock, state_lock;
-	uint64_t started; /* ms since 1970 */
 };
 
 /* Opens everything in order; on failure the log says why. */

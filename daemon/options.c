@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "name.h"
+#include "number.h"
 #include "options.h"
 
 enum option_id {

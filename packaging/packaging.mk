@@ -52,9 +52,9 @@ abi: $(BUILD)/libberth.so
 
 # Lintian, the same bytes twice, the ABI; the packages on a systemd of their own.
 packagetest: deb
-	@BUILD=$(BUILD) VERSION=$(VERSION) tests/package.sh
+	@BUILD=$(BUILD) VERSION=$(VERSION) tests/install/package.sh
 systemtest: deb
 	@packaging/deps system
-	@BUILD=$(BUILD) VERSION=$(VERSION) tests/system/run
+	@BUILD=$(BUILD) VERSION=$(VERSION) tests/install/system/run
 
 .PHONY: units always install-systemd uninstall-systemd deb abi packagetest systemtest

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "../harness.h"
+#include "harness.h"
 
 #define NS_OF_S  1000000000.0
 #define NS_OF_MS 1000000.0

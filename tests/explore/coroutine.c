@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "cache.h"
+#include "path-cache.h"
 #include "parties.h"
 
 struct coroutine *running;

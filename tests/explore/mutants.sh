@@ -21,7 +21,7 @@ tree_make() {
 	rm -rf "$work"
 	mkdir -p "$work/tests" "$work/build/tests"
 	cp -a Makefile client daemon include packaging "$work"
-	cp -a tests/campaigns.mk tests/explore "$work/tests"
+	cp -a tests/lib tests/explore "$work/tests"
 	cp -a "$build/explored" "$work/build"
 	cp -a "$build/tests/explore" "$work/build/tests"
 }
@@ -67,61 +67,61 @@ mutant() {
 
 mkdir -p "$build/mutants"
 
-mutant no-note include/internal/counter-fast.h \
+mutant no-note client/core/counter-fast.h \
 	's/return counter_note\(m, tag\);/return 0;/'
-mutant no-look-on-the-way-up client/counter.c \
+mutant no-look-on-the-way-up client/core/counter.c \
 	's/noted > base \+ level \|\| load_acquire\(&s->at\.record->place\) != s->place/noted == UINT64_MAX/'
-mutant no-look-at-the-place client/counter.c \
+mutant no-look-at-the-place client/core/counter.c \
 	's/noted > base \+ level \|\| load_acquire\(&s->at\.record->place\) != s->place/noted > base + level/'
-mutant base-of-the-old-look client/counter.c \
+mutant base-of-the-old-look client/core/counter.c \
 	's/^	if \(charged == 0\)$/	if (charged == 0 \&\& load_acquire(\&at.record->place) == s.place \&\& *ret_seq)\n		r = ascend(\&s, request->path, 0, seq_base(*ret_seq), ret_level);\n	else if (charged == 0)/; s/^	uint32_t charged = counter_acquire_fast\(m, at, request, ret_seq\);/	uint32_t charged = (*ret_seq = 0, counter_acquire_fast(m, at, request, ret_seq));/'
-mutant no-seal client/counter.c \
+mutant no-seal client/core/counter.c \
 	's/: cell_bump_from\(l->cell, seen\);/: 0;/'
-mutant no-note-before-the-seal client/counter.c \
+mutant no-note-before-the-seal client/core/counter.c \
 	's/r = record_note\(s->at\.record, now\.seq\);/r = 0;/'
-mutant no-bump-after-a-word daemon/directory-write.c \
+mutant no-bump-after-a-word daemon/shared/directory-write.c \
 	's/^	return counter_bump\(d->map, account\);/	return 0;/'
-mutant no-bump-after-a-limit daemon/directory-write.c \
+mutant no-bump-after-a-limit daemon/shared/directory-write.c \
 	's/return word_store\(d, account, entry_pack\(limit, flags \| ENTRY_LIVE, generation\)\);/return store_release(\&map_entry(d->map, account)->word, entry_pack(limit, flags | ENTRY_LIVE, generation)), 0;/'
-mutant bump-that-changes-nothing client/counter.c \
+mutant bump-that-changes-nothing client/core/counter.c \
 	's/\(struct pair\)\{seen\.first \+ 1, seen\.second\}/(struct pair){seen.first, seen.second}/'
-mutant no-note-at-removal daemon/directory-write.c \
+mutant no-note-at-removal daemon/shared/directory-write.c \
 	's/r = counter_part\(d->map, account\);/r = 0;/'
-mutant no-bump-at-the-start daemon/directory-write.c \
+mutant no-bump-at-the-start daemon/shared/directory-write.c \
 	's/r = load_relaxed\(&e->word\) == 0 \? 0 : counter_bump\(d->map, a\);/r = 0;/'
-mutant nothing-finished-at-the-start daemon/sessions.c \
+mutant nothing-finished-at-the-start daemon/holders/sessions.c \
 	's/r = counter_finish\(m, record\);/r = 0;/'
-mutant step-down-made-again client/counter.c \
+mutant step-down-made-again client/core/counter.c \
 	's/if \(step_newest\(s->at\.number, noted, seen\.second\) >= seq\)/if (step_newest(s->at.number, noted, seen.second) == seq)/'
-mutant release-of-any-slot client/counter.c \
+mutant release-of-any-slot client/core/counter.c \
 	's/step_newest\(s->at\.number, noted, seen\.second\) != held\)/seq_step(step_newest(s->at.number, noted, seen.second)) != seq_step(held))/'
-mutant revoked-in-its-own-cycle client/counter.c \
+mutant revoked-in-its-own-cycle client/core/counter.c \
 	's/seq_base\(seen\.seq\) \+ BERTH_CYCLE;/seq_base(seen.seq);/'
-mutant placed-by-an-old-look client/counter.c \
+mutant placed-by-an-old-look client/core/counter.c \
 	's/if \(load_acquire\(&s->at\.record->noted\) != noted\)/if (0)/; s/cas16\(&s->at\.record->place, \(struct pair\)\{place, noted\},/cas16(\&s->at.record->place, (struct pair){load_acquire(\&s->at.record->place), load_acquire(\&s->at.record->noted)},/'
-mutant no-note-at-once include/internal/counter-fast.h \
+mutant no-note-at-once client/core/counter-fast.h \
 	's/(unlikely|likely)\(counter_note\(m, seen\.second\) (== 0|< 0)\)/\1(0 \2)/'
-mutant no-place-at-once include/internal/counter-fast.h \
+mutant no-place-at-once client/core/counter-fast.h \
 	's/unlikely\(load_acquire\(&at\.record->place\) != place\)/unlikely(0)/'
-mutant no-account-at-once client/fast.c \
+mutant no-account-at-once client/lib/fast.c \
 	's/if \(unlikely\(\(word & said_mask\) != said\)\)/if (0)/'
-mutant no-limit-at-once client/fast.c \
+mutant no-limit-at-once client/lib/fast.c \
 	's/if \(unlikely\(count > entry_limit\(word\)\)\) \{/if (count > entry_limit(word) + 1) {/'
-mutant owned-by-any client/fast.c \
+mutant owned-by-any client/lib/fast.c \
 	's/if \(unlikely\(load_acquire\(&spot->token\) != c->owned\)\)/if (token_is_slot(load_acquire(\&spot->token)))/'
-mutant entry-of-the-same-thread client/fast.c \
+mutant entry-of-the-same-thread client/lib/fast.c \
 	's/load_relaxed\(&spot->stamp\) != e->stamp/!cache_took(c, spot)/'
-mutant entries-with-old-stamps client/cache.c \
+mutant entries-with-old-stamps client/lib/path-cache.c \
 	's/^	c->stamp = add_relaxed\(&stamps, ENTRIES_MAX\) \+ 1;/	c->stamp = c->stamp ? c->stamp : add_relaxed(\&stamps, ENTRIES_MAX) + 1;/'
-mutant stack-without-changes client/pool.c \
+mutant stack-without-changes client/lib/pool.c \
 	's/\(struct pair\)\{top, seen\.second \+ 1\}/(struct pair){top, seen.second}/'
-mutant closed-while-another-releases client/pool.c \
+mutant closed-while-another-releases client/lib/pool.c \
 	's/if \(spot_is_claimed\(spot, r\)\)/if (token_is_slot(token) \&\& r != -ENOMEM)/'
-mutant token-of-any-slot client/pool.c \
+mutant token-of-any-slot client/lib/pool.c \
 	's/if \(unlikely\(!token_names\(token, cycle\)\)\)/if (unlikely(!token_is_slot(token)))/'
-mutant no-turn-of-states daemon/sessions.c \
+mutant no-turn-of-states daemon/holders/sessions.c \
 	's/^		state_write\(s, SESSION_ENDING\); .*/		s->state = SESSION_ENDING;/'
-mutant closed-without-taking-back client/counter.c \
+mutant closed-without-taking-back client/core/counter.c \
 	's/r = record_let_go\(m, at, RECORD_CLOSED\);/r = 0, (void)cas(\&at.record->place, load_acquire(\&at.record->place), 0);/'
 
 echo "$found of $((found + missed)) mutants found"

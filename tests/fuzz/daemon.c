@@ -126,12 +126,12 @@ ssize_t __wrap_message_receive(int fd, void *buffer, size_t size, int *ret_fds) 
 /* -- talking to it ----------------------------------------------------------------------------- */
 
 static void turn(uint64_t usec) {
-	must(sd_event_run(manager->event, usec) >= 0);
+	must(sd_event_run(manager->context.event, usec) >= 0);
 }
 
 /* What it can do without waiting. */
 static void turn_all(void) {
-	while (sd_event_run(manager->event, 0) > 0)
+	while (sd_event_run(manager->context.event, 0) > 0)
 		;
 }
 
@@ -166,7 +166,7 @@ static bool packet_send(int fd, const void *packet, size_t length, unsigned fds,
 		control.align.cmsg_len = CMSG_LEN(fds * sizeof(int));
 	}
 	for (unsigned i = 0; i < fds; i++) {
-		int send = i == 0 && with_pidfd ? own_pidfd : manager->segment->runtime_fd;
+		int send = i == 0 && with_pidfd ? own_pidfd : manager->context.segment->runtime_fd;
 
 		memcpy(CMSG_DATA(&control.align) + i * sizeof(int), &send, sizeof(int));
 	}
@@ -213,8 +213,8 @@ size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds,
 
 void daemon_check_counts(void) {
 	static uint64_t sum[4096];
-	struct map *m = manager->segment->map;
-	uint32_t end = directory_end(manager->accounts->directory);
+	struct map *m = manager->context.segment->map;
+	uint32_t end = directory_end(manager->context.accounts->directory);
 
 	must(end <= ELEMENTS(sum));
 	memset(sum, 0, sizeof(sum));
@@ -247,7 +247,7 @@ static void on_stored(void *data, int error) {
 static void limits_wait(const struct store_limit *limits, size_t count) {
 	bool stored = false;
 
-	must(store_put_limits(manager->store, limits, count, on_stored, &stored) == 0);
+	must(store_put_limits(manager->context.store, limits, count, on_stored, &stored) == 0);
 	while (!stored)
 		turn(1000000);
 }
@@ -256,12 +256,12 @@ static void limits_wait(const struct store_limit *limits, size_t count) {
 static void limits_clear(void) {
 	static struct store_limit limit[512];
 	static char name[512][256];
-	struct accounts *a = manager->accounts;
+	struct accounts *a = manager->context.accounts;
 	uint32_t count = 0, is;
 
 	for (uint32_t i = 1; i < directory_end(a->directory); i++)
 		if ((entry_flags(directory_word(a->directory, i)) & ENTRY_CONFIGURED) &&
-			directory_name(manager->segment->map, i, name[count]) == 0)
+			directory_name(manager->context.segment->map, i, name[count]) == 0)
 			count++;
 	for (size_t i = 0; i < templates_count(a->templates) && count < ELEMENTS(limit); i++)
 		strcpy(name[count++], templates_at(a->templates, i, &is));
@@ -276,7 +276,7 @@ static void limits_clear(void) {
 
 /* As if the processes had died. */
 static void sessions_clear(void) {
-	struct sessions *all = manager->sessions;
+	struct sessions *all = manager->context.sessions;
 
 	for (uint32_t i = 0; i < all->size; i++)
 		if (all->session[i])
@@ -293,10 +293,11 @@ void daemon_reset(struct peer *peers, size_t count) {
 	/* Whoever hung up may have left a change on its way. */
 	limits_wait(&nothing, 1);
 	sessions_clear();
-	while (manager->accounts->configured > 0 || templates_count(manager->accounts->templates))
+	while (manager->context.accounts->configured > 0 ||
+		templates_count(manager->context.accounts->templates))
 		limits_clear();
-	accounts_tidy(manager->accounts);
-	must(manager->accounts->by_template == 0);
-	must(manager->accounts->directory->live == 0);
+	accounts_tidy(manager->context.accounts);
+	must(manager->context.accounts->by_template == 0);
+	must(manager->context.accounts->directory->live == 0);
 	must(fds_open() == fds_before);
 }

@@ -8,6 +8,7 @@
  */
 
 #include "fuzz.h"
+#include "manager.h"
 #include "server.h"
 
 #define PEERS 4

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../../client/ctl.h"
+#include "ctl.h"
 #include "berth.h"
 #include "daemon.h"
 #include "name.h"
@@ -93,7 +93,7 @@ static uint32_t lines_send(const struct lines *l) {
 }
 
 static bool is_in_force(const struct lines_entry *e) {
-	struct accounts *a = daemon_get()->accounts;
+	struct accounts *a = daemon_get()->context.accounts;
 	uint32_t want = e->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : e->limit, limit;
 	char name[256] = "";
 	uint64_t word;
@@ -109,7 +109,7 @@ static bool is_in_force(const struct lines_entry *e) {
 static void import(const struct lines *l) {
 	struct message_import begin = {MESSAGE_HEADER(MESSAGE_IMPORT_BEGIN, begin)};
 	struct message_import commit = {MESSAGE_HEADER(MESSAGE_IMPORT_COMMIT, commit)};
-	struct accounts *a = daemon_get()->accounts;
+	struct accounts *a = daemon_get()->context.accounts;
 	uint32_t code;
 
 	daemon_begin();

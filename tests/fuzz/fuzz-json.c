@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../client/ctl.h"
+#include "ctl.h"
 #include "fuzz.h"
 
 static uint32_t hex4(const char *p) {

@@ -12,7 +12,8 @@
 #include "fuzz.h"
 #include "layout.h"
 #include "name.h"
-#include "template.h"
+#include "number.h"
+#include "templates.h"
 
 /* -- what a name may be ------------------------------------------------------------------------ */
 

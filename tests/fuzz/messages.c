@@ -21,7 +21,7 @@
 
 #include <string.h>
 
-#include "../acquire.h"
+#include "acquire.h"
 #include "berth.h"
 #include "counter.h"
 #include "messages.h"
@@ -97,7 +97,7 @@ static void judge_held(const struct message_held *h) {
 
 /* Whoever has the answer has a limit that is in force. */
 static void judge_set(const struct message_set *asked) {
-	struct accounts *a = daemon_get()->accounts;
+	struct accounts *a = daemon_get()->context.accounts;
 	uint32_t want = asked->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : asked->limit, limit;
 	uint64_t word;
 
@@ -116,7 +116,7 @@ static void judge_set(const struct message_set *asked) {
 }
 
 static void judge_delete(const struct message_delete *asked) {
-	struct accounts *a = daemon_get()->accounts;
+	struct accounts *a = daemon_get()->context.accounts;
 	uint32_t account = accounts_find(a, asked->name.text);
 
 	must(account == 0 ||
@@ -284,7 +284,7 @@ static void act_lines(struct peer *p, struct input *in) {
 }
 
 static void act_take(struct peer *p, struct input *in) {
-	struct map *m = daemon_get()->segment->map;
+	struct map *m = daemon_get()->context.segment->map;
 	const struct stamp stamp = {.since = 1, .label = "fuzz \x1b[31m"};
 	uint32_t record = p->range * BERTH_RANGE + input_byte(in) % BERTH_RANGE;
 	uint32_t weight = 1 + input_byte(in), account, level;
@@ -307,7 +307,7 @@ static void act_take(struct peer *p, struct input *in) {
 }
 
 static void act_give(struct peer *p, struct input *in) {
-	struct map *m = daemon_get()->segment->map;
+	struct map *m = daemon_get()->context.segment->map;
 	uint32_t record = p->range * BERTH_RANGE + input_byte(in) % BERTH_RANGE;
 	struct snapshot s;
 	int r = counter_record(m, record, &s);
@@ -318,7 +318,7 @@ static void act_give(struct peer *p, struct input *in) {
 }
 
 static void act_scribble(struct input *in) {
-	struct map *m = daemon_get()->segment->map;
+	struct map *m = daemon_get()->context.segment->map;
 	uint8_t part = input_byte(in);
 	uint16_t index = (uint16_t)input_number(in, 2);
 	uint64_t value = input_number(in, 8);
@@ -339,7 +339,7 @@ static void act_scribble(struct input *in) {
 
 /* What was scribbled is taken back, so that the next input finds zeros in every count. */
 static void scribbles_clear(void) {
-	struct map *m = daemon_get()->segment->map;
+	struct map *m = daemon_get()->context.segment->map;
 
 	/* Of noted and bumps too, so that no input uses them up for those that come after it: no party is
 	 * between a look and its step. */
@@ -348,8 +348,8 @@ static void scribbles_clear(void) {
 		store_relaxed(&map_cell(m, a)->tag, 0);
 	}
 	for (uint32_t n = 1; n < load_relaxed(&m->names->slots); n++) {
-		bool granted =
-			ranges_owner(daemon_get()->sessions->ranges, n / BERTH_RANGE) != RANGE_NONE;
+		bool granted = ranges_owner(daemon_get()->context.sessions->ranges,
+				       n / BERTH_RANGE) != RANGE_NONE;
 
 		store_relaxed(&map_record(m, n)->noted, 0);
 		store_relaxed(&map_record(m, n)->place,

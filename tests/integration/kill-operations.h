@@ -11,9 +11,9 @@
 #include "layout.h"
 #include "suite.h"
 
-#include "../audit.h"
-#include "../kill.h"
-#include "../ptrace.h"
+#include "audit.h"
+#include "kill.h"
+#include "ptrace.h"
 
 #define CHANGES_MAX 4
 #define LODGED      3

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "layout.h"
 #include "protocol.h"
 #include "suite.h"
 

@@ -20,8 +20,8 @@
 
 #include "suite.h"
 
-#include "../instructions.h"
-#include "../ptrace.h"
+#include "instructions.h"
+#include "ptrace.h"
 
 #define WARM_UP     2000 /* pairs */
 #define REPETITIONS 51   /* of an operation that is looked at, unless the work says otherwise */

@@ -16,9 +16,9 @@
 #include "layout.h"
 #include "suite.h"
 
-#include "../audit.h"
-#include "../kill.h"
-#include "../ptrace.h"
+#include "audit.h"
+#include "kill.h"
+#include "ptrace.h"
 
 #define ROUNDS 20
 #define LODGED \

@@ -504,7 +504,9 @@ static bool revoke_fails(void *data) {
 		step_after(number, 1));
 	if (ctl(&said, "revoke", "acme/bob", "--all", NULL) == 0)
 		return false;
-	ck_assert_msg(strstr(said, "slots revoked: 0; records that could not be looked at or changed: 1"), "%s", said);
+	ck_assert_msg(
+		strstr(said, "slots revoked: 0; records that could not be looked at or changed: 1"),
+		"%s", said);
 	return true;
 }
 

@@ -18,8 +18,8 @@
 
 #include <sys/mman.h>
 
-#include "../audit.h"
-#include "../ptrace.h"
+#include "audit.h"
+#include "ptrace.h"
 #include "counter-fast.h"
 #include "fixture.h"
 

@@ -7,6 +7,7 @@
 
 #include "layout.h"
 #include "name.h"
+#include "number.h"
 #include "util.h"
 
 struct sentence {

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "../acquire.h"
+#include "acquire.h"
 #include "counter-fast.h"
 #include "pool.h"
 

@@ -17,7 +17,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
-#include "database.h"
+#include "lmdb.h"
 #include "util.h"
 
 #define SECTOR    512

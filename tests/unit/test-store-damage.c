@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "database.h"
+#include "lmdb.h"
 #include "store.h"
 #include "util.h"
 

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The text format of import and export, without any I/O.
+ *
+ * A line is `ACCOUNT LIMIT`. The last word is the limit; what stands before it is the account,
+ * without the blanks (spaces and tabs) around it. A line whose first character is `#` is a comment;
+ * empty lines mean nothing. CR LF ends a line as LF does, and a byte order mark is skipped.
+ *
+ * An account may be called anything but a tab, so what can't be written so (a name that begins or
+ * ends with a space, or begins with `#` or a byte order mark) stands between two tabs, where nothing
+ * is taken off: TAB ACCOUNT TAB LIMIT. Escapes would have been simpler to explain, but every character
+ * that could introduce one (`\`, `%`) is common in account names.
+ */
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "ctl.h"
+#include "name.h"
+#include "number.h"
+#include "util.h"
+
+/* How much of a bad line a message shows. */
+#define SHOWN_BYTES 100
+
+/* The longest word that may be a limit, and room to see that a longer one isn't. */
+#define WORD_SIZE 32
+
+/* The byte order mark, in UTF-8. */
+#define BOM "\xEF\xBB\xBF"
+
+/* A piece of the text. */
+struct piece {
+	const char *at;
+	size_t length;
+};
+
+static bool is_blank(char c) {
+	return c == ' ' || c == '\t';
+}
+
+static struct piece piece_strip(struct piece p) {
+	while (p.length > 0 && is_blank(p.at[0])) {
+		p.at++;
+		p.length--;
+	}
+	while (p.length > 0 && is_blank(p.at[p.length - 1]))
+		p.length--;
+	return p;
+}
+
+/* -- what is wrong ----------------------------------------------------------------------------- */
+
+static int error_add(struct lines *l, uint32_t line, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int error_add(struct lines *l, uint32_t line, const char *format, ...) {
+	va_list args;
+	char *text;
+	int n;
+
+	if (l->error_count >= LINES_ERRORS_SHOWN) {
+		l->error_count++;
+		return 0;
+	}
+	va_start(args, format);
+	n = vasprintf(&text, format, args);
+	va_end(args);
+	if (n < 0)
+		return -ENOMEM;
+	l->error[l->error_count++] = (struct lines_error){line, text};
+	return 0;
+}
+
+static const char *piece_show(struct piece p, struct ctl_shown *s) {
+	return name_escape(p.at, MIN_OF(p.length, (size_t)SHOWN_BYTES), s->text, sizeof(s->text));
+}
+
+/* -- names seen before ------------------------------------------------------------------------- */
+
+static uint32_t *table_place(const struct lines *l, const struct lines_entry *e) {
+	size_t i = e->hash & (l->table_size - 1);
+
+	for (; l->table[i] != 0; i = (i + 1) & (l->table_size - 1)) {
+		const struct lines_entry *other = &l->entry[l->table[i] - 1];
+
+		if (other->hash == e->hash && other->length == e->length &&
+			memcmp(other->name, e->name, e->length) == 0)
+			break;
+	}
+	return &l->table[i];
+}
+
+/* Never more than half full. */
+static int table_grow(struct lines *l) {
+	size_t size = l->table_size ? l->table_size * 2 : 1024;
+	uint32_t *table;
+
+	if (l->count * 2 < l->table_size)
+		return 0;
+	table = calloc(size, sizeof(*table));
+	if (!table)
+		return -ENOMEM;
+	free(l->table);
+	l->table = table;
+	l->table_size = size;
+	for (size_t i = 0; i < l->count; i++)
+		*table_place(l, &l->entry[i]) = (uint32_t)i + 1;
+	return 0;
+}
+
+static int entry_add(struct lines *l, const struct lines_entry *e) {
+	if (l->count == l->capacity) {
+		size_t capacity = l->capacity ? l->capacity * 2 : 256;
+		struct lines_entry *entry = reallocarray(l->entry, capacity, sizeof(*entry));
+
+		if (!entry)
+			return -ENOMEM;
+		l->entry = entry;
+		l->capacity = capacity;
+	}
+	l->entry[l->count++] = *e;
+	return 0;
+}
+
+static int account_add(struct lines *l, uint32_t line, struct piece name, uint32_t limit) {
+	struct lines_entry e = {
+		.name = name.at,
+		.limit = limit,
+		.line = line,
+		.hash = (uint32_t)XXH3_64bits_withSeed(name.at, name.length, l->seed),
+		.length = (uint32_t)name.length,
+	};
+	struct ctl_shown shown;
+	uint32_t *place;
+
+	if (table_grow(l) < 0)
+		return -ENOMEM;
+	place = table_place(l, &e);
+	if (*place != 0)
+		return error_add(l, line,
+			"'%s' is on line %" PRIu32 " already; keep one of the two",
+			piece_show(name, &shown), l->entry[*place - 1].line);
+	*place = (uint32_t)l->count + 1;
+	return entry_add(l, &e);
+}
+
+/* -- a line ------------------------------------------------------------------------------------ */
+
+static int word_parse(struct piece word, uint32_t *ret) {
+	char text[WORD_SIZE];
+	uint32_t limit;
+	int r;
+
+	/* A NUL inside would hide what follows it. */
+	if (word.length >= sizeof(text) || memchr(word.at, '\0', word.length))
+		return -EINVAL;
+	memcpy(text, word.at, word.length);
+	text[word.length] = '\0';
+	r = limit_parse(text, &limit);
+	if (r < 0)
+		return r;
+	*ret = limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit;
+	return 0;
+}
+
+/* Whether what stands before the limit is a name between two tabs. */
+static bool name_is_exact(struct piece p) {
+	return p.length >= 3 && p.at[0] == '\t' && p.at[p.length - 1] == '\t';
+}
+
+static const char *name_wrong(struct piece name, bool exact) {
+	if (!exact && name.at[0] == '#')
+		return "a comment's '#' must be the first character of its line, and an account "
+		       "that begins with '#' must stand between two tabs";
+	return name_is_template(name.at, name.length) ? name_check_template(name.at, name.length)
+						      : name_check(name.at, name.length);
+}
+
+static int line_parse(struct lines *l, uint32_t line, struct piece p) {
+	struct ctl_shown shown;
+	struct piece name, word;
+	const char *wrong;
+	uint32_t limit;
+	bool exact;
+
+	while (p.length > 0 && is_blank(p.at[p.length - 1]))
+		p.length--;
+	if (p.length == 0 || p.at[0] == '#')
+		return 0;
+
+	name = p;
+	while (name.length > 0 && !is_blank(name.at[name.length - 1]))
+		name.length--;
+	word = (struct piece){p.at + name.length, p.length - name.length};
+	exact = name_is_exact(name);
+	name = exact ? (struct piece){name.at + 1, name.length - 2} : piece_strip(name);
+	if (name.length == 0)
+		return error_add(l, line, "'%s' stands alone; a line is ACCOUNT LIMIT",
+			piece_show(word, &shown));
+	wrong = name_wrong(name, exact);
+	if (wrong)
+		return error_add(l, line, "'%s': %s", piece_show(name, &shown), wrong);
+	if (word_parse(word, &limit) < 0)
+		return error_add(l, line, "the limit '%s': " LIMIT_FORMS, piece_show(word, &shown));
+	return account_add(l, line, name, limit);
+}
+
+/* -- all lines --------------------------------------------------------------------------------- */
+
+static struct piece bom_skip(struct piece p) {
+	if (p.length >= strlen(BOM) && memcmp(p.at, BOM, strlen(BOM)) == 0)
+		return (struct piece){p.at + strlen(BOM), p.length - strlen(BOM)};
+	return p;
+}
+
+int lines_parse(struct lines *l, const char *text, size_t length) {
+	struct piece rest = bom_skip((struct piece){text, length});
+
+	/* Without randomness somebody's names may collide: slow, not wrong. */
+	if (getrandom(&l->seed, sizeof(l->seed), GRND_NONBLOCK) != sizeof(l->seed))
+		l->seed = (uintptr_t)l;
+	for (uint32_t line = 1; rest.length > 0; line++) {
+		const char *end = memchr(rest.at, '\n', rest.length);
+		struct piece p = {rest.at, end ? (size_t)(end - rest.at) : rest.length};
+		size_t taken = p.length + (end ? 1 : 0);
+		int r;
+
+		if (p.length > 0 && p.at[p.length - 1] == '\r')
+			p.length--;
+		r = line_parse(l, line, p);
+		if (r < 0)
+			return r;
+		rest = (struct piece){rest.at + taken, rest.length - taken};
+	}
+	return 0;
+}
+
+void lines_deinit(struct lines *l) {
+	for (size_t i = 0; i < MIN_OF(l->error_count, (size_t)LINES_ERRORS_SHOWN); i++)
+		free(l->error[i].text);
+	free(l->entry);
+	free(l->table);
+	*l = (struct lines){0};
+}
+
+void line_write(FILE *out, const char *name, uint32_t limit) {
+	size_t length = strlen(name);
+	bool plain = name[0] != '#' && name[0] != ' ' && length > 0 && name[length - 1] != ' ' &&
+		     strncmp(name, BOM, strlen(BOM)) != 0;
+	const char *tab = plain ? "" : "\t";
+
+	fprintf(out, "%s%s%s", tab, name, plain ? " " : "\t");
+	if (limit == MESSAGE_UNLIMITED)
+		fputs("unlimited\n", out);
+	else
+		fprintf(out, "%" PRIu32 "\n", limit);
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Checks names of accounts and templates, and escapes text of strangers so that it can be shown. */
+
+#include <string.h>
+
+#include "bounds.h"
+#include "name.h"
+#include "util.h"
+
+/* Length of the UTF-8 sequence that a first byte announces, 0 if none begins so. 0xC0, 0xC1 and
+ * 0xF5 … 0xFF could only begin overlong sequences or ones beyond U+10FFFF. */
+static size_t sequence_length(unsigned char first) {
+	if (first < 0x80)
+		return 1;
+	if (first >= 0xC2 && first <= 0xDF)
+		return 2;
+	if (first >= 0xE0 && first <= 0xEF)
+		return 3;
+	if (first >= 0xF0 && first <= 0xF4)
+		return 4;
+	return 0;
+}
+
+/* Decodes the sequence at the beginning of text. Returns its length, 0 if there is no valid one:
+ * overlong, a surrogate, above U+10FFFF, or cut off. */
+static size_t utf8_decode(const char *text, size_t length, uint32_t *ret) {
+	static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+	static const unsigned char first_bits[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
+	const unsigned char *p = (const unsigned char *)text;
+	size_t n = length > 0 ? sequence_length(p[0]) : 0;
+	uint32_t c;
+
+	if (n == 0 || n > length)
+		return 0;
+	c = p[0] & first_bits[n];
+	for (size_t i = 1; i < n; i++) {
+		if ((p[i] & 0xC0) != 0x80)
+			return 0;
+		c = c << 6 | (p[i] & 0x3F);
+	}
+	if (c < smallest[n] || (c >= 0xD800 && c <= 0xDFFF) || c > 0x10FFFF)
+		return 0;
+	*ret = c;
+	return n;
+}
+
+static bool is_control(uint32_t c) {
+	return c < 0x20 || (c >= 0x7F && c <= 0x9F);
+}
+
+static const char *check_characters(const char *name, size_t length) {
+	uint32_t c;
+	size_t n;
+
+	for (size_t i = 0; i < length; i += n) {
+		n = utf8_decode(name + i, length - i, &c);
+		if (n == 0)
+			return "the name is not valid UTF-8; escape or convert bytes of another "
+			       "encoding";
+		if (is_control(c))
+			return "the name contains a control character (U+0000 to U+001F, or U+007F "
+			       "to U+009F); leave it out or escape it";
+	}
+	return NULL;
+}
+
+static const char *check_levels(const char *name, size_t length) {
+	if (name[0] == '/')
+		return "the name begins with '/'; '/' only stands between two levels";
+	if (name[length - 1] == '/')
+		return "the name ends with '/'; '/' only stands between two levels";
+	if (memmem(name, length, "//", 2))
+		return "the name contains '//'; every level needs at least one character";
+	/* The sentence below says it in digits. */
+	_Static_assert(BERTH_LEVELS_MAX == 8, "8 levels");
+	if (name_depth(name, length) > BERTH_LEVELS_MAX)
+		return "the name has more than 8 levels; at most 7 '/' are allowed";
+	return NULL;
+}
+
+/* What accounts and templates have in common. */
+static const char *check_shape(const char *name, size_t length) {
+	const char *wrong;
+
+	_Static_assert(BERTH_NAME_MAX == 255, "255 bytes");
+	if (!name || length == 0)
+		return "the name is empty; 1 to 255 bytes are allowed";
+	if (length > BERTH_NAME_MAX)
+		return "the name is longer than 255 bytes; 1 to 255 bytes are allowed";
+	wrong = check_characters(name, length);
+	return wrong ? wrong : check_levels(name, length);
+}
+
+const char *name_check(const char *name, size_t length) {
+	const char *wrong = check_shape(name, length);
+
+	if (wrong)
+		return wrong;
+	if (name_is_template(name, length))
+		return "the name contains '*' or '?', which belong to templates; an account's name "
+		       "has neither";
+	return NULL;
+}
+
+const char *name_check_template(const char *name, size_t length) {
+	const char *wrong = check_shape(name, length);
+
+	if (wrong)
+		return wrong;
+	if (!name_is_template(name, length))
+		return "the name contains neither '*' nor '?'; a template has at least one";
+	return NULL;
+}
+
+bool name_is_template(const char *name, size_t length) {
+	return length > 0 && (memchr(name, '*', length) || memchr(name, '?', length));
+}
+
+uint32_t name_depth(const char *name, size_t length) {
+	uint32_t depth = 1;
+
+	for (size_t i = 0; i < length; i++)
+		depth += name[i] == '/';
+	return depth;
+}
+
+size_t name_parent(const char *name, size_t length) {
+	const char *slash = length > 0 ? memrchr(name, '/', length) : NULL;
+
+	return slash ? (size_t)(slash - name) : 0;
+}
+
+/* Writes \xHH, 4 bytes without a NUL. */
+static void escape_byte(unsigned char byte, char *to) {
+	static const char digits[] = "0123456789abcdef";
+
+	to[0] = '\\';
+	to[1] = 'x';
+	to[2] = digits[byte >> 4];
+	to[3] = digits[byte & 0xF];
+}
+
+char *name_escape(const char *text, size_t length, char *to, size_t size) {
+	size_t used = 0;
+
+	if (size == 0)
+		return to;
+	/* Cuts between characters, so that what is shown is still UTF-8 and no half escape. */
+	for (size_t i = 0, n; i < length; i += n) {
+		uint32_t c = 0;
+		bool plain;
+
+		n = utf8_decode(text + i, length - i, &c);
+		plain = n > 0 && !is_control(c) && c != '\\';
+		/* A control character of two bytes is escaped byte by byte: its second byte is no
+		 * UTF-8 by itself. */
+		if (!plain)
+			n = 1;
+		if (used + (plain ? n : 4) > size - 1)
+			break;
+		if (plain)
+			memcpy(to + used, text + i, n);
+		else
+			escape_byte((unsigned char)text[i], to + used);
+		used += plain ? n : 4;
+	}
+	to[used] = '\0';
+	return to;
+}

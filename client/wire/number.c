@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Parses numbers and limits. */
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "bounds.h"
+#include "number.h"
+
+int number_parse(const char *text, uint64_t max, uint64_t *ret) {
+	uint64_t n = 0;
+	bool too_large = false;
+
+	if (!*text)
+		return -EINVAL;
+	/* Reads on when the number is too large already: "99999x" is no number at all. */
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9')
+			return -EINVAL;
+		if (__builtin_mul_overflow(n, 10, &n) ||
+			__builtin_add_overflow(n, (uint64_t)(*text - '0'), &n) || n > max)
+			too_large = true;
+	}
+	if (too_large)
+		return -ERANGE;
+	*ret = n;
+	return 0;
+}
+
+int limit_parse(const char *text, uint32_t *ret) {
+	uint64_t n;
+	int r;
+
+	if (strcmp(text, "unlimited") == 0) {
+		*ret = BERTH_LIMIT_NONE;
+		return 0;
+	}
+	r = number_parse(text, BERTH_COUNT_MAX, &n);
+	if (r < 0)
+		return r;
+	*ret = (uint32_t)n;
+	return 0;
+}

@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Keeps the counts of the last checkpoint, and knows when they can't be believed.
+ *
+ *   Invariant: if `boot` is absent, data.mdb is whole on the disk. If it names this boot, data.mdb
+ *   is whole as processes see it, but perhaps not on the disk.
+ *   1. boot.new is written and synced; 2. renamed to boot; 3. the directory is synced;
+ *   4. transactions are committed, unsynced, any number of them;
+ *   5. data.mdb is synced; 6. boot is removed; 7. the directory is synced.
+ *   Death of berthd between any two leaves a data.mdb that is whole in the page cache, since LMDB
+ *   writes the page that refers to others after them: it is kept.
+ *   Power failure before 2 or after 7: whole. Between 2 and 7 the disk may have got some pages and
+ *   not others, which nothing in the file shows and LMDB may die of: `boot` names an earlier boot,
+ *   and the next start removes the file. */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "lmdb.h"
+#include "bounds.h"
+#include "log.h"
+#include "counts.h"
+#include "util.h"
+
+/* How long written counts may stay unsynced. */
+#define SYNC_MS      30000
+#define BOOT_ID_SIZE 40
+
+/* The value; its size and meaning belong to the format's version. */
+struct count_value {
+	uint32_t count;
+	uint32_t peak;
+	uint64_t denied;
+};
+
+_Static_assert(sizeof(struct count_value) == 16, "a count's value has no padding");
+
+struct counts {
+	struct database *database;
+	char *dir;
+	char boot_id[BOOT_ID_SIZE]; /* empty: unknown */
+	bool marked;                /* `boot` is there and names this boot */
+	bool spoilt;                /* to be removed before it is opened */
+	bool begun;
+	bool incomplete;               /* begun afresh since: whoever writes hasn't been told */
+	int64_t written;               /* first write since the last sync, CLOCK_MONOTONIC ms */
+	int last_error;                /* logged already */
+	char read[BERTH_NAME_MAX + 1]; /* the last name that counts_read() took */
+};
+
+static int64_t now_ms(void) {
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* -- the marker -------------------------------------------------------------------------------- */
+
+/* The first line of a file, without its end; empty if it can't be read. */
+static int line_read(const char *path, char line[static BOOT_ID_SIZE]) {
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	line[0] = '\0';
+	if (fd < 0)
+		return -errno;
+	n = read(fd, line, BOOT_ID_SIZE - 1);
+	if (n < 0)
+		return -errno;
+	line[n] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	return 0;
+}
+
+static int line_write(const char *path, const char *line) {
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, line, strlen(line));
+	if (n < 0)
+		return -errno;
+	if ((size_t)n != strlen(line))
+		return -ENOSPC;
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+static char *counts_path(const struct counts *c, const char *name) {
+	char *path;
+
+	return asprintf(&path, "%s/%s", c->dir, name) < 0 ? NULL : path;
+}
+
+static int counts_remove(const struct counts *c, const char *name) {
+	_cleanup_free_ char *path = counts_path(c, name);
+
+	if (!path)
+		return -ENOMEM;
+	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int marker_set(struct counts *c) {
+	_cleanup_free_ char *path = counts_path(c, "boot");
+	_cleanup_free_ char *new = counts_path(c, "boot.new");
+	int r;
+
+	if (c->marked)
+		return 0;
+	if (!path || !new)
+		return -ENOMEM;
+	r = line_write(new, c->boot_id); /* 1 */
+	if (r < 0)
+		return r;
+	if (rename(new, path) < 0) /* 2 */
+		return -errno;
+	r = dir_sync(c->dir); /* 3 */
+	c->marked = r == 0;
+	return r;
+}
+
+static int marker_clear(struct counts *c) {
+	int r;
+
+	if (!c->marked)
+		return 0;
+	r = counts_remove(c, "boot"); /* 6 */
+	if (r < 0)
+		return r;
+	c->marked = false;
+	return dir_sync(c->dir); /* 7 */
+}
+
+/* Whether there are counts that another boot, or one that we can't name, left unsynced. */
+static bool marker_is_stale(struct counts *c) {
+	_cleanup_free_ char *path = counts_path(c, "boot");
+	char line[BOOT_ID_SIZE];
+	int r = path ? line_read(path, line) : -ENOMEM;
+
+	if (r == -ENOENT || r == -ENOTDIR)
+		return false;
+	c->marked = r == 0 && line[0] && strcmp(line, c->boot_id) == 0;
+	return !c->marked;
+}
+
+/* -- opening ----------------------------------------------------------------------------------- */
+
+/* What is spoilt must not be opened: LMDB may die of it. */
+static void counts_spoil(struct counts *c, const char *why) {
+	log_warning("the counts in %s %s; beginning afresh: peaks and denials so far are lost, "
+		    "limits and live slots are not concerned",
+		c->dir, why);
+	database_close(c->database);
+	c->spoilt = c->incomplete = true;
+}
+
+static int counts_discard(struct counts *c) {
+	int r = dir_make(c->dir);
+
+	if (r == 0)
+		r = counts_remove(c, "data.mdb");
+	if (r == 0)
+		r = counts_remove(c, "lock.mdb");
+	/* The marker goes last: an interruption has to come back here. */
+	if (r == 0)
+		r = dir_sync(c->dir);
+	if (r == 0)
+		r = counts_remove(c, "boot");
+	if (r < 0)
+		return r;
+	c->spoilt = c->marked = false;
+	return 0;
+}
+
+static int counts_open(struct counts *c) {
+	int r = 0;
+
+	if (database_is_open(c->database))
+		return 0;
+	if (c->spoilt)
+		r = counts_discard(c);
+	if (r == 0)
+		r = database_make(c->database);
+	return r < 0 ? r : database_open(c->database);
+}
+
+/* Once more if they turn out to be of no use. */
+static int counts_open_or_begin(struct counts *c) {
+	int r = counts_open(c);
+
+	if (r != -EUCLEAN && r != -EPROTONOSUPPORT)
+		return r;
+	counts_spoil(c, r == -EUCLEAN ? "are damaged" : "were written by a later berthd");
+	return counts_open(c);
+}
+
+/* One line when it begins to fail or fails otherwise, one when it works again. */
+static void counts_log(struct counts *c, int error) {
+	if (error == c->last_error)
+		return;
+	c->last_error = error;
+	if (error == 0)
+		log_notice("counts are written to %s again", c->dir);
+	else
+		log_error("can't write counts to %s: %s; %s; trying again at the next checkpoint",
+			c->dir, strerror(-error), database_advice(error));
+}
+
+void counts_begin(struct counts *c) {
+	if (c->begun)
+		return;
+	c->begun = true;
+	if (line_read("/proc/sys/kernel/random/boot_id", c->boot_id) < 0)
+		log_warning("can't read the boot id; counts will be lost if berthd is killed");
+	if (marker_is_stale(c))
+		counts_spoil(c, "were not synced before the last shutdown");
+	else if (database_check(c->database) == -EUCLEAN)
+		counts_spoil(c, "are damaged");
+	c->written = c->marked && !c->spoilt ? now_ms() : INT64_MAX;
+	counts_log(c, counts_open_or_begin(c));
+	c->incomplete = false;
+}
+
+int counts_new(const char *state_dir, struct counts **ret) {
+	struct counts *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	r = asprintf(&c->dir, "%s/counts", state_dir) < 0 ? -ENOMEM : 0;
+	if (r == 0)
+		r = database_new(c->dir, "counts", sizeof(struct count_value), false, &c->database);
+	else
+		c->dir = NULL;
+	if (r < 0) {
+		free(c->dir);
+		free(c);
+		return r;
+	}
+	c->written = INT64_MAX;
+	*ret = c;
+	return 0;
+}
+
+void counts_free(struct counts *c) {
+	if (!c)
+		return;
+	(void)counts_sync(c);
+	database_free(c->database);
+	free(c->dir);
+	free(c);
+}
+
+/* -- writing and reading ----------------------------------------------------------------------- */
+
+struct batch {
+	const struct store_count *counts;
+	size_t count;
+	const char *names;
+};
+
+static int count_compare(const void *left, const void *right, void *names) {
+	const struct store_count *a = left, *b = right;
+	int order = strcmp((char *)names + a->name_offset, (char *)names + b->name_offset);
+
+	/* Of the same name twice, the one handed over later is written later. */
+	return order ? order : a->name_offset < b->name_offset ? -1 : 1;
+}
+
+/* Neighbours in the tree are put one after the other: half the time, for a million. */
+static void counts_sort(struct store_count *counts, size_t count, const char *names) {
+	for (size_t i = 1; i < count; i++) {
+		if (count_compare(&counts[i - 1], &counts[i], (char *)names) < 0)
+			continue;
+		qsort_r(counts, count, sizeof(*counts), count_compare, (char *)names);
+		return;
+	}
+}
+
+static int counts_fill(struct database_txn *txn, void *data) {
+	const struct batch *b = data;
+
+	for (size_t i = 0; i < b->count; i++) {
+		const struct store_count *n = &b->counts[i];
+		const char *name = b->names + n->name_offset;
+		struct count_value value = {n->count, n->peak, n->denied};
+		bool zero = !n->count && !n->peak && !n->denied;
+		int r = zero ? database_delete(txn, name) : database_put(txn, name, &value);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int counts_try_write(struct counts *c, struct batch *b) {
+	int r = counts_open_or_begin(c);
+
+	if (r == 0)
+		r = marker_set(c);
+	return r < 0 ? r : database_write(c->database, counts_fill, b); /* 4 */
+}
+
+int counts_write(struct counts *c, struct store_count *counts, size_t count, const char *names) {
+	struct batch b = {.counts = counts, .count = count, .names = names};
+	int r;
+
+	counts_sort(counts, count, names);
+	r = counts_try_write(c, &b);
+	if (r == -EUCLEAN) {
+		counts_spoil(c, "are damaged");
+		r = counts_try_write(c, &b);
+	}
+	if (c->marked && c->written == INT64_MAX)
+		c->written = now_ms();
+	counts_log(c, r);
+	if (r < 0 || !c->incomplete)
+		return r;
+	c->incomplete = false;
+	return -EUCLEAN;
+}
+
+void counts_rest(struct counts *c) {
+	database_close(c->database);
+}
+
+int counts_sync(struct counts *c) {
+	int r;
+
+	c->written = INT64_MAX;
+	/* What is spoilt stays marked until it is removed. */
+	if (!c->marked || c->spoilt)
+		return 0;
+	r = database_open(c->database);
+	if (r < 0 && r != -EUCLEAN) {
+		/* Nothing that was written is lost by that. */
+		c->written = now_ms();
+		counts_log(c, r);
+		return r;
+	}
+	if (r == 0)
+		r = database_sync(c->database); /* 5 */
+	/* The kernel forgets the pages that it couldn't write, so the next sync would succeed. */
+	if (r < 0)
+		counts_spoil(c, "can't be synced");
+	else
+		r = marker_clear(c);
+	return r;
+}
+
+int64_t counts_sync_due(const struct counts *c) {
+	return c->written == INT64_MAX ? INT64_MAX : c->written + SYNC_MS;
+}
+
+struct reader {
+	store_each_count each;
+	void *data;
+};
+
+static int count_read(void *data, const char *name, const void *value) {
+	const struct reader *reader = data;
+	struct count_value v;
+
+	memcpy(&v, value, sizeof(v));
+	return reader->each(reader->data, name, v.count, v.peak, v.denied);
+}
+
+int counts_read(struct counts *c, size_t most, store_each_count each, void *data) {
+	struct reader reader = {.each = each, .data = data};
+	int r;
+
+	counts_begin(c);
+	r = counts_open(c);
+	if (r == 0)
+		r = database_read_some(c->database, c->read, most, count_read, &reader);
+	if (r == -EUCLEAN) {
+		counts_spoil(c, "are damaged");
+		c->incomplete = false;
+	}
+	return r;
+}

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+#
+# Proofs that take longer than `make check`, or other tools; tests/README.md says what each shows.
+# And the figures of tests/bench.
+
+# All of tests/model; `make check` looks at the small ones.
+model: deps
+	@tests/model/run $(BUILD) all
+
+MINUTES = 10
+soak: deps
+	$(QUIETLY) $(BUILD)/tests/torture/torture
+	$(BUILD)/tests/torture/torture --soak --seconds $$(($(MINUTES) * 60)) --seed $(SEED)
+
+# The same tests as in `make check`, which look at a sample of the points there.
+STRIDE = 1
+CRASH = $(BUILD)/tests/unit/test-crash $(BUILD)/tests/integration/test-kill-client \
+	$(BUILD)/tests/integration/test-kill-daemon
+crash: deps
+	$(QUIETLY) $(CRASH)
+	@for test in $(CRASH); do STRIDE=$(STRIDE) $$test || exit 1; done
+
+# The same tests as in `make check`, which tries a sample of the calls.
+INJURED = $(FAULTS) $(BUILD)/tests/unit/test-store-damage
+faults: deps
+	$(QUIETLY) $(INJURED)
+	@FAULTS=all PARTS= ALLOWED=3000 CK_TIMEOUT_MULTIPLIER=60 tests/run $(BUILD) 0 $(SEED) $(INJURED)
+
+# Each for so long; what is found is in build-fuzz/found, to be kept in tests/fuzz/seeds.
+FUZZ_SECONDS = 60
+fuzz: deps
+	@packaging/deps fuzz
+	$(QUIETLY) BUILD=build-fuzz CC=clang FUZZ_MAIN= LDFLAGS=-fsanitize=fuzzer \
+		CFLAGS='-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
+		-fno-sanitize-recover=undefined' $(FUZZERS:%=build-fuzz/%)
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) ALLOWED=$$(($(FUZZ_SECONDS) + 300)) UNDER=tests/fuzz/run.sh PARTS= \
+		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
+	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
+
+# The stall explorer. The sources under test call the explorer at each access that they make, and their
+# static variables are where it can put them back to their beginning before each run.
+EXPLORED = $(patsubst %,client/core/%,counter directory denials wake layout) client/wire/name \
+	$(patsubst %,client/lib/%,pool path-cache fast api) \
+	$(patsubst %,daemon/%,holders/sessions holders/ranges shared/directory-write upkeep/recount)
+EXPLORER = $(BUILD)/tests/explore/explore
+$(BUILD)/explored/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) $(call includes_of,$<) -fsanitize=thread -Wno-tsan -include tests/explore/seam.h -MMD -MP -c $< -o $@
+-include $(wildcard $(BUILD)/explored/*/*/*.d)
+$(BUILD)/explored/explored.o: $(EXPLORED:%=$(BUILD)/explored/%.o)
+	$(LD) -r $^ -o $@
+	$(OBJCOPY) $(foreach part,.data .data.rel .data.rel.local,--rename-section $(part)=explored_data) \
+		--rename-section .bss=explored_bss $@
+$(EXPLORER): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/explore/*.c)) $(BUILD)/explored/explored.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@
+
+# `make check` runs a sample. Then each safety step of the code is taken out, and must be missed.
+EXPLORE_SECONDS = 600
+explore: deps
+	$(QUIETLY) $(EXPLORER)
+	$(EXPLORER) --script
+	$(EXPLORER) --seconds $(EXPLORE_SECONDS) $(if $(filter-out 0,$(SEED)),--first $(SEED))
+	tests/explore/mutants.sh $(BUILD) 120
+
+# -- the same tests under other eyes, in trees of their own -----------------------------------
+
+# Under a sanitizer code makes system calls of its own, which test-no-syscalls forbids; every
+# instruction that test-crash and test-kill-* step through, and test-instructions counts, is many; and
+# memory is given out by the sanitizer, where test-faults-* has it fail.
+SANITIZED = $(filter-out %/test-crash %/test-instructions %/test-no-syscalls \
+	tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS) $(FUZZERS))
+REPORTS = halt_on_error=1:log_path=$(CURDIR)/$(1)/tests/reports/process
+
+# ThreadSanitizer's shadow has fixed places, hence no address randomisation; and it has a thread of
+# its own that wakes up, which test-idle takes for ours.
+UNDER_TSAN = $(filter-out %/test-idle,$(SANITIZED:%=build-tsan/%))
+tsan: deps
+	$(QUIETLY) BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -Wno-tsan' \
+		build-tsan/berthctl $(UNDER_TSAN)
+	@CK_TIMEOUT_MULTIPLIER=10 ALLOWED=3000 TURNS=400000 PARTS= TSAN_OPTIONS=$(call REPORTS,build-tsan):die_after_fork=0 \
+		setarch -R tests/run build-tsan 0 $(SEED) $(UNDER_TSAN)
+
+sanitize: deps
+	$(QUIETLY) BUILD=build-asan CFLAGS='-O1 -g -fno-omit-frame-pointer \
+		-fsanitize=address,undefined -fno-sanitize-recover=undefined' \
+		$(addprefix build-asan/,berthctl tests/torture/torture tests/install/demo-server $(SANITIZED))
+	@CK_TIMEOUT_MULTIPLIER=10 ALLOWED=3000 PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
+		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
+
+# valgrind knows neither seccomp nor ptrace, which SANITIZED leaves out, nor pidfd_open: pidfd.c. What
+# takes a million of something takes a tenth.
+MEMCHECKED = $(SANITIZED)
+MEMCHECK = $(BUILD)/tests/valgrind/pidfd-server $(BUILD)/tests/valgrind/pidfd.so
+$(BUILD)/tests/valgrind/pidfd-server: $(BUILD)/tests/valgrind/pidfd-server.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@
+$(BUILD)/tests/valgrind/pidfd.so: $(BUILD)/tests/valgrind/pidfd.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $^ -ldl -o $@
+valgrind: deps
+	@packaging/deps valgrind
+	$(QUIETLY) all $(MEMCHECK) $(MEMCHECKED:%=$(BUILD)/%)
+	@ALLOWED=3000 UNDER=tests/valgrind/memcheck.sh PARTS= CK_TIMEOUT_MULTIPLIER=20 TURNS=20000 SCALE=10 \
+		tests/run $(BUILD) 0 $(SEED) $(MEMCHECKED:%=$(BUILD)/%)
+
+# Other compilers, another architecture, another C library; with packages of its own.
+PORTS = gcc clang aarch64 musl
+portable: deps
+	@packaging/deps portable
+	$(QUIETLY) all
+	@tests/install/portable.sh $(PORTS)
+
+# The table of a test of `make check`. HELD=1000000: a process that holds so many slots, the longer.
+INSTRUCTIONS = $(BUILD)/tests/integration/test-instructions
+instructions: deps
+	$(QUIETLY) $(INSTRUCTIONS)
+	@CK_VERBOSITY=silent HELD=$(HELD) $(INSTRUCTIONS)
+
+# Figures beside those of peers; a peer whose package is missing is left out. ONLY=fast,scale: those
+# families of works alone.
+BENCH = $(call objects,tests/bench) tests/lib/harness.o client/wire/message.o
+$(BUILD)/tests/bench/bench: $(BENCH:%=$(BUILD)/%) $(PROGRAMS)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -llmdb -lm \
+		-Wl,-rpath,'$$ORIGIN/../..' -o $@
+bench: deps
+	@packaging/deps bench || echo 'Going on without them.'
+	$(QUIETLY) $(BUILD)/tests/bench/bench
+	@$(BUILD)/tests/bench/bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(BUILD)/bench
+
+.PHONY: bench explore instructions portable model soak crash faults fuzz tsan sanitize valgrind

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Goes through a thing again and again, with the first call of a kind failing, then the second, until
+ * there is no n-th any more; of some thousand of them a sample, unless $FAULTS is "all".
+ */
+
+#include <sys/mman.h>
+
+#include "inject.h"
+#include "suite.h"
+
+/* How many are tried of all kinds when it is a sample. */
+#define FAULTS_SAMPLE 6
+#define FAULTS_MOST   20000
+
+struct fault {
+	const char *name;
+	uint32_t what;
+	int error;
+	bool sticky;
+};
+
+/* What can happen to a server. Once, and for good: the disk stays full. */
+static const struct fault faults[] = {
+	{"no memory", INJECT_MEMORY, ENOMEM, false},
+	{"no memory any more", INJECT_MEMORY, ENOMEM, true},
+	{"no descriptor", INJECT_DESCRIPTOR, EMFILE, false},
+	{"no descriptor any more", INJECT_DESCRIPTOR, EMFILE, true},
+	{"the system's table of files is full", INJECT_DESCRIPTOR, ENFILE, false},
+	{"descriptors are dropped", INJECT_DROPPED, 0, false},
+	{"no address space", INJECT_MAPPING, ENOMEM, false},
+	{"no address space any more", INJECT_MAPPING, ENOMEM, true},
+	{"disk full", INJECT_SPACE, ENOSPC, false},
+	{"disk full from then on", INJECT_SPACE, ENOSPC, true},
+	{"over quota", INJECT_SPACE, EDQUOT, false},
+	{"a short write", INJECT_SHORT, 0, false},
+	{"short writes", INJECT_SHORT, 0, true},
+	{"a write error", INJECT_WRITE, EIO, false},
+	{"write errors", INJECT_WRITE, EIO, true},
+	{"a read error", INJECT_READ, EIO, false},
+	{"a sync error", INJECT_SYNC, EIO, false},
+	{"sync errors", INJECT_SYNC, EIO, true},
+	{"not permitted", INJECT_NAME, EACCES, false},
+	{"read-only", INJECT_NAME, EROFS, true},
+	{"no buffer to send", INJECT_SEND, ENOBUFS, false},
+	{"sending interrupted", INJECT_SEND, EINTR, false},
+	{"no memory to send, any more", INJECT_SEND, ENOMEM, true},
+	{"sending would block", INJECT_SEND, EAGAIN, false},
+	{"sending to nobody", INJECT_SEND, ECONNRESET, false},
+	{"no memory to receive", INJECT_RECEIVE, ENOMEM, false},
+	{"no memory to receive, any more", INJECT_RECEIVE, ENOMEM, true},
+	{"receiving interrupted", INJECT_RECEIVE, EINTR, false},
+	{"receiving would block", INJECT_RECEIVE, EAGAIN, false},
+	{"receiving from nobody", INJECT_RECEIVE, ECONNRESET, false},
+	{"connecting interrupted", INJECT_CONNECT, EINTR, false},
+	{"connecting would block", INJECT_CONNECT, EAGAIN, false},
+	{"no buffer to connect", INJECT_CONNECT, ENOBUFS, false},
+	{"accept: aborted", INJECT_ACCEPT, ECONNABORTED, false},
+	{"accept: no buffer", INJECT_ACCEPT, ENOBUFS, false},
+	{"accept: interrupted", INJECT_ACCEPT, EINTR, false},
+	{"poll interrupted", INJECT_POLL, EINTR, false},
+	{"no memory to poll", INJECT_POLL, ENOMEM, false},
+	{"no process, no thread", INJECT_PROCESS, EAGAIN, false},
+	{"no random bytes", INJECT_RANDOM, ENOSYS, false},
+	{"no room to watch", INJECT_WATCH, ENOSPC, false},
+	{"no locks", INJECT_LOCK, ENOLCK, false},
+	{"sockets refuse", INJECT_SOCKET, ENOBUFS, false},
+	{"the clock jumps ahead", INJECT_CLOCK, 1 << 30, true},
+	{"the clock jumps back", INJECT_CLOCK, -(1 << 30), true},
+};
+
+/* The one that is being tried. */
+static struct inject *inject;
+static char inject_path[64];
+static const struct fault *fault;
+static const char *fault_about;
+static uint32_t fault_nth, fault_calls, fault_hits;
+
+/* -- expectations ------------------------------------------------------------------------------ */
+
+/* For which one something went wrong. */
+UNUSED static const char *fault_text(void) {
+	static char text[256];
+
+	(void)snprintf(text, sizeof(text), "%s; fault: %s (%s %s), call %u, which was %s (%u hits)",
+		fault_about, fault->name, strerrorname_np(abs(fault->error)) ?: "",
+		fault->sticky ? "and all after it" : "once", fault_nth,
+		inject->last[0] ? inject->last : "none", fault_hits);
+	return text;
+}
+
+#define fault_check(holds, ...)                                                           \
+	do {                                                                              \
+		if (!(holds)) {                                                           \
+			fprintf(stderr, __VA_ARGS__);                                     \
+			ck_abort_msg("not so: %s\nin %s\nberthd's log:\n%.3000s", #holds, \
+				fault_text(), instance_log(&here));                       \
+		}                                                                         \
+	} while (0)
+
+UNUSED static bool fault_is_of_the_disk(void) {
+	return fault->what == INJECT_SPACE || fault->what == INJECT_SHORT ||
+	       fault->what == INJECT_WRITE || fault->what == INJECT_SYNC;
+}
+
+/* -- arming ------------------------------------------------------------------------------------ */
+
+UNUSED static void fault_arm(void) {
+	inject->calls = 0;
+	inject->hits = 0;
+	memset((void *)inject->calls_of, 0, sizeof(inject->calls_of));
+	inject->credit = 0;
+	inject->last[0] = '\0';
+	inject->nth = fault_nth;
+	inject->error = fault->error;
+	inject->sticky = fault->sticky;
+	inject->what = fault->what;
+}
+
+UNUSED static void fault_disarm(void) {
+	inject->what = 0;
+	fault_calls = inject->calls;
+	fault_hits = inject->hits;
+}
+
+/* Before the test's berthd is started. */
+UNUSED static void faults_init(void) {
+	int fd = memfd_create("faults", MFD_CLOEXEC);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, sizeof(*inject)), 0);
+	inject = mmap(NULL, sizeof(*inject), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ck_assert(inject != MAP_FAILED);
+	(void)snprintf(inject_path, sizeof(inject_path), "/proc/%d/fd/%d", (int)getpid(), fd);
+	random_init();
+}
+
+/* What is started until `off` has the injector in it. */
+UNUSED static void faults_preload(bool on) {
+	static char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 64);
+
+	ck_assert_int_gt(n, 0);
+	path[n] = '\0';
+	strcpy(strrchr(path, '/'), "/../faults/libinject.so");
+	if (on) {
+		(void)setenv("LD_PRELOAD", path, 1);
+		(void)setenv("BERTH_FAULTS", inject_path, 1);
+	} else {
+		(void)unsetenv("LD_PRELOAD");
+		(void)unsetenv("BERTH_FAULTS");
+	}
+}
+
+/* -- all of them -------------------------------------------------------------------------------- */
+
+UNUSED static bool faults_are_all(void) {
+	const char *want = getenv("FAULTS");
+
+	return want && strcmp(want, "all") == 0;
+}
+
+/* How many of the calls are made to fail: one after another, or of what is there more than enough of
+ * every fifth. */
+static uint32_t fault_stride(const struct fault *f, uint32_t calls) {
+	bool again = f->sticky || f->error == ENFILE || f->error == EDQUOT;
+
+	return again && calls > 60 ? 5 : 1;
+}
+
+static void fault_sweep_all(const struct fault *f, uint32_t calls, void (*step)(void)) {
+	uint32_t injected = 0, stride = fault_stride(f, calls);
+
+	fault = f;
+	for (fault_nth = 1; fault_nth < FAULTS_MOST; fault_nth += stride) {
+		step();
+		injected += fault_hits > 0;
+		if (fault_hits == 0 && fault_nth >= calls)
+			break;
+	}
+	if (injected > 0)
+		printf("%6u injected: %s; %s\n", injected, f->name, fault_about);
+	(void)fflush(stdout);
+}
+
+static bool fault_is_wanted(const struct fault *f, uint32_t kinds) {
+	const char *only = getenv("FAULT");
+
+	return (f->what & kinds) && (!only || strstr(f->name, only));
+}
+
+static void faults_sweep_some(const uint32_t *calls, uint32_t kinds, void (*step)(void)) {
+	uint32_t injected = 0;
+
+	for (unsigned k = 0; k < FAULTS_SAMPLE;) {
+		fault = &faults[random_below(COUNT_OF(faults))];
+		if (!fault_is_wanted(fault, kinds) || !calls[__builtin_ctz(fault->what)])
+			continue;
+		fault_nth = 1 + random_below(calls[__builtin_ctz(fault->what)]);
+		step();
+		injected += fault_hits > 0;
+		k++;
+	}
+	printf("%6u injected: a sample; %s\n", injected, fault_about);
+}
+
+/* Does the thing once without a fault, and then with one after another of the kinds. `step` arms and
+ * disarms. */
+UNUSED static void faults_sweep_of(uint32_t kinds, const char *about, void (*step)(void)) {
+	static const struct fault none = {"none", ~0u, 0, false};
+	uint32_t calls[32], any = 0;
+
+	fault = &none;
+	fault_about = about;
+	fault_nth = 0;
+	step();
+	for (int i = 0; i < 32; i++)
+		calls[i] = inject->calls_of[i];
+	for (size_t i = 0; i < COUNT_OF(faults); i++)
+		if (fault_is_wanted(&faults[i], kinds)) {
+			any += calls[__builtin_ctz(faults[i].what)];
+			if (faults_are_all())
+				fault_sweep_all(
+					&faults[i], calls[__builtin_ctz(faults[i].what)], step);
+		}
+	if (any > 0 && !faults_are_all())
+		faults_sweep_some(calls, kinds, step);
+}
+
+UNUSED static void faults_sweep(const char *about, void (*step)(void)) {
+	faults_sweep_of(~0u, about, step);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A segment and a directory in a private directory, without a daemon around them. */
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "acquire.h"
+#include "accounts.h"
+#include "counter.h"
+#include "segment.h"
+
+struct fixture {
+	char dir[40];
+	struct segment *segment;
+	struct accounts *accounts;
+	struct map *map;
+};
+
+static inline void fixture_open(struct fixture *f, const struct capacities *want) {
+	ck_assert_int_eq(segment_open(f->dir, want, &f->segment), 0);
+	ck_assert_int_eq(accounts_new(f->segment, &f->accounts), 0);
+	f->map = f->segment->map;
+}
+
+static inline void fixture_new(struct fixture *f, const struct capacities *want) {
+	strcpy(f->dir, "/dev/shm/berth-unit-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(f->dir));
+	fixture_open(f, want);
+}
+
+static inline void fixture_close(struct fixture *f) {
+	accounts_free(f->accounts);
+	segment_close(f->segment);
+}
+
+static inline void fixture_free(struct fixture *f) {
+	char path[64];
+
+	fixture_close(f);
+	(void)snprintf(path, sizeof(path), "%s/segment", f->dir);
+	(void)unlink(path);
+	(void)snprintf(path, sizeof(path), "%s/directory", f->dir);
+	(void)unlink(path);
+	ck_assert_int_eq(rmdir(f->dir), 0);
+}
+
+/* As a set that the store has committed. */
+static inline int fixture_configure(struct accounts *a, const char *name, uint32_t limit) {
+	uint32_t account;
+	int r = accounts_reserve(a, name, &account);
+
+	if (r < 0)
+		return r;
+	r = accounts_configure(a, account, limit);
+	accounts_unreserve(a, account);
+	return r;
+}
+
+/* As a limit that the store has at start. */
+static inline int fixture_load(struct fixture *f, const char *text, uint32_t limit) {
+	struct stored_limit l = {.text = text, .limit = limit};
+	uint32_t found;
+
+	ck_assert_int_eq(name_load(text, &l.name), 0);
+	l.hash = directory_hash(f->map, &l.name);
+	return accounts_load(f->accounts, &l, &found);
+}
+
+/* The path of an account, which is configured with the limit if it is new. */
+static inline struct path fixture_path(struct fixture *f, const char *name, uint32_t limit) {
+	struct path path;
+	uint32_t account;
+
+	ck_assert_int_eq(fixture_configure(f->accounts, name, limit), 0);
+	account = accounts_find(f->accounts, name);
+	ck_assert_uint_ne(account, 0);
+	ck_assert_int_eq(
+		directory_path(f->map, account,
+			entry_generation(directory_word(f->accounts->directory, account)), &path),
+		0);
+	return path;
+}
+
+/* Records 16 … are published and free. */
+static inline void fixture_open_records(struct fixture *f, uint32_t first, uint32_t count) {
+	if (load_relaxed(&f->segment->names->slots) == 0)
+		ck_assert_int_eq(segment_grow_slots(f->segment), 0);
+	for (uint32_t n = first; n < first + count; n++)
+		ck_assert_int_eq(counter_open(f->map, n), 0);
+}

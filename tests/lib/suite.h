@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What the integration tests share: a berthd per test (`here`), expectations that show what was
+ * asked, and child processes that report by numbers.
+ *
+ * Every function stands here, inline, since each test program is one file and the harness; those
+ * that a program doesn't use cost nothing.
+ */
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "berth.h"
+
+#define COUNT_OF(a)   (sizeof(a) / sizeof((a)[0]))
+#define UNUSED        __attribute__((unused))
+#define TEST_SECONDS  120 /* after which Check gives a test up */
+#define CHILD_WAIT_MS 60000
+
+/* The instance of the test that runs. */
+static struct instance here;
+
+/* -- expectations ------------------------------------------------------------------------------ */
+
+#define expect_code(want, call) expect_code_of(__FILE__, __LINE__, #call, (want), (call), "")
+/* With a text that says which input it was. */
+#define expect_code_for(text, want, call) \
+	expect_code_of(__FILE__, __LINE__, #call, (want), (call), (text))
+
+static inline void expect_code_of(
+	const char *file, int line, const char *call, int want, int got, const char *text) {
+	if (got == want)
+		return;
+	ck_abort_msg("%s:%d: %s%s%s is %d (%s), not %d (%s)\nberthd's log:\n%s", file, line, call,
+		*text ? " for " : "", text, got, berth_errname(got), want, berth_errname(want),
+		instance_log(&here));
+}
+
+/* berthctl with the arguments must exit with `want` and print something with `text` in it. */
+#define expect_ctl(want, text, ...) \
+	expect_ctl_of(__FILE__, __LINE__, (want), (text), __VA_ARGS__, NULL)
+
+static const char *expect_ctl_of(const char *file, int line, int want, const char *text, ...)
+	__attribute__((sentinel, unused));
+
+static const char *expect_ctl_of(const char *file, int line, int want, const char *text, ...) {
+	const char *a[10] = {NULL}, *said;
+	char all[2048] = "";
+	va_list args;
+	int got;
+
+	va_start(args, text);
+	for (size_t i = 0; i < COUNT_OF(a) && (a[i] = va_arg(args, const char *)); i++)
+		(void)snprintf(all + strlen(all), sizeof(all) - strlen(all), " '%s'", a[i]);
+	va_end(args);
+	ck_assert_msg(!a[9], "too many arguments");
+	got = ctl(&said, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], NULL);
+	if (got != want || !strstr(said, text))
+		ck_abort_msg("%s:%d: berthctl%s exits with %d (wanted %d) and says (wanted '%s' in "
+			     "it):\n%s\nberthd's log:\n%s",
+			file, line, all, got, want, text, said, instance_log(&here));
+	return said;
+}
+
+#define set_limit(account, limit) ((void)expect_ctl(0, "", "set", (account), (limit)))
+
+UNUSED static struct berth *open_session(void) {
+	struct berth *b = NULL;
+
+	expect_code(BERTH_SUCCESS, berth_open(NULL, &b));
+	return b;
+}
+
+UNUSED static berth_slot take(struct berth *b, const char *account) {
+	berth_slot slot = 0;
+
+	expect_code_for(account, BERTH_SUCCESS, berth_acquire(b, account, &slot));
+	return slot;
+}
+
+UNUSED static int acquire_weight(
+	struct berth *b, const char *account, uint32_t weight, berth_slot *slot) {
+	struct berth_request req = {.size = sizeof(req), .account = account, .weight = weight};
+
+	return berth_acquire_req(b, &req, slot);
+}
+
+UNUSED static struct berth_usage usage_of(struct berth *b, const char *account) {
+	struct berth_usage usage = {.size = sizeof(usage)};
+
+	expect_code_for(account, BERTH_SUCCESS, berth_query(b, account, &usage));
+	return usage;
+}
+
+/* The number after "key": in what berthctl wrote as JSON. */
+UNUSED static long long json_number_in(const char *json, const char *key) {
+	char quoted[64];
+	const char *at;
+
+	(void)snprintf(quoted, sizeof(quoted), "\"%s\":", key);
+	at = strstr(json, quoted);
+	ck_assert_msg(at, "no %s in: %s", quoted, json);
+	return atoll(at + strlen(quoted));
+}
+
+/* As berthd sees it, without a session. */
+UNUSED static long long current_of(const char *account) {
+	return json_number_in(expect_ctl(0, "", "get", account, "--json"), "current");
+}
+
+UNUSED static long long status_number(const char *key) {
+	return json_number_in(expect_ctl(0, "", "status", "--json"), key);
+}
+
+struct awaited {
+	const char *account;
+	long long count;
+};
+
+UNUSED static bool awaited_is_there(void *data) {
+	const struct awaited *a = data;
+
+	return current_of(a->account) == a->count;
+}
+
+#define expect_current_eventually(account, count) \
+	expect_current_eventually_of(__FILE__, __LINE__, (account), (count))
+
+UNUSED static void expect_current_eventually_of(
+	const char *file, int line, const char *account, long long count) {
+	struct awaited a = {account, count};
+
+	if (!eventually(awaited_is_there, &a))
+		ck_abort_msg("%s:%d: %s holds %lld, not %lld\nberthd's log:\n%s", file, line,
+			account, current_of(account), count, instance_log(&here));
+}
+
+struct awaited_number {
+	const char *key;
+	long long number;
+};
+
+UNUSED static bool awaited_number_is_there(void *data) {
+	const struct awaited_number *a = data;
+
+	return status_number(a->key) == a->number;
+}
+
+/* A session is gone when berthd has read the goodbye, a moment after berth_close. */
+#define expect_status_eventually(key, number) \
+	expect_status_eventually_of(__FILE__, __LINE__, (key), (number))
+
+UNUSED static void expect_status_eventually_of(
+	const char *file, int line, const char *key, long long number) {
+	struct awaited_number a = {key, number};
+
+	if (!eventually(awaited_number_is_there, &a))
+		ck_abort_msg("%s:%d: %s is %lld, not %lld\nberthd's log:\n%s", file, line, key,
+			status_number(key), number, instance_log(&here));
+}
+
+#define expect_logged(text)                                                                   \
+	ck_assert_msg(strstr(instance_log(&here), (text)), "'%s' isn't in berthd's log:\n%s", \
+		(text), instance_log(&here))
+
+/* How often the log has it. */
+UNUSED static int logged_times(const char *text) {
+	int n = 0;
+
+	for (const char *p = instance_log(&here); (p = strstr(p, text)); p += strlen(text))
+		n++;
+	return n;
+}
+
+static bool process_has_ended(void *data) {
+	siginfo_t info = {0};
+
+	return waitid(P_PID, (id_t) * (pid_t *)data, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       info.si_pid != 0;
+}
+
+/* Starts a berthd that is to refuse to start; its exit status. */
+UNUSED static int start_refused(struct instance *i) {
+	pid_t pid = instance_spawn(i);
+	int status = 0;
+
+	ck_assert_msg(eventually(process_has_ended, &pid), "berthd started; its log:\n%s",
+		instance_log(&here));
+	(void)waitpid(pid, &status, 0);
+	i->berthd = 0;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* -- children ---------------------------------------------------------------------------------- */
+
+/* A process of the test's. It reports numbers and is told numbers; it dies with the test. */
+struct child {
+	pid_t pid;
+	int tell, hear; /* the test's ends, and in the child its own */
+};
+
+typedef void (*child_main)(struct child *c, void *data);
+
+UNUSED static void child_say(const struct child *c, int number) {
+	if (write(c->tell, &number, sizeof(number)) != (ssize_t)sizeof(number))
+		_exit(99);
+}
+
+/* In a child: waits for a number; at the test's end the child's, too. */
+UNUSED static int child_listen(const struct child *c) {
+	int number;
+
+	if (read(c->hear, &number, sizeof(number)) != (ssize_t)sizeof(number))
+		_exit(98);
+	return number;
+}
+
+UNUSED static struct child child_start(child_main run, void *data) {
+	struct child c, inside;
+	int up[2], down[2];
+	pid_t parent = getpid();
+
+	ck_assert_int_eq(pipe2(up, O_CLOEXEC), 0);
+	ck_assert_int_eq(pipe2(down, O_CLOEXEC), 0);
+	(void)fflush(NULL);
+	c.pid = fork();
+	ck_assert_int_ge(c.pid, 0);
+	if (c.pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(97);
+		/* Check's handlers would end the test with it. */
+		(void)signal(SIGTERM, SIG_DFL);
+		(void)signal(SIGINT, SIG_DFL);
+		(void)close(up[0]);
+		(void)close(down[1]);
+		inside = (struct child){0, up[1], down[0]};
+		run(&inside, data);
+		_exit(0);
+	}
+	(void)close(up[1]);
+	(void)close(down[0]);
+	c.tell = down[1];
+	c.hear = up[0];
+	return c;
+}
+
+/* In the test: the number that the child reports next. */
+UNUSED static int child_report(const struct child *c) {
+	struct pollfd p = {.fd = c->hear, .events = POLLIN};
+	int number = -1, n;
+
+	do
+		n = poll(&p, 1, CHILD_WAIT_MS);
+	while (n < 0 && errno == EINTR);
+	ck_assert_msg(n > 0, "the child says nothing; berthd's log:\n%s", instance_log(&here));
+	n = (int)read(c->hear, &number, sizeof(number));
+	ck_assert_msg(n == (int)sizeof(number), "the child ended early; berthd's log:\n%s",
+		instance_log(&here));
+	return number;
+}
+
+/* Waits for its end; the wait status. */
+UNUSED static int child_end(struct child *c) {
+	int status;
+
+	(void)close(c->tell);
+	while (waitpid(c->pid, &status, 0) < 0)
+		ck_assert_int_eq(errno, EINTR);
+	(void)close(c->hear);
+	return status;
+}
+
+UNUSED static void child_kill(struct child *c) {
+	(void)kill(c->pid, SIGKILL);
+	(void)child_end(c);
+}
+
+/* Acquires the account `data` once, reports the code, and holds until told. */
+UNUSED static void child_hold_one(struct child *c, void *data) {
+	struct berth *b = NULL;
+	berth_slot slot = 0;
+	int code = berth_open(NULL, &b);
+
+	if (code == BERTH_SUCCESS)
+		code = berth_acquire(b, data, &slot);
+	child_say(c, code);
+	(void)child_listen(c);
+	(void)berth_release(b, slot);
+	berth_close(b);
+}
+
+/* -- time and chance --------------------------------------------------------------------------- */
+
+UNUSED static int64_t now_us(void) {
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+UNUSED static uint64_t random_state;
+
+/* From $SEED, or a new one; printed, so that it can be given again. */
+UNUSED static void random_init(void) {
+	const char *given = getenv("SEED");
+
+	random_state = given && *given && strcmp(given, "0") != 0 ? strtoull(given, NULL, 0)
+								  : (uint64_t)now_us();
+	printf("SEED=%" PRIu64 "\n", random_state);
+}
+
+UNUSED static uint32_t random_below(uint32_t n) {
+	random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)((random_state >> 33) % n);
+}
+
+/* -- running ----------------------------------------------------------------------------------- */
+
+UNUSED static void here_start(void) {
+	instance_start(&here, NULL);
+}
+
+/* Set by tests that write over the counts. */
+UNUSED static bool repairs_are_meant;
+
+/* berthd repairs a wrong count a moment later: what made it wrong must not be hidden by that. */
+UNUSED static void here_end(void) {
+	char said[512];
+
+	(void)snprintf(said, sizeof(said), "%s",
+		strstr(instance_log(&here), "differed from what the slots prove")
+			? strstr(instance_log(&here), "differed from what the slots prove")
+			: "");
+	instance_end(&here);
+	ck_assert_msg(repairs_are_meant || !*said,
+		"berthd had something to repair: shared counts %s", said);
+}
+
+/* Where everything is slow, $SCALE says by how much: to do less of something, or wait longer. */
+static int scale(void) {
+	const char *given = getenv("SCALE");
+
+	return given && atoi(given) > 0 ? atoi(given) : 1;
+}
+
+UNUSED static int scaled(int n) {
+	return n / scale();
+}
+
+UNUSED static int patiently(int ms) {
+	return ms * scale();
+}
+
+/* Tests that tools can't run are named in $WITHOUT, by words. */
+static bool is_left_out(const char *name) {
+	const char *without = getenv("WITHOUT"), *at = without;
+	size_t n = strlen(name);
+
+	for (; at && (at = strstr(at, name)); at += n)
+		if ((at == without || at[-1] == ' ') && (at[n] == ' ' || !at[n]))
+			return true;
+	return false;
+}
+
+/* A list of tests, each with a berthd of its own where setup says so. */
+UNUSED static int suite_run(const char *name, void (*setup)(void), const TTest *const tests[]) {
+	Suite *suite = suite_create(name);
+	TCase *all = tcase_create(name);
+	SRunner *runner;
+	int failed;
+
+	/* They may end with the whole log. */
+	check_set_max_msg_size(1 << 20);
+	tcase_set_timeout(all, TEST_SECONDS);
+	if (setup)
+		tcase_add_checked_fixture(all, setup, here_end);
+	for (size_t i = 0; tests[i]; i++)
+		if (!is_left_out(tests[i]->name))
+			tcase_add_test(all, tests[i]);
+	suite_add_tcase(suite, all);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Stored limits, put in force at start: over accounts that are there in whatever order, that lack,
+ * that have another limit, or that nobody names any more. */
+
+#include "fixture.h"
+#include "restore.h"
+
+#define COUNT 3000
+
+static struct fixture f;
+static const struct capacities want = {10000, 64, 4};
+static char state[64], names[COUNT][40];
+static struct store_limit limits[COUNT];
+
+static void setup(void) {
+	strcpy(state, "/dev/shm/berth-test-load-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(state));
+	fixture_new(&f, &want);
+}
+
+static void teardown(void) {
+	char command[100];
+
+	fixture_free(&f);
+	(void)snprintf(command, sizeof(command), "rm -rf %s", state);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static void on_stored(void *data, int error) {
+	(void)data;
+	ck_assert_int_eq(error, 0);
+}
+
+/* Names of which some have levels, in order; limit i is i. */
+static void store_fill(void) {
+	struct store *s;
+
+	for (uint32_t i = 0; i < COUNT; i++) {
+		(void)snprintf(names[i], sizeof(names[i]),
+			i % 100 < 30 ? "acme-%03u/account-%05u" : "plain-%03u-account-%05u",
+			i / 100, i);
+		limits[i] = (struct store_limit){names[i], i};
+	}
+	ck_assert_int_eq(store_new(state, &s), 0);
+	ck_assert_int_eq(store_put_limits(s, limits, COUNT, on_stored, NULL), 0);
+	store_free(s);
+}
+
+static void adopt(void) {
+	struct store *s;
+
+	fixture_close(&f);
+	fixture_open(&f, &want);
+	ck_assert_int_eq(store_new(state, &s), 0);
+	ck_assert_int_eq(load_limits(f.accounts, s), 0);
+	store_free(s);
+}
+
+static void check_all(void) {
+	struct directory *d = f.accounts->directory;
+
+	for (uint32_t i = 0; i < COUNT; i++) {
+		uint32_t account = accounts_find(f.accounts, names[i]);
+		uint64_t word = directory_word(d, account);
+
+		ck_assert_msg(account != 0, "'%s' isn't there", names[i]);
+		ck_assert_uint_eq(entry_limit(word), i);
+		ck_assert_uint_eq(entry_flags(word), ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED);
+	}
+	ck_assert_uint_eq(f.accounts->configured, COUNT);
+	ck_assert_uint_eq(d->live, COUNT + COUNT / 100);
+}
+
+/* The accounts are made in steps through their names. */
+static void adopt_in_order(uint32_t step, bool changed) {
+	store_fill();
+	for (uint32_t i = 0; i < COUNT; i++) {
+		uint32_t n = (uint32_t)((uint64_t)i * step % COUNT);
+
+		ck_assert_int_eq(fixture_configure(f.accounts, names[n], changed ? 7 : n), 0);
+	}
+	adopt();
+	check_all();
+}
+
+START_TEST(accounts_in_the_order_of_their_names_have_their_limits) {
+	adopt_in_order(1, false);
+}
+END_TEST
+
+START_TEST(limits_that_changed_meanwhile_are_put_in_force) {
+	adopt_in_order(1, true);
+}
+END_TEST
+
+/* Backwards; all over the place; every other one, while the rest aren't there. */
+START_TEST(accounts_in_any_order_have_their_limits) {
+	static const uint32_t steps[] = {COUNT - 1, 1009, 2};
+
+	adopt_in_order(steps[_i], _i == 1);
+}
+END_TEST
+
+START_TEST(accounts_that_lack_are_made_and_those_that_nobody_names_go) {
+	char name[40];
+
+	store_fill();
+	for (uint32_t i = 0; i < COUNT; i++) {
+		if (i % 7 != 3 && i % 100 != 40 && i / 500 != 3)
+			ck_assert_int_eq(fixture_configure(f.accounts, names[i], i), 0);
+		(void)snprintf(name, sizeof(name), "%.30s-more", names[i]);
+		if (i % 11 == 0)
+			ck_assert_int_eq(fixture_configure(f.accounts, name, 5), 0);
+	}
+	for (uint32_t i = 0; i < COUNT; i++)
+		if (i % 13 == 0)
+			(void)accounts_unconfigure(f.accounts, names[i]);
+	adopt();
+	check_all();
+	ck_assert_uint_eq(accounts_find(f.accounts, name), 0);
+	adopt();
+	check_all();
+}
+END_TEST
+
+START_TEST(a_new_segment_gets_all) {
+	store_fill();
+	adopt();
+	check_all();
+}
+END_TEST
+
+/* As no berthd leaves it: the limit is to be that of the one whom everybody finds, though the other
+ * stands where the next one is thought to be. */
+START_TEST(of_two_with_one_name_the_one_that_is_found_has_the_limit) {
+	const uint32_t which = 1041;
+	uint32_t found, twin;
+	struct name name;
+
+	store_fill();
+	ck_assert_int_eq(name_load(names[which], &name), 0);
+	ck_assert_int_eq(directory_create(f.accounts->directory, &name, 0, 1, 0, &found), 0);
+	for (uint32_t i = 0; i < COUNT; i++)
+		ck_assert_int_eq(i == which ? directory_create(f.accounts->directory, &name, 0, 1,
+						      ENTRY_USABLE, &twin)
+					    : fixture_configure(f.accounts, names[i], i),
+			0);
+	adopt();
+	ck_assert(!f.accounts->directory->one_each);
+	ck_assert_uint_eq(accounts_find(f.accounts, names[which]), found);
+	ck_assert_uint_eq(entry_limit(directory_word(f.accounts->directory, found)), which);
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("load");
+	TCase *tc = tcase_create("load");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, accounts_in_the_order_of_their_names_have_their_limits);
+	tcase_add_test(tc, limits_that_changed_meanwhile_are_put_in_force);
+	tcase_add_loop_test(tc, accounts_in_any_order_have_their_limits, 0, 3);
+	tcase_add_test(tc, accounts_that_lack_are_made_and_those_that_nobody_names_go);
+	tcase_add_test(tc, a_new_segment_gets_all);
+	tcase_add_test(tc, of_two_with_one_name_the_one_that_is_found_has_the_limit);
+	suite_add_tcase(suite, tc);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Which names a template covers, and which template wins. */
+
+#include <check.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "templates.h"
+#include "util.h"
+
+struct example {
+	const char *pattern, *name;
+	bool matches;
+};
+
+START_TEST(stars_and_question_marks_match_within_a_level) {
+	static const struct example examples[] = {
+		{"*", "alice", true},
+		{"*", "a/b", false},
+		{"*", "", true},
+		{"*/*", "a/b", true},
+		{"*/*", "a/b/c", false},
+		{"*/*", "a", false},
+		{"?", "a", true},
+		{"?", "ab", false},
+		{"?", "", false},
+		{"?", "\xC3\xBC", true},
+		{"??", "\xC3\xBC", false},
+		{"?", "\xF0\x9F\x98\x80", true},
+		{"a?b", "a/b", false},
+		{"*?", "a", true},
+		{"?*?", "a", false},
+		{"?*?", "\xC3\xBC\xC3\xB6", true},
+		{"*@example.com", "bob@example.com", true},
+		{"*@example.com", "@example.com", true},
+		{"*@example.com", "bob@example.org", false},
+		{"*@example.com", "bob@example.com.example.com", false},
+		{"*@example.com", "a@example.com@example.com", true},
+		{"a*b*c", "aXbYbZc", true},
+		{"a*b*c", "aXbYc/", false},
+		{"a*b/c*d", "aXXb/cYYd", true},
+		{"a*b/c*d", "aXXb/cYY", false},
+		{"a*b/c*d", "aXb/Xb/cd", false},
+		{"*a/b", "xa/b", true},
+		{"*a/b", "xa/ya/b", false},
+		{"**", "x", true},
+		{"***", "", true},
+		{"a**/**b", "ax/xb", true},
+		{"*b/x", "abb/x", true},
+		{"*\xC3\xBCz", "\xC3\xBC\xC3\xBCz", true},
+	};
+
+	for (size_t i = 0; i < ELEMENTS(examples); i++)
+		ck_assert_msg(template_matches(examples[i].pattern, examples[i].name) ==
+				      examples[i].matches,
+			"'%s' and '%s' should%s match", examples[i].pattern, examples[i].name,
+			examples[i].matches ? "" : "n't");
+}
+END_TEST
+
+/* The meaning, as plainly as it can be said; exponential. */
+static bool matches_plainly(const char *pattern, const char *name) {
+	if (*pattern == '*')
+		return matches_plainly(pattern + 1, name) ||
+		       (*name && *name != '/' && matches_plainly(pattern, name + 1));
+	if (!*pattern || !*name)
+		return *pattern == *name;
+	if (*pattern == '?' ? *name == '/' : *pattern != *name)
+		return false;
+	return matches_plainly(pattern + 1, name + 1);
+}
+
+static unsigned number_next(unsigned *seed) {
+	*seed = *seed * 1103515245u + 12345u;
+	return *seed >> 16;
+}
+
+static void text_random(char *to, size_t longest, const char *letters, unsigned *seed) {
+	size_t length = number_next(seed) % (longest + 1);
+
+	for (size_t i = 0; i < length; i++)
+		to[i] = letters[number_next(seed) % strlen(letters)];
+	to[length] = '\0';
+}
+
+START_TEST(matching_agrees_with_its_definition_on_random_texts) {
+	const char *given = getenv("BERTH_TEST_SEED");
+	unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : 1;
+	char pattern[16], name[16];
+	unsigned matched = 0;
+
+	printf("seed %u (BERTH_TEST_SEED)\n", seed);
+	(void)fflush(stdout);
+	for (int i = 0; i < 300000; i++) {
+		bool expected;
+
+		text_random(pattern, 8, "ab/**?", &seed);
+		text_random(name, 10, "aabb/", &seed);
+		expected = matches_plainly(pattern, name);
+		matched += expected;
+		ck_assert_msg(template_matches(pattern, name) == expected,
+			"'%s' and '%s' should%s match", pattern, name, expected ? "" : "n't");
+	}
+	ck_assert_uint_gt(matched, 1000);
+}
+END_TEST
+
+/* An exponential matcher would be killed by Check's time limit. */
+START_TEST(a_pattern_made_to_be_slow_is_not) {
+	char pattern[256], name[256];
+
+	for (size_t i = 0; i < 254; i++) {
+		pattern[i] = i % 2 ? 'a' : '*';
+		name[i] = 'a';
+	}
+	pattern[254] = 'b';
+	pattern[255] = name[254] = '\0';
+	for (int i = 0; i < 1000; i++)
+		ck_assert(!template_matches(pattern, name));
+}
+END_TEST
+
+static struct templates *templates_of(const char *const *patterns, size_t count) {
+	struct templates *t;
+
+	ck_assert_int_eq(templates_new(&t), 0);
+	for (size_t i = 0; i < count; i++)
+		ck_assert_int_eq(templates_set(t, patterns[i], (uint32_t)i), 0);
+	return t;
+}
+
+static void check_winner(const struct templates *t, const char *name, const char *expected) {
+	const char *pattern = NULL;
+	uint32_t limit;
+	bool found = templates_match(t, name, &limit, &pattern);
+
+	ck_assert_msg(found == (expected != NULL), "'%s'", name);
+	if (expected)
+		ck_assert_str_eq(pattern, expected);
+}
+
+START_TEST(the_most_specific_template_wins_whatever_the_order_of_setting) {
+	static const char *const patterns[] = {"*", "*@example.com", "b*@example.com", "?", "a*c*",
+		"a*?c", "?bc", "ab?", "\xC3\xBC*", "xy*"};
+	static const char *const reversed[] = {"xy*", "\xC3\xBC*", "ab?", "?bc", "a*?c", "a*c*",
+		"?", "b*@example.com", "*@example.com", "*"};
+	struct templates *sets[] = {templates_of(patterns, ELEMENTS(patterns)),
+		templates_of(reversed, ELEMENTS(reversed))};
+
+	for (size_t i = 0; i < ELEMENTS(sets); i++) {
+		check_winner(sets[i], "bob@example.com", "b*@example.com");
+		check_winner(sets[i], "carol@example.com", "*@example.com");
+		check_winner(sets[i], "z", "?");       /* as literal as "*", but no star */
+		check_winner(sets[i], "abc", "?bc");   /* "?bc" sorts before "ab?" */
+		check_winner(sets[i], "axxc", "a*?c"); /* one star against two */
+		check_winner(sets[i], "\xC3\xBCx", "\xC3\xBC*");
+		check_winner(sets[i], "zz", "*");
+		check_winner(sets[i], "a/b", NULL);
+		templates_free(sets[i]);
+	}
+}
+END_TEST
+
+START_TEST(literal_characters_are_counted_and_not_bytes) {
+	/* One literal of two bytes against two of one byte each. */
+	static const char *const patterns[] = {"\xC3\xBC??", "?ab"};
+	struct templates *t = templates_of(patterns, ELEMENTS(patterns));
+
+	check_winner(t,
+		"\xC3\xBC"
+		"ab",
+		"?ab");
+	templates_free(t);
+}
+END_TEST
+
+START_TEST(setting_again_changes_the_limit_and_deleting_uncovers) {
+	static const char *const patterns[] = {"*", "a*"};
+	struct templates *t = templates_of(patterns, ELEMENTS(patterns));
+	uint32_t limit;
+
+	ck_assert_int_eq(templates_set(t, "a*", 99), 0);
+	ck_assert_uint_eq(templates_count(t), 2);
+	ck_assert_str_eq(templates_at(t, 0, &limit), "a*");
+	ck_assert_uint_eq(limit, 99);
+	ck_assert_int_eq(templates_delete(t, "a*"), 0);
+	ck_assert_int_eq(templates_delete(t, "a*"), -ENOENT);
+	check_winner(t, "ab", "*");
+	ck_assert_int_eq(templates_delete(t, "*"), 0);
+	check_winner(t, "ab", NULL);
+	ck_assert_uint_eq(templates_count(t), 0);
+	templates_free(t);
+	templates_free(NULL);
+}
+END_TEST
+
+START_TEST(thousands_of_templates_stay_in_order) {
+	struct templates *t = templates_of(NULL, 0);
+	uint32_t limit;
+	size_t before = SIZE_MAX;
+	char pattern[32];
+
+	for (unsigned i = 0; i < 3000; i++) {
+		(void)snprintf(pattern, sizeof(pattern), "%u*", i * 7919 % 3000);
+		ck_assert_int_eq(templates_set(t, pattern, i), 0);
+	}
+	ck_assert_uint_eq(templates_count(t), 3000);
+	for (size_t i = 0; i < templates_count(t); i++) {
+		size_t length = strlen(templates_at(t, i, &limit));
+
+		ck_assert_uint_le(length, before);
+		before = length;
+	}
+	templates_free(t);
+}
+END_TEST
+
+int main(void) {
+	Suite *suite = suite_create("template");
+	TCase *templates = tcase_create("templates");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_test(templates, stars_and_question_marks_match_within_a_level);
+	tcase_add_test(templates, matching_agrees_with_its_definition_on_random_texts);
+	tcase_add_test(templates, a_pattern_made_to_be_slow_is_not);
+	tcase_add_test(templates, the_most_specific_template_wins_whatever_the_order_of_setting);
+	tcase_add_test(templates, literal_characters_are_counted_and_not_bytes);
+	tcase_add_test(templates, setting_again_changes_the_limit_and_deleting_uncovers);
+	tcase_add_test(templates, thousands_of_templates_stay_in_order);
+	tcase_set_timeout(templates, 60);
+	suite_add_tcase(suite, templates);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
