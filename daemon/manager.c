@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "berth.h"
+#include "clock.h"
 #include "restore.h"
 #include "log.h"
 #include "memory.h"
@@ -223,7 +224,6 @@ static int manager_open(struct manager *m) {
 
 int manager_new(const struct options *options, struct manager **ret) {
 	struct manager *m = calloc(1, sizeof(*m));
-	struct timespec now;
 	int r;
 
 	if (!m) {
@@ -236,8 +236,7 @@ int manager_new(const struct options *options, struct manager **ret) {
 		free(m);
 		return -ENOTSUP;
 	}
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	m->context.started = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	m->context.started = clock_wall_ms();
 	m->options = *options;
 	m->context.runtime_dir = options->runtime_dir;
 	m->context.state_dir = options->state_dir;

@@ -12,7 +12,7 @@
 
 /* What the list of holders shows of a record is its claimant's alone. Before the slot is taken the label of
  * the last one goes, and afterwards its own comes, the first word last: no look finds another slot's. */
-static _hot_ void record_unlabel(struct record *record) {
+static _always_inline_ void record_unlabel(struct record *record) {
 	store_relaxed(&record->label[0], 0);
 }
 
@@ -23,7 +23,7 @@ static inline uint64_t label_word(const char *label, size_t left) {
 	return left > 0 ? htole64(short_load(label, left)) : 0;
 }
 
-static _hot_ void record_label(struct record *record, const char *label, size_t n) {
+static _always_inline_ void record_label(struct record *record, const char *label, size_t n) {
 	/* Of 8 to 15 bytes: a word, and what is left of the last eight bytes. */
 	if (unlikely(n - 8 >= 8)) {
 		counter_label(record, label, n);
@@ -33,25 +33,25 @@ static _hot_ void record_label(struct record *record, const char *label, size_t 
 	store_release(&record->label[0], htole64(load8(label)));
 }
 
-static _hot_ void record_stamp(struct record *record, const struct stamp *stamp) {
+static _always_inline_ void record_stamp(struct record *record, const struct stamp *stamp) {
 	store_relaxed(&record->since, stamp->since);
 	if (unlikely(stamp->label))
 		record_label(record, stamp->label, strlen(stamp->label));
 }
 
-static _hot_ void cell_note_peak(struct cell *cell, uint32_t count) {
+static _always_inline_ void cell_note_peak(struct cell *cell, uint32_t count) {
 	if (unlikely(load_relaxed(&cell->peak) < count))
 		counter_note_peak(cell, count);
 }
 
 /* The record's newest step at the level whose cell bears `tag`, read before `noted`. */
-static _hot_ uint64_t step_newest(uint32_t number, uint64_t noted, uint64_t tag) {
+static _always_inline_ uint64_t step_newest(uint32_t number, uint64_t noted, uint64_t tag) {
 	return tag_record(tag) == number && tag_seq(tag) > noted ? tag_seq(tag) : noted;
 }
 
 /* Order 4 of counter.c. A tag of the step's own record needs no note: the step that follows is newer. A
  * range lies in one window, so its records are found from each other: those of one process. */
-static _hot_ int step_note(struct map *m, struct record_at at, uint64_t tag) {
+static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_t tag) {
 	uint32_t number = tag_record(tag);
 
 	if (likely(number == at.number))
@@ -63,7 +63,7 @@ static _hot_ int step_note(struct map *m, struct record_at at, uint64_t tag) {
 }
 
 /* A1, from a pair that was seen. */
-static _hot_ bool level_charge(
+static _always_inline_ bool level_charge(
 	struct map *m, const struct level *l, struct pair seen, uint32_t weight, uint64_t tag) {
 	uint64_t count = seen.first + ((uint64_t)weight << BERTH_COUNT_SHIFT);
 
@@ -77,8 +77,8 @@ static _hot_ bool level_charge(
 /* On a path of one level, whose cell said `seen` when the caller looked at it (orders 1 and 3), and bears
  * the tag of the record's last step; `place` is the record's on this path. The caller stamps the record, and
  * announces the change, if it is made. False, with nothing done: it isn't so. */
-static _hot_ bool counter_acquire_one(struct record_at at, struct cell *cell, struct pair seen,
-	uint64_t place, uint32_t weight, struct pair *ret) {
+static _always_inline_ bool counter_acquire_one(struct record_at at, struct cell *cell,
+	struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
 	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
 	uint64_t base = seen.second - tag_pack(at.number, 0);
 
@@ -92,8 +92,8 @@ static _hot_ bool counter_acquire_one(struct record_at at, struct cell *cell, st
 }
 
 /* The same where the cell bears another record's tag. */
-static _hot_ bool counter_acquire_other(struct map *m, struct record_at at, struct cell *cell,
-	struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
+static _always_inline_ bool counter_acquire_other(struct map *m, struct record_at at,
+	struct cell *cell, struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
 	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
 
 	if (unlikely(tag_record(seen.second) == at.number) || unlikely(noted & ~BERTH_SEQ_LAST) ||
@@ -131,7 +131,7 @@ static inline uint32_t counter_acquire_fast(
 }
 
 /* R1, from a pair that was seen when the level was charged. */
-static _hot_ bool level_give(struct map *m, struct cell *cell, _Atomic uint8_t *dirty,
+static _always_inline_ bool level_give(struct map *m, struct cell *cell, _Atomic uint8_t *dirty,
 	struct pair seen, uint64_t weight, uint64_t tag) {
 	if (unlikely(seen.first < weight ||
 		     !cas16(&cell->count, seen, (struct pair){seen.first - weight, tag}))) /* R1 */
@@ -145,7 +145,7 @@ static _hot_ bool level_give(struct map *m, struct cell *cell, _Atomic uint8_t *
  *
  * While the cell bears that tag no other party has given the slot back, and the record stands where it
  * stood; so it needs no look. */
-static _hot_ bool counter_release_one(
+static _always_inline_ bool counter_release_one(
 	struct cell *cell, const _Atomic uint16_t *weight, uint64_t tag) {
 	struct pair seen = cell_load(cell); /* order 1 */
 	uint64_t less;
@@ -160,7 +160,7 @@ static _hot_ bool counter_release_one(
 }
 
 /* The same where the cell bears another record's tag. */
-static _hot_ bool counter_release_other(
+static _always_inline_ bool counter_release_other(
 	struct map *m, struct record_at at, struct cell *cell, uint32_t weight, uint64_t tag) {
 	struct pair seen = cell_load(cell); /* order 1 */
 	uint64_t less = (uint64_t)weight << BERTH_COUNT_SHIFT;

@@ -410,7 +410,7 @@ void counter_note_peak(struct cell *cell, uint32_t count) {
 
 /* Refused at `level` with r, having charged those below it in the cycle that begins at `base`: gives
  * them back in the same cycle. Where that can't be, it is the daemon's to do. */
-static _rare_ int retreat(const struct step *s, const struct path *path, uint32_t level,
+static _cold_ int retreat(const struct step *s, const struct path *path, uint32_t level,
 	uint64_t base, int r, uint32_t *ret_level) {
 	int down;
 
@@ -427,7 +427,7 @@ static _rare_ int retreat(const struct step *s, const struct path *path, uint32_
 }
 
 /* From `level` up. `base` was read after the claim, or proven by A1 at level 0. */
-static _apart_ int ascend(const struct step *s, const struct path *path, uint32_t level,
+static _noinline_ int ascend(const struct step *s, const struct path *path, uint32_t level,
 	uint64_t base, uint32_t *ret_level) {
 	uint32_t weight = place_weight(s->place);
 	int failed = 0;
@@ -481,7 +481,7 @@ static struct step step_of(struct map *m, struct record_at at, const struct slot
 }
 
 /* Without the caller's looks. */
-static _apart_ int acquire_anew(const struct step *s, const struct slot_request *request,
+static _noinline_ int acquire_anew(const struct step *s, const struct slot_request *request,
 	uint64_t *ret_seq, uint32_t *ret_level) {
 	uint64_t base;
 	int r = record_prepare(s, &base);

@@ -27,7 +27,7 @@
 void denials_add(struct map *m, struct cell *cell, _Atomic uint8_t *dirty);
 
 /* The same by the one thread that counts in the words of the session. */
-static _hot_ void denials_add_mine(
+static _always_inline_ void denials_add_mine(
 	struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty) {
 	_Atomic uint64_t *at = &m->session->denials[account % BERTH_DENIALS];
 	uint64_t word = load_relaxed(at);

@@ -34,7 +34,8 @@ uint64_t directory_hash(const struct map *m, const struct name *name) {
 
 /* Where the so many bytes of an entry's name are; NULL if a block number points nowhere, or there is
  * none for a long name: damage, or an entry that is being rewritten. */
-static _hot_ const _Atomic uint64_t *entry_name(struct map *m, struct entry *e, size_t length) {
+static _always_inline_ const _Atomic uint64_t *entry_name(
+	struct map *m, struct entry *e, size_t length) {
 	uint32_t block = shape_block(load_relaxed(&e->shape));
 
 	if (block == 0)
@@ -47,12 +48,13 @@ static _hot_ const _Atomic uint64_t *entry_name(struct map *m, struct entry *e, 
 /* The loads between two loads of the word; equal generations say that nothing was rewritten under
  * them. Pairs with word_store() in daemon/directory-write.c, which changes the generation
  * before it rewrites anything. */
-static _hot_ bool entry_unchanged(struct entry *e, uint64_t word) {
+static _always_inline_ bool entry_unchanged(struct entry *e, uint64_t word) {
 	fence_acquire();
 	return entry_generation(load_relaxed(&e->word)) == entry_generation(word);
 }
 
-static _hot_ bool entry_has_name(struct map *m, struct entry *e, const struct name *name) {
+static _always_inline_ bool entry_has_name(
+	struct map *m, struct entry *e, const struct name *name) {
 	const _Atomic uint64_t *word;
 
 	if (shape_length(load_relaxed(&e->shape)) != name->length)
@@ -66,7 +68,7 @@ static _hot_ bool entry_has_name(struct map *m, struct entry *e, const struct na
 	return true;
 }
 
-static _hot_ bool entry_matches(
+static _always_inline_ bool entry_matches(
 	struct map *m, struct entry *e, const struct name *name, uint64_t *ret_word) {
 	uint64_t word = load_acquire(&e->word);
 
@@ -83,8 +85,8 @@ static _Atomic uint32_t *table_slot(struct map *m, uint32_t bits, uint32_t i) {
 	return map_at(m, &m->directory, m->layout.tables + offset * sizeof(uint32_t));
 }
 
-static _hot_ int find(struct map *m, const struct name *name, uint64_t hash, bool for_cell,
-	uint32_t *ret_account, uint64_t *ret_word) {
+static _always_inline_ int find(struct map *m, const struct name *name, uint64_t hash,
+	bool for_cell, uint32_t *ret_account, uint64_t *ret_word) {
 	uint32_t bits = load_acquire(&m->names->table_bits);
 
 	if (unlikely(bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX))

@@ -24,7 +24,7 @@ static inline uint64_t load4(const char *text) {
 }
 
 /* A text of 1 to 7 bytes: first and last half, or first, middle and last byte, which may overlap. */
-static _hot_ uint64_t short_load(const char *text, size_t length) {
+static _always_inline_ uint64_t short_load(const char *text, size_t length) {
 	const unsigned char *byte = (const unsigned char *)text;
 	size_t last = length - 1;
 

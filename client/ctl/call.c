@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "berth.h"
+#include "clock.h"
 #include "ctl.h"
 #include "name.h"
 #include "util.h"
@@ -148,7 +149,8 @@ static int admin_connect(struct ctl *c) {
 
 	if (c->admin_fd >= 0)
 		return CTL_OK;
-	r = message_connect(c->runtime_dir, ADMIN_SOCKET, message_now() + CONNECT_MS, &c->admin_fd);
+	r = message_connect(
+		c->runtime_dir, ADMIN_SOCKET, clock_monotonic_ms() + CONNECT_MS, &c->admin_fd);
 	return r < 0 ? connect_explain(c, r) : CTL_OK;
 }
 
@@ -236,7 +238,7 @@ int admin_call(
 	memcpy(&header, request, sizeof(header));
 	wait = header.opcode == MESSAGE_IMPORT_COMMIT ? COMMIT_MS : CALL_MS;
 	r = message_call(c->admin_fd, request, header.length, NULL, 0, &buffer, &size, NULL,
-		message_now() + wait);
+		clock_monotonic_ms() + wait);
 	if (r < 0)
 		return call_explain(c, r);
 	if (buffer.header.code != BERTH_SUCCESS)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "ctl.h"
 #include "name.h"
 #include "util.h"
@@ -26,7 +27,7 @@ static const char *slot_text(uint64_t slot, char to[SLOT_TEXT_SIZE]) {
 }
 
 static int holders_add(struct holders *h, const struct message_held *page) {
-	size_t capacity = h->capacity ? h->capacity * 2 : 4 * MESSAGE_HOLDERS_MAX;
+	int r;
 
 	if (page->count == 0)
 		return 0;
@@ -35,14 +36,9 @@ static int holders_add(struct holders *h, const struct message_held *page) {
 	for (uint32_t i = 0; i < page->count; i++)
 		if (message_name_length(&page->holder[i].account) < 0)
 			return -EBADMSG;
-	if (h->count + page->count > h->capacity) {
-		void *holder = reallocarray(h->holder, capacity, sizeof(h->holder[0]));
-
-		if (!holder)
-			return -ENOMEM;
-		h->holder = holder;
-		h->capacity = capacity;
-	}
+	r = array_reserve(&h->holder, &h->capacity, h->count + page->count);
+	if (r < 0)
+		return r;
 	memcpy(h->holder + h->count, page->holder, page->count * sizeof(page->holder[0]));
 	/* The other texts are fixed arrays, which shared memory may have filled to the brim. */
 	for (size_t i = h->count; i < h->count + page->count; i++) {

@@ -7,11 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "ctl.h"
+#include "clock.h"
 #include "util.h"
 
 /* How long an import must take before a terminal hears of it, and how often then. */
 #define PROGRESS_MS 200
+
+/* Room for so many bytes at least, before each read. */
+#define READ_MIN 65536
 
 /* -- the file ---------------------------------------------------------------------------------- */
 
@@ -21,17 +26,10 @@ struct text {
 };
 
 static int text_read_some(struct text *t, int fd) {
-	ssize_t n;
+	ssize_t n = array_reserve(&t->at, &t->capacity, t->length + READ_MIN);
 
-	if (t->length == t->capacity) {
-		size_t capacity = t->capacity ? t->capacity * 2 : 65536;
-		char *at = realloc(t->at, capacity);
-
-		if (!at)
-			return -ENOMEM;
-		t->at = at;
-		t->capacity = capacity;
-	}
+	if (n < 0)
+		return (int)n;
 	do
 		n = read(fd, t->at + t->length, t->capacity - t->length);
 	while (n < 0 && errno == EINTR);
@@ -108,7 +106,7 @@ static int chunk_send(struct ctl *c, struct chunk *k) {
 static void progress_show(size_t sent, size_t count, bool more) {
 	static int64_t next;
 	static bool shown;
-	int64_t now = message_now();
+	int64_t now = clock_monotonic_ms();
 
 	if (!isatty(STDERR_FILENO))
 		return;

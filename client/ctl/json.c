@@ -13,52 +13,35 @@
 #include <time.h>
 
 #include "ctl.h"
+#include "utf8.h"
 #include "util.h"
 
 #define TIME_LAST UINT64_C(253402300799) /* 9999-12-31T23:59:59Z */
 
-/* Length of the valid UTF-8 sequence that text begins with, 0 if there is none. */
-static size_t utf8_length(const unsigned char *p) {
-	size_t n = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
-
-	if (p[0] > 0xF4)
-		return 0;
-	/* A NUL ends the loop, too: it is no continuation. */
-	for (size_t i = 1; i < n; i++)
-		if ((p[i] & 0xC0) != 0x80)
-			return 0;
-	/* Overlong, a surrogate, above U+10FFFF. */
-	if ((p[0] == 0xE0 && p[1] < 0xA0) || (p[0] == 0xED && p[1] > 0x9F) ||
-		(p[0] == 0xF0 && p[1] < 0x90) || (p[0] == 0xF4 && p[1] > 0x8F))
-		return 0;
-	return n;
-}
-
-/* One character; returns how many bytes of text it was. */
-static size_t character_write(FILE *out, const unsigned char *p) {
-	size_t n = utf8_length(p);
+/* Writes the character that the text begins with. Returns how many bytes of the text it is. */
+static size_t character_write(FILE *out, const char *text, size_t length) {
+	uint32_t c;
+	size_t n = utf8_decode(text, length, &c);
 
 	if (n == 0) {
 		fputs("\\ufffd", out);
 		return 1;
 	}
-	if (*p == '"' || *p == '\\')
-		fprintf(out, "\\%c", *p);
-	else if (*p < 0x20 || *p == 0x7F)
-		fprintf(out, "\\u%04x", *p);
-	else if (*p == 0xC2 && p[1] < 0xA0) /* U+0080 to U+009F: a terminal may obey them */
-		fprintf(out, "\\u%04x", p[1]);
+	if (c == '"' || c == '\\')
+		fprintf(out, "\\%c", (int)c);
+	else if (c < 0x20 || (c >= 0x7F && c < 0xA0)) /* a terminal may obey control characters */
+		fprintf(out, "\\u%04x", c);
 	else
-		fwrite(p, 1, n, out);
+		fwrite(text, 1, n, out);
 	return n;
 }
 
 static void text_write(FILE *out, const char *text) {
-	const unsigned char *p = (const unsigned char *)text;
+	size_t length = strlen(text);
 
 	putc('"', out);
-	while (*p)
-		p += character_write(out, p);
+	for (size_t i = 0; i < length;)
+		i += character_write(out, text + i, length - i);
 	putc('"', out);
 }
 

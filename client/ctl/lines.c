@@ -22,6 +22,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "array.h"
 #include "ctl.h"
 #include "name.h"
 #include "number.h"
@@ -117,17 +118,11 @@ static int table_grow(struct lines *l) {
 }
 
 static int entry_add(struct lines *l, const struct lines_entry *e) {
-	if (l->count == l->capacity) {
-		size_t capacity = l->capacity ? l->capacity * 2 : 256;
-		struct lines_entry *entry = reallocarray(l->entry, capacity, sizeof(*entry));
+	int r = array_reserve(&l->entry, &l->capacity, l->count + 1);
 
-		if (!entry)
-			return -ENOMEM;
-		l->entry = entry;
-		l->capacity = capacity;
-	}
-	l->entry[l->count++] = *e;
-	return 0;
+	if (r >= 0)
+		l->entry[l->count++] = *e;
+	return r;
 }
 
 static int account_add(struct lines *l, uint32_t line, struct piece name, uint32_t limit) {

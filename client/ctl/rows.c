@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "ctl.h"
 #include "util.h"
 
@@ -27,20 +28,6 @@ void row_json(struct json *j, const struct row *row) {
 	json_close(j, '}');
 }
 
-static int rows_reserve(struct rows *rows) {
-	size_t capacity = rows->capacity ? rows->capacity * 2 : 256;
-	struct row *row;
-
-	if (rows->count < rows->capacity)
-		return 0;
-	row = reallocarray(rows->row, capacity, sizeof(*row));
-	if (!row)
-		return -ENOMEM;
-	rows->row = row;
-	rows->capacity = capacity;
-	return 0;
-}
-
 static int rows_add(struct rows *rows, const struct message_row *m) {
 	struct row row = {
 		.limit = m->limit,
@@ -52,7 +39,7 @@ static int rows_add(struct rows *rows, const struct message_row *m) {
 
 	if (message_name_length(&m->name) < 0)
 		return -EBADMSG;
-	if (rows_reserve(rows) < 0)
+	if (array_reserve(&rows->row, &rows->capacity, rows->count + 1) < 0)
 		return -ENOMEM;
 	row.name = strdup(m->name.text);
 	if (!row.name)

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "berth.h"
+#include "clock.h"
 #include "ctl.h"
 #include "name.h"
 #include "util.h"
@@ -62,9 +63,9 @@ static void hint_table_print(const struct ctl *c) {
 	struct message_status_reply s;
 	size_t size = sizeof(s);
 
-	if (message_connect(c->runtime_dir, "admin.sock", message_now(), &fd) == 0 &&
+	if (message_connect(c->runtime_dir, "admin.sock", clock_monotonic_ms(), &fd) == 0 &&
 		message_call(fd, &request, sizeof(request), NULL, 0, &s, &size, NULL,
-			message_now() + 1000) == 0 &&
+			clock_monotonic_ms() + 1000) == 0 &&
 		size == sizeof(s) && s.header.code == 0 && s.slots_retired > 0)
 		fprintf(stderr,
 			"\nOf %" PRIu32 " slots, %" PRIu32 " have used up their sequence numbers. "

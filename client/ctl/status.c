@@ -7,19 +7,13 @@
 #include <time.h>
 
 #include "ctl.h"
+#include "clock.h"
 #include "util.h"
-
-static uint64_t now_ms(void) {
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* "3 days 4 h", "12 min 5 s", "0.4 s": the two units that matter. */
 #define AGE_SIZE 40
 static const char *age_text(uint64_t since, char to[AGE_SIZE]) {
-	uint64_t now = now_ms();
+	uint64_t now = clock_wall_ms();
 	uint64_t ms = now > since ? now - since : 0;
 	uint64_t s = ms / 1000;
 

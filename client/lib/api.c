@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "berth.h"
+#include "clock.h"
 #include "denials.h"
 #include "name.h"
 #include "protocol.h"
@@ -68,11 +69,11 @@ struct call {
 /* The time that the daemon has begins when it is first needed. */
 static int64_t call_deadline(struct call *c) {
 	if (c->deadline == 0)
-		c->deadline = message_now() + c->b->timeout_ms;
+		c->deadline = clock_monotonic_ms() + c->b->timeout_ms;
 	return c->deadline;
 }
 
-static _hot_ void call_init(struct call *c, struct berth *b, const char *account) {
+static _always_inline_ void call_init(struct call *c, struct berth *b, const char *account) {
 	c->b = b;
 	c->account = account;
 	c->deadline = 0;
@@ -120,7 +121,7 @@ static int call_grow(struct call *c) {
 }
 
 /* Does what an attempt that ended with r needs before the next one; what else it returns is final. */
-static _rare_ int call_mend(struct call *c, int r) {
+static _cold_ int call_mend(struct call *c, int r) {
 	switch (r) {
 	case -EAGAIN:
 		return 0;
@@ -186,28 +187,28 @@ static int acquire_ended(const struct session *s, int r) {
 
 /* With one record. -EAGAIN: it is of no use, and no entry's; *ret_useless is it, if it is to go back. */
 static int acquire_one(struct call *call, struct cache *c, struct cache_entry *e,
-	struct acquisition *a, struct spot **ret_useless) {
+	struct acquisition *a, struct local_slot **ret_useless) {
 	struct pool *p = call->session->pool;
-	struct spot *spot;
+	struct local_slot *local;
 	berth_slot slot;
 	uint64_t seq;
-	int r = cache_take(c, p, e, &spot);
+	int r = cache_take(c, p, e, &local);
 
 	*ret_useless = NULL;
 	if (r < 0)
 		return r;
-	call->record = spot->number;
-	r = spot_acquire(p, spot, &a->request, &seq);
+	call->record = local->number;
+	r = local_acquire(p, local, &a->request, &seq);
 	if (r == 0) {
-		slot = slot_next(load_relaxed(&spot->slot), seq);
-		cache_hold(c, p, e, spot, tag_pack(spot->number, seq), slot);
+		slot = slot_next(load_relaxed(&local->slot), seq);
+		cache_hold(c, p, e, local, tag_pack(local->number, seq), slot);
 		*a->ret = slot;
 	} else if (r == -EAGAIN || r == -ERANGE) {
-		cache_part(c, e, spot);
-		*ret_useless = r == -EAGAIN ? spot : NULL;
+		cache_part(c, e, local);
+		*ret_useless = r == -EAGAIN ? local : NULL;
 		r = -EAGAIN;
 	} else {
-		cache_keep(c, p, spot);
+		cache_keep(c, p, local);
 	}
 	return r;
 }
@@ -215,7 +216,7 @@ static int acquire_one(struct call *call, struct cache *c, struct cache_entry *e
 /* With one record after the other: those that are of no use now go back at the end. */
 static int acquire_taken(
 	struct call *call, struct cache *c, struct cache_entry *e, struct acquisition *a) {
-	struct spot *useless[TRIES];
+	struct local_slot *useless[TRIES];
 	int n = 0, r;
 
 	do
@@ -287,16 +288,16 @@ int general_acquire(
 /* -- releasing --------------------------------------------------------------------------------- */
 
 /* A release ended with r. Where the record is this thread's now, its cache has it. */
-static int release_end(struct berth *b, struct session *s, struct spot *spot, int r) {
-	bool ours = spot_is_claimed(spot, r);
+static int release_end(struct berth *b, struct session *s, struct local_slot *local, int r) {
+	bool ours = local_is_claimed(local, r);
 
 	if (r == -ENOMEM &&
-		session_settle(b, s, spot->number, message_now() + b->timeout_ms) == 0) {
-		ours = spot_settled(spot);
+		session_settle(b, s, local->number, clock_monotonic_ms() + b->timeout_ms) == 0) {
+		ours = local_settled(local);
 		r = 0;
 	}
 	if (ours)
-		cache_give(cache_get(s), s->pool, spot);
+		cache_give(cache_get(s), s->pool, local);
 	return r;
 }
 
@@ -305,10 +306,10 @@ static int code_of_release(int r) {
 }
 
 static int release_current(struct berth *b, struct session *s, berth_slot slot) {
-	struct spot *spot = pool_spot(s->pool, slot_record(slot));
+	struct local_slot *local = pool_local(s->pool, slot_record(slot));
 
-	return spot ? release_end(b, s, spot, spot_release(s->pool, spot, slot_cycle(slot)))
-		    : -ENOENT;
+	return local ? release_end(b, s, local, local_release(s->pool, local, slot_cycle(slot)))
+		     : -ENOENT;
 }
 
 static int release_retired(struct berth *b, berth_slot slot) {
@@ -329,10 +330,10 @@ int general_release(struct berth *b, berth_slot slot) {
 	return code_of_release(r);
 }
 
-int general_release_rest(struct berth *b, struct session *s, struct spot *spot,
+int general_release_rest(struct berth *b, struct session *s, struct local_slot *local,
 	const struct path *path, uint32_t given, uint64_t seq) {
 	int error = errno;
-	int r = release_end(b, s, spot, spot_release_rest(s->pool, spot, path, given, seq));
+	int r = release_end(b, s, local, local_release_rest(s->pool, local, path, given, seq));
 
 	errno = error;
 	return code_of_release(r);
@@ -413,7 +414,7 @@ int berth_open_options(const struct berth_options *options, struct berth **ret) 
 	timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS;
 	r = session_handle_new(runtime_dir_of(options), timeout_ms, &b);
 	if (r == 0) {
-		r = session_get(b, message_now() + timeout_ms, &s);
+		r = session_get(b, clock_monotonic_ms() + timeout_ms, &s);
 		if (r == 0)
 			*ret = b;
 		else

@@ -11,13 +11,15 @@
 #include <string.h>
 
 #include "counter-fast.h"
+#include "clock.h"
 #include "denials.h"
 #include "fast.h"
 
 /* Orders 1 and 3 of counter.c at a level. `said_mask` and `said`: what must be so of the entry's word.
  * -EDQUOT, and the denial is counted; -EAGAIN: the general path must look. */
-static _hot_ int level_check(const struct session *s, const struct cache *c, const struct level *l,
-	uint64_t said_mask, uint32_t said, uint32_t weight, struct pair *ret_seen) {
+static _always_inline_ int level_check(const struct session *s, const struct cache *c,
+	const struct level *l, uint64_t said_mask, uint32_t said, uint32_t weight,
+	struct pair *ret_seen) {
 	struct pair seen = cell_load(l->cell);
 	uint64_t word = load_acquire(&l->entry->word);
 	uint32_t count = count_of(seen.first) + weight;
@@ -38,10 +40,10 @@ static _hot_ int level_check(const struct session *s, const struct cache *c, con
 }
 
 /* Any account. Other errors as counter_acquire(). */
-static _apart_ int levels_acquire(struct session *s, struct cache *c, struct cache_entry *e,
+static _noinline_ int levels_acquire(struct session *s, struct cache *c, struct cache_entry *e,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	struct slot_request request = {.path = &e->path, .weight = weight};
-	struct spot *spot = e->spot;
+	struct local_slot *local = e->local;
 	uint32_t charged, level;
 	uint64_t seq = 0;
 	int r;
@@ -54,53 +56,55 @@ static _apart_ int levels_acquire(struct session *s, struct cache *c, struct cac
 		if (unlikely(r < 0))
 			return r;
 	}
-	if (unlikely(load_acquire(&spot->token) != c->owned))
+	if (unlikely(load_acquire(&local->token) != c->owned))
 		return -EAGAIN;
 	request.stamp = (struct stamp){slot_now(), label};
-	charged = counter_acquire_fast(s->map, spot_record(spot), &request, &seq);
+	charged = counter_acquire_fast(s->map, local_record(local), &request, &seq);
 	if (unlikely(charged != e->path.depth)) {
 		if (charged == 0)
 			return -EAGAIN;
-		r = counter_acquire_rest(s->map, spot_record(spot), &request, charged, seq, &level);
+		r = counter_acquire_rest(
+			s->map, local_record(local), &request, charged, seq, &level);
 		if (r == -ENOMEM)
-			(void)session_settle(
-				s->handle, s, spot->number, message_now() + s->handle->timeout_ms);
+			(void)session_settle(s->handle, s, local->number,
+				clock_monotonic_ms() + s->handle->timeout_ms);
 		if (r < 0)
 			return r;
 	}
-	record_stamp(load_relaxed(&spot->record), &request.stamp);
-	store_relaxed(&spot->weight, (uint16_t)weight);
-	*ret = slot_next(load_relaxed(&spot->slot), seq);
-	store_relaxed(&spot->slot, *ret);
-	store_release(&spot->token, tag_pack(spot->number, seq));
+	record_stamp(load_relaxed(&local->record), &request.stamp);
+	store_relaxed(&local->weight, (uint16_t)weight);
+	*ret = slot_next(load_relaxed(&local->slot), seq);
+	store_relaxed(&local->slot, *ret);
+	store_release(&local->token, tag_pack(local->number, seq));
 	store_release(&c->inside, false);
 	return BERTH_SUCCESS;
 }
 
 /* C2 to C6 of wake.h, and the peak. */
-static _rare_ void one_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
+static _cold_ void one_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
 	wake_changed(s->map, e->path.level[0].dirty);
 	cell_note_peak(e->path.level[0].cell, count);
 }
 
-static _hot_ bool is_announced(const struct cache *c, const struct level *l) {
+static _always_inline_ bool is_announced(const struct cache *c, const struct level *l) {
 	return likely(load_total(l->dirty) != 0) && likely(load_total(c->armed) == 0);
 }
 
 /* The cell and its count say so since A1. */
-static _hot_ int one_taken(struct session *s, struct cache *c, struct cache_entry *e,
-	struct spot *spot, struct pair now, uint32_t weight, const char *label, berth_slot *ret) {
+static _always_inline_ int one_taken(struct session *s, struct cache *c, struct cache_entry *e,
+	struct local_slot *local, struct pair now, uint32_t weight, const char *label,
+	berth_slot *ret) {
 	const struct level *l = &e->path.level[0];
-	berth_slot slot = slot_next(load_relaxed(&spot->slot), now.second);
+	berth_slot slot = slot_next(load_relaxed(&local->slot), now.second);
 	struct record *record;
 	size_t length = 0;
 	uint64_t since;
 
-	store_relaxed(&spot->weight, (uint16_t)weight);
-	store_relaxed(&spot->slot, slot);
+	store_relaxed(&local->weight, (uint16_t)weight);
+	store_relaxed(&local->slot, slot);
 	*ret = slot;
 	/* Pairs with the load by the thread that releases the slot. */
-	store_release(&spot->token, now.second);
+	store_release(&local->token, now.second);
 	if (unlikely(!is_announced(c, l)) ||
 		unlikely(load_relaxed(&l->cell->peak) < count_of(now.first)))
 		one_announce(s, e, count_of(now.first));
@@ -108,7 +112,7 @@ static _hot_ int one_taken(struct session *s, struct cache *c, struct cache_entr
 	if (label)
 		length = strlen(label);
 	since = slot_now();
-	record = load_relaxed(&e->spot->record);
+	record = load_relaxed(&e->local->record);
 	store_relaxed(&record->since, since);
 	if (label)
 		record_label(record, label, length);
@@ -117,10 +121,10 @@ static _hot_ int one_taken(struct session *s, struct cache *c, struct cache_entr
 }
 
 /* An account without ancestors, whose cell bears another record's tag. */
-static _apart_ int one_acquire_other(struct session *s, struct cache *c, struct cache_entry *e,
+static _noinline_ int one_acquire_other(struct session *s, struct cache *c, struct cache_entry *e,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	const struct level *l = &e->path.level[0];
-	struct spot *spot = e->spot;
+	struct local_slot *local = e->local;
 	struct pair seen, now;
 	int r;
 
@@ -128,17 +132,17 @@ static _apart_ int one_acquire_other(struct session *s, struct cache *c, struct 
 	r = level_check(s, c, l, CACHE_SAID_MASK, e->said, weight, &seen);
 	if (unlikely(r < 0))
 		return r;
-	if (unlikely(!counter_acquire_other(s->map, spot_record(spot), l->cell, seen,
+	if (unlikely(!counter_acquire_other(s->map, local_record(local), l->cell, seen,
 		    e->place + ((uint64_t)(weight - 1) << 46), weight, &now)))
 		return levels_acquire(s, c, e, weight, label, ret);
-	return one_taken(s, c, e, spot, now, weight, label, ret);
+	return one_taken(s, c, e, local, now, weight, label, ret);
 }
 
 /* An account without ancestors. BERTH_SUCCESS, -EDQUOT, or as levels_acquire(). */
-static _hot_ int one_acquire(struct session *s, struct cache *c, struct cache_entry *e,
+static _always_inline_ int one_acquire(struct session *s, struct cache *c, struct cache_entry *e,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	const struct level *l = &e->path.level[0];
-	struct spot *spot = e->spot;
+	struct local_slot *local = e->local;
 	struct pair seen, now;
 	struct record_at at;
 	int r;
@@ -146,18 +150,18 @@ static _hot_ int one_acquire(struct session *s, struct cache *c, struct cache_en
 	r = level_check(s, c, l, CACHE_SAID_MASK, e->said, weight, &seen);
 	if (unlikely(r < 0))
 		return r;
-	if (unlikely(load_acquire(&spot->token) != c->owned))
+	if (unlikely(load_acquire(&local->token) != c->owned))
 		return -EAGAIN;
-	at = spot_record(spot);
+	at = local_record(local);
 	record_unlabel(at.record);
 	if (unlikely(!counter_acquire_one(
 		    at, l->cell, seen, e->place + ((uint64_t)(weight - 1) << 46), weight, &now)))
 		return one_acquire_other(s, c, e, weight, label, ret);
-	return one_taken(s, c, e, spot, now, weight, label, ret);
+	return one_taken(s, c, e, local, now, weight, label, ret);
 }
 
 /* What follows an attempt that ended with r. */
-static _rare_ int acquire_end(struct session *s, struct cache *c, const char *account,
+static _cold_ int acquire_end(struct session *s, struct cache *c, const char *account,
 	uint32_t weight, const char *label, int r, berth_slot *ret) {
 	store_release(&c->inside, false);
 	/* A session that ends takes its records back as a revocation does, but there will be another. */
@@ -169,7 +173,7 @@ static _rare_ int acquire_end(struct session *s, struct cache *c, const char *ac
 
 /* The handle isn't the one that the thread used last; or the thread hasn't used it, or is a forked child's,
  * where the block says nothing (cache.c): then the general path asks why. */
-static _apart_ int acquire_switch(struct berth *b, const struct session *s, const char *account,
+static _noinline_ int acquire_switch(struct berth *b, const struct session *s, const char *account,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	const struct berth_request request = {
 		.size = sizeof(request), .account = account, .weight = weight, .label = label};
@@ -182,7 +186,7 @@ static _apart_ int acquire_switch(struct berth *b, const struct session *s, cons
 				     : berth_acquire_req(b, &request, ret);
 }
 
-static _hot_ int acquire(
+static _always_inline_ int acquire(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
 	/* Pairs with session_publish(). */
 	struct session *s = load_acquire(&b->fast);
@@ -230,61 +234,61 @@ int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
 /* -- releasing ----------------------------------------------------------------------------------- */
 
 /* Any slot of the calling thread's cache. */
-static _apart_ int levels_release(struct session *s, struct cache *c, struct cache_entry *e,
-	struct spot *spot, uint64_t tag, berth_slot slot) {
-	uint32_t given = counter_release_fast(s->map, spot_record(spot), &e->path, tag_seq(tag));
+static _noinline_ int levels_release(struct session *s, struct cache *c, struct cache_entry *e,
+	struct local_slot *local, uint64_t tag, berth_slot slot) {
+	uint32_t given = counter_release_fast(s->map, local_record(local), &e->path, tag_seq(tag));
 
 	if (unlikely(given == 0))
 		return general_release(s->handle, slot);
 	if (unlikely(given != e->path.depth))
-		return general_release_rest(s->handle, s, spot, &e->path, given, tag_seq(tag));
-	cache_name(c, s->pool, e, spot);
+		return general_release_rest(s->handle, s, local, &e->path, given, tag_seq(tag));
+	cache_name(c, s->pool, e, local);
 	return BERTH_SUCCESS;
 }
 
-static _rare_ int one_given(struct session *s, const struct cache_entry *e) {
+static _cold_ int one_given(struct session *s, const struct cache_entry *e) {
 	wake_changed(s->map, e->path.level[0].dirty);
 	return BERTH_SUCCESS;
 }
 
 /* A slot that is not the one that this thread took last. */
-static _apart_ int release_search(struct berth *b, berth_slot slot) {
+static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 	struct session *s = load_acquire(&b->fast);
 	struct cache_entry *e;
-	struct spot *spot;
+	struct local_slot *local;
 	struct cache *c;
 	uint64_t tag;
 
 	if (unlikely(cache_thread->session[0] != s->number) && !cache_switch(s->number))
 		return general_release(b, slot);
 	c = cache_thread->cache[0];
-	spot = pool_spot(s->pool, slot_record(slot));
-	if (unlikely(!spot))
+	local = pool_local(s->pool, slot_record(slot));
+	if (unlikely(!local))
 		return general_release(b, slot);
 	/* The token first: if it is a later slot's, so is the number. */
-	tag = load_acquire(&spot->token);
-	if (unlikely(!token_is_slot(tag) || load_acquire(&spot->slot) != slot ||
-		     !cache_took(c, spot)))
+	tag = load_acquire(&local->token);
+	if (unlikely(!token_is_slot(tag) || load_acquire(&local->slot) != slot ||
+		     !cache_took(c, local)))
 		return general_release(b, slot);
-	e = load_acquire(&spot->entry);
+	e = load_acquire(&local->entry);
 	/* Again, since another thread may have the record now. */
-	if (unlikely(!cache_took(c, spot)))
+	if (unlikely(!cache_took(c, local)))
 		return general_release(b, slot);
 	if (e->path.depth == 1 &&
-		counter_release_other(s->map, spot_record(spot), e->path.level[0].cell,
-			load_relaxed(&spot->weight), tag)) {
-		cache_name(c, s->pool, e, spot);
+		counter_release_other(s->map, local_record(local), e->path.level[0].cell,
+			load_relaxed(&local->weight), tag)) {
+		cache_name(c, s->pool, e, local);
 		wake_changed(s->map, e->path.level[0].dirty);
 		return BERTH_SUCCESS;
 	}
-	return levels_release(s, c, e, spot, tag, slot);
+	return levels_release(s, c, e, local, tag, slot);
 }
 
 int berth_release(struct berth *b, berth_slot slot) {
 	const struct thread *t = cache_thread;
 	struct cache_entry *e;
 	struct session *s;
-	struct spot *spot;
+	struct local_slot *local;
 	struct cache *c;
 	uint64_t tag;
 
@@ -296,14 +300,14 @@ int berth_release(struct berth *b, berth_slot slot) {
 		return release_search(b, slot);
 	c = t->cache[0];
 	e = c->last;
-	spot = e->spot;
+	local = e->local;
 	/* The token first: if it is a later slot's, so is the number; if it is an earlier one's, the cell bears
 	 * another tag. */
-	tag = load_acquire(&spot->token);
-	if (unlikely(load_acquire(&spot->slot) != slot) ||
-		unlikely(load_relaxed(&spot->stamp) != e->stamp) || unlikely(e->path.depth != 1) ||
-		unlikely(!counter_release_one(e->path.level[0].cell, &spot->weight, tag)))
+	tag = load_acquire(&local->token);
+	if (unlikely(load_acquire(&local->slot) != slot) ||
+		unlikely(load_relaxed(&local->stamp) != e->stamp) || unlikely(e->path.depth != 1) ||
+		unlikely(!counter_release_one(e->path.level[0].cell, &local->weight, tag)))
 		return release_search(b, slot);
-	store_release(&spot->token, c->owned);
+	store_release(&local->token, c->owned);
 	return likely(is_announced(c, &e->path.level[0])) ? BERTH_SUCCESS : one_given(s, e);
 }

@@ -17,7 +17,7 @@
 
 /* True if a caller's struct is as long as ours, or longer and all zeros where we don't know it:
  * a newer program that asks for nothing newer. */
-static _hot_ bool struct_is_known(const void *p, size_t size, size_t known) {
+static _always_inline_ bool struct_is_known(const void *p, size_t size, size_t known) {
 	const char *byte = p;
 
 	if (likely(size == known))
@@ -38,18 +38,18 @@ static _hot_ bool struct_is_known(const void *p, size_t size, size_t known) {
  * session and record that was taken a multiple of 2^22 slots of this record later, if the program releases it
  * a second time. */
 /* The number of a slot that is taken by `seq`, with the record whose last slot had the number `last`. */
-static _hot_ berth_slot slot_next(berth_slot last, uint64_t seq) {
+static _always_inline_ berth_slot slot_next(berth_slot last, uint64_t seq) {
 	return (last & ~UINT64_C(0x3FFFFF)) | pool_cycle(seq);
 }
-static _hot_ uint32_t slot_record(berth_slot slot) {
+static _always_inline_ uint32_t slot_record(berth_slot slot) {
 	return slot >> POOL_CYCLE_BITS & 0x3FFFFF;
 }
-static _hot_ uint32_t slot_cycle(berth_slot slot) {
+static _always_inline_ uint32_t slot_cycle(berth_slot slot) {
 	return slot & 0x3FFFFF;
 }
 
 /* To the second, which is what people are shown: asking for more costs as much as the rest. */
-static _hot_ uint64_t slot_now(void) {
+static _always_inline_ uint64_t slot_now(void) {
 	return (uint64_t)time(NULL) * 1000;
 }
 
@@ -58,5 +58,5 @@ int general_acquire(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret);
 int general_release(struct berth *b, berth_slot slot);
 /* Of a slot of which so many levels, from the top of its path, are given back already. */
-int general_release_rest(struct berth *b, struct session *s, struct spot *spot,
+int general_release_rest(struct berth *b, struct session *s, struct local_slot *local,
 	const struct path *path, uint32_t given, uint64_t seq);

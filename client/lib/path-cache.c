@@ -41,51 +41,51 @@ struct arena {
 static struct thread no_thread;
 _thread_local_ struct thread *cache_thread = &no_thread;
 
-struct spot cache_no_spot = {.token = TOKEN_SPENT};
+struct local_slot cache_no_slot = {.token = TOKEN_SPENT};
 
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static bool has_key;
 
 /* Where no account was used yet: no account has this name. */
-static struct cache_entry no_entry = {.spot = &cache_no_spot, .name = "", .stamp = UINT64_MAX};
+static struct cache_entry no_entry = {.local = &cache_no_slot, .name = "", .stamp = UINT64_MAX};
 
 /* -- records ------------------------------------------------------------------------------------- */
 
 /* The record that the entry names, if it is the cache's and rests at this entry; NULL. Another thread may
  * have released its slot, and have it since; and then it may have come back for another account. */
-static struct spot *entry_own(const struct cache *c, const struct cache_entry *e) {
-	struct spot *spot = e->spot;
+static struct local_slot *entry_own(const struct cache *c, const struct cache_entry *e) {
+	struct local_slot *local = e->local;
 
-	return load_acquire(&spot->token) == c->owned && load_relaxed(&spot->stamp) == e->stamp
-		       ? spot
+	return load_acquire(&local->token) == c->owned && load_relaxed(&local->stamp) == e->stamp
+		       ? local
 		       : NULL;
 }
 
 /* Among the spares, or in the pool, where they are many, or other threads need them. */
-static void spot_spare(struct cache *c, struct pool *p, struct spot *spot) {
+static void local_spare(struct cache *c, struct pool *p, struct local_slot *local) {
 	if (!c || c->spares >= MIN_OF(c->keeps_most - 1, CACHE_SPARE) ||
 		load_relaxed(&p->is_full)) {
-		pool_give(p, spot);
+		pool_give(p, local);
 		return;
 	}
-	c->spare[c->spares++] = spot;
-	store_relaxed(&spot->stamp, 0);
-	store_release(&spot->token, TOKEN_SPARE);
+	c->spare[c->spares++] = local;
+	store_relaxed(&local->stamp, 0);
+	store_release(&local->token, TOKEN_SPARE);
 }
 
 /* Its record is the caller's. NULL: it had none. */
-static struct spot *entry_part(struct cache *c, struct cache_entry *e) {
-	struct spot *spot = entry_own(c, e);
+static struct local_slot *entry_part(struct cache *c, struct cache_entry *e) {
+	struct local_slot *local = entry_own(c, e);
 
-	e->spot = &cache_no_spot;
-	if (spot)
-		store_release(&spot->token, TOKEN_CLAIMED);
-	return spot;
+	e->local = &cache_no_slot;
+	if (local)
+		store_release(&local->token, TOKEN_CLAIMED);
+	return local;
 }
 
 /* The oldest entry of the ring names no record any more. */
-static struct spot *entry_forget(struct cache *c) {
+static struct local_slot *entry_forget(struct cache *c) {
 	struct cache_entry *e = c->keeps[c->first];
 
 	c->first = (c->first + 1) % CACHE_KEPT;
@@ -94,39 +94,40 @@ static struct spot *entry_forget(struct cache *c) {
 	return entry_part(c, e);
 }
 
-static void entry_keep(struct cache *c, struct pool *p, struct cache_entry *e, struct spot *spot) {
-	struct spot *other = !e->is_kept && c->kept >= c->keeps_most ? entry_forget(c) : NULL;
+static void entry_keep(
+	struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot *local) {
+	struct local_slot *other = !e->is_kept && c->kept >= c->keeps_most ? entry_forget(c) : NULL;
 
 	if (other)
-		spot_spare(c, p, other);
+		local_spare(c, p, other);
 	if (!e->is_kept)
 		c->keeps[(c->first + c->kept++) % CACHE_KEPT] = e;
 	e->is_kept = true;
-	e->spot = spot;
+	e->local = local;
 }
 
 /* All that the cache has. */
 static void records_give(struct cache *c, struct pool *p) {
 	while (c->kept > 0) {
-		struct spot *spot = entry_forget(c);
+		struct local_slot *local = entry_forget(c);
 
-		if (spot)
-			pool_give(p, spot);
+		if (local)
+			pool_give(p, local);
 	}
 	while (c->spares > 0)
 		pool_give(p, c->spare[--c->spares]);
 }
 
 /* From an entry of another account. */
-static struct spot *spot_steal(struct cache *c) {
-	struct spot *spot = NULL;
+static struct local_slot *local_steal(struct cache *c) {
+	struct local_slot *local = NULL;
 
-	while (c->kept > 0 && !spot)
-		spot = entry_forget(c);
-	return spot;
+	while (c->kept > 0 && !local)
+		local = entry_forget(c);
+	return local;
 }
 
-int cache_take(struct cache *c, struct pool *p, struct cache_entry *e, struct spot **ret) {
+int cache_take(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot **ret) {
 	int r;
 
 	*ret = c && e ? entry_own(c, e) : NULL;
@@ -138,53 +139,53 @@ int cache_take(struct cache *c, struct pool *p, struct cache_entry *e, struct sp
 		return 0;
 	}
 	if (c && c->kept >= c->keeps_most && e && !e->is_kept)
-		*ret = spot_steal(c);
+		*ret = local_steal(c);
 	if (*ret)
 		return 0;
 	r = pool_take(p, ret);
 	if (c && r == -ENOBUFS && load_relaxed(&p->is_full))
-		*ret = spot_steal(c);
+		*ret = local_steal(c);
 	return *ret ? 0 : r;
 }
 
-void cache_part(struct cache *c, struct cache_entry *e, struct spot *spot) {
-	if (c && e && e->spot == spot)
+void cache_part(struct cache *c, struct cache_entry *e, struct local_slot *local) {
+	if (c && e && e->local == local)
 		(void)entry_part(c, e);
 }
 
-void cache_keep(struct cache *c, struct pool *p, struct spot *spot) {
-	if (load_relaxed(&spot->token) == TOKEN_CLAIMED)
-		spot_spare(c, p, spot);
+void cache_keep(struct cache *c, struct pool *p, struct local_slot *local) {
+	if (load_relaxed(&local->token) == TOKEN_CLAIMED)
+		local_spare(c, p, local);
 }
 
-void cache_hold(struct cache *c, struct pool *p, struct cache_entry *e, struct spot *spot,
+void cache_hold(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot *local,
 	uint64_t tag, uint64_t slot) {
 	/* A thread that releases the slot's predecessor a second time looks at the stamp before and after the
 	 * entry (fast.c). */
-	store_release(&spot->stamp, 0);
-	store_release(&spot->entry, e);
-	store_release(&spot->stamp, c && e ? e->stamp : 0);
-	store_relaxed(&spot->slot, slot);
+	store_release(&local->stamp, 0);
+	store_release(&local->entry, e);
+	store_release(&local->stamp, c && e ? e->stamp : 0);
+	store_relaxed(&local->slot, slot);
 	if (c && e)
-		entry_keep(c, p, e, spot);
+		entry_keep(c, p, e, local);
 	/* Pairs with the load by the thread that releases the slot. */
-	store_release(&spot->token, tag);
+	store_release(&local->token, tag);
 }
 
-void cache_name(struct cache *c, struct pool *p, struct cache_entry *e, struct spot *spot) {
-	struct spot *other = e->spot != spot ? entry_part(c, e) : NULL;
+void cache_name(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot *local) {
+	struct local_slot *other = e->local != local ? entry_part(c, e) : NULL;
 
 	if (other)
-		spot_spare(c, p, other);
-	entry_keep(c, p, e, spot);
-	store_release(&spot->token, c->owned);
+		local_spare(c, p, other);
+	entry_keep(c, p, e, local);
+	store_release(&local->token, c->owned);
 }
 
-void cache_give(struct cache *c, struct pool *p, struct spot *spot) {
-	if (c && cache_took(c, spot))
-		cache_name(c, p, load_relaxed(&spot->entry), spot);
+void cache_give(struct cache *c, struct pool *p, struct local_slot *local) {
+	if (c && cache_took(c, local))
+		cache_name(c, p, load_relaxed(&local->entry), local);
 	else
-		spot_spare(c, p, spot);
+		local_spare(c, p, local);
 }
 
 /* -- entries ------------------------------------------------------------------------------------- */
@@ -298,7 +299,7 @@ struct cache_entry *cache_add(
 	text = (char *)&e->path + levels;
 	memcpy(text, name, length + 1);
 	memcpy(&e->path, path, levels);
-	e->spot = &cache_no_spot;
+	e->local = &cache_no_slot;
 	e->is_kept = false;
 	e->name = text;
 	e->stamp = c->stamp + c->made;

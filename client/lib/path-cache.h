@@ -17,9 +17,9 @@ struct session;
 
 /* An account by its name, and a record that rests there. */
 struct cache_entry {
-	/* The record that was used last, or cache_no_spot. Another account or another thread may have it
+	/* The record that was used last, or cache_no_slot. Another account or another thread may have it
 	 * since: then it doesn't bear the entry's stamp any more. */
-	struct spot *spot;
+	struct local_slot *local;
 	const char *name; /* which stands behind the path's last level */
 	uint64_t stamp;   /* its own: the process has no other entry with it, now or ever */
 	uint64_t key;     /* of the name */
@@ -52,7 +52,7 @@ struct cache {
 	uint32_t first, kept, spares;
 	uint32_t keeps_most;                   /* records, of either kind */
 	struct cache_entry *keeps[CACHE_KEPT]; /* those that name a record, in turn, from `first` */
-	struct spot *spare[CACHE_SPARE];       /* SPARE: named by no entry */
+	struct local_slot *spare[CACHE_SPARE]; /* SPARE: named by no entry */
 	struct arena *arena;                   /* of entries */
 	size_t arena_used;
 	struct cache *next;              /* of the same session */
@@ -75,11 +75,11 @@ struct thread {
 #endif
 
 extern _thread_local_ struct thread *cache_thread; /* never NULL */
-extern struct spot cache_no_spot;                  /* holds no slot, and belongs to no cache */
+extern struct local_slot cache_no_slot;            /* holds no slot, and belongs to no cache */
 
-/* The record's slot was taken by this cache, for an account that it remembers: `entry` of the spot. */
-static _hot_ bool cache_took(const struct cache *c, const struct spot *spot) {
-	return load_acquire(&spot->stamp) - c->stamp < c->made;
+/* The record's slot was taken by this cache, for an account that it remembers: `entry` of the local. */
+static _always_inline_ bool cache_took(const struct cache *c, const struct local_slot *local) {
+	return load_acquire(&local->stamp) - c->stamp < c->made;
 }
 
 /* The thread's cache of a session, made if need be. NULL: no memory. */
@@ -96,18 +96,18 @@ struct cache_entry *cache_add(
 /* A record for an account: the entry's own; or from the pool; or one that the cache keeps for another
  * account. The caller has it until it takes a slot with it, or gives it back. Errors as pool_take. c and
  * e may be NULL. */
-int cache_take(struct cache *c, struct pool *p, struct cache_entry *e, struct spot **ret);
+int cache_take(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot **ret);
 /* No slot was taken: the record stays the caller's, and no entry names it; or it is as it was before
  * cache_take. */
-void cache_part(struct cache *c, struct cache_entry *e, struct spot *spot);
-void cache_keep(struct cache *c, struct pool *p, struct spot *spot);
+void cache_part(struct cache *c, struct cache_entry *e, struct local_slot *local);
+void cache_keep(struct cache *c, struct pool *p, struct local_slot *local);
 /* The slot is taken, with this tag and under this number. */
-void cache_hold(struct cache *c, struct pool *p, struct cache_entry *e, struct spot *spot,
+void cache_hold(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot *local,
 	uint64_t tag, uint64_t slot);
 /* A record that the caller has, and with which no slot is held any more. It is used next where it rests. */
-void cache_give(struct cache *c, struct pool *p, struct spot *spot);
+void cache_give(struct cache *c, struct pool *p, struct local_slot *local);
 /* The same for a record that rests at e; another record that e names becomes a spare. */
-void cache_name(struct cache *c, struct pool *p, struct cache_entry *e, struct spot *spot);
+void cache_name(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot *local);
 
 /* Lets no thread enter any more (cache_enter). True if none is inside. */
 bool cache_close(struct session *s);

@@ -99,36 +99,36 @@ int pool_add_range(struct pool *p, uint32_t number) {
 	if (!range)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		range->spot[i].number = number * BERTH_RANGE + i;
+		range->local[i].number = number * BERTH_RANGE + i;
 	store_relaxed(&range->next, load_relaxed(&p->added));
-	/* Pair with pool_spot() and range_first(): a thread that sees these sees the range. */
+	/* Pair with pool_local() and range_first(): a thread that sees these sees the range. */
 	store_release(&p->by_number[number], range);
 	store_release(&p->added, range);
 	store_release(&p->ranges, load_relaxed(&p->ranges) + 1);
 	for (uint32_t i = BERTH_RANGE; i-- > 0;)
-		pool_give(p, &range->spot[i]);
+		pool_give(p, &range->local[i]);
 	return 0;
 }
 
-static struct range *range_of(const struct spot *spot) {
-	return (struct range *)(uintptr_t)(spot - spot->number % BERTH_RANGE);
+static struct range *range_of(const struct local_slot *local) {
+	return (struct range *)(uintptr_t)(local - local->number % BERTH_RANGE);
 }
 
 /* A range lies in one window. Once it is mapped it stays: another thread, which had no luck a moment
  * ago, mustn't undo that. */
-static _rare_ bool range_map(struct pool *p, struct range *range) {
+static _cold_ bool range_map(struct pool *p, struct range *range) {
 	struct record *records = NULL;
 
-	if (map_has_record(p->map, range->spot[BERTH_RANGE - 1].number))
-		records = map_record(p->map, range->spot[0].number);
+	if (map_has_record(p->map, range->local[BERTH_RANGE - 1].number))
+		records = map_record(p->map, range->local[0].number);
 	for (uint32_t i = 0; records && i < BERTH_RANGE; i++)
-		store_release(&range->spot[i].record, records + i); /* pairs with spot_record() */
+		store_release(&range->local[i].record, records + i); /* pairs with local_record() */
 	return records != NULL;
 }
 
 /* False if it can't be mapped. */
-static bool spot_is_mapped(struct pool *p, struct spot *spot) {
-	return likely(load_acquire(&spot->record)) || range_map(p, range_of(spot));
+static bool local_is_mapped(struct pool *p, struct local_slot *local) {
+	return likely(load_acquire(&local->record)) || range_map(p, range_of(local));
 }
 
 /* -- the stack ---------------------------------------------------------------------------------- */
@@ -145,74 +145,74 @@ static struct pair stack_load(struct pool *p) {
 }
 
 /* The number of no slot: its serial and its record are 0. */
-static void spot_link(struct spot *spot, uint64_t next) {
-	store_relaxed(&spot->slot, next);
+static void local_link(struct local_slot *local, uint64_t next) {
+	store_relaxed(&local->slot, next);
 }
 
-static void spot_unlink(const struct pool *p, struct spot *spot) {
-	store_relaxed(&spot->slot, p->slots | (uint64_t)spot->number << POOL_CYCLE_BITS);
+static void local_unlink(const struct pool *p, struct local_slot *local) {
+	store_relaxed(&local->slot, p->slots | (uint64_t)local->number << POOL_CYCLE_BITS);
 }
 
-void pool_give(struct pool *p, struct spot *spot) {
+void pool_give(struct pool *p, struct local_slot *local) {
 	struct pair seen;
 
-	store_relaxed(&spot->stamp, 0);
-	store_release(&spot->token, TOKEN_POOLED);
+	store_relaxed(&local->stamp, 0);
+	store_release(&local->token, TOKEN_POOLED);
 	do {
 		seen = stack_load(p);
-		spot_link(spot, seen.first);
-	} while (!stack_change(p, seen, spot->number));
+		local_link(local, seen.first);
+	} while (!stack_change(p, seen, local->number));
 }
 
 /* NULL: there is none. */
-static struct spot *stack_pop(struct pool *p) {
-	struct spot *spot;
+static struct local_slot *stack_pop(struct pool *p) {
+	struct local_slot *local;
 	struct pair seen;
 
 	do {
 		seen = stack_load(p);
-		spot = pool_spot(p, (uint32_t)seen.first);
-	} while (spot && !stack_change(p, seen, load_relaxed(&spot->slot)));
-	if (spot) {
-		spot_unlink(p, spot);
-		store_release(&spot->token, TOKEN_CLAIMED);
+		local = pool_local(p, (uint32_t)seen.first);
+	} while (local && !stack_change(p, seen, load_relaxed(&local->slot)));
+	if (local) {
+		local_unlink(p, local);
+		store_release(&local->token, TOKEN_CLAIMED);
 	}
-	return spot;
+	return local;
 }
 
 /* Those that can't be mapped go back. */
-int pool_take(struct pool *p, struct spot **ret) {
-	struct spot *unmapped = NULL, *spot;
+int pool_take(struct pool *p, struct local_slot **ret) {
+	struct local_slot *unmapped = NULL, *local;
 
-	while ((spot = stack_pop(p)) != NULL && !spot_is_mapped(p, spot)) {
-		spot_link(spot, unmapped ? unmapped->number : 0);
-		unmapped = spot;
+	while ((local = stack_pop(p)) != NULL && !local_is_mapped(p, local)) {
+		local_link(local, unmapped ? unmapped->number : 0);
+		unmapped = local;
 	}
-	*ret = spot;
-	if (!spot && !unmapped)
+	*ret = local;
+	if (!local && !unmapped)
 		return -ENOBUFS;
 	while (unmapped) {
-		struct spot *next = pool_spot(p, (uint32_t)load_relaxed(&unmapped->slot));
+		struct local_slot *next = pool_local(p, (uint32_t)load_relaxed(&unmapped->slot));
 
 		pool_give(p, unmapped);
 		unmapped = next;
 	}
-	return spot ? 0 : -ENOMEM;
+	return local ? 0 : -ENOMEM;
 }
 
 /* -- taking -------------------------------------------------------------------------------------- */
 
-int spot_acquire(
-	struct pool *p, struct spot *spot, const struct slot_request *request, uint64_t *ret_seq) {
+int local_acquire(struct pool *p, struct local_slot *local, const struct slot_request *request,
+	uint64_t *ret_seq) {
 	uint32_t level;
-	int r = counter_acquire(p->map, spot_record(spot), request, ret_seq, &level);
+	int r = counter_acquire(p->map, local_record(local), request, ret_seq, &level);
 
 	if (unlikely(r == -ERANGE)) {
-		store_release(&spot->token, TOKEN_SPENT);
-		(void)add_relaxed(&range_of(spot)->spent, 1);
+		store_release(&local->token, TOKEN_SPENT);
+		(void)add_relaxed(&range_of(local)->spent, 1);
 	} else if (likely(r == 0)) {
-		store_relaxed(&spot->weight, (uint16_t)request->weight);
-		store_relaxed(&spot->unsettled, false);
+		store_relaxed(&local->weight, (uint16_t)request->weight);
+		store_relaxed(&local->unsettled, false);
 	}
 	return r;
 }
@@ -220,105 +220,105 @@ int spot_acquire(
 /* -- giving back --------------------------------------------------------------------------------- */
 
 /* Makes the caller the thread that tells the holder. */
-static bool token_take(struct spot *spot, uint64_t token) {
-	return cas(&spot->token, token, TOKEN_CLAIMED);
+static bool token_take(struct local_slot *local, uint64_t token) {
+	return cas(&local->token, token, TOKEN_CLAIMED);
 }
 
 /* Not held under this seq: released by another thread of this process, or revoked. */
-static _rare_ int release_refused(struct map *m, struct spot *spot, uint32_t cycle) {
-	uint64_t token = load_acquire(&spot->token);
+static _cold_ int release_refused(struct map *m, struct local_slot *local, uint32_t cycle) {
+	uint64_t token = load_acquire(&local->token);
 	struct snapshot now;
 	int r;
 
 	if (!token_names(token, cycle))
 		return -ENOENT;
-	r = counter_record(m, spot->number, &now);
+	r = counter_record(m, local->number, &now);
 	if (r < 0)
 		return r;
-	if (load_relaxed(&spot->unsettled)) {
+	if (load_relaxed(&local->unsettled)) {
 		if (place_state(now.place) == RECORD_SEIZED)
 			return -ENOMEM;
-		return token_take(spot, token) ? 0 : -ENOENT;
+		return token_take(local, token) ? 0 : -ENOENT;
 	}
 	/* berthd took the record itself. Not to be used again: another thread may have made R1 before that,
 	 * and be about to store its token. */
 	if (place_state(now.place) != RECORD_PLACED) {
-		if (!cas(&spot->token, token, TOKEN_SPENT))
+		if (!cas(&local->token, token, TOKEN_SPENT))
 			return -ENOENT;
-		(void)add_relaxed(&range_of(spot)->spent, 1);
+		(void)add_relaxed(&range_of(local)->spent, 1);
 		return -ECANCELED;
 	}
 	/* The thread that made R1 hasn't stored its token yet. */
 	if (now.seq >= tag_seq(token) && now.seq <= seq_rest(tag_seq(token)))
 		return -ENOENT;
-	return token_take(spot, token) ? -ECANCELED : -ENOENT;
+	return token_take(local, token) ? -ECANCELED : -ENOENT;
 }
 
 /* What a release of the slot `seq` that ended with r comes to. */
-static int release_end(struct pool *p, struct spot *spot, uint64_t seq, int r) {
+static int release_end(struct pool *p, struct local_slot *local, uint64_t seq, int r) {
 	uint64_t token;
 
 	if (likely(r >= 0)) {
-		store_release(&spot->token, TOKEN_CLAIMED);
+		store_release(&local->token, TOKEN_CLAIMED);
 		return r == COUNTER_DAMAGED ? -EUCLEAN : 0;
 	}
 	if (r == -ENOENT)
-		return release_refused(p->map, spot, pool_cycle(seq));
+		return release_refused(p->map, local, pool_cycle(seq));
 	/* For lack of memory, or since the shared words lead nowhere: berthd settles it. */
-	token = load_acquire(&spot->token);
+	token = load_acquire(&local->token);
 	if (token_is_slot(token) && tag_seq(token) == seq) {
-		counter_abandon(p->map, spot->number);
-		store_relaxed(&spot->unsettled, true);
+		counter_abandon(p->map, local->number);
+		store_relaxed(&local->unsettled, true);
 	}
 	return -ENOMEM;
 }
 
-int spot_release(struct pool *p, struct spot *spot, uint32_t cycle) {
-	uint64_t token = load_acquire(&spot->token);
+int local_release(struct pool *p, struct local_slot *local, uint32_t cycle) {
+	uint64_t token = load_acquire(&local->token);
 
 	/* Released before: where its record stands now is no matter. */
 	if (unlikely(!token_names(token, cycle)))
 		return -ENOENT;
 	return release_end(
-		p, spot, tag_seq(token), counter_release(p->map, spot->number, tag_seq(token)));
+		p, local, tag_seq(token), counter_release(p->map, local->number, tag_seq(token)));
 }
 
-int spot_release_rest(
-	struct pool *p, struct spot *spot, const struct path *path, uint32_t given, uint64_t seq) {
+int local_release_rest(struct pool *p, struct local_slot *local, const struct path *path,
+	uint32_t given, uint64_t seq) {
 	return release_end(
-		p, spot, seq, counter_release_rest(p->map, spot_record(spot), path, given, seq));
+		p, local, seq, counter_release_rest(p->map, local_record(local), path, given, seq));
 }
 
-bool spot_settled(struct spot *spot) {
-	uint64_t token = load_relaxed(&spot->token);
+bool local_settled(struct local_slot *local) {
+	uint64_t token = load_relaxed(&local->token);
 
-	return token_is_slot(token) && load_relaxed(&spot->unsettled) && token_take(spot, token);
+	return token_is_slot(token) && load_relaxed(&local->unsettled) && token_take(local, token);
 }
 
 void pool_release_all(struct pool *p) {
 	for (struct range *range = range_first(p); range; range = range_next(range))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
-			struct spot *spot = &range->spot[i];
-			uint64_t token = load_relaxed(&spot->token);
+			struct local_slot *local = &range->local[i];
+			uint64_t token = load_relaxed(&local->token);
 			int r = -ENOENT;
 
 			if (token_is_slot(token))
-				r = spot_release(p, spot, pool_cycle(tag_seq(token)));
+				r = local_release(p, local, pool_cycle(tag_seq(token)));
 			/* Else another thread is just releasing it, which is a fault of the application. */
-			if (spot_is_claimed(spot, r))
-				pool_give(p, spot);
+			if (local_is_claimed(local, r))
+				pool_give(p, local);
 		}
 }
 
 bool pool_close(struct pool *p) {
-	struct spot *spot;
+	struct local_slot *local;
 
 	/* What remains in the stack by its token, and isn't there, a thread is just taking. */
-	while ((spot = stack_pop(p)) != NULL)
-		store_release(&spot->token, TOKEN_SPENT);
+	while ((local = stack_pop(p)) != NULL)
+		store_release(&local->token, TOKEN_SPENT);
 	for (struct range *range = range_first(p); range; range = range_next(range))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
-			uint64_t token = load_acquire(&range->spot[i].token);
+			uint64_t token = load_acquire(&range->local[i].token);
 
 			if (token == TOKEN_CLAIMED || token == TOKEN_POOLED || token_is_slot(token))
 				return false;
@@ -327,8 +327,8 @@ bool pool_close(struct pool *p) {
 }
 
 int pool_forget(struct pool *p, uint32_t record, uint32_t cycle) {
-	struct spot *spot = pool_spot(p, record);
-	uint64_t token = spot ? load_relaxed(&spot->token) : 0;
+	struct local_slot *local = pool_local(p, record);
+	uint64_t token = local ? load_relaxed(&local->token) : 0;
 
-	return token_names(token, cycle) && token_take(spot, token) ? -ECANCELED : -ENOENT;
+	return token_names(token, cycle) && token_take(local, token) ? -ECANCELED : -ENOENT;
 }

@@ -14,7 +14,7 @@
 
 /* A record, as this process knows it. One cache line, for one thread writes it at a time: the one that
  * has the record. Another thread, that releases the slot, sees what it wrote, since it sees the token. */
-struct spot {
+struct local_slot {
 	_Alignas(64) _Atomic uint64_t token; /* which of the five; below */
 	_Atomic uint64_t slot;               /* the number of its slot, or of its last one; in the
 					      * stack: the next record's */
@@ -26,10 +26,10 @@ struct spot {
 	_Atomic uint16_t weight;
 };
 
-_Static_assert(sizeof(struct spot) == 64, "a cache line");
+_Static_assert(sizeof(struct local_slot) == 64, "a cache line");
 
 struct range {
-	struct spot spot[BERTH_RANGE];
+	struct local_slot local[BERTH_RANGE];
 	_Atomic uint32_t spent;       /* how many of its records have used up their seqs */
 	_Atomic(struct range *) next; /* the one that was added before */
 };
@@ -89,55 +89,55 @@ static inline bool token_is_slot(uint64_t token) {
 	return token % BERTH_CYCLE - 1 < BERTH_LEVELS_MAX;
 }
 
-static _hot_ bool token_names(uint64_t token, uint32_t cycle) {
+static _always_inline_ bool token_names(uint64_t token, uint32_t cycle) {
 	return token_is_slot(token) && pool_cycle(token) == cycle;
 }
 
 /* The record's; NULL: the process doesn't have it. */
-static _hot_ struct spot *pool_spot(const struct pool *p, uint32_t record) {
+static _always_inline_ struct local_slot *pool_local(const struct pool *p, uint32_t record) {
 	uint32_t number = record / BERTH_RANGE;
 	/* Pairs with pool_add_range(). */
 	struct range *range =
 		likely(number < p->numbers) ? load_acquire(&p->by_number[number]) : NULL;
 
-	return likely(range) ? &range->spot[record % BERTH_RANGE] : NULL;
+	return likely(range) ? &range->local[record % BERTH_RANGE] : NULL;
 }
 
-static _hot_ struct record_at spot_record(const struct spot *spot) {
-	return (struct record_at){load_acquire(&spot->record), spot->number};
+static _always_inline_ struct record_at local_record(const struct local_slot *local) {
+	return (struct record_at){load_acquire(&local->record), local->number};
 }
 
 /* -- taking and giving --------------------------------------------------------------------------- */
 
 /* A record that no thread has, CLAIMED, and mapped. -ENOBUFS: there is none; -ENOMEM: it can't be
  * mapped. */
-int pool_take(struct pool *p, struct spot **ret);
+int pool_take(struct pool *p, struct local_slot **ret);
 /* Back into the stack. */
-void pool_give(struct pool *p, struct spot *spot);
+void pool_give(struct pool *p, struct local_slot *local);
 
 /* Takes a slot with a record that is CLAIMED, or owned by the caller's cache. Where it fails,
  * the record is the caller's as before; -ERANGE: it is retired. */
-int spot_acquire(
-	struct pool *p, struct spot *spot, const struct slot_request *request, uint64_t *ret_seq);
+int local_acquire(struct pool *p, struct local_slot *local, const struct slot_request *request,
+	uint64_t *ret_seq);
 
 /* Gives back the slot `cycle`. 0 and -EUCLEAN (a count was less than that): the record is CLAIMED now.
  * -ECANCELED: it had been revoked, and is forgotten: CLAIMED or SPENT. Otherwise it is as it was: -ENOENT:
  * not held, or released before; -ENOMEM: berthd must settle the record; -EAGAIN: the record changes while it is
  * looked at, in memory that is written over. After both the slot may be released again. */
-int spot_release(struct pool *p, struct spot *spot, uint32_t cycle);
+int local_release(struct pool *p, struct local_slot *local, uint32_t cycle);
 
-/* True if spot_release() ended with r, and the record is CLAIMED now. */
-static inline bool spot_is_claimed(const struct spot *spot, int r) {
+/* True if local_release() ended with r, and the record is CLAIMED now. */
+static inline bool local_is_claimed(const struct local_slot *local, int r) {
 	return (r == 0 || r == -EUCLEAN || r == -ECANCELED) &&
-	       load_relaxed(&spot->token) == TOKEN_CLAIMED;
+	       load_relaxed(&local->token) == TOKEN_CLAIMED;
 }
 
 /* The same where so many levels of the slot's path were given back (counter-fast.h). */
-int spot_release_rest(
-	struct pool *p, struct spot *spot, const struct path *path, uint32_t given, uint64_t seq);
+int local_release_rest(struct pool *p, struct local_slot *local, const struct path *path,
+	uint32_t given, uint64_t seq);
 
-/* berthd has settled the record: after spot_release's -ENOMEM. True: it is CLAIMED now. */
-bool spot_settled(struct spot *spot);
+/* berthd has settled the record: after local_release's -ENOMEM. True: it is CLAIMED now. */
+bool local_settled(struct local_slot *local);
 
 /* Releases whatever this process holds. No other thread may be using the pool. */
 void pool_release_all(struct pool *p);

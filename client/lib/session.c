@@ -16,6 +16,7 @@
 #include <xxhash.h>
 
 #include "berth.h"
+#include "clock.h"
 #include "protocol.h"
 #include "session.h"
 
@@ -331,7 +332,7 @@ static int connect_once(struct berth *b, struct session *resume, int64_t deadlin
 static bool pause_before(int64_t deadline) {
 	struct timespec pause = {.tv_nsec = HELLO_PAUSE_MS * 1000000};
 
-	if (message_now() + HELLO_PAUSE_MS >= deadline)
+	if (clock_monotonic_ms() + HELLO_PAUSE_MS >= deadline)
 		return false;
 	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 	return true;
@@ -448,7 +449,7 @@ static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
 
 	return -pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
 #else
-	int64_t left = MAX_OF(deadline - message_now(), 0);
+	int64_t left = MAX_OF(deadline - clock_monotonic_ms(), 0);
 	struct timespec until;
 
 	(void)clock_gettime(CLOCK_REALTIME, &until);

@@ -8,10 +8,11 @@
  * slots are still known for what they were. What the functions below return: 0; a code of berth.h
  * (positive) that the daemon answered; or a negative errno, with -ECONNREFUSED, -ECONNRESET,
  * -ETIMEDOUT or -EBADMSG where it couldn't be asked. All but the inline ones may wait until the
- * deadline (message_now), from any thread; errno stays as it is, and they are no cancellation point.
+ * deadline (clock_monotonic_ms), from any thread; errno stays as it is, and they are no cancellation point.
  */
 
 #include "path-cache.h"
+#include "clock.h"
 
 struct session {
 	struct berth *handle;  /* whose it is */
@@ -72,19 +73,19 @@ struct session *session_find_retired(const struct berth *b, uint64_t slot);
 /* Where the number of a session begins in those of its slots. */
 #define SESSION_SHIFT 44
 
-static _hot_ bool session_gave(const struct session *s, uint64_t slot) {
+static _always_inline_ bool session_gave(const struct session *s, uint64_t slot) {
 	return (slot ^ s->slots) >> SESSION_SHIFT == 0;
 }
 
 /* False once the daemon has begun to end it. Pairs with the daemon's store of the state, which
  * precedes the closing of the records. */
-static _hot_ bool session_is_open(const struct session *s) {
+static _always_inline_ bool session_is_open(const struct session *s) {
 	return likely(load_acquire(&s->entry->open) == load_relaxed(&s->open));
 }
 
 /* The thread is in a call from here until it clears `inside`, and uses records of the session. False: as
  * session_is_open(); or the handle is being closed. Pairs with cache_close(). */
-static _hot_ bool cache_enter(struct cache *c, const struct session *s) {
+static _always_inline_ bool cache_enter(struct cache *c, const struct session *s) {
 	store_relaxed(&c->inside, true);
 	atomic_signal_fence(memory_order_seq_cst);
 	return session_is_open(s);

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "protocol.h"
+#include "clock.h"
 #include "util.h"
 
 /* How often a caller looks whether somebody listens again. */
@@ -44,13 +45,6 @@ int message_name_length(const struct message_name *n) {
 	size_t length = strnlen(n->text, sizeof(n->text));
 
 	return length < sizeof(n->text) ? (int)length : -EINVAL;
-}
-
-int64_t message_now(void) {
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* -- one packet -------------------------------------------------------------------------------- */
@@ -220,7 +214,7 @@ static bool connect_may_work_later(int error) {
 
 /* Sleeps a little, at most until the deadline; false at the deadline. */
 static bool connect_pause(int64_t deadline) {
-	int64_t left = MIN_OF(deadline - message_now(), CONNECT_PAUSE_MS);
+	int64_t left = MIN_OF(deadline - clock_monotonic_ms(), CONNECT_PAUSE_MS);
 	struct timespec pause = {.tv_nsec = left * 1000000};
 
 	if (left <= 0)
@@ -255,7 +249,7 @@ static int wait_for(int fd, short events, int64_t deadline) {
 	int n;
 
 	do {
-		left = deadline - message_now();
+		left = deadline - clock_monotonic_ms();
 		n = poll(&p, 1, (int)MAX_OF(MIN_OF(left, INT_MAX), 0));
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)

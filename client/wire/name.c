@@ -6,44 +6,8 @@
 
 #include "bounds.h"
 #include "name.h"
+#include "utf8.h"
 #include "util.h"
-
-/* Length of the UTF-8 sequence that a first byte announces, 0 if none begins so. 0xC0, 0xC1 and
- * 0xF5 … 0xFF could only begin overlong sequences or ones beyond U+10FFFF. */
-static size_t sequence_length(unsigned char first) {
-	if (first < 0x80)
-		return 1;
-	if (first >= 0xC2 && first <= 0xDF)
-		return 2;
-	if (first >= 0xE0 && first <= 0xEF)
-		return 3;
-	if (first >= 0xF0 && first <= 0xF4)
-		return 4;
-	return 0;
-}
-
-/* Decodes the sequence at the beginning of text. Returns its length, 0 if there is no valid one:
- * overlong, a surrogate, above U+10FFFF, or cut off. */
-static size_t utf8_decode(const char *text, size_t length, uint32_t *ret) {
-	static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-	static const unsigned char first_bits[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
-	const unsigned char *p = (const unsigned char *)text;
-	size_t n = length > 0 ? sequence_length(p[0]) : 0;
-	uint32_t c;
-
-	if (n == 0 || n > length)
-		return 0;
-	c = p[0] & first_bits[n];
-	for (size_t i = 1; i < n; i++) {
-		if ((p[i] & 0xC0) != 0x80)
-			return 0;
-		c = c << 6 | (p[i] & 0x3F);
-	}
-	if (c < smallest[n] || (c >= 0xD800 && c <= 0xDFFF) || c > 0x10FFFF)
-		return 0;
-	*ret = c;
-	return n;
-}
 
 static bool is_control(uint32_t c) {
 	return c < 0x20 || (c >= 0x7F && c <= 0x9F);

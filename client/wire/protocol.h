@@ -320,5 +320,3 @@ int message_answer(
 
 /* Waits for a reply that came too late for its question, whichever that was. */
 int message_skip(int fd, void *buffer, size_t size, int64_t deadline);
-
-int64_t message_now(void); /* CLOCK_MONOTONIC in ms */

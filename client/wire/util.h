@@ -20,9 +20,9 @@
 
 /* Keeps what is rarely done, or not each time, out of the functions that every acquire and release
  * goes through, and has those be one piece of code in each file. */
-#define _rare_  __attribute__((noinline, cold))
-#define _apart_ __attribute__((noinline))
-#define _hot_   inline __attribute__((always_inline))
+#define _cold_          __attribute__((noinline, cold))
+#define _noinline_      __attribute__((noinline))
+#define _always_inline_ inline __attribute__((always_inline))
 
 static inline void free_cleanup(void *p) {
 	free(*(void **)p);

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "array.h"
 #include "accounts.h"
 #include "counter.h"
 #include "log.h"
@@ -114,15 +115,9 @@ static void leave(struct accounts *a, uint32_t account) {
 	/* With accounts below it, it goes with the last of them: remove_upwards(). */
 	if (a->directory->account[account].children > 0)
 		return;
-	if (a->leaving_count == a->leaving_size) {
-		uint32_t size = MAX_OF(a->leaving_size * 2, 64u);
-		uint32_t *p = reallocarray(a->leaving, size, sizeof(*p));
-
-		if (!p)
-			return; /* it takes its place until somebody needs it: make_room() */
-		a->leaving = p;
-		a->leaving_size = size;
-	}
+	/* Without memory it keeps its place until make_room() needs that. */
+	if (array_reserve(&a->leaving, &a->leaving_capacity, a->leaving_count + 1) < 0)
+		return;
 	a->leaving[a->leaving_count++] = account;
 }
 

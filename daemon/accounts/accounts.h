@@ -23,7 +23,8 @@ struct accounts {
 	uint32_t unnamed_end, unnamed_count;
 	uint32_t hand;     /* where the search for an idle account goes on */
 	uint32_t *leaving; /* no longer usable, to be removed when their count is 0 */
-	uint32_t leaving_count, leaving_size;
+	uint32_t leaving_count;
+	size_t leaving_capacity;
 	bool nothing_idle; /* a whole search found none since accounts_tidy */
 	bool said_full;    /* the log has it already */
 	/* Told of every account that is taken out and had counts in the store. */

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "array.h"
 #include "templates.h"
 #include "util.h"
 
@@ -19,7 +20,7 @@ struct template {
 
 struct templates {
 	struct template *all;
-	size_t count, room;
+	size_t count, capacity;
 };
 
 /* The character after the one that p points to. Both pattern and name are valid UTF-8. */
@@ -114,20 +115,6 @@ void templates_free(struct templates *t) {
 	free(t);
 }
 
-static int templates_make_room(struct templates *t) {
-	size_t room = MAX_OF(t->room * 2, (size_t)16);
-	struct template *all;
-
-	if (t->count < t->room)
-		return 0;
-	all = reallocarray(t->all, room, sizeof(*all));
-	if (!all)
-		return -ENOMEM;
-	t->all = all;
-	t->room = room;
-	return 0;
-}
-
 int templates_set(struct templates *t, const char *pattern, uint32_t limit) {
 	_cleanup_free_ char *copy = strdup(pattern);
 	struct template new = {.pattern = copy, .limit = limit};
@@ -142,7 +129,7 @@ int templates_set(struct templates *t, const char *pattern, uint32_t limit) {
 		t->all[i].limit = limit;
 		return 0;
 	}
-	if (templates_make_room(t) < 0)
+	if (array_reserve(&t->all, &t->capacity, t->count + 1) < 0)
 		return -ENOMEM;
 	memmove(t->all + i + 1, t->all + i, (t->count - i) * sizeof(*t->all));
 	t->all[i] = new;

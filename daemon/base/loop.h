@@ -12,7 +12,7 @@
 #include <systemd/sd-event.h>
 
 /* Not begun yet. */
-static inline int turn_new(
+static inline int slice_new(
 	sd_event *event, sd_event_time_handler_t take, void *data, sd_event_source **ret) {
 	int r = sd_event_add_time(event, ret, CLOCK_MONOTONIC, 0, 1, take, data);
 
@@ -20,6 +20,6 @@ static inline int turn_new(
 }
 
 /* One turn; from within it, one more. */
-static inline int turn_want(sd_event_source *turn) {
+static inline int slice_request(sd_event_source *turn) {
 	return sd_event_source_set_enabled(turn, SD_EVENT_ONESHOT);
 }

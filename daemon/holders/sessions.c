@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "counter.h"
+#include "clock.h"
 #include "log.h"
 #include "procfs.h"
 #include "sessions.h"
@@ -222,13 +223,6 @@ static int index_find(struct sessions *all, uint32_t *ret) {
 	return r;
 }
 
-static uint64_t now_ms(void) {
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 /* Everything first, the state last: an entry that isn't OPEN is read by nobody. */
 static void entry_write(struct session *s, enum session_state state) {
 	struct session_entry *e = entry_of(s);
@@ -306,7 +300,7 @@ static int session_create(
 	s->who.uid = claim->uid;
 	s->who.start_time = start;
 	s->who.image = claim->image;
-	s->who.opened = now_ms();
+	s->who.opened = clock_wall_ms();
 	process_comm(claim->pid, comm);
 	memcpy(s->who.comm, comm, sizeof(s->who.comm));
 	s->pidfd = claim->pidfd;

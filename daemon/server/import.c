@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "array.h"
 #include "admin.h"
 #include "berth.h"
 #include "import.h"
@@ -55,25 +56,11 @@ bool import_is_preparing(const struct import *i) {
 }
 
 static int import_reserve(struct import *i) {
-	if (i->count == i->size) {
-		size_t size = MAX_OF(i->size * 2, (size_t)1024);
-		struct store_limit *p = reallocarray(i->limits, size, sizeof(*p));
+	int r = array_reserve(&i->limits, &i->size, i->count + 1);
 
-		if (!p)
-			return -ENOMEM;
-		i->limits = p;
-		i->size = size;
-	}
-	if (i->names_length + BERTH_NAME_MAX + 1 > i->names_size) {
-		size_t size = MAX_OF(i->names_size * 2, (size_t)65536);
-		char *p = realloc(i->names, size);
-
-		if (!p)
-			return -ENOMEM;
-		i->names = p;
-		i->names_size = size;
-	}
-	return 0;
+	return r < 0 ? r
+		     : array_reserve(
+			       &i->names, &i->names_size, i->names_length + BERTH_NAME_MAX + 1);
 }
 
 static int import_add(struct import *i, const char *name, size_t length, uint32_t limit) {
@@ -234,7 +221,7 @@ static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
 
 	(void)usec;
 	if (r >= 0 && i->prepared < i->count)
-		return turn_want(source);
+		return slice_request(source);
 	c->import = NULL;
 	if (r >= 0)
 		r = store_put_limits(c->context->store, i->limits, i->count, on_imported, i);
@@ -257,8 +244,8 @@ static int prepare_begin(struct import *i) {
 		i->limits[n].name = i->names + (size_t)i->limits[n].name;
 	directory_expect_many(i->context->accounts->directory,
 		(uint32_t)MIN_OF(i->count, (size_t)BERTH_ACCOUNTS_MAX));
-	r = turn_new(i->context->event, on_prepare, i, &i->turn);
-	return r < 0 ? r : turn_want(i->turn);
+	r = slice_new(i->context->event, on_prepare, i, &i->turn);
+	return r < 0 ? r : slice_request(i->turn);
 }
 
 int handle_import_commit(struct connection *c, const void *message, size_t length, int *fds) {

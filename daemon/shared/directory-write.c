@@ -24,6 +24,7 @@
 
 #include <string.h>
 
+#include "array.h"
 #include "counter.h"
 #include "denials.h"
 #include "directory-write.h"
@@ -36,24 +37,8 @@
 
 /* -- arrays that grow ------------------------------------------------------------------------- */
 
-static int array_reserve(uint32_t **array, uint32_t *size, uint32_t want) {
-	uint32_t new_size = MAX_OF(*size, 1024u);
-	uint32_t *p;
-
-	if (want <= *size)
-		return 0;
-	while (new_size < want)
-		new_size *= 2;
-	p = reallocarray(*array, new_size, sizeof(*p));
-	if (!p)
-		return -ENOMEM;
-	*array = p;
-	*size = new_size;
-	return 0;
-}
-
 static int free_push(struct directory *d, uint32_t account) {
-	int r = array_reserve(&d->free, &d->free_size, d->free_count + 1);
+	int r = array_reserve(&d->free, &d->free_capacity, d->free_count + 1);
 
 	if (r >= 0)
 		d->free[d->free_count++] = account;
@@ -62,7 +47,7 @@ static int free_push(struct directory *d, uint32_t account) {
 }
 
 static int block_push(struct directory *d, uint32_t block) {
-	int r = array_reserve(&d->free_block, &d->free_block_size, d->free_block_count + 1);
+	int r = array_reserve(&d->free_block, &d->free_block_capacity, d->free_block_count + 1);
 
 	if (r >= 0)
 		d->free_block[d->free_block_count++] = block;
@@ -267,7 +252,7 @@ static int block_take(struct directory *d, uint32_t *ret) {
  * are used first; all of it or, without memory, nothing. */
 static int indexes_follow(struct directory *d) {
 	uint32_t from = d->account_size, end = directory_end(d);
-	int r = array_reserve(&d->free, &d->free_size, d->free_count + (end - from));
+	int r = array_reserve(&d->free, &d->free_capacity, d->free_count + (end - from));
 
 	if (r >= 0)
 		r = accounts_follow(d);

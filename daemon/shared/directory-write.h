@@ -26,10 +26,12 @@ struct directory {
 	struct account *account; /* by index, as many as are published */
 	uint32_t account_size;
 	uint32_t *free; /* stack of indices that bear no name */
-	uint32_t free_count, free_size;
+	uint32_t free_count;
+	size_t free_capacity;
 	bool denials_remain; /* of an index that was freed, perhaps, in the words of sessions */
 	uint32_t *free_block;
-	uint32_t free_block_count, free_block_size;
+	uint32_t free_block_count;
+	size_t free_block_capacity;
 	uint32_t live;
 	uint32_t unsound; /* damaged ones, that look as if they were, at the start */
 	/* Whoever bears a name is the one that is found by it; false: that isn't known. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "array.h"
 #include "layout.h"
 #include "log.h"
 #include "name.h"
@@ -75,7 +76,7 @@ struct process {
 struct other_layout {
 	uint32_t version;
 	bool of_this_boot;
-	size_t count, room;
+	size_t count, capacity;
 	/* Those that may live, by pid, each once. Of another boot: those that were started at the very
 	 * time that their entry has. */
 	struct process *process;
@@ -100,15 +101,11 @@ static void processes_sort(struct other_layout *o) {
 }
 
 static int process_add(struct other_layout *o, const struct common_entry *e) {
+	int r = array_reserve(&o->process, &o->capacity, o->count + 1);
 	struct process *p;
 
-	if (o->count == o->room) {
-		p = reallocarray(o->process, o->room * 2 + 64, sizeof(*p));
-		if (!p)
-			return -ENOMEM;
-		o->process = p;
-		o->room = o->room * 2 + 64;
-	}
+	if (r < 0)
+		return r;
 	p = &o->process[o->count++];
 	p->pid = (pid_t)e->pid;
 	/* Clients can write the entry. */

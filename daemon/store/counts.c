@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "lmdb.h"
+#include "clock.h"
 #include "bounds.h"
 #include "log.h"
 #include "counts.h"
@@ -49,13 +50,6 @@ struct counts {
 	int last_error;                /* logged already */
 	char read[BERTH_NAME_MAX + 1]; /* the last name that counts_read() took */
 };
-
-static int64_t now_ms(void) {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* -- the marker -------------------------------------------------------------------------------- */
 
@@ -219,7 +213,7 @@ void counts_begin(struct counts *c) {
 		counts_spoil(c, "were not synced before the last shutdown");
 	else if (database_check(c->database) == -EUCLEAN)
 		counts_spoil(c, "are damaged");
-	c->written = c->marked && !c->spoilt ? now_ms() : INT64_MAX;
+	c->written = c->marked && !c->spoilt ? clock_monotonic_ms() : INT64_MAX;
 	counts_log(c, counts_open_or_begin(c));
 	c->incomplete = false;
 }
@@ -315,7 +309,7 @@ int counts_write(struct counts *c, struct store_count *counts, size_t count, con
 		r = counts_try_write(c, &b);
 	}
 	if (c->marked && c->written == INT64_MAX)
-		c->written = now_ms();
+		c->written = clock_monotonic_ms();
 	counts_log(c, r);
 	if (r < 0 || !c->incomplete)
 		return r;
@@ -337,7 +331,7 @@ int counts_sync(struct counts *c) {
 	r = database_open(c->database);
 	if (r < 0 && r != -EUCLEAN) {
 		/* Nothing that was written is lost by that. */
-		c->written = now_ms();
+		c->written = clock_monotonic_ms();
 		counts_log(c, r);
 		return r;
 	}

@@ -20,6 +20,7 @@
 #include <time.h>
 
 #include "lmdb.h"
+#include "clock.h"
 #include "bounds.h"
 #include "log.h"
 #include "memory.h"
@@ -267,13 +268,6 @@ static void do_limits(struct store *s, struct job *jobs) {
 
 /* -- the worker -------------------------------------------------------------------------------- */
 
-static int64_t now_ms(void) {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void do_counts(struct store *s, struct job *job) {
 	(void)pthread_mutex_lock(&s->counts_mutex);
 	job->error = counts_write(s->counts, job->counts, job->count, job->names);
@@ -371,7 +365,7 @@ static void *worker_run(void *data) {
 		(void)pthread_mutex_unlock(&s->mutex);
 		if (batch.first)
 			do_batch(s, batch.first);
-		if (now_ms() >= counts_sync_due(s->counts))
+		if (clock_monotonic_ms() >= counts_sync_due(s->counts))
 			do_sync(s);
 		(void)pthread_mutex_lock(&s->mutex);
 		if (batch.first)

@@ -23,7 +23,9 @@
 #include <sys/eventfd.h>
 #include <time.h>
 
+#include "array.h"
 #include "checkpoint.h"
+#include "clock.h"
 #include "counter.h"
 #include "denials.h"
 #include "log.h"
@@ -115,25 +117,11 @@ struct batch {
 };
 
 static int batch_reserve(struct batch *b) {
-	if (b->count == b->size) {
-		size_t size = MAX_OF(b->size * 2, (size_t)256);
-		struct store_count *p = reallocarray(b->counts, size, sizeof(*p));
+	int r = array_reserve(&b->counts, &b->size, b->count + 1);
 
-		if (!p)
-			return -ENOMEM;
-		b->counts = p;
-		b->size = size;
-	}
-	if (b->names_length + BERTH_NAME_MAX + 1 > b->names_size) {
-		size_t size = MAX_OF(b->names_size * 2, (size_t)16384);
-		char *p = realloc(b->names, size);
-
-		if (!p)
-			return -ENOMEM;
-		b->names = p;
-		b->names_size = size;
-	}
-	return 0;
+	return r < 0 ? r
+		     : array_reserve(
+			       &b->names, &b->names_size, b->names_length + BERTH_NAME_MAX + 1);
 }
 
 static void batch_free(struct batch *b) {
@@ -205,7 +193,6 @@ static void timer_set(struct checkpoint *c, uint64_t usec) {
 
 static void on_stored(void *data, int error) {
 	struct checkpoint *c = data;
-	struct timespec now;
 
 	if (error < 0) {
 		if (!c->failed && error != -EUCLEAN)
@@ -217,8 +204,7 @@ static void on_stored(void *data, int error) {
 			timer_set(c, RETRY_USEC);
 		return;
 	}
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	c->last = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+	c->last = clock_wall_ms();
 }
 
 static void hand_over(struct checkpoint *c, struct batch *b) {
@@ -265,7 +251,7 @@ static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	(void)usec;
 	/* A recount may be about to repair what would be stored. */
 	if (recount_runs(c->recount) || !slice_take(c, SLICE))
-		return turn_want(source);
+		return slice_request(source);
 	c->everything = false;
 	/* What there was no memory for is no longer marked: it is looked for again. */
 	if (c->failed)
@@ -281,9 +267,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
 	(void)source, (void)usec;
 	recount_want(c->recount);
 	if (c->loading)
-		return turn_want(c->load);
+		return slice_request(c->load);
 	slice_begin(c);
-	return turn_want(c->slice);
+	return slice_request(c->slice);
 }
 
 static int on_changed(sd_event_source *source, int fd, uint32_t events, void *data) {
@@ -394,7 +380,7 @@ static int on_load(sd_event_source *source, uint64_t usec, void *data) {
 
 	(void)usec;
 	if (c->loading && load_take(c) > 0)
-		return turn_want(source);
+		return slice_request(source);
 	timer_set(c, c->loading ? RETRY_USEC : CHECKPOINT_USEC);
 	return 0;
 }
@@ -461,11 +447,11 @@ int checkpoint_start(struct checkpoint *c) {
 	if (r >= 0)
 		r = sd_event_source_set_enabled(c->timer, SD_EVENT_OFF);
 	if (r >= 0)
-		r = turn_new(c->event, on_slice, c, &c->slice);
+		r = slice_new(c->event, on_slice, c, &c->slice);
 	if (r >= 0)
-		r = turn_new(c->event, on_load, c, &c->load);
+		r = slice_new(c->event, on_load, c, &c->load);
 	if (r >= 0)
-		r = turn_want(c->load);
+		r = slice_request(c->load);
 	if (r >= 0)
 		r = sd_event_add_post(c->event, &c->disarmed, on_event, c);
 	if (r >= 0)

@@ -27,6 +27,7 @@
 #include <time.h>
 
 #include "counter.h"
+#include "clock.h"
 #include "log.h"
 #include "recount.h"
 #include "loop.h"
@@ -72,13 +73,6 @@ struct recount {
 	bool blind; /* a record couldn't be read */
 	struct findings found;
 };
-
-static uint64_t now_usec(void) {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
 
 /* -- records ------------------------------------------------------------------------------------ */
 
@@ -350,20 +344,20 @@ static void recount_end(struct recount *r) {
 	r->tag = NULL;
 	r->sum = NULL;
 	r->running = false;
-	r->may_begin = now_usec() + pause;
+	r->may_begin = clock_monotonic_usec() + pause;
 	if (r->wanted)
 		recount_want(r);
 }
 
 static int on_turn(sd_event_source *source, uint64_t usec, void *data) {
 	struct recount *r = data;
-	uint64_t begun = now_usec();
+	uint64_t begun = clock_monotonic_usec();
 	bool done = turn_take(r);
 
 	(void)usec;
-	r->spent += now_usec() - begun;
+	r->spent += clock_monotonic_usec() - begun;
 	if (!done)
-		return turn_want(source);
+		return slice_request(source);
 	recount_end(r);
 	return 0;
 }
@@ -385,7 +379,7 @@ static void recount_begin(struct recount *r) {
 	r->spent = 0;
 	r->found = (struct findings){.entries = sessions_rewrite(r->sessions)};
 	attempt_begin(r);
-	(void)turn_want(r->turn);
+	(void)slice_request(r->turn);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
@@ -404,7 +398,7 @@ void recount_want(struct recount *r) {
 	r->wanted = r->running;
 	if (r->running)
 		return;
-	if (now_usec() >= r->may_begin) {
+	if (clock_monotonic_usec() >= r->may_begin) {
 		recount_begin(r);
 		return;
 	}
@@ -429,7 +423,7 @@ int recount_new(sd_event *event, struct accounts *accounts, struct sessions *ses
 	if (e >= 0)
 		e = sd_event_source_set_enabled(r->timer, SD_EVENT_OFF);
 	if (e >= 0)
-		e = turn_new(event, on_turn, r, &r->turn);
+		e = slice_new(event, on_turn, r, &r->turn);
 	if (e < 0) {
 		recount_free(r);
 		return e;

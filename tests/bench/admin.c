@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "admin.h"
+#include "clock.h"
 #include "protocol.h"
 
 #define CALL_MS 60000
@@ -12,8 +13,8 @@
 static int connection = -1;
 
 void admin_open(const struct berthd *d) {
-	bench_check(message_connect(d->instance.runtime_dir, "admin.sock", message_now() + CALL_MS,
-			    &connection) == 0,
+	bench_check(message_connect(d->instance.runtime_dir, "admin.sock",
+			    clock_monotonic_ms() + CALL_MS, &connection) == 0,
 		"connecting to admin.sock");
 }
 
@@ -28,7 +29,7 @@ static void ask(const void *request, size_t length, void *reply, size_t size) {
 	size_t got = size;
 
 	bench_check(message_call(connection, request, length, NULL, 0, reply, &got, NULL,
-			    message_now() + CALL_MS) == 0,
+			    clock_monotonic_ms() + CALL_MS) == 0,
 		"asking berthd");
 	bench_must((int)header->code, "asking berthd");
 }

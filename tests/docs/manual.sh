@@ -9,7 +9,7 @@
 #     .\" before: COMMAND               what an administrator did before it runs
 #     .\" output: NAME                  what that program prints
 #     .\" shell: NAME                   a session: commands after "$ ", and what they print
-#     .\" words: NAME, declares: NAME   tests/drift.sh looks at these
+#     .\" words: NAME, declares: NAME   tests/docs/drift.sh looks at these
 # A line of a session may use the programs that stand before it on the page, and /tmp/try.
 set -eu
 

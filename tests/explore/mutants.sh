@@ -108,15 +108,15 @@ mutant no-account-at-once client/lib/fast.c \
 mutant no-limit-at-once client/lib/fast.c \
 	's/if \(unlikely\(count > entry_limit\(word\)\)\) \{/if (count > entry_limit(word) + 1) {/'
 mutant owned-by-any client/lib/fast.c \
-	's/if \(unlikely\(load_acquire\(&spot->token\) != c->owned\)\)/if (token_is_slot(load_acquire(\&spot->token)))/'
+	's/if \(unlikely\(load_acquire\(&local->token\) != c->owned\)\)/if (token_is_slot(load_acquire(\&local->token)))/'
 mutant entry-of-the-same-thread client/lib/fast.c \
-	's/load_relaxed\(&spot->stamp\) != e->stamp/!cache_took(c, spot)/'
+	's/load_relaxed\(&local->stamp\) != e->stamp/!cache_took(c, local)/'
 mutant entries-with-old-stamps client/lib/path-cache.c \
 	's/^	c->stamp = add_relaxed\(&stamps, ENTRIES_MAX\) \+ 1;/	c->stamp = c->stamp ? c->stamp : add_relaxed(\&stamps, ENTRIES_MAX) + 1;/'
 mutant stack-without-changes client/lib/pool.c \
 	's/\(struct pair\)\{top, seen\.second \+ 1\}/(struct pair){top, seen.second}/'
 mutant closed-while-another-releases client/lib/pool.c \
-	's/if \(spot_is_claimed\(spot, r\)\)/if (token_is_slot(token) \&\& r != -ENOMEM)/'
+	's/if \(local_is_claimed\(local, r\)\)/if (token_is_slot(token) \&\& r != -ENOMEM)/'
 mutant token-of-any-slot client/lib/pool.c \
 	's/if \(unlikely\(!token_names\(token, cycle\)\)\)/if (unlikely(!token_is_slot(token)))/'
 mutant no-turn-of-states daemon/holders/sessions.c \

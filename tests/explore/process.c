@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "hooks.h"
+#include "clock.h"
 #include "parties.h"
 #include "process.h"
 #include "protocol.h"
@@ -225,7 +226,7 @@ static bool lock_is_free(void *data) {
 static bool enter(struct process *p, int64_t deadline) {
 	while (running && p->lock) {
 		coroutine_await(lock_is_free, p);
-		if (message_now() > deadline)
+		if (clock_monotonic_ms() > deadline)
 			return false;
 	}
 	p->lock = running;

@@ -131,10 +131,6 @@ int process_start_time(pid_t pid, uint64_t *ret) {
 	return 0;
 }
 
-int64_t message_now(void) {
-	return (int64_t)operations;
-}
-
 /* Every window is there already. */
 void *map_window(struct map *m, struct map_file *file, uint32_t window) {
 	(void)m, (void)file, (void)window;

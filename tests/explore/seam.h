@@ -38,7 +38,7 @@ uint32_t seam_kept_part(void);
 #define fopen(path, mode)        ((FILE *)NULL)
 #define syscall(...)             seam_syscall(__VA_ARGS__)
 #define time(t)                  ((time_t)1)
-#define clock_gettime(clock, t)  (*(t) = (struct timespec){.tv_sec = 1}, 0)
+#define clock_gettime(clock, t)  ((void)(clock), *(t) = (struct timespec){.tv_sec = 1}, 0)
 
 #define mmap(p, size, ...)       seam_new(size)
 #define munmap(p, size)          0

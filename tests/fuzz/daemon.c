@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "berth.h"
+#include "clock.h"
 #include "counter.h"
 #include "daemon.h"
 #include "log.h"
@@ -140,7 +141,7 @@ void peer_connect(struct peer *p, enum server_socket kind) {
 		return;
 	*p = (struct peer){.fd = -1, .kind = kind};
 	must(message_connect(runtime_dir, kind == SOCKET_ADMIN ? "admin.sock" : "berth.sock",
-		     message_now() + 1000, &p->fd) == 0);
+		     clock_monotonic_ms() + 1000, &p->fd) == 0);
 }
 
 void peer_hang_up(struct peer *p) {
@@ -187,7 +188,7 @@ static ssize_t answer_receive(struct peer *p, void *buffer, size_t size) {
 size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds, bool pidfd,
 	const void **ret_answer) {
 	static _Alignas(16) uint8_t answer[MESSAGE_SIZE_MAX];
-	int64_t end = message_now() + PATIENCE_USEC / 1000;
+	int64_t end = clock_monotonic_ms() + PATIENCE_USEC / 1000;
 	ssize_t n = -EAGAIN;
 
 	if (!packet_send(p->fd, packet, length, fds, pidfd)) {
@@ -198,7 +199,7 @@ size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds,
 	if (p->mute)
 		return 0;
 	while ((n = answer_receive(p, answer, sizeof(answer))) == -EAGAIN) {
-		must(message_now() < end);
+		must(clock_monotonic_ms() < end);
 		turn(100000);
 	}
 	if (n <= 0) {

@@ -6,7 +6,7 @@
  * change the counts, but another compiler does: they are judged for gcc 12 on x86-64 only, with
  * optimisation and without a sanitizer.
  *
- * What is counted is said in tests/instructions.h. callgrind, by the difference of 1,000 and 3,000
+ * What is counted is said in tests/lib/instructions.h. callgrind, by the difference of 1,000 and 3,000
  * repetitions, counts the same, and in addition the caller's loop and what valgrind executes in place
  * of the vDSO.
  *

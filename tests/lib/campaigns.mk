@@ -39,7 +39,7 @@ fuzz: deps
 
 # The stall explorer. The sources under test call the explorer at each access that they make, and their
 # static variables are where it can put them back to their beginning before each run.
-EXPLORED = $(patsubst %,client/core/%,counter directory denials wake layout) client/wire/name \
+EXPLORED = $(patsubst %,client/core/%,counter directory denials wake layout) client/wire/name client/wire/utf8 \
 	$(patsubst %,client/lib/%,pool path-cache fast api) \
 	$(patsubst %,daemon/%,holders/sessions holders/ranges shared/directory-write upkeep/recount)
 EXPLORER = $(BUILD)/tests/explore/explore

@@ -144,7 +144,8 @@ UNUSED static void faults_preload(bool on) {
 
 	ck_assert_int_gt(n, 0);
 	path[n] = '\0';
-	strcpy(strrchr(path, '/'), "/../faults/libinject.so");
+	strcpy(strrchr(path, '/'), "/../lib/libinject.so");
+	ck_assert_msg(access(path, R_OK) == 0, "%s: %m", path);
 	if (on) {
 		(void)setenv("LD_PRELOAD", path, 1);
 		(void)setenv("BERTH_FAULTS", inject_path, 1);

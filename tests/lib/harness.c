@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "harness.h"
+#include "clock.h"
 
 /* How long a daemon may take for anything; slow machines and valgrind included. */
 #define PATIENCE_MS   60000
@@ -407,19 +408,12 @@ int ctl(const char **ret_output, ...) {
 
 /* -- time -------------------------------------------------------------------------------------- */
 
-static long now_ms(void) {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 bool eventually(bool (*holds)(void *data), void *data) {
-	long end = now_ms() + PATIENCE_MS;
+	long end = clock_monotonic_ms() + PATIENCE_MS;
 	useconds_t pause = 500;
 
 	while (!holds(data)) {
-		if (now_ms() > end)
+		if (clock_monotonic_ms() > end)
 			return false;
 		(void)usleep(pause);
 		pause = pause < 20000 ? pause * 2 : pause;

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "counter.h"
+#include "clock.h"
 #include "kill.h"
 #include "protocol.h"
 
@@ -234,7 +235,7 @@ int64_t kill_stored(const char *state_dir, const char *table, const char *name) 
 int kill_connect(const char *runtime_dir) {
 	int fd = -1;
 
-	if (message_connect(runtime_dir, "admin.sock", message_now() + PATIENCE_MS, &fd) < 0)
+	if (message_connect(runtime_dir, "admin.sock", clock_monotonic_ms() + PATIENCE_MS, &fd) < 0)
 		return -1;
 	return fd;
 }
@@ -316,10 +317,10 @@ uint32_t kill_replies(int fd, uint32_t *ret_code) {
 }
 
 uint32_t kill_replies_wait(int fd, uint32_t count) {
-	int64_t deadline = message_now() + PATIENCE_MS;
+	int64_t deadline = clock_monotonic_ms() + PATIENCE_MS;
 	uint32_t first = 0;
 
-	while (count > 0 && message_now() < deadline) {
+	while (count > 0 && clock_monotonic_ms() < deadline) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 		uint32_t code, came;
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "berth.h"
+#include "clock.h"
 #include "counter.h"
 #include "protocol.h"
 #include "torture.h"
@@ -35,10 +36,10 @@ union admin_reply {
 /* Sends until there is an answer; its code. */
 static uint32_t call(
 	struct admin *a, const void *request, size_t length, union admin_reply *reply) {
-	int64_t deadline = message_now() + PATIENCE_MS;
+	int64_t deadline = clock_monotonic_ms() + PATIENCE_MS;
 	int r = -ECONNRESET;
 
-	while (r < 0 && message_now() < deadline && !torture_failed(a->t)) {
+	while (r < 0 && clock_monotonic_ms() < deadline && !torture_failed(a->t)) {
 		size_t size = sizeof(*reply);
 
 		r = 0;

@@ -251,7 +251,7 @@ static void do_closefrom(struct worker *w) {
 	count(&w->c->t->figures.closefroms);
 }
 
-/* A program of another architecture needs the emulator that runs it, too (tests/portable.sh). */
+/* A program of another architecture needs the emulator that runs it, too (tests/install/portable.sh). */
 static void exec_client(const struct torture *t, const char *place, const char *seed) {
 	const char *emulator = getenv("BERTH_TEST_EMULATOR");
 	char self[4096] = "";

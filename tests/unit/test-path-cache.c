@@ -156,11 +156,11 @@ static void caches_look(const struct session *s, uint8_t *named, uint8_t *spare)
 		ck_assert_uint_le(c->spares, MIN_OF(c->keeps_most - 1, CACHE_SPARE));
 		for (uint32_t i = 0; i < c->kept; i++) {
 			const struct cache_entry *e = c->keeps[(c->first + i) % CACHE_KEPT];
-			const struct spot *spot = e->spot;
+			const struct local_slot *local = e->local;
 
-			if (load_relaxed(&spot->token) == c->owned &&
-				load_relaxed(&spot->stamp) == e->stamp)
-				named[spot->number] = 1;
+			if (load_relaxed(&local->token) == c->owned &&
+				load_relaxed(&local->stamp) == e->stamp)
+				named[local->number] = 1;
 		}
 		for (uint32_t i = 0; i < c->spares; i++)
 			spare[c->spare[i]->number]++;
@@ -170,7 +170,7 @@ static void caches_look(const struct session *s, uint8_t *named, uint8_t *spare)
 }
 
 static void stack_look(struct pool *p, uint8_t *pooled) {
-	static struct spot *all[PUBLISHED];
+	static struct local_slot *all[PUBLISHED];
 	uint32_t n = 0;
 
 	while (pool_take(p, &all[n]) == 0)
@@ -198,9 +198,9 @@ static struct places places_of(const struct berth *h) {
 	caches_look(s, named, spare);
 	for (struct range *r = load_acquire(&s->pool->added); r; r = load_acquire(&r->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
-			const struct spot *spot = &r->spot[i];
-			uint64_t token = load_relaxed(&spot->token);
-			uint32_t k = spot->number;
+			const struct local_slot *local = &r->local[i];
+			uint64_t token = load_relaxed(&local->token);
+			uint32_t k = local->number;
 			int where[] = {named[k], spare[k], pooled[k]}, is[3] = {0};
 
 			if (token_is_slot(token))
@@ -255,8 +255,8 @@ static int acquire_with(
 	return berth_acquire_req(h, &request, ret);
 }
 
-static struct spot *spot_of(const struct berth *h, berth_slot slot) {
-	return pool_spot(session_of(h)->pool, slot >> POOL_CYCLE_BITS & 0x3FFFFF);
+static struct local_slot *local_of(const struct berth *h, berth_slot slot) {
+	return pool_local(session_of(h)->pool, slot >> POOL_CYCLE_BITS & 0x3FFFFF);
 }
 
 static struct cache *cache_of(const struct berth *h) {
@@ -731,20 +731,20 @@ START_TEST(a_slot_is_given_back_where_it_was_taken_whatever_entry_names_its_reco
 		account_make(names[i]);
 	for (size_t i = 0; i < n * n; i++) {
 		const char *first = names[i / n], *second = names[i % n];
-		struct spot *spot;
+		struct local_slot *local;
 		struct worker w;
 		berth_slot slot;
 
 		berth_close(b);
 		b = handle_new(1);
 		slot = take(b, first);
-		spot = spot_of(b, slot);
+		local = local_of(b, slot);
 		/* By a thread that ends, so that its record is in the stack. */
 		worker_start(&w);
 		give_by(&w, b, slot);
 		worker_end(&w);
 		slot = take(b, second);
-		ck_assert_ptr_eq(spot_of(b, slot), spot);
+		ck_assert_ptr_eq(local_of(b, slot), local);
 		/* As an acquire that is refused. */
 		ck_assert_ptr_nonnull(cache_find(cache_of(b), first));
 		give(b, slot);
@@ -779,7 +779,7 @@ END_TEST
 
 START_TEST(an_account_s_own_record_is_used_again_and_stays_as_it_is) {
 	static const char *const names[] = {"alice", "acme/alice", "1/2/3/4/5/6/7/8"};
-	struct spot *own[ELEMENTS(names)];
+	struct local_slot *own[ELEMENTS(names)];
 	struct pair was[ELEMENTS(names)];
 
 	for (size_t i = 0; i < ELEMENTS(names); i++) {
@@ -788,7 +788,7 @@ START_TEST(an_account_s_own_record_is_used_again_and_stays_as_it_is) {
 
 		account_make(names[i]);
 		slot = take(b, names[i]);
-		own[i] = spot_of(b, slot);
+		own[i] = local_of(b, slot);
 		give(b, slot);
 		r = load_relaxed(&own[i]->record);
 		was[i] = (struct pair){load_relaxed(&r->place), load_relaxed(&r->noted)};
@@ -798,7 +798,7 @@ START_TEST(an_account_s_own_record_is_used_again_and_stays_as_it_is) {
 		const struct record *r = load_relaxed(&own[n]->record);
 		berth_slot slot = take(b, names[n]);
 
-		ck_assert_ptr_eq(spot_of(b, slot), own[n]);
+		ck_assert_ptr_eq(local_of(b, slot), own[n]);
 		give(b, slot);
 		ck_assert_uint_eq(load_relaxed(&r->place), was[n].first);
 		ck_assert_uint_eq(load_relaxed(&r->noted), was[n].second);
@@ -831,27 +831,27 @@ START_TEST(slots_of_one_account_have_records_that_rest_there_afterwards) {
 END_TEST
 
 START_TEST(so_many_accounts_keep_a_record_and_the_oldest_gives_it_up) {
-	struct spot *first;
+	struct local_slot *first;
 	berth_slot slot;
 
 	accounts_make(3 * CACHE_KEPT);
 	slot = take(b, numbered(0));
-	first = spot_of(b, slot);
+	first = local_of(b, slot);
 	give(b, slot);
 	for (uint32_t i = 1; i < CACHE_KEPT; i++)
 		give(b, take(b, numbered(i)));
-	ck_assert_ptr_eq(cache_find(cache_of(b), numbered(0))->spot, first);
+	ck_assert_ptr_eq(cache_find(cache_of(b), numbered(0))->local, first);
 	ck_assert_uint_eq(check_records(b, 0).named, CACHE_KEPT);
 	/* And that is the one that the next account has. */
 	for (uint32_t i = 0; i < 2 * CACHE_KEPT; i++) {
 		struct cache_entry *oldest = cache_find(cache_of(b), numbered(i));
-		struct spot *spot = oldest->spot;
+		struct local_slot *local = oldest->local;
 		struct places n;
 
-		ck_assert_ptr_ne(spot, &cache_no_spot);
+		ck_assert_ptr_ne(local, &cache_no_slot);
 		slot = take(b, numbered(CACHE_KEPT + i));
-		ck_assert_ptr_eq(spot_of(b, slot), spot);
-		ck_assert_ptr_eq(oldest->spot, &cache_no_spot);
+		ck_assert_ptr_eq(local_of(b, slot), local);
+		ck_assert_ptr_eq(oldest->local, &cache_no_slot);
 		give(b, slot);
 		n = check_records(b, 0);
 		ck_assert_uint_eq(n.named, CACHE_KEPT);
@@ -983,7 +983,7 @@ START_TEST(a_weight_and_a_label_are_those_of_the_slot_that_is_held) {
 		}
 		ck_assert_int_eq(acquire_with(b, name, weight, label, &slot), 0);
 		ck_assert_uint_eq(count_at(name), weight);
-		r = load_relaxed(&spot_of(b, slot)->record);
+		r = load_relaxed(&local_of(b, slot)->record);
 		memcpy(shown, (const void *)r->label, BERTH_LABEL_SIZE);
 		ck_assert_uint_eq(
 			strlen(shown), label ? MIN_OF(length, (size_t)BERTH_LABEL_SIZE - 1) : 0);
@@ -1012,11 +1012,11 @@ START_TEST(records_that_are_of_no_use_are_passed_over_and_not_lost) {
 	for (struct range *r = load_acquire(&session_of(b)->pool->added); r;
 		r = load_acquire(&r->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			if (r->spot[i].number % 3 == 0) {
-				struct record *record = map_record(f.map, r->spot[i].number);
+			if (r->local[i].number % 3 == 0) {
+				struct record *record = map_record(f.map, r->local[i].number);
 
 				if (place_state(load_relaxed(&record->place)) == RECORD_PLACED)
-					counter_abandon(f.map, r->spot[i].number);
+					counter_abandon(f.map, r->local[i].number);
 				else
 					store_relaxed(&record->noted, BERTH_SEQ_MASK + 1);
 			}
@@ -1024,7 +1024,7 @@ START_TEST(records_that_are_of_no_use_are_passed_over_and_not_lost) {
 		const char *name = i % 2 ? "alice" : "bob";
 
 		more = take(b, name);
-		ck_assert_uint_ne(spot_of(b, more)->number % 3, 0);
+		ck_assert_uint_ne(local_of(b, more)->number % 3, 0);
 		give(b, more);
 		(void)check_records(b, 0);
 	}
@@ -1048,16 +1048,16 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_named_no_more) {
 
 	account_make("alice");
 	for (uint32_t i = 1; i <= 20; i++) {
-		struct spot *spot;
+		struct local_slot *local;
 
 		slot = take(b, "alice");
-		spot = spot_of(b, slot);
+		local = local_of(b, slot);
 		give(b, slot);
-		store_relaxed(&load_relaxed(&spot->record)->noted,
+		store_relaxed(&load_relaxed(&local->record)->noted,
 			BERTH_SEQ_LAST + (i % 2 ? 1 : 2) * BERTH_CYCLE);
 		slot = take(b, "alice");
-		ck_assert_ptr_ne(spot_of(b, slot), spot);
-		ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_SPENT);
+		ck_assert_ptr_ne(local_of(b, slot), local);
+		ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_SPENT);
 		give(b, slot);
 		n = places_of(b);
 		ck_assert_uint_eq(n.spent, i);
@@ -1086,7 +1086,7 @@ START_TEST(records_that_can_t_be_mapped_are_no_slots_and_not_lost) {
 	}
 	ck_assert_uint_eq(slot, 0);
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		ck_assert_uint_eq(load_relaxed(&pool_spot(s->pool, far * BERTH_RANGE + i)->token),
+		ck_assert_uint_eq(load_relaxed(&pool_local(s->pool, far * BERTH_RANGE + i)->token),
 			TOKEN_POOLED);
 	range_give(s);
 	for (int i = 0; i < 3; i++)
@@ -1192,18 +1192,18 @@ START_TEST(a_record_that_was_away_is_the_account_s_that_has_it_now) {
 		{"one", "two", "three"}, {"a/one", "a/two", "a/three"}, {"one", "b/two", "three"}};
 	const char *const *name = names[_i % 3];
 	berth_slot s1, s2, other, s3;
-	struct spot *away;
+	struct local_slot *away;
 	struct worker w;
 
 	for (int i = 0; i < 3; i++)
 		account_make(name[i]);
 	s1 = take(b, name[0]);
-	away = spot_of(b, s1);
+	away = local_of(b, s1);
 	worker_start(&w);
 	give_by(&w, b, s1);
 	worker_end(&w); /* its records are the pool's */
 	s2 = take(b, name[1]);
-	ck_assert_ptr_eq(spot_of(b, s2), away);
+	ck_assert_ptr_eq(local_of(b, s2), away);
 	if (_i / 3 == 0) {
 		/* It becomes a spare here. */
 		other = take(b, name[1]);
@@ -1833,7 +1833,7 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 	for (int how = 0; how < 7; how++) {
 		struct berth *h = handle_new(2);
 		int fd = socket_give(h);
-		struct spot *spot;
+		struct local_slot *local;
 		berth_slot slot;
 
 		give_by(&w, h, take_by(&w, h, numbered(0)));
@@ -1853,7 +1853,7 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 					store_relaxed(&c->inside, true);
 			break;
 		case 4: /* one without a cache has a record */
-			ck_assert_int_eq(pool_take(session_of(h)->pool, &spot), 0);
+			ck_assert_int_eq(pool_take(session_of(h)->pool, &local), 0);
 			break;
 		case 5: /* a slot that the daemon took is no reason to stay */
 			slot = take(h, numbered(1));
@@ -1861,8 +1861,8 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 			break;
 		case 6: /* a slot that can't be released is */
 			slot = take(h, numbered(1));
-			store_relaxed(&spot_of(h, slot)->unsettled, true);
-			counter_abandon(f.map, spot_of(h, slot)->number);
+			store_relaxed(&local_of(h, slot)->unsettled, true);
+			counter_abandon(f.map, local_of(h, slot)->number);
 			break;
 		default:
 			break;
@@ -2199,7 +2199,7 @@ END_TEST
 
 /* As berthctl does. Another slot is taken there, too. */
 static void meanwhile_revoked(void) {
-	uint32_t record = spot_of(b, at.slot)->number;
+	uint32_t record = local_of(b, at.slot)->number;
 	struct snapshot seen;
 
 	if (variant / 6 % 2)

@@ -33,7 +33,7 @@ static const struct path *const paths[] = {&path1, &path3, &path8, &path2};
 
 /* A slot that the test holds. */
 struct held {
-	struct spot *spot;
+	struct local_slot *local;
 	uint32_t record;
 	uint64_t seq;
 };
@@ -117,43 +117,45 @@ static void tear_down(void) {
 }
 
 /* Takes a slot with a record that is the caller's; on failure it stays that. */
-static int hold(struct spot *spot, const struct path *path, uint32_t weight, struct held *ret) {
+static int hold(
+	struct local_slot *local, const struct path *path, uint32_t weight, struct held *ret) {
 	struct slot_request request = {.path = path, .weight = weight, .stamp = {.since = 1}};
 	uint64_t seq = 0;
 	uint32_t level;
 	int r = counter_check(map, path, weight, request.seen, &level);
 
 	if (r == 0)
-		r = spot_acquire(pool, spot, &request, &seq);
-	*ret = (struct held){spot, spot->number, seq};
+		r = local_acquire(pool, local, &request, &seq);
+	*ret = (struct held){local, local->number, seq};
 	if (r == 0)
-		store_release(&spot->token, tag_pack(spot->number, seq));
+		store_release(&local->token, tag_pack(local->number, seq));
 	return r;
 }
 
 /* As the library does it for a thread without a cache: those that are of no use go back at the end. */
 static int take_on(const struct path *path, uint32_t weight, struct held *ret) {
-	struct spot *spot, *useless[64];
+	struct local_slot *local, *useless[64];
 	size_t n = 0;
 	int r;
 
 	*ret = (struct held){0};
 	for (;;) {
-		r = pool_take(pool, &spot);
+		r = pool_take(pool, &local);
 		if (r < 0)
 			break;
-		r = hold(spot, path, weight, ret);
+		r = hold(local, path, weight, ret);
 		if (r != -EAGAIN && r != -ERANGE)
 			break;
 		if (r == -EAGAIN)
-			useless[n++] = spot;
+			useless[n++] = local;
 		if (n == ELEMENTS(useless))
 			break;
 	}
 	while (n > 0)
 		pool_give(pool, useless[--n]);
-	if (r < 0 && r != -EAGAIN && ret->spot && load_relaxed(&ret->spot->token) == TOKEN_CLAIMED)
-		pool_give(pool, ret->spot);
+	if (r < 0 && r != -EAGAIN && ret->local &&
+		load_relaxed(&ret->local->token) == TOKEN_CLAIMED)
+		pool_give(pool, ret->local);
 	if (r < 0)
 		*ret = (struct held){0};
 	return r;
@@ -165,17 +167,17 @@ static int take(struct held *ret) {
 
 /* The record stays the caller's if the release says that it is. */
 static int let_go(const struct held *slot) {
-	struct spot *spot = pool_spot(pool, slot->record);
+	struct local_slot *local = pool_local(pool, slot->record);
 
-	return spot ? spot_release(pool, spot, pool_cycle(slot->seq)) : -ENOENT;
+	return local ? local_release(pool, local, pool_cycle(slot->seq)) : -ENOENT;
 }
 
 static int give(const struct held *slot) {
 	int r = let_go(slot);
 
 	if ((r == 0 || r == -EUCLEAN || r == -ECANCELED) &&
-		load_relaxed(&slot->spot->token) == TOKEN_CLAIMED)
-		pool_give(pool, slot->spot);
+		load_relaxed(&slot->local->token) == TOKEN_CLAIMED)
+		pool_give(pool, slot->local);
 	return r;
 }
 
@@ -184,14 +186,14 @@ static int forget(const struct held *slot) {
 }
 
 static uint64_t token_of(uint32_t record) {
-	return load_relaxed(&pool_spot(pool, record)->token);
+	return load_relaxed(&pool_local(pool, record)->token);
 }
 
 static uint64_t tag_of(const struct held *slot) {
 	return tag_pack(slot->record, slot->seq);
 }
 
-static uint32_t spots_with(uint64_t token) {
+static uint32_t locals_with(uint64_t token) {
 	uint32_t n = 0;
 
 	for (uint32_t range = 1; range <= RANGES; range++)
@@ -205,29 +207,29 @@ static bool is_quiet(void) {
 	bool was_pooled[(RANGES + 1) * BERTH_RANGE], quiet;
 
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
-		was_pooled[n] = pool_spot(pool, n) && token_of(n) == TOKEN_POOLED;
+		was_pooled[n] = pool_local(pool, n) && token_of(n) == TOKEN_POOLED;
 	quiet = pool_close(pool);
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
 		if (was_pooled[n]) {
 			ck_assert_uint_eq(token_of(n), TOKEN_SPENT);
-			pool_give(pool, pool_spot(pool, n));
+			pool_give(pool, pool_local(pool, n));
 		}
 	return quiet;
 }
 
 /* Takes all that the stack has, and puts it back: each once, and no other is POOLED. */
 static void check_stack(uint32_t want) {
-	static struct spot *all[SLOTS];
+	static struct local_slot *all[SLOTS];
 	static bool seen[SLOTS];
 	uint32_t n = 0;
 
-	ck_assert_uint_eq(spots_with(TOKEN_POOLED), want);
+	ck_assert_uint_eq(locals_with(TOKEN_POOLED), want);
 	while (pool_take(pool, &all[n]) == 0) {
 		ck_assert_msg(!seen[all[n]->number], "record %u twice", all[n]->number);
 		seen[all[n++]->number] = true;
 	}
 	ck_assert_uint_eq(n, want);
-	ck_assert_uint_eq(spots_with(TOKEN_POOLED), 0);
+	ck_assert_uint_eq(locals_with(TOKEN_POOLED), 0);
 	while (n > 0) {
 		seen[all[--n]->number] = false;
 		pool_give(pool, all[n]);
@@ -311,7 +313,7 @@ START_TEST(the_record_that_was_last_is_used_again_and_stays_as_it_is) {
 	for (int i = 0; i < 100; i++) {
 		ck_assert_int_eq(take_on(path, 1, &again), 0);
 		ck_assert_uint_eq(again.record, first.record);
-		ck_assert_ptr_eq(again.spot, first.spot);
+		ck_assert_ptr_eq(again.local, first.local);
 		ck_assert_int_eq(give(&again), 0);
 		is = raw_of(first.record);
 		ck_assert(is.first == was.first && is.second == was.second);
@@ -325,7 +327,7 @@ START_TEST(a_record_that_is_held_is_left_for_another) {
 	ck_assert_int_eq(take(&held), 0);
 	ck_assert_int_eq(take(&other), 0);
 	ck_assert_uint_ne(other.record, held.record);
-	ck_assert_ptr_ne(other.spot, held.spot);
+	ck_assert_ptr_ne(other.local, held.local);
 	ck_assert_uint_eq(counter_count(map, 1), 2);
 }
 END_TEST
@@ -352,32 +354,32 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
 	const uint32_t all = RANGES * BERTH_RANGE;
 	struct held slot, other;
 	struct range *range;
-	struct spot *spot;
+	struct local_slot *local;
 	uint32_t n;
 
-	ck_assert_int_eq(pool_take(pool, &spot), 0);
-	leave_cycles(spot->number, 2);
-	pool_give(pool, spot);
-	range = load_relaxed(&pool->by_number[spot->number / BERTH_RANGE]);
+	ck_assert_int_eq(pool_take(pool, &local), 0);
+	leave_cycles(local->number, 2);
+	pool_give(pool, local);
+	range = load_relaxed(&pool->by_number[local->number / BERTH_RANGE]);
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
-		ck_assert_ptr_eq(slot.spot, spot);
+		ck_assert_ptr_eq(slot.local, local);
 		ck_assert_int_eq(give(&slot), 0);
-		ck_assert_uint_eq(token_of(spot->number), TOKEN_POOLED);
+		ck_assert_uint_eq(token_of(local->number), TOKEN_POOLED);
 	}
 	ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
-	ck_assert_ptr_ne(slot.spot, spot);
-	ck_assert_uint_eq(token_of(spot->number), TOKEN_SPENT);
+	ck_assert_ptr_ne(slot.local, local);
+	ck_assert_uint_eq(token_of(local->number), TOKEN_SPENT);
 	ck_assert_uint_eq(load_relaxed(&range->spent), 1);
 	ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), RANGES);
 	for (n = 1; take_on(paths[_i], 1, &other) == 0; n++)
-		ck_assert_uint_ne(other.record, spot->number);
+		ck_assert_uint_ne(other.record, local->number);
 	ck_assert_uint_eq(n, all - 1);
 	ck_assert_int_eq(take(&other), -ENOBUFS);
-	ck_assert_int_eq(spot_release(pool, spot, 0), -ENOENT);
-	ck_assert_int_eq(pool_forget(pool, spot->number, 0), -ENOENT);
+	ck_assert_int_eq(local_release(pool, local, 0), -ENOENT);
+	ck_assert_int_eq(pool_forget(pool, local->number, 0), -ENOENT);
 	pool_release_all(pool);
-	ck_assert_uint_eq(token_of(spot->number), TOKEN_SPENT);
+	ck_assert_uint_eq(token_of(local->number), TOKEN_SPENT);
 	check_counts(0);
 	check_stack(all - 1);
 }
@@ -492,7 +494,7 @@ END_TEST
 START_TEST(a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more) {
 	const uint32_t far = SLOTS / BERTH_RANGE - 1;
 	struct held slots[RANGES * BERTH_RANGE], slot;
-	struct spot *spot;
+	struct local_slot *local;
 
 	ck_assert_int_eq(pool_add_range(pool, far), 0);
 	map_close_files(map);
@@ -501,9 +503,9 @@ START_TEST(a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more) {
 		ck_assert_int_eq(take(&slots[i]), 0);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(take(&slot), -ENOMEM);
-		ck_assert_ptr_null(slot.spot);
-		ck_assert_int_eq(pool_take(pool, &spot), -ENOMEM);
-		ck_assert_ptr_null(spot);
+		ck_assert_ptr_null(slot.local);
+		ck_assert_int_eq(pool_take(pool, &local), -ENOMEM);
+		ck_assert_ptr_null(local);
 	}
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		ck_assert_uint_eq(token_of(far * BERTH_RANGE + i), TOKEN_POOLED);
@@ -551,31 +553,31 @@ END_TEST
 
 START_TEST(a_record_has_a_token_for_each_place_where_it_is) {
 	const struct path *path = paths[_i];
-	struct spot *spot;
+	struct local_slot *local;
 	struct held slot;
 
-	ck_assert_int_eq(pool_take(pool, &spot), 0);
-	ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_CLAIMED);
-	ck_assert_uint_eq(load_relaxed(&spot->slot) >> POOL_CYCLE_BITS << POOL_CYCLE_BITS,
-		NUMBERS | (uint64_t)spot->number << POOL_CYCLE_BITS);
-	ck_assert_ptr_eq(load_relaxed(&spot->record), map_record(map, spot->number));
-	pool_give(pool, spot);
-	ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_POOLED);
+	ck_assert_int_eq(pool_take(pool, &local), 0);
+	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_CLAIMED);
+	ck_assert_uint_eq(load_relaxed(&local->slot) >> POOL_CYCLE_BITS << POOL_CYCLE_BITS,
+		NUMBERS | (uint64_t)local->number << POOL_CYCLE_BITS);
+	ck_assert_ptr_eq(load_relaxed(&local->record), map_record(map, local->number));
+	pool_give(pool, local);
+	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_POOLED);
 	ck_assert_int_eq(take_on(path, 3, &slot), 0);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert_uint_eq(seq_step(slot.seq), path->depth);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->weight), 3);
+	ck_assert_uint_eq(load_relaxed(&slot.local->weight), 3);
 	ck_assert_int_eq(let_go(&slot), 0);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	/* A cache's record takes slots just so. */
-	store_release(&slot.spot->token, UINT64_C(5) << 4 | TOKEN_OWNED);
-	ck_assert_int_eq(hold(slot.spot, path, 3, &slot), 0);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	store_release(&slot.local->token, UINT64_C(5) << 4 | TOKEN_OWNED);
+	ck_assert_int_eq(hold(slot.local, path, 3, &slot), 0);
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert_int_eq(take_back(slot.record), 0);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert_int_eq(let_go(&slot), -ECANCELED);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
-	pool_give(pool, slot.spot);
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
+	pool_give(pool, slot.local);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
@@ -584,7 +586,7 @@ END_TEST
 
 /* Between one thread's look and its compare-and-swap others take two, and put the first one back. */
 START_TEST(a_top_that_comes_back_is_not_the_one_that_was_seen) {
-	struct spot *first, *second;
+	struct local_slot *first, *second;
 	struct pair seen;
 
 	seen.second = load_relaxed(&pool->stack.changes);
@@ -652,9 +654,9 @@ START_TEST(the_rest_of_a_release_is_made_from_any_level) {
 			/* Meanwhile a second release is none. */
 			ck_assert_int_eq(give(&slot), -ENOENT);
 			ck_assert_int_eq(
-				spot_release_rest(pool, slot.spot, &path, given, slot.seq), 0);
-			ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
-			pool_give(pool, slot.spot);
+				local_release_rest(pool, slot.local, &path, given, slot.seq), 0);
+			ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
+			pool_give(pool, slot.local);
 			check_counts(0);
 		}
 }
@@ -684,7 +686,7 @@ END_TEST
 START_TEST(a_slot_released_twice_is_not_held) {
 	struct held slot, other = {.record = 5 * BERTH_RANGE}, never;
 
-	ck_assert_ptr_null(pool_spot(pool, other.record));
+	ck_assert_ptr_null(pool_local(pool, other.record));
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
 		ck_assert_int_eq(take_on(paths[i], 1, &slot), 0);
@@ -693,7 +695,7 @@ START_TEST(a_slot_released_twice_is_not_held) {
 		ck_assert_int_eq(give(&other), -ENOENT);
 		/* What the record has come to since is no slot. */
 		for (uint32_t n = 1; n < 20 * BERTH_CYCLE; n++) {
-			never = (struct held){slot.spot, slot.record, slot.seq + n};
+			never = (struct held){slot.local, slot.record, slot.seq + n};
 			ck_assert_int_eq(give(&never), -ENOENT);
 		}
 	}
@@ -789,15 +791,15 @@ START_TEST(a_release_that_a_daemon_finished_was_no_revocation) {
 	ck_assert_int_eq(counter_finish(map, slot.record), 0);
 	check_counts(0);
 	ck_assert_int_eq(give(&slot), -ENOENT);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	/* No other thread takes a slot with it before that one has told the holder. */
 	ck_assert_int_eq(take_on(path, 1, &next), 0);
 	ck_assert_uint_ne(next.record, slot.record);
 	ck_assert_int_eq(give(&next), 0);
-	ck_assert_int_eq(spot_release_rest(pool, slot.spot, path, 1, slot.seq), 0);
+	ck_assert_int_eq(local_release_rest(pool, slot.local, path, 1, slot.seq), 0);
 	check_counts(0);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
-	pool_give(pool, slot.spot);
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
+	pool_give(pool, slot.local);
 	ck_assert_int_eq(give(&slot), -ENOENT);
 	ck_assert_int_eq(take_on(path, 1, &next), 0);
 	ck_assert_uint_eq(next.record, slot.record);
@@ -811,19 +813,19 @@ static void be_refused(const struct path *path) {
 	struct level top = path->level[path->depth - 1];
 	struct slot_request request = {.path = path, .weight = 1};
 	uint64_t word = load_relaxed(&top.entry->word), seq;
-	struct spot *spot;
+	struct local_slot *local;
 	uint32_t level;
 
-	ck_assert_int_eq(pool_take(pool, &spot), 0);
+	ck_assert_int_eq(pool_take(pool, &local), 0);
 	ck_assert_int_eq(counter_check(map, path, 1, request.seen, &level), 0);
 	store_relaxed(&top.entry->word, entry_pack(0, entry_flags(word), entry_generation(word)));
 	ck_assert_int_eq(counter_bump(map, top.account), 0);
-	ck_assert_int_eq(spot_acquire(pool, spot, &request, &seq), -EDQUOT);
-	ck_assert_uint_eq(load_relaxed(&spot->token), TOKEN_CLAIMED);
+	ck_assert_int_eq(local_acquire(pool, local, &request, &seq), -EDQUOT);
+	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_CLAIMED);
 	store_relaxed(&top.entry->word, word);
 	ck_assert_int_eq(counter_bump(map, top.account), 0);
-	ck_assert_uint_eq(place_account(look(spot->number).place), path->level[0].account);
-	pool_give(pool, spot);
+	ck_assert_uint_eq(place_account(look(local->number).place), path->level[0].account);
+	pool_give(pool, local);
 }
 
 /* Also after an acquire that came to nothing. */
@@ -834,7 +836,7 @@ START_TEST(a_slot_is_given_back_where_it_was_taken_wherever_its_record_stood_bef
 	ck_assert_int_eq(take(&slot), 0);
 	ck_assert_int_eq(give(&slot), 0);
 	for (size_t i = 0; i < n * n * n; i++) {
-		struct spot *spot = slot.spot;
+		struct local_slot *local = slot.local;
 		int how = (int)(i / 2 % 3);
 
 		ck_assert_int_eq(take_on(paths[i % n], 1, &slot), 0);
@@ -842,7 +844,7 @@ START_TEST(a_slot_is_given_back_where_it_was_taken_wherever_its_record_stood_bef
 		be_refused(paths[i / n % n]);
 		check_counts(0);
 		ck_assert_int_eq(take_on(paths[i / n / n], 1, &slot), 0);
-		ck_assert_ptr_eq(slot.spot, spot);
+		ck_assert_ptr_eq(slot.local, local);
 		if (how == 1)
 			ck_assert_int_eq(take_back(slot.record), 0);
 		ck_assert_int_eq(give(&slot), how == 1 ? -ECANCELED : 0);
@@ -884,9 +886,9 @@ START_TEST(a_release_without_memory_is_the_daemon_s_to_end_and_told_once) {
 	map_close_files(map);
 	ck_assert_int_eq(take_on(path, 2, &slot), 0);
 	overwrite_by_far(&path->level[path->depth - 1]);
-	ck_assert(!spot_settled(slot.spot));
+	ck_assert(!local_settled(slot.local));
 	ck_assert_int_eq(let_go(&slot), -ENOMEM);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), tag_of(&slot));
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert(place_state(raw_of(slot.record).first) == RECORD_SEIZED);
 	check_charged(path, path->depth, 2);
 	/* As long as the daemon hasn't. */
@@ -897,17 +899,17 @@ START_TEST(a_release_without_memory_is_the_daemon_s_to_end_and_told_once) {
 		0);
 	check_counts(0);
 	if (how == 0) {
-		ck_assert(spot_settled(slot.spot));
+		ck_assert(local_settled(slot.local));
 	} else {
 		ck_assert_int_eq(let_go(&slot), 0);
 	}
-	ck_assert(!spot_settled(slot.spot));
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+	ck_assert(!local_settled(slot.local));
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	ck_assert_int_eq(let_go(&slot), -ENOENT);
-	pool_give(pool, slot.spot);
+	pool_give(pool, slot.local);
 	/* The next slot of the record is one like any other. */
 	ck_assert_int_eq(take_on(&path2, 1, &slot), 0);
-	ck_assert(!spot_settled(slot.spot));
+	ck_assert(!local_settled(slot.local));
 	ck_assert_int_eq(take_back(slot.record), 0);
 	ck_assert_int_eq(give(&slot), -ECANCELED);
 	check_stack(RANGES * BERTH_RANGE);
@@ -926,9 +928,9 @@ START_TEST(a_release_that_memory_stops_halfway_is_no_holder_s_any_more) {
 	ck_assert_int_eq(let_go(&slot), -ENOMEM);
 	ck_assert_int_eq(counter_settle(daemons, slot.record), 0);
 	check_counts(0);
-	ck_assert(spot_settled(slot.spot));
+	ck_assert(local_settled(slot.local));
 	ck_assert_int_eq(let_go(&slot), -ENOENT);
-	pool_give(pool, slot.spot);
+	pool_give(pool, slot.local);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
@@ -944,8 +946,8 @@ START_TEST(a_count_that_is_less_than_what_is_given_back_is_told_and_loses_no_rec
 		ck_assert_int_eq(counter_repair(map, path->level[k].account, seen, 2), 0);
 	}
 	ck_assert_int_eq(let_go(&slot), -EUCLEAN);
-	ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
-	pool_give(pool, slot.spot);
+	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
+	pool_give(pool, slot.local);
 	ck_assert_int_eq(give(&slot), -ENOENT);
 	check_charged(path, path->depth, 2);
 	ck_assert_uint_eq(seq_step(look(slot.record).seq), 0);
@@ -970,14 +972,14 @@ START_TEST(a_record_that_is_of_no_use_stays_the_caller_s) {
 
 	for (int how = 0; how < 3; how++) {
 		ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
-		store_release(&slot.spot->token, TOKEN_CLAIMED);
+		store_release(&slot.local->token, TOKEN_CLAIMED);
 		if (how == 1)
 			counter_abandon(map, slot.record);
 		else if (how == 2)
 			store_relaxed(&map_record(map, slot.record)->noted, BERTH_SEQ_MASK + 1);
 		for (size_t i = 0; i < ELEMENTS(paths); i++) {
-			ck_assert_int_eq(hold(slot.spot, paths[i], 1, &again), -EAGAIN);
-			ck_assert_uint_eq(load_relaxed(&slot.spot->token), TOKEN_CLAIMED);
+			ck_assert_int_eq(hold(slot.local, paths[i], 1, &again), -EAGAIN);
+			ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 		}
 		check_charged(&path3, 3, (uint32_t)how + 1);
 	}
@@ -1016,7 +1018,7 @@ END_TEST
 
 START_TEST(a_pool_is_quiet_where_nothing_is_held) {
 	struct held slot;
-	struct spot *spent, *owned;
+	struct local_slot *spent, *owned;
 
 	ck_assert(is_quiet());
 	for (uint32_t i = 0; i < 20; i++) {
@@ -1025,7 +1027,7 @@ START_TEST(a_pool_is_quiet_where_nothing_is_held) {
 		ck_assert(is_quiet());
 	}
 	/* Those that are used up are no thread's. */
-	spent = slot.spot;
+	spent = slot.local;
 	use_up(spent->number);
 	ck_assert_int_eq(take_on(&path1, 1, &slot), 0);
 	ck_assert_int_eq(give(&slot), 0);
@@ -1043,19 +1045,19 @@ END_TEST
 
 START_TEST(a_slot_or_a_claim_keeps_a_pool_from_being_quiet) {
 	struct held slot;
-	struct spot *spot;
+	struct local_slot *local;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
 		ck_assert_int_eq(take_on(paths[i], 1, &slot), 0);
 		ck_assert(!is_quiet());
 		ck_assert_int_eq(let_go(&slot), 0);
 		ck_assert(!is_quiet());
-		pool_give(pool, slot.spot);
+		pool_give(pool, slot.local);
 		ck_assert(is_quiet());
 	}
-	ck_assert_int_eq(pool_take(pool, &spot), 0);
+	ck_assert_int_eq(pool_take(pool, &local), 0);
 	ck_assert(!is_quiet());
-	pool_give(pool, spot);
+	pool_give(pool, local);
 	ck_assert(is_quiet());
 	/* Revoked, and its holder doesn't know. */
 	ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
@@ -1175,7 +1177,7 @@ static _Atomic int
 
 /* Nothing but the stack. */
 static void *shuffle(void *arg) {
-	struct spot *mine[12];
+	struct local_slot *mine[12];
 	int *failed = arg;
 	size_t n = 0;
 
@@ -1193,13 +1195,13 @@ static void *shuffle(void *arg) {
 			*failed = r;
 		} else if (n > 0) {
 			/* Not in the order in which they came. */
-			struct spot *spot = mine[(size_t)i % n];
+			struct local_slot *local = mine[(size_t)i % n];
 
 			mine[(size_t)i % n] = mine[n - 1];
 			n--;
-			if (atomic_exchange(&user[spot->number], 0) != 1)
+			if (atomic_exchange(&user[local->number], 0) != 1)
 				*failed = 2;
-			pool_give(pool, spot);
+			pool_give(pool, local);
 		}
 	}
 	while (n > 0) {
@@ -1551,7 +1553,7 @@ START_TEST(of_many_threads_that_release_one_slot_at_once_one_is_told_what_became
 		if (how == 2)
 			ck_assert_int_eq(counter_open(map, duel_slot.record), 0);
 		else
-			pool_give(pool, duel_slot.spot);
+			pool_give(pool, duel_slot.local);
 	}
 	for (int i = 0; i < THREADS; i++)
 		(void)pthread_join(thread[i], NULL);
@@ -1607,8 +1609,8 @@ START_TEST(revoking_under_threads_loses_neither_counts_nor_records) {
 		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
 	check_counts(0);
 	/* One that is seized just as its slot was taken is retired (a_slot_that_was_seized_…). */
-	printf("%u retired\n", spots_with(TOKEN_SPENT));
-	check_stack(RANGES * BERTH_RANGE - spots_with(TOKEN_SPENT));
+	printf("%u retired\n", locals_with(TOKEN_SPENT));
+	check_stack(RANGES * BERTH_RANGE - locals_with(TOKEN_SPENT));
 }
 END_TEST
 
