@@ -47,7 +47,7 @@ includes_of = $(patsubst %,-iquote %,$(if $(filter tests/%,$(1)),$(TESTS_MAY),$(
 objects = $(patsubst %.c,%.o,$(wildcard $(addsuffix /*.c,$(1))))
 WIRE = $(call objects,client/wire)
 SHARED = $(WIRE) $(call objects,client/core)
-LIBRARY = $(SHARED) $(call objects,client/lib)
+LIBRARY = $(filter-out client/wire/lines.o,$(SHARED)) $(call objects,client/lib)
 COMMAND = $(WIRE) $(call objects,client/ctl)
 DAEMON = $(SHARED) $(call objects,daemon daemon/*)
 DAEMON_LIBS = -llmdb -lsystemd
@@ -122,7 +122,7 @@ $(BUILD)/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
 # Unit tests see every function of daemon, library and command but their mains.
 # Symbols are bound at once: the dynamic linker's instructions are none that a test steps through for.
 TEST_LDFLAGS = $(LDFLAGS) -Wl,-z,now
-TESTED = $(sort $(LIBRARY) $(filter-out daemon/main.o,$(DAEMON)) client/ctl/lines.o)
+TESTED = $(sort $(LIBRARY) $(filter-out daemon/main.o,$(DAEMON)))
 $(BUILD)/tests/unit/test-%: $(BUILD)/tests/unit/test-%.o $(TESTED:%=$(BUILD)/%)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $^ $(DAEMON_LIBS) -lcheck -lsubunit -lm -lrt -o $@

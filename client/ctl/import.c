@@ -9,6 +9,7 @@
 
 #include "array.h"
 #include "ctl.h"
+#include "lines.h"
 #include "clock.h"
 #include "util.h"
 

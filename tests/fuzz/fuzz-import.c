@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "ctl.h"
+#include "lines.h"
 #include "berth.h"
 #include "daemon.h"
 #include "name.h"

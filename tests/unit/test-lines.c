@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctl.h"
+#include "lines.h"
+#include "protocol.h"
 
 static struct lines lines;
 

@@ -23,9 +23,10 @@
 #include <xxhash.h>
 
 #include "array.h"
-#include "ctl.h"
+#include "lines.h"
 #include "name.h"
 #include "number.h"
+#include "protocol.h"
 #include "util.h"
 
 /* How much of a bad line a message shows. */
@@ -36,6 +37,11 @@
 
 /* The byte order mark, in UTF-8. */
 #define BOM "\xEF\xBB\xBF"
+
+/* A part of a bad line, escaped. */
+struct shown {
+	char text[4 * SHOWN_BYTES + 1];
+};
 
 /* A piece of the text. */
 struct piece {
@@ -80,7 +86,7 @@ static int error_add(struct lines *l, uint32_t line, const char *format, ...) {
 	return 0;
 }
 
-static const char *piece_show(struct piece p, struct ctl_shown *s) {
+static const char *piece_show(struct piece p, struct shown *s) {
 	return name_escape(p.at, MIN_OF(p.length, (size_t)SHOWN_BYTES), s->text, sizeof(s->text));
 }
 
@@ -133,7 +139,7 @@ static int account_add(struct lines *l, uint32_t line, struct piece name, uint32
 		.hash = (uint32_t)XXH3_64bits_withSeed(name.at, name.length, l->seed),
 		.length = (uint32_t)name.length,
 	};
-	struct ctl_shown shown;
+	struct shown shown;
 	uint32_t *place;
 
 	if (table_grow(l) < 0)
@@ -180,7 +186,7 @@ static const char *name_wrong(struct piece name, bool exact) {
 }
 
 static int line_parse(struct lines *l, uint32_t line, struct piece p) {
-	struct ctl_shown shown;
+	struct shown shown;
 	struct piece name, word;
 	const char *wrong;
 	uint32_t limit;
