@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Puts berthd together: directories and locks, segment, accounts, sessions, store, sockets, signals.
+ * Puts berthd together, in the order of the table `parts` below, since each part needs those before it.
  *
- * In that order, because each needs what came before, and the sockets last: whoever is served finds
- * every limit that was stored in force, and every slot of the dead free. The store is begun first, so
- * that it reads its files while the segment is looked through; its counts come after the sockets.
+ * The sockets come last: when berthd serves the first client, every stored limit is in force and every slot of a
+ * dead process is released. The store is begun early, so that its thread reads its files while berthd goes
+ * through the segment. Stored counts are restored while berthd serves.
  */
 
 #include <fcntl.h>
@@ -19,27 +19,31 @@
 #include <time.h>
 
 #include "berth.h"
+#include "checkpoint.h"
+#include "clients.h"
 #include "clock.h"
-#include "restore.h"
 #include "log.h"
+#include "manager.h"
 #include "memory.h"
 #include "other-layout.h"
-#include "manager.h"
-#include "server.h"
+#include "recount.h"
+#include "restore.h"
 #include "sigbus.h"
+#include "sessions.h"
+#include "sockets.h"
 
 #define MEMORY_PAUSE_MS 20
 
 /* -- directories and locks -------------------------------------------------------------------------- */
 
-/* The descriptor keeps the lock until it is closed, or we die. A lock of the process and not of the
- * open file, which a child would keep. */
+/* The lock holds until the descriptor is closed or berthd dies. A lock of the process (fcntl), since a lock of the
+ * open file would go to children. */
 static int directory_lock(const char *dir, mode_t mode, int *ret) {
 	const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	char path[4096];
 	int fd;
 
-	/* Whatever the umask: servers of other users pass through the runtime directory. */
+	/* Regardless of the umask: servers of other users pass through the runtime directory. */
 	if (mkdir(dir, mode) == 0 ? chmod(dir, mode) < 0 : errno != EEXIST) {
 		int r = -errno;
 
@@ -71,7 +75,7 @@ static int directory_lock(const char *dir, mode_t mode, int *ret) {
 	return 0;
 }
 
-/* Two descriptors a session. */
+/* A session takes two descriptors. */
 static void descriptors_raise(void) {
 	struct rlimit limit;
 
@@ -99,18 +103,18 @@ static int manager_load_store(struct manager *m) {
 	int r = store_wait(m->context.store);
 
 	if (r >= 0)
-		r = load_limits(m->context.accounts, m->context.store);
+		r = restore_limits(m->context.accounts, m->context.store);
 	if (r >= 0)
-		r = recount_new(m->context.event, m->context.accounts, m->context.sessions,
-			&m->context.recount);
+		r = recount_new(m->context.event, accounts_directory(m->context.accounts),
+			m->context.sessions, &m->context.recount);
 	if (r >= 0)
 		r = checkpoint_new(m->context.event, m->context.accounts, m->context.store,
 			m->context.recount, &m->context.checkpoint);
-	if (r >= 0) {
-		checkpoint_load(m->context.checkpoint, m->context.segment->adopted);
+	if (r >= 0)
+		r = checkpoint_restore(m->context.checkpoint, m->context.segment->adopted);
+	if (r >= 0)
 		r = sd_event_add_io(m->context.event, &m->store_ready, store_fd(m->context.store),
 			EPOLLIN, on_store, m);
-	}
 	return r;
 }
 
@@ -141,13 +145,7 @@ static int manager_catch_signals(struct manager *m) {
 	return r < 0 ? r : sd_event_add_signal(m->context.event, NULL, SIGINT, on_stop, m);
 }
 
-/* -- the whole ---------------------------------------------------------------------------------------------- */
-
-static void on_session_ended(void *data, struct session *s) {
-	struct manager *m = data;
-
-	server_session_ended(m->context.server, s);
-}
+/* -- the parts ---------------------------------------------------------------------------------------------- */
 
 static int manager_open_counts(struct manager *m) {
 	int r = other_layout_make_way(m->options.runtime_dir, m->options.abandon_segment);
@@ -165,11 +163,9 @@ static int manager_open_counts(struct manager *m) {
 static int manager_open_sessions(struct manager *m) {
 	int r = sessions_new(m->context.event, m->context.segment, &m->context.sessions);
 
-	if (r < 0)
-		return r;
-	m->context.sessions->ended = on_session_ended;
-	m->context.sessions->ended_data = m;
-	return 0;
+	if (r >= 0)
+		sessions_on_ended(m->context.sessions, clients_session_ended);
+	return r;
 }
 
 static int manager_open_loop(struct manager *m) {
@@ -185,7 +181,9 @@ static int manager_lock(struct manager *m) {
 }
 
 static int manager_open_sockets(struct manager *m) {
-	return server_new(&m->context, &m->context.server);
+	int r = connections_new(&m->context, &m->connections);
+
+	return r < 0 ? r : sockets_new(&m->context, m->connections, &m->sockets);
 }
 
 static int manager_start(struct manager *m) {
@@ -213,7 +211,7 @@ static int manager_open(struct manager *m) {
 	for (size_t i = 0; i < ELEMENTS(parts); i++) {
 		int r = parts[i].open(m);
 
-		/* Of another release's files the log has more than this would say. */
+		/* other-layout.c and the store have logged what another release made. */
 		if (r < 0 && r != -EPROTONOSUPPORT)
 			log_error("Can't start: %s: %s", parts[i].what, strerror(-r));
 		if (r < 0)
@@ -246,7 +244,7 @@ int manager_new(const struct options *options, struct manager **ret) {
 	descriptors_raise();
 	r = manager_open(m);
 	if (r == -EPROTONOSUPPORT)
-		server_turn_all_away(BERTH_REVISION_MISMATCH,
+		sockets_refuse_waiting(BERTH_REVISION_MISMATCH,
 			"berthd " BERTH_VERSION " doesn't start, since what it found was made by "
 			"another release; its log says what to do: journalctl -t berthd");
 	if (r < 0) {
@@ -263,12 +261,12 @@ void manager_free(struct manager *m) {
 	if (m->context.checkpoint)
 		checkpoint_final(m->context.checkpoint);
 	(void)sd_event_source_disable_unref(m->store_ready);
-	/* The last answers go out by connections that wait for them. */
+	/* The last replies go to connections that wait for them. */
 	store_free(m->context.store);
-	/* Before accounts go whose counts it would have the store forget. */
+	/* Before the accounts are freed. */
 	checkpoint_free(m->context.checkpoint);
-	server_free(m->context.server);
-	m->context.server = NULL;
+	sockets_free(m->sockets);
+	connections_free(m->connections);
 	recount_free(m->context.recount);
 	sessions_free(m->context.sessions);
 	accounts_free(m->context.accounts);
@@ -280,30 +278,32 @@ void manager_free(struct manager *m) {
 	free(m);
 }
 
-/* The event loop takes memory for the sources it has; until there is some again they can wait. */
+/* sd-event may need memory to dispatch its sources. Until there is memory again, they wait. */
 static int loop_run(struct manager *m) {
 	const struct timespec pause = {.tv_nsec = MEMORY_PAUSE_MS * 1000000};
-	bool said = false;
+	bool logged = false;
 	int r;
 
 	while ((r = sd_event_loop(m->context.event)) == -ENOMEM) {
-		if (!said)
+		if (!logged)
 			log_warning("No memory for the event loop; trying again until there is");
-		said = true;
+		logged = true;
 		(void)nanosleep(&pause, NULL);
 	}
 	if (r < 0)
-		log_error("Can't go on: the event loop says %s", strerror(-r));
+		log_error("Can't go on: the event loop failed: %s", strerror(-r));
 	return r;
 }
 
 int manager_run(struct manager *m) {
+	struct accounts_totals totals = accounts_totals(m->context.accounts);
+
 	log_event(LOG_INFO, EVENT_SERVING, NULL,
 		"berthd " BERTH_VERSION " serves %s with %u accounts configured and %zu templates",
-		m->options.runtime_dir, m->context.accounts->configured,
-		templates_count(m->context.accounts->templates));
+		m->options.runtime_dir, totals.configured,
+		templates_count(accounts_templates(m->context.accounts)));
 	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
-		m->options.runtime_dir, m->context.accounts->configured);
+		m->options.runtime_dir, totals.configured);
 	memory_forget_start();
 	return loop_run(m);
 }

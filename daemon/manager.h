@@ -8,7 +8,9 @@
 
 struct manager {
 	struct options options;
-	struct context context;
+	struct context context; /* the parts that message handlers need */
+	struct connections *connections;
+	struct sockets *sockets;
 	sd_event_source *store_ready;
 	int runtime_lock, state_lock;
 };

@@ -1,22 +1,75 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Decides which accounts there are and what limits they have. */
+/* Decides which accounts there are, and which limit each has. */
 
 #include <assert.h>
 #include <string.h>
 
-#include "array.h"
 #include "accounts.h"
+#include "array.h"
 #include "counter.h"
 #include "log.h"
 #include "name.h"
+#include "util.h"
 
-/* Of the table, for accounts that nobody configured: strangers' names can't crowd out the others. */
+/* Accounts that aren't configured have this part of the table, so that names that strangers choose leave
+ * room for configured accounts. */
 #define UNCONFIGURED_NUMERATOR   3
 #define UNCONFIGURED_DENOMINATOR 4
 
-static uint32_t flags_of(struct accounts *a, uint32_t account) {
+struct accounts {
+	struct directory *directory;
+	struct templates *templates;
+	uint32_t configured;  /* accounts with a limit of their own */
+	uint32_t by_template; /* accounts with a template's limit */
+	uint32_t usable;      /* both; the other accounts are ancestors of these */
+	/* At start: a bit for each account that is configured in the segment, until the store confirms it. */
+	uint64_t *unconfirmed;
+	uint32_t unconfirmed_end, unconfirmed_count;
+	uint32_t clock_hand; /* where the search for an idle account goes on */
+	bool none_idle; /* a whole search found none, and accounts_tidy() wasn't called since */
+	/* Accounts without a limit, to be removed once their count is 0. */
+	uint32_t *deferred;
+	uint32_t deferred_count;
+	size_t deferred_capacity;
+	bool full_logged;
+	void (*removed)(void *data, const char *name);
+	void *removed_data;
+};
+
+/* -- looking ---------------------------------------------------------------------------------------- */
+
+struct accounts_totals accounts_totals(const struct accounts *a) {
+	return (struct accounts_totals){
+		.accounts = directory_live(a->directory),
+		.configured = a->configured,
+		.by_template = a->by_template,
+		.usable = a->usable,
+	};
+}
+
+const struct templates *accounts_templates(const struct accounts *a) {
+	return a->templates;
+}
+
+struct directory *accounts_directory(const struct accounts *a) {
+	return a->directory;
+}
+
+uint32_t accounts_end(const struct accounts *a) {
+	return directory_end(a->directory);
+}
+
+uint64_t accounts_word(const struct accounts *a, uint32_t account) {
+	return directory_word(a->directory, account);
+}
+
+static uint32_t flags_of(const struct accounts *a, uint32_t account) {
 	return entry_flags(directory_word(a->directory, account));
+}
+
+bool accounts_has_children(const struct accounts *a, uint32_t account) {
+	return directory_account(a->directory, account)->children > 0;
 }
 
 uint32_t accounts_find(struct accounts *a, const char *name) {
@@ -25,25 +78,18 @@ uint32_t accounts_find(struct accounts *a, const char *name) {
 	return name_load(name, &n) == 0 ? directory_lookup(a->directory, &n) : 0;
 }
 
-void accounts_expect(struct accounts *a, const char *name) {
-	struct name n;
-
-	if (name_load(name, &n) == 0)
-		directory_expect(a->directory, directory_hash(a->directory->map, &n));
-}
-
-bool accounts_is_below(struct accounts *a, uint32_t account, uint32_t of) {
+bool accounts_is_below(const struct accounts *a, uint32_t account, uint32_t ancestor) {
 	for (int k = 0; k < BERTH_LEVELS_MAX && account != 0; k++) {
-		if (account == of)
+		if (account == ancestor)
 			return true;
 		account = directory_parent(a->directory, account);
 	}
 	return false;
 }
 
-/* -- removing --------------------------------------------------------------------------------- */
+/* -- entries ---------------------------------------------------------------------------------------- */
 
-static void count_flags(struct accounts *a, uint32_t flags, int32_t by) {
+static void totals_add(struct accounts *a, uint32_t flags, int32_t by) {
 	if (flags & ENTRY_CONFIGURED)
 		a->configured += (uint32_t)by;
 	if (flags & ENTRY_TEMPLATE)
@@ -52,33 +98,26 @@ static void count_flags(struct accounts *a, uint32_t flags, int32_t by) {
 		a->usable += (uint32_t)by;
 }
 
-static int change(struct accounts *a, uint32_t account, uint32_t limit, uint32_t flags) {
+static int entry_change(struct accounts *a, uint32_t account, uint32_t limit, uint32_t flags) {
 	uint32_t before = flags_of(a, account);
 	int r;
 
-	/* A process that has found it usable must look again, and one that found it not, too. */
+	/* Clients remember whether an account is usable; a new generation has them look again. */
 	if ((before ^ flags) & ENTRY_USABLE)
 		r = directory_renew(a->directory, account, limit, flags);
 	else
 		r = directory_set(a->directory, account, limit, flags);
 	if (r == -EOVERFLOW)
 		return r;
-	count_flags(a, before, -1);
-	count_flags(a, flags, 1);
+	totals_add(a, before, -1);
+	totals_add(a, flags, 1);
 	return r;
 }
 
-static bool is_removable(struct accounts *a, uint32_t account) {
-	return !(flags_of(a, account) & ENTRY_CONFIGURED) && (flags_of(a, account) & ENTRY_LIVE) &&
-	       a->directory->account[account].children == 0 &&
-	       a->directory->account[account].reserved == 0 &&
-	       counter_count(a->directory->map, account) == 0;
-}
-
-static int take_out(struct accounts *a, uint32_t account) {
-	const struct account had = a->directory->account[account];
-	char name[256];
-	int r = directory_name(a->directory->map, account, name);
+static int entry_remove(struct accounts *a, uint32_t account) {
+	const struct account had = *directory_account(a->directory, account);
+	char name[BERTH_NAME_MAX + 1];
+	int r = directory_name(directory_map(a->directory), account, name);
 
 	if (r >= 0)
 		r = directory_remove(a->directory, account);
@@ -87,97 +126,113 @@ static int take_out(struct accounts *a, uint32_t account) {
 	return r;
 }
 
-static void leave(struct accounts *a, uint32_t account);
+/* -- removing --------------------------------------------------------------------------------------- */
 
-/* Removes it, and those of its ancestors that were there for its sake alone. */
-static int remove_upwards(struct accounts *a, uint32_t account) {
+/* True if the account isn't configured, and nothing uses it. */
+static bool is_idle(const struct accounts *a, uint32_t account) {
+	const struct account *own = directory_account(a->directory, account);
+	uint32_t flags = flags_of(a, account);
+
+	return (flags & ENTRY_LIVE) && !(flags & ENTRY_CONFIGURED) && own->children == 0 &&
+	       own->reserved == 0 && counter_count(directory_map(a->directory), account) == 0;
+}
+
+static void remove_or_defer(struct accounts *a, uint32_t account);
+
+/* Removes the account, and those of its ancestors that no other account needs. */
+static int account_remove(struct accounts *a, uint32_t account) {
 	uint32_t parent = directory_parent(a->directory, account);
 	uint32_t flags = flags_of(a, account);
-	int r = take_out(a, account);
+	int r = entry_remove(a, account);
 
 	if (r < 0)
 		return r;
-	count_flags(a, flags, -1);
-	while (parent != 0 && is_removable(a, parent) && !(flags_of(a, parent) & ENTRY_USABLE)) {
+	totals_add(a, flags, -1);
+	while (parent != 0 && is_idle(a, parent) && !(flags_of(a, parent) & ENTRY_USABLE)) {
 		account = parent;
 		parent = directory_parent(a->directory, account);
-		if (take_out(a, account) < 0)
+		if (entry_remove(a, account) < 0)
 			break;
 	}
 	if (parent != 0 && !(flags_of(a, parent) & ENTRY_USABLE))
-		leave(a, parent);
+		remove_or_defer(a, parent);
 	return 0;
 }
 
-static void leave(struct accounts *a, uint32_t account) {
-	if (is_removable(a, account) && remove_upwards(a, account) == 0)
+/* For an account that has no limit. If it can't be removed now, accounts_tidy() removes it. */
+static void remove_or_defer(struct accounts *a, uint32_t account) {
+	if (is_idle(a, account) && account_remove(a, account) == 0)
 		return;
-	/* With accounts below it, it goes with the last of them: remove_upwards(). */
-	if (a->directory->account[account].children > 0)
+	/* The last of its descendants takes it along: account_remove(). */
+	if (accounts_has_children(a, account))
 		return;
-	/* Without memory it keeps its place until make_room() needs that. */
-	if (array_reserve(&a->leaving, &a->leaving_capacity, a->leaving_count + 1) < 0)
+	/* Without memory the account stays until evict_idle() needs its place. */
+	if (array_reserve(&a->deferred, &a->deferred_capacity, a->deferred_count + 1) < 0)
 		return;
-	a->leaving[a->leaving_count++] = account;
+	a->deferred[a->deferred_count++] = account;
 }
 
 void accounts_tidy(struct accounts *a) {
 	uint32_t kept = 0;
 
-	a->nothing_idle = false;
-	for (uint32_t i = 0; i < a->leaving_count; i++) {
-		uint32_t account = a->leaving[i];
+	a->none_idle = false;
+	for (uint32_t i = 0; i < a->deferred_count; i++) {
+		uint32_t account = a->deferred[i];
 
 		if (!(flags_of(a, account) & ENTRY_LIVE) || (flags_of(a, account) & ENTRY_USABLE))
 			continue;
-		if (!is_removable(a, account) || remove_upwards(a, account) < 0)
-			a->leaving[kept++] = account;
+		if (!is_idle(a, account) || account_remove(a, account) < 0)
+			a->deferred[kept++] = account;
 	}
-	a->leaving_count = kept;
+	a->deferred_count = kept;
 }
 
-/* Removes one account that nobody configured and nobody uses, but not `keep`. */
-static int make_room(struct accounts *a, uint32_t keep) {
-	uint32_t end = directory_end(a->directory);
+/* Removes one account that isn't configured and that nothing uses, but not `keep`. -ENOSPC: there is none. */
+static int evict_idle(struct accounts *a, uint32_t keep) {
+	uint32_t end = accounts_end(a);
 
-	for (uint32_t i = 0; i < end && !a->nothing_idle; i++) {
-		a->hand = a->hand + 1 < end ? a->hand + 1 : 1;
-		if (a->hand != keep && is_removable(a, a->hand) && remove_upwards(a, a->hand) == 0)
+	for (uint32_t i = 0; i < end && !a->none_idle; i++) {
+		a->clock_hand = a->clock_hand + 1 < end ? a->clock_hand + 1 : 1;
+		if (a->clock_hand != keep && is_idle(a, a->clock_hand) &&
+			account_remove(a, a->clock_hand) == 0)
 			return 0;
 	}
-	a->nothing_idle = true;
+	a->none_idle = true;
 	return -ENOSPC;
 }
 
-/* -- making ------------------------------------------------------------------------------------ */
+/* -- creating --------------------------------------------------------------------------------------- */
 
-static void say_full(struct accounts *a, int error) {
-	if (a->said_full)
+static void log_full(struct accounts *a, int error) {
+	if (a->full_logged)
 		return;
-	a->said_full = true;
+	a->full_logged = true;
 	if (error != -ENOSPC) {
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"No room for more accounts (%s): the file system of the runtime "
-			"directory is full; new ones are refused with 8. Make room there",
+			"directory is full; refusing new accounts with NO_SYSTEM_RESOURCES (8). "
+			"Make room there",
 			strerror(-error));
 		return;
 	}
 	log_event(LOG_WARNING, EVENT_FULL, NULL,
-		"The table of accounts is full (%u of %u used, %u of them by templates); new "
-		"accounts are refused with 8. Raise --max-accounts, or delete accounts",
-		a->directory->live, a->directory->map->layout.max_accounts, a->by_template);
+		"The table of accounts is full (%u of %u used, %u of them by templates); refusing "
+		"new accounts with NO_SYSTEM_RESOURCES (8). Raise --max-accounts, or delete "
+		"accounts",
+		directory_live(a->directory), directory_map(a->directory)->layout.max_accounts,
+		a->by_template);
 }
 
-static bool unconfigured_share_is_used(struct accounts *a) {
-	uint64_t max = a->directory->map->layout.max_accounts;
+static bool unconfigured_share_is_used(const struct accounts *a) {
+	uint64_t max = directory_map(a->directory)->layout.max_accounts;
+	uint64_t unconfigured = directory_live(a->directory) - a->configured;
 
-	return (uint64_t)(a->directory->live - a->configured) * UNCONFIGURED_DENOMINATOR >=
-	       max * UNCONFIGURED_NUMERATOR;
+	return unconfigured * UNCONFIGURED_DENOMINATOR >= max * UNCONFIGURED_NUMERATOR;
 }
 
-/* One entry, whose name `text` begins with; its parent is there. */
-static int create(struct accounts *a, const struct name *name, const char *text, uint32_t parent,
-	bool for_template, uint32_t *ret) {
+/* Creates one account, whose parent is there. `text` begins with its name. */
+static int account_create(struct accounts *a, const struct name *name, const char *text,
+	uint32_t parent, bool for_template, uint32_t *ret) {
 	uint32_t limit = BERTH_LIMIT_NONE, flags = 0;
 	char own[BERTH_NAME_MAX + 1];
 	int r;
@@ -189,22 +244,22 @@ static int create(struct accounts *a, const struct name *name, const char *text,
 	else
 		limit = BERTH_LIMIT_NONE;
 	if (for_template && unconfigured_share_is_used(a)) {
-		r = make_room(a, parent);
+		r = evict_idle(a, parent);
 		if (r < 0)
 			return r;
 	}
 	r = directory_create(a->directory, name, parent, limit, flags, ret);
-	if (r == -ENOSPC && make_room(a, parent) == 0)
+	if (r == -ENOSPC && evict_idle(a, parent) == 0)
 		r = directory_create(a->directory, name, parent, limit, flags, ret);
 	if (r >= 0) {
-		count_flags(a, flags, 1);
-		a->said_full = false;
+		totals_add(a, flags, 1);
+		a->full_logged = false;
 	}
 	return r;
 }
 
-/* The account and all its ancestors, outermost first. */
-static int ensure(struct accounts *a, const char *text, bool for_template, uint32_t *ret) {
+/* Finds or creates the account and all its ancestors, the outermost first. */
+static int find_or_create(struct accounts *a, const char *text, bool for_template, uint32_t *ret) {
 	size_t length = strlen(text);
 	uint32_t parent = 0;
 
@@ -217,12 +272,12 @@ static int ensure(struct accounts *a, const char *text, bool for_template, uint3
 		(void)name_load_length(text, end, &name);
 		account = directory_lookup(a->directory, &name);
 		if (account == 0)
-			r = create(a, &name, text, parent, for_template, &account);
+			r = account_create(a, &name, text, parent, for_template, &account);
 		if (r < 0) {
-			say_full(a, r);
-			/* Ancestors made for it go again. */
+			log_full(a, r);
+			/* The ancestors that were created for it. */
 			if (parent != 0 && !(flags_of(a, parent) & ENTRY_USABLE))
-				leave(a, parent);
+				remove_or_defer(a, parent);
 			return r;
 		}
 		parent = account;
@@ -241,122 +296,68 @@ int accounts_resolve(struct accounts *a, const char *name, uint32_t *ret) {
 	if (!templates_match(a->templates, name, &limit, NULL))
 		return -ENOENT;
 	if (account == 0)
-		return ensure(a, name, true, ret);
+		return find_or_create(a, name, true, ret);
 	*ret = account;
-	return change(a, account, limit, ENTRY_USABLE | ENTRY_TEMPLATE);
+	return entry_change(a, account, limit, ENTRY_USABLE | ENTRY_TEMPLATE);
 }
 
 int accounts_reserve(struct accounts *a, const char *name, uint32_t *ret) {
 	uint32_t account;
-	int r = ensure(a, name, false, &account);
+	int r = find_or_create(a, name, false, &account);
 
 	if (r < 0)
 		return r;
-	a->directory->account[account].reserved++;
+	directory_account(a->directory, account)->reserved++;
 	*ret = account;
 	return 0;
 }
 
 void accounts_unreserve(struct accounts *a, uint32_t account) {
-	assert(a->directory->account[account].reserved > 0);
-	a->directory->account[account].reserved--;
-	/* Nothing came of it. */
+	struct account *own = directory_account(a->directory, account);
+
+	assert(own->reserved > 0);
+	own->reserved--;
+	/* The change failed, so an account that was created for it has no limit. */
 	if (!(flags_of(a, account) & ENTRY_USABLE))
-		leave(a, account);
+		remove_or_defer(a, account);
 }
 
-/* -- limits ------------------------------------------------------------------------------------ */
+/* -- limits ----------------------------------------------------------------------------------------- */
 
-/* The store names it. */
-static void note_named(struct accounts *a, uint32_t account) {
+static void confirm(struct accounts *a, uint32_t account) {
 	uint64_t bit = UINT64_C(1) << account % 64;
 
-	if (account < a->unnamed_end && (a->unnamed[account / 64] & bit)) {
-		a->unnamed[account / 64] &= ~bit;
-		a->unnamed_count--;
+	if (account < a->unconfirmed_end && (a->unconfirmed[account / 64] & bit)) {
+		a->unconfirmed[account / 64] &= ~bit;
+		a->unconfirmed_count--;
 	}
 }
 
 int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit) {
-	note_named(a, account);
-	return change(a, account, limit, ENTRY_USABLE | ENTRY_CONFIGURED);
+	confirm(a, account);
+	return entry_change(a, account, limit, ENTRY_USABLE | ENTRY_CONFIGURED);
 }
 
-/* A limit that is there already was written before directory_new bumped every cell. */
-static int load_found(struct accounts *a, uint32_t account, uint32_t limit) {
-	const uint32_t flags = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
-	uint64_t word = directory_word(a->directory, account);
-
-	if (entry_flags(word) != flags || entry_limit(word) != limit)
-		return accounts_configure(a, account, limit);
-	note_named(a, account);
-	return 0;
-}
-
-/* Whether the account stands below those that the text says: the ones that would be found. */
-static bool has_ancestors(struct accounts *a, uint32_t account, const char *text, size_t length) {
-	struct map *m = a->directory->map;
-
-	for (;;) {
-		struct name name;
-
-		account = directory_parent(a->directory, account);
-		length = name_parent(text, length);
-		if (length == 0 || account == 0)
-			return length == 0 && account == 0;
-		if (!a->directory->one_each || name_load_length(text, length, &name) < 0 ||
-			!directory_bears(m, account, &name, directory_hash(m, &name)))
-			return false;
-	}
-}
-
-int accounts_load_at(struct accounts *a, uint32_t account, const struct stored_limit *l) {
-	int r;
-
-	if (!a->directory->one_each ||
-		!directory_bears(a->directory->map, account, &l->name, l->hash) ||
-		!has_ancestors(a, account, l->text, l->name.length))
-		return 0;
-	r = load_found(a, account, l->limit);
-	return r < 0 ? r : 1;
-}
-
-int accounts_load(struct accounts *a, const struct stored_limit *l, uint32_t *ret_found) {
-	uint32_t account;
-	uint64_t word;
-	int r = directory_find_hash(a->directory->map, &l->name, l->hash, &account, &word);
-
-	*ret_found = r == 0 ? account : 0;
-	if (r < 0 || !has_ancestors(a, account, l->text, l->name.length))
-		r = ensure(a, l->text, false, &account);
-	return r < 0 ? r : load_found(a, account, l->limit);
-}
-
-/* Saves looking at a million, where nothing is damaged. */
-static bool all_are(const struct accounts *a, uint32_t so_many) {
-	return a->directory->unsound == 0 && a->directory->live == so_many;
-}
-
-/* What an account is without a limit of its own. */
-static int cover(struct accounts *a, uint32_t account, const char *name) {
+/* Gives an account that isn't configured the limit of a template, or none. */
+static int apply_templates(struct accounts *a, uint32_t account, const char *name) {
 	uint32_t limit;
 	int r;
 
 	if (templates_match(a->templates, name, &limit, NULL))
-		return change(a, account, limit, ENTRY_USABLE | ENTRY_TEMPLATE);
-	r = change(a, account, BERTH_LIMIT_NONE, 0);
-	leave(a, account);
+		return entry_change(a, account, limit, ENTRY_USABLE | ENTRY_TEMPLATE);
+	r = entry_change(a, account, BERTH_LIMIT_NONE, 0);
+	remove_or_defer(a, account);
 	return r;
 }
 
 int accounts_unconfigure(struct accounts *a, const char *name) {
 	uint32_t account = accounts_find(a, name);
 
-	return account == 0 ? -ENOENT : cover(a, account, name);
+	return account == 0 ? -ENOENT : apply_templates(a, account, name);
 }
 
-/* True if covering would change nothing: saves a bump of a million cells for one new template. */
-static bool is_covered_as_is(struct accounts *a, uint32_t account, const char *name) {
+/* True if apply_templates() would change nothing. */
+static bool is_as_templates_say(const struct accounts *a, uint32_t account, const char *name) {
 	uint64_t word = directory_word(a->directory, account);
 	uint32_t limit;
 
@@ -365,65 +366,37 @@ static bool is_covered_as_is(struct accounts *a, uint32_t account, const char *n
 	return (entry_flags(word) & ENTRY_TEMPLATE) && entry_limit(word) == limit;
 }
 
-/* After a crash between the store and the directory the value may be there and the bump not: a
- * template that is set again must bump, so `again` names what was set. */
-static void cover_all(struct accounts *a, const char *again) {
-	if (all_are(a, a->configured))
+/* A loop over a million accounts isn't needed if all of them are of one kind, which has `count`. */
+static bool are_all(const struct accounts *a, uint32_t count) {
+	return directory_unsound(a->directory) == 0 && directory_live(a->directory) == count;
+}
+
+/* Bumping a million cells for one new template would be slow, so accounts that are right already are left
+ * alone, except those that `changed` matches (NULL: no template changed): a berthd that died after it had
+ * stored the limit may have written the entry and not bumped the cell. */
+static void apply_templates_to_all(struct accounts *a, const char *changed) {
+	struct map *m = directory_map(a->directory);
+
+	if (are_all(a, a->configured))
 		return;
-	for (uint32_t account = 1; account < directory_end(a->directory); account++) {
-		char name[256];
+	for (uint32_t account = 1; account < accounts_end(a); account++) {
+		char name[BERTH_NAME_MAX + 1];
 
-		if (!(flags_of(a, account) & ENTRY_LIVE) ||
-			(flags_of(a, account) & ENTRY_CONFIGURED) ||
-			directory_name(a->directory->map, account, name) < 0)
+		if ((flags_of(a, account) & (ENTRY_LIVE | ENTRY_CONFIGURED)) != ENTRY_LIVE ||
+			directory_name(m, account, name) < 0)
 			continue;
-		if (is_covered_as_is(a, account, name) &&
-			(!again || !template_matches(again, name)))
+		if (is_as_templates_say(a, account, name) &&
+			!(changed && template_matches(changed, name)))
 			continue;
-		(void)cover(a, account, name);
+		(void)apply_templates(a, account, name);
 	}
-}
-
-void accounts_cover_all(struct accounts *a) {
-	cover_all(a, NULL);
-}
-
-int accounts_load_template(struct accounts *a, const char *pattern, uint32_t limit) {
-	return templates_set(a->templates, pattern, limit);
-}
-
-static void leave_unusable(struct accounts *a) {
-	const uint32_t mask = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
-
-	if (all_are(a, a->usable))
-		return;
-	for (uint32_t account = 1; account < directory_end(a->directory); account++)
-		if ((flags_of(a, account) & mask) == ENTRY_LIVE)
-			leave(a, account);
-}
-
-void accounts_configured_all(struct accounts *a) {
-	leave_unusable(a);
-	for (uint32_t account = 1; a->unnamed_count > 0 && account < a->unnamed_end; account++) {
-		char name[256];
-
-		if (!(a->unnamed[account / 64] & UINT64_C(1) << account % 64))
-			continue;
-		note_named(a, account);
-		if ((flags_of(a, account) & ENTRY_CONFIGURED) &&
-			directory_name(a->directory->map, account, name) == 0)
-			(void)cover(a, account, name);
-	}
-	free(a->unnamed);
-	a->unnamed = NULL;
-	a->unnamed_end = 0;
 }
 
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit) {
 	int r = templates_set(a->templates, pattern, limit);
 
 	if (r >= 0)
-		cover_all(a, pattern);
+		apply_templates_to_all(a, pattern);
 	return r;
 }
 
@@ -431,19 +404,77 @@ int accounts_delete_template(struct accounts *a, const char *pattern) {
 	int r = templates_delete(a->templates, pattern);
 
 	if (r >= 0)
-		cover_all(a, NULL);
+		apply_templates_to_all(a, NULL);
 	return r;
 }
 
-/* -- start ------------------------------------------------------------------------------------- */
+/* -- at start, and for imports ------------------------------------------------------------------------ */
+
+void accounts_expect(struct accounts *a, size_t more) {
+	directory_expect(a->directory, (uint32_t)MIN_OF(more, (size_t)BERTH_ACCOUNTS_MAX));
+}
+
+int accounts_load(struct accounts *a, const char *name, uint32_t limit) {
+	const uint32_t flags = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
+	uint32_t account;
+	uint64_t word;
+	int r = find_or_create(a, name, false, &account);
+
+	if (r < 0)
+		return r;
+	word = directory_word(a->directory, account);
+	if (entry_flags(word) != flags || entry_limit(word) != limit)
+		return accounts_configure(a, account, limit);
+	/* The limit was there already, and directory_new() has bumped every cell since. */
+	confirm(a, account);
+	return 0;
+}
+
+int accounts_load_template(struct accounts *a, const char *pattern, uint32_t limit) {
+	return templates_set(a->templates, pattern, limit);
+}
+
+void accounts_apply_templates(struct accounts *a) {
+	apply_templates_to_all(a, NULL);
+}
+
+static void remove_unusable(struct accounts *a) {
+	const uint32_t mask = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
+
+	if (are_all(a, a->usable))
+		return;
+	for (uint32_t account = 1; account < accounts_end(a); account++)
+		if ((flags_of(a, account) & mask) == ENTRY_LIVE)
+			remove_or_defer(a, account);
+}
+
+void accounts_loaded(struct accounts *a) {
+	remove_unusable(a);
+	for (uint32_t account = 1; a->unconfirmed_count > 0 && account < a->unconfirmed_end;
+		account++) {
+		char name[BERTH_NAME_MAX + 1];
+
+		if (!(a->unconfirmed[account / 64] & UINT64_C(1) << account % 64))
+			continue;
+		confirm(a, account);
+		if ((flags_of(a, account) & ENTRY_CONFIGURED) &&
+			directory_name(directory_map(a->directory), account, name) == 0)
+			(void)apply_templates(a, account, name);
+	}
+	free(a->unconfirmed);
+	a->unconfirmed = NULL;
+	a->unconfirmed_end = 0;
+}
+
+/* -- begin and end ------------------------------------------------------------------------------------ */
 
 static void on_found(void *data, uint32_t account, uint32_t flags) {
 	struct accounts *a = data;
 
-	count_flags(a, flags, 1);
+	totals_add(a, flags, 1);
 	if (flags & ENTRY_CONFIGURED) {
-		a->unnamed[account / 64] |= UINT64_C(1) << account % 64;
-		a->unnamed_count++;
+		a->unconfirmed[account / 64] |= UINT64_C(1) << account % 64;
+		a->unconfirmed_count++;
 	}
 }
 
@@ -453,9 +484,9 @@ int accounts_new(struct segment *s, struct accounts **ret) {
 
 	if (!a)
 		return -ENOMEM;
-	a->unnamed_end = load_relaxed(&s->names->accounts);
-	a->unnamed = calloc(a->unnamed_end / 64 + 1, sizeof(*a->unnamed));
-	r = a->unnamed ? templates_new(&a->templates) : -ENOMEM;
+	a->unconfirmed_end = load_relaxed(&s->names->accounts);
+	a->unconfirmed = calloc(a->unconfirmed_end / 64 + 1, sizeof(*a->unconfirmed));
+	r = a->unconfirmed ? templates_new(&a->templates) : -ENOMEM;
 	if (r >= 0)
 		r = directory_new(s, on_found, a, &a->directory);
 	if (r < 0) {
@@ -471,7 +502,13 @@ void accounts_free(struct accounts *a) {
 		return;
 	directory_free(a->directory);
 	templates_free(a->templates);
-	free(a->unnamed);
-	free(a->leaving);
+	free(a->unconfirmed);
+	free(a->deferred);
 	free(a);
+}
+
+void accounts_on_removed(
+	struct accounts *a, void (*removed)(void *data, const char *name), void *data) {
+	a->removed = removed;
+	a->removed_data = data;
 }

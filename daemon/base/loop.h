@@ -2,24 +2,45 @@
 #pragma once
 
 /*
- * Long work, a piece at a time: each turn of it is an event beside the messages.
+ * Timers, and long work in time slices.
  *
- * A turn is a timer that has elapsed. So it waits behind the messages that were there before, and not,
- * as what is done when there is nothing else, for as long as somebody sends more; nor, as what is to be
- * done at once, before all of them.
+ * A time slice is an event beside the messages: it does a part of the work, a few milliseconds, and
+ * requests the next slice. It is a timer that elapses at once, because sd-event runs it after the messages
+ * that arrived before. A defer source would run before all messages; a source of idle priority would not run
+ * while messages keep arriving.
  */
 
 #include <systemd/sd-event.h>
 
-/* Not begun yet. */
-static inline int slice_new(
-	sd_event *event, sd_event_time_handler_t take, void *data, sd_event_source **ret) {
-	int r = sd_event_add_time(event, ret, CLOCK_MONOTONIC, 0, 1, take, data);
+/* How late a timer may be, so that the kernel can let it elapse together with others. */
+#define TIMER_ACCURACY_USEC 10000
+
+/* A timer that is not set. `call` is called each time it elapses; it may set it again. */
+static inline int timer_new(
+	sd_event *event, sd_event_time_handler_t call, void *data, sd_event_source **ret) {
+	int r = sd_event_add_time(event, ret, CLOCK_MONOTONIC, 0, TIMER_ACCURACY_USEC, call, data);
 
 	return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
 }
 
-/* One turn; from within it, one more. */
-static inline int slice_request(sd_event_source *turn) {
-	return sd_event_source_set_enabled(turn, SD_EVENT_ONESHOT);
+/* Has it elapse once, so much later than now. */
+static inline void timer_set(sd_event_source *timer, uint64_t usec) {
+	uint64_t now = 0;
+
+	(void)sd_event_now(sd_event_source_get_event(timer), CLOCK_MONOTONIC, &now);
+	(void)sd_event_source_set_time(timer, now + usec);
+	(void)sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
+}
+
+/* Work that is not requested yet. `work` does one slice of it. */
+static inline int slice_new(
+	sd_event *event, sd_event_time_handler_t work, void *data, sd_event_source **ret) {
+	int r = sd_event_add_time(event, ret, CLOCK_MONOTONIC, 0, 1, work, data);
+
+	return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
+}
+
+/* Requests one slice; `work` itself requests the next one. */
+static inline int slice_request(sd_event_source *slice) {
+	return sd_event_source_set_enabled(slice, SD_EVENT_ONESHOT);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Asks the kernel, mostly by way of /proc, about processes and about this boot. */
+/* Reads /proc, and asks pidfds. */
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -25,7 +25,7 @@ int process_start_time(pid_t pid, uint64_t *ret) {
 	if (n <= 0)
 		return n < 0 ? -errno : -EIO;
 	text[n] = 0;
-	/* The command's name may hold anything; the last ')' ends it. Field 22, 20 after that. */
+	/* The last ')' ends field 2, the command's name, which may contain anything. The time is field 22. */
 	p = strrchr(text, ')');
 	for (int i = 0; p && i < 20; i++)
 		p = strchr(p + 1, ' ');
@@ -40,7 +40,7 @@ bool process_may_live(pid_t pid, uint64_t start_time) {
 
 	if (pid <= 0)
 		return false;
-	/* First: once it is had, it stays that process's, whoever gets the number. */
+	/* First, since an open pidfd keeps referring to the same process. */
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0 && errno == ESRCH)
 		return false;
@@ -49,10 +49,27 @@ bool process_may_live(pid_t pid, uint64_t start_time) {
 		return false;
 	if (pidfd < 0)
 		return r != -ESRCH;
-	/* /proc may hide it (hidepid), and shows one that has ended until its parent has waited for
-	 * it; the pidfd can be read when all threads have ended. */
+	/* /proc may hide a process (hidepid), and shows a zombie. The pidfd becomes readable when all threads have
+	 * ended. */
 	p.fd = pidfd;
 	return poll(&p, 1, 0) <= 0;
+}
+
+pid_t pidfd_process(int pidfd, int *ret_error) {
+	char path[48], line[128];
+	int pid = -1;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	f = fopen(path, "re");
+	*ret_error = f ? 0 : -errno;
+	if (!f)
+		return -1;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "Pid: %d", &pid) == 1)
+			break;
+	(void)fclose(f);
+	return pid;
 }
 
 void process_comm(pid_t pid, char ret[16]) {

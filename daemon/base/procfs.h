@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the kernel says of processes and of this boot. */
+/* What /proc and pidfds tell about processes and about this boot. The only file of berthd that reads /proc. */
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Seconds since boot in ticks, from /proc/PID/stat; -ESRCH if there is no such process, other
- * errors: can't tell. */
+/* When the process started, in clock ticks since the boot. -ESRCH: there is no such process; other errors: the
+ * time can't be read. */
 int process_start_time(pid_t pid, uint64_t *ret);
 
-/* False if the process is known to be dead: there is none of that number, all its threads have ended,
- * or the number is another process's by now. start_time 0: not known. */
+/* False if the process is certainly dead: no process has the pid, all its threads have ended, or another process
+ * has the pid by now. start_time 0: not known. */
 bool process_may_live(pid_t pid, uint64_t start_time);
+
+/* The process that a pidfd refers to. 0: berthd can't see it (another pid namespace); -1: the descriptor is no
+ * pidfd, or *ret_error says why the kernel couldn't be asked. */
+pid_t pidfd_process(int pidfd, int *ret_error);
 
 /* The name of its command; empty: not known. */
 void process_comm(pid_t pid, char ret[16]);
 
+/* The random id that the kernel gave this boot. */
 int boot_id_read(uint8_t ret[16]);

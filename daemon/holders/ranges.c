@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Hands ranges of records to sessions and takes them back.
+ * Hands ranges of records out to sessions and takes them back.
  *
- * To grant: G1 the owner is written   G2 each record CLOSED → FREE   G3 the client is told. To take
- * back: every record is CLOSED already (sessions.c); T1 the owner is cleared.
- * Death between G1 and G3 leaves a range that its session doesn't know of; it comes back with the
- * session's end. Before T1: the session's end is gone through again.
+ * To grant a range: G1 berthd writes the owner   G2 it opens each record: CLOSED → FREE   G3 it tells the
+ * client. To take it back (sessions.c has closed every record): T1 it clears the owner.
+ * Death between G1 and G3 leaves a range that its session doesn't know of; it comes back when the session
+ * ends. Death before T1: the next berthd ends the session again.
  */
 
 #include <string.h>
@@ -15,14 +15,40 @@
 #include "log.h"
 #include "ranges.h"
 
-int ranges_owner_found(struct ranges *r, uint32_t range, uint32_t *ret) {
+struct ranges {
+	struct segment *segment;
+	uint32_t *next;  /* by range: the next range of the same owner, or of the free list */
+	uint32_t *owner; /* by range: the session's index, or RANGE_NONE */
+	uint32_t size;
+	uint32_t free; /* head of the free list */
+	uint32_t granted;
+	bool full_logged;
+};
+
+uint32_t ranges_end(const struct ranges *r) {
+	return r->size;
+}
+
+uint32_t ranges_granted(const struct ranges *r) {
+	return r->granted;
+}
+
+uint32_t ranges_owner(const struct ranges *r, uint32_t range) {
+	return range < r->size ? r->owner[range] : RANGE_NONE;
+}
+
+uint32_t ranges_next(const struct ranges *r, uint32_t range) {
+	return r->next[range];
+}
+
+int ranges_read_owner(struct ranges *r, uint32_t range, uint32_t *ret) {
 	_Atomic uint32_t *owner = map_owner(r->segment->map, range);
-	uint32_t said;
+	uint32_t found;
 
 	if (!owner)
 		return -ENOMEM;
-	said = load_relaxed(owner);
-	*ret = said == 0 ? RANGE_NONE : said - 1;
+	found = load_relaxed(owner);
+	*ret = found == 0 ? RANGE_NONE : found - 1;
 	return 0;
 }
 
@@ -46,8 +72,8 @@ void ranges_adopt(struct ranges *r, uint32_t range, uint32_t session, uint32_t *
 	r->granted++;
 }
 
-/* Follows the published size; the new ranges are free. Range 0 holds record 0 and is nobody's. */
-static int ranges_follow(struct ranges *r, bool are_free) {
+/* Extends the arrays to the published size. Range 0 has record 0, which no session gets. */
+static int ranges_extend(struct ranges *r, bool are_free) {
 	uint32_t end = load_relaxed(&r->segment->names->slots) / BERTH_RANGE;
 	uint32_t *next, *owner;
 
@@ -77,7 +103,7 @@ int ranges_new(struct segment *s, struct ranges **ret) {
 		return -ENOMEM;
 	r->segment = s;
 	r->free = RANGE_NONE;
-	if (ranges_follow(r, false) < 0) {
+	if (ranges_extend(r, false) < 0) {
 		free(r);
 		return -ENOMEM;
 	}
@@ -93,8 +119,7 @@ void ranges_free(struct ranges *r) {
 	free(r);
 }
 
-/* What can't be closed may be charged: then the range isn't anybody's, and rests until the next
- * start. */
+/* A record that can't be closed may have charged an account. Then the range isn't used until the next start. */
 int ranges_reclaim(struct ranges *r, uint32_t range) {
 	bool all_closed = true;
 
@@ -112,9 +137,9 @@ int ranges_reclaim(struct ranges *r, uint32_t range) {
 	return 0;
 }
 
-/* How many records have used up their seqs. Where there are any, another table is needed: at the next
- * start without sessions (segment.c). */
-static void retired_count(struct ranges *r) {
+/* Publishes how many records have used up their seqs. If there are any, the next start without sessions makes
+ * a new table (segment.c). */
+static void publish_retired(struct ranges *r) {
 	uint32_t retired = 0;
 
 	for (uint32_t n = BERTH_RANGE; n < r->size * BERTH_RANGE; n++)
@@ -122,33 +147,32 @@ static void retired_count(struct ranges *r) {
 	store_relaxed(&r->segment->names->retired, retired);
 }
 
-static void say_full(struct ranges *r, int error) {
-	if (r->said_full)
+static void log_full(struct ranges *r, int error) {
+	if (r->full_logged)
 		return;
-	r->said_full = true;
-	retired_count(r);
+	r->full_logged = true;
+	publish_retired(r);
 	if (error != -ENOSPC)
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"No room for more slots (%s): the file system of the runtime directory "
-			"is full; further ones are refused with 8. Make room there",
+			"is full; refusing further ones with NO_SYSTEM_RESOURCES (8). Make room "
+			"there",
 			strerror(-error));
 	else if (load_relaxed(&r->segment->names->retired) > 0)
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"No slot is left: of %u, %u have used up their sequence numbers, and the "
-			"others are handed out to servers; further ones are refused with 8. "
-			"Restart "
-			"berthd while no server uses it, which makes a new table, or raise "
-			"--max-slots then",
+			"others are handed out to servers; refusing further ones with "
+			"NO_SYSTEM_RESOURCES (8). Restart berthd while no server uses it, which "
+			"makes a new table, or raise --max-slots then",
 			r->segment->map->layout.max_slots,
 			load_relaxed(&r->segment->names->retired));
 	else
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
-			"All %u slots are handed out to servers, in ranges of %u; further ones "
-			"are refused with 8. Raise --max-slots",
+			"All %u slots are handed out to servers, in ranges of %u; refusing further "
+			"ones with NO_SYSTEM_RESOURCES (8). Raise --max-slots",
 			r->segment->map->layout.max_slots, BERTH_RANGE);
 }
 
-/* A range whose records are all retired goes to no session any more. */
 static bool range_is_retired(struct ranges *r, uint32_t range) {
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		if (!counter_is_spent(r->segment->map, range * BERTH_RANGE + i))
@@ -156,7 +180,7 @@ static bool range_is_retired(struct ranges *r, uint32_t range) {
 	return true;
 }
 
-/* The first free range that can be used; RANGE_NONE. */
+/* The first free range; RANGE_NONE: there is none. Ranges whose records are all retired are dropped. */
 static uint32_t free_take(struct ranges *r) {
 	while (r->free != RANGE_NONE) {
 		uint32_t range = r->free;
@@ -168,14 +192,13 @@ static uint32_t free_take(struct ranges *r) {
 	return RANGE_NONE;
 }
 
-/* More, where none is free. */
 static int ranges_grow(struct ranges *r) {
-	/* Without memory the last time: those are published already. */
-	int e = ranges_follow(r, true);
+	/* If there was no memory the last time, more ranges are published than the arrays have. */
+	int e = ranges_extend(r, true);
 
 	if (e >= 0 && r->free == RANGE_NONE)
 		e = segment_grow_slots(r->segment);
-	return e < 0 ? e : ranges_follow(r, true);
+	return e < 0 ? e : ranges_extend(r, true);
 }
 
 int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *ret) {
@@ -185,19 +208,19 @@ int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *r
 	if (range == RANGE_NONE) {
 		e = ranges_grow(r);
 		if (e < 0) {
-			say_full(r, e);
+			log_full(r, e);
 			return e;
 		}
 		range = free_take(r);
 		if (range == RANGE_NONE) {
-			say_full(r, -ENOSPC);
+			log_full(r, -ENOSPC);
 			return -ENOSPC;
 		}
 	}
 	owner_write(r, range, session);              /* G1 */
 	for (uint32_t i = 0; i < BERTH_RANGE; i++) { /* G2 */
 		e = counter_open(r->segment->map, range * BERTH_RANGE + i);
-		/* -EBUSY: noise in the record. Its session's end mends it. */
+		/* -EBUSY: the record is damaged. The end of its session mends it. */
 		if (e < 0 && e != -EBUSY)
 			log_warning(
 				"Can't open record %u: %s", range * BERTH_RANGE + i, strerror(-e));
@@ -215,14 +238,14 @@ void ranges_take_back(struct ranges *r, uint32_t *head) {
 		owner_write(r, range, RANGE_NONE); /* T1 */
 		link_free(r, range);
 		r->granted--;
-		r->said_full = false;
+		r->full_logged = false;
 	}
 }
 
 bool ranges_rewrite(struct ranges *r, uint32_t range) {
-	uint32_t said;
+	uint32_t found;
 
-	if (ranges_owner_found(r, range, &said) < 0 || said == ranges_owner(r, range))
+	if (ranges_read_owner(r, range, &found) < 0 || found == ranges_owner(r, range))
 		return false;
 	owner_write(r, range, ranges_owner(r, range));
 	return true;

@@ -5,12 +5,12 @@
  *
  * Invariant: a range of records belongs to at most one session whose process may still place them.
  *
- * To end: E1 the entry says ENDING; owners acquire nothing from then on   E2 every record is revoked
- * and closed, again until each is   E3 the entry says ENDED   E4 (the process is dead) the ranges'
- * owners are cleared   E5 the entry says NONE.
- * Death of the daemon before E3 leaves ENDING, before E5 leaves ENDED: the next daemon goes on from
- * E2, which changes nothing that is done. A record that a living owner places after E1 (it had
- * read the entry before) is revoked when E2 comes to it again.
+ * To end a session: E1 its entry says ENDING, and the process acquires nothing any more   E2 berthd revokes and
+ * closes every record, again until all are closed   E3 the entry says ENDED   E4 (the process is dead) berthd
+ * clears the owners of the ranges   E5 the entry says NONE.
+ * Death of berthd before E3 leaves ENDING, before E5 leaves ENDED: the next berthd goes on from E2, which
+ * changes nothing that is done already. A process that had read the entry before E1 may still place a record;
+ * E2 revokes that record when it comes to it again.
  */
 
 #include <inttypes.h>
@@ -18,15 +18,94 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 #include "counter.h"
 #include "clock.h"
 #include "log.h"
+#include "loop.h"
 #include "procfs.h"
 #include "sessions.h"
 
 #define RETRY_USEC 20000
+
+struct session {
+	struct sessions *all;
+	uint32_t index;
+	struct session_who who;
+	int pidfd; /* -1: there was none to be had; berthd tries again */
+	sd_event_source *death;
+	uint32_t range_head;
+	bool dead; /* or the process has said goodbye: its ranges may go to other sessions */
+	bool connected;
+	enum session_state state;
+	void *user;
+};
+
+struct sessions {
+	sd_event *event;
+	struct segment *segment;
+	struct ranges *ranges;
+	struct session **session; /* by index */
+	uint32_t size;
+	uint32_t count;
+	sd_event_source *retry; /* to watch or end sessions for which that failed */
+	bool full_logged;
+	void (*ended)(struct session *s);
+};
+
+uint32_t sessions_end(const struct sessions *all) {
+	return all->size;
+}
+
+struct session *sessions_at(const struct sessions *all, uint32_t index) {
+	return all->session[index];
+}
+
+uint32_t sessions_count(const struct sessions *all) {
+	return all->count;
+}
+
+uint32_t sessions_granted(const struct sessions *all) {
+	return ranges_granted(all->ranges) * BERTH_RANGE;
+}
+
+struct ranges *sessions_ranges(const struct sessions *all) {
+	return all->ranges;
+}
+
+void sessions_on_ended(struct sessions *all, void (*ended)(struct session *s)) {
+	all->ended = ended;
+}
+
+struct session *sessions_owner(const struct sessions *all, uint32_t record) {
+	uint32_t owner = ranges_owner(all->ranges, record / BERTH_RANGE);
+
+	return owner < all->size ? all->session[owner] : NULL;
+}
+
+uint32_t session_index(const struct session *s) {
+	return s->index;
+}
+
+const struct session_who *session_who(const struct session *s) {
+	return &s->who;
+}
+
+bool session_is_open(const struct session *s) {
+	return s->state == SESSION_OPEN;
+}
+
+void session_set_user(struct session *s, void *user) {
+	s->user = user;
+}
+
+void *session_user(const struct session *s) {
+	return s->user;
+}
+
+void session_set_disconnected(struct session *s) {
+	s->connected = false;
+}
 
 static struct session_entry *entry_of(struct session *s) {
 	return map_session(s->all->segment->map, s->index);
@@ -40,26 +119,26 @@ static void state_write(struct session *s, enum session_state state) {
 
 /* -- ending ------------------------------------------------------------------------------------ */
 
-static void session_forget(struct session *s) {
+static void session_free(struct session *s) {
 	struct sessions *all = s->all;
 
 	if (all->ended)
-		all->ended(all->ended_data, s);
+		all->ended(s);
 	(void)sd_event_source_disable_unref(s->death);
 	close_cleanup(&s->pidfd);
 	all->session[s->index] = NULL;
 	all->count--;
-	all->said_full = false;
+	all->full_logged = false;
 	free(s);
 }
 
-/* E2. False: an owner keeps placing one, or there is no memory. */
+/* E2. False: the process keeps placing a record, or there is no memory. */
 static bool session_close_records(struct session *s) {
 	bool all_closed = true;
 	uint32_t damaged = 0;
 
 	for (uint32_t range = s->range_head; range != RANGE_NONE;
-		range = s->all->ranges->next[range])
+		range = ranges_next(s->all->ranges, range))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			int r = counter_close(s->all->segment->map, range * BERTH_RANGE + i);
 
@@ -70,14 +149,14 @@ static bool session_close_records(struct session *s) {
 		}
 	if (damaged > 0)
 		log_warning("%u slots of process %d contradicted the counts of their accounts; "
-			    "freed all the same",
+			    "releasing them all the same",
 			damaged, s->who.pid);
 	return all_closed;
 }
 
 static void retry_later(struct sessions *all);
 
-/* As far as it can be gone now. True: the session is no more. */
+/* Ends the session as far as possible now. True: the session is freed. */
 static bool session_end(struct session *s) {
 	if (s->state == SESSION_OPEN)
 		state_write(s, SESSION_ENDING); /* E1 */
@@ -92,7 +171,7 @@ static bool session_end(struct session *s) {
 		return false;
 	ranges_take_back(s->all->ranges, &s->range_head); /* E4 */
 	state_write(s, SESSION_NONE);                     /* E5 */
-	session_forget(s);
+	session_free(s);
 	return true;
 }
 
@@ -100,7 +179,7 @@ static int on_death(sd_event_source *source, int fd, uint32_t events, void *data
 	struct session *s = data;
 
 	(void)source, (void)fd, (void)events;
-	log_debug("Process %d is dead; freeing its slots", s->who.pid);
+	log_debug("Process %d is dead; releasing its slots", s->who.pid);
 	s->dead = true;
 	(void)sd_event_source_set_enabled(s->death, SD_EVENT_OFF);
 	(void)session_end(s);
@@ -127,14 +206,14 @@ static int session_watch(struct session *s) {
 		s->pidfd = (int)syscall(SYS_pidfd_open, s->who.pid, 0);
 	if (s->pidfd < 0)
 		return -errno;
-	/* The number may be another process's by now; once the pidfd is had, it stays whose it is. */
+	/* The pid may be another process's by now. Since the pidfd is open, the kernel doesn't reuse the pid. */
 	r = process_start_time(s->who.pid, &start);
 	if (r == -ESRCH || (r == 0 && s->who.start_time != 0 && start != s->who.start_time))
 		return -ESRCH;
 	return sd_event_add_io(s->all->event, &s->death, s->pidfd, EPOLLIN, on_death, s);
 }
 
-/* Sessions that couldn't be watched, or ended, a moment ago. */
+/* Watches or ends sessions for which that failed a moment ago. */
 static int on_retry(sd_event_source *source, uint64_t usec, void *data) {
 	struct sessions *all = data;
 
@@ -157,18 +236,7 @@ static int on_retry(sd_event_source *source, uint64_t usec, void *data) {
 }
 
 static void retry_later(struct sessions *all) {
-	uint64_t now = 0;
-
-	(void)sd_event_now(all->event, CLOCK_MONOTONIC, &now);
-	(void)sd_event_source_set_time(all->retry, now + RETRY_USEC);
-	(void)sd_event_source_set_enabled(all->retry, SD_EVENT_ONESHOT);
-}
-
-/* At the start: when it is needed, there may be no memory for it. */
-static int retry_prepare(struct sessions *all) {
-	int r = sd_event_add_time(all->event, &all->retry, CLOCK_MONOTONIC, 0, 0, on_retry, all);
-
-	return r < 0 ? r : sd_event_source_set_enabled(all->retry, SD_EVENT_OFF);
+	timer_set(all->retry, RETRY_USEC);
 }
 
 /* -- opening ----------------------------------------------------------------------------------- */
@@ -210,11 +278,11 @@ static int index_find(struct sessions *all, uint32_t *ret) {
 			return 0;
 		}
 	r = segment_grow_sessions(all->segment);
-	if (r == -ENOSPC && !all->said_full) {
-		all->said_full = true;
+	if (r == -ENOSPC && !all->full_logged) {
+		all->full_logged = true;
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
-			"All %u sessions are in use; further servers are refused with 8. Raise "
-			"--max-sessions",
+			"All %u sessions are in use; refusing further servers with "
+			"NO_SYSTEM_RESOURCES (8). Raise --max-sessions",
 			all->segment->map->layout.max_sessions);
 	}
 	*ret = all->size;
@@ -223,7 +291,7 @@ static int index_find(struct sessions *all, uint32_t *ret) {
 	return r;
 }
 
-/* Everything first, the state last: an entry that isn't OPEN is read by nobody. */
+/* The state is written last: no process reads an entry that isn't OPEN. */
 static void entry_write(struct session *s, enum session_state state) {
 	struct session_entry *e = entry_of(s);
 
@@ -250,7 +318,7 @@ static void entry_read(const struct session_entry *e, struct session_who *ret) {
 	};
 }
 
-/* Sessions that this process (or one that had its number) has from before. */
+/* Ends earlier sessions of the same process, or of a process that had its pid. */
 static void end_earlier(struct sessions *all, const struct session_claim *claim, uint64_t start) {
 	for (uint32_t i = 0; i < all->size; i++) {
 		struct session *s = all->session[i];
@@ -261,8 +329,9 @@ static void end_earlier(struct sessions *all, const struct session_claim *claim,
 			s->dead = true;
 			(void)session_end(s);
 		} else if (s->who.image != claim->image) {
-			/* No thread of the old program is left that could be about to place one. */
-			log_debug("Process %d runs a new program; freeing the old one's slots",
+			/* No thread of the old program is left that could place a record. */
+			log_debug(
+				"Process %d runs a new program; releasing the slots of the old one",
 				s->who.pid);
 			s->dead = true;
 			(void)session_end(s);
@@ -310,7 +379,7 @@ static int session_create(
 	while (s->who.serial == 0);
 	r = session_watch(s);
 	if (r < 0) {
-		session_forget(s);
+		session_free(s);
 		return r;
 	}
 	entry_write(s, SESSION_OPEN);
@@ -344,11 +413,11 @@ int session_grant(struct session *s, uint32_t *ret_range) {
 	return ranges_grant(s->all->ranges, s->index, &s->range_head, ret_range);
 }
 
-/* True if the entry wasn't what was written there. */
+/* True if a client wrote over the entry. */
 static bool entry_rewrite(struct sessions *all, uint32_t index) {
 	struct session_entry *e = map_session(all->segment->map, index);
 	struct session *s = all->session[index];
-	struct session_who said;
+	struct session_who found;
 	uint32_t state;
 
 	if (!e)
@@ -358,8 +427,8 @@ static bool entry_rewrite(struct sessions *all, uint32_t index) {
 		store_total(&e->state, SESSION_NONE);
 	if (!s)
 		return state != SESSION_NONE;
-	entry_read(e, &said);
-	if (state == (uint32_t)s->state && memcmp(&said, &s->who, sizeof(said)) == 0)
+	entry_read(e, &found);
+	if (state == (uint32_t)s->state && memcmp(&found, &s->who, sizeof(found)) == 0)
 		return false;
 	entry_write(s, s->state);
 	return true;
@@ -373,13 +442,7 @@ uint32_t sessions_rewrite(struct sessions *all) {
 	return wrong;
 }
 
-struct session *sessions_owner(struct sessions *all, uint32_t record) {
-	uint32_t owner = ranges_owner(all->ranges, record / BERTH_RANGE);
-
-	return owner < all->size ? all->session[owner] : NULL;
-}
-
-/* -- taking over -------------------------------------------------------------------------------- */
+/* -- adopting ------------------------------------------------------------------------------------ */
 
 static int session_adopt(struct sessions *all, uint32_t index) {
 	struct session_entry *e = map_session(all->segment->map, index);
@@ -401,11 +464,11 @@ static int session_adopt(struct sessions *all, uint32_t index) {
 	return 0;
 }
 
-/* Ranges to the sessions that own them; a range of nobody's is free. */
+/* Gives each range to the session that owns it. A range without a session is free. */
 static int adopt_ranges(struct sessions *all) {
 	for (uint32_t range = ranges_end(all->ranges); range-- > 1;) {
 		uint32_t owner;
-		int r = ranges_owner_found(all->ranges, range, &owner);
+		int r = ranges_read_owner(all->ranges, range, &owner);
 
 		if (r < 0)
 			return r;
@@ -424,10 +487,10 @@ static int resume_range(const struct session *s, uint32_t range) {
 
 	for (uint32_t k = 0; k < BERTH_RANGE; k++) {
 		uint32_t record = range * BERTH_RANGE + k;
-		/* It may have died while it granted the range. -EBUSY: not closed. */
+		/* Opens records of a range that a dead berthd was about to grant. -EBUSY: it is open. */
 		int r = s->state == SESSION_OPEN ? counter_open(m, record) : 0;
 
-		/* -EAGAIN: its owner went on with it meanwhile. */
+		/* -EAGAIN: the process went on with the record meanwhile. */
 		if (r != -ENOMEM)
 			r = counter_finish(m, record);
 		if (r == -ENOMEM)
@@ -436,13 +499,13 @@ static int resume_range(const struct session *s, uint32_t range) {
 	return 0;
 }
 
-/* What the dead daemon had begun on records of the living. */
+/* Finishes what the dead berthd had begun with records of living processes. */
 static int resume_records(struct sessions *all) {
 	for (uint32_t i = 0; i < all->size; i++) {
 		struct session *s = all->session[i];
 
 		for (uint32_t range = s ? s->range_head : RANGE_NONE; range != RANGE_NONE;
-			range = all->ranges->next[range]) {
+			range = ranges_next(all->ranges, range)) {
 			int r = resume_range(s, range);
 
 			if (r < 0)
@@ -471,7 +534,7 @@ static void adopt_watches(struct sessions *all) {
 			(void)session_end(s);
 	}
 	if (living + dead > 0)
-		log_info("%u sessions go on; freed the slots of %u whose processes had died",
+		log_info("%u sessions go on; released the slots of %u whose processes had died",
 			living, dead);
 }
 
@@ -493,7 +556,8 @@ int sessions_new(sd_event *event, struct segment *segment, struct sessions **ret
 	if (r >= 0)
 		r = resume_records(all);
 	if (r >= 0)
-		r = retry_prepare(all);
+		/* Later there may be no memory for it. */
+		r = timer_new(event, on_retry, all, &all->retry);
 	if (r < 0) {
 		sessions_free(all);
 		return r;
@@ -508,7 +572,7 @@ void sessions_free(struct sessions *all) {
 		return;
 	for (uint32_t i = 0; i < all->size; i++)
 		if (all->session[i])
-			session_forget(all->session[i]);
+			session_free(all->session[i]);
 	(void)sd_event_source_disable_unref(all->retry);
 	ranges_free(all->ranges);
 	free(all->session);

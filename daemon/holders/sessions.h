@@ -2,82 +2,83 @@
 #pragma once
 
 /*
- * Sessions: which process holds records, and what happens when it is gone.
+ * Sessions: which process holds records, and what berthd does when that process is gone.
  *
- * A session ends when its process is dead (its pidfd says so), when its connection hangs up, when
- * its process opens one from a newer exec image, or when it says goodbye. Then every record of it is
- * revoked and closed. Its ranges go to others only once the process is dead or has said goodbye.
+ * A session ends when its process is dead (its pidfd shows it), when its connection hangs up, when its
+ * process opens a session from a newer exec image, or when it says goodbye. Then berthd revokes and closes all
+ * its records. Other sessions get its ranges once the process is dead or has said goodbye.
  */
 
 #include <systemd/sd-event.h>
 
 #include "ranges.h"
 
-/* What its entry in the segment says, which a client could write over. */
+struct session;
+struct sessions;
+
+/* What the session's entry in the segment says. Clients can write over that; this copy is berthd's. */
 struct session_who {
 	uint32_t serial;
 	pid_t pid;
 	uid_t uid;
-	uint32_t reserved;   /* 0: what is compared byte by byte has no padding */
+	uint32_t reserved;   /* 0: copies are compared byte by byte */
 	uint64_t start_time; /* 0: not known, counts as alive */
 	uint64_t image;
 	uint64_t comm[2];
-	uint64_t opened;
+	uint64_t opened; /* ms since 1970 */
 };
 
-struct session {
-	struct sessions *all;
-	uint32_t index;
-	struct session_who who;
-	int pidfd; /* -1: none to be had yet; tried again */
-	sd_event_source *death;
-	uint32_t range_head;
-	bool dead; /* or has said goodbye: its ranges may go to others */
-	bool connected;
-	enum session_state state;
-};
-
-struct sessions {
-	sd_event *event;
-	struct segment *segment;
-	struct ranges *ranges;
-	struct session **session; /* by index */
-	uint32_t size;
-	uint32_t count;
-	sd_event_source *retry; /* for what can't be finished at once */
-	bool said_full;
-	/* Told when one is gone for good or can't be used any more, so that connections forget it. */
-	void (*ended)(void *data, struct session *s);
-	void *ended_data;
-};
-
-/* Finds what is in the segment: sessions of the living go on, those of the dead are ended, and what
- * a dead daemon had begun is finished. */
+/* Adopts the sessions that are in the segment: those of living processes go on, those of dead ones end. Finishes
+ * what a dead berthd had begun with their records. */
 int sessions_new(sd_event *event, struct segment *segment, struct sessions **ret);
-void sessions_free(struct sessions *all); /* NULL is fine; nobody's session ends */
+void sessions_free(struct sessions *all); /* NULL is fine; no session ends */
 
-/* What a process says of itself, checked by the caller against its credentials. */
+/* Has `ended` called with each session that is about to be freed. */
+void sessions_on_ended(struct sessions *all, void (*ended)(struct session *s));
+
+/* Sessions have indices from 0, below this one. */
+uint32_t sessions_end(const struct sessions *all);
+/* NULL: there is no session with this index. */
+struct session *sessions_at(const struct sessions *all, uint32_t index);
+
+uint32_t sessions_count(const struct sessions *all);
+/* How many records all sessions have. */
+uint32_t sessions_granted(const struct sessions *all);
+struct ranges *sessions_ranges(const struct sessions *all);
+
+/* The session that owns a record; NULL: none does. */
+struct session *sessions_owner(const struct sessions *all, uint32_t record);
+
+/* What a process says about itself; the caller has checked it against the process's credentials. */
 struct session_claim {
 	pid_t pid;
 	uid_t uid;
-	int pidfd; /* taken, whatever is returned */
+	int pidfd; /* sessions_open() takes it, whatever it returns */
 	uint64_t image;
 	uint32_t resume_session, resume_serial;
 };
 
-/* A session for a process, a new one or (*ret_resumed) the one that it asks for. -ENOSPC: as many as
- * there may be; -ENOMEM, -ESRCH: the process is dead already. */
+/* Opens a session for a process, or resumes the one that it asks for (*ret_resumed). -ENOSPC: all sessions are
+ * in use; -ENOMEM; -ESRCH: the process is dead. */
 int sessions_open(
 	struct sessions *all, struct session_claim *claim, struct session **ret, bool *ret_resumed);
 
-/* Its connection is gone, `goodbye` or not. */
+/* Its connection has ended. goodbye: the process gives the session up. */
 void session_disconnected(struct session *s, bool goodbye);
+/* Its connection has ended, but the session goes on: its process is going to resume it. */
+void session_set_disconnected(struct session *s);
 
-/* One more range of records. -ENOSPC, -ENOMEM. */
+/* Grants one more range of records. -ENOSPC, -ENOMEM. */
 int session_grant(struct session *s, uint32_t *ret_range);
 
-/* Writes entries of the table that aren't what was written there once more; how many. */
-uint32_t sessions_rewrite(struct sessions *all);
+uint32_t session_index(const struct session *s);
+const struct session_who *session_who(const struct session *s);
+/* False once it is ending. */
+bool session_is_open(const struct session *s);
 
-/* Whose record this is; NULL: nobody's. */
-struct session *sessions_owner(struct sessions *all, uint32_t record);
+/* A pointer for the session's user; NULL at first. */
+void session_set_user(struct session *s, void *user);
+void *session_user(const struct session *s);
+
+/* Writes entries of the table again that a client wrote over. Returns how many there were. */
+uint32_t sessions_rewrite(struct sessions *all);

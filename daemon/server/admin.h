@@ -1,13 +1,43 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What berthctl may ask on admin.sock is the table admin_types (server.h); an import that was begun
- * and not handed to the store goes with its connection. */
+/* What berthctl asks on admin.sock: one admin-*.c a subject. */
 
-#include <stdbool.h>
+#include "connection.h"
 
-struct import;
+extern const struct protocol admin_protocol;
+
+int handle_set(struct connection *c, const struct packet *p);           /* admin-limits.c */
+int handle_delete(struct connection *c, const struct packet *p);        /* admin-limits.c */
+int handle_get(struct connection *c, const struct packet *p);           /* admin-list.c */
+int handle_list(struct connection *c, const struct packet *p);          /* admin-list.c */
+int handle_holders(struct connection *c, const struct packet *p);       /* admin-holders.c */
+int handle_revoke(struct connection *c, const struct packet *p);        /* admin-revoke.c */
+int handle_status(struct connection *c, const struct packet *p);        /* admin-status.c */
+int handle_import_begin(struct connection *c, const struct packet *p);  /* admin-import.c */
+int handle_import_lines(struct connection *c, const struct packet *p);  /* admin-import.c */
+int handle_import_commit(struct connection *c, const struct packet *p); /* admin-import.c */
+
+/* -- for these files ------------------------------------------------------------------------------ */
+
+/* The state of a connection: the import that its client has begun, until the store has it. */
+struct admin {
+	struct import *import;
+};
 
 void import_free(struct import *i); /* NULL is fine */
-/* Whether it is committed, and room for it is being made: what its connection waits for, then. */
+/* The client has sent everything, and berthd makes room for the accounts. */
 bool import_is_preparing(const struct import *i);
+
+/* NULL: the request names an account (or a template, if that is allowed). Else a sentence. */
+const char *admin_check_name(const struct message_name *n, bool template_allowed);
+
+/* Replies to a request with a bad name, or another bad field. */
+int admin_refuse_parameter(struct connection *c, uint16_t opcode, const char *why);
+int admin_refuse_unknown(struct connection *c, uint16_t opcode, const char *name);
+
+/* Adds to peaks and denials those of before the boot and those that sessions have counted for themselves. */
+void admin_complete_numbers(struct context *context);
+
+/* For a request that lists: how many entries berthd looks at for one page. */
+#define ADMIN_PAGE_LOOKS 65536u

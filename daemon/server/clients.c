@@ -1,38 +1,67 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Answers what servers ask on berth.sock: a session, an account, more records. */
+/* Answers the requests of libberth: HELLO opens or resumes a session; RESOLVE finds an account by its name;
+ * RANGES hands out records; SETTLE finishes a release that the library couldn't; BYE ends the session. */
 
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "accounts.h"
 #include "berth.h"
+#include "clients.h"
+#include "code.h"
 #include "counter.h"
 #include "log.h"
 #include "name.h"
-#include "server.h"
+#include "procfs.h"
+#include "sessions.h"
+#include "util.h"
 
-/* The process that a pidfd stands for; -1 if it is no pidfd, 0 if we can't see it. *ret_error: why it
- * couldn't be found out. */
-static pid_t pidfd_pid(int pidfd, int *ret_error) {
-	char path[48], line[128];
-	int pid = -1;
-	FILE *f;
+/* The state of a connection. */
+struct client {
+	struct session *session; /* after HELLO; NULL again once it has ended */
+	bool just_resumed;       /* HELLO resumed the session, and no request has followed */
+	bool goodbye;            /* the client gives up its session */
+};
 
-	(void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-	f = fopen(path, "re");
-	*ret_error = f ? 0 : -errno;
-	if (!f)
-		return -1;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "Pid: %d", &pid) == 1)
-			break;
-	(void)fclose(f);
-	return pid;
+/* For every request but HELLO. */
+static struct client *client_of(struct connection *c) {
+	struct client *client = connection_state(c);
+
+	client->just_resumed = false;
+	return client;
 }
 
-/* Without one, the kernel has dropped the caller's pidfd. */
+void clients_session_ended(struct session *s) {
+	struct client *client = session_user(s);
+
+	if (client)
+		client->session = NULL;
+}
+
+static void client_ended(struct connection *c, bool stops) {
+	struct client *client = connection_state(c);
+	struct session *session = client->session;
+
+	client->session = NULL;
+	if (!session)
+		return;
+	session_set_user(session, NULL);
+	/* berthd stops; the sessions stay, and their processes go on without it. */
+	if (stops)
+		return;
+	/* A library whose HELLO timed out hangs up, too, before it has seen the reply. It still holds its
+	 * slots and will resume the session. Until then its pidfd shows whether the process lives. */
+	if (client->just_resumed && !client->goodbye)
+		session_set_disconnected(session);
+	else
+		session_disconnected(session, client->goodbye);
+}
+
+/* -- HELLO ------------------------------------------------------------------------------------------- */
+
+/* The kernel drops the pidfd of a request if berthd has no descriptor left for it. */
 static bool descriptor_is_left(void) {
 	_cleanup_close_ int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
@@ -47,104 +76,106 @@ static bool process_is_gone(pid_t pid) {
 	return kill(pid, 0) < 0 && errno == ESRCH;
 }
 
-/* NULL: the claim stands. */
-static const char *hello_objection(const struct connection *c, pid_t pid) {
-	if (c->peer.pid == 0)
-		return "this process is in a pid namespace that berthd can't see into; run berthd "
-		       "in "
-		       "an enclosing one";
-	if (pid != c->peer.pid)
-		return "the request came without the pidfd of the process that connected";
-	return NULL;
+static int refuse_for_sessions(struct connection *c, int error) {
+	return connection_refuse(c, MESSAGE_HELLO, BERTH_NO_SYSTEM_RESOURCES, "%s",
+		error == -ENOSPC ? "all sessions are in use; raise --max-sessions"
+				 : "no memory for another session");
 }
 
-static int hello_refuse(struct connection *c, int error) {
-	const char *what = error == -ENOSPC ? "all sessions are in use; raise --max-sessions"
-					    : "no memory for another session";
+/* The pidfd doesn't prove that its sender is the process that connected. `pid`, `error`: of
+ * pidfd_process(). */
+static int refuse_unproven(struct connection *c, int pidfd, pid_t pid, int error) {
+	const struct ucred *peer = connection_peer(c);
+	const char *why = "the request came without the pidfd of the process that connected";
 
-	return connection_refuse(c, MESSAGE_HELLO, BERTH_NO_SYSTEM_RESOURCES, "%s", what);
+	if (peer->pid == 0) {
+		why = "this process is in a pid namespace that berthd can't see into; run berthd "
+		      "in an enclosing one";
+	} else if (is_short_of_descriptors(pidfd, error)) {
+		context_log_no_descriptors(connection_context(c));
+		return connection_refuse(
+			c, MESSAGE_HELLO, BERTH_NO_SYSTEM_RESOURCES, NO_DESCRIPTORS_TEXT);
+	}
+	if (error == -ENOMEM)
+		return refuse_for_sessions(c, error);
+	/* It was killed after it had sent the request: no process waits for the reply. */
+	if (pidfd >= 0 && pid == -1 && process_is_gone(peer->pid))
+		return -ECONNRESET;
+	log_warning(
+		"Refusing a session to process %d (uid %u): %s", (int)peer->pid, peer->uid, why);
+	return connection_refuse(c, MESSAGE_HELLO, BERTH_ACCESS_DENIED, "%s", why);
 }
 
-static int welcome(struct connection *c, bool resumed) {
-	const struct segment *segment = c->context->segment;
+static int welcome(struct connection *c, struct client *client, bool resumed) {
+	const struct segment *segment = connection_context(c)->segment;
 	const int fds[2] = {segment->directory_fd, segment->segment_fd};
 	struct message_welcome reply = {
 		.header = MESSAGE_HEADER(MESSAGE_HELLO, reply),
-		.session = c->session->index,
-		.serial = c->session->who.serial,
+		.session = session_index(client->session),
+		.serial = session_who(client->session)->serial,
 		.resumed = resumed,
 	};
 	int r;
 
-	/* None left is no reason to refuse: the session says 8 when it needs one. */
-	if (!resumed && session_grant(c->session, &reply.range[0]) >= 0)
+	/* A session without records is fine: its first acquire asks for some, and hears why there are none. */
+	if (!resumed && session_grant(client->session, &reply.range[0]) >= 0)
 		reply.range_count = 1;
 	r = connection_reply(c, &reply, sizeof(reply), fds, 2);
-	/* Who was never told of a session won't use it: it isn't to wait for the process's death. */
-	c->goodbye = r < 0 && !resumed;
-	c->resumed = resumed;
+	/* The client doesn't know its session, so it won't use it. */
+	client->goodbye = r < 0 && !resumed;
+	client->just_resumed = resumed;
 	return r;
 }
 
-static int handle_hello(struct connection *c, const void *message, size_t length, int *fds) {
-	const struct message_hello *hello = message;
-	int error = 0;
-	pid_t pid = fds[0] < 0 ? -1 : pidfd_pid(fds[0], &error);
-	const char *objection = hello_objection(c, pid);
+static int handle_hello(struct connection *c, const struct packet *p) {
+	struct client *client = connection_state(c);
+	const struct message_hello *hello = p->message;
+	const struct ucred *peer = connection_peer(c);
+	int error = 0, r;
+	pid_t pid = p->fds[0] < 0 ? -1 : pidfd_process(p->fds[0], &error);
 	struct session_claim claim = {
-		.pid = c->peer.pid,
-		.uid = c->peer.uid,
+		.pid = peer->pid,
+		.uid = peer->uid,
 		.image = hello->image,
 		.resume_session = hello->resume_session,
 		.resume_serial = hello->resume_serial,
-		.pidfd = -1,
+		.pidfd = p->fds[0],
 	};
 	bool resumed;
-	int r;
 
-	(void)length;
-	if (c->session)
+	client->just_resumed = false;
+	if (client->session)
 		return -EBADMSG;
 	if (hello->fingerprint != BERTH_FINGERPRINT)
 		return connection_refuse(c, MESSAGE_HELLO, BERTH_REVISION_MISMATCH,
 			"libberth and berthd " BERTH_VERSION
 			" have different layouts; install both from the same release, and restart "
 			"this server");
-	if (objection && c->peer.pid != 0 && is_short_of_descriptors(fds[0], error)) {
-		server_say_no_descriptors(c->context->server);
-		return connection_refuse(
-			c, MESSAGE_HELLO, BERTH_NO_SYSTEM_RESOURCES, NO_DESCRIPTORS_TEXT);
-	}
-	if (objection && error == -ENOMEM)
-		return hello_refuse(c, error);
-	/* Killed since it asked: nobody is there to be refused. */
-	if (objection && fds[0] >= 0 && pid == -1 && process_is_gone(c->peer.pid))
-		return -ECONNRESET;
-	if (objection) {
-		log_warning("Refusing a session to process %d (uid %u): %s", (int)c->peer.pid,
-			c->peer.uid, objection);
-		return connection_refuse(c, MESSAGE_HELLO, BERTH_ACCESS_DENIED, "%s", objection);
-	}
-	claim.pidfd = fds[0];
-	fds[0] = -1;
-	r = sessions_open(c->context->sessions, &claim, &c->session, &resumed);
-	return r < 0 ? hello_refuse(c, r) : welcome(c, resumed);
+	if (peer->pid == 0 || pid != peer->pid)
+		return refuse_unproven(c, p->fds[0], pid, error);
+	p->fds[0] = -1;
+	r = sessions_open(connection_context(c)->sessions, &claim, &client->session, &resumed);
+	if (r < 0)
+		return refuse_for_sessions(c, r);
+	session_set_user(client->session, client);
+	return welcome(c, client, resumed);
 }
 
-static int handle_resolve(struct connection *c, const void *message, size_t length, int *fds) {
-	const struct message_resolve *resolve = message;
-	int name_length = message_name_length(&resolve->name);
-	const char *wrong = NULL;
-	struct message_resolved reply = {.header = MESSAGE_HEADER(MESSAGE_RESOLVE, reply)};
-	int r;
+/* -- the other requests ------------------------------------------------------------------------------- */
 
-	(void)length, (void)fds;
+static int handle_resolve(struct connection *c, const struct packet *p) {
+	struct accounts *accounts = connection_context(c)->accounts;
+	const struct message_resolve *resolve = p->message;
+	int name_length = message_name_length(&resolve->name), r;
+	const char *wrong = "the name doesn't end";
+	struct message_resolved reply = {.header = MESSAGE_HEADER(MESSAGE_RESOLVE, reply)};
+
+	(void)client_of(c);
 	if (name_length >= 0)
 		wrong = name_check(resolve->name.text, (size_t)name_length);
-	if (name_length < 0 || wrong)
-		return connection_refuse(c, MESSAGE_RESOLVE, BERTH_INVALID_PARAMETER, "%s",
-			wrong ? wrong : "the name doesn't end");
-	r = accounts_resolve(c->context->accounts, resolve->name.text, &reply.account);
+	if (wrong)
+		return connection_refuse(c, MESSAGE_RESOLVE, BERTH_INVALID_PARAMETER, "%s", wrong);
+	r = accounts_resolve(accounts, resolve->name.text, &reply.account);
 	if (r == -ENOENT)
 		return connection_refuse(c, MESSAGE_RESOLVE, BERTH_NO_SUCH_USER,
 			"no limit is set for this account, and no template covers it");
@@ -152,62 +183,74 @@ static int handle_resolve(struct connection *c, const void *message, size_t leng
 		return connection_refuse(c, MESSAGE_RESOLVE, code_of(r),
 			"no room for another account: %s",
 			r == -ENOSPC ? "raise --max-accounts" : strerror(-r));
-	reply.generation =
-		entry_generation(directory_word(c->context->accounts->directory, reply.account));
+	reply.generation = entry_generation(accounts_word(accounts, reply.account));
 	return connection_reply(c, &reply, sizeof(reply), NULL, 0);
 }
 
-static int handle_ranges(struct connection *c, const void *message, size_t length, int *fds) {
-	const struct message_ranges *ask = message;
+static const char *no_range_text(const struct segment *segment, int error) {
+	if (error != -ENOSPC)
+		return "no room for more slots in the runtime directory's file system";
+	if (load_relaxed(&segment->names->retired) > 0)
+		return "no slot is left: all are handed out, or have used up their sequence "
+		       "numbers; restart berthd while no server uses it";
+	return "all slots are handed out; raise --max-slots";
+}
+
+static int handle_ranges(struct connection *c, const struct packet *p) {
+	struct client *client = client_of(c);
+	const struct message_ranges *request = p->message;
 	struct message_ranges_granted reply = {.header = MESSAGE_HEADER(MESSAGE_RANGES, reply)};
 	int r = 0;
 
-	(void)length, (void)fds;
-	if (!c->session || ask->count == 0)
+	if (!client->session || request->count == 0)
 		return -EBADMSG;
-	/* Ended while it asked: it will open another. */
-	if (c->session->state != SESSION_OPEN)
+	/* The session has ended since the client asked; the client will open another one. */
+	if (!session_is_open(client->session))
 		return -ECONNRESET;
-	while (reply.count < MIN_OF(ask->count, MESSAGE_RANGES_MAX) && r >= 0) {
-		r = session_grant(c->session, &reply.range[reply.count]);
+	while (reply.count < MIN_OF(request->count, MESSAGE_RANGES_MAX) && r >= 0) {
+		r = session_grant(client->session, &reply.range[reply.count]);
 		reply.count += r >= 0;
 	}
 	if (reply.count == 0)
 		return connection_refuse(c, MESSAGE_RANGES, BERTH_NO_SYSTEM_RESOURCES, "%s",
-			r != -ENOSPC ? "no room for more slots in the runtime directory's file "
-				       "system"
-			: load_relaxed(&c->context->segment->names->retired) > 0
-				? "no slot is left: all are handed out, or have used up their "
-				  "sequence numbers; restart berthd while no server uses it"
-				: "all slots are handed out; raise --max-slots");
+			no_range_text(connection_context(c)->segment, r));
 	return connection_reply(c, &reply, sizeof(reply), NULL, 0);
 }
 
-static int handle_settle(struct connection *c, const void *message, size_t length, int *fds) {
-	const struct message_settle *settle = message;
+static int handle_settle(struct connection *c, const struct packet *p) {
+	const struct context *context = connection_context(c);
+	const struct message_settle *settle = p->message;
+	struct client *client = client_of(c);
 	int r;
 
-	(void)length, (void)fds;
-	if (!c->session || sessions_owner(c->context->sessions, settle->record) != c->session)
+	if (!client->session ||
+		sessions_owner(context->sessions, settle->record) != client->session)
 		return -EBADMSG;
-	r = counter_settle(c->context->segment->map, settle->record);
+	r = counter_settle(context->segment->map, settle->record);
 	if (r < 0)
 		return connection_refuse(c, MESSAGE_SETTLE, BERTH_NO_SYSTEM_RESOURCES,
-			"can't give a slot back (%s); release it again", strerror(-r));
+			"can't release a slot (%s); release it again", strerror(-r));
 	return connection_done(c, MESSAGE_SETTLE, 0);
 }
 
-static int handle_bye(struct connection *c, const void *message, size_t length, int *fds) {
-	(void)message, (void)length, (void)fds;
-	c->goodbye = true;
-	return -ECONNRESET; /* as if it had hung up, which it is about to */
+static int handle_bye(struct connection *c, const struct packet *p) {
+	(void)p;
+	client_of(c)->goodbye = true;
+	return -ECONNRESET; /* the client is about to hang up */
 }
 
-const struct message_type service_types[] = {
+static const struct message_type types[] = {
 	{MESSAGE_HELLO, sizeof(struct message_hello), false, handle_hello},
 	{MESSAGE_RESOLVE, sizeof(struct message_resolve), false, handle_resolve},
 	{MESSAGE_RANGES, sizeof(struct message_ranges), false, handle_ranges},
 	{MESSAGE_SETTLE, sizeof(struct message_settle), false, handle_settle},
 	{MESSAGE_BYE, sizeof(struct message_bye), false, handle_bye},
 	{0, 0, false, NULL},
+};
+
+const struct protocol clients_protocol = {
+	.socket = "berth.sock",
+	.types = types,
+	.state_size = sizeof(struct client),
+	.ended = client_ended,
 };

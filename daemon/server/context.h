@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the message handlers work on. */
+/* The parts of berthd that the message handlers work on. */
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-event.h>
 
-#include "accounts.h"
-#include "checkpoint.h"
-#include "sessions.h"
-#include "store.h"
-
-struct server;
+struct accounts;
+struct checkpoint;
+struct recount;
+struct segment;
+struct sessions;
+struct store;
 
 struct context {
 	sd_event *event;
@@ -20,8 +22,13 @@ struct context {
 	struct store *store;
 	struct recount *recount;
 	struct checkpoint *checkpoint;
-	struct server *server;
 	const char *runtime_dir, *state_dir;
-	const char *group, *admin_group; /* NULL: none was asked for */
-	uint64_t started;                /* ms since 1970 */
+	const char *group, *admin_group; /* NULL: not given on the command line */
+	uint64_t started;                /* when this berthd started, in ms since 1970 */
+	bool no_descriptors_logged;      /* until the next connection is accepted */
 };
+
+#define NO_DESCRIPTORS_TEXT "berthd has no file descriptors left; raise LimitNOFILE of its service"
+
+/* Logs it, once until a connection is accepted again. */
+void context_log_no_descriptors(struct context *context);

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Writes the directory in place, under its readers.
+ * Writes the directory in place, while clients read it.
  *
- * Invariant: a table slot leads to an entry; an entry that is LIVE bears the name, parent and depth
- * of one account for as long as its generation stays; nothing of a LIVE entry but its word changes.
+ * Invariant: each slot of the table leads to an entry. A LIVE entry has the name, parent and depth of one
+ * account for as long as its generation stays the same; nothing of a LIVE entry changes but its word.
  *
- * Writes in order, to create: C1 the entry's fields   C2 its word: LIVE, generation + 1   C3 the
- * table's slot. To remove: R1 the word: not LIVE, generation + 1   R2 the cell is bumped   R3 (its
- * count is 0) what its tag tells is noted (counter.c, removed accounts)   R4 the table's slot   R5 the
- * index may be used again.
- * Death between R1 and R4 while slots were still held (the removal was about to be taken back) leaves
- * an entry with a count that the table leads to: directory_new makes it LIVE again.
- * Death between C1 and C2, or after R4, leaves a free entry. Between C2 and C3 a LIVE entry that the
- * table lacks, between R1 and R4 a slot that leads to no LIVE entry: directory_new finds either and
- * writes the table anew. It bumps every cell and notes what its tag tells (R2, R3) before an index is
- * free.
+ * Writes in order, to create an entry: C1 the entry's fields   C2 its word: LIVE, generation + 1   C3 the slot
+ * of the table. To remove it: R1 the word: not LIVE, generation + 1   R2 a bump of the cell   R3 (the count
+ * is 0) a note of the step that the cell's tag names (counter.c, removed accounts)   R4 the slot of the table
+ * R5 the index can be used again.
  *
- * The table is open addressing with linear probing, at most half full. A deletion moves later
- * entries of its run back, copying before it clears, and growing builds the double table beside the
- * old one; a reader that misses a name on the move asks the daemon.
+ * Death between C1 and C2, or after R4, leaves a free entry.
+ * Death between C2 and C3 leaves a LIVE entry that the table lacks; between R1 and R4, a slot that leads to an
+ * entry that isn't LIVE. directory_new() finds both and writes the table anew. It bumps every cell and notes
+ * the step of its tag (R2, R3) before an index is free.
+ * Death between R1 and R4 while slots were held (the removal was about to be undone) leaves an entry with a
+ * count to which the table leads: directory_new() makes it LIVE again.
+ *
+ * The table has open addressing with linear probing, and is at most half full. A deletion moves later entries
+ * of the same run back: it copies before it clears. To grow, berthd builds a table of twice the size beside
+ * the old one. A reader that misses a name while it moves asks berthd.
  */
 
 #include <string.h>
@@ -30,10 +31,63 @@
 #include "directory-write.h"
 #include "log.h"
 
-#define BLOCK_SIZE      256u
-#define EXPECTED_PROBES 16u
-#define PAGE_SLOTS      1024u /* as many as lie side by side for sure */
-#define STOCK_AHEAD     24u   /* entries that are looked at while what they need comes from afar */
+#define BLOCK_SIZE     256u
+#define PAGE_SLOTS     1024u /* slots of a table that are contiguous in memory */
+#define PREFETCH_AHEAD 24u   /* entries */
+
+struct directory {
+	struct segment *segment;
+	struct map *map;
+	struct account *account; /* by index */
+	uint32_t account_size;
+	uint32_t *free; /* stack of indices without a name */
+	uint32_t free_count;
+	size_t free_capacity;
+	uint32_t *free_block; /* stack of blocks for long names */
+	uint32_t free_block_count;
+	size_t free_block_capacity;
+	uint32_t live;
+	uint32_t unsound; /* LIVE entries that were damaged at the start */
+	/* Sessions may have counted denials for indices that were freed since the last collection. */
+	bool denials_remain;
+	bool loading; /* stored counts */
+};
+
+struct map *directory_map(const struct directory *d) {
+	return d->map;
+}
+
+uint32_t directory_live(const struct directory *d) {
+	return d->live;
+}
+
+uint32_t directory_unsound(const struct directory *d) {
+	return d->unsound;
+}
+
+uint32_t directory_end(const struct directory *d) {
+	return load_relaxed(&d->segment->names->accounts);
+}
+
+struct account *directory_account(const struct directory *d, uint32_t account) {
+	return &d->account[account];
+}
+
+uint32_t directory_accounts_end(const struct directory *d) {
+	return d->account_size;
+}
+
+void directory_set_loading(struct directory *d, bool loading) {
+	d->loading = loading;
+}
+
+void directory_set_restored(struct directory *d) {
+	store_release(&d->segment->names->restored, 1);
+}
+
+bool directory_is_restored(const struct directory *d) {
+	return load_acquire(&d->segment->names->restored);
+}
 
 /* -- arrays that grow ------------------------------------------------------------------------- */
 
@@ -54,8 +108,8 @@ static int block_push(struct directory *d, uint32_t block) {
 	return r;
 }
 
-/* Follows the published size with the daemon's own array. Many at once come as zeroes that take no
- * memory until they are written. */
+/* Extends berthd's own array to the published size. calloc() gives large arrays pages that take no memory
+ * until they are written. */
 static int accounts_follow(struct directory *d) {
 	uint32_t end = directory_end(d);
 	struct account *p;
@@ -135,7 +189,7 @@ static int table_make(struct directory *d, uint32_t bits) {
 	return r;
 }
 
-/* Keeps the table at most half full with so many more. */
+/* Keeps the table at most half full after `more` names were added. */
 static int table_reserve(struct directory *d, uint32_t more) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint32_t want = MAX_OF(bits, (uint32_t)BERTH_TABLE_BITS_MIN);
@@ -147,13 +201,13 @@ static int table_reserve(struct directory *d, uint32_t more) {
 	return want == bits ? 0 : table_make(d, want);
 }
 
-/* Fewer than are there may be the same ones again; the table grows on the way, if they aren't. */
-void directory_expect_many(struct directory *d, uint32_t more) {
+/* If there are as many entries already, the names are probably theirs. Otherwise the table grows on the way. */
+void directory_expect(struct directory *d, uint32_t more) {
 	if (more > d->live)
 		(void)table_reserve(d, MIN_OF(more, d->map->layout.max_accounts - d->live));
 }
 
-/* R4: clears the slot, moving back whatever of its run may stand nearer to its own place. */
+/* R4: clears the slot, and moves those slots of its run back that may stand nearer to their own place. */
 static void table_remove(struct directory *d, uint32_t account) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint32_t mask = (UINT32_C(1) << bits) - 1, hole = (uint32_t)hash_of(d, account) & mask, at;
@@ -180,13 +234,13 @@ static void table_remove(struct directory *d, uint32_t account) {
 
 /* -- entries ----------------------------------------------------------------------------------- */
 
-uint64_t directory_word(struct directory *d, uint32_t account) {
+uint64_t directory_word(const struct directory *d, uint32_t account) {
 	const struct entry *e = map_entry(d->map, account);
 
 	return e ? load_relaxed(&e->word) : 0;
 }
 
-uint32_t directory_parent(struct directory *d, uint32_t account) {
+uint32_t directory_parent(const struct directory *d, uint32_t account) {
 	const struct entry *e = map_entry(d->map, account);
 
 	return e ? ancestry_parent(load_relaxed(&e->ancestry)) : 0;
@@ -199,36 +253,7 @@ uint32_t directory_lookup(struct directory *d, const struct name *name) {
 	return directory_find(d->map, name, &account, &word) == 0 ? account : 0;
 }
 
-/* Of the run of slots that begins with the hash, the first one that may lead to it: the others' entries
- * aren't looked at. */
-static void hash_fetch_entry(struct directory *d, uint32_t bits, uint64_t hash) {
-	for (uint32_t i = 0; i < EXPECTED_PROBES; i++) {
-		const _Atomic uint32_t *slot = slot_at(d, bits, (uint32_t)hash + i);
-		uint32_t found = slot ? load_relaxed(slot) : 0;
-
-		if (found == 0)
-			return;
-		if (found >> 24 != hash >> 56)
-			continue;
-		__builtin_prefetch(map_entry(d->map, found & 0xFFFFFF));
-		return;
-	}
-}
-
-void directory_expect(struct directory *d, uint64_t hash) {
-	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
-	uint64_t *expected = &d->expected[d->expected_next++ % ELEMENTS(d->expected)];
-	const _Atomic uint32_t *slot;
-
-	/* The one before has reached the cache by now, and says where the entry is. */
-	hash_fetch_entry(d, bits, *expected);
-	*expected = hash;
-	slot = slot_at(d, bits, (uint32_t)*expected);
-	if (slot)
-		__builtin_prefetch((const void *)slot);
-}
-
-/* A block for a long name: one that is free, or one more. Index + 1. */
+/* Takes a free block for a long name, or allocates one more. *ret: its index + 1. */
 static int block_take(struct directory *d, uint32_t *ret) {
 	uint32_t now = load_relaxed(&d->segment->names->blocks);
 	int r;
@@ -248,8 +273,8 @@ static int block_take(struct directory *d, uint32_t *ret) {
 	return 0;
 }
 
-/* Onto the stack what is published and wasn't followed yet, the last ones first, so that low indices
- * are used first; all of it or, without memory, nothing. */
+/* Pushes the newly published indices onto the stack, the highest first, so that low ones are used first.
+ * -ENOMEM: none of them. */
 static int indexes_follow(struct directory *d) {
 	uint32_t from = d->account_size, end = directory_end(d);
 	int r = array_reserve(&d->free, &d->free_capacity, d->free_count + (end - from));
@@ -263,7 +288,7 @@ static int indexes_follow(struct directory *d) {
 
 static int index_take(struct directory *d, uint32_t *ret) {
 	if (d->free_count == 0) {
-		/* More than the array has: published before, when there was no memory to follow. */
+		/* The published size is larger if there was no memory for the array before. */
 		int r = directory_end(d) > d->account_size ? 0 : segment_grow_accounts(d->segment);
 
 		if (r >= 0)
@@ -275,7 +300,7 @@ static int index_take(struct directory *d, uint32_t *ret) {
 	return 0;
 }
 
-/* C1. The entry isn't LIVE, so nobody reads it but to find that out. */
+/* C1. The entry isn't LIVE, so readers ignore its fields. */
 static int entry_write(
 	struct directory *d, struct entry *e, const struct name *name, uint32_t parent) {
 	_Atomic uint64_t *to = e->name;
@@ -304,9 +329,10 @@ static int entry_write(
 	return 0;
 }
 
-/* The numbers of whoever had the index before aren't the new account's. Sessions may be many, and so
- * may the accounts that are made one after the other: once does for all that were freed before. */
-static void cell_forget(struct directory *d, uint32_t account) {
+/* Clears the numbers of the account that had the index before. Denials that sessions counted for it are
+ * collected first. One collection serves all indices that were freed before, since going through all sessions
+ * for each of many new accounts would be slow. */
+static void cell_clear(struct directory *d, uint32_t account) {
 	uint32_t generation = entry_generation(load_relaxed(&map_entry(d->map, account)->word));
 	struct cell *cell = map_cell(d->map, account);
 
@@ -316,7 +342,7 @@ static void cell_forget(struct directory *d, uint32_t account) {
 	}
 	store_relaxed(&cell->denied, 0);
 	store_relaxed(&cell->peak, 0);
-	d->account[account] = (struct account){.young = d->loading};
+	d->account[account] = (struct account){.is_newer_than_counts = d->loading};
 }
 
 int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,
@@ -338,7 +364,7 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 		(void)free_push(d, account);
 		return r;
 	}
-	cell_forget(d, account);
+	cell_clear(d, account);
 	store_release(&e->word, /* C2; pairs with entry_matches() */
 		entry_pack(
 			limit, flags | ENTRY_LIVE, entry_generation(load_relaxed(&e->word)) + 1));
@@ -349,14 +375,13 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	return table_insert(d, load_relaxed(&d->segment->names->table_bits), account);
 }
 
-/* What a name needs: to be configured, changed, made usable or not, and removed. */
-#define CHANGES_WANTED 16
+/* How often an account must be changeable, at least: to be configured, changed, made unusable, removed. */
+#define CHANGES_MIN 16
 
-/* Neither a generation nor a bump ever comes again: with the last ones the index rests for good. */
+/* Generations and bumps are never used twice. An index that is short of them is never used again. */
 static bool index_is_reusable(struct directory *d, uint32_t account) {
-	return entry_generation(directory_word(d, account)) + CHANGES_WANTED <
-		       BERTH_GENERATION_LAST &&
-	       counter_has_bumps(d->map, account, CHANGES_WANTED);
+	return entry_generation(directory_word(d, account)) + CHANGES_MIN < BERTH_GENERATION_LAST &&
+	       counter_has_bumps(d->map, account, CHANGES_MIN);
 }
 
 static int word_store(struct directory *d, uint32_t account, uint64_t word) {
@@ -379,7 +404,7 @@ int directory_set(struct directory *d, uint32_t account, uint32_t limit, uint32_
 int directory_renew(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags) {
 	uint32_t generation = entry_generation(directory_word(d, account));
 
-	/* One is left for its removal. */
+	/* The last generation is kept for the removal. */
 	if (generation + 1 >= BERTH_GENERATION_LAST)
 		return -EOVERFLOW;
 	return word_store(d, account, entry_pack(limit, flags | ENTRY_LIVE, generation + 1));
@@ -393,7 +418,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 
 	if (!e || d->account[account].children > 0 || counter_count(d->map, account) > 0)
 		return -EBUSY;
-	/* A second bump is for taking it back. */
+	/* If the removal is undone, it takes a second bump. */
 	if (entry_generation(word) >= BERTH_GENERATION_LAST ||
 		!counter_has_bumps(d->map, account, 2))
 		return -EOVERFLOW;
@@ -413,7 +438,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 	d->live--;
 	if (parent != 0)
 		d->account[parent].children--;
-	/* R5. With no memory for the stacks the index rests until the next start. */
+	/* R5. Without memory for the stacks, the index isn't used until the next start. */
 	if (block != 0)
 		(void)block_push(d, block);
 	if (index_is_reusable(d, account))
@@ -421,18 +446,17 @@ int directory_remove(struct directory *d, uint32_t account) {
 	return 0;
 }
 
-/* -- taking stock at start --------------------------------------------------------------------- */
+/* -- the recovery scan at start ----------------------------------------------------------------- */
 
-struct stock {
+struct scan {
 	uint8_t *used_blocks;
-	uint32_t bits;   /* of the table; 0: it can't be one */
-	bool misses_one; /* the table, of the LIVE entries */
-	bool has_twins;  /* or leads to two by one hash, perhaps by one name */
+	uint32_t bits;    /* of the table; 0: the number is damaged */
+	bool lacks_entry; /* the table lacks a LIVE entry */
 	directory_each each;
 	void *data;
 };
 
-static int stock_blocks(struct directory *d, const uint8_t *used) {
+static int scan_blocks(struct directory *d, const uint8_t *used) {
 	for (uint32_t b = load_relaxed(&d->segment->names->blocks); b > 0; b--) {
 		int r = used[b] ? 0 : block_push(d, b);
 
@@ -450,14 +474,8 @@ static bool entry_is_sound(struct directory *d, const struct entry *e) {
 	       shape_block(shape) <= load_relaxed(&d->segment->names->blocks);
 }
 
-static bool is_twin(struct directory *d, uint64_t hash, uint32_t found) {
-	const struct entry *e = map_entry(d->map, found & 0xFFFFFF);
-
-	return found >> 24 == hash >> 56 && e && load_relaxed(&e->hash) == hash;
-}
-
 /* True if the table leads to the entry, LIVE or not. */
-static bool table_has(struct directory *d, struct stock *s, uint32_t a, const struct entry *e) {
+static bool table_has(struct directory *d, struct scan *s, uint32_t a, const struct entry *e) {
 	uint64_t hash = load_relaxed(&e->hash);
 
 	for (uint32_t i = 0; s->bits > 0 && i < UINT32_C(1) << s->bits; i++) {
@@ -465,22 +483,21 @@ static bool table_has(struct directory *d, struct stock *s, uint32_t a, const st
 
 		if (found == 0 || found == slot_pack(hash, a))
 			return found != 0;
-		s->has_twins = s->has_twins || is_twin(d, hash, found);
 	}
 	return false;
 }
 
-/* Removed halfway, with slots held: it is there again, without a limit until accounts.c says which.
- * Whoever resolved it before looks it up again. */
-static void entry_revive(struct directory *d, struct stock *s, uint32_t a, struct entry *e) {
+/* Undoes a removal that a death interrupted while slots were held. The entry has no limit until accounts.c sets
+ * one. Clients look its name up again. */
+static void entry_revive(struct directory *d, struct scan *s, uint32_t a, struct entry *e) {
 	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) && entry_is_sound(d, e) &&
 		counter_count(d->map, a) > 0 && table_has(d, s, a, e))
 		(void)directory_renew(d, a, BERTH_LIMIT_NONE, 0);
 }
 
-/* Entries and cells lie side by side. The slot that leads to an entry, and the record whose slot was
- * the last to change its count, lie all over the place: they are fetched before. */
-static void stock_expect(struct directory *d, const struct stock *s, uint32_t a) {
+/* Entries and cells are read in order, but the slots and records that they refer to are scattered. Fetching
+ * these early makes the scan of a million accounts twice as fast. */
+static void scan_prefetch(struct directory *d, const struct scan *s, uint32_t a) {
 	struct entry *e = map_entry(d->map, a);
 	struct cell *cell = map_cell(d->map, a);
 	struct record *record;
@@ -494,28 +511,28 @@ static void stock_expect(struct directory *d, const struct stock *s, uint32_t a)
 		__builtin_prefetch(record, 1);
 }
 
-static void stock_live(struct directory *d, struct stock *s, uint32_t a, const struct entry *e) {
+static void scan_live(struct directory *d, struct scan *s, uint32_t a, const struct entry *e) {
 	uint32_t parent = directory_parent(d, a);
 
 	s->used_blocks[shape_block(load_relaxed(&e->shape))] = 1;
 	if (parent != 0)
 		d->account[parent].children++;
 	d->live++;
-	/* One is enough: noise takes long to be searched. */
-	if (!s->misses_one)
-		s->misses_one = !table_has(d, s, a, e);
+	/* One is enough. In a damaged table a search may take long. */
+	if (!s->lacks_entry)
+		s->lacks_entry = !table_has(d, s, a, e);
 }
 
-/* One entry, from the last to the first, so that the free stack gives low indices first. */
-static int stock_entry(struct directory *d, struct stock *s, uint32_t a) {
+/* Entries are scanned from the last to the first, so that low indices are used first. */
+static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 	struct entry *e = map_entry(d->map, a);
 	bool live;
 	int r;
 
 	if (!e || !map_cell(d->map, a))
 		return -ENOMEM;
-	/* Death between a word and its bump (R1 and R2, or a limit) left readers of the old word; between
-	 * R2 and R3, a tag that wasn't noted. */
+	/* Death between a word and its bump (R1 and R2, or a limit) left clients that go by the old word; between
+	 * R2 and R3, a step that wasn't noted. */
 	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
 	if (r == -EOVERFLOW)
 		r = counter_repair(
@@ -529,30 +546,30 @@ static int stock_entry(struct directory *d, struct stock *s, uint32_t a) {
 	if (live)
 		s->each(s->data, a, entry_flags(load_relaxed(&e->word)));
 	if (live && entry_is_sound(d, e)) {
-		stock_live(d, s, a, e);
+		scan_live(d, s, a, e);
 		return 0;
 	}
 	d->unsound += live;
-	/* A count without an account is noise. The index rests until the next start. */
+	/* A count without an account is damage. The index isn't used until the next start. */
 	return counter_count(d->map, a) == 0 && index_is_reusable(d, a) ? free_push(d, a) : 0;
 }
 
-static int stock_entries(struct directory *d, struct stock *s) {
+static int scan_entries(struct directory *d, struct scan *s) {
 	int r = 0;
 
 	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--) {
-		if (a > STOCK_AHEAD)
-			stock_expect(d, s, a - STOCK_AHEAD);
-		r = stock_entry(d, s, a);
+		if (a > PREFETCH_AHEAD)
+			scan_prefetch(d, s, a - PREFETCH_AHEAD);
+		r = scan_entry(d, s, a);
 	}
 	return r;
 }
 
-/* True if the table leads to every LIVE entry and, as it has no more slots in use, to nothing else. */
-static bool table_is_whole(struct directory *d, const struct stock *s) {
+/* True if the table leads to every LIVE entry, and, since it has as many slots in use, to nothing else. */
+static bool table_is_whole(struct directory *d, const struct scan *s) {
 	uint32_t used = 0;
 
-	if (s->bits == 0 || s->misses_one)
+	if (s->bits == 0 || s->lacks_entry)
 		return false;
 	for (uint32_t i = 0; i < UINT32_C(1) << s->bits; i += PAGE_SLOTS) {
 		const _Atomic uint32_t *slot = slot_at(d, s->bits, i);
@@ -563,7 +580,7 @@ static bool table_is_whole(struct directory *d, const struct stock *s) {
 	return used == d->live;
 }
 
-/* Once mapped it stays so: who looks into the table later doesn't ask. */
+/* Windows stay mapped, so that later accesses can't fail. */
 static int table_map(struct directory *d, uint32_t bits) {
 	for (uint32_t i = 0; bits > 0 && i < UINT32_C(1) << bits; i += PAGE_SLOTS)
 		if (!slot_at(d, bits, i))
@@ -571,7 +588,7 @@ static int table_map(struct directory *d, uint32_t bits) {
 	return 0;
 }
 
-static int stock_take(struct directory *d, struct stock *s) {
+static int directory_scan(struct directory *d, struct scan *s) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	int r = accounts_follow(d);
 
@@ -580,21 +597,19 @@ static int stock_take(struct directory *d, struct stock *s) {
 	if (r >= 0)
 		r = table_map(d, s->bits);
 	if (r >= 0)
-		r = stock_entries(d, s);
+		r = scan_entries(d, s);
 	if (r >= 0)
-		r = stock_blocks(d, s->used_blocks);
-	if (r < 0 || d->live == 0 || table_is_whole(d, s)) {
-		d->one_each = !s->has_twins && d->unsound == 0;
+		r = scan_blocks(d, s->used_blocks);
+	if (r < 0 || d->live == 0 || table_is_whole(d, s))
 		return r;
-	}
-	log_notice("The table of account names was left half written; writing it again");
+	log_notice("berthd died while it wrote the table of account names; writing it again");
 	return table_write(d, bits);
 }
 
 int directory_new(struct segment *s, directory_each each, void *data, struct directory **ret) {
 	_cleanup_free_ uint8_t *used_blocks =
 		calloc((size_t)load_relaxed(&s->names->blocks) + 1, 1);
-	struct stock stock = {.used_blocks = used_blocks, .each = each, .data = data};
+	struct scan scan = {.used_blocks = used_blocks, .each = each, .data = data};
 	struct directory *d = calloc(1, sizeof(*d));
 	int r;
 
@@ -604,7 +619,7 @@ int directory_new(struct segment *s, directory_each each, void *data, struct dir
 	}
 	d->segment = s;
 	d->map = s->map;
-	r = stock_take(d, &stock);
+	r = directory_scan(d, &scan);
 	if (r >= 0)
 		r = table_reserve(d, 1);
 	if (r < 0) {

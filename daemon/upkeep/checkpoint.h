@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Checkpoints: live counts, peaks and denials into the store, about a second after they change, and
- * nothing at all while nothing changes. */
+/* Checkpoints: live counts, peaks and denials are stored about a second after they change. While nothing
+ * changes, berthd does nothing. */
 
 #include <systemd/sd-event.h>
 
@@ -12,22 +12,23 @@
 
 struct checkpoint;
 
-/* Before each one, the recount is asked for. */
+/* Each checkpoint requests a recount first. */
 int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *store,
 	struct recount *recount, struct checkpoint **ret);
+void checkpoint_free(struct checkpoint *c); /* NULL is fine */
 
-/* Loads what the store has, of many the first ones: the others come once checkpoint_start has begun to
- * watch, or at once by checkpoint_load_rest. From there cells take peaks and denials, unless they were
- * adopted with them. */
-void checkpoint_load(struct checkpoint *c, bool adopted);
-void checkpoint_load_rest(struct checkpoint *c);
-bool checkpoint_is_loading(const struct checkpoint *c);
+/* Begins to restore what is stored. Many counts are restored in time slices after checkpoint_start(); or at
+ * once by checkpoint_restore_rest(), for a caller that needs all of them. adopted: the cells were adopted with
+ * the segment, and may have their numbers. -ENOMEM. */
+int checkpoint_restore(struct checkpoint *c, bool adopted);
+void checkpoint_restore_rest(struct checkpoint *c);
+bool checkpoint_is_restoring(const struct checkpoint *c);
 
 /* Begins to watch for changes. */
 int checkpoint_start(struct checkpoint *c);
 
-/* Hands over what has changed since the last one, before the store is closed. */
+/* Before the store is closed: hands over everything that has changed since the last checkpoint. */
 void checkpoint_final(struct checkpoint *c);
-void checkpoint_free(struct checkpoint *c); /* NULL is fine */
 
-uint64_t checkpoint_last(const struct checkpoint *c); /* ms since 1970; 0: none yet */
+/* When counts were last stored, in ms since 1970; 0: not yet. */
+uint64_t checkpoint_last(const struct checkpoint *c);

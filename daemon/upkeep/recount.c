@@ -1,45 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Compares every count with the records that make it up, and repairs what differs, while servers go
- * on acquiring and releasing.
+ * Compares every count with the records that make it up, and repairs counts that differ, while servers go on
+ * acquiring and releasing.
  *
- * Invariant (counter.c): a cell's count is the sum of the weights of the records that have charged
- * it. To look at a moment of that, without stopping anybody:
- *   1 every cell's tag is read   2 every record   3 every cell's tag and count.
- * A cell whose tag is the same at 1 and 3 was neither charged nor uncharged in between, since each
- * of these writes another tag, and no tag comes again, however many steps lie in between; so what the
- * records said at 2, read together with that tag, is what has charged it. If that isn't its count, the
- * compare-and-swap from this very pair makes it the sum. A cell that has changed is left undecided until
- * the next time; where everything is small enough to be read within microseconds, it is tried again at
- * once.
+ * Invariant (counter.c): the count of a cell is the sum of the weights of the records that have charged it. To
+ * see all of them as at one moment, without stopping any process, berthd reads
+ *   1 the tag of every cell   2 every record   3 the tag and the count of every cell.
+ * Each charge and discharge writes another tag into the cell, and no tag is ever used twice. So a cell whose tag
+ * is the same at 1 and 3 didn't change in between, and the records as read at 2, together with that tag, tell
+ * which of them have charged it. If the sum isn't the cell's count, one compare-and-swap of tag and count makes
+ * it so. A cell whose tag has changed is left to the next recount. If the tables are so small that all are read
+ * within microseconds, the recount is repeated at once.
  *
- * Before 2, each record that no code of ours could have left so is made free, or closed if no session
- * owns it; a release that was begun and not ended is finished, since its thread may be stopped; and the
- * tables of sessions and owners are written again from the daemon's own memory.
- * What is believed is the directory, which clients can't write to, and that memory.
+ * During 2, a record in a state that berth never leaves is made free, or closed if no session owns it; a release
+ * that was begun and not ended is finished, since its thread may be stopped; and the tables of sessions and
+ * owners are written again from berthd's own memory. berthd relies on that memory and on the directory, which
+ * clients can't write to.
  *
- * Death at any point leaves what was repaired; the next daemon recounts soon after its start.
+ * Death at any point leaves the repairs that were made; the next berthd recounts soon after its start.
  */
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "counter.h"
 #include "clock.h"
+#include "util.h"
 #include "log.h"
 #include "recount.h"
 #include "loop.h"
 
-/* How many cells or records one turn of the event loop reads: about a millisecond. */
-#define TURN 65536u
-/* How often what is small is read again while cells change under the eyes. */
+/* How many cells or records one time slice reads: about a millisecond. */
+#define SLICE 65536u
+/* How often small tables are read again at once, while cells change. */
 #define ATTEMPTS 16
-/* A recount is followed by a pause of so many times its length; of fewer when it found something. */
+/* A recount is followed by a pause of so many times its length; a shorter one if it repaired anything. */
 #define PAUSE       100
 #define PAUSE_FOUND 10
-/* Accounts that the log names. */
+/* How many accounts the log names. */
 #define NAMED 4
 
 enum phase {
@@ -48,7 +47,7 @@ enum phase {
 	COMPARE,     /* 3 */
 };
 
-/* What was found wrong, for the log. */
+/* How much was repaired, for the log. */
 struct findings {
 	uint32_t cells, records, entries, releases;
 	char names[NAMED * 80];
@@ -56,28 +55,28 @@ struct findings {
 
 struct recount {
 	sd_event *event;
-	struct accounts *accounts;
+	struct directory *directory;
 	struct sessions *sessions;
 	struct map *map;
-	sd_event_source *timer, *turn;
-	bool wanted; /* again, once this one is done */
+	sd_event_source *timer, *slice;
 	bool running;
+	bool requested;     /* again, after the one that is running */
 	uint64_t may_begin; /* CLOCK_MONOTONIC, µs */
-	uint64_t spent;     /* by this one, µs */
+	uint64_t spent;     /* µs, by the one that is running */
 	enum phase phase;
 	uint32_t at;
 	uint32_t accounts_end, records_end;
-	uint64_t *tag; /* by account: as read at 1 */
-	uint32_t *sum; /* by account */
-	uint32_t undecided;
-	bool blind; /* a record couldn't be read */
+	uint64_t *tag;      /* by account: as read at 1 */
+	uint32_t *sum;      /* by account */
+	uint32_t undecided; /* cells that differ, and have changed or couldn't be repaired */
+	bool is_blind;      /* a record couldn't be read, so no sum can be trusted */
 	struct findings found;
 };
 
 /* -- records ------------------------------------------------------------------------------------ */
 
-/* Whether the record may stand there: no count rests on a name that is gone, or on a path of another
- * length. One that rests may, since it is placed anew before it is used. */
+/* True if the record may be placed there: a record that has charged levels stands on a LIVE account whose path
+ * is as long as the record says. A record that has charged nothing is placed anew before it is used. */
 static bool place_is_sound(struct recount *r, struct snapshot s) {
 	uint32_t account = place_account(s.place), depth;
 
@@ -86,7 +85,7 @@ static bool place_is_sound(struct recount *r, struct snapshot s) {
 		return false;
 	if (seq_charged(s.seq) == 0)
 		return true;
-	if (!(entry_flags(directory_word(r->accounts->directory, account)) & ENTRY_LIVE))
+	if (!(entry_flags(directory_word(r->directory, account)) & ENTRY_LIVE))
 		return false;
 	return directory_depth(r->map, account, &depth) == 0 && place_top(s.place) + 1 == depth;
 }
@@ -101,12 +100,12 @@ static bool record_is_sound(struct recount *r, struct snapshot s) {
 	case RECORD_SEIZED:
 		return place_is_sound(r, s);
 	default:
-		/* CLOSED, too: its session is open. */
+		/* The session is open, so its records aren't CLOSED. */
 		return false;
 	}
 }
 
-/* A release that another look still finds where the first one did: its thread is stopped, or slow. */
+/* Finishes a release if a second look finds it at the same step: its thread is stopped, or slow. */
 static void release_finish(struct recount *r, uint32_t number, struct snapshot seen) {
 	struct snapshot now;
 
@@ -115,8 +114,8 @@ static void release_finish(struct recount *r, uint32_t number, struct snapshot s
 		r->found.releases += counter_finish(r->map, number) >= 0;
 }
 
-/* A record of an open session. What the daemon has begun is finished within its turn, so SEIZED is
- * noise that looks well, or an owner's that lacks memory. */
+/* Mends a record of an open session. berthd itself finishes a revocation that it has begun before it does
+ * anything else, so a SEIZED record is damaged, or its owner has left it to berthd for lack of memory. */
 static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
 	if (place_state(s.place) == RECORD_CLOSED)
 		r->found.records += counter_open(r->map, number) == 0;
@@ -128,22 +127,21 @@ static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
 		release_finish(r, number, s);
 }
 
-/* Adds what the record has charged, level by level. */
+/* Adds the weight of the record to the sum of each account that it has charged. */
 static void record_add(struct recount *r, uint32_t number, struct snapshot s) {
 	uint32_t account = place_account(s.place), top = place_top(s.place);
 
 	if (place_state(s.place) != RECORD_PLACED && place_state(s.place) != RECORD_SEIZED)
 		return;
 	for (uint32_t k = 0; k <= top && account != 0; k++) {
-		/* One made since isn't compared, but it stands below others that are. */
+		/* An account that was created since 1 isn't compared, but its ancestors are. */
 		if (account < r->accounts_end && counter_has_charged(s, number, k, r->tag[account]))
 			r->sum[account] =
 				MIN_OF(r->sum[account] + place_weight(s.place), BERTH_COUNT_MAX);
-		account = directory_parent(r->accounts->directory, account);
+		account = directory_parent(r->directory, account);
 	}
 }
 
-/* Without memory to see a record, nothing can be said of any cell. */
 static void record_read(struct recount *r, uint32_t number, bool is_owned, bool is_open) {
 	struct snapshot s;
 	int e = counter_record(r->map, number, &s);
@@ -157,16 +155,16 @@ static void record_read(struct recount *r, uint32_t number, bool is_owned, bool 
 	e = counter_record(r->map, number, &s);
 	if (e == 0)
 		record_add(r, number, s);
-	r->blind = r->blind || e < 0;
+	r->is_blind = r->is_blind || e < 0;
 }
 
 static void range_read(struct recount *r, uint32_t range) {
-	bool is_owned = ranges_owner(r->sessions->ranges, range) != RANGE_NONE;
+	bool is_owned = ranges_owner(sessions_ranges(r->sessions), range) != RANGE_NONE;
 	const struct session *s = sessions_owner(r->sessions, range * BERTH_RANGE);
 
-	r->found.entries += ranges_rewrite(r->sessions->ranges, range);
+	r->found.entries += ranges_rewrite(sessions_ranges(r->sessions), range);
 	for (uint32_t n = range * BERTH_RANGE; n < (range + 1) * BERTH_RANGE; n++)
-		record_read(r, n, is_owned, s && s->state == SESSION_OPEN);
+		record_read(r, n, is_owned, s && session_is_open(s));
 }
 
 /* -- counts ------------------------------------------------------------------------------------- */
@@ -182,9 +180,9 @@ static void name_note(struct recount *r, uint32_t account, uint32_t was) {
 	(void)snprintf(r->found.names + used, sizeof(r->found.names) - used, "%s", text);
 }
 
-/* What stands beside the count is as it was at the last checkpoint, unless that has kept noise. */
+/* Peak and denials become those of the last checkpoint, unless these are damaged, too. */
 static void cell_restore(struct recount *r, uint32_t account) {
-	const struct account *kept = &r->accounts->directory->account[account];
+	const struct account *kept = directory_account(r->directory, account);
 	struct cell *cell = map_cell(r->map, account);
 	_Atomic uint8_t *dirty = map_dirty(r->map, account);
 	bool known = kept->saved_count != UINT32_MAX && kept->saved_peak <= BERTH_COUNT_MAX;
@@ -192,12 +190,12 @@ static void cell_restore(struct recount *r, uint32_t account) {
 	store_relaxed(&cell->peak, MAX_OF(known ? kept->saved_peak : 0, r->sum[account]));
 	store_relaxed(&cell->denied, known ? kept->saved_denied : 0);
 	store_relaxed(&cell->waiting, 0);
-	/* A checkpoint may have stored what was wrong. */
+	/* A checkpoint may have stored the wrong count. */
 	if (dirty)
 		store_total(dirty, 1);
 }
 
-/* A count that isn't the sum, or a cell that can't be bumped any more. */
+/* False: the count isn't the sum, or the cell can't be bumped any more. */
 static bool cell_is_sound(const struct recount *r, uint32_t account, struct pair now) {
 	return count_of(now.first) == r->sum[account] && count_bumps(now.first) < BERTH_BUMPS_LAST;
 }
@@ -211,12 +209,12 @@ static void cell_compare(struct recount *r, uint32_t account) {
 			cell_restore(r, account);
 		return;
 	}
-	if (r->blind || now.second != r->tag[account] ||
+	if (r->is_blind || now.second != r->tag[account] ||
 		counter_repair(r->map, account, now, r->sum[account]) < 0) {
 		r->undecided++;
 		return;
 	}
-	/* Its bumps were used up, and nothing else was wrong. */
+	/* The cell had used up its bumps, and nothing else was wrong. */
 	if (count_of(now.first) == r->sum[account] && load_relaxed(&cell->peak) <= BERTH_COUNT_MAX)
 		return;
 	name_note(r, account, count_of(now.first));
@@ -224,11 +222,12 @@ static void cell_compare(struct recount *r, uint32_t account) {
 	cell_restore(r, account);
 }
 
-/* -- turns -------------------------------------------------------------------------------------- */
+/* -- time slices -------------------------------------------------------------------------------------- */
 
-/* A record that stands on no path, or nowhere that it could, has noted all its steps (counter.c, V3). If a
- * tag tells of a newer one, the record was written over: it mustn't make those steps again. */
-static void tag_keep(struct recount *r, uint64_t tag) {
+/* A record that isn't placed, or is placed where it can't be, has noted all its steps (counter.c, V3). If a tag
+ * has a newer step of it, a client wrote over the record. The step is noted, so that the record doesn't use it
+ * again. */
+static void tag_note(struct recount *r, uint64_t tag) {
 	const struct record *record = map_record(r->map, tag_record(tag));
 	struct snapshot s;
 
@@ -250,7 +249,7 @@ static void cells_read(struct recount *r, uint32_t end) {
 		struct cell *cell = map_cell(r->map, r->at);
 
 		r->tag[r->at] = cell ? load_acquire(&cell->tag) : 0;
-		tag_keep(r, r->tag[r->at]);
+		tag_note(r, r->tag[r->at]);
 	}
 }
 
@@ -264,10 +263,10 @@ static void cells_compare(struct recount *r, uint32_t end) {
 		cell_compare(r, r->at);
 }
 
-/* As far as one turn goes; true when all three are through. */
+/* Does one time slice of the present phase. True after the last one. */
 static bool phase_advance(struct recount *r) {
 	uint32_t all = r->phase == ADD_RECORDS ? r->records_end : r->accounts_end;
-	uint32_t end = MIN_OF(r->at + TURN, all);
+	uint32_t end = MIN_OF(r->at + SLICE, all);
 
 	if (r->phase == READ_CELLS)
 		cells_read(r, end);
@@ -279,8 +278,8 @@ static bool phase_advance(struct recount *r) {
 		return false;
 	r->at = 0;
 	r->phase++;
-	/* Not before every word is read: what is granted later can be charged only after that. */
-	r->records_end = ranges_end(r->sessions->ranges) * BERTH_RANGE;
+	/* Read when the tags have been: a range that is granted later charges no cell before its tag was read. */
+	r->records_end = ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE;
 	return r->phase > COMPARE;
 }
 
@@ -288,16 +287,16 @@ static void attempt_begin(struct recount *r) {
 	r->phase = READ_CELLS;
 	r->at = 0;
 	r->undecided = 0;
-	r->blind = false;
+	r->is_blind = false;
 	memset(r->sum, 0, r->accounts_end * sizeof(*r->sum));
 }
 
 static bool is_small(const struct recount *r) {
-	return r->accounts_end + ranges_end(r->sessions->ranges) * BERTH_RANGE <= TURN;
+	return r->accounts_end + ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE <= SLICE;
 }
 
-/* One turn; true when nothing is left to be done. */
-static bool turn_take(struct recount *r) {
+/* Does one time slice. True when the recount is done. */
+static bool slice_work(struct recount *r) {
 	if (!is_small(r))
 		return phase_advance(r);
 	for (int i = 0; i < ATTEMPTS; i++) {
@@ -310,49 +309,48 @@ static bool turn_take(struct recount *r) {
 	return true;
 }
 
-static bool found_anything(const struct findings *f) {
+static bool is_anything_found(const struct findings *f) {
 	return f->cells + f->records + f->entries > 0;
 }
 
-static void findings_say(struct recount *r) {
+static void findings_log(struct recount *r) {
 	const struct findings *f = &r->found;
 	char text[32];
 	const char *const fields[] = {text, NULL};
 
 	if (f->releases > 0)
-		log_info("Finished %u releases that servers had begun; their threads were stopped, "
+		log_info("Finished %u releases that servers had begun; their threads are stopped, "
 			 "or slow",
 			f->releases);
-	if (!found_anything(f))
+	if (!is_anything_found(f))
 		return;
 	(void)snprintf(text, sizeof(text), "REPAIRED=%u", f->cells);
 	log_event(LOG_WARNING, EVENT_REPAIRED, fields,
 		"Shared counts differed from what the slots prove, and were repaired: the counts "
-		"of "
-		"%u accounts%s%s%s, %u slots, %u entries of the session table. Limits are not "
-		"concerned. If this comes back, please report it, with this line",
+		"of %u accounts%s%s%s, %u slots, %u entries of the session table. Limits are not "
+		"affected. If this happens again, please report it with this line",
 		f->cells, f->names[0] ? " (" : "", f->names, f->names[0] ? ")" : "", f->records,
 		f->entries);
 }
 
 static void recount_end(struct recount *r) {
-	uint64_t pause = r->spent * (found_anything(&r->found) ? PAUSE_FOUND : PAUSE);
+	uint64_t pause = r->spent * (is_anything_found(&r->found) ? PAUSE_FOUND : PAUSE);
 
-	findings_say(r);
+	findings_log(r);
 	free(r->tag);
 	free(r->sum);
 	r->tag = NULL;
 	r->sum = NULL;
 	r->running = false;
 	r->may_begin = clock_monotonic_usec() + pause;
-	if (r->wanted)
-		recount_want(r);
+	if (r->requested)
+		recount_request(r);
 }
 
-static int on_turn(sd_event_source *source, uint64_t usec, void *data) {
+static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	struct recount *r = data;
 	uint64_t begun = clock_monotonic_usec();
-	bool done = turn_take(r);
+	bool done = slice_work(r);
 
 	(void)usec;
 	r->spent += clock_monotonic_usec() - begun;
@@ -362,10 +360,9 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *data) {
 	return 0;
 }
 
-/* Without memory for it, the next one it is. */
+/* Without memory this recount is left out. */
 static void recount_begin(struct recount *r) {
-	/* More may be published than there was memory to follow; those bear no names. */
-	r->accounts_end = r->accounts->directory->account_size;
+	r->accounts_end = directory_accounts_end(r->directory);
 	r->tag = calloc(r->accounts_end, sizeof(*r->tag));
 	r->sum = calloc(r->accounts_end, sizeof(*r->sum));
 	if (!r->tag || !r->sum) {
@@ -379,36 +376,37 @@ static void recount_begin(struct recount *r) {
 	r->spent = 0;
 	r->found = (struct findings){.entries = sessions_rewrite(r->sessions)};
 	attempt_begin(r);
-	(void)slice_request(r->turn);
+	(void)slice_request(r->slice);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
 	struct recount *r = data;
 
 	(void)source, (void)usec;
-	recount_want(r);
+	recount_request(r);
 	return 0;
 }
 
-bool recount_runs(const struct recount *r) {
+bool recount_is_running(const struct recount *r) {
 	return r->running;
 }
 
-void recount_want(struct recount *r) {
-	r->wanted = r->running;
+void recount_request(struct recount *r) {
+	uint64_t now = clock_monotonic_usec();
+
+	r->requested = r->running;
 	if (r->running)
 		return;
-	if (clock_monotonic_usec() >= r->may_begin) {
+	if (now >= r->may_begin) {
 		recount_begin(r);
 		return;
 	}
-	(void)sd_event_source_set_time(r->timer, r->may_begin);
-	(void)sd_event_source_set_enabled(r->timer, SD_EVENT_ONESHOT);
+	timer_set(r->timer, r->may_begin - now);
 }
 
 /* -- begin and end ------------------------------------------------------------------------------ */
 
-int recount_new(sd_event *event, struct accounts *accounts, struct sessions *sessions,
+int recount_new(sd_event *event, struct directory *directory, struct sessions *sessions,
 	struct recount **ret) {
 	struct recount *r = calloc(1, sizeof(*r));
 	int e;
@@ -416,14 +414,12 @@ int recount_new(sd_event *event, struct accounts *accounts, struct sessions *ses
 	if (!r)
 		return -ENOMEM;
 	r->event = event;
-	r->accounts = accounts;
+	r->directory = directory;
 	r->sessions = sessions;
-	r->map = accounts->directory->map;
-	e = sd_event_add_time(event, &r->timer, CLOCK_MONOTONIC, 0, 0, on_timer, r);
+	r->map = directory_map(directory);
+	e = timer_new(event, on_timer, r, &r->timer);
 	if (e >= 0)
-		e = sd_event_source_set_enabled(r->timer, SD_EVENT_OFF);
-	if (e >= 0)
-		e = slice_new(event, on_turn, r, &r->turn);
+		e = slice_new(event, on_slice, r, &r->slice);
 	if (e < 0) {
 		recount_free(r);
 		return e;
@@ -436,7 +432,7 @@ void recount_free(struct recount *r) {
 	if (!r)
 		return;
 	(void)sd_event_source_disable_unref(r->timer);
-	(void)sd_event_source_disable_unref(r->turn);
+	(void)sd_event_source_disable_unref(r->slice);
 	free(r->tag);
 	free(r->sum);
 	free(r);

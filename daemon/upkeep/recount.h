@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Recounts: adds up the records now and then, and repairs every count that isn't their sum. Without
- * somebody who wrote over the segment, or a fault of ours, there is nothing to repair. */
+/* Recounts: berthd adds the records up now and then, and repairs every count that isn't their sum. There is
+ * nothing to repair unless a process wrote over the segment, or berth has a bug. */
 
 #include <systemd/sd-event.h>
 
-#include "accounts.h"
+#include "directory-write.h"
 #include "sessions.h"
 
 struct recount;
 
-int recount_new(sd_event *event, struct accounts *accounts, struct sessions *sessions,
+int recount_new(sd_event *event, struct directory *directory, struct sessions *sessions,
 	struct recount **ret);
 void recount_free(struct recount *r); /* NULL is fine */
 
-/* Has everything recounted soon: at once, but for not more than a hundredth of the time (a
- * tenth, after one that found something). */
-void recount_want(struct recount *r);
+/* Requests a recount. It begins at once, or after a pause, so that recounts take at most a hundredth of the time
+ * (a tenth, if the last one repaired anything). */
+void recount_request(struct recount *r);
 
-/* One has begun, and goes on in turns of the event loop, which it shares with messages. */
-bool recount_runs(const struct recount *r);
+/* A recount runs in time slices, between which berthd handles messages. */
+bool recount_is_running(const struct recount *r);

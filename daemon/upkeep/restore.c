@@ -1,121 +1,154 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Puts the stored limits in force.
+ * Restores limits and counts from the store.
  *
- * They come in the order of their names. Accounts that were made in that order, as all are by an
- * import of sorted names, or by the start that followed a boot, are found where the one before was;
- * for any other its name is looked up, which is waiting for memory, unless said long before.
+ * Counts, in time slices: 1 each slice adds peaks and denials to the cells   2 after the last one the directory
+ * says `restored`. Death between two slices: the next berthd goes through all of them again, and takes the
+ * larger of what the cell has and what is stored. Denials between the boot and that death may be lost.
  */
 
 #include <string.h>
 
-#include "restore.h"
 #include "log.h"
 #include "name.h"
+#include "restore.h"
+#include "util.h"
 
-#define GAP_MAX    4u /* accounts that are passed over: some were removed */
-#define MISSED_MAX 8u /* names in a row that were somewhere else */
+/* How many counts one time slice restores: a millisecond or two. */
+#define SLICE 8192u
 
-/* Limits on their way from the store, whose accounts are expected. */
-struct loading {
-	struct accounts *accounts;
-	struct {
-		struct stored_limit limit;
-		char text[BERTH_NAME_MAX + 1];
-	} ahead[DIRECTORY_AHEAD];
-	size_t read, loaded;
-	uint32_t next, missed; /* where the next one is thought to be; 0: nobody knows */
-	uint32_t last;         /* that was looked up */
-};
+/* -- limits ------------------------------------------------------------------------------------------ */
 
-/* Two that follow each other: so may those that wait, and the one that is read next. */
-static void guess_from(struct loading *l, uint32_t found) {
-	if (l->next == 0 && found > 1 && found == l->last + 1) {
-		l->next = found + 1 + (uint32_t)(l->read - l->loaded);
-		l->missed = 0;
-	}
-	l->last = found;
-}
+static int on_limit(void *data, const char *name, uint32_t limit) {
+	struct accounts *a = data;
+	int r = name_is_template(name, strlen(name)) ? accounts_load_template(a, name, limit)
+						     : accounts_load(a, name, limit);
 
-/* 1: it was there. */
-static int load_guessed(struct loading *l, const struct stored_limit *limit) {
-	for (uint32_t k = 0; l->next != 0 && k < GAP_MAX; k++) {
-		int r = accounts_load_at(l->accounts, l->next + k, limit);
-
-		if (r > 0) {
-			l->next += k + 1;
-			l->missed = 0;
-		}
-		if (r != 0)
-			return r;
-	}
-	if (++l->missed > MISSED_MAX)
-		l->next = 0;
-	return 0;
-}
-
-static int load_next(struct loading *l) {
-	const struct stored_limit *limit = &l->ahead[l->loaded++ % DIRECTORY_AHEAD].limit;
-	uint32_t found = 0;
-	int r = name_is_template(limit->text, limit->name.length)
-			? accounts_load_template(l->accounts, limit->text, limit->limit)
-			: accounts_load(l->accounts, limit, &found);
-
-	if (r >= 0)
-		guess_from(l, found);
+	if (r < 0)
+		log_error("Can't put the limit of '%s' in force: %s%s", name, strerror(-r),
+			r == -ENOSPC ? "; raise --max-accounts" : "");
 	return r;
 }
 
-static void say_failed(const char *name, int error) {
-	log_error("Can't put the limit of '%s' in force: %s%s", name, strerror(-error),
-		error == -ENOSPC ? "; raise --max-accounts" : "");
-}
-
-static int load_first(struct loading *l) {
-	const char *name = l->ahead[l->loaded % DIRECTORY_AHEAD].text;
-	int r = load_next(l);
-
-	if (r < 0)
-		say_failed(name, r);
-	return r;
-}
-
-static int load_limit(void *data, const char *name, uint32_t limit) {
-	struct loading *l = data;
-	struct directory *d = l->accounts->directory;
-	int r = l->read - l->loaded == DIRECTORY_AHEAD ? load_first(l) : 0;
-	struct stored_limit *to = &l->ahead[l->read % DIRECTORY_AHEAD].limit;
-
-	if (r >= 0)
-		r = name_load(name, &to->name);
-	if (r < 0)
-		return r;
-	to->hash = directory_hash(d->map, &to->name);
-	to->limit = limit;
-	to->text = name;
-	r = load_guessed(l, to);
-	if (r < 0)
-		say_failed(name, r);
-	if (r != 0)
-		return r < 0 ? r : 0;
-	to->text = strcpy(l->ahead[l->read % DIRECTORY_AHEAD].text, name);
-	l->read++;
-	directory_expect(d, to->hash);
-	return 0;
-}
-
-int load_limits(struct accounts *a, struct store *s) {
-	struct loading l = {.accounts = a};
+int restore_limits(struct accounts *a, struct store *s) {
 	int r;
 
-	directory_expect_many(a->directory, store_count_limits(s));
-	r = store_read_limits(s, load_limit, &l);
-	while (r >= 0 && l.loaded < l.read)
-		r = load_first(&l);
+	accounts_expect(a, store_count_limits(s));
+	r = store_read_limits(s, on_limit, a);
 	if (r < 0)
 		return r;
-	accounts_configured_all(a);
-	accounts_cover_all(a);
+	accounts_loaded(a);
+	accounts_apply_templates(a);
 	return 0;
+}
+
+/* -- counts ------------------------------------------------------------------------------------------ */
+
+/* What becomes of stored peaks and denials. */
+enum mode {
+	MODE_SKIP,   /* the cells have them already */
+	MODE_ADD,    /* the cells don't have them */
+	MODE_LARGER, /* the cells may have them */
+};
+
+struct restore {
+	struct accounts *accounts;
+	struct directory *directory;
+	struct store *store;
+	enum mode mode;
+	bool running;
+	bool failure_logged;
+};
+
+/* For on_count(). */
+struct restoring {
+	const struct restore *restore;
+	struct batch *stale;
+};
+
+int restore_new(struct accounts *a, struct store *s, bool adopted, struct restore **ret) {
+	struct restore *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->accounts = a;
+	r->directory = accounts_directory(a);
+	r->store = s;
+	if (!adopted)
+		r->mode = MODE_ADD;
+	else
+		r->mode = directory_is_restored(r->directory) ? MODE_SKIP : MODE_LARGER;
+	r->running = true;
+	directory_set_loading(r->directory, true);
+	*ret = r;
+	return 0;
+}
+
+void restore_free(struct restore *r) {
+	free(r);
+}
+
+bool restore_is_running(const struct restore *r) {
+	return r->running;
+}
+
+/* Clients may change both numbers meanwhile. */
+static void cell_restore(
+	const struct restore *r, struct cell *cell, uint32_t peak, uint64_t denied) {
+	uint64_t has_denied = load_relaxed(&cell->denied);
+	uint32_t has_peak = load_relaxed(&cell->peak);
+
+	if (r->mode == MODE_ADD)
+		(void)add_relaxed(&cell->denied, denied);
+	else if (has_denied < denied)
+		(void)add_relaxed(&cell->denied, denied - has_denied);
+	while (has_peak < peak && !cas32(&cell->peak, has_peak, peak))
+		has_peak = load_relaxed(&cell->peak);
+}
+
+static int on_count(void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied) {
+	const struct restoring *restoring = data;
+	const struct restore *r = restoring->restore;
+	uint32_t number = accounts_find(r->accounts, name);
+	struct account *account = directory_account(r->directory, number);
+	struct cell *cell;
+
+	if (number == 0 || account->is_newer_than_counts)
+		return batch_add(restoring->stale, name, &(struct store_count){0});
+	account->saved_count = count;
+	account->saved_peak = peak;
+	account->saved_denied = denied;
+	cell = map_cell(directory_map(r->directory), number);
+	if (r->mode != MODE_SKIP && cell)
+		cell_restore(r, cell, peak, denied);
+	return 0;
+}
+
+static void restore_end(struct restore *r) {
+	r->running = false;
+	directory_set_loading(r->directory, false);
+	directory_set_restored(r->directory); /* 2 */
+	store_read_done(r->store);
+}
+
+int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown) {
+	struct restoring restoring = {.restore = r, .stale = stale};
+	int e = store_read_counts(r->store, SLICE, on_count, &restoring); /* 1 */
+
+	if (e == 0) {
+		if (r->failure_logged)
+			log_notice("The stored counts can be read again");
+		restore_end(r);
+	} else if (e == -EUCLEAN || (e < 0 && r->mode == MODE_SKIP)) {
+		/* The file was damaged and is begun afresh; or the cells have the counts anyway. */
+		*ret_unknown = true;
+		restore_end(r);
+	} else if (e < 0 && !r->failure_logged) {
+		log_warning("Can't read the stored counts: %s; trying again, and storing none "
+			    "meanwhile. Limits and live counts are not affected",
+			strerror(-e));
+		r->failure_logged = true;
+	}
+	return e;
 }

@@ -77,8 +77,8 @@ for option in runtime-dir:RUNTIME_DIR state-dir:STATE_DIR; do
 		fail "berthd(8) has another default for --${option%:*} than $path"
 done
 for socket in berth:group berth-admin:admin-group; do
-	grep -q "\\.sock\", \"${socket%:*}\"," daemon/server/server.c ||
-		fail "group ${socket%:*} is no default in daemon/server/server.c"
+	grep -q "_protocol, \"${socket%:*}\"}" daemon/server/sockets.c ||
+		fail "group ${socket%:*} is no default in daemon/server/sockets.c"
 	entry berthd.8 "--${socket#*:}" | grep -qF "by default the group ${socket%:*}," ||
 		fail "berthd(8) has another default for --${socket#*:}"
 done

@@ -8,7 +8,6 @@
 
 #include <string.h>
 
-#include "accounts.h"
 #include "counter.h"
 #include "hooks.h"
 #include "name.h"
@@ -23,7 +22,6 @@ struct daemon {
 	struct sd_event loop;
 	struct segment segment;
 	struct directory *directory;
-	struct accounts accounts;
 	struct sessions *sessions;
 	struct recount *recount;
 	struct session *session[PROCESSES]; /* of the connection */
@@ -34,12 +32,10 @@ static struct daemon *daemon_now;
 
 /* -- start -------------------------------------------------------------------------------------- */
 
-static void on_ended(void *data, struct session *s) {
-	struct daemon *d = data;
-
-	for (uint32_t p = 0; p < PROCESSES; p++)
-		if (d->session[p] == s) {
-			d->session[p] = NULL;
+static void on_ended(struct session *s) {
+	for (uint32_t p = 0; daemon_now && p < PROCESSES; p++)
+		if (daemon_now->session[p] == s) {
+			daemon_now->session[p] = NULL;
 			processes[p].connected = false;
 		}
 }
@@ -83,11 +79,9 @@ void daemon_start(void) {
 	d->segment.map = world_map(DAEMON);
 	d->segment.names = world.names;
 	must(directory_new(&d->segment, on_account, NULL, &d->directory), "the directory");
-	d->accounts.directory = d->directory;
 	must(sessions_new(&d->loop, &d->segment, &d->sessions), "the sessions");
-	d->sessions->ended = on_ended;
-	d->sessions->ended_data = d;
-	must(recount_new(&d->loop, &d->accounts, d->sessions, &d->recount), "the recount");
+	sessions_on_ended(d->sessions, on_ended);
+	must(recount_new(&d->loop, d->directory, d->sessions, &d->recount), "the recount");
 	daemon_now = d;
 	d->up = true;
 	if (first)
@@ -115,7 +109,7 @@ void daemon_kill(void) {
 static int ranges_answer(struct session *s, struct mail *m) {
 	int r = 0;
 
-	if (s->state != SESSION_OPEN)
+	if (!session_is_open(s))
 		return -ECONNRESET;
 	if (plan.one_range)
 		return BERTH_NO_SYSTEM_RESOURCES;
@@ -140,8 +134,8 @@ static int hello_answer(struct daemon *d, struct process *p, struct mail *m) {
 		return r == -ESRCH ? -ECONNRESET : BERTH_NO_SYSTEM_RESOURCES;
 	d->session[p->index] = s;
 	p->connected = true;
-	m->session = s->index;
-	m->serial = s->who.serial;
+	m->session = session_index(s);
+	m->serial = session_who(s)->serial;
 	m->ranges = !m->resumed && session_grant(s, &m->range[0]) >= 0;
 	return 0;
 }
@@ -270,7 +264,7 @@ int daemon_remove(uint32_t name) {
 }
 
 void daemon_recount(void) {
-	recount_want(daemon_now->recount);
+	recount_request(daemon_now->recount);
 }
 
 void daemon_close_records(uint32_t process) {

@@ -232,6 +232,11 @@ int sd_event_source_set_time(sd_event_source *s, uint64_t usec) {
 	return 0;
 }
 
+sd_event *sd_event_source_get_event(sd_event_source *s) {
+	(void)s;
+	return NULL;
+}
+
 int sd_event_now(sd_event *loop, clockid_t clock, uint64_t *usec) {
 	(void)loop, (void)clock;
 	*usec = 1;

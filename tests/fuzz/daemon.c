@@ -215,7 +215,7 @@ size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds,
 void daemon_check_counts(void) {
 	static uint64_t sum[4096];
 	struct map *m = manager->context.segment->map;
-	uint32_t end = directory_end(manager->context.accounts->directory);
+	uint32_t end = accounts_end(manager->context.accounts);
 
 	must(end <= ELEMENTS(sum));
 	memset(sum, 0, sizeof(sum));
@@ -260,12 +260,13 @@ static void limits_clear(void) {
 	struct accounts *a = manager->context.accounts;
 	uint32_t count = 0, is;
 
-	for (uint32_t i = 1; i < directory_end(a->directory); i++)
-		if ((entry_flags(directory_word(a->directory, i)) & ENTRY_CONFIGURED) &&
+	for (uint32_t i = 1; i < accounts_end(a); i++)
+		if ((entry_flags(accounts_word(a, i)) & ENTRY_CONFIGURED) &&
 			directory_name(manager->context.segment->map, i, name[count]) == 0)
 			count++;
-	for (size_t i = 0; i < templates_count(a->templates) && count < ELEMENTS(limit); i++)
-		strcpy(name[count++], templates_at(a->templates, i, &is));
+	for (size_t i = 0; i < templates_count(accounts_templates(a)) && count < ELEMENTS(limit);
+		i++)
+		strcpy(name[count++], templates_at(accounts_templates(a), i, &is));
 	for (uint32_t i = 0; i < count; i++)
 		limit[i] = (struct store_limit){name[i], STORE_DELETE};
 	limits_wait(limit, count);
@@ -279,11 +280,11 @@ static void limits_clear(void) {
 static void sessions_clear(void) {
 	struct sessions *all = manager->context.sessions;
 
-	for (uint32_t i = 0; i < all->size; i++)
-		if (all->session[i])
-			session_disconnected(all->session[i], true);
-	must(all->count == 0);
-	must(all->ranges->granted == 0);
+	for (uint32_t i = 0; i < sessions_end(all); i++)
+		if (sessions_at(all, i))
+			session_disconnected(sessions_at(all, i), true);
+	must(sessions_count(all) == 0);
+	must(sessions_granted(all) == 0);
 }
 
 void daemon_reset(struct peer *peers, size_t count) {
@@ -294,11 +295,11 @@ void daemon_reset(struct peer *peers, size_t count) {
 	/* Whoever hung up may have left a change on its way. */
 	limits_wait(&nothing, 1);
 	sessions_clear();
-	while (manager->context.accounts->configured > 0 ||
-		templates_count(manager->context.accounts->templates))
+	while (accounts_totals(manager->context.accounts).configured > 0 ||
+		templates_count(accounts_templates(manager->context.accounts)))
 		limits_clear();
 	accounts_tidy(manager->context.accounts);
-	must(manager->context.accounts->by_template == 0);
-	must(manager->context.accounts->directory->live == 0);
+	must(accounts_totals(manager->context.accounts).by_template == 0);
+	must(accounts_totals(manager->context.accounts).accounts == 0);
 	must(fds_open() == fds_before);
 }

@@ -9,7 +9,14 @@
 
 #include "fuzz.h"
 #include "manager.h"
-#include "server.h"
+#include <sys/socket.h>
+
+#include "accounts.h"
+#include "protocol.h"
+#include "store.h"
+#include "sessions.h"
+
+enum server_socket { SOCKET_CLIENTS, SOCKET_ADMIN };
 
 #define PEERS 4
 

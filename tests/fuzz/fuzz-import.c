@@ -99,10 +99,10 @@ static bool is_in_force(const struct lines_entry *e) {
 	uint64_t word;
 
 	memcpy(name, e->name, e->length);
-	for (size_t i = 0; i < templates_count(a->templates); i++)
-		if (strcmp(templates_at(a->templates, i, &limit), name) == 0)
+	for (size_t i = 0; i < templates_count(accounts_templates(a)); i++)
+		if (strcmp(templates_at(accounts_templates(a), i, &limit), name) == 0)
 			return limit == want;
-	word = directory_word(a->directory, accounts_find(a, name));
+	word = accounts_word(a, accounts_find(a, name));
 	return entry_limit(word) == want && (entry_flags(word) & ENTRY_CONFIGURED);
 }
 
@@ -123,9 +123,10 @@ static void import(const struct lines *l) {
 	for (size_t i = 0; code == 0 && i < l->count; i++)
 		must_for(is_in_force(&l->entry[i]), l->entry[i].name, l->entry[i].length);
 	if (code == 0)
-		must(a->configured + templates_count(a->templates) == l->count);
+		must(accounts_totals(a).configured + templates_count(accounts_templates(a)) ==
+			l->count);
 	else
-		must(a->configured + templates_count(a->templates) == 0);
+		must(accounts_totals(a).configured + templates_count(accounts_templates(a)) == 0);
 	daemon_reset(&peer, 1);
 }
 

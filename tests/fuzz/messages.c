@@ -102,13 +102,13 @@ static void judge_set(const struct message_set *asked) {
 	uint64_t word;
 
 	if (!strpbrk(asked->name.text, "*?")) {
-		word = directory_word(a->directory, accounts_find(a, asked->name.text));
+		word = accounts_word(a, accounts_find(a, asked->name.text));
 		must(entry_limit(word) == want && (entry_flags(word) & ENTRY_CONFIGURED) &&
 			(entry_flags(word) & ENTRY_USABLE));
 		return;
 	}
-	for (size_t i = 0; i < templates_count(a->templates); i++)
-		if (strcmp(templates_at(a->templates, i, &limit), asked->name.text) == 0) {
+	for (size_t i = 0; i < templates_count(accounts_templates(a)); i++)
+		if (strcmp(templates_at(accounts_templates(a), i, &limit), asked->name.text) == 0) {
 			must(limit == want);
 			return;
 		}
@@ -119,8 +119,7 @@ static void judge_delete(const struct message_delete *asked) {
 	struct accounts *a = daemon_get()->context.accounts;
 	uint32_t account = accounts_find(a, asked->name.text);
 
-	must(account == 0 ||
-		!(entry_flags(directory_word(a->directory, account)) & ENTRY_CONFIGURED));
+	must(account == 0 || !(entry_flags(accounts_word(a, account)) & ENTRY_CONFIGURED));
 }
 
 static void note_welcome(struct peer *p, const struct message_welcome *w) {
@@ -348,7 +347,7 @@ static void scribbles_clear(void) {
 		store_relaxed(&map_cell(m, a)->tag, 0);
 	}
 	for (uint32_t n = 1; n < load_relaxed(&m->names->slots); n++) {
-		bool granted = ranges_owner(daemon_get()->context.sessions->ranges,
+		bool granted = ranges_owner(sessions_ranges(daemon_get()->context.sessions),
 				       n / BERTH_RANGE) != RANGE_NONE;
 
 		store_relaxed(&map_record(m, n)->noted, 0);

@@ -63,12 +63,7 @@ static inline int fixture_configure(struct accounts *a, const char *name, uint32
 
 /* As a limit that the store has at start. */
 static inline int fixture_load(struct fixture *f, const char *text, uint32_t limit) {
-	struct stored_limit l = {.text = text, .limit = limit};
-	uint32_t found;
-
-	ck_assert_int_eq(name_load(text, &l.name), 0);
-	l.hash = directory_hash(f->map, &l.name);
-	return accounts_load(f->accounts, &l, &found);
+	return accounts_load(f->accounts, text, limit);
 }
 
 /* The path of an account, which is configured with the limit if it is new. */
@@ -81,7 +76,8 @@ static inline struct path fixture_path(struct fixture *f, const char *name, uint
 	ck_assert_uint_ne(account, 0);
 	ck_assert_int_eq(
 		directory_path(f->map, account,
-			entry_generation(directory_word(f->accounts->directory, account)), &path),
+			entry_generation(directory_word(accounts_directory(f->accounts), account)),
+			&path),
 		0);
 	return path;
 }

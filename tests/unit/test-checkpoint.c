@@ -49,9 +49,9 @@ static void life_begin_with(uint32_t accounts) {
 	ck_assert_int_ge(sd_event_new(&event), 0);
 	ck_assert_int_eq(sessions_new(event, f.segment, &sessions), 0);
 	ck_assert_int_eq(store_new(state, &store), 0);
-	ck_assert_int_ge(recount_new(event, f.accounts, sessions, &recount), 0);
+	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
 	ck_assert_int_eq(checkpoint_new(event, f.accounts, store, recount, &checkpoint), 0);
-	checkpoint_load(checkpoint, f.segment->adopted);
+	ck_assert_int_eq(checkpoint_restore(checkpoint, f.segment->adopted), 0);
 	ck_assert_int_ge(checkpoint_start(checkpoint), 0);
 }
 
@@ -169,7 +169,7 @@ START_TEST(the_rest_comes_in_turns_of_the_loop) {
 END_TEST
 
 START_TEST(who_asks_has_all_of_it) {
-	checkpoint_load_rest(checkpoint);
+	checkpoint_restore_rest(checkpoint);
 	expect_restored(MANY);
 }
 END_TEST
@@ -253,7 +253,7 @@ START_TEST(counts_are_stored_in_a_flood_of_messages) {
 	life_cut();
 	reboot();
 	life_begin();
-	checkpoint_load_rest(checkpoint);
+	checkpoint_restore_rest(checkpoint);
 	ck_assert_uint_eq(load_relaxed(&cell_of(3)->denied), denied_stored(3) + 1);
 }
 END_TEST
@@ -340,7 +340,7 @@ START_TEST(what_could_not_be_read_after_a_reboot_stays_as_it_is) {
 	import_until_closed();
 	counts_move(true);
 	turns_finish();
-	ck_assert(checkpoint_is_loading(checkpoint));
+	ck_assert(checkpoint_is_restoring(checkpoint));
 	(void)add_relaxed(&cell_of(1)->denied, 1);
 	life_end();
 	counts_move(false);
@@ -356,8 +356,8 @@ START_TEST(what_can_be_read_again_is_loaded) {
 	counts_move(true);
 	turns_finish();
 	counts_move(false);
-	checkpoint_load_rest(checkpoint);
-	ck_assert(!checkpoint_is_loading(checkpoint));
+	checkpoint_restore_rest(checkpoint);
+	ck_assert(!checkpoint_is_restoring(checkpoint));
 	expect_restored(MANY);
 }
 END_TEST
@@ -369,7 +369,7 @@ START_TEST(cells_that_were_adopted_need_nothing_that_could_not_be_read) {
 	import_until_closed();
 	counts_move(true);
 	turns_finish();
-	ck_assert(!checkpoint_is_loading(checkpoint));
+	ck_assert(!checkpoint_is_restoring(checkpoint));
 	counts_move(false);
 	(void)add_relaxed(&cell_of(MANY - 1)->denied, 1);
 	life_after_reboot();
@@ -402,7 +402,7 @@ static void damage(uint32_t i) {
 START_TEST(damage_loses_nothing_that_was_loaded_before) {
 	damage(MANY - 1);
 	turns_finish();
-	ck_assert(!checkpoint_is_loading(checkpoint));
+	ck_assert(!checkpoint_is_restoring(checkpoint));
 	life_after_reboot();
 	expect_restored_of(MANY - 1, MANY);
 }

@@ -450,14 +450,14 @@ START_TEST(an_account_that_is_not_what_it_was_admits_nothing) {
 	for (uint32_t k = 0; k < 3; k++) {
 		struct path old = tree;
 
-		ck_assert_int_eq(directory_renew(f.accounts->directory, tree.level[k].account, 5,
-					 ENTRY_USABLE | ENTRY_CONFIGURED),
+		ck_assert_int_eq(directory_renew(accounts_directory(f.accounts),
+					 tree.level[k].account, 5, ENTRY_USABLE | ENTRY_CONFIGURED),
 			0);
 		ck_assert_int_eq(take_try(R1, &old, 1), -ESTALE);
 		check_counts(&tree, 0, 0, 0);
 		ck_assert_uint_eq(seq_step(newest_of(R1).seq), 0);
 		tree.level[k].generation = entry_generation(
-			directory_word(f.accounts->directory, tree.level[k].account));
+			directory_word(accounts_directory(f.accounts), tree.level[k].account));
 		ck_assert_int_eq(counter_release(f.map, R1, take(R1, &tree, 1)), 0);
 		ck_assert_int_eq(counter_close(f.map, R1), 0);
 		ck_assert_int_eq(counter_open(f.map, R1), 0);

@@ -35,13 +35,13 @@ static uint32_t limit_of(const char *name) {
 	uint32_t account = accounts_find(f.accounts, name);
 
 	ck_assert_msg(account != 0, "'%s' isn't there", name);
-	return entry_limit(directory_word(f.accounts->directory, account));
+	return entry_limit(directory_word(accounts_directory(f.accounts), account));
 }
 
 static uint32_t flags_of(const char *name) {
 	uint32_t account = accounts_find(f.accounts, name);
 
-	return account ? entry_flags(directory_word(f.accounts->directory, account)) : 0;
+	return account ? entry_flags(directory_word(accounts_directory(f.accounts), account)) : 0;
 }
 
 static void configure_many(uint32_t from, uint32_t to) {
@@ -77,7 +77,7 @@ START_TEST(names_are_found_while_the_table_grows_and_shrinks) {
 		(void)snprintf(name, sizeof(name), "account-%u", i);
 		ck_assert_uint_eq(limit_of(name), i);
 	}
-	ck_assert_uint_eq(f.accounts->directory->live, 2000);
+	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 2000);
 	configure_many(4000, 6000);
 	check_many(4000, 6000);
 }
@@ -129,7 +129,7 @@ START_TEST(ancestors_are_there_for_their_children_and_go_with_the_last_one) {
 	ck_assert_uint_eq(accounts_find(f.accounts, "acme/alice"), 0);
 	ck_assert_uint_ne(accounts_find(f.accounts, "acme"), 0);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme/bob"), 0);
-	ck_assert_uint_eq(f.accounts->directory->live, 0);
+	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 0);
 }
 END_TEST
 
@@ -202,10 +202,10 @@ START_TEST(a_template_covers_whom_nobody_configured) {
 	ck_assert_uint_eq(limit_of("bob@x"), 3);
 	ck_assert_uint_eq(limit_of("eve@x"), 9);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "eve@x"), 0);
-	ck_assert_uint_eq(f.accounts->configured, 0);
+	ck_assert_uint_eq(accounts_totals(f.accounts).configured, 0);
 	ck_assert_int_eq(accounts_delete_template(f.accounts, "*@x"), 0);
 	ck_assert_uint_eq(accounts_find(f.accounts, "bob@x"), 0);
-	ck_assert_uint_eq(f.accounts->by_template, 0);
+	ck_assert_uint_eq(accounts_totals(f.accounts).by_template, 0);
 }
 END_TEST
 
@@ -233,7 +233,8 @@ START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
 	ck_assert_int_eq(accounts_resolve(f.accounts, "held", &account), 0);
 	ck_assert_int_eq(
 		directory_path(f.map, account,
-			entry_generation(directory_word(f.accounts->directory, account)), &held),
+			entry_generation(directory_word(accounts_directory(f.accounts), account)),
+			&held),
 		0);
 	ck_assert_int_eq(record_acquire(f.map, 16, &held, 1, &stamp, &seq, &level), 0);
 	for (int i = 0; i < 500; i++) {
@@ -242,7 +243,7 @@ START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
 	}
 	ck_assert_uint_ne(accounts_find(f.accounts, "held"), 0);
 	ck_assert_uint_ne(accounts_find(f.accounts, "stranger-499"), 0);
-	ck_assert_uint_le(f.accounts->directory->live, 15);
+	ck_assert_uint_le(directory_live(accounts_directory(f.accounts)), 15);
 	/* A quarter of the table, and what idle strangers have, is left for the configured. */
 	for (int i = 0; i < 19; i++) {
 		(void)snprintf(name, sizeof(name), "mine-%d", i);
@@ -260,7 +261,7 @@ START_TEST(a_full_table_takes_no_half_of_a_path) {
 	configure_many(0, 2);
 	ck_assert_int_eq(fixture_configure(f.accounts, "a/b/c", 1), -ENOSPC);
 	ck_assert_uint_eq(accounts_find(f.accounts, "a"), 0);
-	ck_assert_uint_eq(f.accounts->directory->live, 2);
+	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 2);
 	check_many(0, 2);
 }
 END_TEST
@@ -271,8 +272,8 @@ START_TEST(an_adopted_directory_is_as_it_was) {
 	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice", 5), 0);
 	reopen();
 	check_many(0, 3000);
-	ck_assert_uint_eq(f.accounts->directory->live, 3002);
-	ck_assert_uint_eq(f.accounts->configured, 3001);
+	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 3002);
+	ck_assert_uint_eq(accounts_totals(f.accounts).configured, 3001);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme/alice"), 0);
 	ck_assert_uint_eq(accounts_find(f.accounts, "acme"), 0);
 	configure_many(3000, 4990);
@@ -284,7 +285,7 @@ START_TEST(what_the_store_does_not_name_at_start_is_configured_no_more) {
 	configure_many(0, 3);
 	reopen();
 	configure_many(0, 2);
-	accounts_configured_all(f.accounts);
+	accounts_loaded(f.accounts);
 	check_many(0, 2);
 	ck_assert_uint_eq(accounts_find(f.accounts, "account-2"), 0);
 }
@@ -323,7 +324,7 @@ START_TEST(a_death_between_word_and_slot_of_a_removal_is_mended) {
 	ck_assert_uint_eq(accounts_find(f.accounts, "account-7"), 0);
 	ck_assert_ptr_null(first_slot_of(account));
 	check_many(8, 50);
-	ck_assert_uint_eq(f.accounts->directory->live, 49);
+	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 49);
 }
 END_TEST
 
@@ -342,8 +343,8 @@ START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
 	reopen();
 	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), path.level[0].account);
 	ck_assert_int_eq(accounts_load_template(f.accounts, "*", 3), 0);
-	accounts_configured_all(f.accounts);
-	accounts_cover_all(f.accounts);
+	accounts_loaded(f.accounts);
+	accounts_apply_templates(f.accounts);
 	path = fixture_path(&f, "alice", 3);
 	ck_assert_int_eq(counter_check(f.map, &path, 1, seen, &level), -EDQUOT);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
@@ -553,7 +554,7 @@ static void bumps_use_up(const struct path *path, uint64_t left) {
 START_TEST(a_cell_without_a_bump_left_keeps_its_account_as_it_is) {
 	struct path path = fixture_path(&f, "alice", 5);
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
-	struct directory *d = f.accounts->directory;
+	struct directory *d = accounts_directory(f.accounts);
 	uint32_t account = path.level[0].account, flags = entry_flags(word);
 
 	fixture_open_records(&f, 16, 16);
@@ -578,8 +579,8 @@ START_TEST(an_account_that_can_t_be_changed_is_counted_as_what_it_is) {
 		ck_assert_int_eq(fixture_configure(f.accounts, "alice", 7), -EOVERFLOW);
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), -EOVERFLOW);
 		ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
-		ck_assert_uint_eq(f.accounts->configured, 1);
-		ck_assert_uint_eq(f.accounts->usable, 1);
+		ck_assert_uint_eq(accounts_totals(f.accounts).configured, 1);
+		ck_assert_uint_eq(accounts_totals(f.accounts).usable, 1);
 	}
 }
 END_TEST
@@ -601,8 +602,8 @@ START_TEST(a_removal_with_the_last_bump_is_refused_and_changes_nothing) {
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
 
 	bumps_use_up(&path, 1);
-	ck_assert_int_eq(
-		directory_remove(f.accounts->directory, path.level[0].account), -EOVERFLOW);
+	ck_assert_int_eq(directory_remove(accounts_directory(f.accounts), path.level[0].account),
+		-EOVERFLOW);
 	ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
 }
 END_TEST
@@ -631,7 +632,7 @@ static void generation_set(const struct path *path, uint32_t generation) {
 
 START_TEST(an_account_near_its_last_generation_is_not_renewed) {
 	struct path path = fixture_path(&f, "alice", 5);
-	struct directory *d = f.accounts->directory;
+	struct directory *d = accounts_directory(f.accounts);
 	uint32_t account = path.level[0].account;
 	const uint32_t flags = ENTRY_USABLE | ENTRY_CONFIGURED;
 	uint64_t word;
@@ -654,7 +655,7 @@ END_TEST
 /* A removal that was taken back took the generation that was left for it. */
 START_TEST(an_account_of_the_last_generation_is_not_removed) {
 	struct path path = fixture_path(&f, "alice", 5);
-	struct directory *d = f.accounts->directory;
+	struct directory *d = accounts_directory(f.accounts);
 	uint32_t account = path.level[0].account;
 	uint64_t word;
 
@@ -678,14 +679,14 @@ START_TEST(an_index_near_its_last_generation_is_not_used_again) {
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
 		if (_i == 1)
 			reopen();
-		now = entry_generation(directory_word(f.accounts->directory, index));
+		now = entry_generation(directory_word(accounts_directory(f.accounts), index));
 		ck_assert_uint_gt(now, before);
 		before = now;
 		(void)snprintf(name, sizeof(name), "account-%d", ++lives);
 		ck_assert_int_eq(fixture_configure(f.accounts, name, 5), 0);
 	} while (accounts_find(f.accounts, name) == index);
 	ck_assert_int_gt(lives, 1);
-	ck_assert_uint_eq(directory_word(f.accounts->directory, index), before);
+	ck_assert_uint_eq(directory_word(accounts_directory(f.accounts), index), before);
 	ck_assert_uint_le(before, BERTH_GENERATION_LAST);
 }
 END_TEST
@@ -739,7 +740,7 @@ START_TEST(a_segment_that_does_not_belong_to_its_directory_is_made_anew) {
 	fixture_close(&f);
 	fixture_open(&f, &want);
 	ck_assert(!f.segment->adopted);
-	ck_assert_uint_eq(f.accounts->directory->live, 0);
+	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 0);
 }
 END_TEST
 

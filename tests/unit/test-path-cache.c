@@ -142,7 +142,7 @@ static uint32_t count_at(const char *name) {
 }
 
 static void check_no_counts(void) {
-	for (uint32_t a = 1; a < directory_end(f.accounts->directory); a++)
+	for (uint32_t a = 1; a < directory_end(accounts_directory(f.accounts)); a++)
 		ck_assert_msg(counter_count(f.map, a) == 0, "account %u holds %u", a,
 			counter_count(f.map, a));
 }

@@ -38,7 +38,7 @@ static void setup(void) {
 	fixture_new(&f, &want);
 	ck_assert_int_ge(sd_event_new(&event), 0);
 	ck_assert_int_eq(sessions_new(event, f.segment, &sessions), 0);
-	ck_assert_int_ge(recount_new(event, f.accounts, sessions, &recount), 0);
+	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
 	session_begin();
 }
 
@@ -51,7 +51,9 @@ static void teardown(void) {
 
 /* Until the table is full, so that the next account makes it grow; the last one's name. */
 static void accounts_make(char last[32]) {
-	for (uint32_t i = 1; i < MANY || f.accounts->directory->free_count > 0; i++) {
+	for (uint32_t i = 1; i < MANY || directory_live(accounts_directory(f.accounts)) + 1 <
+						 directory_end(accounts_directory(f.accounts));
+		i++) {
 		(void)snprintf(last, 32, "account%u", i);
 		ck_assert_int_eq(fixture_configure(f.accounts, last, 10), 0);
 	}
@@ -82,10 +84,10 @@ static void give(uint32_t number, uint64_t seq) {
 /* A new one, since one that has run pauses. */
 static void recount_all(void) {
 	recount_free(recount);
-	ck_assert_int_ge(recount_new(event, f.accounts, sessions, &recount), 0);
-	recount_want(recount);
+	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
+	recount_request(recount);
 	turns_finish();
-	ck_assert(!recount_runs(recount));
+	ck_assert(!recount_is_running(recount));
 }
 
 static void check_counts(const struct path *path, uint32_t want) {
@@ -106,8 +108,8 @@ START_TEST(a_slot_of_an_account_made_meanwhile_counts_for_its_ancestors) {
 	uint32_t end;
 
 	accounts_make(parent);
-	end = directory_end(f.accounts->directory);
-	recount_want(recount);
+	end = directory_end(accounts_directory(f.accounts));
+	recount_request(recount);
 	/* The parent is read in a later turn, and by then it has been charged. */
 	ck_assert_int_gt(sd_event_run(event, 0), 0);
 	(void)snprintf(child, sizeof(child), "%s/child", parent);
@@ -169,7 +171,7 @@ START_TEST(no_number_of_steps_between_two_turns_makes_a_changed_cell_look_as_it_
 
 	accounts_make(name);
 	seq = take(&path, record);
-	recount_want(recount);
+	recount_request(recount);
 	for (int i = 0; i < _i; i++)
 		ck_assert_int_gt(sd_event_run(event, 0), 0);
 	give(record, seq);
@@ -329,11 +331,11 @@ START_TEST(a_recount_ends_in_a_flood_of_messages) {
 	char name[32];
 
 	accounts_make(name);
-	recount_want(recount);
-	while (recount_runs(recount) && messages < 1000)
+	recount_request(recount);
+	while (recount_is_running(recount) && messages < 1000)
 		ck_assert_int_gt(sd_event_run(event, 0), 0);
 	ck_assert_uint_gt(messages, 0);
-	ck_assert(!recount_runs(recount));
+	ck_assert(!recount_is_running(recount));
 	(void)sd_event_source_disable_unref(flood);
 }
 END_TEST
@@ -341,12 +343,13 @@ END_TEST
 /* A checkpoint may come between the noise and the recount, which pauses now and then. */
 START_TEST(a_peak_that_was_stored_as_noise_ends_with_the_next_recount) {
 	struct path path = fixture_path(&f, "alice", 10);
-	struct account *kept = &f.accounts->directory->account[path.level[0].account];
+	struct account *kept =
+		directory_account(accounts_directory(f.accounts), path.level[0].account);
 
 	take(&path, record);
 	store_relaxed(&path.level[0].cell->peak, UINT32_MAX - 1);
 	*kept = (struct account){.saved_count = 1, .saved_peak = UINT32_MAX - 1};
-	recount_want(recount);
+	recount_request(recount);
 	turns_finish();
 	ck_assert_uint_eq(load_relaxed(&path.level[0].cell->peak), 1);
 }

@@ -53,12 +53,12 @@ static void adopt(void) {
 	fixture_close(&f);
 	fixture_open(&f, &want);
 	ck_assert_int_eq(store_new(state, &s), 0);
-	ck_assert_int_eq(load_limits(f.accounts, s), 0);
+	ck_assert_int_eq(restore_limits(f.accounts, s), 0);
 	store_free(s);
 }
 
 static void check_all(void) {
-	struct directory *d = f.accounts->directory;
+	struct directory *d = accounts_directory(f.accounts);
 
 	for (uint32_t i = 0; i < COUNT; i++) {
 		uint32_t account = accounts_find(f.accounts, names[i]);
@@ -68,8 +68,8 @@ static void check_all(void) {
 		ck_assert_uint_eq(entry_limit(word), i);
 		ck_assert_uint_eq(entry_flags(word), ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED);
 	}
-	ck_assert_uint_eq(f.accounts->configured, COUNT);
-	ck_assert_uint_eq(d->live, COUNT + COUNT / 100);
+	ck_assert_uint_eq(accounts_totals(f.accounts).configured, COUNT);
+	ck_assert_uint_eq(directory_live(d), COUNT + COUNT / 100);
 }
 
 /* The accounts are made in steps through their names. */
@@ -140,16 +140,17 @@ START_TEST(of_two_with_one_name_the_one_that_is_found_has_the_limit) {
 
 	store_fill();
 	ck_assert_int_eq(name_load(names[which], &name), 0);
-	ck_assert_int_eq(directory_create(f.accounts->directory, &name, 0, 1, 0, &found), 0);
+	ck_assert_int_eq(
+		directory_create(accounts_directory(f.accounts), &name, 0, 1, 0, &found), 0);
 	for (uint32_t i = 0; i < COUNT; i++)
-		ck_assert_int_eq(i == which ? directory_create(f.accounts->directory, &name, 0, 1,
-						      ENTRY_USABLE, &twin)
+		ck_assert_int_eq(i == which ? directory_create(accounts_directory(f.accounts),
+						      &name, 0, 1, ENTRY_USABLE, &twin)
 					    : fixture_configure(f.accounts, names[i], i),
 			0);
 	adopt();
-	ck_assert(!f.accounts->directory->one_each);
 	ck_assert_uint_eq(accounts_find(f.accounts, names[which]), found);
-	ck_assert_uint_eq(entry_limit(directory_word(f.accounts->directory, found)), which);
+	ck_assert_uint_eq(
+		entry_limit(directory_word(accounts_directory(f.accounts), found)), which);
 }
 END_TEST
 

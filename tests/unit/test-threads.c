@@ -307,7 +307,7 @@ static void *checkpoint_main(void *data) {
 		uint32_t seen = wake_arm(f.map);
 		bool dirty = false;
 
-		for (uint32_t a = 1; a < directory_end(f.accounts->directory);
+		for (uint32_t a = 1; a < directory_end(accounts_directory(f.accounts));
 			a += BERTH_DIRTY_GROUP)
 			dirty |= wake_take_dirty(f.map, a);
 		if (dirty)
@@ -405,7 +405,7 @@ START_TEST(servers_and_the_daemon_on_one_mapping_count_right) {
 	ck_assert_uint_gt(stale, 0);
 	for (uint32_t n = FIRST; n < FIRST + SERVERS * RECORDS; n++)
 		ck_assert_int_eq(counter_close(f.map, n), 0);
-	for (uint32_t a = 1; a < directory_end(f.accounts->directory); a++)
+	for (uint32_t a = 1; a < directory_end(accounts_directory(f.accounts)); a++)
 		ck_assert_msg(counter_count(f.map, a) == 0, "account %u holds %u", a,
 			counter_count(f.map, a));
 }

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Shows which slots of an account, and of the accounts below it, are held, and by which processes. */
+
+#include <string.h>
+
+#include "accounts.h"
+#include "admin.h"
+#include "counter.h"
+#include "segment.h"
+#include "sessions.h"
+#include "util.h"
+
+static void label_copy(const struct record *record, char to[BERTH_LABEL_SIZE]) {
+	for (size_t i = 0; i < ELEMENTS(record->label); i++) {
+		uint64_t word = load_relaxed(&record->label[i]);
+
+		memcpy(to + 8 * i, &word, 8);
+	}
+	to[BERTH_LABEL_SIZE - 1] = '\0';
+}
+
+static void process_fill(const struct session *s, struct message_holder *h) {
+	const struct session_who *who = session_who(s);
+
+	h->pid = (uint32_t)who->pid;
+	h->uid = who->uid;
+	memcpy(h->comm, who->comm, sizeof(h->comm));
+	h->comm[sizeof(h->comm) - 1] = '\0';
+}
+
+/* False: the slot was released meanwhile, so what was read may be another slot's. */
+static bool holder_fill(const struct context *context, uint32_t record, struct snapshot seen,
+	struct message_holder *h) {
+	struct map *m = context->segment->map;
+	const struct record *at = map_record(m, record);
+	const struct session *s = sessions_owner(context->sessions, record);
+	struct snapshot now;
+
+	*h = (struct message_holder){
+		.slot = tag_pack(record, seen.seq),
+		.since = load_relaxed(&at->since),
+		.weight = place_weight(seen.place),
+	};
+	label_copy(at, h->label);
+	if (s)
+		process_fill(s, h);
+	return directory_name(m, place_account(seen.place), h->account.text) == 0 &&
+	       counter_record(m, record, &now) == 0 && now.place == seen.place &&
+	       now.seq == seen.seq;
+}
+
+/* Fills the page, from a record on. Returns the next cursor; 0: there are no more. */
+static uint32_t holders_page(const struct context *context, uint32_t account, uint32_t record,
+	struct message_held *page) {
+	struct map *m = context->segment->map;
+	uint32_t end = load_relaxed(&context->segment->names->slots);
+
+	for (uint32_t looks = 0; record < end; record++, looks++) {
+		struct snapshot seen;
+
+		if (page->count == MESSAGE_HOLDERS_MAX || looks == ADMIN_PAGE_LOOKS)
+			return record;
+		if (counter_record(m, record, &seen) == 0 && snapshot_is_held(seen) &&
+			accounts_is_below(context->accounts, place_account(seen.place), account) &&
+			holder_fill(context, record, seen, &page->holder[page->count]))
+			page->count++;
+	}
+	return 0;
+}
+
+int handle_holders(struct connection *c, const struct packet *p) {
+	static struct message_held page;
+	struct context *context = connection_context(c);
+	const struct message_holders *request = p->message;
+	const char *wrong = admin_check_name(&request->name, false);
+	uint32_t account;
+
+	if (wrong)
+		return admin_refuse_parameter(c, MESSAGE_HOLDERS, wrong);
+	account = accounts_find(context->accounts, request->name.text);
+	if (account == 0)
+		return admin_refuse_unknown(c, MESSAGE_HOLDERS, request->name.text);
+	page = (struct message_held){.header = MESSAGE_HEADER(MESSAGE_HOLDERS, page)};
+	page.next = holders_page(context, account, MAX_OF(request->cursor, 1u), &page);
+	/* The last look may have left a slot that was released meanwhile. */
+	if (page.count < MESSAGE_HOLDERS_MAX)
+		memset(&page.holder[page.count], 0, sizeof(page.holder[0]));
+	return connection_reply(c, &page, sizeof(page), NULL, 0);
+}

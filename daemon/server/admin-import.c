@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Imports many limits as one change: all of them or none.
+ *
+ * 1 berthd gathers the lines and checks each   2 it makes room for every account   3 the store commits all in
+ * one synced transaction   4 berthd puts the limits in force   5 it replies. Death before 3: nothing has
+ * changed (the accounts that were made are removed again). After 3: the next start puts in force what is
+ * stored.
+ */
+
+#include <string.h>
+
+#include "accounts.h"
+#include "admin.h"
+#include "array.h"
+#include "berth.h"
+#include "code.h"
+#include "loop.h"
+#include "name.h"
+#include "number.h"
+#include "store.h"
+#include "util.h"
+
+/* How many accounts one time slice makes room for: a few milliseconds. */
+#define SLICE 8192u
+
+struct import {
+	struct store_limit *limits;
+	size_t count, limits_capacity;
+	uint32_t *account; /* by limit, once there is room: reserved; 0: a template */
+	/* One after another. Until the commit limits[].name is an offset, since the names still move. */
+	char *names;
+	size_t names_length, names_capacity;
+	size_t prepared;               /* how many limits there is room for */
+	sd_event_source *slice;        /* while berthd makes room */
+	struct connection *connection; /* from the commit on */
+	struct context *context;
+};
+
+static void import_unreserve(struct import *i) {
+	for (size_t n = 0; n < i->prepared; n++)
+		if (i->account[n] != 0)
+			accounts_unreserve(i->context->accounts, i->account[n]);
+	i->prepared = 0;
+}
+
+void import_free(struct import *i) {
+	if (!i)
+		return;
+	import_unreserve(i);
+	(void)sd_event_source_disable_unref(i->slice);
+	free(i->limits);
+	free(i->account);
+	free(i->names);
+	free(i);
+}
+
+bool import_is_preparing(const struct import *i) {
+	return i && i->slice;
+}
+
+static struct import **import_of(struct connection *c) {
+	struct admin *admin = connection_state(c);
+
+	return &admin->import;
+}
+
+/* -- lines -------------------------------------------------------------------------------------------- */
+
+static int import_add(struct import *i, const char *name, size_t length, uint32_t limit) {
+	int r = array_reserve(&i->limits, &i->limits_capacity, i->count + 1);
+
+	if (r >= 0)
+		r = array_reserve(
+			&i->names, &i->names_capacity, i->names_length + BERTH_NAME_MAX + 1);
+	if (r < 0)
+		return r;
+	i->limits[i->count++] = (struct store_limit){
+		.name = (const char *)i->names_length,
+		.limit = limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : limit,
+	};
+	memcpy(i->names + i->names_length, name, length);
+	i->names[i->names_length + length] = '\0';
+	i->names_length += length + 1;
+	return 0;
+}
+
+int handle_import_begin(struct connection *c, const struct packet *p) {
+	struct import **i = import_of(c);
+
+	(void)p;
+	import_free(*i);
+	*i = calloc(1, sizeof(**i));
+	if (!*i)
+		return connection_refuse(c, MESSAGE_IMPORT_BEGIN, BERTH_NO_SYSTEM_RESOURCES,
+			"no memory for an import");
+	(*i)->context = connection_context(c);
+	return connection_done(c, MESSAGE_IMPORT_BEGIN, 0);
+}
+
+/* NULL: the line is right. */
+static const char *line_check(const char *name, size_t length, uint32_t limit) {
+	const char *wrong = name_is_template(name, length) ? name_check_template(name, length)
+							   : name_check(name, length);
+
+	if (wrong)
+		return wrong;
+	return limit > BERTH_COUNT_MAX && limit != MESSAGE_UNLIMITED ? LIMIT_FORMS : NULL;
+}
+
+static int refuse_line(struct connection *c, uint32_t code, const char *why) {
+	struct import **i = import_of(c);
+	size_t line = (*i)->count + 1;
+
+	import_free(*i);
+	*i = NULL;
+	return connection_refuse(c, MESSAGE_IMPORT_LINES, code,
+		"line %zu of the import: %s; nothing was imported", line, why);
+}
+
+int handle_import_lines(struct connection *c, const struct packet *packet) {
+	const struct message_import_lines *lines = packet->message;
+	const char *p = (const char *)(lines + 1);
+	const char *end = (const char *)packet->message + packet->length;
+	struct import *i = *import_of(c);
+
+	if (!i)
+		return connection_refuse(
+			c, MESSAGE_IMPORT_LINES, BERTH_INVALID_PARAMETER, "no import was begun");
+	if (lines->bytes != (size_t)(end - p))
+		return -EBADMSG;
+	for (uint32_t n = 0; n < lines->count; n++) {
+		const char *wrong;
+		size_t length;
+		uint32_t limit;
+
+		if (end - p < 5)
+			return -EBADMSG;
+		memcpy(&limit, p, 4);
+		length = (uint8_t)p[4];
+		p += 5;
+		if ((size_t)(end - p) < length)
+			return -EBADMSG;
+		wrong = line_check(p, length, limit);
+		if (wrong)
+			return refuse_line(c, BERTH_INVALID_PARAMETER, wrong);
+		if (import_add(i, p, length, limit) < 0)
+			return refuse_line(c, BERTH_NO_SYSTEM_RESOURCES, "no memory");
+		p += length;
+	}
+	return p == end ? connection_done(c, MESSAGE_IMPORT_LINES, i->count) : -EBADMSG;
+}
+
+/* -- once the store has answered ------------------------------------------------------------------------ */
+
+static int import_apply(struct import *i) {
+	struct accounts *a = i->context->accounts;
+	bool templates = false;
+	int failed = 0;
+
+	for (size_t n = 0; n < i->count; n++) {
+		const struct store_limit *l = &i->limits[n];
+		int r;
+
+		if (i->account[n] == 0) {
+			r = accounts_load_template(a, l->name, l->limit);
+			templates = true;
+		} else {
+			r = accounts_configure(a, i->account[n], l->limit);
+		}
+		if (r < 0)
+			failed = r;
+	}
+	if (templates)
+		accounts_apply_templates(a);
+	return failed;
+}
+
+/* error: the store's; applied: the return of import_apply(). */
+static int import_reply(const struct import *i, int error, int applied) {
+	struct connection *c = i->connection;
+
+	if (error < 0)
+		return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of_store(error),
+			"can't store the limits (%s); %s", strerror(-error),
+			store_is_open(error) ? STORE_OPEN : "nothing was imported");
+	if (applied < 0)
+		return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(applied),
+			"the limits are stored, but not all could be applied (%s); restart berthd",
+			strerror(-applied));
+	return connection_done(c, MESSAGE_IMPORT_COMMIT, i->count);
+}
+
+static void on_imported(void *data, int error) {
+	struct import *i = data;
+	int applied = error < 0 ? 0 : import_apply(i);
+
+	import_unreserve(i);
+	if (connection_resume(i->connection))
+		connection_answered(i->connection, import_reply(i, error, applied));
+	import_free(i);
+}
+
+/* -- making room ------------------------------------------------------------------------------------------ */
+
+static int prepare_slice(struct import *i) {
+	size_t end = MIN_OF(i->prepared + SLICE, i->count);
+
+	for (size_t n = i->prepared; n < end; n++) {
+		const char *name = i->limits[n].name;
+		int r = 0;
+
+		if (!name_is_template(name, strlen(name)))
+			r = accounts_reserve(i->context->accounts, name, &i->account[n]);
+		if (r < 0)
+			return r;
+		i->prepared = n + 1;
+	}
+	return 0;
+}
+
+static int refuse_for_room(struct connection *c, int error) {
+	return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(error),
+		"no room for so many accounts (%s); nothing was imported. Raise --max-accounts",
+		error == -ENOSPC ? "the table is full" : strerror(-error));
+}
+
+/* Until the store has the import, it belongs to the connection and ends with it. */
+static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
+	struct import *i = data;
+	struct connection *c = i->connection;
+	int r = prepare_slice(i);
+
+	(void)usec;
+	if (r >= 0 && i->prepared < i->count)
+		return slice_request(source);
+	*import_of(c) = NULL;
+	if (r >= 0)
+		r = store_put_limits(i->context->store, i->limits, i->count, on_imported, i);
+	if (r < 0) {
+		import_free(i);
+		if (connection_resume(c))
+			connection_answered(c, refuse_for_room(c, r));
+	}
+	return 0;
+}
+
+static int prepare_begin(struct import *i) {
+	int r;
+
+	i->account = calloc(i->count, sizeof(*i->account));
+	if (!i->account)
+		return -ENOMEM;
+	for (size_t n = 0; n < i->count; n++)
+		i->limits[n].name = i->names + (size_t)i->limits[n].name;
+	accounts_expect(i->context->accounts, i->count);
+	r = slice_new(i->context->event, on_prepare, i, &i->slice);
+	return r < 0 ? r : slice_request(i->slice);
+}
+
+int handle_import_commit(struct connection *c, const struct packet *p) {
+	struct import *i = *import_of(c);
+	int r;
+
+	(void)p;
+	if (!i)
+		return connection_refuse(
+			c, MESSAGE_IMPORT_COMMIT, BERTH_INVALID_PARAMETER, "no import was begun");
+	i->connection = c;
+	r = i->count > 0 ? prepare_begin(i) : 0;
+	if (r >= 0 && i->count > 0) {
+		connection_wait(c);
+		return 0;
+	}
+	*import_of(c) = NULL;
+	import_free(i);
+	return r < 0 ? refuse_for_room(c, r) : connection_done(c, MESSAGE_IMPORT_COMMIT, 0);
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Shows accounts and templates with their limits and counts: one of them, or all, in pages. */
+
+#include <string.h>
+
+#include "accounts.h"
+#include "admin.h"
+#include "segment.h"
+#include "util.h"
+
+static uint32_t limit_shown(uint32_t limit) {
+	return limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit;
+}
+
+static uint32_t row_flags(uint32_t flags) {
+	if (flags & ENTRY_CONFIGURED)
+		return ROW_CONFIGURED;
+	return flags & ENTRY_TEMPLATE ? ROW_BY_TEMPLATE : ROW_ANCESTOR;
+}
+
+static int row_fill(const struct context *context, uint32_t account, struct message_row *row) {
+	uint64_t word = accounts_word(context->accounts, account);
+	const struct cell *cell = map_cell(context->segment->map, account);
+
+	if (!cell || directory_name(context->segment->map, account, row->name.text) < 0)
+		return -ENOENT;
+	row->limit = limit_shown(entry_limit(word));
+	row->current = count_of(load_acquire(&cell->count));
+	row->peak = MAX_OF(load_relaxed(&cell->peak), row->current);
+	row->waiting = 0;
+	row->denied = load_relaxed(&cell->denied);
+	row->flags = row_flags(entry_flags(word));
+	return 0;
+}
+
+static void row_fill_template(const struct templates *all, size_t i, struct message_row *row) {
+	uint32_t limit;
+
+	*row = (struct message_row){.flags = ROW_CONFIGURED | ROW_IS_TEMPLATE};
+	message_name_set(&row->name, templates_at(all, i, &limit));
+	row->limit = limit_shown(limit);
+}
+
+int handle_get(struct connection *c, const struct packet *p) {
+	struct context *context = connection_context(c);
+	const struct templates *templates = accounts_templates(context->accounts);
+	const struct message_get *get = p->message;
+	const char *wrong = admin_check_name(&get->name, true), *name = get->name.text;
+	struct message_got got = {.header = MESSAGE_HEADER(MESSAGE_GET, got)};
+	uint32_t account;
+
+	if (wrong)
+		return admin_refuse_parameter(c, MESSAGE_GET, wrong);
+	admin_complete_numbers(context);
+	for (size_t i = 0; i < templates_count(templates); i++) {
+		row_fill_template(templates, i, &got.row);
+		if (strcmp(got.row.name.text, name) == 0)
+			return connection_reply(c, &got, sizeof(got), NULL, 0);
+	}
+	got.row = (struct message_row){0};
+	account = accounts_find(context->accounts, name);
+	if (account == 0 || row_fill(context, account, &got.row) < 0)
+		return admin_refuse_unknown(c, MESSAGE_GET, name);
+	return connection_reply(c, &got, sizeof(got), NULL, 0);
+}
+
+/* -- pages ------------------------------------------------------------------------------------------------ */
+
+/* A cursor below this is the account to go on with; from here on, a template: this and its index. */
+#define CURSOR_TEMPLATES (1u << 24)
+
+static bool is_wanted(const struct message_list *list, const struct message_row *row) {
+	if ((list->flags & MESSAGE_LIST_CONFIGURED) && !(row->flags & ROW_CONFIGURED))
+		return false;
+	return list->pattern.text[0] == 0 || strcmp(list->pattern.text, row->name.text) == 0 ||
+	       template_matches(list->pattern.text, row->name.text);
+}
+
+/* Fills the page with templates. Returns the next cursor; 0: there are no more. */
+static uint32_t list_templates(const struct templates *all, const struct message_list *list,
+	uint32_t cursor, struct message_listed *page) {
+	for (size_t i = cursor - CURSOR_TEMPLATES; i < templates_count(all); i++) {
+		if (page->count == MESSAGE_ROWS_MAX)
+			return CURSOR_TEMPLATES + (uint32_t)i;
+		row_fill_template(all, i, &page->row[page->count]);
+		page->count += is_wanted(list, &page->row[page->count]);
+	}
+	return 0;
+}
+
+/* Fills the page with accounts. Returns the next cursor. */
+static uint32_t list_accounts(const struct context *context, const struct message_list *list,
+	uint32_t account, struct message_listed *page) {
+	uint32_t end = accounts_end(context->accounts);
+
+	for (uint32_t looks = 0; account < end; account++, looks++) {
+		struct message_row *row = &page->row[page->count];
+
+		if (page->count == MESSAGE_ROWS_MAX || looks == ADMIN_PAGE_LOOKS)
+			return account;
+		if (row_fill(context, account, row) == 0 && is_wanted(list, row))
+			page->count++;
+		else
+			*row = (struct message_row){0};
+	}
+	return CURSOR_TEMPLATES;
+}
+
+int handle_list(struct connection *c, const struct packet *p) {
+	static struct message_listed page;
+	struct context *context = connection_context(c);
+	const struct message_list *list = p->message;
+	uint32_t cursor = MAX_OF(list->cursor, 1u);
+
+	if (message_name_length(&list->pattern) < 0 || (list->flags & ~MESSAGE_LIST_CONFIGURED))
+		return admin_refuse_parameter(
+			c, MESSAGE_LIST, "the pattern doesn't end, or unknown flags");
+	admin_complete_numbers(context);
+	page = (struct message_listed){.header = MESSAGE_HEADER(MESSAGE_LIST, page)};
+	page.next =
+		cursor >= CURSOR_TEMPLATES
+			? list_templates(accounts_templates(context->accounts), list, cursor, &page)
+			: list_accounts(context, list, cursor, &page);
+	return connection_reply(c, &page, sizeof(page), NULL, 0);
+}

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Reads messages, hands each to its handler, and sends the replies. */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "berth.h"
+#include "connection.h"
+#include "log.h"
+#include "util.h"
+
+struct connection {
+	struct connections *all;
+	const struct protocol *protocol;
+	int fd;
+	sd_event_source *source;
+	struct ucred peer;
+	bool waiting; /* for the store: nothing is read until connection_resume() */
+	bool ended;   /* while it waited; connection_resume() frees it */
+	void *unsent; /* a reply that the peer's socket had no room for */
+	size_t unsent_length;
+	struct connection *previous, *next;
+	_Alignas(max_align_t) char state[];
+};
+
+struct connections {
+	struct context *context;
+	struct connection *first;
+};
+
+struct context *connection_context(const struct connection *c) {
+	return c->all->context;
+}
+
+const struct ucred *connection_peer(const struct connection *c) {
+	return &c->peer;
+}
+
+void *connection_state(struct connection *c) {
+	return c->state;
+}
+
+/* -- replies -------------------------------------------------------------------------------------- */
+
+static int connection_watch(struct connection *c) {
+	uint32_t events = EPOLLIN;
+
+	if (c->unsent)
+		events = EPOLLOUT;
+	else if (c->waiting)
+		events = 0; /* epoll reports a hang-up all the same */
+	return sd_event_source_set_io_events(c->source, events);
+}
+
+/* Only the first reply of a connection has descriptors, and there is always room for that one. */
+int connection_reply(
+	struct connection *c, const void *message, size_t length, const int *fds, size_t fd_count) {
+	int r = message_send(c->fd, message, length, fds, fd_count);
+
+	if (r != -EAGAIN || fd_count > 0 || c->unsent)
+		return r;
+	c->unsent = malloc(length);
+	if (!c->unsent)
+		return -ENOMEM;
+	memcpy(c->unsent, message, length);
+	c->unsent_length = length;
+	return connection_watch(c);
+}
+
+static int connection_flush(struct connection *c) {
+	int r = message_send(c->fd, c->unsent, c->unsent_length, NULL, 0);
+
+	if (r == -EAGAIN)
+		return 0;
+	free(c->unsent);
+	c->unsent = NULL;
+	return r < 0 ? r : connection_watch(c);
+}
+
+int connection_refuse(
+	struct connection *c, uint16_t opcode, uint32_t code, const char *format, ...) {
+	struct message_failed failed = {
+		.header = message_header_make(opcode, sizeof(failed), code)};
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(failed.text, sizeof(failed.text), format, args);
+	va_end(args);
+	return connection_reply(c, &failed, sizeof(failed), NULL, 0);
+}
+
+int connection_done(struct connection *c, uint16_t opcode, uint64_t affected) {
+	struct message_done done = {
+		.header = MESSAGE_HEADER(opcode, done),
+		.affected = affected,
+	};
+
+	return connection_reply(c, &done, sizeof(done), NULL, 0);
+}
+
+/* -- the end of a connection ------------------------------------------------------------------------ */
+
+static void connection_free(struct connection *c) {
+	if (c->previous)
+		c->previous->next = c->next;
+	else
+		c->all->first = c->next;
+	if (c->next)
+		c->next->previous = c->previous;
+	free(c->unsent);
+	free(c);
+}
+
+/* While the store is at work for the connection, its memory stays for the answer. */
+static void connection_end(struct connection *c, bool stops) {
+	if (c->ended)
+		return;
+	c->ended = true;
+	(void)sd_event_source_disable_unref(c->source);
+	c->source = NULL;
+	close_cleanup(&c->fd);
+	c->protocol->ended(c, stops);
+	if (!c->waiting)
+		connection_free(c);
+}
+
+void connection_wait(struct connection *c) {
+	c->waiting = true;
+	(void)connection_watch(c);
+}
+
+bool connection_resume(struct connection *c) {
+	c->waiting = false;
+	if (c->ended) {
+		connection_free(c);
+		return false;
+	}
+	(void)connection_watch(c);
+	return true;
+}
+
+void connection_answered(struct connection *c, int r) {
+	if (r < 0)
+		connection_end(c, false);
+}
+
+void connection_stop_waiting(struct connection *c) {
+	c->waiting = false;
+}
+
+/* -- messages ---------------------------------------------------------------------------------------- */
+
+static const struct message_type *type_find(const struct protocol *protocol, uint16_t opcode) {
+	for (const struct message_type *t = protocol->types; t->opcode != 0; t++)
+		if (t->opcode == opcode)
+			return t;
+	return NULL;
+}
+
+/* The reply has the version of the request. The header and struct message_failed are the same in all
+ * versions, so the peer understands it. */
+static int refuse_version(struct connection *c, const struct message_header *request) {
+	struct message_failed failed = {.header = message_header_make(request->opcode,
+						sizeof(failed), BERTH_REVISION_MISMATCH)};
+	const char *remedy =
+		request->version < MESSAGE_VERSION
+			? "restart the program that asked, so that it loads the library of "
+			  "berthd's release, or link it to that"
+			: "restart berthd, so that it is of the program's release ('berthd "
+			  "--check-segment' lists the servers that must be restarted with it)";
+
+	failed.header.version = request->version;
+	(void)snprintf(failed.text, sizeof(failed.text),
+		"berthd " BERTH_VERSION " speaks version %u of its messages, and the program that "
+		"asked version %u: %s",
+		MESSAGE_VERSION, request->version, remedy);
+	return connection_reply(c, &failed, sizeof(failed), NULL, 0);
+}
+
+static int packet_handle(struct connection *c, const struct packet *packet) {
+	struct message_header header;
+	const struct message_type *type;
+
+	memcpy(&header, packet->message, sizeof(header));
+	type = type_find(c->protocol, header.opcode);
+	if (header.version != MESSAGE_VERSION)
+		return refuse_version(c, &header);
+	if (!type)
+		return connection_refuse(c, header.opcode, BERTH_INVALID_PARAMETER,
+			"berthd " BERTH_VERSION " has no request %u on this socket", header.opcode);
+	if (packet->length < type->size || (packet->length > type->size && !type->longer))
+		return connection_refuse(c, header.opcode, BERTH_INVALID_PARAMETER,
+			"request %u is %zu bytes long, not %u", header.opcode, packet->length,
+			type->size);
+	return type->handle(c, packet);
+}
+
+static int connection_read(struct connection *c) {
+	static _Alignas(16) uint8_t buffer[MESSAGE_SIZE_MAX];
+	int fds[MESSAGE_FDS_MAX], r;
+	ssize_t n = message_receive(c->fd, buffer, sizeof(buffer), fds);
+
+	/* A peer that hung up without reading a reply causes this error first. A message that it sent before,
+	 * such as a goodbye, can still be received. */
+	if (n == -ECONNRESET)
+		n = message_receive(c->fd, buffer, sizeof(buffer), fds);
+	if (n == -EAGAIN)
+		return 0;
+	if (n <= 0)
+		return n < 0 ? (int)n : -ECONNRESET;
+	r = packet_handle(c, &(struct packet){.message = buffer, .length = (size_t)n, .fds = fds});
+	if (c->protocol->handled)
+		c->protocol->handled(c);
+	for (int i = 0; i < MESSAGE_FDS_MAX; i++)
+		close_cleanup(&fds[i]);
+	return r;
+}
+
+static int on_connection(sd_event_source *source, int fd, uint32_t events, void *data) {
+	struct connection *c = data;
+	int r = 0;
+
+	(void)source, (void)fd;
+	if (c->unsent && (events & EPOLLOUT))
+		r = connection_flush(c);
+	else if (!c->waiting && !c->unsent && (events & (EPOLLIN | EPOLLHUP)))
+		r = connection_read(c);
+	else if (events & (EPOLLHUP | EPOLLERR))
+		r = -ECONNRESET;
+	if (r == -EBADMSG || r == -EMSGSIZE)
+		log_warning("Process %d (uid %u) sent data on %s that is not a message of berth; "
+			    "hanging up",
+			(int)c->peer.pid, c->peer.uid, c->protocol->socket);
+	if (r < 0)
+		connection_end(c, false);
+	return 0;
+}
+
+/* -- begin and end ------------------------------------------------------------------------------------ */
+
+int connection_new(struct connections *all, const struct protocol *protocol, int fd) {
+	struct connection *c = calloc(1, sizeof(*c) + protocol->state_size);
+	socklen_t length = sizeof(c->peer);
+
+	if (!c)
+		return -ENOMEM;
+	c->all = all;
+	c->protocol = protocol;
+	c->fd = fd;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &length) < 0 ||
+		sd_event_add_io(all->context->event, &c->source, fd, EPOLLIN, on_connection, c) <
+			0) {
+		free(c);
+		return -ENOMEM;
+	}
+	c->next = all->first;
+	if (c->next)
+		c->next->previous = c;
+	all->first = c;
+	return 0;
+}
+
+int connections_new(struct context *context, struct connections **ret) {
+	struct connections *all = calloc(1, sizeof(*all));
+
+	if (!all)
+		return -ENOMEM;
+	all->context = context;
+	*ret = all;
+	return 0;
+}
+
+void connections_free(struct connections *all) {
+	struct connection *next;
+
+	if (!all)
+		return;
+	for (struct connection *c = all->first; c; c = next) {
+		next = c->next;
+		/* The store is closed already: its answer won't come. */
+		c->waiting = false;
+		connection_end(c, true);
+	}
+	free(all);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The connections to berthd's sockets. A connection reads one message at a time, checks its size against
+ * the table of its protocol, calls the handler, and sends the reply. While the peer doesn't read a reply,
+ * or a handler waits for the store, berthd reads nothing more from that connection.
+ */
+
+#include <sys/socket.h>
+
+#include "context.h"
+#include "protocol.h"
+
+struct connection;
+struct connections;
+
+/* A message whose size is right. */
+struct packet {
+	const void *message;
+	size_t length;
+	int *fds; /* MESSAGE_FDS_MAX descriptors, -1: none. A handler that keeps one sets it to -1. */
+};
+
+/* A negative return ends the connection. */
+typedef int (*message_handler)(struct connection *c, const struct packet *packet);
+
+struct message_type {
+	uint16_t opcode;
+	uint32_t size; /* of the message, exactly; or at least, if `longer` */
+	bool longer;
+	message_handler handle;
+};
+
+/* How berthd speaks on one of its sockets. */
+struct protocol {
+	const char *socket;               /* the name of its file */
+	const struct message_type *types; /* ends with opcode 0 */
+	size_t state_size;                /* of connection_state() */
+	/* After each message; may be NULL. */
+	void (*handled)(struct connection *c);
+	/* The connection has ended: the peer has hung up, or berthd has, or berthd `stops`. Releases what the
+	 * state owns. */
+	void (*ended)(struct connection *c, bool stops);
+};
+
+int connections_new(struct context *context, struct connections **ret);
+/* berthd stops: ends all connections. NULL is fine. */
+void connections_free(struct connections *all);
+
+/* Takes `fd`, which was accepted, unless it fails: -ENOMEM. */
+int connection_new(struct connections *all, const struct protocol *protocol, int fd);
+
+/* -- for handlers ------------------------------------------------------------------------------- */
+
+struct context *connection_context(const struct connection *c);
+/* The process that connected. */
+const struct ucred *connection_peer(const struct connection *c);
+/* What the protocol keeps for each connection: zeros at first. */
+void *connection_state(struct connection *c);
+
+/* Sends a reply. It is kept and sent later if the peer's socket has no room for it now. */
+int connection_reply(
+	struct connection *c, const void *message, size_t length, const int *fds, size_t fd_count);
+
+/* Replies with a code other than BERTH_SUCCESS, and one sentence that says what to do. */
+__attribute__((format(printf, 4, 5))) int connection_refuse(
+	struct connection *c, uint16_t opcode, uint32_t code, const char *format, ...);
+
+/* Replies with a struct message_done. */
+int connection_done(struct connection *c, uint16_t opcode, uint64_t affected);
+
+/* From here to connection_resume() the connection waits for the store. */
+void connection_wait(struct connection *c);
+/* False: the peer has hung up meanwhile, and the connection is gone. */
+bool connection_resume(struct connection *c);
+/* After connection_resume(), with the return of the function that sent the reply. Ends the connection if
+ * that failed; the caller doesn't touch it any more. */
+void connection_answered(struct connection *c, int r);
+/* For the protocol's ended(): the handler that the connection waited for won't resume it. */
+void connection_stop_waiting(struct connection *c);
