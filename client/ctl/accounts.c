@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ctl.h"
+#include "message.h"
 #include "name.h"
 #include "number.h"
 #include "util.h"

@@ -12,6 +12,7 @@
 #include "berth.h"
 #include "clock.h"
 #include "ctl.h"
+#include "message.h"
 #include "name.h"
 #include "util.h"
 
@@ -237,8 +238,7 @@ int admin_call(
 		return r;
 	memcpy(&header, request, sizeof(header));
 	wait = header.opcode == MESSAGE_IMPORT_COMMIT ? COMMIT_MS : CALL_MS;
-	r = message_call(c->admin_fd, request, header.length, NULL, 0, &buffer, &size, NULL,
-		clock_monotonic_ms() + wait);
+	r = message_call(c->admin_fd, request, &buffer, &size, clock_monotonic_ms() + wait);
 	if (r < 0)
 		return call_explain(c, r);
 	if (buffer.header.code != BERTH_SUCCESS)

@@ -8,6 +8,7 @@
 
 #include "array.h"
 #include "ctl.h"
+#include "message.h"
 #include "name.h"
 #include "util.h"
 

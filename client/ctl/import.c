@@ -11,6 +11,7 @@
 #include "ctl.h"
 #include "lines.h"
 #include "clock.h"
+#include "message.h"
 #include "util.h"
 
 /* How long an import must take before a terminal hears of it, and how often then. */

@@ -7,6 +7,7 @@
 
 #include "array.h"
 #include "ctl.h"
+#include "message.h"
 #include "util.h"
 
 const char *row_source(uint32_t flags) {

@@ -16,6 +16,7 @@
 #include "berth.h"
 #include "clock.h"
 #include "ctl.h"
+#include "message.h"
 #include "name.h"
 #include "util.h"
 
@@ -64,8 +65,7 @@ static void hint_table_print(const struct ctl *c) {
 	size_t size = sizeof(s);
 
 	if (message_connect(c->runtime_dir, "admin.sock", clock_monotonic_ms(), &fd) == 0 &&
-		message_call(fd, &request, sizeof(request), NULL, 0, &s, &size, NULL,
-			clock_monotonic_ms() + 1000) == 0 &&
+		message_call(fd, &request, &s, &size, clock_monotonic_ms() + 1000) == 0 &&
 		size == sizeof(s) && s.header.code == 0 && s.slots_retired > 0)
 		fprintf(stderr,
 			"\nOf %" PRIu32 " slots, %" PRIu32 " have used up their sequence numbers. "

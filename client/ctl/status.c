@@ -8,6 +8,7 @@
 
 #include "ctl.h"
 #include "clock.h"
+#include "message.h"
 #include "util.h"
 
 /* "3 days 4 h", "12 min 5 s", "0.4 s": the two units that matter. */

@@ -17,7 +17,7 @@
 
 #include "berth.h"
 #include "clock.h"
-#include "protocol.h"
+#include "message.h"
 #include "session.h"
 
 /* Of a daemon that hangs up on our HELLO because it is just being restarted. */
@@ -38,7 +38,6 @@ union reply {
 /* A request, how long its reply is if the code is 0, and the reply. */
 struct question {
 	const void *request;
-	size_t length;
 	size_t reply_length;
 	union reply reply;
 };
@@ -252,7 +251,10 @@ static int hello_send(
 	/* Whatever the reason, a filter's EPERM included: not a matter of the daemon's policy. */
 	if (pidfd < 0)
 		return -ENOSYS;
-	r = message_call(fd, &hello, sizeof(hello), &pidfd, 1, reply, &size, fds, deadline);
+	r = message_ask(fd, &hello, pidfd, deadline);
+	/* If berthd hung up before it received the request, it may have sent the reason. */
+	if (r == 0 || r == -ECONNRESET)
+		r = message_answer(fd, &hello, reply, &size, fds, deadline);
 	if (r < 0)
 		return r;
 	if (reply->header.code != 0)
@@ -378,7 +380,7 @@ static int question_ask(struct berth *b, struct question *q, int64_t deadline) {
 	if (r < 0)
 		return r;
 	b->owed = false;
-	r = message_ask(b->fd, q->request, q->length, NULL, 0, deadline);
+	r = message_ask(b->fd, q->request, -1, deadline);
 	/* Whoever hung up before our question came may have said why. */
 	b->owed = r == 0 || r == -ECONNRESET;
 	return b->owed ? 0 : r;
@@ -519,7 +521,7 @@ static int ranges_ask(struct berth *b, struct session *s, uint32_t count, int64_
 		.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_ranges),
 		.count = MAX_OF(MIN_OF(count, MESSAGE_RANGES_MAX), 1),
 	};
-	struct question q = {&request, sizeof(request), sizeof(q.reply.granted), {{0}}};
+	struct question q = {&request, sizeof(q.reply.granted), {{0}}};
 	int r = ask(b, s, &q, deadline);
 
 	return r == 0 ? ranges_add(s, &q.reply.granted) : r;
@@ -542,7 +544,7 @@ int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t dead
 static int name_ask(struct berth *b, struct session *s, const char *account, int64_t deadline) {
 	struct message_resolve request = {
 		.header = MESSAGE_HEADER(MESSAGE_RESOLVE, struct message_resolve)};
-	struct question q = {&request, sizeof(request), sizeof(q.reply.resolved), {{0}}};
+	struct question q = {&request, sizeof(q.reply.resolved), {{0}}};
 
 	message_name_set(&request.name, account);
 	return ask(b, s, &q, deadline);
@@ -563,7 +565,7 @@ static int settle_ask(struct berth *b, struct session *s, uint32_t record, int64
 		.header = MESSAGE_HEADER(MESSAGE_SETTLE, struct message_settle),
 		.record = record,
 	};
-	struct question q = {&request, sizeof(request), sizeof(q.reply.done), {{0}}};
+	struct question q = {&request, sizeof(q.reply.done), {{0}}};
 
 	return ask(b, s, &q, deadline);
 }

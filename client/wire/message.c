@@ -13,8 +13,8 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "protocol.h"
 #include "clock.h"
+#include "message.h"
 #include "util.h"
 
 /* How often a caller looks whether somebody listens again. */
@@ -259,14 +259,13 @@ static int wait_for(int fd, short events, int64_t deadline) {
 	return p.revents & POLLNVAL ? -EBADF : 0;
 }
 
-int message_ask(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
-	int64_t deadline) {
+int message_ask(int fd, const void *request, int pass_fd, int64_t deadline) {
+	struct message_header header;
 	int r;
 
-	if (length < sizeof(struct message_header))
-		return -EINVAL;
+	memcpy(&header, request, sizeof(header));
 	for (;;) {
-		r = message_send(fd, request, length, fds, fd_count);
+		r = message_send(fd, request, header.length, &pass_fd, pass_fd >= 0);
 		if (r != -EAGAIN)
 			return r == -EPIPE ? -ECONNRESET : r;
 		r = wait_for(fd, POLLOUT, deadline);
@@ -327,14 +326,11 @@ int message_answer(int fd, const void *request, void *reply, size_t *ret_size, i
 	return 0;
 }
 
-int message_call(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
-	void *reply, size_t *ret_size, int *ret_fds, int64_t deadline) {
-	int r;
+int message_call(int fd, const void *request, void *reply, size_t *ret_size, int64_t deadline) {
+	int r = message_ask(fd, request, -1, deadline);
 
-	fds_clear(ret_fds);
-	r = message_ask(fd, request, length, fds, fd_count, deadline);
-	/* Whoever hung up before our request came may have said why. */
+	/* If berthd hung up before it received the request, it may have sent the reason. */
 	if (r < 0 && r != -ECONNRESET)
 		return r;
-	return message_answer(fd, request, reply, ret_size, ret_fds, deadline);
+	return message_answer(fd, request, reply, ret_size, NULL, deadline);
 }

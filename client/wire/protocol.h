@@ -13,7 +13,6 @@
  */
 
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "bounds.h"
 
@@ -277,46 +276,3 @@ struct message_import_lines {
 	uint32_t count;
 	uint32_t bytes;
 };
-
-/* -- sending and receiving ------------------------------------------------------------------- */
-
-struct message_header message_header_make(
-	enum message_opcode opcode, uint32_t length, uint32_t code);
-
-#define MESSAGE_HEADER(opcode, type) message_header_make((opcode), sizeof(type), 0)
-
-/* Sends one packet, with up to MESSAGE_FDS_MAX descriptors; never blocks, never raises SIGPIPE.
- * -EAGAIN: the peer doesn't read. */
-int message_send(int fd, const void *message, size_t length, const int *fds, size_t fd_count);
-
-/* Receives one packet of at most size bytes; never blocks. ret_fds gets MESSAGE_FDS_MAX numbers, -1
- * where none came; the caller owns them (all CLOEXEC); surplus ones are closed. ret_fds NULL:
- * descriptors are closed. 0 bytes: hung up. -EAGAIN: none there; -EMSGSIZE: cut; -EBADMSG: the
- * header is not ours or its length not the packet's. */
-ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds);
-
-/* A name's bytes onto the wire and back. -EINVAL: not NUL-terminated within its size. */
-void message_name_set(struct message_name *n, const char *text);
-int message_name_length(const struct message_name *n);
-
-/* -- the caller's side ------------------------------------------------------------------------ */
-
-/* Connects to a socket of the runtime directory, trying again until the deadline (CLOCK_MONOTONIC,
- * ms) while nobody listens there. -ECONNREFUSED at the deadline, -EACCES, … The descriptor is 3 or
- * above and CLOEXEC. */
-int message_connect(const char *runtime_dir, const char *name, int64_t deadline, int *ret_fd);
-
-/* Sends a request and waits for its reply: *ret_size bytes at most; then what came. -ETIMEDOUT,
- * -ECONNRESET when the daemon hung up, -EBADMSG when it isn't the request's reply. */
-int message_call(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
-	void *reply, size_t *ret_size, int *ret_fds, int64_t deadline);
-
-/* The two halves of it. When the first fails otherwise than with -ECONNRESET nothing was sent; after
- * it the reply is owed until the second succeeds, or the connection is given up. */
-int message_ask(int fd, const void *request, size_t length, const int *fds, size_t fd_count,
-	int64_t deadline);
-int message_answer(
-	int fd, const void *request, void *reply, size_t *ret_size, int *ret_fds, int64_t deadline);
-
-/* Waits for a reply that came too late for its question, whichever that was. */
-int message_skip(int fd, void *buffer, size_t size, int64_t deadline);

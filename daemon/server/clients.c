@@ -13,6 +13,7 @@
 #include "code.h"
 #include "counter.h"
 #include "log.h"
+#include "message.h"
 #include "name.h"
 #include "procfs.h"
 #include "sessions.h"

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "context.h"
+#include "message.h"
 #include "protocol.h"
 
 struct connection;

@@ -6,7 +6,7 @@
 
 #include "admin.h"
 #include "clock.h"
-#include "protocol.h"
+#include "message.h"
 
 #define CALL_MS 60000
 
@@ -24,12 +24,12 @@ void admin_close(void) {
 }
 
 /* The reply has this size, or says what was wrong. */
-static void ask(const void *request, size_t length, void *reply, size_t size) {
+static void ask(const void *request, void *reply, size_t size) {
 	struct message_header *header = reply;
 	size_t got = size;
 
-	bench_check(message_call(connection, request, length, NULL, 0, reply, &got, NULL,
-			    clock_monotonic_ms() + CALL_MS) == 0,
+	bench_check(
+		message_call(connection, request, reply, &got, clock_monotonic_ms() + CALL_MS) == 0,
 		"asking berthd");
 	bench_must((int)header->code, "asking berthd");
 }
@@ -43,7 +43,7 @@ void admin_set(const char *account, uint32_t limit) {
 	} reply;
 
 	message_name_set(&request.name, account);
-	ask(&request, sizeof(request), &reply, sizeof(reply));
+	ask(&request, &reply, sizeof(reply));
 }
 
 uint64_t admin_checkpointed(void) {
@@ -54,6 +54,6 @@ uint64_t admin_checkpointed(void) {
 		struct message_failed failed;
 	} reply;
 
-	ask(&request, sizeof(request), &reply, sizeof(reply));
+	ask(&request, &reply, sizeof(reply));
 	return reply.status.checkpointed;
 }

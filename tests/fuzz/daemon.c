@@ -15,6 +15,7 @@
 #include "counter.h"
 #include "daemon.h"
 #include "log.h"
+#include "message.h"
 
 #ifdef __has_feature
 #if __has_feature(address_sanitizer)

@@ -12,6 +12,7 @@
 #include "lines.h"
 #include "berth.h"
 #include "daemon.h"
+#include "message.h"
 #include "name.h"
 
 #define SENT_MAX 64

@@ -24,6 +24,7 @@
 #include "acquire.h"
 #include "berth.h"
 #include "counter.h"
+#include "message.h"
 #include "messages.h"
 
 enum act { REQUEST, PACKET, LINES, TAKE, GIVE, SCRIBBLE, MUTE, HANG_UP };

@@ -9,7 +9,7 @@
 #include <sys/un.h>
 
 #include "layout.h"
-#include "protocol.h"
+#include "message.h"
 #include "suite.h"
 
 static const char *const sockets[] = {"berth.sock", "admin.sock"};

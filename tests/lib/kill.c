@@ -14,7 +14,7 @@
 #include "counter.h"
 #include "clock.h"
 #include "kill.h"
-#include "protocol.h"
+#include "message.h"
 
 #define PATIENCE_MS 60000
 

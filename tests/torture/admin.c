@@ -14,7 +14,7 @@
 #include "berth.h"
 #include "clock.h"
 #include "counter.h"
-#include "protocol.h"
+#include "message.h"
 #include "torture.h"
 
 #define PATIENCE_MS 60000
@@ -34,8 +34,7 @@ union admin_reply {
 };
 
 /* Sends until there is an answer; its code. */
-static uint32_t call(
-	struct admin *a, const void *request, size_t length, union admin_reply *reply) {
+static uint32_t call(struct admin *a, const void *request, union admin_reply *reply) {
 	int64_t deadline = clock_monotonic_ms() + PATIENCE_MS;
 	int r = -ECONNRESET;
 
@@ -46,8 +45,7 @@ static uint32_t call(
 		if (a->fd < 0)
 			r = message_connect(a->t->runtime_dir, "admin.sock", deadline, &a->fd);
 		if (r >= 0)
-			r = message_call(
-				a->fd, request, length, NULL, 0, reply, &size, NULL, deadline);
+			r = message_call(a->fd, request, reply, &size, deadline);
 		if (r < 0)
 			close_cleanup(&a->fd);
 	}
@@ -57,9 +55,9 @@ static uint32_t call(
 	return BERTH_CONNECTION_REFUSED;
 }
 
-static void call_must(struct admin *a, const char *what, const void *request, size_t length) {
+static void call_must(struct admin *a, const char *what, const void *request) {
 	union admin_reply reply;
-	uint32_t code = call(a, request, length, &reply);
+	uint32_t code = call(a, request, &reply);
 
 	if (code != BERTH_SUCCESS && !torture_failed(a->t))
 		torture_fail(a->t, "%s: %u (%s)", what, code, reply.failed.text);
@@ -72,7 +70,7 @@ static void send_set(struct admin *a, uint32_t account, uint32_t limit) {
 	};
 
 	message_name_set(&set.name, torture_name[account]);
-	call_must(a, "set", &set, sizeof(set));
+	call_must(a, "set", &set);
 	(void)add_relaxed(&a->t->figures.limits, 1);
 }
 
@@ -143,7 +141,7 @@ static void slots_revoke(struct admin *a, uint32_t account) {
 	else
 		revoke_of_slot(a, &what);
 	(void)add_total(&a->t->revokes_begun, 1); /* pairs with may_be_revoked() */
-	call_must(a, "revoke", &what, sizeof(what));
+	call_must(a, "revoke", &what);
 	(void)add_total(&a->t->revokes_done, 1);
 	(void)add_relaxed(&a->t->figures.revokes, 1);
 }
@@ -162,7 +160,7 @@ static void delete_and_set(struct admin *a) {
 
 	message_name_set(&delete.name, torture_name[account]);
 	(void)add_total(&a->t->revokes_begun, 1);
-	code = call(a, &delete, sizeof(delete), &reply);
+	code = call(a, &delete, &reply);
 	(void)add_total(&a->t->revokes_done, 1);
 	/* 1317: an earlier attempt, cut off before its answer, had succeeded. */
 	if (code != BERTH_SUCCESS && code != BERTH_NO_SUCH_USER && !torture_failed(a->t))

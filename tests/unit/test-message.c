@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "protocol.h"
+#include "message.h"
 #include "clock.h"
 #include "util.h"
 
@@ -169,7 +169,7 @@ static int call_answered(
 
 	ck_assert_int_eq(pthread_create(&thread, NULL, answer_run, &a), 0);
 	*ret_size = sizeof(*reply);
-	r = message_call(pair[0], &request, sizeof(request), NULL, 0, reply, ret_size, NULL, SOON);
+	r = message_call(pair[0], &request, reply, ret_size, SOON);
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
 	return r;
 }
@@ -219,9 +219,7 @@ START_TEST(a_call_that_nobody_answers_ends_at_its_deadline) {
 	size_t size = sizeof(reply);
 	int64_t deadline = clock_monotonic_ms() + 30;
 
-	ck_assert_int_eq(message_call(pair[0], &request, sizeof(request), NULL, 0, &reply, &size,
-				 NULL, deadline),
-		-ETIMEDOUT);
+	ck_assert_int_eq(message_call(pair[0], &request, &reply, &size, deadline), -ETIMEDOUT);
 	ck_assert_int_ge(clock_monotonic_ms(), deadline);
 }
 END_TEST
@@ -232,9 +230,7 @@ START_TEST(a_call_that_is_hung_up_on_says_so) {
 	size_t size = sizeof(reply);
 
 	close_cleanup(&pair[1]);
-	ck_assert_int_eq(message_call(pair[0], &request, sizeof(request), NULL, 0, &reply, &size,
-				 NULL, SOON),
-		-ECONNRESET);
+	ck_assert_int_eq(message_call(pair[0], &request, &reply, &size, SOON), -ECONNRESET);
 }
 END_TEST
 

@@ -22,7 +22,7 @@
 
 #include "berth.h"
 #include "fixture.h"
-#include "protocol.h"
+#include "message.h"
 #include "session.h"
 
 #define RANGES    40u /* of a session, unless the test wants others */
