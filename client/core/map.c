@@ -44,7 +44,7 @@ static void file_close(struct map_file *file) {
 
 static void file_unmap(struct map_file *file) {
 	for (uint32_t i = 0; file->window && i < file->windows; i++) {
-		void *p = atomic_load_explicit(&file->window[i], memory_order_relaxed);
+		void *p = load_relaxed(&file->window[i]);
 
 		if (p)
 			(void)munmap(p, MAP_WINDOW);
@@ -74,12 +74,12 @@ void *map_window(struct map *m, struct map_file *file, uint32_t window) {
 	if (window >= file->windows)
 		return NULL;
 	(void)pthread_mutex_lock(&m->lock);
-	p = atomic_load_explicit(&file->window[window], memory_order_relaxed);
+	p = load_relaxed(&file->window[window]);
 	if (!p) {
 		p = window_map(file, window);
 		/* Pairs with the load in map_at. */
 		if (p)
-			atomic_store_explicit(&file->window[window], p, memory_order_release);
+			store_release(&file->window[window], p);
 	}
 	(void)pthread_mutex_unlock(&m->lock);
 	errno = saved;

@@ -51,7 +51,7 @@ void *map_window(struct map *m, struct map_file *file, uint32_t window);
 
 static inline void *map_at(struct map *m, struct map_file *file, uint64_t offset) {
 	uint32_t window = (uint32_t)(offset >> MAP_WINDOW_SHIFT);
-	char *base = atomic_load_explicit(&file->window[window], memory_order_acquire);
+	char *base = load_acquire(&file->window[window]);
 
 	if (unlikely(!base)) {
 		base = map_window(m, file, window);
