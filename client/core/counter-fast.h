@@ -106,7 +106,7 @@ static _always_inline_ bool counter_acquire_other(struct map *m, struct record_a
 }
 
 /* The same for any path. Returns how many levels are charged: if it is some, but not all, the rest is
- * counter_acquire_rest()'s. */
+ * counter_acquire_continue()'s. */
 static inline uint32_t counter_acquire_fast(
 	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct path *path = request->path;
@@ -173,7 +173,7 @@ static _always_inline_ bool counter_release_other(
 }
 
 /* The same for any path, which is that of the slot. Returns how many levels are given back, from the top:
- * if it is some, but not all, the rest is counter_release_rest()'s. */
+ * if it is some, but not all, the rest is counter_release_continue()'s. */
 static inline uint32_t counter_release_fast(
 	struct map *m, struct record_at at, const struct path *path, uint64_t seq) {
 	struct pair seen[BERTH_LEVELS_MAX];

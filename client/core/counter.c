@@ -214,7 +214,7 @@ static bool record_seize(struct record *record, uint64_t place) {
 			place_account(place))); /* V1 */
 }
 
-void counter_abandon(struct map *m, uint32_t number) {
+void counter_seize(struct map *m, uint32_t number) {
 	struct record *record = map_record(m, number);
 	uint64_t place = record ? load_acquire(&record->place) : 0;
 
@@ -229,7 +229,7 @@ void counter_abandon(struct map *m, uint32_t number) {
 static int level_uncharge(
 	const struct step *s, const struct level *l, struct pair seen, uint64_t seq) {
 	uint32_t count = count_of(seen.first), weight = place_weight(s->place);
-	int damage = count < weight ? COUNTER_DAMAGED : 0;
+	int damage = count < weight ? COUNTER_NEEDS_RECOUNT : 0;
 	struct pair next = {seen.first, tag_pack(s->at.number, seq)};
 	int r = step_note(s->map, s->at, seen.second);
 
@@ -293,7 +293,7 @@ static int descend(const struct step *s, const struct path *path, uint32_t above
 	return result;
 }
 
-int counter_release_rest(
+int counter_release_continue(
 	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq) {
 	const struct step s = {m, at, load_acquire(&at.record->place)};
 
@@ -493,7 +493,7 @@ static _noinline_ int acquire_anew(const struct step *s, const struct slot_reque
 	return ascend(s, request->path, 0, base, ret_level);
 }
 
-int counter_acquire_rest(struct map *m, struct record_at at, const struct slot_request *request,
+int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
 	uint32_t charged, uint64_t seq, uint32_t *ret_level) {
 	const struct step s = step_of(m, at, request);
 
@@ -509,7 +509,7 @@ int counter_acquire(struct map *m, struct record_at at, const struct slot_reques
 	if (charged == 0)
 		r = acquire_anew(&s, request, ret_seq, ret_level);
 	else if (charged < request->path->depth)
-		r = counter_acquire_rest(m, at, request, charged, *ret_seq, ret_level);
+		r = counter_acquire_continue(m, at, request, charged, *ret_seq, ret_level);
 	if (likely(r == 0))
 		record_stamp(at.record, &request->stamp);
 	return r;
@@ -546,7 +546,7 @@ bool counter_has_bumps(struct map *m, uint32_t account, uint32_t times) {
 	return !cell || BERTH_BUMPS_LAST - count_bumps(load_acquire(&cell->count)) >= times;
 }
 
-int counter_part(struct map *m, uint32_t account) {
+int counter_note_cell(struct map *m, uint32_t account) {
 	struct cell *cell = map_cell(m, account);
 
 	return cell ? counter_note(m, load_acquire(&cell->tag)) : map_account_error(m, account);
@@ -612,7 +612,7 @@ static int path_seal(const struct step *s) {
 	if (r < 0)
 		return r;
 	if (path.depth <= place_top(s->place))
-		result = seq_charged(now.seq) > 0 ? COUNTER_DAMAGED : 0;
+		result = seq_charged(now.seq) > 0 ? COUNTER_NEEDS_RECOUNT : 0;
 	r = record_note(s->at.record, now.seq);
 	for (uint32_t k = path.depth; k-- > 0 && r >= 0;) {
 		r = level_seal(s, &path.level[k], k);
@@ -684,7 +684,7 @@ int counter_revoke(struct map *m, uint32_t number, struct snapshot seen) {
 	return is_on_path(seen.place) ? record_let_go(m, at, RECORD_FREE) : 0;
 }
 
-int counter_settle(struct map *m, uint32_t number) {
+int counter_finish_seized(struct map *m, uint32_t number) {
 	const struct record_at at = {map_record(m, number), number};
 	int r = -EAGAIN;
 
@@ -720,7 +720,7 @@ int counter_finish(struct map *m, uint32_t number) {
 	if (!at.record)
 		return map_record_error(m, number);
 	if (place_state(load_acquire(&at.record->place)) != RECORD_PLACED)
-		return counter_settle(m, number);
+		return counter_finish_seized(m, number);
 	r = record_load(m, at, &now);
 	if (r < 0 || place_state(now.place) != RECORD_PLACED || !seq_goes_down(now.seq))
 		return r;
@@ -751,7 +751,7 @@ int counter_close(struct map *m, uint32_t number) {
 			damage = r > 0 ? r : damage;
 			break;
 		default: /* FREE, or a state that no code writes, of which nothing can be told */
-			damage = place_state(place) == RECORD_FREE ? damage : COUNTER_DAMAGED;
+			damage = place_state(place) == RECORD_FREE ? damage : COUNTER_NEEDS_RECOUNT;
 			(void)cas(&at.record->place, place,
 				place_pack(RECORD_CLOSED, 0, 0, 0)); /* V1 */
 		}
@@ -767,7 +767,7 @@ static uint64_t opening_seq(const struct record *record) {
 	return seq_rest(noted_sane(load_acquire(&record->noted))) + BERTH_CYCLE;
 }
 
-bool counter_is_spent(struct map *m, uint32_t number) {
+bool counter_is_retired(struct map *m, uint32_t number) {
 	const struct record *record = map_record(m, number);
 
 	return record && opening_seq(record) + BERTH_CYCLE > BERTH_SEQ_LAST;

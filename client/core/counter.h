@@ -32,7 +32,7 @@ struct slot_request {
 	struct stamp stamp;
 };
 
-/* All of them return 0, COUNTER_DAMAGED, or a negative errno, after which it isn't done, or not to its end:
+/* All of them return 0, COUNTER_NEEDS_RECOUNT, or a negative errno, after which it isn't done, or not to its end:
  *   -EDQUOT     the limit of a level is reached (ret_level says which)
  *   -EOVERFLOW  a level's count would pass 1,048,575; of a bump: the cell has had its last one
  *   -ESTALE     an account of the path is not what it was: look the name up again
@@ -44,11 +44,11 @@ struct slot_request {
  *   -ENOMEM     a window that the counter needs can't be mapped
  *   -EUCLEAN    the shared words contradict each other
  * After the last two a release, or the revocation of a slot, may have been begun, which counter_finish()
- * ends. An acquire has left to counter_settle() what it couldn't give back.
+ * ends. An acquire has left to counter_finish_seized() what it couldn't give back.
  */
 
 /* It is done, but a count was less than what is given back: it stays as it is, for the recount. */
-#define COUNTER_DAMAGED 1
+#define COUNTER_NEEDS_RECOUNT 1
 
 /* BERTH_LIMIT_NONE is more than any count can be. */
 static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limit) {
@@ -99,14 +99,14 @@ int counter_acquire(struct map *m, struct record_at at, const struct slot_reques
 	uint64_t *ret_seq, uint32_t *ret_level);
 
 /* Goes on where so many levels are charged for a slot that is to be `seq` (counter-fast.h). */
-int counter_acquire_rest(struct map *m, struct record_at at, const struct slot_request *request,
+int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
 	uint32_t charged, uint64_t seq, uint32_t *ret_level);
 
 /* Gives the slot back. */
 int counter_release(struct map *m, uint32_t record, uint64_t seq);
 
 /* Goes on where so many levels were given back, from the top, of the slot `seq` (counter-fast.h). */
-int counter_release_rest(
+int counter_release_continue(
 	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq);
 
 /* N1 of counter.c, where it is needed. -ENOMEM: the record is out of reach, and its tag must not be
@@ -114,7 +114,7 @@ int counter_release_rest(
 int counter_note(struct map *m, uint64_t tag);
 
 /* Leaves to the daemon what can't be given back for lack of memory. */
-void counter_abandon(struct map *m, uint32_t record);
+void counter_seize(struct map *m, uint32_t record);
 
 uint32_t counter_count(struct map *m, uint32_t account);
 
@@ -133,7 +133,7 @@ int counter_revoke(struct map *m, uint32_t record, struct snapshot seen);
 int counter_finish(struct map *m, uint32_t record);
 
 /* Takes back what an owner has abandoned. */
-int counter_settle(struct map *m, uint32_t record);
+int counter_finish_seized(struct map *m, uint32_t record);
 
 /* Revokes and closes. -EAGAIN: the owner keeps placing it; try again. */
 int counter_close(struct map *m, uint32_t record);
@@ -142,7 +142,7 @@ int counter_close(struct map *m, uint32_t record);
 int counter_open(struct map *m, uint32_t record);
 
 /* True if the record has used up its seqs. */
-bool counter_is_spent(struct map *m, uint32_t record);
+bool counter_is_retired(struct map *m, uint32_t record);
 
 /* Makes the compare-and-swap fail of every party that has read the cell, and what it read after it. */
 int counter_bump(struct map *m, uint32_t account);
@@ -151,7 +151,7 @@ int counter_bump(struct map *m, uint32_t account);
 bool counter_has_bumps(struct map *m, uint32_t account, uint32_t times);
 
 /* Notes what the cell's tag tells, before its index may stand below another parent. */
-int counter_part(struct map *m, uint32_t account);
+int counter_note_cell(struct map *m, uint32_t account);
 
 /* Whether the record has charged this level of its path, whose cell bears this tag. */
 bool counter_has_charged(struct snapshot s, uint32_t record, uint32_t level, uint64_t tag);

@@ -63,7 +63,7 @@ static _noinline_ int levels_acquire(struct session *s, struct cache *c, struct 
 	if (unlikely(charged != e->path.depth)) {
 		if (charged == 0)
 			return -EAGAIN;
-		r = counter_acquire_rest(
+		r = counter_acquire_continue(
 			s->map, local_record(local), &request, charged, seq, &level);
 		if (r == -ENOMEM)
 			(void)session_settle(s->handle, s, local->number,

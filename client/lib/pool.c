@@ -260,14 +260,14 @@ static int release_end(struct pool *p, struct local_slot *local, uint64_t seq, i
 
 	if (likely(r >= 0)) {
 		store_release(&local->token, TOKEN_CLAIMED);
-		return r == COUNTER_DAMAGED ? -EUCLEAN : 0;
+		return r == COUNTER_NEEDS_RECOUNT ? -EUCLEAN : 0;
 	}
 	if (r == -ENOENT)
 		return release_refused(p->map, local, pool_cycle(seq));
 	/* For lack of memory, or since the shared words lead nowhere: berthd settles it. */
 	token = load_acquire(&local->token);
 	if (token_is_slot(token) && tag_seq(token) == seq) {
-		counter_abandon(p->map, local->number);
+		counter_seize(p->map, local->number);
 		store_relaxed(&local->unsettled, true);
 	}
 	return -ENOMEM;
@@ -285,8 +285,8 @@ int local_release(struct pool *p, struct local_slot *local, uint32_t cycle) {
 
 int local_release_rest(struct pool *p, struct local_slot *local, const struct path *path,
 	uint32_t given, uint64_t seq) {
-	return release_end(
-		p, local, seq, counter_release_rest(p->map, local_record(local), path, given, seq));
+	return release_end(p, local, seq,
+		counter_release_continue(p->map, local_record(local), path, given, seq));
 }
 
 bool local_settled(struct local_slot *local) {

@@ -143,7 +143,7 @@ static void publish_retired(struct ranges *r) {
 	uint32_t retired = 0;
 
 	for (uint32_t n = BERTH_RANGE; n < r->size * BERTH_RANGE; n++)
-		retired += counter_is_spent(r->segment->map, n);
+		retired += counter_is_retired(r->segment->map, n);
 	store_relaxed(&r->segment->names->retired, retired);
 }
 
@@ -175,7 +175,7 @@ static void log_full(struct ranges *r, int error) {
 
 static bool range_is_retired(struct ranges *r, uint32_t range) {
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		if (!counter_is_spent(r->segment->map, range * BERTH_RANGE + i))
+		if (!counter_is_retired(r->segment->map, range * BERTH_RANGE + i))
 			return false;
 	return true;
 }

@@ -142,7 +142,7 @@ static bool session_close_records(struct session *s) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			int r = counter_close(s->all->segment->map, range * BERTH_RANGE + i);
 
-			if (r == COUNTER_DAMAGED)
+			if (r == COUNTER_NEEDS_RECOUNT)
 				damaged++;
 			else if (r < 0)
 				all_closed = false;

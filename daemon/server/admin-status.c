@@ -27,7 +27,7 @@ static void count_slots(const struct context *context, struct message_status_rep
 		struct snapshot seen;
 
 		s->slots_held += counter_record(m, n, &seen) == 0 && snapshot_is_held(seen);
-		s->slots_retired += counter_is_spent(m, n);
+		s->slots_retired += counter_is_retired(m, n);
 	}
 }
 

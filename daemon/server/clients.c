@@ -227,7 +227,7 @@ static int handle_settle(struct connection *c, const struct packet *p) {
 	if (!client->session ||
 		sessions_owner(context->sessions, settle->record) != client->session)
 		return -EBADMSG;
-	r = counter_settle(context->segment->map, settle->record);
+	r = counter_finish_seized(context->segment->map, settle->record);
 	if (r < 0)
 		return connection_refuse(c, MESSAGE_SETTLE, BERTH_NO_SYSTEM_RESOURCES,
 			"can't release a slot (%s); release it again", strerror(-r));

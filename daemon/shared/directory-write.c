@@ -425,7 +425,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 	/* R1, R2 */
 	r = word_store(d, account, entry_pack(0, 0, entry_generation(word) + 1));
 	if (r == 0 && counter_count(d->map, account) == 0)
-		r = counter_part(d->map, account); /* R3 */
+		r = counter_note_cell(d->map, account); /* R3 */
 	if (r < 0 || counter_count(d->map, account) > 0) {
 		(void)word_store(d, account,
 			entry_pack(
@@ -538,7 +538,7 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 		r = counter_repair(
 			d->map, a, cell_load(map_cell(d->map, a)), counter_count(d->map, a));
 	if (r != -ENOMEM)
-		r = counter_part(d->map, a);
+		r = counter_note_cell(d->map, a);
 	if (r == -ENOMEM)
 		return r;
 	entry_revive(d, s, a, e);

@@ -122,7 +122,7 @@ static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
 	else if (!record_is_sound(r, s))
 		r->found.records += counter_discard(r->map, number, s) == 0;
 	else if (place_state(s.place) == RECORD_SEIZED)
-		(void)counter_settle(r->map, number);
+		(void)counter_finish_seized(r->map, number);
 	else if (seq_goes_down(s.seq))
 		release_finish(r, number, s);
 }

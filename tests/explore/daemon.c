@@ -155,7 +155,7 @@ static int mail_answer(struct daemon *d, struct process *p, struct mail *m) {
 		return truth.account[m->name] != 0 ? 0 : BERTH_NO_SUCH_USER;
 	if (sessions_owner(d->sessions, m->record) != s)
 		return -ECONNRESET;
-	r = counter_settle(d->segment.map, m->record);
+	r = counter_finish_seized(d->segment.map, m->record);
 	if (r > 0)
 		verdict_fault("settling record %u: a count is too small", m->record);
 	return r == -ENOMEM ? BERTH_NO_SYSTEM_RESOURCES : 0;

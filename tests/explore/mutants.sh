@@ -86,7 +86,7 @@ mutant no-bump-after-a-limit daemon/shared/directory-write.c \
 mutant bump-that-changes-nothing client/core/counter.c \
 	's/\(struct pair\)\{seen\.first \+ 1, seen\.second\}/(struct pair){seen.first, seen.second}/'
 mutant no-note-at-removal daemon/shared/directory-write.c \
-	's/r = counter_part\(d->map, account\);/r = 0;/'
+	's/r = counter_note_cell\(d->map, account\);/r = 0;/'
 mutant no-bump-at-the-start daemon/shared/directory-write.c \
 	's/r = load_relaxed\(&e->word\) == 0 \? 0 : counter_bump\(d->map, a\);/r = 0;/'
 mutant nothing-finished-at-the-start daemon/holders/sessions.c \

@@ -53,7 +53,7 @@ static const struct kill_line base_limits[] = {
 
 /* The functions that write shared memory, where they begin; what they call is looked at with them. */
 static const char *const writers[] = {"counter_bump", "counter_close", "counter_open",
-	"counter_finish", "counter_part", "counter_revoke", "counter_settle", "descend",
+	"counter_finish", "counter_note_cell", "counter_revoke", "counter_finish_seized", "descend",
 	"directory_create", "directory_remove", "directory_set", "directory_renew", "table_insert",
 	"table_remove", "word_store", "cell_forget", "entry_write", "segment_grow_accounts",
 	"segment_grow_slots", "segment_grow_sessions", "ranges_grant", "ranges_reclaim",

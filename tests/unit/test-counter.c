@@ -414,7 +414,7 @@ START_TEST(a_release_of_more_than_there_is_is_damage_and_no_wrap) {
 	uint64_t seq = take(R1, &leaf, 3);
 
 	cell_put(&leaf, 0, 2, tag_pack(R1, seq));
-	ck_assert_int_eq(counter_release(f.map, R1, seq), COUNTER_DAMAGED);
+	ck_assert_int_eq(counter_release(f.map, R1, seq), COUNTER_NEEDS_RECOUNT);
 	ck_assert_uint_eq(count(&leaf, 0), 2);
 	check_rests(R1, &leaf);
 }
@@ -431,12 +431,12 @@ START_TEST(damage_at_one_level_keeps_nothing_from_the_others) {
 			cell_put(&tree, k, 1, cell_of(&tree, k).second);
 			seen = newest_of(R1);
 			if (how == 3)
-				counter_abandon(f.map, R1);
+				counter_seize(f.map, R1);
 			r = how == 0   ? counter_release(f.map, R1, seq)
 			    : how == 1 ? counter_revoke(f.map, R1, seen)
 			    : how == 2 ? counter_close(f.map, R1)
-				       : counter_settle(f.map, R1);
-			ck_assert_int_eq(r, COUNTER_DAMAGED);
+				       : counter_finish_seized(f.map, R1);
+			ck_assert_int_eq(r, COUNTER_NEEDS_RECOUNT);
 			check_counts(&tree, k == 0, k == 1, k == 2);
 			ck_assert_uint_eq(seq_charged(newest_of(R1).seq), 0);
 			cell_put(&tree, k, 0, cell_of(&tree, k).second);
@@ -485,7 +485,7 @@ START_TEST(an_acquire_that_lacks_memory_leaves_to_the_daemon_what_it_has_charged
 			ck_assert_int_eq(place_state(raw_of(R1).place), RECORD_SEIZED);
 		/* The daemon has the memory. */
 		cell_put(&deep, k, 0, before);
-		ck_assert_int_eq(counter_settle(f.map, R1), 0);
+		ck_assert_int_eq(counter_finish_seized(f.map, R1), 0);
 		for (uint32_t j = 0; j < deep.depth; j++)
 			ck_assert_uint_eq(count(&deep, j), 0);
 		ck_assert_int_eq(counter_release(f.map, R1, take(R1, &deep, 2)), 0);
@@ -525,7 +525,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 		struct snapshot last;
 
 		record_put(R1, unplaced(RECORD_FREE, end - 3 * BERTH_CYCLE));
-		ck_assert(!counter_is_spent(f.map, R1));
+		ck_assert(!counter_is_retired(f.map, R1));
 		/* It is placed a cycle on, and goes on for one more. */
 		ck_assert_int_eq(counter_release(f.map, R1, take(R1, p, 1)), 0);
 		(void)take(R1, p, 1);
@@ -539,7 +539,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 		/* Nor for its next owner, nor after any number of them. */
 		for (int owner = 0; owner < 20; owner++) {
 			ck_assert_int_eq(counter_close(f.map, R1), 0);
-			ck_assert(counter_is_spent(f.map, R1));
+			ck_assert(counter_is_retired(f.map, R1));
 			ck_assert_int_eq(counter_open(f.map, R1), 0);
 			ck_assert_uint_le(raw_of(R1).seq, BERTH_SEQ_MASK);
 			ck_assert_int_eq(take_try(R1, p, 1), -ERANGE);
@@ -864,7 +864,7 @@ static void check_owner(const struct death *d) {
 	if (d->made == d->turn)
 		must(counter_release(f.map, R1, death_seq(d, d->made)) == 0, "%s", death_text(d));
 	else
-		must(counter_release_rest(
+		must(counter_release_continue(
 			     f.map, at, d->path, d->made - d->turn, death_seq(d, d->turn)) == 0,
 			"%s", death_text(d));
 	check_given_back(d, "by the owner");
@@ -879,10 +879,10 @@ static void check_revoked(const struct death *d) {
 }
 
 static void check_settled(const struct death *d) {
-	counter_abandon(f.map, R1);
+	counter_seize(f.map, R1);
 	must(place_state(raw_of(R1).place) == RECORD_SEIZED, "%s", death_text(d));
 	check_told(d);
-	must(counter_settle(f.map, R1) == 0, "%s", death_text(d));
+	must(counter_finish_seized(f.map, R1) == 0, "%s", death_text(d));
 	must(place_state(raw_of(R1).place) == RECORD_FREE, "%s", death_text(d));
 	check_given_back(d, "settled");
 }
@@ -944,13 +944,13 @@ START_TEST(a_record_on_no_path_is_closed_and_nothing_else) {
 	record_put(R1, unplaced(RECORD_FREE, seq));
 	cell_put(&leaf, 0, 3, tag_pack(R1, 41));
 	ck_assert_int_eq(counter_finish(f.map, R1), 0);
-	ck_assert_int_eq(counter_settle(f.map, R1), 0);
-	counter_abandon(f.map, R1);
+	ck_assert_int_eq(counter_finish_seized(f.map, R1), 0);
+	counter_seize(f.map, R1);
 	ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
 	ck_assert(same(raw_of(R1), unplaced(RECORD_FREE, seq)));
 	ck_assert_int_eq(counter_close(f.map, R1), 0);
 	ck_assert(same(raw_of(R1), unplaced(RECORD_CLOSED, seq)));
-	counter_abandon(f.map, R1);
+	counter_seize(f.map, R1);
 	ck_assert_int_eq(counter_finish(f.map, R1), 0);
 	ck_assert(same(raw_of(R1), unplaced(RECORD_CLOSED, seq)));
 	ck_assert_uint_eq(count(&leaf, 0), 3);
@@ -1079,7 +1079,7 @@ START_TEST(a_step_down_is_made_once) {
 			/* The stopped party wakes when the record has gone on, and gives nothing back. */
 			later = take(R1, p, 1);
 			ck_assert_int_eq(
-				counter_release_rest(f.map, at, p, p->depth - k - 1, seq), 0);
+				counter_release_continue(f.map, at, p, p->depth - k - 1, seq), 0);
 			for (uint32_t j = 0; j < p->depth; j++)
 				ck_assert_uint_eq(count(p, j), 1);
 			ck_assert_int_eq(counter_release(f.map, R1, later), 0);
@@ -1126,7 +1126,7 @@ START_TEST(noise_in_a_record_counts_for_nothing_and_crashes_nothing) {
 		record_put(R1, noise_at(i));
 		ck_assert_int_eq(counter_discard(f.map, R1, noise_at(i)), 0);
 		ck_assert_int_eq(place_state(raw_of(R1).place), RECORD_FREE);
-		ck_assert(!counter_is_spent(f.map, R1));
+		ck_assert(!counter_is_retired(f.map, R1));
 		go_round(R1, &leaf, 0);
 	}
 	/* A tag that names a record which isn't there, or noise, keeps nothing out. */

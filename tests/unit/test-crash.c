@@ -247,7 +247,7 @@ static void before_old_tags_elsewhere(const struct scenario *s) {
 }
 
 /* The index of an account that was removed is used again below other parents, whose cells have never
- * borne a tag of the record's; or old ones. What it did there last is noted (counter_part). */
+ * borne a tag of the record's; or old ones. What it did there last is noted (counter_note_cell). */
 static void before_index_used_again(const struct scenario *s) {
 	before_old_tags(s);
 	record_put(place_of(s, RECORD_PLACED), noted());
@@ -283,7 +283,7 @@ static int act_release_fast(const struct scenario *s) {
 
 	if (given == s->path->depth)
 		return 0;
-	return given > 0 ? counter_release_rest(f.map, at, s->path, given, slot)
+	return given > 0 ? counter_release_continue(f.map, at, s->path, given, slot)
 			 : counter_release(f.map, R_CHILD, slot);
 }
 
@@ -332,7 +332,7 @@ static int act_close(const struct scenario *s) {
 
 static int act_settle(const struct scenario *s) {
 	(void)s;
-	return counter_settle(f.map, R_CHILD);
+	return counter_finish_seized(f.map, R_CHILD);
 }
 
 static int act_finish(const struct scenario *s) {
@@ -348,7 +348,7 @@ static int act_open(const struct scenario *s) {
 /* An owner without the memory to go on. */
 static int act_abandon(const struct scenario *s) {
 	(void)s;
-	counter_abandon(f.map, R_CHILD);
+	counter_seize(f.map, R_CHILD);
 	return 0;
 }
 
@@ -377,7 +377,7 @@ static int act_repair(const struct scenario *s) {
 static int act_part(const struct scenario *s) {
 	int r = counter_bump(f.map, s->path->level[0].account);
 
-	return r == 0 ? counter_part(f.map, s->path->level[0].account) : r;
+	return r == 0 ? counter_note_cell(f.map, s->path->level[0].account) : r;
 }
 
 /* An owner whose release a new daemon has come upon: it goes on with it itself, and takes another. */

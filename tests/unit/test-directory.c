@@ -423,7 +423,7 @@ static void check_rests(const struct path *now) {
 	for (uint32_t k = 0; k < now->depth; k++)
 		ck_assert(!counter_has_charged(s, 16, k, load_relaxed(&now->level[k].cell->tag)));
 	ck_assert_int_eq(counter_finish(f.map, 16), 0);
-	ck_assert_int_eq(counter_settle(f.map, 16), 0);
+	ck_assert_int_eq(counter_finish_seized(f.map, 16), 0);
 	check_counts(now, 0);
 	take_and_give(16, now);
 	check_counts(now, 0);

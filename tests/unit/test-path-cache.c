@@ -1016,7 +1016,7 @@ START_TEST(records_that_are_of_no_use_are_passed_over_and_not_lost) {
 				struct record *record = map_record(f.map, r->local[i].number);
 
 				if (place_state(load_relaxed(&record->place)) == RECORD_PLACED)
-					counter_abandon(f.map, r->local[i].number);
+					counter_seize(f.map, r->local[i].number);
 				else
 					store_relaxed(&record->noted, BERTH_SEQ_MASK + 1);
 			}
@@ -1034,7 +1034,7 @@ START_TEST(records_that_are_of_no_use_are_passed_over_and_not_lost) {
 
 		if (load_relaxed(&record->noted) > BERTH_SEQ_MASK)
 			store_relaxed(&record->noted, 0);
-		ck_assert_int_eq(counter_settle(f.map, n), 0);
+		ck_assert_int_eq(counter_finish_seized(f.map, n), 0);
 	}
 	for (uint32_t i = 0; i < RECORDS; i++)
 		(void)take(b, i % 2 ? "alice" : "bob");
@@ -1862,7 +1862,7 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 		case 6: /* a slot that can't be released is */
 			slot = take(h, numbered(1));
 			store_relaxed(&local_of(h, slot)->unsettled, true);
-			counter_abandon(f.map, local_of(h, slot)->number);
+			counter_seize(f.map, local_of(h, slot)->number);
 			break;
 		default:
 			break;
@@ -1871,7 +1871,7 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 		berth_close(h);
 		ck_assert_msg(has_said_goodbye(fd) == (how < 2 || how == 5), "case %d", how);
 		for (uint32_t n = BERTH_RANGE; n < next_range * BERTH_RANGE; n++)
-			(void)counter_settle(f.map, n);
+			(void)counter_finish_seized(f.map, n);
 		check_no_counts();
 	}
 	worker_end(&w);

@@ -429,7 +429,7 @@ START_TEST(the_last_cycle_of_a_record_can_be_ended_in_every_way) {
 		ck_assert_uint_le(look(record).seq, BERTH_SEQ_MASK);
 		if (how == 2)
 			ck_assert_int_eq(counter_open(map, record), 0);
-		ck_assert(counter_is_spent(map, record));
+		ck_assert(counter_is_retired(map, record));
 		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
 		ck_assert_uint_ne(slot.record, record);
 		ck_assert_uint_eq(token_of(record), TOKEN_SPENT);
@@ -447,7 +447,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_stays_so_however_often_it_is_grant
 			leave_cycles(BERTH_RANGE, 0);
 		ck_assert_int_eq(counter_close(map, BERTH_RANGE), 0);
 		ck_assert_int_eq(counter_open(map, BERTH_RANGE), 0);
-		ck_assert(counter_is_spent(map, BERTH_RANGE));
+		ck_assert(counter_is_retired(map, BERTH_RANGE));
 		ck_assert_uint_gt(raw_of(BERTH_RANGE).second, BERTH_SEQ_LAST);
 		ck_assert(i == 0 || raw_of(BERTH_RANGE).second == noted);
 		noted = raw_of(BERTH_RANGE).second;
@@ -751,9 +751,9 @@ START_TEST(a_slot_that_was_seized_is_told_to_its_holder_once) {
 		for (int how = 0; how < 3; how++) {
 			ck_assert_int_eq(take_on(paths[i], 2, &slot), 0);
 			if (how != 0)
-				counter_abandon(map, slot.record);
+				counter_seize(map, slot.record);
 			ck_assert_int_eq(how == 0   ? counter_close(map, slot.record)
-					 : how == 1 ? counter_settle(map, slot.record)
+					 : how == 1 ? counter_finish_seized(map, slot.record)
 						    : counter_finish(map, slot.record),
 				0);
 			check_counts(0);
@@ -895,7 +895,7 @@ START_TEST(a_release_without_memory_is_the_daemon_s_to_end_and_told_once) {
 	ck_assert_int_eq(let_go(&slot), -ENOMEM);
 	ck_assert(!is_quiet());
 	ck_assert_int_eq(how == 1 ? counter_finish(daemons, slot.record)
-				  : counter_settle(daemons, slot.record),
+				  : counter_finish_seized(daemons, slot.record),
 		0);
 	check_counts(0);
 	if (how == 0) {
@@ -926,7 +926,7 @@ START_TEST(a_release_that_memory_stops_halfway_is_no_holder_s_any_more) {
 	ck_assert_int_eq(let_go(&slot), -ENOMEM);
 	check_charged(&path3, 2, 2);
 	ck_assert_int_eq(let_go(&slot), -ENOMEM);
-	ck_assert_int_eq(counter_settle(daemons, slot.record), 0);
+	ck_assert_int_eq(counter_finish_seized(daemons, slot.record), 0);
 	check_counts(0);
 	ck_assert(local_settled(slot.local));
 	ck_assert_int_eq(let_go(&slot), -ENOENT);
@@ -974,7 +974,7 @@ START_TEST(a_record_that_is_of_no_use_stays_the_caller_s) {
 		ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
 		store_release(&slot.local->token, TOKEN_CLAIMED);
 		if (how == 1)
-			counter_abandon(map, slot.record);
+			counter_seize(map, slot.record);
 		else if (how == 2)
 			store_relaxed(&map_record(map, slot.record)->noted, BERTH_SEQ_MASK + 1);
 		for (size_t i = 0; i < ELEMENTS(paths); i++) {
@@ -1106,7 +1106,8 @@ START_TEST(a_thread_of_a_session_that_ended_takes_nothing_of_the_next_one_s) {
 		ck_assert(!level_charge(
 			map, &path->level[0], cell, 1, tag_pack(20, seq_up(base, 0))));
 	ck_assert_int_eq(counter_acquire(map, at, &request, &mine, &level), -EAGAIN);
-	ck_assert_int_lt(counter_acquire_rest(map, at, &request, 1, seq_up(base, 2), &level), 0);
+	ck_assert_int_lt(
+		counter_acquire_continue(map, at, &request, 1, seq_up(base, 2), &level), 0);
 	ck_assert(snapshot_is_held(look(20)));
 	ck_assert_uint_eq(look(20).seq, seq);
 	for (uint32_t k = 0; k < path->depth; k++)

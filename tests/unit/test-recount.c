@@ -216,7 +216,7 @@ START_TEST(a_slot_that_its_owner_left_for_lack_of_memory_is_taken_back) {
 	struct path path = fixture_path(&f, "acme/alice/web", 10);
 
 	(void)take(&path, record);
-	counter_abandon(f.map, record);
+	counter_seize(f.map, record);
 	recount_all();
 	check_counts(&path, 0);
 	ck_assert(look(record).place == place_pack(RECORD_FREE, 0, 0, 0));
@@ -240,7 +240,7 @@ static void noise_write_and_recount(const struct path *path, uint64_t word) {
 	for (uint32_t n = record; n < record + 4; n++) {
 		ck_assert(place_state(look(n).place) == RECORD_FREE);
 		ck_assert_uint_le(look(n).seq, BERTH_SEQ_MASK / 2 + 99 * BERTH_CYCLE);
-		ck_assert(!counter_is_spent(f.map, n));
+		ck_assert(!counter_is_retired(f.map, n));
 		give(n, take(path, n));
 	}
 	check_counts(path, 0);

@@ -144,7 +144,7 @@ static int record_give(struct server *s, uint32_t i) {
 	given = counter_release_fast(f.map, at, path, seq);
 	if (given == path->depth)
 		return 0;
-	return given > 0 ? counter_release_rest(f.map, at, path, given, seq)
+	return given > 0 ? counter_release_continue(f.map, at, path, given, seq)
 			 : counter_release(f.map, at.number, seq);
 }
 
@@ -263,7 +263,8 @@ static void change_any(uint64_t *random) {
 /* As one that starts, or a recount; owners go on meanwhile. */
 static void finish_any(uint64_t *random) {
 	uint32_t record = FIRST + below(random, SERVERS * RECORDS);
-	int r = below(random, 2) ? counter_finish(f.map, record) : counter_settle(f.map, record);
+	int r = below(random, 2) ? counter_finish(f.map, record)
+				 : counter_finish_seized(f.map, record);
 
 	if (r != 0 && r != -EAGAIN)
 		complain("a record can't be finished", r);
