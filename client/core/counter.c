@@ -416,7 +416,7 @@ static _cold_ int retreat(const struct step *s, const struct path *path, uint32_
 
 	*ret_level = level;
 	if (r == -EDQUOT)
-		denials_add(s->map, path->level[level].cell, path->level[level].dirty);
+		denials_add_to_cell(s->map, path->level[level].cell, path->level[level].dirty);
 	if (level == 0)
 		return r;
 	down = r == -ENOMEM ? r : descend(s, path, level, base);

@@ -83,7 +83,7 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 
 		if (unlikely(r < 0)) {
 			if (r == -EDQUOT)
-				denials_add(m, l->cell, l->dirty);
+				denials_add_to_cell(m, l->cell, l->dirty);
 			*ret_level = k;
 			return r;
 		}

@@ -4,7 +4,7 @@
 
 #include "denials.h"
 
-void denials_add(struct map *m, struct cell *cell, _Atomic uint8_t *dirty) {
+void denials_add_to_cell(struct map *m, struct cell *cell, _Atomic uint8_t *dirty) {
 	(void)add_total(&cell->denied, 1); /* C1 */
 	wake_changed(m, dirty);
 }
@@ -47,7 +47,7 @@ static void word_collect(struct map *m, struct session_entry *e, uint32_t i) {
 
 	if (word == collected)
 		return;
-	/* Pairs with denials_add_mine(): after this, another account may have the word. */
+	/* Pairs with denials_add_to_session(): after this, another account may have the word. */
 	store_release(&e->collected[i], word);
 	if (!cell)
 		return;

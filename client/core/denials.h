@@ -24,17 +24,17 @@
 
 /* One more, of an account whose cell is at hand. The daemon hears of it, as of a change: a count that is
  * wrong may do nothing else than deny. */
-void denials_add(struct map *m, struct cell *cell, _Atomic uint8_t *dirty);
+void denials_add_to_cell(struct map *m, struct cell *cell, _Atomic uint8_t *dirty);
 
 /* The same by the one thread that counts in the words of the session. */
-static _always_inline_ void denials_add_mine(
+static _always_inline_ void denials_add_to_session(
 	struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty) {
 	_Atomic uint64_t *at = &m->session->denials[account % BERTH_DENIALS];
 	uint64_t word = load_relaxed(at);
 
 	if (unlikely(word >> DENIALS_BITS != account)) {
 		if (word != load_acquire(&m->session->collected[account % BERTH_DENIALS])) {
-			denials_add(m, cell, dirty);
+			denials_add_to_cell(m, cell, dirty);
 			return;
 		}
 		word = (uint64_t)account << DENIALS_BITS | (word & DENIALS_MASK);

@@ -128,7 +128,7 @@ int directory_find_hash(struct map *m, const struct name *name, uint64_t hash,
 	return find(m, name, hash, false, ret_account, ret_word);
 }
 
-bool directory_bears(struct map *m, uint32_t account, const struct name *name, uint64_t hash) {
+bool directory_has_name(struct map *m, uint32_t account, const struct name *name, uint64_t hash) {
 	struct entry *e = map_entry(m, account);
 	uint64_t word;
 

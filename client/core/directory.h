@@ -46,7 +46,7 @@ int directory_find(
 int directory_find_hash(struct map *m, const struct name *name, uint64_t hash,
 	uint32_t *ret_account, uint64_t *ret_word);
 /* True if the account bears the name. */
-bool directory_bears(struct map *m, uint32_t account, const struct name *name, uint64_t hash);
+bool directory_has_name(struct map *m, uint32_t account, const struct name *name, uint64_t hash);
 
 /* The path of an account whose generation is known. -ESTALE if it isn't the same any more;
  * -ENOMEM, -EUCLEAN. */

@@ -45,7 +45,7 @@ void wake_cancel(struct map *m) {
 	futex_wake(&m->header->wakes);
 }
 
-bool wake_take_dirty(struct map *m, uint32_t account) {
+bool wake_clear_dirty(struct map *m, uint32_t account) {
 	_Atomic uint8_t *dirty = map_dirty(m, account);
 
 	/* The load keeps a scan of clean groups from writing; D3 reads the counts afterwards. */

@@ -44,4 +44,4 @@ void wake_wait(struct map *m, uint32_t seen);
 void wake_cancel(struct map *m);
 
 /* Takes the mark off a group of cells (before reading them); true if it was dirty. */
-bool wake_take_dirty(struct map *m, uint32_t account);
+bool wake_clear_dirty(struct map *m, uint32_t account);

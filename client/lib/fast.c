@@ -28,9 +28,9 @@ static _always_inline_ int level_check(const struct session *s, const struct cac
 		return -EAGAIN;
 	if (unlikely(count > entry_limit(word))) {
 		if (likely(c->counts_denials))
-			denials_add_mine(s->map, l->account, l->cell, l->dirty);
+			denials_add_to_session(s->map, l->account, l->cell, l->dirty);
 		else
-			denials_add(s->map, l->cell, l->dirty);
+			denials_add_to_cell(s->map, l->cell, l->dirty);
 		return -EDQUOT;
 	}
 	if (unlikely(count > BERTH_COUNT_MAX))

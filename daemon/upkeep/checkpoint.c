@@ -197,7 +197,7 @@ static int group_add(struct checkpoint *c, struct batch *b, uint32_t group) {
 		MIN_OF((group + 1) * BERTH_DIRTY_GROUP, directory_accounts_end(c->directory));
 	int r = 0;
 
-	if (first >= end || (!wake_take_dirty(c->map, first) && !c->all_groups))
+	if (first >= end || (!wake_clear_dirty(c->map, first) && !c->all_groups))
 		return 0;
 	for (uint32_t a = first; a < end && r >= 0; a++)
 		r = account_add(c, b, a);

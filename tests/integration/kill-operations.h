@@ -58,7 +58,7 @@ static const char *const writers[] = {"counter_bump", "counter_close", "counter_
 	"table_remove", "word_store", "cell_forget", "entry_write", "segment_grow_accounts",
 	"segment_grow_slots", "segment_grow_sessions", "ranges_grant", "ranges_reclaim",
 	"ranges_take_back", "owner_write", "state_write", "session_end", "sessions_open",
-	"load_one", "wake_arm", "wake_disarm", "wake_cancel", "wake_take_dirty", "wake_daemon",
+	"load_one", "wake_arm", "wake_disarm", "wake_cancel", "wake_clear_dirty", "wake_daemon",
 	NULL};
 
 /* -- the operations ---------------------------------------------------------------------------- */

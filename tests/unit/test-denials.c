@@ -49,7 +49,7 @@ static void deny_mine(const struct path *path, int times) {
 	const struct level *l = &path->level[0];
 
 	for (int i = 0; i < times; i++)
-		denials_add_mine(f.map, l->account, l->cell, l->dirty);
+		denials_add_to_session(f.map, l->account, l->cell, l->dirty);
 }
 
 /* By any other. */
@@ -299,7 +299,7 @@ static void deny_one(const struct path *path, uint32_t *wrong) {
 
 	if (atomic_compare_exchange_strong(&is_counting, &no, true)) {
 		for (int i = 0; i < 3; i++)
-			denials_add_mine(f.map, l->account, l->cell, l->dirty);
+			denials_add_to_session(f.map, l->account, l->cell, l->dirty);
 		store_release(&is_counting, false);
 		return;
 	}

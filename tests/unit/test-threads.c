@@ -310,7 +310,7 @@ static void *checkpoint_main(void *data) {
 
 		for (uint32_t a = 1; a < directory_end(accounts_directory(f.accounts));
 			a += BERTH_DIRTY_GROUP)
-			dirty |= wake_take_dirty(f.map, a);
+			dirty |= wake_clear_dirty(f.map, a);
 		if (dirty)
 			wake_disarm(f.map);
 		else if (!atomic_load(&over))
