@@ -561,8 +561,8 @@ int session_resolve(struct berth *b, struct session *s, const char *account, int
 }
 
 static int settle_ask(struct berth *b, struct session *s, uint32_t record, int64_t deadline) {
-	struct message_settle request = {
-		.header = MESSAGE_HEADER(MESSAGE_SETTLE, struct message_settle),
+	struct message_finish_release request = {
+		.header = MESSAGE_HEADER(MESSAGE_FINISH_RELEASE, struct message_finish_release),
 		.record = record,
 	};
 	struct question q = {&request, sizeof(q.reply.done), {{0}}};

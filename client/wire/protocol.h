@@ -28,7 +28,7 @@ enum message_opcode {
 	MESSAGE_HELLO = 1,
 	MESSAGE_RESOLVE,
 	MESSAGE_RANGES,
-	MESSAGE_SETTLE,
+	MESSAGE_FINISH_RELEASE,
 	MESSAGE_BYE,
 	/* admin.sock */
 	MESSAGE_SET = 32,
@@ -112,7 +112,7 @@ struct message_ranges_granted {
 };
 
 /* Finish a release that this process had no memory left for. Reply: struct message_done. */
-struct message_settle {
+struct message_finish_release {
 	struct message_header header;
 	uint32_t record;
 	uint32_t reserved;

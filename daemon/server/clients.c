@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Answers the requests of libberth: HELLO opens or resumes a session; RESOLVE finds an account by its name;
- * RANGES hands out records; SETTLE finishes a release that the library couldn't; BYE ends the session. */
+ * RANGES hands out records; FINISH_RELEASE finishes a release that the library couldn't; BYE ends the session. */
 
 #include <fcntl.h>
 #include <signal.h>
@@ -218,20 +218,20 @@ static int handle_ranges(struct connection *c, const struct packet *p) {
 	return connection_reply(c, &reply, sizeof(reply), NULL, 0);
 }
 
-static int handle_settle(struct connection *c, const struct packet *p) {
+static int handle_finish_release(struct connection *c, const struct packet *p) {
 	const struct context *context = connection_context(c);
-	const struct message_settle *settle = p->message;
+	const struct message_finish_release *request = p->message;
 	struct client *client = client_of(c);
 	int r;
 
 	if (!client->session ||
-		sessions_owner(context->sessions, settle->record) != client->session)
+		sessions_owner(context->sessions, request->record) != client->session)
 		return -EBADMSG;
-	r = counter_finish_seized(context->segment->map, settle->record);
+	r = counter_finish_seized(context->segment->map, request->record);
 	if (r < 0)
-		return connection_refuse(c, MESSAGE_SETTLE, BERTH_NO_SYSTEM_RESOURCES,
+		return connection_refuse(c, MESSAGE_FINISH_RELEASE, BERTH_NO_SYSTEM_RESOURCES,
 			"can't release a slot (%s); release it again", strerror(-r));
-	return connection_done(c, MESSAGE_SETTLE, 0);
+	return connection_done(c, MESSAGE_FINISH_RELEASE, 0);
 }
 
 static int handle_bye(struct connection *c, const struct packet *p) {
@@ -244,7 +244,7 @@ static const struct message_type types[] = {
 	{MESSAGE_HELLO, sizeof(struct message_hello), false, handle_hello},
 	{MESSAGE_RESOLVE, sizeof(struct message_resolve), false, handle_resolve},
 	{MESSAGE_RANGES, sizeof(struct message_ranges), false, handle_ranges},
-	{MESSAGE_SETTLE, sizeof(struct message_settle), false, handle_settle},
+	{MESSAGE_FINISH_RELEASE, sizeof(struct message_finish_release), false, handle_finish_release},
 	{MESSAGE_BYE, sizeof(struct message_bye), false, handle_bye},
 	{0, 0, false, NULL},
 };

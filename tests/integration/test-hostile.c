@@ -356,7 +356,8 @@ START_TEST(a_hang_up_before_anything_was_asked_ends_no_session_of_before) {
 END_TEST
 
 static void settle_and_ranges(void) {
-	struct message_settle settle = {.header = HEADER(MESSAGE_SETTLE, settle), .record = 16};
+	struct message_finish_release settle = {
+		.header = HEADER(MESSAGE_FINISH_RELEASE, settle), .record = 16};
 	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
 	struct message_hello hello = hello_make();
 	int fd = dial("berth.sock"), own = pidfd_of(getpid());
@@ -426,7 +427,7 @@ static void mutations_send(void) {
 		{MESSAGE_HELLO, sizeof(struct message_hello)},
 		{MESSAGE_RESOLVE, sizeof(struct message_resolve)},
 		{MESSAGE_RANGES, sizeof(struct message_ranges)},
-		{MESSAGE_SETTLE, sizeof(struct message_settle)},
+		{MESSAGE_FINISH_RELEASE, sizeof(struct message_finish_release)},
 		{MESSAGE_BYE, sizeof(struct message_bye)},
 		{MESSAGE_SET, sizeof(struct message_set)},
 		{MESSAGE_GET, sizeof(struct message_get)},

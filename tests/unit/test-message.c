@@ -30,9 +30,10 @@ static void pair_close(void) {
 	close_cleanup(&pair[1]);
 }
 
-static struct message_settle settle_make(void) {
-	return (struct message_settle){
-		.header = MESSAGE_HEADER(MESSAGE_SETTLE, struct message_settle), .record = 7};
+static struct message_finish_release settle_make(void) {
+	return (struct message_finish_release){
+		.header = MESSAGE_HEADER(MESSAGE_FINISH_RELEASE, struct message_finish_release),
+		.record = 7};
 }
 
 static bool same_file(int a, int b) {
@@ -43,7 +44,7 @@ static bool same_file(int a, int b) {
 }
 
 START_TEST(a_message_arrives_whole_with_its_descriptors) {
-	struct message_settle sent = settle_make(), got;
+	struct message_finish_release sent = settle_make(), got;
 	int files[2] = {memfd_create("a", 0), memfd_create("b", 0)}, fds[MESSAGE_FDS_MAX];
 
 	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), files, 2), 0);
@@ -59,7 +60,7 @@ START_TEST(a_message_arrives_whole_with_its_descriptors) {
 END_TEST
 
 START_TEST(descriptors_received_are_above_the_standard_ones) {
-	struct message_settle sent = settle_make(), got;
+	struct message_finish_release sent = settle_make(), got;
 	int file = memfd_create("a", 0), fds[MESSAGE_FDS_MAX];
 	int stdin_copy = fcntl(0, F_DUPFD_CLOEXEC, 10);
 	ssize_t n;
@@ -77,7 +78,7 @@ START_TEST(descriptors_received_are_above_the_standard_ones) {
 END_TEST
 
 START_TEST(descriptors_that_nobody_asked_for_are_closed) {
-	struct message_settle sent = settle_make(), got;
+	struct message_finish_release sent = settle_make(), got;
 	int file = memfd_create("a", 0), before = dup(0), after;
 
 	close(before);
@@ -90,7 +91,7 @@ START_TEST(descriptors_that_nobody_asked_for_are_closed) {
 END_TEST
 
 START_TEST(a_header_that_lies_is_refused) {
-	struct message_settle good = settle_make(), bad, got;
+	struct message_finish_release good = settle_make(), bad, got;
 
 	bad = good;
 	bad.header.magic++;
@@ -111,7 +112,7 @@ START_TEST(a_header_that_lies_is_refused) {
 END_TEST
 
 START_TEST(receiving_never_blocks_and_tells_a_hangup) {
-	struct message_settle got;
+	struct message_finish_release got;
 
 	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EAGAIN);
 	close_cleanup(&pair[0]);
@@ -120,7 +121,7 @@ START_TEST(receiving_never_blocks_and_tells_a_hangup) {
 END_TEST
 
 START_TEST(sending_to_nobody_is_an_error_and_no_signal) {
-	struct message_settle sent = settle_make();
+	struct message_finish_release sent = settle_make();
 
 	close_cleanup(&pair[1]);
 	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), NULL, 0), -EPIPE);
@@ -163,7 +164,7 @@ static void *answer_run(void *arg) {
 static int call_answered(
 	const void *bytes, size_t length, struct message_failed *reply, size_t *ret_size) {
 	struct answer a = {.fd = pair[1], .bytes = bytes, .length = length};
-	struct message_settle request = settle_make();
+	struct message_finish_release request = settle_make();
 	pthread_t thread;
 	int r;
 
@@ -176,7 +177,8 @@ static int call_answered(
 
 START_TEST(a_call_returns_its_reply) {
 	struct message_done done = {
-		.header = MESSAGE_HEADER(MESSAGE_SETTLE, struct message_done), .affected = 3};
+		.header = MESSAGE_HEADER(MESSAGE_FINISH_RELEASE, struct message_done),
+		.affected = 3};
 	struct message_failed reply;
 	size_t size;
 
@@ -188,7 +190,8 @@ END_TEST
 
 START_TEST(a_call_returns_a_failure_with_its_code) {
 	struct message_failed failed = {
-		.header = message_header_make(MESSAGE_SETTLE, sizeof(failed), 8), .text = "none"};
+		.header = message_header_make(MESSAGE_FINISH_RELEASE, sizeof(failed), 8),
+		.text = "none"};
 	struct message_failed reply;
 	size_t size;
 
@@ -204,7 +207,7 @@ START_TEST(a_reply_to_something_else_is_no_reply) {
 	size_t size;
 
 	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), -EBADMSG);
-	done.header.opcode = MESSAGE_SETTLE;
+	done.header.opcode = MESSAGE_FINISH_RELEASE;
 	done.header.code = 8;
 	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), -EBADMSG);
 	done.header.code = 0;
@@ -214,7 +217,7 @@ START_TEST(a_reply_to_something_else_is_no_reply) {
 END_TEST
 
 START_TEST(a_call_that_nobody_answers_ends_at_its_deadline) {
-	struct message_settle request = settle_make();
+	struct message_finish_release request = settle_make();
 	struct message_failed reply;
 	size_t size = sizeof(reply);
 	int64_t deadline = clock_monotonic_ms() + 30;
@@ -225,7 +228,7 @@ START_TEST(a_call_that_nobody_answers_ends_at_its_deadline) {
 END_TEST
 
 START_TEST(a_call_that_is_hung_up_on_says_so) {
-	struct message_settle request = settle_make();
+	struct message_finish_release request = settle_make();
 	struct message_failed reply;
 	size_t size = sizeof(reply);
 
