@@ -131,8 +131,8 @@ static inline uint32_t counter_acquire_fast(
 }
 
 /* R1, from a pair that was seen when the level was charged. */
-static _always_inline_ bool level_give(struct map *m, struct cell *cell, _Atomic uint8_t *dirty,
-	struct pair seen, uint64_t weight, uint64_t tag) {
+static _always_inline_ bool level_discharge(struct map *m, struct cell *cell,
+	_Atomic uint8_t *dirty, struct pair seen, uint64_t weight, uint64_t tag) {
 	if (unlikely(seen.first < weight ||
 		     !cas16(&cell->count, seen, (struct pair){seen.first - weight, tag}))) /* R1 */
 		return false;
@@ -192,7 +192,7 @@ static inline uint32_t counter_release_fast(
 		uint32_t k = depth - 1 - given;
 
 		if (unlikely(step_note(m, at, seen[k].second) < 0 ||
-			     !level_give(m, path->level[k].cell, path->level[k].dirty, seen[k],
+			     !level_discharge(m, path->level[k].cell, path->level[k].dirty, seen[k],
 				     weight, tag_pack(at.number, seq_down(seq_base(seq), k)))))
 			break;
 	}

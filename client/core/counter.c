@@ -76,19 +76,19 @@
  * places or opens it again. 2^37 cycles last an hour if one record takes slots all the time at 30 ns.
  *
  * Loops. A loop goes round again only if another party's compare-and-swap succeeded meanwhile, or, in
- * memory that is written over, for ever: ROUNDS bounds that.
+ * memory that is written over, for ever: RETRIES_MAX bounds that.
  */
 
 #include <string.h>
 
 #include "counter-fast.h"
 
-#define ROUNDS (1 << 20)
+#define RETRIES_MAX (1 << 20)
 /* How often a look at a record is repeated because a note came in between. */
-#define LOOKS 64
+#define SNAPSHOT_RETRIES_MAX 64
 
 /* A record that makes steps, and the place on which it stands. */
-struct step {
+struct placement {
 	struct map *map;
 	struct record_at at;
 	uint64_t place;
@@ -110,7 +110,7 @@ static uint64_t noted_sane(uint64_t noted) {
 }
 
 static int record_note(struct record *record, uint64_t seq) {
-	for (int i = 0; i < ROUNDS; i++) {
+	for (int i = 0; i < RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&record->noted);
 		uint64_t next = MAX_OF(noted_sane(noted), seq);
 
@@ -172,7 +172,7 @@ static int newest_step(struct map *m, uint32_t number, uint64_t place, uint64_t 
 
 /* P1 and V3 raise noted, so while it stays the same, place and tags are of one placement. */
 static int record_load(struct map *m, struct record_at at, struct snapshot *ret) {
-	for (int i = 0; i < LOOKS; i++) {
+	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&at.record->noted);
 		int r = 0;
 
@@ -226,12 +226,12 @@ void counter_seize(struct map *m, uint32_t number) {
 
 /* Orders 4 and 5. -EAGAIN: the cell has changed. A count that is less than what is charged is damage: it
  * stays, and the record goes on, so that it isn't stuck for ever. */
-static int level_uncharge(
-	const struct step *s, const struct level *l, struct pair seen, uint64_t seq) {
-	uint32_t count = count_of(seen.first), weight = place_weight(s->place);
+static int level_try_discharge(
+	const struct placement *p, const struct level *l, struct pair seen, uint64_t seq) {
+	uint32_t count = count_of(seen.first), weight = place_weight(p->place);
 	int damage = count < weight ? COUNTER_NEEDS_RECOUNT : 0;
-	struct pair next = {seen.first, tag_pack(s->at.number, seq)};
-	int r = step_note(s->map, s->at, seen.second);
+	struct pair next = {seen.first, tag_pack(p->at.number, seq)};
+	int r = step_note(p->map, p->at, seen.second);
 
 	if (unlikely(r < 0))
 		return r;
@@ -239,22 +239,23 @@ static int level_uncharge(
 		next.first -= (uint64_t)weight << BERTH_COUNT_SHIFT;
 	if (unlikely(!cas16(&l->cell->count, seen, next))) /* R1 */
 		return -EAGAIN;
-	wake_changed(s->map, l->dirty);
+	wake_changed(p->map, l->dirty);
 	return damage;
 }
 
 /* The first step down, `seq`, which releases the slot `held`: of all parties that try, one makes it. */
-static int top_take_back(const struct step *s, const struct level *l, uint64_t held, uint64_t seq) {
-	for (int i = 0; i < ROUNDS; i++) {
+static int top_discharge(
+	const struct placement *p, const struct level *l, uint64_t held, uint64_t seq) {
+	for (int i = 0; i < RETRIES_MAX; i++) {
 		struct pair seen = cell_load(l->cell);               /* order 1 */
-		uint64_t noted = load_acquire(&s->at.record->noted); /* 2 */
-		uint64_t place = load_acquire(&s->at.record->place);
+		uint64_t noted = load_acquire(&p->at.record->noted); /* 2 */
+		uint64_t place = load_acquire(&p->at.record->place);
 		int r;
 
-		if (unlikely(place != s->place ||
-			     step_newest(s->at.number, noted, seen.second) != held))
+		if (unlikely(place != p->place ||
+			     step_newest(p->at.number, noted, seen.second) != held))
 			return -ENOENT;
-		r = level_uncharge(s, l, seen, seq);
+		r = level_try_discharge(p, l, seen, seq);
 		if (likely(r != -EAGAIN))
 			return r;
 		back_off(i);
@@ -263,15 +264,15 @@ static int top_take_back(const struct step *s, const struct level *l, uint64_t h
 }
 
 /* Another step down, unless it is made: by whatever party, for it never comes again. */
-static int level_take_back(const struct step *s, const struct level *l, uint64_t seq) {
-	for (int i = 0; i < ROUNDS; i++) {
+static int level_discharge_once(const struct placement *p, const struct level *l, uint64_t seq) {
+	for (int i = 0; i < RETRIES_MAX; i++) {
 		struct pair seen = cell_load(l->cell);
-		uint64_t noted = load_acquire(&s->at.record->noted);
+		uint64_t noted = load_acquire(&p->at.record->noted);
 		int r;
 
-		if (step_newest(s->at.number, noted, seen.second) >= seq)
+		if (step_newest(p->at.number, noted, seen.second) >= seq)
 			return 0;
-		r = level_uncharge(s, l, seen, seq);
+		r = level_try_discharge(p, l, seen, seq);
 		if (likely(r != -EAGAIN))
 			return r;
 		back_off(i);
@@ -280,11 +281,12 @@ static int level_take_back(const struct step *s, const struct level *l, uint64_t
 }
 
 /* The levels below `above`, in the cycle that begins at `base`. A fault at one doesn't keep the others. */
-static int descend(const struct step *s, const struct path *path, uint32_t above, uint64_t base) {
+static int descend(
+	const struct placement *p, const struct path *path, uint32_t above, uint64_t base) {
 	int result = 0;
 
 	while (above-- > 0) {
-		int r = level_take_back(s, &path->level[above], seq_down(base, above));
+		int r = level_discharge_once(p, &path->level[above], seq_down(base, above));
 
 		if (r == -ENOMEM)
 			return r;
@@ -295,59 +297,59 @@ static int descend(const struct step *s, const struct path *path, uint32_t above
 
 int counter_release_continue(
 	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq) {
-	const struct step s = {m, at, load_acquire(&at.record->place)};
+	const struct placement p = {m, at, load_acquire(&at.record->place)};
 
 	/* Else it was seized meanwhile: the daemon does the rest. */
-	if (place_state(s.place) != RECORD_PLACED)
+	if (place_state(p.place) != RECORD_PLACED)
 		return 0;
-	return descend(&s, path, path->depth - given, seq_base(seq));
+	return descend(&p, path, path->depth - given, seq_base(seq));
 }
 
 /* True if level 0, where each cycle ends, or noted tells of a step after the slot. */
-static bool has_gone_on(const struct step *s, uint64_t seq) {
-	const struct cell *cell = map_cell(s->map, place_account(s->place));
+static bool has_newer_step(const struct placement *p, uint64_t seq) {
+	const struct cell *cell = map_cell(p->map, place_account(p->place));
 	uint64_t tag = cell ? load_acquire(&cell->tag) : 0;
 
-	return step_newest(s->at.number, load_acquire(&s->at.record->noted), tag) > seq ||
-	       load_acquire(&s->at.record->place) != s->place;
+	return step_newest(p->at.number, load_acquire(&p->at.record->noted), tag) > seq ||
+	       load_acquire(&p->at.record->place) != p->place;
 }
 
 /* The slot `seq`, which the record took where it stands. */
-static int slot_release(const struct step *s, const struct path *path, uint64_t seq) {
+static int slot_release(const struct placement *p, const struct path *path, uint64_t seq) {
 	uint32_t top = path->depth - 1;
 	int r, down;
 
 	/* A seq at which it rests is no slot, though noted says the same. */
 	if (unlikely(seq_step(seq) != path->depth))
 		return -ENOENT;
-	r = top_take_back(s, &path->level[top], seq, seq_down(seq_base(seq), top));
+	r = top_discharge(p, &path->level[top], seq, seq_down(seq_base(seq), top));
 	if (r < 0 || top == 0)
 		return r;
-	down = descend(s, path, top, seq_base(seq));
+	down = descend(p, path, top, seq_base(seq));
 	return down != 0 ? down : r;
 }
 
 int counter_release(struct map *m, uint32_t number, uint64_t seq) {
-	struct step s = {m, {map_record(m, number), number}, 0};
+	struct placement p = {m, {map_record(m, number), number}, 0};
 	struct path path;
 	int r;
 
-	if (!s.at.record)
+	if (!p.at.record)
 		return map_record_error(m, number);
-	s.place = load_acquire(&s.at.record->place);
-	if (place_state(s.place) != RECORD_PLACED)
+	p.place = load_acquire(&p.at.record->place);
+	if (place_state(p.place) != RECORD_PLACED)
 		return -ENOENT;
-	r = record_path(m, s.place, &path);
+	r = record_path(m, p.place, &path);
 	/* It was revoked, and then the account removed: the path is another's, or none. */
-	if (r != -ENOMEM && has_gone_on(&s, seq))
+	if (r != -ENOMEM && has_newer_step(&p, seq))
 		return -ENOENT;
-	return r == 0 ? slot_release(&s, &path, seq) : r;
+	return r == 0 ? slot_release(&p, &path, seq) : r;
 }
 
 /* -- placing: P1 ---------------------------------------------------------------------------------- */
 
 /* The newest step at level 0 where the record stands. -EAGAIN: it stands nowhere, and can't be placed. */
-static int rest_find(const struct step *s, uint64_t place, uint64_t *noted) {
+static int newest_step_at_level_0(const struct placement *p, uint64_t place, uint64_t *noted) {
 	const struct cell *cell;
 
 	switch (place_state(place)) {
@@ -360,37 +362,37 @@ static int rest_find(const struct step *s, uint64_t place, uint64_t *noted) {
 	default:
 		return -EAGAIN;
 	}
-	cell = map_cell(s->map, place_account(place));
+	cell = map_cell(p->map, place_account(place));
 	if (!cell)
-		return map_account_error(s->map, place_account(place)) == -ENOMEM ? -ENOMEM
+		return map_account_error(p->map, place_account(place)) == -ENOMEM ? -ENOMEM
 										  : -EAGAIN;
-	*noted = step_newest(s->at.number, *noted, load_acquire(&cell->tag));
+	*noted = step_newest(p->at.number, *noted, load_acquire(&cell->tag));
 	return 0;
 }
 
-/* The base of the cycle that the record, claimed by the caller, can begin on s->place; P1 if it stands
+/* The base of the cycle that the record, claimed by the caller, can begin on p->place; P1 if it stands
  * elsewhere. All that is used here is read here. */
-static int record_prepare(const struct step *s, uint64_t *ret_base) {
-	for (int i = 0; i < LOOKS; i++) {
-		uint64_t noted = load_acquire(&s->at.record->noted);
-		uint64_t place = load_acquire(&s->at.record->place), base = noted;
-		int r = rest_find(s, place, &base);
+static int record_prepare(const struct placement *p, uint64_t *ret_base) {
+	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
+		uint64_t noted = load_acquire(&p->at.record->noted);
+		uint64_t place = load_acquire(&p->at.record->place), base = noted;
+		int r = newest_step_at_level_0(p, place, &base);
 
 		/* Else the tag that told of the newest step may have been overwritten, and noted, in between. */
-		if (load_acquire(&s->at.record->noted) != noted)
+		if (load_acquire(&p->at.record->noted) != noted)
 			continue;
 		if (r < 0)
 			return r;
 		/* In use; or noise, until a recount has mended it. */
 		if (seq_step(base) != 0 || noted > BERTH_SEQ_MASK)
 			return -EAGAIN;
-		if (place != s->place)
+		if (place != p->place)
 			base += BERTH_CYCLE;
 		if (base > BERTH_SEQ_LAST)
 			return -ERANGE;
 		*ret_base = base;
-		if (place == s->place || cas16(&s->at.record->place, (struct pair){place, noted},
-						 (struct pair){s->place, base})) /* P1 */
+		if (place == p->place || cas16(&p->at.record->place, (struct pair){place, noted},
+						 (struct pair){p->place, base})) /* P1 */
 			return 0;
 	}
 	return -EAGAIN;
@@ -410,44 +412,45 @@ void counter_note_peak(struct cell *cell, uint32_t count) {
 
 /* Refused at `level` with r, having charged those below it in the cycle that begins at `base`: gives
  * them back in the same cycle. Where that can't be, it is the daemon's to do. */
-static _cold_ int retreat(const struct step *s, const struct path *path, uint32_t level,
+static _cold_ int retreat(const struct placement *p, const struct path *path, uint32_t level,
 	uint64_t base, int r, uint32_t *ret_level) {
 	int down;
 
 	*ret_level = level;
 	if (r == -EDQUOT)
-		denials_add_to_cell(s->map, path->level[level].cell, path->level[level].dirty);
+		denials_add_to_cell(p->map, path->level[level].cell, path->level[level].dirty);
 	if (level == 0)
 		return r;
-	down = r == -ENOMEM ? r : descend(s, path, level, base);
+	down = r == -ENOMEM ? r : descend(p, path, level, base);
 	if (down >= 0)
 		return r;
-	(void)record_seize(s->at.record, s->place);
+	(void)record_seize(p->at.record, p->place);
 	return -ENOMEM;
 }
 
 /* From `level` up. `base` was read after the claim, or proven by A1 at level 0. */
-static _noinline_ int ascend(const struct step *s, const struct path *path, uint32_t level,
+static _noinline_ int ascend(const struct placement *p, const struct path *path, uint32_t level,
 	uint64_t base, uint32_t *ret_level) {
-	uint32_t weight = place_weight(s->place);
+	uint32_t weight = place_weight(p->place);
 	int failed = 0;
 
 	for (int i = 0; level < path->depth; i++) {
 		const struct level *l = &path->level[level];
 		struct pair seen = cell_load(l->cell);               /* order 1 */
-		uint64_t noted = load_acquire(&s->at.record->noted); /* 2 */
+		uint64_t noted = load_acquire(&p->at.record->noted); /* 2 */
 		int r;
 
 		if (unlikely(
-			    noted > base + level || load_acquire(&s->at.record->place) != s->place))
+			    noted > base + level || load_acquire(&p->at.record->place) != p->place))
 			return -ECANCELED;
 		r = counter_admit(l, seen.first, weight); /* 3 */
 		if (likely(r == 0))
-			r = i < ROUNDS ? step_note(s->map, s->at, seen.second) : -EUCLEAN; /* 4 */
+			r = i < RETRIES_MAX ? step_note(p->map, p->at, seen.second)
+					    : -EUCLEAN; /* 4 */
 		if (unlikely(r < 0))
-			return retreat(s, path, level, base, r, ret_level);
-		if (level_charge(s->map, l, seen, weight,
-			    tag_pack(s->at.number, seq_up(base, level)))) /* 5 */
+			return retreat(p, path, level, base, r, ret_level);
+		if (level_charge(p->map, l, seen, weight,
+			    tag_pack(p->at.number, seq_up(base, level)))) /* 5 */
 			level++;
 		else
 			back_off(failed++);
@@ -472,42 +475,43 @@ void counter_label(struct record *record, const char *label, size_t length) {
 	store_release(&record->label[0], label_word(label, n));
 }
 
-static struct step step_of(struct map *m, struct record_at at, const struct slot_request *request) {
+static struct placement placement_of(
+	struct map *m, struct record_at at, const struct slot_request *request) {
 	const struct path *path = request->path;
 
-	return (struct step){m, at,
+	return (struct placement){m, at,
 		place_pack(
 			RECORD_PLACED, path->depth - 1, request->weight, path->level[0].account)};
 }
 
 /* Without the caller's looks. */
-static _noinline_ int acquire_anew(const struct step *s, const struct slot_request *request,
+static _noinline_ int acquire_general(const struct placement *p, const struct slot_request *request,
 	uint64_t *ret_seq, uint32_t *ret_level) {
 	uint64_t base;
-	int r = record_prepare(s, &base);
+	int r = record_prepare(p, &base);
 
 	if (r < 0)
 		return r;
-	record_unlabel(s->at.record);
+	record_unlabel(p->at.record);
 	*ret_seq = seq_up(base, request->path->depth - 1);
-	return ascend(s, request->path, 0, base, ret_level);
+	return ascend(p, request->path, 0, base, ret_level);
 }
 
 int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
 	uint32_t charged, uint64_t seq, uint32_t *ret_level) {
-	const struct step s = step_of(m, at, request);
+	const struct placement p = placement_of(m, at, request);
 
-	return ascend(&s, request->path, charged, seq_base(seq), ret_level);
+	return ascend(&p, request->path, charged, seq_base(seq), ret_level);
 }
 
 int counter_acquire(struct map *m, struct record_at at, const struct slot_request *request,
 	uint64_t *ret_seq, uint32_t *ret_level) {
 	uint32_t charged = counter_acquire_fast(m, at, request, ret_seq);
-	const struct step s = step_of(m, at, request);
+	const struct placement p = placement_of(m, at, request);
 	int r = 0;
 
 	if (charged == 0)
-		r = acquire_anew(&s, request, ret_seq, ret_level);
+		r = acquire_general(&p, request, ret_seq, ret_level);
 	else if (charged < request->path->depth)
 		r = counter_acquire_continue(m, at, request, charged, *ret_seq, ret_level);
 	if (likely(r == 0))
@@ -532,7 +536,7 @@ int counter_bump(struct map *m, uint32_t account) {
 
 	if (!cell)
 		return map_account_error(m, account);
-	for (int i = 0; i < ROUNDS && r == -EAGAIN; i++) {
+	for (int i = 0; i < RETRIES_MAX && r == -EAGAIN; i++) {
 		struct pair seen = cell_load(cell);
 
 		r = cell_bump_from(cell, seen);
@@ -554,7 +558,7 @@ int counter_note_cell(struct map *m, uint32_t account) {
 
 /* A tag of record 0, which has no steps: it never came before. Its seq is a base, so that no process
  * takes it for one of its tokens (pool.h). */
-static uint64_t tag_new(struct map *m) {
+static uint64_t tag_of_repair(struct map *m) {
 	uint64_t seq = add_total(&m->header->repairs, BERTH_CYCLE) + BERTH_CYCLE;
 
 	return tag_pack(0, seq_base(seq & BERTH_SEQ_MASK));
@@ -575,7 +579,7 @@ int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t c
 		return r;
 	/* The count may leave out the step that the old tag tells of, if noise lies over its record: then it
 	 * mustn't be undone again. */
-	return cas16(&cell->count, seen, (struct pair){count_pack(count, rest), tag_new(m)})
+	return cas16(&cell->count, seen, (struct pair){count_pack(count, rest), tag_of_repair(m)})
 		       ? 0
 		       : -EAGAIN; /* B1 */
 }
@@ -583,18 +587,18 @@ int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t c
 /* -- taking a record back: V1 … V3 ---------------------------------------------------------------- */
 
 /* V2 at one level. */
-static int level_seal(const struct step *s, const struct level *l, uint32_t level) {
-	for (int i = 0; i < ROUNDS; i++) {
+static int level_seal(const struct placement *p, const struct level *l, uint32_t level) {
+	for (int i = 0; i < RETRIES_MAX; i++) {
 		struct pair seen = cell_load(l->cell);
-		uint64_t noted = load_acquire(&s->at.record->noted);
-		uint64_t newest = step_newest(s->at.number, noted, seen.second);
+		uint64_t noted = load_acquire(&p->at.record->noted);
+		uint64_t newest = step_newest(p->at.number, noted, seen.second);
 		int r = level < seq_charged(newest)
-				? level_uncharge(s, l, seen, seq_down(seq_base(newest), level))
+				? level_try_discharge(p, l, seen, seq_down(seq_base(newest), level))
 				: cell_bump_from(l->cell, seen);
 
 		if (likely(r != -EAGAIN)) {
 			/* The party that made the last step may have died before it announced it. */
-			wake_changed(s->map, l->dirty);
+			wake_changed(p->map, l->dirty);
 			return r;
 		}
 	}
@@ -602,43 +606,43 @@ static int level_seal(const struct step *s, const struct level *l, uint32_t leve
 }
 
 /* V2. A record that rests may stand on a path that is no more: that of an account which was removed. */
-static int path_seal(const struct step *s) {
+static int path_seal(const struct placement *p) {
 	struct snapshot now;
 	struct path path;
-	int r = record_path(s->map, s->place, &path), result = 0;
+	int r = record_path(p->map, p->place, &path), result = 0;
 
 	if (r != -ENOMEM)
-		r = record_load(s->map, s->at, &now);
+		r = record_load(p->map, p->at, &now);
 	if (r < 0)
 		return r;
-	if (path.depth <= place_top(s->place))
+	if (path.depth <= place_top(p->place))
 		result = seq_charged(now.seq) > 0 ? COUNTER_NEEDS_RECOUNT : 0;
-	r = record_note(s->at.record, now.seq);
+	r = record_note(p->at.record, now.seq);
 	for (uint32_t k = path.depth; k-- > 0 && r >= 0;) {
-		r = level_seal(s, &path.level[k], k);
+		r = level_seal(p, &path.level[k], k);
 		result = r != 0 ? r : result;
 	}
 	return r < 0 ? r : result;
 }
 
 /* V2 and V3, of a record that is SEIZED. */
-static int record_let_go(struct map *m, struct record_at at, enum record_state state) {
-	const struct step s = {m, at, load_acquire(&at.record->place)};
+static int record_finish_seized(struct map *m, struct record_at at, enum record_state state) {
+	const struct placement p = {m, at, load_acquire(&at.record->place)};
 	int damage;
 
-	if (place_state(s.place) != RECORD_SEIZED)
+	if (place_state(p.place) != RECORD_SEIZED)
 		return -EAGAIN;
-	damage = path_seal(&s);
+	damage = path_seal(&p);
 	if (damage < 0)
 		return damage;
-	for (int i = 0; i < ROUNDS; i++) {
+	for (int i = 0; i < RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&at.record->noted), newest = noted;
 		uint64_t place = load_acquire(&at.record->place);
-		int r = newest_step(m, at.number, s.place, &newest);
+		int r = newest_step(m, at.number, p.place, &newest);
 
 		if (r < 0)
 			return r;
-		if (place != s.place)
+		if (place != p.place)
 			return -EAGAIN;
 		if (cas16(&at.record->place, (struct pair){place, noted},
 			    (struct pair){place_pack(state, 0, 0, 0),
@@ -650,7 +654,7 @@ static int record_let_go(struct map *m, struct record_at at, enum record_state s
 
 /* R1 at the top, one cycle on, and the other levels. */
 static int revoke_held(struct map *m, struct record_at at, struct snapshot seen) {
-	const struct step s = {m, at, seen.place};
+	const struct placement p = {m, at, seen.place};
 	uint64_t base = seq_base(seen.seq) + BERTH_CYCLE;
 	uint32_t top = place_top(seen.place);
 	struct path path;
@@ -658,10 +662,10 @@ static int revoke_held(struct map *m, struct record_at at, struct snapshot seen)
 
 	r = record_path(m, seen.place, &path);
 	if (r == 0)
-		r = top_take_back(&s, &path.level[top], seen.seq, seq_down(base, top));
+		r = top_discharge(&p, &path.level[top], seen.seq, seq_down(base, top));
 	if (r < 0)
 		return r == -ENOENT ? -EAGAIN : r;
-	down = descend(&s, &path, top, base);
+	down = descend(&p, &path, top, base);
 	return down != 0 ? down : r;
 }
 
@@ -681,7 +685,7 @@ int counter_revoke(struct map *m, uint32_t number, struct snapshot seen) {
 		return -EAGAIN;
 	if (place_state(seen.place) == RECORD_PLACED && !record_seize(at.record, seen.place))
 		return -EAGAIN;
-	return is_on_path(seen.place) ? record_let_go(m, at, RECORD_FREE) : 0;
+	return is_on_path(seen.place) ? record_finish_seized(m, at, RECORD_FREE) : 0;
 }
 
 int counter_finish_seized(struct map *m, uint32_t number) {
@@ -690,26 +694,26 @@ int counter_finish_seized(struct map *m, uint32_t number) {
 
 	if (!at.record)
 		return map_record_error(m, number);
-	for (int i = 0; i < LOOKS && r == -EAGAIN; i++)
+	for (int i = 0; i < SNAPSHOT_RETRIES_MAX && r == -EAGAIN; i++)
 		r = place_state(load_acquire(&at.record->place)) == RECORD_SEIZED
-			    ? record_let_go(m, at, RECORD_FREE)
+			    ? record_finish_seized(m, at, RECORD_FREE)
 			    : 0;
 	return r;
 }
 
 /* A release, or the revocation of a slot, that was begun. */
 static int descent_finish(struct map *m, struct record_at at, struct snapshot now) {
-	const struct step s = {m, at, now.place};
+	const struct placement p = {m, at, now.place};
 	struct path path;
 	int r = record_path(m, now.place, &path);
 
 	/* Its owner may have finished it, and the account be removed since. */
 	if (r == -EUCLEAN)
-		return has_gone_on(&s, now.seq) ? 0 : r;
+		return has_newer_step(&p, now.seq) ? 0 : r;
 	if (r < 0)
 		return r;
 	/* Noise may tell of more levels than the path has. */
-	return descend(&s, &path, MIN_OF(seq_charged(now.seq), path.depth), seq_base(now.seq));
+	return descend(&p, &path, MIN_OF(seq_charged(now.seq), path.depth), seq_base(now.seq));
 }
 
 int counter_finish(struct map *m, uint32_t number) {
@@ -733,7 +737,7 @@ int counter_close(struct map *m, uint32_t number) {
 
 	if (!at.record)
 		return map_record_error(m, number);
-	for (int i = 0; i < LOOKS; i++) {
+	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t place = load_acquire(&at.record->place);
 		int r;
 
@@ -745,7 +749,7 @@ int counter_close(struct map *m, uint32_t number) {
 				break;
 			/* fallthrough */
 		case RECORD_SEIZED:
-			r = record_let_go(m, at, RECORD_CLOSED);
+			r = record_finish_seized(m, at, RECORD_CLOSED);
 			if (r < 0 && r != -EAGAIN)
 				return r;
 			damage = r > 0 ? r : damage;
@@ -778,7 +782,7 @@ int counter_open(struct map *m, uint32_t number) {
 
 	if (!record)
 		return map_record_error(m, number);
-	for (int i = 0; i < ROUNDS; i++) {
+	for (int i = 0; i < RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&record->noted), seq = opening_seq(record);
 		uint64_t place = load_acquire(&record->place);
 
@@ -799,7 +803,7 @@ int counter_discard(struct map *m, uint32_t number, struct snapshot seen) {
 
 	if (!record)
 		return map_record_error(m, number);
-	for (int i = 0; i < LOOKS; i++) {
+	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&record->noted);
 		uint64_t seq = seq_rest(noted_sane(MAX_OF(noted, seen.seq))) + BERTH_CYCLE;
 

@@ -70,15 +70,15 @@ mkdir -p "$build/mutants"
 mutant no-note client/core/counter-fast.h \
 	's/return counter_note\(m, tag\);/return 0;/'
 mutant no-look-on-the-way-up client/core/counter.c \
-	's/noted > base \+ level \|\| load_acquire\(&s->at\.record->place\) != s->place/noted == UINT64_MAX/'
+	's/noted > base \+ level \|\| load_acquire\(&p->at\.record->place\) != p->place/noted == UINT64_MAX/'
 mutant no-look-at-the-place client/core/counter.c \
-	's/noted > base \+ level \|\| load_acquire\(&s->at\.record->place\) != s->place/noted > base + level/'
+	's/noted > base \+ level \|\| load_acquire\(&p->at\.record->place\) != p->place/noted > base + level/'
 mutant base-of-the-old-look client/core/counter.c \
-	's/^	if \(charged == 0\)$/	if (charged == 0 \&\& load_acquire(\&at.record->place) == s.place \&\& *ret_seq)\n		r = ascend(\&s, request->path, 0, seq_base(*ret_seq), ret_level);\n	else if (charged == 0)/; s/^	uint32_t charged = counter_acquire_fast\(m, at, request, ret_seq\);/	uint32_t charged = (*ret_seq = 0, counter_acquire_fast(m, at, request, ret_seq));/'
+	's/^	if \(charged == 0\)$/	if (charged == 0 \&\& load_acquire(\&at.record->place) == p.place \&\& *ret_seq)\n		r = ascend(\&p, request->path, 0, seq_base(*ret_seq), ret_level);\n	else if (charged == 0)/; s/^	uint32_t charged = counter_acquire_fast\(m, at, request, ret_seq\);/	uint32_t charged = (*ret_seq = 0, counter_acquire_fast(m, at, request, ret_seq));/'
 mutant no-seal client/core/counter.c \
 	's/: cell_bump_from\(l->cell, seen\);/: 0;/'
 mutant no-note-before-the-seal client/core/counter.c \
-	's/r = record_note\(s->at\.record, now\.seq\);/r = 0;/'
+	's/r = record_note\(p->at\.record, now\.seq\);/r = 0;/'
 mutant no-bump-after-a-word daemon/shared/directory-write.c \
 	's/^	return counter_bump\(d->map, account\);/	return 0;/'
 mutant no-bump-after-a-limit daemon/shared/directory-write.c \
@@ -92,13 +92,13 @@ mutant no-bump-at-the-start daemon/shared/directory-write.c \
 mutant nothing-finished-at-the-start daemon/holders/sessions.c \
 	's/r = counter_finish\(m, record\);/r = 0;/'
 mutant step-down-made-again client/core/counter.c \
-	's/if \(step_newest\(s->at\.number, noted, seen\.second\) >= seq\)/if (step_newest(s->at.number, noted, seen.second) == seq)/'
+	's/if \(step_newest\(p->at\.number, noted, seen\.second\) >= seq\)/if (step_newest(p->at.number, noted, seen.second) == seq)/'
 mutant release-of-any-slot client/core/counter.c \
-	's/step_newest\(s->at\.number, noted, seen\.second\) != held\)/seq_step(step_newest(s->at.number, noted, seen.second)) != seq_step(held))/'
+	's/step_newest\(p->at\.number, noted, seen\.second\) != held\)/seq_step(step_newest(p->at.number, noted, seen.second)) != seq_step(held))/'
 mutant revoked-in-its-own-cycle client/core/counter.c \
 	's/seq_base\(seen\.seq\) \+ BERTH_CYCLE;/seq_base(seen.seq);/'
 mutant placed-by-an-old-look client/core/counter.c \
-	's/if \(load_acquire\(&s->at\.record->noted\) != noted\)/if (0)/; s/cas16\(&s->at\.record->place, \(struct pair\)\{place, noted\},/cas16(\&s->at.record->place, (struct pair){load_acquire(\&s->at.record->place), load_acquire(\&s->at.record->noted)},/'
+	's/if \(load_acquire\(&p->at\.record->noted\) != noted\)/if (0)/; s/cas16\(&p->at\.record->place, \(struct pair\)\{place, noted\},/cas16(\&p->at.record->place, (struct pair){load_acquire(\&p->at.record->place), load_acquire(\&p->at.record->noted)},/'
 mutant no-note-at-once client/core/counter-fast.h \
 	's/(unlikely|likely)\(counter_note\(m, seen\.second\) (== 0|< 0)\)/\1(0 \2)/'
 mutant no-place-at-once client/core/counter-fast.h \
@@ -122,7 +122,7 @@ mutant token-of-any-slot client/lib/pool.c \
 mutant no-turn-of-states daemon/holders/sessions.c \
 	's/^		state_write\(s, SESSION_ENDING\); .*/		s->state = SESSION_ENDING;/'
 mutant closed-without-taking-back client/core/counter.c \
-	's/r = record_let_go\(m, at, RECORD_CLOSED\);/r = 0, (void)cas(\&at.record->place, load_acquire(\&at.record->place), 0);/'
+	's/r = record_finish_seized\(m, at, RECORD_CLOSED\);/r = 0, (void)cas(\&at.record->place, load_acquire(\&at.record->place), 0);/'
 
 echo "$found of $((found + missed)) mutants found"
 [ "$missed" = 0 ]

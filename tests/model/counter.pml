@@ -262,7 +262,7 @@ inline cell_charge() { /* A1 at level n */
 
 /* R1, the step `to`; of the slot `seen`, if a slot is held. */
 #define ANY_SLOT 0
-inline cell_uncharge(seen) {
+inline cell_discharge(seen) {
 	STEP;
 	if
 	:: cell_tag[c] == tag && cell_word[c] == word -> d_step {
@@ -398,7 +398,7 @@ inline record_load() {
 /* -- giving back: R1 ------------------------------------------------------------------------------------- */
 
 /* The step `to` at this level, unless a newer one than `last` was made. ok: this party made it. */
-inline level_take_back(level) {
+inline level_discharge(level) {
 	c = path(level);
 	do
 	:: true ->
@@ -415,7 +415,7 @@ inline level_take_back(level) {
 		:: else
 		fi;
 		tag_note_of_others(); /* order 4 */
-		cell_uncharge(last); /* order 5 */
+		cell_discharge(last); /* order 5 */
 		if
 		:: ok -> break
 		:: else
@@ -448,7 +448,7 @@ inline descend() {
 			break
 #endif
 		fi;
-		level_take_back(n - 1);
+		level_discharge(n - 1);
 		if
 		:: !ok && !begun -> break
 		:: else
@@ -657,7 +657,7 @@ inline level_seal(level) {
 		:: seq_charged(newest(noted, tag)) > level ->
 			tag_note_of_others();
 			to = seq_down(newest(noted, tag), level);
-			cell_uncharge(ANY_SLOT)
+			cell_discharge(ANY_SLOT)
 #ifndef NO_SEAL
 		:: else -> cell_bump()
 #else
@@ -676,7 +676,7 @@ inline level_seal(level) {
 }
 
 /* V2, V3, of a SEIZED record as record_load() has found it. */
-inline record_let_go(state) {
+inline record_finish_seized(state) {
 	stood = place;
 #ifndef NO_NOTE_SEIZED
 	tag_note(tag_pack(r, at));
@@ -713,7 +713,7 @@ inline descent_finish(number, all) {
 		stood = place;
 		if
 		:: place_state(place) == RECORD_SEIZED ->
-			record_let_go(RECORD_FREE);
+			record_finish_seized(RECORD_FREE);
 			break
 		:: place_state(place) == RECORD_PLACED && seq_charged(at) > 0
 		:: else -> break
@@ -757,7 +757,7 @@ inline counter_close(number) {
 		:: place_state(place) == RECORD_CLOSED -> break
 		:: place_state(place) == RECORD_FREE -> place_write(place_with_state(place, RECORD_CLOSED)) /* V1 */
 		:: place_state(place) == RECORD_PLACED -> place_write(place_with_state(place, RECORD_SEIZED)) /* V1 */
-		:: else -> record_let_go(RECORD_CLOSED)
+		:: else -> record_finish_seized(RECORD_CLOSED)
 		fi
 	od;
 	FORGET
