@@ -21,7 +21,7 @@ Q = $(if $(V),,@)
 say = @$(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),:,echo '  $(1) $(2)')
 
 ALL_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
-	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-tree-slp-vectorize -fno-plt -pthread \
+	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-plt -pthread \
 	-D_GNU_SOURCE -DBERTH_VERSION='"$(VERSION)"' -Iinclude $(CPPFLAGS) $(CFLAGS)
 
 # The folders whose headers a folder's files may include, beside its own: those below it. An include
