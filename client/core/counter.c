@@ -468,11 +468,12 @@ static size_t label_cut(const char *label, size_t n) {
 }
 
 void counter_label(struct record *record, const char *label, size_t length) {
-	size_t n = label_cut(label, length), i;
+	uint64_t word[BERTH_LABEL_SIZE / 8] = {0};
 
-	for (i = 1; i <= n / 8 && i < BERTH_LABEL_SIZE / 8; i++)
-		store_relaxed(&record->label[i], label_word(label + 8 * i, n - 8 * i));
-	store_release(&record->label[0], label_word(label, n));
+	memcpy(word, label, label_cut(label, length));
+	for (size_t i = 1; i < ELEMENTS(word); i++)
+		store_relaxed(&record->label[i], word[i]);
+	store_release(&record->label[0], word[0]);
 }
 
 static struct placement placement_of(

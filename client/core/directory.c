@@ -8,19 +8,13 @@
 #include <xxhash.h>
 
 #include "directory.h"
-#include "text.h"
 
-/* Word by word: bytes that memcpy has just stored would have to reach the cache before they can be
- * read back as words. */
 int name_load_length(const char *text, size_t length, struct name *ret) {
-	size_t last = (length - 1) / 8;
-
 	if (length == 0 || length > BERTH_NAME_MAX)
 		return -EINVAL;
 	ret->length = (uint32_t)length;
-	for (size_t i = 0; i < last; i++)
-		ret->word[i] = htole64(load8(text + 8 * i));
-	ret->word[last] = htole64(tail_load(text, length, length - 8 * last));
+	ret->word[(length - 1) / 8] = 0;
+	memcpy(ret->word, text, length);
 	return 0;
 }
 
