@@ -2,13 +2,18 @@
 #pragma once
 
 /*
- * The vocabulary for words that several processes change at once.
+ * The operations on words that several processes or threads change at once.
  *
- * Everything shared is an _Atomic member that is touched through these few names and no others. A
- * load that must see what a partner wrote before its store is load_acquire, the partner's store is
- * store_release; a comment at each such place names the partner. cas, cas16 and exchange are sequentially
- * consistent, because the change of a count is followed by a load of a flag that the daemon stores
- * before it reads the counts (wake.h): each side must see the other's store or be seen.
+ * Every shared word is an _Atomic member, and the code touches it through the names below only.
+ * Three kinds of order exist:
+ *   relaxed            the operation is atomic, and orders nothing else
+ *   acquire, release   a load_acquire() that reads the value of a store_release() also sees
+ *                      everything that the storing thread wrote before. A comment at each such
+ *                      place names its partner
+ *   total              sequentially consistent: all threads see all these operations in one order
+ * cas(), cas16() and exchange_total() are of the third kind. A process that has changed a count
+ * then loads a flag, which the daemon stores before it reads the counts (wake.h). The total order
+ * guarantees that at least one of the two sees the other's store.
  */
 
 #include <stdatomic.h>
@@ -32,7 +37,7 @@
 #define add_total(p, v)      atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
 #define fence_acquire()      atomic_thread_fence(memory_order_acquire)
 
-/* True if *p was old and is now new. */
+/* Compare-and-swap of 8 bytes, and of 4. True: *p was `old`, and is now `new`. */
 static inline bool cas(_Atomic uint64_t *p, uint64_t old, uint64_t new) {
 	return atomic_compare_exchange_strong_explicit(
 		p, &old, new, memory_order_seq_cst, memory_order_relaxed);
@@ -45,8 +50,8 @@ static inline bool cas32(_Atomic uint32_t *p, uint32_t old, uint32_t new) {
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "berth needs lock-free 64-bit atomics");
 
-/* After the n-th compare-and-swap in a row that failed, from 0: lets the others get on. Longer each time, up
- * to about 1 µs. */
+/* Pauses after a compare-and-swap has failed n times before, so that other processes make progress.
+ * The pause doubles with n, up to about 1 µs. */
 static inline void back_off(int n) {
 	for (int i = 0; i < 1 << (n < 4 ? n : 4); i++) {
 #if defined(__x86_64__)
@@ -57,13 +62,14 @@ static inline void back_off(int n) {
 	}
 }
 
-/* Two words that one compare-and-swap changes together, 16 bytes on a boundary of 16. */
+/* Two words that one compare-and-swap changes together. They are aligned to 16 bytes. */
 struct pair {
 	uint64_t first, second;
 };
 
-/* True if the two words at *p were old and are now new. May fail, on some machines, though they were.
- * Written out, since compilers call libatomic for it, which needn't be lock-free. */
+/* Compare-and-swap of 16 bytes. True: the two words at p were `old`, and are now `new`. On some
+ * machines it may fail although the words were `old`. It is written in assembly because a compiler
+ * would call libatomic, which may use a lock. */
 static inline bool cas16_bare(_Atomic uint64_t *p, struct pair old, struct pair new) {
 #if defined(__x86_64__)
 	bool done;
@@ -101,7 +107,8 @@ static inline bool cas16_bare(_Atomic uint64_t *p, struct pair old, struct pair 
 
 static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) {
 #if defined(BERTH_EXPLORED)
-	/* As a call of the sanitizer's, which tests/explore answers. */
+	/* The compiler makes this a call to the sanitizer's runtime, which tests/explore replaces.
+	 * */
 	unsigned __int128 was = (unsigned __int128)old.second << 64 | old.first;
 
 	return __atomic_compare_exchange_n((unsigned __int128 *)(void *)p, &was,
@@ -110,8 +117,8 @@ static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) 
 #elif defined(__SANITIZE_THREAD__)
 	bool done;
 
-	/* The sanitizer doesn't look into assembly; and its own 16-byte operations take a lock of the process,
-	 * which no other process knows. */
+	/* The sanitizer doesn't see what assembly does. Its own 16-byte operations take a lock of
+	 * this process, which other processes don't respect. */
 	__tsan_release(p);
 	__tsan_release(p + 1);
 	done = cas16_bare(p, old, new);
@@ -123,7 +130,8 @@ static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) 
 #endif
 }
 
-/* False on the few amd64 machines, of 2005 and before, that lack it. */
+/* False on the few amd64 machines, of 2005 and before, that have no compare-and-swap of 16 bytes.
+ * */
 static inline bool cas16_is_there(void) {
 #if defined(__x86_64__)
 	unsigned a, b, c = 0, d;

@@ -2,8 +2,10 @@
 #pragma once
 
 /*
- * The counter where nothing stands in the way: a record that rests on the path takes a slot by one
- * compare-and-swap for each level (A1 of counter.c), and gives it back by another (R1).
+ * The fast path of the counter: a record that rests on the path takes a slot by one
+ * compare-and-swap for each level (A1 of counter.c), and releases it by another one for each level
+ * (R1). The functions are inline, so that each caller gets the instructions that its case needs and
+ * no more. "Order n" names the steps of "Order" in counter.c.
  */
 
 #include <endian.h>
@@ -12,14 +14,16 @@
 #include "counter.h"
 #include "wake.h"
 
-/* What the list of holders shows of a record is its claimant's alone. Before the slot is taken the label of
- * the last one goes, and afterwards its own comes, the first word last: no look finds another slot's. */
+/* Only the thread that has claimed the record writes its time and label. It clears the label before
+ * it takes the slot, and stores the new one afterwards, the first word last. So a list of holders
+ * never shows a slot with the label of an earlier one. */
 static _always_inline_ void record_unlabel(struct record *record) {
 	store_relaxed(&record->label[0], 0);
 }
 
-/* Stores a label of 9 to 15 bytes without a call: most are an address and a port. Its second word is the last
- * eight bytes of the label, of which a shift removes those that are in the first word, too. */
+/* Stores a label of 9 to 15 bytes without a call, since many labels are an address and a port. The
+ * second word is made of the label's last eight bytes: a shift removes those of them that the first
+ * word has already. */
 static _always_inline_ void record_label(struct record *record, const char *label, size_t n) {
 	uint64_t first, last;
 
@@ -44,13 +48,16 @@ static _always_inline_ void cell_note_peak(struct cell *cell, uint32_t count) {
 		counter_note_peak(cell, count);
 }
 
-/* The record's newest step at the level whose cell bears `tag`, read before `noted`. */
+/* The seq of the record's newest step at a level. `tag`: of the level's cell, read before `noted`.
+ * */
 static _always_inline_ uint64_t step_newest(uint32_t number, uint64_t noted, uint64_t tag) {
 	return tag_record(tag) == number && tag_seq(tag) > noted ? tag_seq(tag) : noted;
 }
 
-/* Order 4 of counter.c. A tag of the step's own record needs no note: the step that follows is newer. A
- * range lies in one window, so its records are found from each other: those of one process. */
+/* Order 4: notes a tag (N1) before record `at` overwrites it. A tag of the same record needs no
+ * note, since the record's next step is newer. Records of one range lie beside each other in one
+ * window. So for a tag of a record of the same range, which is a record of the same process, the
+ * address follows from `at`. */
 static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_t tag) {
 	uint32_t number = tag_record(tag);
 
@@ -62,7 +69,8 @@ static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_
 	return counter_note(m, tag);
 }
 
-/* A1, from a pair that was seen. */
+/* A1 at one level, if the cell is still `seen`; then announces the change. False: the cell has
+ * changed. */
 static _always_inline_ bool level_charge(
 	struct map *m, const struct level *l, struct pair seen, uint32_t weight, uint64_t tag) {
 	uint64_t count = seen.first + ((uint64_t)weight << BERTH_COUNT_SHIFT);
@@ -74,15 +82,17 @@ static _always_inline_ bool level_charge(
 	return true;
 }
 
-/* On a path of one level, whose cell said `seen` when the caller looked at it (orders 1 and 3), and bears
- * the tag of the record's last step; `place` is the record's on this path. The caller stamps the record, and
- * announces the change, if it is made. False, with nothing done: it isn't so. */
+/* Takes a slot on a path of one level whose cell bears the tag of this record's last step. `seen`:
+ * the cell, as the caller read it in orders 1 and 3. `place`: the record's place on this path, with
+ * this weight. On success the caller must stamp the record and announce the change (wake.h); *ret
+ * is what the cell is now. False: one of these conditions doesn't hold; nothing was done. */
 static _always_inline_ bool counter_acquire_one(struct record_at at, struct cell *cell,
 	struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
 	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
 	uint64_t base = seen.second - tag_pack(at.number, 0);
 
-	/* It has other bits than a base if the tag is another record's, or the record doesn't rest. */
+	/* If the tag is another record's, or the record doesn't rest, `base` has bits that no base
+	 * has. */
 	if (unlikely(base & ~BERTH_SEQ_LAST) || unlikely(base < noted) ||
 		unlikely(load_acquire(&at.record->place) != place))
 		return false;
@@ -91,7 +101,7 @@ static _always_inline_ bool counter_acquire_one(struct record_at at, struct cell
 	return likely(cas16(&cell->count, seen, *ret)); /* A1, 5 */
 }
 
-/* The same where the cell bears another record's tag. */
+/* Like counter_acquire_one(), for a cell that bears the tag of another record. */
 static _always_inline_ bool counter_acquire_other(struct map *m, struct record_at at,
 	struct cell *cell, struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
 	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
@@ -105,8 +115,10 @@ static _always_inline_ bool counter_acquire_other(struct map *m, struct record_a
 	return likely(cas16(&cell->count, seen, *ret)); /* A1, 5 */
 }
 
-/* The same for any path. Returns how many levels are charged: if it is some, but not all, the rest is
- * counter_acquire_continue()'s. */
+/* Takes a slot on a path of any depth. Returns how many levels it has charged, from level 0, and
+ * announced. If it charged some levels but not all, the caller must go on with
+ * counter_acquire_continue(). 0: nothing was done. *ret_seq is valid if at least one level is
+ * charged. */
 static inline uint32_t counter_acquire_fast(
 	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct path *path = request->path;
@@ -130,7 +142,8 @@ static inline uint32_t counter_acquire_fast(
 	return k;
 }
 
-/* R1, from a pair that was seen when the level was charged. */
+/* R1 at one level, if the cell is still `seen`; then announces the change. `weight` is shifted as
+ * in the count's word. False: the cell has changed, or its count is less than the weight. */
 static _always_inline_ bool level_discharge(struct map *m, struct cell *cell,
 	_Atomic uint8_t *dirty, struct pair seen, uint64_t weight, uint64_t tag) {
 	if (unlikely(seen.first < weight ||
@@ -140,11 +153,12 @@ static _always_inline_ bool level_discharge(struct map *m, struct cell *cell,
 	return true;
 }
 
-/* The slot that was taken by the step `tag` on a path of one level, whose cell bears it still. The caller
- * announces the change, if it is made. False, with nothing done: it isn't so.
+/* Releases a slot on a path of one level whose cell still bears `tag`, the tag of the step that
+ * took the slot. On success the caller must announce the change (wake.h). False: the cell bears
+ * another tag; nothing was done.
  *
- * While the cell bears that tag no other party has given the slot back, and the record stands where it
- * stood; so it needs no look. */
+ * While the cell bears that tag, no party has released the slot, and the record still stands on
+ * this path. So this function doesn't read the record. */
 static _always_inline_ bool counter_release_one(
 	struct cell *cell, const _Atomic uint16_t *weight, uint64_t tag) {
 	struct pair seen = cell_load(cell); /* order 1 */
@@ -153,13 +167,14 @@ static _always_inline_ bool counter_release_one(
 	if (unlikely(seen.second != tag))
 		return false;
 	less = (uint64_t)load_relaxed(weight) << BERTH_COUNT_SHIFT;
-	/* Step 1 of a cycle, and the last one. */
+	/* A path of one level: `tag` has step 1 of its cycle, and the next step is the cycle's last
+	 * one, 16. */
 	return likely(seen.first >= less) &&
 	       likely(cas16(
 		       &cell->count, seen, (struct pair){seen.first - less, tag + 15})); /* R1 */
 }
 
-/* The same where the cell bears another record's tag. */
+/* Like counter_release_one(), for a cell that bears the tag of another record. */
 static _always_inline_ bool counter_release_other(
 	struct map *m, struct record_at at, struct cell *cell, uint32_t weight, uint64_t tag) {
 	struct pair seen = cell_load(cell); /* order 1 */
@@ -172,12 +187,13 @@ static _always_inline_ bool counter_release_other(
 		       &cell->count, seen, (struct pair){seen.first - less, tag + 15})); /* R1 */
 }
 
-/* The same for any path, which is that of the slot. Returns how many levels are given back, from the top:
- * if it is some, but not all, the rest is counter_release_continue()'s. */
+/* Releases the slot `seq` on a path of any depth, which must be the slot's path. Returns how many
+ * levels it has discharged, from the top, and announced. If it discharged some levels but not all,
+ * the caller must go on with counter_release_continue(). 0: nothing was done. */
 static inline uint32_t counter_release_fast(
 	struct map *m, struct record_at at, const struct path *path, uint64_t seq) {
 	struct pair seen[BERTH_LEVELS_MAX];
-	uint32_t depth = path->depth, given;
+	uint32_t depth = path->depth, discharged;
 	uint64_t noted, place, weight;
 
 	for (uint32_t k = 0; k < depth; k++)
@@ -188,13 +204,13 @@ static inline uint32_t counter_release_fast(
 	if (unlikely(place >> 58 != place_pack(RECORD_PLACED, depth - 1, 0, 0) >> 58 ||
 		     step_newest(at.number, noted, seen[depth - 1].second) != seq))
 		return 0;
-	for (given = 0; given < depth; given++) {
-		uint32_t k = depth - 1 - given;
+	for (discharged = 0; discharged < depth; discharged++) {
+		uint32_t k = depth - 1 - discharged;
 
 		if (unlikely(step_note(m, at, seen[k].second) < 0 ||
 			     !level_discharge(m, path->level[k].cell, path->level[k].dirty, seen[k],
 				     weight, tag_pack(at.number, seq_down(seq_base(seq), k)))))
 			break;
 	}
-	return given;
+	return discharged;
 }

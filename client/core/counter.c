@@ -1,104 +1,120 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The counter. The only file that changes a cell's count or a record's place, with counter-fast.h.
+ * The counter. This file and counter-fast.h are the only ones that change a cell's count or a
+ * record's place.
  *
- * Steps. A record that is PLACED on an account's path goes round it: up, charging levels 0 … top, then
- * it holds a slot, and down again. Each step is one 16-byte compare-and-swap on one cell, which changes
- * the count and writes the tag (record, seq). A seq tells which step of which cycle it is, and what is
- * charged after it (layout.h). The seqs of a record only grow: no tag is ever written twice, and no cell
- * ever returns to what it was. To note a step is to raise the record's `noted` to its seq. A note is true
- * whenever it is written, so the noting party needs no look at where the record stands.
+ * Parties. A party is whatever makes steps: a thread of the process that owns a record, or berthd.
  *
- * Invariant. The newest step of record r at level k of its path is the newer of `noted` and the tag of
- * that level's cell, if that tag is r's. Level k is charged if k < seq_charged(that step). A cell's count
- * is the sum of the weights of the records that have charged it. This holds at every instant.
+ * Steps. A record that is PLACED on an account's path goes round that path: up, where it charges
+ * the levels 0 … top one after the other; then it holds a slot; and down again, where it discharges
+ * them. Each step is one 16-byte compare-and-swap on one cell, which changes the count and writes
+ * the tag (record, seq). A seq tells which step of which cycle this is, and which levels are
+ * charged after it (layout.h). The seqs of a record only grow. So no tag is ever written twice, and
+ * no cell ever returns to an earlier value. To note a step means to raise the record's `noted` to
+ * the step's seq. A note is true whenever it is written, so the party that writes it need not look
+ * where the record stands.
  *
- * Writes. b is a base, step 0 of a cycle, above every seq that the record has used.
- *   P1 record  → PLACED here, noted b            16 bytes, from what was read after the claim
- *   A1 cell k  count + weight, tag (r, b + k + 1)       16 bytes; k = 0 … top
- *   R1 cell k  count - weight, tag (r, b + 16 - k)      16 bytes; k = top … 0. The party that makes the
- *                                                first one, at the top, has released the slot
- *   N1 record  noted = max(noted, seq)           8 bytes; of the tag that is about to be overwritten
- *   B1 cell    bumps + 1                         16 bytes; the daemon's. A repair writes the count, too,
- *                                                and, after N1, a tag of record 0
- *   V1 record  PLACED → SEIZED, FREE → CLOSED    8 bytes; the daemon's, or an owner's without memory
- *   V3 record  → FREE or CLOSED, noted = the rest of its newest step + 16     16 bytes; the daemon's
- * V2 stands between V1 and V3: N1 for the newest step that any cell of the path tells of, so that all
- * levels are given back in one cycle; then one 16-byte compare-and-swap for each level, from the top:
- * R1 if the level is charged, else B1, which seals it.
- * To revoke a slot that is held, the daemon makes R1 at the top with the seq of the next cycle
- * (b + 32 - top), on condition that the slot's seq is the newest there, and then the other R1. The record
- * stays PLACED and rests. The seq tells the owner that it was revoked: between a slot's seq and the end
- * of its cycle lie only the steps of a release.
+ * Invariant. The newest step of record r at level k of its path is the newer one of `noted` and the
+ * tag of that level's cell, if that tag is r's. Level k is charged if k < seq_charged(that step). A
+ * cell's count is the sum of the weights of the records that have charged it. This holds at every
+ * instant.
+ *
+ * Writes. b is a base: step 0 of a cycle, above every seq that the record has used.
+ *   P1 record  → PLACED here, noted b               16 bytes, from values read after the claim
+ *   A1 cell k  count + weight, tag (r, b + k + 1)   16 bytes; k = 0 … top
+ *   R1 cell k  count - weight, tag (r, b + 16 - k)  16 bytes; k = top … 0. The party that makes the
+ *                                                   first R1, at the top, has released the slot
+ *   N1 record  noted = max(noted, seq)              8 bytes; seq of the tag about to be overwritten
+ *   B1 cell    bumps + 1                            16 bytes; only the daemon. A repair also writes
+ *                                                   the count and, after N1, a tag of record 0
+ *   V1 record  PLACED → SEIZED, FREE → CLOSED       8 bytes; the daemon, or an owner without memory
+ *   V3 record  → FREE or CLOSED, noted = the end    16 bytes; only the daemon
+ *              of its newest step's cycle + 16
+ * V2 stands between V1 and V3. It begins with N1 for the newest step that any cell of the path
+ * tells of, so that all levels are discharged in one cycle. Then it makes one 16-byte
+ * compare-and-swap for each level, from the top: R1 if the level is charged, otherwise B1, which
+ * seals the level. To revoke a slot that is held, the daemon makes R1 at the top with the seq of
+ * the next cycle (b + 32 - top), on condition that the slot's seq is the newest there, and then the
+ * other R1. The record stays PLACED and rests. The seq tells the owner that the slot was revoked:
+ * between a slot's seq and the end of its cycle lie only the steps of a release.
  *
  * Order. A party that makes a step reads
  *   1 the cell: tag, count   2 the record: noted, place   3 limit and generation
- *   4 N1 for the tag's record, unless that is the party's own   5 the compare-and-swap
- * Whatever changes 2 or 3 afterwards also changes the cell (V2; B1 after a new limit or generation), so
- * 5 fails, however late it comes. A pair that was torn (tag and count of two moments) fails at 5, too;
- * what decides without 5 uses the tag alone, or the count alone. A release whose cell still bears the tag
- * that took the slot needs no 2: while that tag stands there, no party has given the slot back, nor moved
- * the record.
+ * and then makes
+ *   4 N1 for the tag's record, unless the tag is of the party's own record
+ *   5 the compare-and-swap
+ * Every change of 2 or 3 after they were read also changes the cell (V2; B1 after a new limit or
+ * generation). So 5 fails, however late it comes. A torn pair (tag and count of two moments) fails
+ * at 5, too. A decision that is made without 5 uses the tag alone, or the count alone. A release
+ * whose cell still bears the tag that took the slot does without 2: while that tag stands there, no
+ * party has released the slot or moved the record.
  *
- * Claims. One thread at a time uses a record to take slots: it has claimed it in the memory of its
- * process, or owns it there (pool.c). Every value that decides where a record is placed is read after the
- * record was claimed. What was read before the claim justifies nothing but 5 from that very pair: if 5
- * succeeds, the pair has stood all the time, and is as good as read now. So P1, which changes no cell, reads all that it
- * needs after the claim: noted, place, and the tag of level 0 where the record stands. Each cycle's last
- * step is made at level 0, so that tag tells that the record rests. If that tag is overwritten after P1
- * read it, and noted didn't tell of it, noted changes and P1 fails. And if the first A1 from an old pair
- * fails, the base that came of the pair is void as well.
+ * Claims. One thread at a time uses a record to take slots. This thread has claimed the record in
+ * the memory of its process, or owns it there (pool.c). Every value that decides where a record is
+ * placed is read after the record was claimed. A value that was read before the claim justifies
+ * only a compare-and-swap (5) from that very pair: if 5 succeeds, the pair has not changed in the
+ * meantime, so it is as good as if it were read now. P1 changes no cell, so it reads all that it
+ * needs after the claim: noted, place, and the tag of level 0 where the record stands. Each cycle's
+ * last step is made at level 0, so that tag tells that the record rests. If that tag is overwritten
+ * after P1 has read it, and noted did not tell of it yet, noted changes and P1 fails. And if the
+ * first A1 from an old pair fails, the base that was derived from the pair is void as well.
  *
- * Death or stall, however long, after the write in front of the bar:
- *   P1 | A1, last A1 | return   the record rests on its path; it holds a slot
- *   A1 | A1    levels 0 … k are charged. The owner goes on; or V1 … V3, when the session ends or the
- *              slot is revoked: an owner that wakes finds the cell sealed or the place changed
- *   R1 | R1    top … k are given back. Any party goes on: owner, revoke, session end, the next daemon.
- *              Each step has its own seq, so "newest ≥ my step" says for ever that the step is made
+ * Death or stall of any length after the write before the bar, and before the one after it:
+ *   P1 | A1, last A1 | return   the record rests on its path; the record holds a slot
+ *   A1 | A1    levels 0 … k are charged. The owner goes on; or V1 … V3 follow, when the session ends
+ *              or the slot is revoked. An owner that resumes after that finds the cell sealed or the
+ *              place changed
+ *   R1 | R1    levels top … k are discharged. Any party goes on: the owner, a revocation, the end of
+ *              the session, the next daemon. Each step has its own seq, so "newest ≥ my step" tells
+ *              for ever that the step was made
  *   N1 | 5     the step is noted early; a late N1 changes nothing
- *   V1 | V3    the daemon, or the next one, runs V2 again from the top: it sees which levels are given
- *              back, and seals them once more
+ *   V1 | V3    the daemon, or the next one, makes V2 again from the top. It sees which levels are
+ *              discharged, and seals them once more
  *   a revocation's R1 at the top | the others    as R1 | R1, in the next cycle
- *   limit or generation | B1    not acknowledged; the next daemon bumps every cell at its start
- * No step waits for another process. The daemon's steps need no claim, since each is conditional on what
- * the cell says.
+ *   limit or generation | B1    the change was not acknowledged; the next daemon bumps every cell at
+ *              its start
+ * No step waits for another process. The daemon's steps need no claim, since each of them is
+ * conditional on the content of the cell.
  *
- * Removed accounts. A record may rest on an account that is removed. When the index is used again below
- * another parent, the record stands on another path, whose upper cells it never touched. So removal ends
- * with N1 for the tag that the cell bears: then noted alone tells that the record rests
- * (daemon/directory-write.c). Old tags of the record's own in those cells are older than its P1.
+ * Removed accounts. A record may rest on an account that is removed. When the account's index is
+ * used again below another parent, the record stands on another path, whose upper cells it never
+ * touched. So a removal ends with N1 for the tag that the cell bears. After that, noted alone tells
+ * that the record rests (daemon/shared/directory-write.c). If those upper cells bear old tags of
+ * the record, these are older than its P1.
  *
- * Noise. A process that writes over shared words breaks all of this. The recount (daemon/recount.c) repairs
- * counts from what the records still prove, and what code here reads is checked against its bounds.
+ * Noise. Noise is whatever a faulty or malicious process has written over shared words; it breaks
+ * all of this. The recount (daemon/upkeep/recount.c) repairs counts from what the records still
+ * prove. The code here checks each value that it reads against its bounds.
  *
- * The end of the seqs. A record whose next cycle would begin above BERTH_SEQ_LAST is retired: no party
- * places or opens it again. 2^37 cycles last an hour if one record takes slots all the time at 30 ns.
+ * The end of the seqs. A record whose next cycle would begin above BERTH_SEQ_LAST is retired: no
+ * party places it again, and counter_open() leaves its `noted` above BERTH_SEQ_LAST. 2^37 cycles
+ * last an hour if one record takes slots all the time at 30 ns each.
  *
- * Loops. A loop goes round again only if another party's compare-and-swap succeeded meanwhile, or, in
- * memory that is written over, for ever: RETRIES_MAX bounds that.
+ * Loops. A loop goes round again only if another party's compare-and-swap succeeded meanwhile. In
+ * memory that is written over, that could be for ever; RETRIES_MAX bounds it.
  */
 
 #include <string.h>
 
 #include "counter-fast.h"
 
-#define RETRIES_MAX (1 << 20)
-/* How often a look at a record is repeated because a note came in between. */
-#define SNAPSHOT_RETRIES_MAX 64
+#define RETRIES_MAX          (1 << 20) /* of a step; see "Loops" */
+#define SNAPSHOT_RETRIES_MAX 64 /* of a read of a record, during which another party noted a step */
 
-/* A record that makes steps, and the place on which it stands. */
+/* A record that makes steps, and the place at which it stands. */
 struct placement {
 	struct map *map;
 	struct record_at at;
 	uint64_t place;
 };
 
-/* -- notes: N1 ----------------------------------------------------------------------------------- */
+/* -- notes: N1 --------------------------------------------------------------------------------- */
 
-/* Noise may lie above all seqs; then the record is of no use until a recount frees it. It goes on at a seq
- * that doesn't use it up, and that it is unlikely to have passed; or, once tags told of its steps, above
- * those. */
+/* Noise in `noted` may be above all seqs. The record can't be used then until a recount frees it.
+ * noted_sane() gives the seq from which the record continues: one that leaves it enough seqs, and
+ * that it has probably not reached yet. If a tag tells of a newer step, record_note() continues
+ * from that. The bit NOISE keeps the value above all seqs until then. */
 #define NOISE (UINT64_C(1) << 63)
 
 static uint64_t noted_sane(uint64_t noted) {
@@ -130,14 +146,15 @@ int counter_note(struct map *m, uint64_t tag) {
 	return record_note(record, tag_seq(tag));
 }
 
-/* -- looking at a record -------------------------------------------------------------------------- */
+/* -- reading a record -------------------------------------------------------------------------- */
 
 static bool is_on_path(uint64_t place) {
 	return place_state(place) == RECORD_PLACED || place_state(place) == RECORD_SEIZED;
 }
 
-/* The cells of a record's path, for a party that didn't come by the name. -ENOMEM; -EUCLEAN: there is
- * no such path. */
+/* Finds the cells of a record's path from its place alone. -ENOMEM: a part of it can't be mapped;
+ * -EUCLEAN: the path has fewer levels than the place says. ret->depth tells how many levels were
+ * found. */
 static int record_path(struct map *m, uint64_t place, struct path *ret) {
 	uint32_t account = place_account(place), depth = place_top(place) + 1;
 
@@ -157,8 +174,9 @@ static int record_path(struct map *m, uint64_t place, struct path *ret) {
 	return 0;
 }
 
-/* Raises `noted` to the newest step that a tag on the path tells of, for a record that stands at `place`.
- * If the path is shorter than that, in damaged memory, the levels that it has tell all there is. */
+/* Raises *noted to the newest step that a tag on the path tells of, for a record that stands at
+ * `place`. If the path is shorter than the place says, in damaged memory, it uses the levels that
+ * exist. */
 static int newest_step(struct map *m, uint32_t number, uint64_t place, uint64_t *noted) {
 	struct path path;
 	int r = record_path(m, place, &path);
@@ -170,7 +188,8 @@ static int newest_step(struct map *m, uint32_t number, uint64_t place, uint64_t 
 	return 0;
 }
 
-/* P1 and V3 raise noted, so while it stays the same, place and tags are of one placement. */
+/* P1 and V3 raise noted. So as long as noted stays the same, place and tags belong to one
+ * placement. */
 static int record_load(struct map *m, struct record_at at, struct snapshot *ret) {
 	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&at.record->noted);
@@ -207,7 +226,7 @@ bool counter_has_charged(struct snapshot s, uint32_t record, uint32_t level, uin
 	return is_on_path(s.place) && level < seq_charged(step_newest(record, s.seq, tag));
 }
 
-/* V1. False if it isn't placed so any more. */
+/* V1. False: the record's place is no longer `place`. */
 static bool record_seize(struct record *record, uint64_t place) {
 	return cas(&record->place, place,
 		place_pack(RECORD_SEIZED, place_top(place), place_weight(place),
@@ -222,10 +241,11 @@ void counter_seize(struct map *m, uint32_t number) {
 		(void)record_seize(record, place);
 }
 
-/* -- giving back: R1 ------------------------------------------------------------------------------ */
+/* -- discharging: R1 --------------------------------------------------------------------------- */
 
-/* Orders 4 and 5. -EAGAIN: the cell has changed. A count that is less than what is charged is damage: it
- * stays, and the record goes on, so that it isn't stuck for ever. */
+/* Orders 4 and 5 of R1 at one level. -EAGAIN: the cell has changed. If the count is less than the
+ * weight, it is damaged: then the count stays, and the step is made all the same, so that the
+ * record isn't stuck for ever. */
 static int level_try_discharge(
 	const struct placement *p, const struct level *l, struct pair seen, uint64_t seq) {
 	uint32_t count = count_of(seen.first), weight = place_weight(p->place);
@@ -243,7 +263,8 @@ static int level_try_discharge(
 	return damage;
 }
 
-/* The first step down, `seq`, which releases the slot `held`: of all parties that try, one makes it. */
+/* The first step down, `seq`, which releases the slot `held`. Of all parties that try, exactly one
+ * makes it; the others get -ENOENT. */
 static int top_discharge(
 	const struct placement *p, const struct level *l, uint64_t held, uint64_t seq) {
 	for (int i = 0; i < RETRIES_MAX; i++) {
@@ -263,7 +284,7 @@ static int top_discharge(
 	return -EUCLEAN;
 }
 
-/* Another step down, unless it is made: by whatever party, for it never comes again. */
+/* A later step down, `seq`, unless any party has made it already: each step is made once. */
 static int level_discharge_once(const struct placement *p, const struct level *l, uint64_t seq) {
 	for (int i = 0; i < RETRIES_MAX; i++) {
 		struct pair seen = cell_load(l->cell);
@@ -280,7 +301,8 @@ static int level_discharge_once(const struct placement *p, const struct level *l
 	return -EUCLEAN;
 }
 
-/* The levels below `above`, in the cycle that begins at `base`. A fault at one doesn't keep the others. */
+/* Discharges the levels below `above`, in the cycle that begins at `base`. It goes on after a fault
+ * at a level, except for lack of memory, and returns the first fault. */
 static int descend(
 	const struct placement *p, const struct path *path, uint32_t above, uint64_t base) {
 	int result = 0;
@@ -295,17 +317,18 @@ static int descend(
 	return result;
 }
 
-int counter_release_continue(
-	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq) {
+int counter_release_continue(struct map *m, struct record_at at, const struct path *path,
+	uint32_t discharged, uint64_t seq) {
 	const struct placement p = {m, at, load_acquire(&at.record->place)};
 
-	/* Else it was seized meanwhile: the daemon does the rest. */
+	/* If the daemon has seized the record meanwhile, the daemon discharges the other levels. */
 	if (place_state(p.place) != RECORD_PLACED)
 		return 0;
-	return descend(&p, path, path->depth - given, seq_base(seq));
+	return descend(&p, path, path->depth - discharged, seq_base(seq));
 }
 
-/* True if level 0, where each cycle ends, or noted tells of a step after the slot. */
+/* True if the record has made a step after the one that took the slot `seq`: level 0, where each
+ * cycle ends, or noted tells of it. Also true if the record stands elsewhere. */
 static bool has_newer_step(const struct placement *p, uint64_t seq) {
 	const struct cell *cell = map_cell(p->map, place_account(p->place));
 	uint64_t tag = cell ? load_acquire(&cell->tag) : 0;
@@ -314,12 +337,12 @@ static bool has_newer_step(const struct placement *p, uint64_t seq) {
 	       load_acquire(&p->at.record->place) != p->place;
 }
 
-/* The slot `seq`, which the record took where it stands. */
+/* Releases the slot `seq`, which the record took at the place where it stands. */
 static int slot_release(const struct placement *p, const struct path *path, uint64_t seq) {
 	uint32_t top = path->depth - 1;
 	int r, down;
 
-	/* A seq at which it rests is no slot, though noted says the same. */
+	/* A seq at which the record rests identifies no slot, even if it is the newest one. */
 	if (unlikely(seq_step(seq) != path->depth))
 		return -ENOENT;
 	r = top_discharge(p, &path->level[top], seq, seq_down(seq_base(seq), top));
@@ -340,15 +363,18 @@ int counter_release(struct map *m, uint32_t number, uint64_t seq) {
 	if (place_state(p.place) != RECORD_PLACED)
 		return -ENOENT;
 	r = record_path(m, p.place, &path);
-	/* It was revoked, and then the account removed: the path is another's, or none. */
+	/* The slot may have been revoked and its account removed: then the path is another
+	 * account's, or none. */
 	if (r != -ENOMEM && has_newer_step(&p, seq))
 		return -ENOENT;
 	return r == 0 ? slot_release(&p, &path, seq) : r;
 }
 
-/* -- placing: P1 ---------------------------------------------------------------------------------- */
+/* -- placing: P1 ------------------------------------------------------------------------------- */
 
-/* The newest step at level 0 where the record stands. -EAGAIN: it stands nowhere, and can't be placed. */
+/* Raises *noted to the newest step that the tag of level 0 tells of, for a record that stands at
+ * `place`. -EAGAIN: the record can't be placed, for it is seized, or its place leads nowhere;
+ * -ESHUTDOWN: it is CLOSED; -ENOMEM. */
 static int newest_step_at_level_0(const struct placement *p, uint64_t place, uint64_t *noted) {
 	const struct cell *cell;
 
@@ -370,20 +396,21 @@ static int newest_step_at_level_0(const struct placement *p, uint64_t place, uin
 	return 0;
 }
 
-/* The base of the cycle that the record, claimed by the caller, can begin on p->place; P1 if it stands
- * elsewhere. All that is used here is read here. */
+/* Makes the record, which the caller has claimed, stand at p->place, by P1 if it stands elsewhere.
+ * *ret_base: the base of the cycle that it can begin there. This function itself reads every value
+ * that it uses ("Claims"). */
 static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&p->at.record->noted);
 		uint64_t place = load_acquire(&p->at.record->place), base = noted;
 		int r = newest_step_at_level_0(p, place, &base);
 
-		/* Else the tag that told of the newest step may have been overwritten, and noted, in between. */
+		/* Another party may have noted the tag of the newest step, and overwritten it. */
 		if (load_acquire(&p->at.record->noted) != noted)
 			continue;
 		if (r < 0)
 			return r;
-		/* In use; or noise, until a recount has mended it. */
+		/* The record is in use; or its words are noise, until a recount frees it. */
 		if (seq_step(base) != 0 || noted > BERTH_SEQ_MASK)
 			return -EAGAIN;
 		if (place != p->place)
@@ -398,7 +425,7 @@ static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 	return -EAGAIN;
 }
 
-/* -- taking: A1 ----------------------------------------------------------------------------------- */
+/* -- charging: A1 ------------------------------------------------------------------------------ */
 
 void counter_note_peak(struct cell *cell, uint32_t count) {
 	uint32_t peak = load_relaxed(&cell->peak);
@@ -410,8 +437,9 @@ void counter_note_peak(struct cell *cell, uint32_t count) {
 	}
 }
 
-/* Refused at `level` with r, having charged those below it in the cycle that begins at `base`: gives
- * them back in the same cycle. Where that can't be, it is the daemon's to do. */
+/* After `level` was refused with r: discharges the levels below it, which were charged in the cycle
+ * that begins at `base`, in that same cycle. If that fails, it seizes the record, and the daemon
+ * discharges them. Returns r, or -ENOMEM if it failed. */
 static _cold_ int retreat(const struct placement *p, const struct path *path, uint32_t level,
 	uint64_t base, int r, uint32_t *ret_level) {
 	int down;
@@ -428,7 +456,8 @@ static _cold_ int retreat(const struct placement *p, const struct path *path, ui
 	return -ENOMEM;
 }
 
-/* From `level` up. `base` was read after the claim, or proven by A1 at level 0. */
+/* Charges the levels from `level` up. `base` was read after the claim, or A1 at level 0 has proven
+ * it. */
 static _noinline_ int ascend(const struct placement *p, const struct path *path, uint32_t level,
 	uint64_t base, uint32_t *ret_level) {
 	uint32_t weight = place_weight(p->place);
@@ -458,7 +487,7 @@ static _noinline_ int ascend(const struct placement *p, const struct path *path,
 	return 0;
 }
 
-/* The first 39 bytes, but not a part of a UTF-8 character. */
+/* The length of a label that is cut to 39 bytes, but not within a character of UTF-8. */
 static size_t label_cut(const char *label, size_t n) {
 	if (n < BERTH_LABEL_SIZE)
 		return n;
@@ -485,7 +514,7 @@ static struct placement placement_of(
 			RECORD_PLACED, path->depth - 1, request->weight, path->level[0].account)};
 }
 
-/* Without the caller's looks. */
+/* Acquires a slot without request->seen: reads all cells again. */
 static _noinline_ int acquire_general(const struct placement *p, const struct slot_request *request,
 	uint64_t *ret_seq, uint32_t *ret_level) {
 	uint64_t base;
@@ -520,9 +549,10 @@ int counter_acquire(struct map *m, struct record_at at, const struct slot_reques
 	return r;
 }
 
-/* -- bumps: B1 ------------------------------------------------------------------------------------ */
+/* -- bumps: B1 --------------------------------------------------------------------------------- */
 
-/* From what was seen. -EOVERFLOW: it has had its last bump. */
+/* B1, if the cell is still `seen`. -EAGAIN: the cell has changed; -EOVERFLOW: it has had its last
+ * bump. */
 static int cell_bump_from(struct cell *cell, struct pair seen) {
 	if (count_bumps(seen.first) >= BERTH_BUMPS_LAST)
 		return -EOVERFLOW;
@@ -557,8 +587,8 @@ int counter_note_cell(struct map *m, uint32_t account) {
 	return cell ? counter_note(m, load_acquire(&cell->tag)) : map_account_error(m, account);
 }
 
-/* A tag of record 0, which has no steps: it never came before. Its seq is a base, so that no process
- * takes it for one of its tokens (pool.h). */
+/* A tag of record 0, which has no steps, with a seq that no cell has had. The seq is a base, so
+ * that no process takes the tag for one of its tokens (pool.h). */
 static uint64_t tag_of_repair(struct map *m) {
 	uint64_t seq = add_total(&m->header->repairs, BERTH_CYCLE) + BERTH_CYCLE;
 
@@ -572,20 +602,20 @@ int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t c
 
 	if (!cell)
 		return map_account_error(m, account);
-	/* Used up by noise: they may begin anew, since the tag is new. */
+	/* Noise has used up the bumps. They may begin again at 0, since the tag is new. */
 	if (count_bumps(seen.first) >= BERTH_BUMPS_LAST)
 		rest = seen.first & BERTH_CLOSED;
 	r = counter_note(m, seen.second);
 	if (r < 0)
 		return r;
-	/* The count may leave out the step that the old tag tells of, if noise lies over its record: then it
-	 * mustn't be undone again. */
+	/* If the record of the old tag is noise, `count` may not include the step of that tag. The
+	 * new tag keeps any party from discharging that step. */
 	return cas16(&cell->count, seen, (struct pair){count_pack(count, rest), tag_of_repair(m)})
 		       ? 0
 		       : -EAGAIN; /* B1 */
 }
 
-/* -- taking a record back: V1 … V3 ---------------------------------------------------------------- */
+/* -- seizing a record: V1 … V3 ----------------------------------------------------------------- */
 
 /* V2 at one level. */
 static int level_seal(const struct placement *p, const struct level *l, uint32_t level) {
@@ -598,7 +628,8 @@ static int level_seal(const struct placement *p, const struct level *l, uint32_t
 				: cell_bump_from(l->cell, seen);
 
 		if (likely(r != -EAGAIN)) {
-			/* The party that made the last step may have died before it announced it. */
+			/* The party that made the last step may have died before it announced it.
+			 * */
 			wake_changed(p->map, l->dirty);
 			return r;
 		}
@@ -606,7 +637,7 @@ static int level_seal(const struct placement *p, const struct level *l, uint32_t
 	return -EUCLEAN;
 }
 
-/* V2. A record that rests may stand on a path that is no more: that of an account which was removed. */
+/* V2. The path of a record that rests may not exist any more, if its account was removed. */
 static int path_seal(const struct placement *p) {
 	struct snapshot now;
 	struct path path;
@@ -626,7 +657,7 @@ static int path_seal(const struct placement *p) {
 	return r < 0 ? r : result;
 }
 
-/* V2 and V3, of a record that is SEIZED. */
+/* V2 and V3 of a SEIZED record, which becomes `state`. -EAGAIN: it isn't SEIZED. */
 static int record_finish_seized(struct map *m, struct record_at at, enum record_state state) {
 	const struct placement p = {m, at, load_acquire(&at.record->place)};
 	int damage;
@@ -653,7 +684,7 @@ static int record_finish_seized(struct map *m, struct record_at at, enum record_
 	return -EUCLEAN;
 }
 
-/* R1 at the top, one cycle on, and the other levels. */
+/* Revokes a slot that is held: R1 at the top in the next cycle, then at the other levels. */
 static int revoke_held(struct map *m, struct record_at at, struct snapshot seen) {
 	const struct placement p = {m, at, seen.place};
 	uint64_t base = seq_base(seen.seq) + BERTH_CYCLE;
@@ -702,18 +733,18 @@ int counter_finish_seized(struct map *m, uint32_t number) {
 	return r;
 }
 
-/* A release, or the revocation of a slot, that was begun. */
+/* Completes a release or a revocation that has begun. */
 static int descent_finish(struct map *m, struct record_at at, struct snapshot now) {
 	const struct placement p = {m, at, now.place};
 	struct path path;
 	int r = record_path(m, now.place, &path);
 
-	/* Its owner may have finished it, and the account be removed since. */
+	/* The owner may have completed it, and the account may have been removed since. */
 	if (r == -EUCLEAN)
 		return has_newer_step(&p, now.seq) ? 0 : r;
 	if (r < 0)
 		return r;
-	/* Noise may tell of more levels than the path has. */
+	/* If the seq is noise, it may tell of more levels than the path has. */
 	return descend(&p, &path, MIN_OF(seq_charged(now.seq), path.depth), seq_base(now.seq));
 }
 
@@ -755,7 +786,7 @@ int counter_close(struct map *m, uint32_t number) {
 				return r;
 			damage = r > 0 ? r : damage;
 			break;
-		default: /* FREE, or a state that no code writes, of which nothing can be told */
+		default: /* FREE; or noise: a state that no code writes */
 			damage = place_state(place) == RECORD_FREE ? damage : COUNTER_NEEDS_RECOUNT;
 			(void)cas(&at.record->place, place,
 				place_pack(RECORD_CLOSED, 0, 0, 0)); /* V1 */
@@ -764,10 +795,10 @@ int counter_close(struct map *m, uint32_t number) {
 	return -EAGAIN;
 }
 
-/* -- opening -------------------------------------------------------------------------------------- */
+/* -- opening ----------------------------------------------------------------------------------- */
 
-/* Where the record's next owner would begin: a cycle on, so that a thread of its last owner that is
- * still about to place it finds noted changed. */
+/* The seq at which the record's next owner begins. It is one cycle further than needed, so that a
+ * thread of the last owner that is about to place the record finds noted changed. */
 static uint64_t opening_seq(const struct record *record) {
 	return seq_rest(noted_sane(load_acquire(&record->noted))) + BERTH_CYCLE;
 }
@@ -789,7 +820,8 @@ int counter_open(struct map *m, uint32_t number) {
 
 		if (place_state(place) != RECORD_CLOSED)
 			return -EBUSY;
-		/* Retired, it is of no use to its owner, nor to a thread of the one before. */
+		/* A retired record gets a seq with which neither its new owner nor a thread of the
+		 * last one can place it. */
 		if (seq + BERTH_CYCLE > BERTH_SEQ_LAST)
 			seq = MAX_OF(noted, BERTH_SEQ_LAST + BERTH_CYCLE);
 		if (cas16(&record->place, (struct pair){place, noted},

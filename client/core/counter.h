@@ -2,78 +2,88 @@
 #pragma once
 
 /*
- * The counter: how slots are taken and given back, exactly, whatever process dies or stalls when.
+ * The counter: acquires and releases slots exactly, whatever process dies or stalls at whatever
+ * instruction.
  *
- * Everything that changes a count goes through here, in every process. Nothing here blocks, makes a
- * system call (but for the first touch of a 4 MiB window, and one futex wake per checkpoint) or
- * waits for another process. counter.c opens with the argument for its correctness.
+ * Every change of a count, in every process, goes through these functions. No function blocks or
+ * waits for another process. The only system calls are those that map a window of 4 MiB when it is
+ * first used, and at most one futex wake per checkpoint. Any thread may call any function at any
+ * time, unless its comment says otherwise. counter.c opens with the argument for the counter's
+ * correctness; the letters (A1, N1, …) are explained there.
  */
 
 #include "denials.h"
 #include "directory.h"
 
-/* A record where it is mapped, and its number. */
+/* A record: its address in this process, and its number. */
 struct record_at {
 	struct record *record;
 	uint32_t number;
 };
 
-/* What the list of holders tells of a slot. */
+/* What the list of holders shows of a slot, beside its account and process. */
 struct stamp {
 	uint64_t since;    /* ms since 1970 */
-	const char *label; /* NULL: none; cut at 39 bytes, between characters */
+	const char *label; /* borrowed; NULL: none; cut at 39 bytes, between characters of UTF-8 */
 };
 
-/* A slot to be taken. */
+/* A slot that is to be acquired. */
 struct slot_request {
 	const struct path *path;
 	uint32_t weight;
-	struct pair seen[BERTH_LEVELS_MAX]; /* each level's cell, as counter_check() has seen it */
+	struct pair seen[BERTH_LEVELS_MAX]; /* each level's cell, as counter_check() read it */
 	struct stamp stamp;
 };
 
-/* All of them return 0, COUNTER_NEEDS_RECOUNT, or a negative errno, after which it isn't done, or not to its end:
- *   -EDQUOT     the limit of a level is reached (ret_level says which)
- *   -EOVERFLOW  a level's count would pass 1,048,575; of a bump: the cell has had its last one
- *   -ESTALE     an account of the path is not what it was: look the name up again
- *   -EAGAIN     the record is not free, or isn't what it was; take another, or look again
+/* The functions that return an int return 0, COUNTER_NEEDS_RECOUNT, or a negative errno. With an
+ * errno the operation was not made, or not completed:
+ *   -EDQUOT     the limit of a level is reached (ret_level says which level)
+ *   -EOVERFLOW  a level's count would pass 1,048,575; for a bump: the cell has had its last bump
+ *   -ESTALE     an account of the path was removed or changed: look the name up again
+ *   -EAGAIN     the record is not free, or has changed: use another record, or read it again
  *   -ERANGE     the record has used up its seqs: it is retired
  *   -ESHUTDOWN  the record is closed: the session has ended
- *   -ECANCELED  revoked meanwhile
- *   -ENOENT     not held (any more) under this seq
+ *   -ECANCELED  the daemon revoked the slot meanwhile
+ *   -ENOENT     the record does not, or no longer, hold the slot with this seq
  *   -ENOMEM     a window that the counter needs can't be mapped
  *   -EUCLEAN    the shared words contradict each other
- * After the last two a release, or the revocation of a slot, may have been begun, which counter_finish()
- * ends. An acquire has left to counter_finish_seized() what it couldn't give back.
+ * After -ENOMEM and -EUCLEAN a release or a revocation may have begun; counter_finish() completes
+ * it. An acquire that couldn't discharge what it had charged has seized its record;
+ * counter_finish_seized() completes that.
  */
 
-/* It is done, but a count was less than what is given back: it stays as it is, for the recount. */
+/* The operation was made, but the shared words were damaged: a count was less than the weight that
+ * was to be subtracted, or a record's path led nowhere. That count stays wrong until a recount
+ * repairs it. */
 #define COUNTER_NEEDS_RECOUNT 1
 
-/* BERTH_LIMIT_NONE is more than any count can be. */
+/* Whether `weight` more slots fit: 0, -EDQUOT or -EOVERFLOW. BERTH_LIMIT_NONE is higher than any
+ * count. */
 static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limit) {
 	if (likely(count + weight <= limit && count + weight <= BERTH_COUNT_MAX))
 		return 0;
 	return count + weight > limit ? -EDQUOT : -EOVERFLOW;
 }
 
-/* What stands beside the words, and no count follows from: the label of a slot that is being taken,
- * and the highest count. */
+/* Store the label of a slot that is being acquired, and raise a cell's peak to `count`. No decision
+ * about counts depends on either. */
 void counter_label(struct record *record, const char *label, size_t length);
 void counter_note_peak(struct cell *cell, uint32_t count);
 
-/* Orders 1 and 3 of counter.c for a level whose cell says `count`. Pairs with
- * daemon/directory-write.c, which stores limit and generation, then bumps. */
+/* Order 3 of counter.c for a level. `count`: the count word of its cell, which the caller has read
+ * (order 1). Returns 0, -ESTALE, -EDQUOT or -EOVERFLOW. Pairs with word_store() in
+ * daemon/shared/directory-write.c, which stores limit and generation, then bumps the cell. */
 static inline int counter_admit(const struct level *l, uint64_t count, uint32_t weight) {
-	uint64_t said = load_acquire(&l->entry->word);
+	uint64_t word = load_acquire(&l->entry->word);
 
-	if (unlikely(entry_generation(said) != l->generation))
+	if (unlikely(entry_generation(word) != l->generation))
 		return -ESTALE;
-	return counter_refusal(count_of(count), weight, entry_limit(said));
+	return counter_refusal(count_of(count), weight, entry_limit(word));
 }
 
-/* Looks at each level: -EDQUOT, -EOVERFLOW or -ESTALE if one refuses as it stands. Counts a denial if it is
- * -EDQUOT, and writes nothing else. */
+/* Orders 1 and 3 for each level of the path: fills ret_seen, or returns -EDQUOT, -EOVERFLOW or
+ * -ESTALE of the first level that refuses, with *ret_level. For -EDQUOT it counts a denial; it
+ * writes nothing else. */
 static inline int counter_check(struct map *m, const struct path *path, uint32_t weight,
 	struct pair ret_seen[BERTH_LEVELS_MAX], uint32_t *ret_level) {
 	for (uint32_t k = 0; k < path->depth; k++) {
@@ -92,72 +102,86 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 	return 0;
 }
 
-/* Takes the path with a record of the caller's session that no other thread uses. The caller has looked at
- * the path before it claimed the record (counter_check). ret_seq identifies the slot, with the record, until
- * its release. */
+/* Acquires a slot with a record of the caller's session. The calling thread must have claimed the
+ * record, and must have called counter_check(). The record and *ret_seq together identify the slot
+ * until its release. *ret_level: the level that refused, after -EDQUOT, -EOVERFLOW and -ESTALE. */
 int counter_acquire(struct map *m, struct record_at at, const struct slot_request *request,
 	uint64_t *ret_seq, uint32_t *ret_level);
 
-/* Goes on where so many levels are charged for a slot that is to be `seq` (counter-fast.h). */
+/* Continues an acquire of which counter_acquire_fast() has charged the `charged` lowest levels.
+ * `seq`: what it wrote to ret_seq. The caller stamps the record. */
 int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
 	uint32_t charged, uint64_t seq, uint32_t *ret_level);
 
-/* Gives the slot back. */
+/* Releases the slot that the record took with this seq. */
 int counter_release(struct map *m, uint32_t record, uint64_t seq);
 
-/* Goes on where so many levels were given back, from the top, of the slot `seq` (counter-fast.h). */
-int counter_release_continue(
-	struct map *m, struct record_at at, const struct path *path, uint32_t given, uint64_t seq);
+/* Continues a release of the slot `seq` of which counter_release_fast() has discharged the
+ * `discharged` highest levels. */
+int counter_release_continue(struct map *m, struct record_at at, const struct path *path,
+	uint32_t discharged, uint64_t seq);
 
-/* N1 of counter.c, where it is needed. -ENOMEM: the record is out of reach, and its tag must not be
- * overwritten. */
+/* N1 for a tag: raises `noted` of the record that the tag names. A tag that names no record is
+ * ignored. -ENOMEM: the record can't be mapped, so its tag must not be overwritten. */
 int counter_note(struct map *m, uint64_t tag);
 
-/* Leaves to the daemon what can't be given back for lack of memory. */
+/* V1 by the record's owner, which lacks the memory to discharge its levels: seizes the record if it
+ * is PLACED. The daemon completes the release by counter_finish_seized(). */
 void counter_seize(struct map *m, uint32_t record);
 
+/* The account's count. 0 if the account isn't published, or its cell can't be mapped. */
 uint32_t counter_count(struct map *m, uint32_t account);
 
-/* The record with its newest step. CLOSED if there is no such record; -ENOMEM: a cell of its path is
- * out of reach. */
+/* Reads a record's place and its newest step, which may not be noted yet. A record that isn't
+ * published is CLOSED. -EAGAIN: the record changes all the time; -ENOMEM: a cell of its path can't
+ * be mapped. */
 int counter_record(struct map *m, uint32_t record, struct snapshot *ret);
 
-/* -- the daemon's --------------------------------------------------------------------------- */
+/* -- for the daemon only -------------------------------------------------------------------- */
 
-/* Takes back the slot that the record was seen to hold, and no other; or, where it was seen to be taking
- * one, what it takes or holds by then. Whatever its owner is doing meanwhile. Not for a release that
- * was begun: counter_finish(). -EAGAIN: it has moved on since it was seen. */
+/* Revokes the slot that the record holds in the snapshot `seen`, and no other slot. If the record
+ * is on its way up in that snapshot, it seizes the record and discharges all that it has charged by
+ * then. The owner may do anything meanwhile. A release that has begun is for counter_finish().
+ * -EAGAIN: the record has changed since `seen`. */
 int counter_revoke(struct map *m, uint32_t record, struct snapshot seen);
 
-/* Finishes what an owner or a dead daemon had begun: a release, or the taking back of a record. */
+/* Completes whatever the owner or a dead daemon began with this record: a release, a revocation, or
+ * V1 to V3. It changes nothing if nothing was begun. */
 int counter_finish(struct map *m, uint32_t record);
 
-/* Takes back what an owner has abandoned. */
+/* V2 and V3 for a record that is SEIZED, which is FREE then. It changes nothing if the record isn't
+ * SEIZED. */
 int counter_finish_seized(struct map *m, uint32_t record);
 
-/* Revokes and closes. -EAGAIN: the owner keeps placing it; try again. */
+/* Discharges whatever the record has charged, and closes the record. -EAGAIN: the owner placed it
+ * again and again; retry. */
 int counter_close(struct map *m, uint32_t record);
 
-/* CLOSED → FREE. -EBUSY if it isn't closed. */
+/* CLOSED → FREE, for a new owner. -EBUSY: the record isn't CLOSED. */
 int counter_open(struct map *m, uint32_t record);
 
 /* True if the record has used up its seqs. */
 bool counter_is_retired(struct map *m, uint32_t record);
 
-/* Makes the compare-and-swap fail of every party that has read the cell, and what it read after it. */
+/* B1: makes every compare-and-swap fail that is based on an earlier read of the cell. So it
+ * invalidates also what the party read after the cell, such as the limit. */
 int counter_bump(struct map *m, uint32_t account);
 
-/* Whether the account's cell can be bumped so often. */
+/* Whether the account's cell has at least `times` bumps left. */
 bool counter_has_bumps(struct map *m, uint32_t account, uint32_t times);
 
-/* Notes what the cell's tag tells, before its index may stand below another parent. */
+/* N1 for the tag of the account's cell. It must be called before a removed account's index is used
+ * again, which may then stand below another parent. */
 int counter_note_cell(struct map *m, uint32_t account);
 
-/* Whether the record has charged this level of its path, whose cell bears this tag. */
+/* Whether the record, in the snapshot, has charged this level of its path. `tag`: of that level's
+ * cell. */
 bool counter_has_charged(struct snapshot s, uint32_t record, uint32_t level, uint64_t tag);
 
-/* Writes the count that a cell should have, if the cell is still what was seen. -EAGAIN: it isn't. */
+/* Writes the count that a recount has computed, if the cell is still `seen`. -EAGAIN: the cell has
+ * changed. */
 int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t count);
 
-/* Makes a record whose words are noise free again. -EAGAIN: it isn't what was seen any more. */
+/* Makes a record FREE whose words a faulty process has written over, without discharging anything.
+ * -EAGAIN: its place is no longer that of `seen`. */
 int counter_discard(struct map *m, uint32_t record, struct snapshot seen);

@@ -41,7 +41,7 @@ _Static_assert(BERTH_BUMP_BITS >= 8 && BERTH_BUMP_BITS <= 43, "the field has 43"
 #define BERTH_DIRTY_GROUP 64u /* cells that share one byte of the dirty summary */
 #define BERTH_NAME_INLINE 32  /* longer names live in the names part, in blocks of 256 bytes */
 
-/* -- seqs: the steps of a record, numbered ------------------------------------------------------ */
+/* -- seqs: the steps of a record, numbered ----------------------------------------------------- */
 
 /* cycle:38 | step:4. A record makes steps in cycles, each the taking of one slot and its giving back. A
  * step is a change of one cell of its path: n = 1 … 8 is "n levels are charged, going up", 16 - n is
@@ -81,7 +81,7 @@ static inline uint64_t seq_down(uint64_t base, uint32_t level) {
 	return base + BERTH_CYCLE - level;
 }
 
-/* -- the cell: one account's count, and the tag of the step that changed it last ---------------- */
+/* -- the cell: one account's count, and the tag of the step that changed it last --------------- */
 
 /* count: count:20 | closed:1 | bumps:43   tag: record:22 | seq:42. One compare-and-swap changes the two
  * together; counter.c alone does. `closed`, `waiting`, `head` and `news` are for waiting, and 0. */
