@@ -107,8 +107,8 @@ static inline bool cas16_bare(_Atomic uint64_t *p, struct pair old, struct pair 
 
 static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) {
 #if defined(BERTH_EXPLORED)
-	/* The compiler makes this a call to the sanitizer's runtime, which tests/explore replaces.
-	 * */
+	/* The compiler makes this a call to the sanitizer's runtime, which tests/explore
+	 * replaces. */
 	unsigned __int128 was = (unsigned __int128)old.second << 64 | old.first;
 
 	return __atomic_compare_exchange_n((unsigned __int128 *)(void *)p, &was,
@@ -130,8 +130,8 @@ static inline bool cas16(_Atomic uint64_t *p, struct pair old, struct pair new) 
 #endif
 }
 
-/* False on the few amd64 machines, of 2005 and before, that have no compare-and-swap of 16 bytes.
- * */
+/* False on the few amd64 machines, of 2005 and before, that have no compare-and-swap of 16
+ * bytes. */
 static inline bool cas16_is_there(void) {
 #if defined(__x86_64__)
 	unsigned a, b, c = 0, d;

@@ -48,8 +48,8 @@ static _always_inline_ void cell_note_peak(struct cell *cell, uint32_t count) {
 		counter_note_peak(cell, count);
 }
 
-/* The seq of the record's newest step at a level. `tag`: of the level's cell, read before `noted`.
- * */
+/* The seq of the record's newest step at a level. `tag`: of the level's cell, read before
+ * `noted`. */
 static _always_inline_ uint64_t step_newest(uint32_t number, uint64_t noted, uint64_t tag) {
 	return tag_record(tag) == number && tag_seq(tag) > noted ? tag_seq(tag) : noted;
 }

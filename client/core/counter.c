@@ -61,7 +61,8 @@
  * first A1 from an old pair fails, the base that was derived from the pair is void as well.
  *
  * Death or stall of any length after the write before the bar, and before the one after it:
- *   P1 | A1, last A1 | return   the record rests on its path; the record holds a slot
+ *   P1 | A1    the record rests on its path
+ *   last A1 | return    the record holds a slot
  *   A1 | A1    levels 0 … k are charged. The owner goes on; or V1 … V3 follow, when the session ends
  *              or the slot is revoked. An owner that resumes after that finds the cell sealed or the
  *              place changed
@@ -628,8 +629,8 @@ static int level_seal(const struct placement *p, const struct level *l, uint32_t
 				: cell_bump_from(l->cell, seen);
 
 		if (likely(r != -EAGAIN)) {
-			/* The party that made the last step may have died before it announced it.
-			 * */
+			/* The party that made the last step may have died before it announced
+			 * it. */
 			wake_changed(p->map, l->dirty);
 			return r;
 		}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Denials, counted in the entries of sessions, and collected from there into the cells. */
+/* Counts denials in cells, and collects those that were counted in the entries of sessions. */
 
 #include "denials.h"
 
@@ -9,12 +9,13 @@ void denials_add_to_cell(struct map *m, struct cell *cell, _Atomic uint8_t *dirt
 	wake_changed(m, dirty);
 }
 
-/* What a word counts that isn't collected. */
+/* The denials of a word that aren't collected. */
 static uint64_t word_pending(uint64_t word, uint64_t collected) {
 	return (word - collected) & DENIALS_MASK;
 }
 
-/* Of one session. The word may go to another account while it is looked at: then `collected` has changed. */
+/* The account's denials in one session's entry. The word may go to another account while it is
+ * read; `collected` has changed then. */
 static uint64_t entry_pending(const struct session_entry *e, uint32_t account) {
 	uint32_t i = account % BERTH_DENIALS;
 	uint64_t collected, word;
@@ -37,8 +38,9 @@ uint64_t denials_pending(struct map *m, uint32_t account) {
 	return sum;
 }
 
-/* Marks the cell as changed, too: its denials may have been announced, and the mark taken off, while
- * they were in the word. An account that is none is noise. */
+/* Collects one word. It marks the cell as dirty again: the denials may have been announced, and the
+ * mark cleared, while they were still in the word. A word whose account doesn't exist is noise, and
+ * is dropped. */
 static void word_collect(struct map *m, struct session_entry *e, uint32_t i) {
 	uint64_t word = load_acquire(&e->denials[i]), collected = load_relaxed(&e->collected[i]);
 	uint32_t account = (uint32_t)(word >> DENIALS_BITS);
@@ -47,7 +49,8 @@ static void word_collect(struct map *m, struct session_entry *e, uint32_t i) {
 
 	if (word == collected)
 		return;
-	/* Pairs with denials_add_to_session(): after this, another account may have the word. */
+	/* Pairs with denials_add_to_session(), which may give the word to another account from now
+	 * on. */
 	store_release(&e->collected[i], word);
 	if (!cell)
 		return;

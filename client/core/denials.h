@@ -2,19 +2,22 @@
 #pragma once
 
 /*
- * Counts denials where no other thread writes.
+ * Counts denied acquires in words that only one thread writes.
  *
- * A cell's line is written by all that acquire and release there; a flood of denied acquires that wrote
- * there, too, would slow them down, and each other. So one thread of a session counts its denials by plain
- * stores in words of the session's entry, each of which is for one account at a time. The daemon collects
- * them into `denied` of the cells whenever it is asked for that, and before it stores it.
+ * Every acquire and release of an account writes to its cell. If denied acquires wrote to the cell,
+ * too, a flood of them would slow down both the others and each other. So one thread of each
+ * session counts its denials by plain stores to words of the session's entry. Each word is for one
+ * account at a time. The daemon collects these words: it adds them to `denied` of the cells when a
+ * request asks for that number, and before it stores it.
  *
- * A word only grows; `collected` says how much of it the daemon has. A word goes to another account only
- * once all of it is collected; until then, and for other threads, denials are added to the cell.
+ * The count in a word only grows; `collected` is the part of it that the daemon has collected. A
+ * word goes to another account only when all of it is collected. Until then, the thread adds its
+ * denials of that other account to the cell. All other threads always add to the cell.
  *
- * Death of the daemon between its store to `collected` and its adding to the cell loses that count:
- * denials are history, nothing is decided by them. A denial that is counted by a plain store may wake the
- * daemon late: with the next change or denial.
+ * If the daemon dies after its store to `collected` and before it has added to the cell, these
+ * denials are lost. That is allowed, since denials are history: no decision depends on them. A
+ * denial that is counted by a plain store may wake the daemon late: only with the next change or
+ * denial.
  */
 
 #include "wake.h"
@@ -22,11 +25,12 @@
 #define DENIALS_BITS 40 /* of a word's count */
 #define DENIALS_MASK ((UINT64_C(1) << DENIALS_BITS) - 1)
 
-/* One more, of an account whose cell is at hand. The daemon hears of it, as of a change: a count that is
- * wrong may do nothing else than deny. */
+/* Counts a denial in the account's cell, and announces it like a change of a count (wake.h). The
+ * reason: if a count is too high by damage, denials may be all that happens at the account, and the
+ * daemon must wake up to recount. */
 void denials_add_to_cell(struct map *m, struct cell *cell, _Atomic uint8_t *dirty);
 
-/* The same by the one thread that counts in the words of the session. */
+/* The same in the session's entry. Only for the thread that counts in the words of this session. */
 static _always_inline_ void denials_add_to_session(
 	struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty) {
 	_Atomic uint64_t *at = &m->session->denials[account % BERTH_DENIALS];
@@ -39,13 +43,14 @@ static _always_inline_ void denials_add_to_session(
 		}
 		word = (uint64_t)account << DENIALS_BITS | (word & DENIALS_MASK);
 	}
-	/* Pairs with the daemon's load. */
+	/* Pairs with word_collect() in denials.c. */
 	store_release(at, (word & ~DENIALS_MASK) | ((word + 1) & DENIALS_MASK));
 	wake_changed(m, dirty);
 }
 
-/* Of an account, as far as they aren't in its cell. */
+/* The account's denials that are in session entries and not collected yet. */
 uint64_t denials_pending(struct map *m, uint32_t account);
 
-/* The daemon's: adds them all to the cells, and marks those as changed (wake.h). */
+/* For the daemon only: adds all denials of session entries to the cells, and marks these as dirty
+ * (wake.h). */
 void denials_collect(struct map *m);

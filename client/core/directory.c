@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Finds accounts by name, and their ancestors, in the directory that the daemon writes. */
+/* Finds accounts by name, and reads their names and ancestors, in the directory that the daemon
+ * writes. */
 
 #include <string.h>
 
@@ -26,8 +27,8 @@ uint64_t directory_hash(const struct map *m, const struct name *name) {
 	return XXH3_64bits_withSeed(name->word, name->length, m->names->hash_seed);
 }
 
-/* Where the so many bytes of an entry's name are; NULL if a block number points nowhere, or there is
- * none for a long name: damage, or an entry that is being rewritten. */
+/* The address of an entry's name of `length` bytes. NULL: the block number leads nowhere, or a long
+ * name has no block; the directory is damaged, or the daemon is just rewriting the entry. */
 static _always_inline_ const _Atomic uint64_t *entry_name(
 	struct map *m, struct entry *e, size_t length) {
 	uint32_t block = shape_block(load_relaxed(&e->shape));
@@ -39,9 +40,9 @@ static _always_inline_ const _Atomic uint64_t *entry_name(
 	return map_at(m, &m->directory, m->layout.names + (uint64_t)(block - 1) * 256);
 }
 
-/* The loads between two loads of the word; equal generations say that nothing was rewritten under
- * them. Pairs with word_store() in daemon/directory-write.c, which changes the generation
- * before it rewrites anything. */
+/* True if the entry wasn't rewritten since the caller loaded `word`: all that the caller has loaded
+ * in between belongs together. Pairs with word_store() in daemon/shared/directory-write.c, which
+ * changes the generation before it rewrites anything. */
 static _always_inline_ bool entry_unchanged(struct entry *e, uint64_t word) {
 	fence_acquire();
 	return entry_generation(load_relaxed(&e->word)) == entry_generation(word);
@@ -85,7 +86,8 @@ static _always_inline_ int find(struct map *m, const struct name *name, uint64_t
 
 	if (unlikely(bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX))
 		return -EUCLEAN;
-	/* The table is at most half full, so a run is short; the bound is for a damaged one. */
+	/* The table is at most half full, so few slots are visited. The bound is for a damaged
+	 * table. */
 	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
 		_Atomic uint32_t *slot = table_slot(m, bits, (uint32_t)hash + i);
 		struct entry *e;
@@ -101,7 +103,8 @@ static _always_inline_ int find(struct map *m, const struct name *name, uint64_t
 		e = map_entry(m, found & 0xFFFFFF);
 		if (unlikely(!e))
 			return map_account_error(m, found & 0xFFFFFF);
-		/* Both come from afar where accounts are many: at the same time. */
+		/* If accounts are many, neither cell nor entry is in the processor's cache. The
+		 * prefetch makes both arrive at the same time. */
 		if (for_cell)
 			__builtin_prefetch(map_cell_at(m, found & 0xFFFFFF), 1);
 		if (load_relaxed(&e->hash) == hash && entry_matches(m, e, name, ret_word)) {
@@ -153,14 +156,15 @@ int directory_path(struct map *m, uint32_t account, uint32_t generation, struct 
 			return r;
 	}
 	ret->depth = depth;
-	/* A living account's ancestors stay what they are as long as it does. */
+	/* The ancestors of an account stay the same as long as the account exists. So it is enough
+	 * to check the account itself. */
 	if (depth == 0 || ret->level[0].generation != generation ||
 		!entry_unchanged(ret->level[0].entry, generation))
 		return -ESTALE;
 	return 0;
 }
 
-/* -- what an account is ------------------------------------------------------------------------ */
+/* -- reading an account ------------------------------------------------------------------------ */
 
 static int entry_error(const struct map *m, uint32_t account) {
 	return map_has_account(m, account) ? -ENOMEM : -ENOENT;
@@ -172,7 +176,7 @@ int directory_ancestor(struct map *m, uint32_t account, uint32_t level, uint32_t
 
 		if (unlikely(!e))
 			return entry_error(m, account);
-		/* Pairs with entry_write(). */
+		/* Pairs with entry_write() in daemon/shared/directory-write.c. */
 		account = ancestry_parent(load_acquire(&e->ancestry));
 	}
 	*ret = account;

@@ -2,26 +2,32 @@
 #pragma once
 
 /*
- * Reading the directory: names to accounts, accounts to limits. Anybody may, at any time, without a
- * lock, while the daemon writes (daemon/directory-write.c).
+ * Reads the directory: finds an account by its name, and its limit and ancestors by its number.
+ * Every process may read at any time, from any thread and without a lock, while the daemon writes
+ * (daemon/shared/directory-write.c).
  *
- * An entry's word bears limit, flags and generation at once. A reader loads the word, reads the
- * name, then loads the word again: the same generation means that what it read belonged together.
- * Missing a name that the daemon is just moving is allowed, since whoever misses asks the daemon.
+ * An entry's word holds limit, flags and generation, which are read at once. A reader loads the
+ * word, reads the name, and loads the word again. If the generation is the same, the name belongs
+ * to the word. A reader may miss a name while the daemon moves it in the table, since a library
+ * that finds no account then asks the daemon.
+ *
+ * All functions return 0 or a negative errno. -ENOMEM: a window can't be mapped; -EUCLEAN: the
+ * directory is damaged.
  */
 
 #include "map.h"
 
 struct name {
 	uint32_t length;
-	uint64_t word[256 / 8]; /* the bytes, padded with zeros to whole words */
+	uint64_t word[256 / 8]; /* the bytes; the last word that has any is padded with zeros */
 };
 
-/* One step of an account's path, from the account (0) to its outermost ancestor. */
+/* A level of an account's path: level 0 is the account itself, the last one its outermost
+ * ancestor. */
 struct level {
 	uint32_t account;
 	uint32_t generation;
-	/* The same in memory, valid as long as the map. */
+	/* The account's parts in this process's memory. They are valid as long as the map. */
 	struct entry *entry;
 	struct cell *cell;
 	_Atomic uint8_t *dirty;
@@ -32,31 +38,37 @@ struct path {
 	struct level level[BERTH_LEVELS_MAX];
 };
 
-/* -EINVAL for a length of 0 or above 255; doesn't check what the bytes are. */
+/* Copies a name. -EINVAL: its length is 0 or above 255. The bytes aren't checked. */
 int name_load(const char *text, struct name *ret);
 int name_load_length(const char *text, size_t length, struct name *ret);
 
+/* The hash of a name, with this directory's secret seed. */
 uint64_t directory_hash(const struct map *m, const struct name *name);
 
-/* -ENOENT: not there (or just being moved); -ENOMEM, -EUCLEAN. ret_word as loaded with the name. */
+/* Finds the account of a name. *ret_word: the entry's word that was read together with the name.
+ * -ENOENT: no account has the name, or the daemon is just moving it; -ENOMEM; -EUCLEAN. It
+ * prefetches the account's cell. */
 int directory_find(
 	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word);
 
-/* The same for whoever has the name's hash, and wants nothing of the cell. */
+/* The same for a caller that has the name's hash already, and doesn't need the cell. */
 int directory_find_hash(struct map *m, const struct name *name, uint64_t hash,
 	uint32_t *ret_account, uint64_t *ret_word);
-/* True if the account bears the name. */
+
+/* True if the account has this name. `hash`: the name's. */
 bool directory_has_name(struct map *m, uint32_t account, const struct name *name, uint64_t hash);
 
-/* The path of an account whose generation is known. -ESTALE if it isn't the same any more;
- * -ENOMEM, -EUCLEAN. */
+/* Finds the levels of an account's path. -ESTALE: the account no longer has this generation;
+ * -ENOMEM; -EUCLEAN. */
 int directory_path(struct map *m, uint32_t account, uint32_t generation, struct path *ret);
 
-/* The account at a level above `account` (0: itself). -ENOENT: there is none; -ENOMEM. */
+/* Finds the account at a level of the path of `account` (level 0: itself). -ENOENT: the path has no
+ * such level; -ENOMEM. */
 int directory_ancestor(struct map *m, uint32_t account, uint32_t level, uint32_t *ret);
 
-/* How many levels the account's path has. -ENOENT, -ENOMEM. */
+/* Reads how many levels the account's path has. -ENOENT: the account isn't published; -ENOMEM. */
 int directory_depth(struct map *m, uint32_t account, uint32_t *ret);
 
-/* The account's name, NUL-terminated; -ENOENT, or -ESTALE if it changed while it was read. */
+/* Copies the account's name, NUL-terminated. -ENOENT: there is no such account; -ESTALE: the entry
+ * changed while it was read; -ENOMEM; -EUCLEAN. After an error the buffer may have been written. */
 int directory_name(struct map *m, uint32_t account, char ret[256]);

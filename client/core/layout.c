@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Computes where the parts of the two shared files stand. */
+/* Computes the offsets of the parts of the two shared files. */
 
 #include "layout.h"
 #include "util.h"
 
-/* Parts begin on a page, so that no element straddles a window of map.c. */
+/* Each part begins at a multiple of this, so that no element is in two windows of map.c. */
 #define PAGE 4096
 
 static uint64_t part(uint64_t *end, uint64_t count, uint64_t size) {
@@ -24,7 +24,7 @@ bool layout_init(struct layout *l, uint32_t accounts, uint32_t slots, uint32_t s
 	*l = (struct layout){
 		.max_accounts = accounts, .max_slots = slots, .max_sessions = sessions};
 	l->accounts_end = accounts + 1;
-	/* Record 0 is nobody's, so the range that it stands in is never given out. */
+	/* Record 0 is no record, so no session gets the range that contains it. */
 	l->records_end = ROUND_UP(slots, BERTH_RANGE) + BERTH_RANGE;
 
 	l->sessions = part(&end, sessions, sizeof(struct session_entry));

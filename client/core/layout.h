@@ -2,20 +2,23 @@
 #pragma once
 
 /*
- * The two files that daemon and library share, byte by byte.
+ * The layout of the two files that the daemon and the library share, byte by byte.
  *
  * segment (clients map it read-write):   header | sessions | owners | dirty | cells | records |
  *                                        waits | calls | refusals
  * directory (clients map it read-only):  header | entries | tables | names
  *
- * Each part stands at a fixed offset that follows from the three capacities in the directory's
- * header. Both files have their full length from the start and are sparse; the daemon allocates a
- * stretch of every part and only then publishes, in the directory's header, how far each reaches
- * (`accounts`, `slots`, `sessions`). Nobody touches what is not published, so nobody meets a hole.
+ * The offset of each part follows from the three capacities in the directory's header. Both files
+ * have their full length from the start, and are sparse. The daemon allocates a stretch of a part,
+ * and then publishes in the directory's header how far the part reaches (`accounts`, `slots`,
+ * `sessions`). No process touches what isn't published, so no process touches a hole of a file.
  *
- * What a client must be able to believe (capacities, published sizes, names, limits) is in the
- * directory, which it can't write. Everything in the segment may have been scribbled on by a peer:
- * it is bounds-checked at each use.
+ * The directory holds what a client must be able to trust: capacities, published sizes, names and
+ * limits. A client can't write to it. Any client may have written anything to the segment, so the
+ * code checks each value from there against its bounds at each use.
+ *
+ * A field that is described as "reserved for X; 0" belongs to a feature that doesn't exist yet: no
+ * code writes it, so it is 0.
  */
 
 #include <stddef.h>
@@ -25,8 +28,8 @@
 
 #define BERTH_LAYOUT_VERSION 4
 
-/* How many of a seq's, and of a bump's, bits are used. Fewer are for tests, which want them to be used
- * up; the fields keep their width. */
+/* How many bits of a seq and of the bumps are used. Tests set fewer bits, so that the seqs and
+ * bumps run out soon; the fields keep their width. */
 #ifndef BERTH_SEQ_BITS
 #define BERTH_SEQ_BITS 42
 #endif
@@ -34,23 +37,25 @@
 #define BERTH_BUMP_BITS 43
 #endif
 
-_Static_assert(BERTH_SEQ_BITS >= 8 && BERTH_SEQ_BITS <= 42, "a cycle needs 16, its end 129");
+_Static_assert(BERTH_SEQ_BITS >= 8 && BERTH_SEQ_BITS <= 42,
+	"8 bits leave room for some cycles, and the field has 42");
 _Static_assert(BERTH_BUMP_BITS >= 8 && BERTH_BUMP_BITS <= 43, "the field has 43");
 
-#define BERTH_RANGE       16u /* records are owned in ranges of so many */
-#define BERTH_DIRTY_GROUP 64u /* cells that share one byte of the dirty summary */
-#define BERTH_NAME_INLINE 32  /* longer names live in the names part, in blocks of 256 bytes */
+#define BERTH_RANGE       16u /* records of a range; a session owns whole ranges */
+#define BERTH_DIRTY_GROUP 64u /* cells that share one byte of the part `dirty` */
+#define BERTH_NAME_INLINE 32  /* longer names are in the part `names`, in blocks of 256 bytes */
 
-/* -- seqs: the steps of a record, numbered ----------------------------------------------------- */
+/* -- seqs: the numbers of a record's steps ----------------------------------------------------- */
 
-/* cycle:38 | step:4. A record makes steps in cycles, each the taking of one slot and its giving back. A
- * step is a change of one cell of its path: n = 1 … 8 is "n levels are charged, going up", 16 - n is
- * "n levels are left, going down". Step 0 of a cycle is where the cycle before ended: nothing is charged.
- * A record's seqs only grow, for as long as the segment is there. */
+/* cycle:38 | step:4. A record makes its steps in cycles. In a cycle it takes one slot, and releases
+ * it. A step is a change of one cell of the record's path. Step n of 1 … 8 means: going up, n
+ * levels are charged. Step 16 - n means: going down, n levels are still charged. Step 0 of a cycle
+ * is the end of the cycle before: no level is charged, and the record rests. A record's seqs only
+ * grow, for as long as the segment exists. */
 #define BERTH_CYCLE    16u
 #define BERTH_SEQ_MASK ((UINT64_C(1) << 42) - 1)
-/* No cycle begins above this; it has no bits but those of such a base. What has begun has room to end, to
- * be revoked, and to be opened. */
+/* The highest base: no cycle begins above it. A base has no bits that this number doesn't have. The
+ * seqs above it suffice to end the last cycle, to revoke its slot, and to open the record. */
 #define BERTH_SEQ_LAST ((UINT64_C(1) << (BERTH_SEQ_BITS - 1)) - BERTH_CYCLE)
 
 static inline uint64_t seq_base(uint64_t seq) {
@@ -59,21 +64,23 @@ static inline uint64_t seq_base(uint64_t seq) {
 static inline uint32_t seq_step(uint64_t seq) {
 	return seq & (BERTH_CYCLE - 1);
 }
-/* How many levels, from 0 up, are charged after this step. */
+/* How many levels are charged after this step: levels 0 … n-1. */
 static inline uint32_t seq_charged(uint64_t seq) {
 	uint32_t step = seq_step(seq);
 
 	return step <= BERTH_LEVELS_MAX ? step : BERTH_CYCLE - step;
 }
-/* True from the first level that is given back to the last. */
+/* True after a step of a release, unless it was the last one, which is step 0 of the next cycle. */
 static inline bool seq_goes_down(uint64_t seq) {
 	return seq_step(seq) > BERTH_LEVELS_MAX;
 }
-/* Where the record rests once the cycle has ended, and the next one begins. */
+/* The seq at which the record rests when the seq's cycle has ended: step 0 of the next cycle, or
+ * the seq itself if that is a step 0. */
 static inline uint64_t seq_rest(uint64_t seq) {
 	return seq_base(seq + BERTH_CYCLE - 1);
 }
-/* The steps that charge a level, and give it back. */
+/* The seqs of the steps that charge a level, and discharge it, in the cycle that begins at
+ * `base`. */
 static inline uint64_t seq_up(uint64_t base, uint32_t level) {
 	return base + level + 1;
 }
@@ -83,13 +90,15 @@ static inline uint64_t seq_down(uint64_t base, uint32_t level) {
 
 /* -- the cell: one account's count, and the tag of the step that changed it last --------------- */
 
-/* count: count:20 | closed:1 | bumps:43   tag: record:22 | seq:42. One compare-and-swap changes the two
- * together; counter.c alone does. `closed`, `waiting`, `head` and `news` are for waiting, and 0. */
+/* count: count:20 | closed:1 | bumps:43   tag: record:22 | seq:42.
+ * One compare-and-swap changes both words together. Only counter.c and counter-fast.h do that.
+ * `closed`, `waiting`, `head` and `news` are reserved for waiting; 0. */
 struct cell {
 	_Alignas(16) _Atomic uint64_t count;
 	_Atomic uint64_t tag;
-	_Atomic uint64_t denied; /* at this level, since the account was made; more in denials.h */
-	_Atomic uint32_t peak;   /* highest count seen */
+	_Atomic uint64_t denied; /* denials at this level since the account was made, as far as they
+				  * are collected (denials.h) */
+	_Atomic uint32_t peak;   /* the highest count so far */
 	_Atomic uint32_t waiting;
 	_Atomic uint32_t head;
 	_Atomic uint32_t news;
@@ -123,8 +132,9 @@ static inline uint32_t tag_record(uint64_t tag) {
 static inline uint64_t tag_seq(uint64_t tag) {
 	return tag & BERTH_SEQ_MASK;
 }
-/* The tag first. A pair that is torn does no harm: what comes of it is a compare-and-swap of both words,
- * or needs the count that belonged to this tag (counter.c). */
+/* Reads the tag first, then the count. A torn pair, of two moments, does no harm: a
+ * compare-and-swap of both words fails then, and any other use must be right for each word alone
+ * ("Order" in counter.c). */
 static inline struct pair cell_load(const struct cell *cell) {
 	uint64_t tag = load_acquire(&cell->tag);
 
@@ -133,22 +143,23 @@ static inline struct pair cell_load(const struct cell *cell) {
 
 /* -- the record: one slot ---------------------------------------------------------------------- */
 
-/* CLOSED is 0, so that a page never written is a page of records that nobody may use. */
+/* CLOSED is 0, so that a page that was never written is a page of records that no process may
+ * use. */
 enum record_state {
 	RECORD_CLOSED, /* belongs to no living session */
 	RECORD_FREE,   /* its session may place it on a path */
-	RECORD_PLACED, /* its session takes slots of this account with it, and gives them back */
-	RECORD_SEIZED, /* the daemon takes back what it has charged */
+	RECORD_PLACED, /* its session acquires and releases slots of this account with it */
+	RECORD_SEIZED, /* the daemon discharges the levels that it has charged */
 };
 
-/* place: state:3 | top:3 | weight:12 | account:24 | 0:22. Top is the highest level of the account's
- * path: level 0 is the account itself, level k its k-th ancestor. `noted` is a seq; if the record has
- * made a newer step, the tag of a cell tells of it. Changed by counter.c alone. */
+/* place: state:3 | top:3 | weight:12 | account:24 | 0:22. Level 0 of a path is the account itself,
+ * level k its k-th ancestor; `top` is the highest level. `noted` is a seq; if the record has made a
+ * newer step, the tag of a cell tells of it. Only counter.c changes these two words. */
 struct record {
 	_Alignas(16) _Atomic uint64_t place;
 	_Atomic uint64_t noted;
-	_Atomic uint64_t since; /* ms since 1970, when it was taken */
-	_Atomic uint64_t label[BERTH_LABEL_SIZE / 8];
+	_Atomic uint64_t since; /* when the slot was acquired: ms since 1970 */
+	_Atomic uint64_t label[BERTH_LABEL_SIZE / 8]; /* of the slot; ends with a NUL */
 };
 
 _Static_assert(sizeof(struct record) == 64, "a record is one cache line");
@@ -172,7 +183,7 @@ static inline uint32_t place_account(uint64_t place) {
 	return place >> 22 & 0xFFFFFF;
 }
 
-/* What a record says, and its newest step, noted or not. */
+/* A record's place, and the seq of its newest step, which may be noted or not. */
 struct snapshot {
 	uint64_t place, seq;
 };
@@ -186,14 +197,14 @@ static inline bool snapshot_is_held(struct snapshot s) {
 enum session_state {
 	SESSION_NONE,
 	SESSION_OPEN,
-	SESSION_ENDING, /* every record is being closed; owners acquire nothing any more */
-	SESSION_ENDED,  /* all closed, but the process lives: its ranges are nobody else's yet */
-	SESSION_KEEPER, /* no process has it: it is for leases, to come */
+	SESSION_ENDING, /* the daemon closes its records; its process acquires no more slots */
+	SESSION_ENDED,  /* all its records are closed, but its process lives and keeps its ranges */
+	SESSION_KEEPER, /* reserved for leases, which no process holds; not used */
 };
 
-#define BERTH_DENIALS 4
+#define BERTH_DENIALS 4 /* words of a session in which it counts denials (denials.h) */
 
-/* A ring of refused attempts for each session: laid out for work to come, and 0. */
+/* A ring of the last refused acquires of each session. Reserved for `explain`; 0. */
 #define BERTH_REFUSALS 8
 struct refusal {
 	_Atomic uint64_t time; /* ms since 1970 */
@@ -207,32 +218,36 @@ struct refusal {
 
 _Static_assert(sizeof(struct refusal) == 32, "no padding");
 
-/* Written by the daemon alone, but for `denials`; owners read state and serial before they acquire. */
+/* Only the daemon writes it, except `denials`. The session's process reads state and serial before
+ * it acquires. */
 struct session_entry {
 	union {
 		struct {
 			_Atomic uint32_t state;
-			_Atomic uint32_t serial; /* differs for every session of the segment */
+			_Atomic uint32_t serial; /* different for each session of a segment */
 		};
-		_Atomic uint64_t open; /* both, as an owner reads them before it acquires */
+		_Atomic uint64_t open; /* state and serial, which are read at once */
 	};
 	_Atomic uint32_t pid;
 	_Atomic uint32_t uid;
 	_Atomic uint64_t start_time; /* of the process, in clock ticks since boot; 0 unknown */
-	_Atomic uint64_t image;      /* hash of AT_RANDOM: tells one exec image from the next */
-	_Atomic uint64_t comm[2];
-	_Atomic uint64_t opened;  /* ms since 1970 */
-	_Atomic uint32_t lost;    /* an event found no room; for events to come, and 0 */
-	_Atomic uint32_t refused; /* the next place in its ring of refusals, to come, and 0 */
-	/* account:24 | count:40, which only grows. The owner's; the place is the session's, whichever it
-	 * is. And what the daemon has collected of each (denials.h). */
+	_Atomic uint64_t image;      /* hash of AT_RANDOM, which differs after each exec */
+	_Atomic uint64_t comm[2];    /* name of the command, padded with zeros */
+	_Atomic uint64_t opened;     /* ms since 1970 */
+	_Atomic uint32_t lost;       /* reserved for events; 0 */
+	_Atomic uint32_t refused;    /* reserved for the ring of refusals; 0 */
+	/* account:24 | count:40. The session's process writes `denials`, whose counts only grow;
+	 * the daemon writes `collected`: how much of each word it has added to the cell
+	 * (denials.h). The words stay as they are when the entry goes to another session. */
 	_Atomic uint64_t denials[BERTH_DENIALS];
 	_Atomic uint64_t collected[BERTH_DENIALS];
 };
 
 _Static_assert(sizeof(struct session_entry) == 128, "a session entry is two cache lines");
-_Static_assert(offsetof(struct session_entry, denials) == 64, "denials have a line of their own");
-/* Every layout, whatever its version, lets berthd tell which processes have sessions. */
+_Static_assert(
+	offsetof(struct session_entry, denials) == 64, "denials have a cache line of their own");
+/* These offsets are the same in every version of the layout, so that berthd can tell which
+ * processes have sessions in a segment of another version. */
 _Static_assert(offsetof(struct session_entry, pid) == 8 &&
 		       offsetof(struct session_entry, start_time) == 16 &&
 		       offsetof(struct session_entry, comm) == 32,
@@ -247,12 +262,13 @@ struct segment_header {
 	uint64_t fingerprint;
 	uint8_t boot_id[16];
 	uint64_t reserved1[3];
-	_Alignas(64) _Atomic uint32_t armed; /* the daemon wants to be woken (wake.h) */
-	_Atomic uint32_t wakes;
-	_Alignas(64) _Atomic uint32_t next_serial;
-	_Atomic uint64_t repairs; /* the seq of the latest tag that is no record's (counter.c) */
-	/* For waiting, to come, and 0: a second event count, the arbiter's thread, how often it has looked,
-	 * tickets, a bit for each account number modulo 1024, and one for each 64 ranges modulo 4096. */
+	_Alignas(64) _Atomic uint32_t armed; /* not 0: the daemon wants to be woken (wake.h) */
+	_Atomic uint32_t wakes;              /* the word on which the daemon sleeps (wake.h) */
+	_Alignas(64) _Atomic uint32_t next_serial; /* of the next session */
+	_Atomic uint64_t repairs; /* the seq of the latest tag of record 0 (counter.c) */
+	/* Reserved for waiting; 0: a second event count; the arbiter's thread and how often it has
+	 * looked; tickets; a bit for each account number modulo 1024; and a bit for each 64 ranges
+	 * modulo 4096. */
 	_Alignas(64) _Atomic uint32_t calls_armed;
 	_Atomic uint32_t calls_wakes;
 	_Alignas(64) _Atomic uint32_t arbiter;
@@ -272,10 +288,10 @@ _Static_assert(sizeof(struct segment_header) == 4096, "the segment's header is o
 
 enum entry_flag {
 	ENTRY_LIVE = 1 << 0,   /* the entry bears a name */
-	ENTRY_USABLE = 1 << 1, /* slots of it may be acquired (a limit or a template covers it) */
-	ENTRY_CONFIGURED = 1 << 2, /* an administrator gave it its limit */
-	ENTRY_TEMPLATE = 1 << 3,   /* a template gave it its limit */
-	/* Laid out for work to come, and 0. */
+	ENTRY_USABLE = 1 << 1, /* slots may be acquired: it has a limit, or a template covers it */
+	ENTRY_CONFIGURED = 1 << 2, /* an administrator has set its limit */
+	ENTRY_TEMPLATE = 1 << 3,   /* a template has set its limit */
+	/* Reserved; 0. */
 	ENTRY_OBSERVE = 1 << 4,
 	ENTRY_DRAINED = 1 << 5,
 	ENTRY_GRANT = 1 << 6,
@@ -283,19 +299,18 @@ enum entry_flag {
 	ENTRY_CUT = 1 << 8,
 };
 
-/* word: limit:24 | flags:12 | generation:28. Written by the daemon alone. The generation changes
- * whenever the entry begins or ceases to be what the name says; it only grows, and with the last one the
- * index rests for good. */
+/* word: limit:24 | flags:12 | generation:28. Only the daemon writes an entry. The generation grows
+ * whenever the entry begins or ceases to be the account of its name. With the last generation, the
+ * index isn't used again. */
 struct entry {
 	_Atomic uint64_t word;
-	_Atomic uint64_t hash;
+	_Atomic uint64_t hash;     /* of the name, with the seed of the header (directory_hash()) */
 	_Atomic uint32_t ancestry; /* parent:24 (0: none) | depth:8 (1: no ancestor) */
-	_Atomic uint32_t shape; /* block of a long name:24 (block + 1 in the names part; 0: short) |
-				    * length of the name:8 */
-	_Atomic uint32_t limit; /* for the cluster, to come, and 0: the node's own limit, and the
-				    * cluster's */
-	_Atomic uint32_t cluster_limit;
-	_Atomic uint64_t name[BERTH_NAME_INLINE / 8]; /* padded with zeros */
+	_Atomic uint32_t shape; /* block:24 | length of the name:8. A long name is in block - 1 of
+				    * the part `names`; 0: the name is in `name` */
+	_Atomic uint32_t limit; /* reserved for the cluster: the node's own limit; 0 */
+	_Atomic uint32_t cluster_limit; /* reserved for the cluster: the cluster's limit; 0 */
+	_Atomic uint64_t name[BERTH_NAME_INLINE / 8]; /* a short name, padded with zeros */
 };
 
 #define BERTH_GENERATION_LAST ((UINT32_C(1) << 28) - 1)
@@ -336,8 +351,9 @@ static inline uint32_t shape_block(uint32_t shape) {
 	return shape >> 8;
 }
 
-/* A table slot: tag:8 | account:24; 0 is empty. The table of 2^k slots stands at 2^k * 4 bytes into
- * the tables part, so that a larger one is built beside the one in use. */
+/* A slot of the hash table: highest bits of the hash:8 | account:24; 0: empty. The table of 2^k
+ * slots stands 2^k * 4 bytes from the start of the part `tables`. So the daemon builds a larger
+ * table beside the one in use. */
 #define BERTH_TABLE_BITS_MIN 10
 #define BERTH_TABLE_BITS_MAX 25
 
@@ -353,30 +369,31 @@ struct directory_header {
 	uint32_t max_accounts;
 	uint32_t max_slots;
 	uint32_t max_sessions;
-	_Atomic uint32_t accounts; /* cells and entries 0 … accounts-1 may be touched */
-	_Atomic uint32_t slots;    /* records and owners, likewise */
-	_Atomic uint32_t sessions;
-	_Atomic uint32_t table_bits;
-	_Atomic uint32_t blocks;   /* of long names */
-	_Atomic uint32_t restored; /* 1: cells have the peaks and denials from before the boot */
-	_Atomic uint32_t retired;  /* records that had used up their seqs when none was left */
+	_Atomic uint32_t accounts; /* published: cells and entries 0 … accounts-1 */
+	_Atomic uint32_t slots; /* published: records 0 … slots-1, and the owners of their ranges */
+	_Atomic uint32_t sessions;   /* published: session entries 0 … sessions-1 */
+	_Atomic uint32_t table_bits; /* the table in use has 2^table_bits slots */
+	_Atomic uint32_t blocks;     /* published: blocks 1 … blocks of the part `names` */
+	_Atomic uint32_t restored; /* 1: the peaks and denials from before the boot are restored */
+	_Atomic uint32_t retired;  /* retired records, as counted when no free range was left */
 	uint8_t reserved2[4096 - 104];
 };
 
 _Static_assert(sizeof(struct directory_header) == 4096, "the directory's header is one page");
 
-/* Differs whenever a field above moves or changes its meaning; BERTH_LAYOUT_VERSION is raised by
- * hand for what sizes don't show. */
+/* A library and a daemon with the same fingerprint have the same layout. It follows from the sizes
+ * of the structs. Raise BERTH_LAYOUT_VERSION when a field moves or changes its meaning without
+ * changing these sizes. */
 #define BERTH_FINGERPRINT                                                                    \
 	((uint64_t)BERTH_LAYOUT_VERSION << 48 | (uint64_t)BERTH_SEQ_BITS << 40 |             \
 		(uint64_t)sizeof(struct cell) << 32 | (uint64_t)sizeof(struct entry) << 24 | \
 		(uint64_t)sizeof(struct record) << 16 |                                      \
 		(uint64_t)sizeof(struct session_entry) << 8 | BERTH_RANGE)
 
-/* Where each part begins, and how long the files are. */
+/* The offset of each part, and the length of both files, in bytes. */
 struct layout {
 	uint32_t max_accounts, max_slots, max_sessions;
-	uint32_t accounts_end, records_end; /* indices stay below; index 0 is nobody's */
+	uint32_t accounts_end, records_end; /* indices are 1 … end-1; index 0 isn't used */
 	uint64_t sessions, owners, dirty, cells, records, waits, calls, refusals, segment_size;
 	uint64_t entries, tables, names, directory_size;
 };

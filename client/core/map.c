@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Maps the segment and the directory, a window of 4 MiB at a time, and checks their headers. */
+/* Checks the headers of the segment and the directory, and maps their windows. */
 
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -8,8 +8,8 @@
 
 #include "map.h"
 
-/* True while fd is still the file that it was: an application may have closed it and opened
- * something of its own under the same number. */
+/* True if fd still refers to the file that it referred to at first. The application may have closed
+ * it, and have opened another file that got the same number. */
 static bool file_is_ours(const struct map_file *file) {
 	struct stat st;
 
@@ -62,7 +62,7 @@ static void *window_map(const struct map_file *file, uint32_t window) {
 		(off_t)((uint64_t)window << MAP_WINDOW_SHIFT));
 	if (p == MAP_FAILED)
 		return NULL;
-	/* A core dump of a server needn't hold everybody's counts. */
+	/* The core dump of a server needs no counts of other servers. */
 	(void)madvise(p, MAP_WINDOW, MADV_DONTDUMP);
 	return p;
 }
@@ -77,7 +77,7 @@ void *map_window(struct map *m, struct map_file *file, uint32_t window) {
 	p = load_relaxed(&file->window[window]);
 	if (!p) {
 		p = window_map(file, window);
-		/* Pairs with the load in map_at. */
+		/* Pairs with map_at(). */
 		if (p)
 			store_release(&file->window[window], p);
 	}
@@ -97,7 +97,8 @@ bool map_files_are_ours(struct map *m) {
 	return ours;
 }
 
-/* Copies the capacities once; all later bounds come from the copy. */
+/* Checks the header, and computes the layout from its capacities. All later bounds come from this
+ * layout, since the file could change. */
 static int map_check(struct map *m, const struct directory_header *names, uint64_t segment_size,
 	uint64_t directory_size) {
 	if (names->magic != BERTH_DIRECTORY_MAGIC)
@@ -111,8 +112,8 @@ static int map_check(struct map *m, const struct directory_header *names, uint64
 	return 0;
 }
 
-/* Which segment belongs to it, the directory says: what is written in the segment is for people, and
- * any peer may have scribbled over it. */
+/* The directory names the segment that belongs to it. The header of the segment decides nothing: it
+ * is there for people who read the file, and any client may have written over it. */
 static bool map_is_pair(const struct map *m) {
 	return m->segment.ino == m->names->segment_ino;
 }

@@ -2,12 +2,13 @@
 #pragma once
 
 /*
- * The two shared files in this process's memory, window by window.
+ * Maps the two shared files into this process's memory, window by window.
  *
- * A window is 4 MiB of a file, mapped when first touched and kept until map_free. Threads may use
- * one map at once. Every accessor returns NULL for an index that isn't published, or for a window
- * that can't be had (map_account_error and map_record_error tell which), never a pointer outside the
- * file. errno stays as it is.
+ * A window is 4 MiB of a file. It is mapped when it is first used, and stays mapped until
+ * map_free(). Any thread may use a map at any time, but only one thread may free it, when no other
+ * uses it. An accessor returns NULL if the index isn't published, or if the window can't be mapped;
+ * map_account_error() and map_record_error() tell the two apart. It never returns a pointer outside
+ * the file, and it leaves errno unchanged.
  */
 
 #include <pthread.h>
@@ -21,9 +22,10 @@
 struct map_file {
 	int fd;
 	int prot;
-	uint64_t dev, ino; /* so that a descriptor number that became somebody else's is noticed */
+	uint64_t dev,
+		ino; /* of the file: they tell whether the application has reused the number `fd` */
 	uint32_t windows;
-	_Atomic(void *) *window;
+	_Atomic(void *) *window; /* address of each window; NULL: not mapped yet */
 };
 
 struct map {
@@ -31,27 +33,35 @@ struct map {
 	struct map_file segment, directory;
 	struct segment_header *header;
 	const struct directory_header *names;
-	struct session_entry *session; /* of this process; NULL: it has none (denials.h) */
-	pthread_mutex_t lock; /* of window mapping against map_close_files; private memory */
+	struct session_entry *session; /* of this process's session (denials.h); NULL: none */
+	pthread_mutex_t
+		lock; /* serialises mapping a window and map_close_files() in this process */
 };
 
-/* Takes both descriptors whatever it returns. -EPROTONOSUPPORT: another layout; -EUCLEAN: damaged;
- * -ENOMEM, or what fstat and mmap say. directory_prot: PROT_READ, the daemon adds PROT_WRITE. */
+/* Maps the headers of both files. Takes ownership of both descriptors, also if it fails.
+ * directory_prot: PROT_READ; for the daemon, PROT_READ | PROT_WRITE. -EPROTONOSUPPORT: another
+ * version of the layout; -EUCLEAN: a file is damaged, or the two don't belong together; -ENOMEM; or
+ * an error of fstat() or pread(). */
 int map_new(int segment_fd, int directory_fd, int directory_prot, struct map **ret);
-void map_free(struct map *m); /* NULL is fine; unmaps, and closes what is still its own */
 
-/* Closes the files, if they are still this map's. Mapped windows stay, further ones are -EBADF. */
+/* Unmaps all windows, closes the files as map_close_files() does, and frees the map. NULL is
+ * allowed. */
+void map_free(struct map *m);
+
+/* Closes both files, unless the application has reused their descriptor numbers. Mapped windows
+ * stay mapped; no further window can be mapped. */
 void map_close_files(struct map *m);
 
-/* False once the application has closed them (closefrom), or the map has. */
+/* False once the application (by closefrom(), for instance) or map_close_files() has closed a
+ * file. */
 bool map_files_are_ours(struct map *m);
 
-/* The window's address, mapping it if need be; NULL where that fails. */
+/* The address of a window, which is mapped if it isn't yet. NULL: it can't be mapped. */
 void *map_window(struct map *m, struct map_file *file, uint32_t window);
 
 static inline void *map_at(struct map *m, struct map_file *file, uint64_t offset) {
 	uint32_t window = (uint32_t)(offset >> MAP_WINDOW_SHIFT);
-	char *base = load_acquire(&file->window[window]);
+	char *base = load_acquire(&file->window[window]); /* pairs with map_window() */
 
 	if (unlikely(!base)) {
 		base = map_window(m, file, window);
@@ -61,8 +71,9 @@ static inline void *map_at(struct map *m, struct map_file *file, uint64_t offset
 	return base + (offset & (MAP_WINDOW - 1));
 }
 
-/* The published sizes never shrink, and the capacities bound them: the daemon alone writes them,
- * but a directory file could be damaged. */
+/* Whether the account or the record is published. The published sizes never shrink. The capacities
+ * bound them as well: only the daemon writes the sizes, but the file may be damaged. Pair with the
+ * daemon's publishing stores in daemon/shared/segment.c. */
 static inline bool map_has_account(const struct map *m, uint32_t account) {
 	return account != 0 && account < load_acquire(&m->names->accounts) &&
 	       account < m->layout.accounts_end;
@@ -72,7 +83,8 @@ static inline bool map_has_record(const struct map *m, uint32_t record) {
 	       record < m->layout.records_end;
 }
 
-/* Why an accessor returned NULL: the index is noise, or there is no memory (or file) for it. */
+/* The error after an accessor returned NULL. -EUCLEAN: the index isn't published, so it is noise;
+ * -ENOMEM: the window can't be mapped. */
 static inline int map_account_error(const struct map *m, uint32_t account) {
 	return map_has_account(m, account) ? -ENOMEM : -EUCLEAN;
 }
@@ -80,7 +92,7 @@ static inline int map_record_error(const struct map *m, uint32_t record) {
 	return map_has_record(m, record) ? -ENOMEM : -EUCLEAN;
 }
 
-/* What an account has, for an index of which map_has_account() was true. */
+/* An account's cell, entry and dirty byte. The caller has checked map_has_account(). */
 static inline struct cell *map_cell_at(struct map *m, uint32_t account) {
 	return map_at(m, &m->segment, m->layout.cells + (uint64_t)account * sizeof(struct cell));
 }
@@ -88,11 +100,12 @@ static inline struct entry *map_entry_at(struct map *m, uint32_t account) {
 	return map_at(
 		m, &m->directory, m->layout.entries + (uint64_t)account * sizeof(struct entry));
 }
-/* The summary byte of an account's group of cells. */
+/* The byte that marks the account's group of cells as dirty (wake.h). */
 static inline _Atomic uint8_t *map_dirty_at(struct map *m, uint32_t account) {
 	return map_at(m, &m->segment, m->layout.dirty + account / BERTH_DIRTY_GROUP);
 }
 
+/* The same for any index. NULL: it isn't published, or can't be mapped. */
 static inline struct cell *map_cell(struct map *m, uint32_t account) {
 	return likely(map_has_account(m, account)) ? map_cell_at(m, account) : NULL;
 }
@@ -117,7 +130,7 @@ static inline struct session_entry *map_session(struct map *m, uint32_t session)
 		m->layout.sessions + (uint64_t)session * sizeof(struct session_entry));
 }
 
-/* The owner of a range of records: session + 1, or 0. */
+/* The owner of a range of records: the session's index + 1; 0: no owner. */
 static inline _Atomic uint32_t *map_owner(struct map *m, uint32_t range) {
 	if (unlikely(range >= load_acquire(&m->names->slots) / BERTH_RANGE ||
 		     range >= m->layout.records_end / BERTH_RANGE))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Tells the daemon, when it sleeps, that a count has changed. The numbers are wake.h's. */
+/* Wakes the daemon after a count has changed, and lets the daemon sleep. The step numbers are those
+ * of wake.h. */
 
 #include <linux/futex.h>
 #include <limits.h>
@@ -48,6 +49,6 @@ void wake_cancel(struct map *m) {
 bool wake_clear_dirty(struct map *m, uint32_t account) {
 	_Atomic uint8_t *dirty = map_dirty(m, account);
 
-	/* The load keeps a scan of clean groups from writing; D3 reads the counts afterwards. */
+	/* The load avoids writes while the daemon scans clean groups. */
 	return dirty && load_total(dirty) != 0 && exchange_total(dirty, 0) != 0;
 }
