@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Packets on a berth socket: sending and receiving one with its descriptors, finding the daemon's
- * socket, and asking it something with a deadline. */
+/* Sends and receives packets with their descriptors, connects to the daemon's sockets, and
+ * exchanges a request and its reply within a deadline. */
 
 #include <fcntl.h>
 #include <limits.h>
@@ -17,8 +17,8 @@
 #include "message.h"
 #include "util.h"
 
-/* How often a caller looks whether somebody listens again. */
-#define CONNECT_PAUSE_MS 20
+/* The pause between two tries, while no process listens or memory is short. */
+#define RETRY_PAUSE_MS 20
 
 union control {
 	struct cmsghdr align;
@@ -49,8 +49,9 @@ int message_name_length(const struct message_name *n) {
 
 /* -- one packet -------------------------------------------------------------------------------- */
 
-/* Moves a descriptor out of the way of the standard ones; whoever finds stderr closed would write
- * into our socket. Takes fd; -1 if it can't be. */
+/* Moves a descriptor to a number of 3 or above, and closes `fd`. If stderr were closed and our
+ * socket got its number, code of the application that writes to stderr would write into the socket.
+ * -1: no descriptor is left. */
 static int fd_raise(int fd) {
 	_cleanup_close_ int low = fd;
 	int high;
@@ -92,7 +93,8 @@ int message_send(int fd, const void *message, size_t length, const int *fds, siz
 	return n < 0 ? -errno : 0;
 }
 
-/* The n-th descriptor that came: into ret_fds if there is room. */
+/* Stores the n-th descriptor of a packet in ret_fds, or closes it if ret_fds has no place for
+ * it. */
 static void fd_keep(int fd, size_t n, int *ret_fds) {
 	if (ret_fds && n < MESSAGE_FDS_MAX)
 		ret_fds[n] = fd_raise(fd);
@@ -127,7 +129,7 @@ static void fds_close(int *fds) {
 		close_cleanup(&fds[i]);
 }
 
-/* The version is left to whoever reads on: the daemon answers a foreign one. */
+/* Checks the header, except for its version: the daemon replies to a request of another version. */
 static int packet_check(const struct msghdr *m, const void *buffer, size_t length) {
 	struct message_header header;
 
@@ -172,8 +174,8 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 
 /* -- connecting -------------------------------------------------------------------------------- */
 
-/* A directory whose name is too long for a socket's address is reached through a descriptor of it,
- * which must stay open while the address is used. */
+/* If the directory's name is too long for a socket's address, the address goes through a descriptor
+ * of the directory: *ret_dir_fd, which must stay open while the address is used. */
 static int address_init(
 	struct sockaddr_un *address, const char *dir, const char *name, int *ret_dir_fd) {
 	int n;
@@ -193,7 +195,7 @@ static int address_init(
 	return n >= 0 && (size_t)n < sizeof(address->sun_path) ? 0 : -ENAMETOOLONG;
 }
 
-/* On a non-blocking socket: -EAGAIN is a daemon whose backlog is full. */
+/* The socket is non-blocking. -EAGAIN: the daemon's backlog is full. */
 static int connect_once(int fd, const char *dir, const char *name) {
 	_cleanup_close_ int dir_fd = -1;
 	struct sockaddr_un address;
@@ -212,14 +214,14 @@ static bool connect_may_work_later(int error) {
 	return error == -ECONNREFUSED || error == -ENOENT || error == -EAGAIN;
 }
 
-/* Sleeps a little, at most until the deadline; false at the deadline. */
-static bool connect_pause(int64_t deadline) {
-	int64_t left = MIN_OF(deadline - clock_monotonic_ms(), CONNECT_PAUSE_MS);
+/* Sleeps for RETRY_PAUSE_MS, but not beyond the deadline. False: the deadline has passed. */
+static bool retry_pause(int64_t deadline) {
+	int64_t left = MIN_OF(deadline - clock_monotonic_ms(), RETRY_PAUSE_MS);
 	struct timespec pause = {.tv_nsec = left * 1000000};
 
 	if (left <= 0)
 		return false;
-	/* A signal only makes the next look come sooner. */
+	/* If a signal interrupts the sleep, the next try merely comes earlier. */
 	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 	return true;
 }
@@ -233,7 +235,7 @@ int message_connect(const char *runtime_dir, const char *name, int64_t deadline,
 		return -errno;
 	do
 		r = connect_once(fd, runtime_dir, name);
-	while (connect_may_work_later(r) && connect_pause(deadline));
+	while (connect_may_work_later(r) && retry_pause(deadline));
 	if (r < 0)
 		return connect_may_work_later(r) ? -ECONNREFUSED : r;
 	*ret_fd = fd;
@@ -241,8 +243,9 @@ int message_connect(const char *runtime_dir, const char *name, int64_t deadline,
 	return 0;
 }
 
-/* -- asking ------------------------------------------------------------------------------------ */
+/* -- requests and replies ---------------------------------------------------------------------- */
 
+/* Waits until the socket is ready for `events`. -ETIMEDOUT at the deadline. */
 static int wait_for(int fd, short events, int64_t deadline) {
 	struct pollfd p = {.fd = fd, .events = events};
 	int64_t left;
@@ -274,7 +277,8 @@ int message_ask(int fd, const void *request, int pass_fd, int64_t deadline) {
 	}
 }
 
-/* A reply is owed: for a moment without memory it isn't given up. */
+/* Waits for a packet. If memory is short, it retries until the deadline, since the reply to a
+ * request must be read. */
 static ssize_t call_receive(int fd, void *reply, size_t size, int *ret_fds, int64_t deadline) {
 	ssize_t n;
 	int r;
@@ -284,7 +288,7 @@ static ssize_t call_receive(int fd, void *reply, size_t size, int *ret_fds, int6
 		if (n >= 0)
 			return n == 0 ? -ECONNRESET : n;
 		r = n == -EAGAIN ? wait_for(fd, POLLIN, deadline) : (int)n;
-		if (r < 0 && !((r == -ENOMEM || r == -ENOBUFS) && connect_pause(deadline)))
+		if (r < 0 && !((r == -ENOMEM || r == -ENOBUFS) && retry_pause(deadline)))
 			return r;
 	}
 }
@@ -302,7 +306,7 @@ static int reply_check(const void *request, const void *reply, size_t size) {
 	memcpy(&got, reply, sizeof(got));
 	if (got.version != asked.version)
 		return -EPROTONOSUPPORT;
-	/* 0: refused unread, for want of descriptors. */
+	/* Opcode 0: berthd had no descriptors left, and refused the request without reading it. */
 	if (got.opcode != asked.opcode && !(got.opcode == 0 && got.code != 0))
 		return -EBADMSG;
 	if (got.code != 0 && size != sizeof(struct message_failed))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Checks names of accounts and templates, and escapes text of strangers so that it can be shown. */
+/* Checks names of accounts and templates, and escapes untrusted text so that it can be shown. */
 
 #include <string.h>
 
@@ -36,14 +36,14 @@ static const char *check_levels(const char *name, size_t length) {
 		return "the name ends with '/'; '/' only stands between two levels";
 	if (memmem(name, length, "//", 2))
 		return "the name contains '//'; every level needs at least one character";
-	/* The sentence below says it in digits. */
+	/* The sentence below contains this number. */
 	_Static_assert(BERTH_LEVELS_MAX == 8, "8 levels");
 	if (name_depth(name, length) > BERTH_LEVELS_MAX)
 		return "the name has more than 8 levels; at most 7 '/' are allowed";
 	return NULL;
 }
 
-/* What accounts and templates have in common. */
+/* The rules that accounts and templates have in common. */
 static const char *check_shape(const char *name, size_t length) {
 	const char *wrong;
 
@@ -110,15 +110,15 @@ char *name_escape(const char *text, size_t length, char *to, size_t size) {
 
 	if (size == 0)
 		return to;
-	/* Cuts between characters, so that what is shown is still UTF-8 and no half escape. */
+	/* Cuts between characters, so that the copy is valid UTF-8 and ends with no half escape. */
 	for (size_t i = 0, n; i < length; i += n) {
 		uint32_t c = 0;
 		bool plain;
 
 		n = utf8_decode(text + i, length - i, &c);
 		plain = n > 0 && !is_control(c) && c != '\\';
-		/* A control character of two bytes is escaped byte by byte: its second byte is no
-		 * UTF-8 by itself. */
+		/* A control character of two bytes is escaped byte by byte, since its second byte
+		 * isn't UTF-8 by itself. */
 		if (!plain)
 			n = 1;
 		if (used + (plain ? n : 4) > size - 1)

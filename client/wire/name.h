@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Which names accounts and templates may have, and how to show text that a stranger wrote. */
+/* Checks and takes apart the names of accounts and templates, and escapes untrusted text. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* NULL if an account may be called so, else one sentence that says what is wrong with it: 1 to 255
- * bytes of UTF-8 without control characters, at most 8 levels divided by single `/`, none at either
- * end, no `*` or `?`. */
+/* Checks the name of an account: 1 to 255 bytes of UTF-8 without control characters, without `*`
+ * and `?`; at most 8 levels, with a single `/` between two of them and none at either end. Returns
+ * NULL if the name is valid, otherwise a static sentence that says what is wrong. */
 const char *name_check(const char *name, size_t length);
 
-/* Likewise for a template: at least one `*` or `?`, else as an account's name. */
+/* The same for a template, whose name has at least one `*` or `?`. */
 const char *name_check_template(const char *name, size_t length);
 
+/* True if the name has a `*` or `?`. */
 bool name_is_template(const char *name, size_t length);
 
-/* Levels of a valid name: 1 without `/`. */
+/* The number of levels of a valid name: 1 more than it has `/`. */
 uint32_t name_depth(const char *name, size_t length);
 
-/* Length of the parent's name, or 0. */
+/* The length of the parent's name, which is the part before the last `/`; 0: there is no parent. */
 size_t name_parent(const char *name, size_t length);
 
-/* Copies text so that a terminal and a log can show it: control characters, backslashes and bytes
- * that are no UTF-8 become \xHH. Cuts at size-1 bytes. Returns to. */
+/* Copies text to `to`, so that a terminal and a log can show it: control characters, backslashes
+ * and bytes that aren't UTF-8 become \xHH. The copy is cut at size - 1 bytes, between two
+ * characters, and NUL-terminated. Returns `to`. */
 char *name_escape(const char *text, size_t length, char *to, size_t size);

@@ -15,7 +15,8 @@ int number_parse(const char *text, uint64_t max, uint64_t *ret) {
 
 	if (!*text)
 		return -EINVAL;
-	/* Reads on when the number is too large already: "99999x" is no number at all. */
+	/* The loop goes on when the number is too large already, because "99999x" is no number at
+	 * all. */
 	for (; *text; text++) {
 		if (*text < '0' || *text > '9')
 			return -EINVAL;

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* How people write numbers and limits: the only parser of numbers in berth. */
+/* Parses numbers and limits as people write them. berth has no other parser of numbers. */
 
 #include <stdint.h>
 
-/* Decimal digits alone, at most max. -EINVAL, or -ERANGE above max; nothing written then. */
+/* Parses a number of decimal digits only. -EINVAL: the text isn't such a number; -ERANGE: the
+ * number is above max. */
 int number_parse(const char *text, uint64_t max, uint64_t *ret);
 
-/* A limit as people write it: 0 to 1048575, or `unlimited` (ret: BERTH_LIMIT_NONE). */
+/* Parses a limit: 0 to 1048575, or `unlimited`, which is BERTH_LIMIT_NONE. Errors as
+ * number_parse(). */
 int limit_parse(const char *text, uint32_t *ret);
 #define LIMIT_FORMS "a limit is a whole number from 0 to 1048575, or 'unlimited'"

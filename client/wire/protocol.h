@@ -2,14 +2,21 @@
 #pragma once
 
 /*
- * What is said on berth.sock and admin.sock: SOCK_SEQPACKET, one message a packet, one reply a
- * request, in order. Native byte order (both ends are one machine). Every message has its exact
- * size; sizes, opcodes and versions that aren't known are answered with 87 or 1306 and, where the
- * stream can't be trusted any more, a hang-up. The header and struct message_failed are the same in
- * every version: 1306 is said in the version of the request, so that its sender can read it.
+ * The messages on berth.sock and admin.sock. message.h sends and receives them.
  *
- * A reply bears the request's opcode and a code of <berth.h>. A reply with a code other than 0 is a
- * struct message_failed, which says in one sentence what was wrong and what to do.
+ * The sockets are SOCK_SEQPACKET. A packet is one message. Each request, except BYE, has one
+ * reply, and the replies come in the order of the requests. Numbers have the machine's byte order, since both ends
+ * are on one machine. All padding is explicit, and `reserved` is 0.
+ *
+ * Each message has an exact size. berthd answers an unknown size or opcode with
+ * BERTH_INVALID_PARAMETER, and an unknown version with BERTH_REVISION_MISMATCH; if it can't trust
+ * the rest of the connection, it then hangs up. struct message_header and struct message_failed are
+ * the same in every version. BERTH_REVISION_MISMATCH comes in the version of the request, so that
+ * the sender can read it.
+ *
+ * A reply has the opcode of its request and a code of <berth.h>. If the code isn't BERTH_SUCCESS,
+ * the reply is a struct message_failed. Its text says in one sentence what was wrong and what to
+ * do.
  */
 
 #include <stdint.h>
@@ -18,10 +25,10 @@
 
 #define MESSAGE_MAGIC     0x48545242u /* "BRTH" */
 #define MESSAGE_VERSION   2u
-#define MESSAGE_SIZE_MAX  65536u
-#define MESSAGE_FDS_MAX   2
-#define MESSAGE_TEXT_SIZE 512
-#define MESSAGE_NAME_SIZE 256
+#define MESSAGE_SIZE_MAX  65536u /* bytes of a message */
+#define MESSAGE_FDS_MAX   2      /* descriptors that come with a message */
+#define MESSAGE_TEXT_SIZE 512    /* with the NUL */
+#define MESSAGE_NAME_SIZE 256    /* with the NUL */
 
 enum message_opcode {
 	/* berth.sock */
@@ -47,8 +54,8 @@ struct message_header {
 	uint32_t magic;
 	uint16_t version;
 	uint16_t opcode;
-	uint32_t length; /* of the whole message */
-	uint32_t code;   /* a reply's; 0 in requests */
+	uint32_t length; /* of the whole message, in bytes */
+	uint32_t code;   /* enum berth_code; 0 in requests */
 };
 
 _Static_assert(sizeof(struct message_header) == 16, "wire format");
@@ -58,16 +65,18 @@ struct message_failed {
 	char text[MESSAGE_TEXT_SIZE]; /* NUL-terminated */
 };
 
-/* A name on the wire: NUL-terminated, the rest zeros; empty where the request allows none. */
+/* The name of an account or a template: NUL-terminated, padded with zeros. It is empty if the
+ * request allows no name, and the sender gives none. */
 struct message_name {
 	char text[MESSAGE_NAME_SIZE];
 };
 
 /* -- berth.sock ------------------------------------------------------------------------------ */
 
-/* First on every connection, with the caller's pidfd. resume_serial other than 0 asks to go on with
- * the session that this process has already; refused (with a new session in its place) unless it is
- * still open and this process's. */
+/* The first request on every connection of berth.sock. The client's pidfd comes with it. If
+ * resume_serial isn't 0, the client asks to resume a session that it has already. If that session
+ * is no longer open, or belongs to another process, berthd opens a new session instead. Reply:
+ * struct message_welcome. */
 struct message_hello {
 	struct message_header header;
 	uint64_t fingerprint; /* BERTH_FINGERPRINT */
@@ -76,17 +85,18 @@ struct message_hello {
 	uint32_t resume_serial;
 };
 
-/* With two descriptors, the directory's (read-only) and the segment's. */
+/* Two descriptors come with it: first the directory's (read-only), then the segment's. */
 struct message_welcome {
 	struct message_header header;
-	uint32_t session;
+	uint32_t session; /* its index in the segment */
 	uint32_t serial;
-	uint32_t resumed; /* 1: the old session goes on, with the ranges it has; range_count is 0 */
+	uint32_t resumed; /* 1: the old session is resumed and keeps its ranges; range_count is 0 */
 	uint32_t range_count;
-	uint32_t range[4]; /* range n is the records 16n … 16n+15 */
+	uint32_t range[4]; /* range n has the records 16n … 16n+15 */
 };
 
-/* After success the name is in the directory. */
+/* Asks berthd for an account that isn't in the directory. After success it is there. Reply: struct
+ * message_resolved. */
 struct message_resolve {
 	struct message_header header;
 	struct message_name name;
@@ -97,7 +107,9 @@ struct message_resolved {
 	uint32_t generation;
 };
 
-/* More records, in ranges: at least one, at most `count` of them (and 256). */
+/* Asks for more ranges of records. berthd grants at least one and at most `count` ranges (and
+ * MESSAGE_RANGES_MAX), or replies BERTH_NO_SYSTEM_RESOURCES. Reply: struct
+ * message_ranges_granted. */
 #define MESSAGE_RANGES_MAX 256
 struct message_ranges {
 	struct message_header header;
@@ -108,17 +120,19 @@ struct message_ranges_granted {
 	struct message_header header;
 	uint32_t count;
 	uint32_t reserved;
-	uint32_t range[MESSAGE_RANGES_MAX];
+	uint32_t range[MESSAGE_RANGES_MAX]; /* sent in full */
 };
 
-/* Finish a release that this process had no memory left for. Reply: struct message_done. */
+/* Asks berthd to complete a release that the client has begun and can't complete for lack of memory
+ * (counter_finish_seized()). Reply: struct message_done. */
 struct message_finish_release {
 	struct message_header header;
 	uint32_t record;
 	uint32_t reserved;
 };
 
-/* The session is over and nothing of this process will touch its records again. No reply. */
+/* Ends the session. The client promises that none of its threads will touch a record of the session
+ * again. No reply. */
 struct message_bye {
 	struct message_header header;
 };
@@ -127,36 +141,38 @@ struct message_bye {
 
 struct message_done {
 	struct message_header header;
-	uint64_t affected; /* slots revoked, lines imported … */
+	uint64_t affected; /* slots revoked by DELETE, or lines imported; otherwise 0 */
 };
 
-#define MESSAGE_UNLIMITED UINT32_MAX
+#define MESSAGE_UNLIMITED UINT32_MAX /* instead of a limit */
 
+/* Sets the limit of an account or a template. Reply: struct message_done. */
 struct message_set {
 	struct message_header header;
-	struct message_name name; /* an account or a template */
-	uint32_t limit;
+	struct message_name name;
+	uint32_t limit; /* up to BERTH_COUNT_MAX, or MESSAGE_UNLIMITED */
 	uint32_t reserved;
 };
 
-/* One account or template. */
+/* An account or a template, as replies show it. */
 enum row_flag {
-	ROW_CONFIGURED = 1 << 0,  /* the limit is its own */
-	ROW_BY_TEMPLATE = 1 << 1, /* the limit is that of a template */
-	ROW_IS_TEMPLATE = 1 << 2, /* it is a template; the counts are 0 */
-	ROW_ANCESTOR = 1 << 3,    /* there only because accounts below it are; no limit */
+	ROW_CONFIGURED = 1 << 0,  /* an administrator has set the limit */
+	ROW_BY_TEMPLATE = 1 << 1, /* the account has the limit of a template */
+	ROW_IS_TEMPLATE = 1 << 2, /* this is a template; the counts are 0 */
+	ROW_ANCESTOR = 1 << 3, /* the account has no limit; it exists as the ancestor of others */
 };
 struct message_row {
 	struct message_name name;
-	uint32_t limit; /* MESSAGE_UNLIMITED: none */
-	uint32_t current;
-	uint32_t peak;
-	uint32_t waiting;
-	uint64_t denied;
+	uint32_t limit;   /* MESSAGE_UNLIMITED: none */
+	uint32_t current; /* slots held, by weight; as in struct berth_usage */
+	uint32_t peak;    /* the highest `current` so far */
+	uint32_t waiting; /* 0 */
+	uint64_t denied;  /* acquires that this level refused */
 	uint32_t flags;
 	uint32_t reserved;
 };
 
+/* Asks for one account or template. Reply: struct message_got. */
 struct message_get {
 	struct message_header header;
 	struct message_name name;
@@ -166,12 +182,14 @@ struct message_got {
 	struct message_row row;
 };
 
-/* Pages: begin with cursor 0, go on with `next` until it is 0. A page may be empty. */
-#define MESSAGE_LIST_CONFIGURED 1u /* flags: only what an administrator set: what export wants */
+/* Asks for accounts and templates, in pages. The client begins with cursor 0, and then asks with
+ * the reply's `next` as cursor until `next` is 0. A page may be empty. Reply: struct
+ * message_listed. */
+#define MESSAGE_LIST_CONFIGURED 1u /* flags: only those whose limit an administrator has set */
 #define MESSAGE_ROWS_MAX        64
 struct message_list {
 	struct message_header header;
-	struct message_name pattern; /* empty: all; else as a template matches */
+	struct message_name pattern; /* a name or a template; empty: all */
 	uint32_t cursor;
 	uint32_t flags;
 };
@@ -182,6 +200,7 @@ struct message_listed {
 	struct message_row row[MESSAGE_ROWS_MAX]; /* sent in full */
 };
 
+/* Deletes an account or a template. Reply: struct message_done. */
 #define MESSAGE_DELETE_FORCE 1u /* flags: revoke its slots first */
 struct message_delete {
 	struct message_header header;
@@ -190,7 +209,8 @@ struct message_delete {
 	uint32_t reserved;
 };
 
-/* A slot as it is shown, and as MESSAGE_REVOKE takes it. */
+/* The number of a slot, which is the tag of the step that took it: record:22 | seq:42.
+ * MESSAGE_HOLDERS shows it, and MESSAGE_REVOKE takes it. */
 #define MESSAGE_RECORD_MAX ((UINT64_C(1) << 22) - 1)
 #define MESSAGE_SEQ_MAX    ((UINT64_C(1) << 42) - 1)
 static inline uint64_t message_slot(uint64_t record, uint64_t seq) {
@@ -204,7 +224,7 @@ static inline uint64_t message_slot_seq(uint64_t slot) {
 }
 
 struct message_holder {
-	uint64_t slot;  /* as message_slot() has it: a cell's tag */
+	uint64_t slot;  /* message_slot() */
 	uint64_t since; /* ms since 1970 */
 	uint32_t weight;
 	uint32_t pid;
@@ -212,9 +232,12 @@ struct message_holder {
 	uint32_t reserved;
 	char comm[16];
 	char label[BERTH_LABEL_SIZE];
-	struct message_name account; /* the one that was acquired; the one asked for or below it */
+	struct message_name account; /* of the slot: the one asked for, or one below it */
 };
 #define MESSAGE_HOLDERS_MAX 64
+
+/* Asks for the slots that are held of an account and of those below it, in pages as MESSAGE_LIST.
+ * Reply: struct message_held. */
 struct message_holders {
 	struct message_header header;
 	struct message_name name;
@@ -228,7 +251,8 @@ struct message_held {
 	struct message_holder holder[MESSAGE_HOLDERS_MAX]; /* sent in full */
 };
 
-/* Revokes the slots that match all that is given; at least one must be, or flags ALL. */
+/* Revokes the slots that match every condition that the request gives. It must give at least one
+ * condition, or the flag MESSAGE_REVOKE_ALL. Reply: struct message_revoked. */
 #define MESSAGE_REVOKE_ALL 1u
 struct message_revoke {
 	struct message_header header;
@@ -240,9 +264,10 @@ struct message_revoke {
 struct message_revoked {
 	struct message_header header;
 	uint64_t revoked;  /* slots */
-	uint64_t finished; /* releases that had begun, and had not come to their end */
+	uint64_t finished; /* releases that had begun, and that berthd has completed */
 };
 
+/* Asks for berthd's state. Reply: struct message_status_reply. */
 struct message_status {
 	struct message_header header;
 };
@@ -251,22 +276,22 @@ struct message_status_reply {
 	char version[16];
 	uint32_t pid;
 	uint32_t reserved;
-	uint64_t started; /* ms since 1970, this daemon process */
+	uint64_t started; /* when this process of berthd started: ms since 1970 */
 	uint32_t accounts, accounts_by_template, accounts_max;
 	uint32_t slots_held, slots_granted, slots_max;
-	uint32_t slots_retired; /* records that have used up their seqs */
+	uint32_t slots_retired; /* retired records: those that have used up their seqs */
 	uint32_t sessions, sessions_max;
 	uint32_t templates;
 	uint32_t configured; /* accounts with a limit of their own */
 	uint32_t reserved1;
 	uint64_t denied;
-	uint64_t checkpointed; /* ms since 1970; 0: not yet */
+	uint64_t checkpointed; /* when the last checkpoint was stored: ms since 1970; 0: none yet */
 	char runtime_dir[MESSAGE_NAME_SIZE];
 	char state_dir[MESSAGE_NAME_SIZE];
 };
 
-/* Import: BEGIN, LINES as often as needed, COMMIT (or hang up: nothing has changed then). Each is
- * answered by struct message_done. */
+/* An import is IMPORT_BEGIN, IMPORT_LINES as often as needed, then IMPORT_COMMIT. If the client
+ * hangs up before it commits, nothing is changed. The reply to each is a struct message_done. */
 struct message_import {
 	struct message_header header;
 };

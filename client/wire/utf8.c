@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Decodes UTF-8, and accepts nothing else. */
+/* Decodes valid UTF-8 only. */
 
 #include "utf8.h"
 
-/* Length of the UTF-8 sequence that a first byte announces, 0 if none begins so. 0xC0, 0xC1 and
- * 0xF5 … 0xFF could only begin overlong sequences or ones beyond U+10FFFF. */
+/* The length of the UTF-8 sequence that begins with this byte; 0: no valid sequence does. 0xC0,
+ * 0xC1 and 0xF5 … 0xFF could only begin overlong sequences, or sequences above U+10FFFF. */
 static size_t sequence_length(unsigned char first) {
 	if (first < 0x80)
 		return 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Small things that every file uses. */
+/* Small macros and cleanup functions that every file uses. */
 
 #include <errno.h>
 #include <stdbool.h>
@@ -18,8 +18,8 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-/* Keeps what is rarely done, or not each time, out of the functions that every acquire and release
- * goes through, and has those be one piece of code in each file. */
+/* _cold_ and _noinline_ keep rare work out of the functions that every acquire and release
+ * executes. _always_inline_ makes the common case one piece of code without calls. */
 #define _cold_          __attribute__((noinline, cold))
 #define _noinline_      __attribute__((noinline))
 #define _always_inline_ inline __attribute__((always_inline))
@@ -28,7 +28,8 @@ static inline void free_cleanup(void *p) {
 	free(*(void **)p);
 }
 
-/* Closes and forgets; errno stays as it was, so that it can stand on an error path. */
+/* Closes *fd, unless it is negative, and sets it to -1. It leaves errno unchanged, for use on an
+ * error path. */
 static inline void close_cleanup(int *fd) {
 	int saved = errno;
 
@@ -38,5 +39,6 @@ static inline void close_cleanup(int *fd) {
 	errno = saved;
 }
 
+/* For local variables: frees, or closes, the variable when it goes out of scope. */
 #define _cleanup_free_  __attribute__((cleanup(free_cleanup)))
 #define _cleanup_close_ __attribute__((cleanup(close_cleanup)))
