@@ -168,7 +168,7 @@ static int word_parse(struct piece word, uint32_t *ret) {
 	r = limit_parse(text, &limit);
 	if (r < 0)
 		return r;
-	*ret = limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit;
+	*ret = message_limit(limit);
 	return 0;
 }
 
@@ -181,8 +181,7 @@ static const char *name_wrong(struct piece name, bool exact) {
 	if (!exact && name.at[0] == '#')
 		return "a comment's '#' must be the first character of its line, and an account "
 		       "that begins with '#' must stand between two tabs";
-	return name_is_template(name.at, name.length) ? name_check_template(name.at, name.length)
-						      : name_check(name.at, name.length);
+	return name_check_any(name.at, name.length);
 }
 
 static int line_parse(struct lines *l, uint32_t line, struct piece p) {
@@ -256,11 +255,8 @@ void line_write(FILE *out, const char *name, uint32_t limit) {
 	size_t length = strlen(name);
 	bool plain = name[0] != '#' && name[0] != ' ' && length > 0 && name[length - 1] != ' ' &&
 		     strncmp(name, BOM, strlen(BOM)) != 0;
-	const char *tab = plain ? "" : "\t";
+	char text[LIMIT_TEXT_SIZE];
 
-	fprintf(out, "%s%s%s", tab, name, plain ? " " : "\t");
-	if (limit == MESSAGE_UNLIMITED)
-		fputs("unlimited\n", out);
-	else
-		fprintf(out, "%" PRIu32 "\n", limit);
+	fprintf(out, "%s%s%s", plain ? "" : "\t", name, plain ? " " : "\t");
+	fprintf(out, "%s\n", limit_format(limit_of_message(limit), text));
 }

@@ -77,6 +77,11 @@ const char *name_check_template(const char *name, size_t length) {
 	return NULL;
 }
 
+const char *name_check_any(const char *name, size_t length) {
+	return name_is_template(name, length) ? name_check_template(name, length)
+					      : name_check(name, length);
+}
+
 bool name_is_template(const char *name, size_t length) {
 	return length > 0 && (memchr(name, '*', length) || memchr(name, '?', length));
 }

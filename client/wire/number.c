@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Parses numbers and limits. */
+/* Parses numbers and limits, and writes limits. */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bounds.h"
 #include "number.h"
+
+#define UNLIMITED "unlimited"
 
 int number_parse(const char *text, uint64_t max, uint64_t *ret) {
 	uint64_t n = 0;
@@ -34,7 +38,7 @@ int limit_parse(const char *text, uint32_t *ret) {
 	uint64_t n;
 	int r;
 
-	if (strcmp(text, "unlimited") == 0) {
+	if (strcmp(text, UNLIMITED) == 0) {
 		*ret = BERTH_LIMIT_NONE;
 		return 0;
 	}
@@ -43,4 +47,12 @@ int limit_parse(const char *text, uint32_t *ret) {
 		return r;
 	*ret = (uint32_t)n;
 	return 0;
+}
+
+const char *limit_format(uint32_t limit, char to[LIMIT_TEXT_SIZE]) {
+	if (limit == BERTH_LIMIT_NONE)
+		(void)snprintf(to, LIMIT_TEXT_SIZE, UNLIMITED);
+	else
+		(void)snprintf(to, LIMIT_TEXT_SIZE, "%" PRIu32, limit);
+	return to;
 }

@@ -144,7 +144,15 @@ struct message_done {
 	uint64_t affected; /* slots revoked by DELETE, or lines imported; otherwise 0 */
 };
 
-#define MESSAGE_UNLIMITED UINT32_MAX /* instead of a limit */
+/* "Unlimited" in a message. The code and the shared files have BERTH_LIMIT_NONE instead: these two
+ * functions convert a limit for a message, and the limit of a message back. */
+#define MESSAGE_UNLIMITED UINT32_MAX
+static inline uint32_t message_limit(uint32_t limit) {
+	return limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit;
+}
+static inline uint32_t limit_of_message(uint32_t limit) {
+	return limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : limit;
+}
 
 /* Sets the limit of an account or a template. Reply: struct message_done. */
 struct message_set {

@@ -8,6 +8,7 @@
 #include "layout.h"
 #include "name.h"
 #include "number.h"
+#include "protocol.h"
 #include "util.h"
 
 struct sentence {
@@ -108,6 +109,10 @@ START_TEST(a_template_has_a_star_or_a_question_mark) {
 	for (size_t i = 0; i < ELEMENTS(sentences); i++)
 		check_sentence(&sentences[i],
 			name_check_template(sentences[i].name, strlen(sentences[i].name)));
+	ck_assert_ptr_null(name_check_any("alice", 5));
+	ck_assert_ptr_null(name_check_any("al*", 3));
+	ck_assert_ptr_nonnull(strstr(name_check_any("*//a", 4), "//"));
+	ck_assert_ptr_nonnull(strstr(name_check_any("", 0), "empty"));
 }
 END_TEST
 
@@ -153,6 +158,21 @@ START_TEST(a_limit_is_a_number_or_unlimited) {
 	ck_assert_uint_eq(limit, BERTH_COUNT_MAX);
 	ck_assert_int_eq(limit_parse("unlimited", &limit), 0);
 	ck_assert_uint_eq(limit, BERTH_LIMIT_NONE);
+}
+END_TEST
+
+START_TEST(a_limit_is_written_as_it_is_read) {
+	static const char *const limits[] = {"0", "5", "1048575", "unlimited"};
+	char text[LIMIT_TEXT_SIZE];
+	uint32_t limit;
+
+	for (size_t i = 0; i < ELEMENTS(limits); i++) {
+		ck_assert_int_eq(limit_parse(limits[i], &limit), 0);
+		ck_assert_str_eq(limit_format(limit, text), limits[i]);
+		ck_assert_uint_eq(limit_of_message(message_limit(limit)), limit);
+	}
+	ck_assert_uint_eq(message_limit(BERTH_LIMIT_NONE), MESSAGE_UNLIMITED);
+	ck_assert_uint_eq(message_limit(5), 5);
 }
 END_TEST
 
@@ -205,6 +225,7 @@ int main(void) {
 	tcase_add_test(names, levels_and_parents_follow_the_slashes);
 	tcase_add_test(names, only_decimal_digits_are_a_number);
 	tcase_add_test(names, a_limit_is_a_number_or_unlimited);
+	tcase_add_test(names, a_limit_is_written_as_it_is_read);
 	tcase_add_test(names, escaping_leaves_text_and_shows_the_rest_as_hex);
 	tcase_add_test(names, escaping_cuts_between_characters);
 	suite_add_tcase(suite, names);
