@@ -119,13 +119,14 @@ $(BUILD)/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
 
 # -- tests ------------------------------------------------------------------------------------
 
-# Unit tests see every function of daemon, library and command but their mains.
+# Unit tests and fuzzers see every function of daemon, library and command but their mains.
 # Symbols are bound at once: the dynamic linker's instructions are none that a test steps through for.
 TEST_LDFLAGS = $(LDFLAGS) -Wl,-z,now
-TESTED = $(sort $(LIBRARY) $(filter-out daemon/main.o,$(DAEMON)))
+TESTED = $(sort $(LIBRARY) $(filter-out client/ctl/main.o,$(COMMAND)) $(filter-out daemon/main.o,$(DAEMON)))
+TESTED_LIBS = $(DAEMON_LIBS) -lsmartcols
 $(BUILD)/tests/unit/test-%: $(BUILD)/tests/unit/test-%.o $(TESTED:%=$(BUILD)/%)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $^ $(DAEMON_LIBS) -lcheck -lsubunit -lm -lrt -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $^ $(TESTED_LIBS) -lcheck -lsubunit -lm -lrt -o $@
 
 # Integration tests and demo are a user's: the real libberth.so, the real berthd. Some look at
 # the shared files behind its back, too.
@@ -157,9 +158,9 @@ $(BUILD)/tests/integration/test-faults-client: $(BUILD)/tests/lib/inject.o
 FUZZERS = $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
 $(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/fuzz.o $(FUZZ_MAIN) \
-		$(TESTED:%=$(BUILD)/%) $(BUILD)/client/ctl/json.o
+		$(TESTED:%=$(BUILD)/%)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAP) $^ $(DAEMON_LIBS) -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAP) $^ $(TESTED_LIBS) -o $@
 WITH_DAEMON = $(addprefix $(BUILD)/tests/fuzz/fuzz-,clients admin import)
 $(WITH_DAEMON): WRAP = -Wl,--wrap=message_receive
 $(WITH_DAEMON): $(BUILD)/tests/fuzz/daemon.o $(BUILD)/tests/fuzz/messages.o

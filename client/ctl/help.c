@@ -1,151 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The verb help, and what it says about each verb. */
+/* The verb help, and the printing of help: the tables of verbs and options have the texts. */
 
-#include "ctl.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
 
-#define ACCOUNT_TEXT                                                                             \
-	"An ACCOUNT is called anything of 1 to 255 bytes of UTF-8 without control characters.\n" \
-	"'/' divides levels, at most 8: a slot of acme/alice also counts against acme. A name\n" \
-	"with '*' or '?' in it is a template: its limit is that of every account it matches\n"   \
-	"('*' doesn't match '/') and that has none of its own; the most specific one wins.\n"
-
-const char help_set[] =
-	"Sets the limit of an account or a template: from when the command returns, nobody\n"
-	"gets a slot beyond it. Slots held already stay held.\n"
-	"\n" ACCOUNT_TEXT "\n"
-	"LIMIT is a whole number from 0 (nobody gets a slot) to 1048575, or 'unlimited'.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl set alice 5\n"
-	"  berthctl set '*@example.com' 100\n"
-	"  berthctl set acme/alice unlimited\n";
-
-const char help_get[] =
-	"Shows an account's limit, how many slots are held now, the most there ever were, how\n"
-	"many were denied, and where the limit comes from: 'account' (its own), 'template', or\n"
-	"'none' (it has accounts below it and no limit). A template has only a limit.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl get alice\n"
-	"  berthctl get alice --json | jq .current\n";
-
-const char help_list[] =
-	"Lists accounts, then templates, with the columns ACCOUNT, LIMIT, CURRENT (slots held\n"
-	"now), PEAK (the most there ever were), DENIED and SOURCE (where the limit comes from:\n"
-	"account, template or none). On a terminal, accounts at their limit are red.\n"
-	"\n"
-	"PATTERN is matched as a template's name is: '*' stands for anything but '/', '?' for\n"
-	"one character.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl list\n"
-	"  berthctl list 'acme/*'\n"
-	"  berthctl list --json | jq -r '.accounts[] | select(.denied > 0).account'\n";
-
-const char help_delete[] =
-	"Forgets an account or template, its limit and its counts. An account whose slots are\n"
-	"held is refused, unless they are to be revoked first.\n"
-	"\n"
-	"Options:\n"
-	"  --force   revoke the account's slots first\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl delete alice\n"
-	"  berthctl delete --force alice\n"
-	"  berthctl delete '*@example.com'\n";
-
-const char help_holders[] =
-	"Shows each slot of an account, and of the accounts below it, with its holder: SLOT (for\n"
-	"revoke), ACCOUNT, WEIGHT (how many it counts for), PID, UID, COMM, SINCE (UTC) and the\n"
-	"LABEL that the holder gave it.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl holders acme\n"
-	"  berthctl holders alice --json | jq -r '.holders[].pid' | sort | uniq -c\n";
-
-const char help_revoke[] =
-	"Takes slots away: others can have them at once. The holder isn't stopped; it learns of\n"
-	"it when it releases the slot (1236). With ACCOUNT, only slots of that account and of\n"
-	"those below it are meant.\n"
-	"\n"
-	"Options, one of:\n"
-	"  --slot S   the slot that 'berthctl holders' shows as S\n"
-	"  --pid P    all slots of process P\n"
-	"  --all      all slots of ACCOUNT; without ACCOUNT, all there are\n"
-	"\n"
-	"It fails if there is no such slot, or the process has none; --all doesn't. A release\n"
-	"that a server had begun, and whose thread is stopped, is brought to its end.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl revoke --slot 17:33\n"
-	"  berthctl revoke alice --pid 4711\n"
-	"  berthctl revoke alice --all\n";
-
-const char help_import[] =
-	"Sets the limits that stand in FILE ('-': standard input): all of them, or none if\n"
-	"anything in it is wrong. Accounts that aren't in it keep their limits.\n"
-	"\n"
-	"A line is ACCOUNT LIMIT: the last word is the limit (0 to 1048575, or 'unlimited'), and\n"
-	"what stands before it is the account or template, which may contain spaces; spaces and\n"
-	"tabs around it don't count. A line whose first character is '#' is a comment; empty\n"
-	"lines mean nothing; lines may end in CR LF. No account may be there twice.\n"
-	"\n"
-	"A name that begins or ends with a space, or begins with '#', stands between two tabs at\n"
-	"the beginning of its line, where nothing is taken off: TAB ACCOUNT TAB LIMIT.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl import limits.txt\n"
-	"  printf '%s\\n' 'alice 5' '*@example.com 100' | berthctl import -\n";
-
-const char help_export[] =
-	"Writes every limit that was set, of accounts and templates, as 'berthctl import' reads\n"
-	"it. Limits that come from templates aren't written; for those and for counts, see\n"
-	"'berthctl list --json'.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl export > limits.txt\n"
-	"  berthctl export | ssh other berthctl import -\n";
-
-const char help_status[] =
-	"Shows berthd's version, process and age; how many accounts, slots and sessions there\n"
-	"are and may be; how many slots are retired, because their sequence numbers are used up;\n"
-	"how many were denied; when counts were last written to disk; and its directories.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl status\n"
-	"  berthctl --runtime-dir /run/berth@mail status\n";
-
-const char help_run[] =
-	"Holds a slot of ACCOUNT while COMMAND runs, and exits with its status (128+N if signal\n"
-	"N ended it, 127 if there is no such command, 126 if it can't be run). If the limit is\n"
-	"reached, COMMAND isn't run, and standard error says which level of ACCOUNT is full.\n"
-	"Signals sent to berthctl are passed on. It takes membership in the group of berth.sock.\n"
-	"\n"
-	"If berthctl itself is killed (SIGKILL), the slot is free while COMMAND goes on.\n"
-	"\n"
-	"Options:\n"
-	"  -E STATUS      exit with STATUS (0 to 255) if the limit is reached; otherwise 75\n"
-	"  --weight N     count for N slots, 1 to 4095; otherwise 1\n"
-	"  --label TEXT   what 'berthctl holders' shows; otherwise COMMAND's name\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl run backups -- rsync -a /srv /mnt\n"
-	"  berthctl run -E 0 --weight 2 reports -- ./nightly --full\n";
-
-const char help_help[] =
-	"Explains berthctl, or one verb of it. 'berthctl VERB --help' does the same.\n"
-	"\n"
-	"Examples:\n"
-	"  berthctl help import\n";
-
-static const char global_options[] =
-	"Options of all verbs, before or after the verb:\n"
-	"  --runtime-dir DIR   where berthd's sockets are; otherwise $BERTH_RUNTIME_DIR or\n"
-	"                      /run/berth\n";
-
-static const char common_options[] = "  -h, --help          explain\n"
-				     "  --version           show berthctl's version\n";
+#include "exit-status.h"
+#include "globals.h"
+#include "help.h"
+#include "report.h"
+#include "show.h"
+#include "util.h"
 
 static const char exit_statuses[] = "Exit status:\n"
 				    "  0   done\n"
@@ -155,43 +21,144 @@ static const char exit_statuses[] = "Exit status:\n"
 				    "  75  denied: the limit is reached (1238)\n"
 				    "  77  not allowed\n";
 
-void help_print(void) {
+/* -- a synopsis -------------------------------------------------------------------------------- */
+
+static void synopsis_add(struct synopsis *s, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void synopsis_add(struct synopsis *s, const char *format, ...) {
+	size_t used = strlen(s->text);
+	va_list args;
+
+	va_start(args, format);
+	(void)vsnprintf(s->text + used, sizeof(s->text) - used, format, args);
+	va_end(args);
+}
+
+static void synopsis_add_options(struct synopsis *s, const struct verb *v) {
+	const char *open = v->takes_one ? "(" : "[";
+
+	for (const struct option_row *row = v->options; row && row->name; row++) {
+		synopsis_add(s, " %s%s", open, row->name);
+		if (row->argument)
+			synopsis_add(s, " %s", row->argument);
+		if (!v->takes_one)
+			synopsis_add(s, "]");
+		else
+			open = "| ";
+	}
+	if (v->takes_one)
+		synopsis_add(s, ")");
+}
+
+const char *help_synopsis(const struct verb *v, struct synopsis *to) {
+	to->text[0] = '\0';
+	synopsis_add(to, "berthctl %s", v->name);
+	if (v->runs_command)
+		synopsis_add_options(to, v);
+	if (*v->operands)
+		synopsis_add(to, " %s", v->operands);
+	if (!v->runs_command)
+		synopsis_add_options(to, v);
+	return to->text;
+}
+
+/* -- a list of options ------------------------------------------------------------------------- */
+
+#define SPELLING_SIZE 40
+
+/* "-h, --help", "--weight N" */
+static const char *spelling(const struct option_row *row, char to[SPELLING_SIZE]) {
+	char letter[] = {'-', row->letter, ',', ' ', '\0'};
+
+	(void)snprintf(to, SPELLING_SIZE, "%s%s%s%s", row->letter ? letter : "", row->name,
+		row->argument ? " " : "", row->argument ? row->argument : "");
+	return to;
+}
+
+/* v is the verb that the help is about; NULL: berthctl itself. */
+static void options_print(const struct option_row *table, const struct verb *v) {
+	char text[SPELLING_SIZE];
+	size_t width = 0;
+
+	for (const struct option_row *row = table; row->name; row++)
+		width = MAX_OF(width, strlen(spelling(row, text)));
+	for (const struct option_row *row = table; row->name; row++) {
+		if (row->flag == &globals.json && v && !v->takes_json)
+			continue;
+		printf("  %-*s   ", (int)width, spelling(row, text));
+		for (const char *p = row->help; *p; p++) {
+			putchar(*p);
+			if (*p == '\n')
+				printf("%*s", (int)width + 5, "");
+		}
+		puts(row->flag == &globals.json && !v ? " (verbs that show something)" : "");
+	}
+}
+
+/* -- whole texts ------------------------------------------------------------------------------- */
+
+int help_print(void) {
 	puts("Usage: berthctl [OPTION]... VERB [ARGUMENT]...\n"
 	     "\n"
-	     "Says how many slots each account may hold at once, and shows who holds them.\n"
+	     "Sets how many slots each account may hold at once, and shows which processes hold "
+	     "them.\n"
 	     "\n"
 	     "Verbs:");
-	for (size_t i = 0; i < ctl_verb_count; i++)
-		printf("  %-8s  %s\n", ctl_verbs[i].name, ctl_verbs[i].line);
-	printf("\n%s  --json              show JSON instead of text (verbs that show "
-	       "something)\n%s\n"
-	       "%s\n",
-		global_options, common_options, exit_statuses);
+	for (size_t i = 0; verbs[i]; i++)
+		printf("  %-8s  %s\n", verbs[i]->name, verbs[i]->line);
+	puts("\nOptions of all verbs, before or after the verb:");
+	options_print(global_options, NULL);
+	printf("\n%s\n", exit_statuses);
 	puts("'berthctl help VERB' explains a verb.\n"
 	     "\n"
 	     "Examples:\n"
 	     "  berthctl set alice 5\n"
 	     "  berthctl list\n"
 	     "  berthctl run alice -- sleep 60");
-}
-
-void help_print_verb(const struct ctl_verb *v) {
-	printf("Usage: berthctl %s%s%s\n\n%s.\n\n%s\n%s", v->name, *v->args ? " " : "", v->args,
-		v->line, v->text, global_options);
-	if (v->options & CTL_OPTION_JSON)
-		puts("  --json              show JSON instead of text");
-	printf("%s\n%s", common_options, exit_statuses);
-}
-
-int verb_help(struct ctl *c, int argc, char **argv) {
-	const struct ctl_verb *v = argc > 0 ? ctl_verb_find(argv[0]) : NULL;
-	struct ctl_shown shown;
-
-	if (argc == 0)
-		help_print();
-	else if (v)
-		help_print_verb(v);
-	else
-		return ctl_usage(c, "there is no verb '%s'", ctl_show(&shown, argv[0]));
 	return CTL_OK;
 }
+
+int help_print_verb(const struct verb *v) {
+	struct synopsis synopsis;
+
+	printf("Usage: %s\n\n%s.\n\n%s\n", help_synopsis(v, &synopsis), v->line, v->text);
+	if (v->options) {
+		puts(v->takes_one ? "Options, one of:" : "Options:");
+		options_print(v->options, v);
+		putchar('\n');
+	}
+	printf("Examples:\n%s\n", v->examples);
+	puts("Options of all verbs, before or after the verb:");
+	options_print(global_options, v);
+	printf("\n%s", exit_statuses);
+	return CTL_OK;
+}
+
+int help_print_version(void) {
+	puts("berthctl " BERTH_VERSION);
+	return CTL_OK;
+}
+
+/* -- the verb ---------------------------------------------------------------------------------- */
+
+static int explain(char **operands) {
+	const struct verb *v = operands[0] ? verb_find(operands[0]) : NULL;
+	struct shown shown;
+
+	if (!operands[0])
+		return help_print();
+	if (!v)
+		return report_usage("there is no verb '%s'", show_text(&shown, operands[0]));
+	return help_print_verb(v);
+}
+
+const struct verb verb_help = {
+	.name = "help",
+	.operands = "[VERB]",
+	.operands_max = 1,
+	.line = "Explain berthctl, or one verb of it",
+	.text = "Explains berthctl, or one verb of it. 'berthctl VERB --help' does the same.\n",
+	.examples = "  berthctl help import\n",
+	.call = explain,
+};

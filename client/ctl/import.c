@@ -1,23 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The verbs import and export: limits from a file to the daemon, all or none, and back. */
+/* The verb import: sends the limits of a file to berthd. berthd sets all of them at the end, or
+ * none. */
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "array.h"
-#include "ctl.h"
-#include "lines.h"
+#include "call.h"
 #include "clock.h"
+#include "exit-status.h"
+#include "globals.h"
+#include "json.h"
+#include "lines.h"
 #include "message.h"
+#include "protocol.h"
+#include "report.h"
+#include "show.h"
 #include "util.h"
+#include "verbs.h"
 
-/* How long an import must take before a terminal hears of it, and how often then. */
+/* A terminal shows the progress after this time, and again each time it has passed. */
 #define PROGRESS_MS 200
 
-/* Room for so many bytes at least, before each read. */
+/* Each read may fill at least this many bytes. */
 #define READ_MIN 65536
 
 /* -- the file ---------------------------------------------------------------------------------- */
@@ -27,6 +37,7 @@ struct text {
 	size_t length, capacity;
 };
 
+/* 1: there may be more; 0: the end. */
 static int text_read_some(struct text *t, int fd) {
 	ssize_t n = array_reserve(&t->at, &t->capacity, t->length + READ_MIN);
 
@@ -59,16 +70,16 @@ static int errors_print(const struct lines *l, const char *file) {
 	size_t shown = MIN_OF(l->error_count, (size_t)LINES_ERRORS_SHOWN);
 
 	for (size_t i = 0; i < shown; i++)
-		ctl_error("%s:%" PRIu32 ": %s", file, l->error[i].line, l->error[i].text);
+		report_error("%s:%" PRIu32 ": %s", file, l->error[i].line, l->error[i].text);
 	if (l->error_count > shown)
-		ctl_error("%s: … and %zu more lines are wrong", file, l->error_count - shown);
-	ctl_error("%s: nothing was imported; mend the file and import it again", file);
+		report_error("%s: … and %zu more lines are wrong", file, l->error_count - shown);
+	report_error("%s: nothing was imported; correct the file and import it again", file);
 	return CTL_FAILED;
 }
 
 /* -- sending ----------------------------------------------------------------------------------- */
 
-/* One MESSAGE_IMPORT_LINES being filled. */
+/* A MESSAGE_IMPORT_LINES that is being filled. */
 struct chunk {
 	struct message_import_lines message;
 	char bytes[MESSAGE_SIZE_MAX - sizeof(struct message_import_lines)];
@@ -76,6 +87,7 @@ struct chunk {
 
 _Static_assert(sizeof(struct chunk) == MESSAGE_SIZE_MAX, "wire format");
 
+/* false: it is full. */
 static bool chunk_add(struct chunk *k, const struct lines_entry *e) {
 	uint8_t length = (uint8_t)e->length;
 	char *to = k->bytes + k->message.bytes;
@@ -90,7 +102,7 @@ static bool chunk_add(struct chunk *k, const struct lines_entry *e) {
 	return true;
 }
 
-static int chunk_send(struct ctl *c, struct chunk *k) {
+static int chunk_send(struct chunk *k) {
 	struct message_done done;
 	uint32_t size = (uint32_t)sizeof(k->message) + k->message.bytes;
 	int r;
@@ -98,13 +110,14 @@ static int chunk_send(struct ctl *c, struct chunk *k) {
 	if (k->message.count == 0)
 		return CTL_OK;
 	k->message.header = message_header_make(MESSAGE_IMPORT_LINES, size, 0);
-	r = admin_call(c, NULL, k, &done, sizeof(done));
+	r = call_berthd(NULL, k, &done, sizeof(done));
 	k->message.count = 0;
 	k->message.bytes = 0;
 	return r;
 }
 
-/* On standard error, where it disturbs no output; false at the end clears it. */
+/* Shows the progress on standard error, if that is a terminal. more is false at the end: then
+ * the line is cleared. */
 static void progress_show(size_t sent, size_t count, bool more) {
 	static int64_t next;
 	static bool shown;
@@ -123,7 +136,7 @@ static void progress_show(size_t sent, size_t count, bool more) {
 	}
 }
 
-static int lines_send(struct ctl *c, const struct lines *l) {
+static int lines_send(const struct lines *l) {
 	static struct chunk chunk;
 	int r = CTL_OK;
 
@@ -131,36 +144,38 @@ static int lines_send(struct ctl *c, const struct lines *l) {
 		if (chunk_add(&chunk, &l->entry[i]))
 			continue;
 		progress_show(i, l->count, true);
-		r = chunk_send(c, &chunk);
-		(void)chunk_add(&chunk, &l->entry[i]); /* fits: the chunk is empty now */
+		r = chunk_send(&chunk);
+		(void)chunk_add(&chunk, &l->entry[i]); /* it fits, as the chunk is empty now */
 	}
 	if (r == CTL_OK)
-		r = chunk_send(c, &chunk);
+		r = chunk_send(&chunk);
 	return r;
 }
 
-static int lines_import(struct ctl *c, const struct lines *l) {
+static int lines_import(const struct lines *l) {
 	struct message_import request = {MESSAGE_HEADER(MESSAGE_IMPORT_BEGIN, request)};
 	struct message_done done;
 	int r;
 
-	r = admin_call(c, NULL, &request, &done, sizeof(done));
+	r = call_berthd(NULL, &request, &done, sizeof(done));
 	if (r != CTL_OK)
 		return r;
-	r = lines_send(c, l);
+	r = lines_send(l);
 	if (r == CTL_OK) {
 		request.header = MESSAGE_HEADER(MESSAGE_IMPORT_COMMIT, request);
 		progress_show(l->count, l->count, true);
-		r = admin_call(c, NULL, &request, &done, sizeof(done));
+		r = call_berthd(NULL, &request, &done, sizeof(done));
 	}
 	progress_show(l->count, l->count, false);
 	return r;
 }
 
-static void imported_print(const struct ctl *c, size_t count) {
+/* -- the verb ---------------------------------------------------------------------------------- */
+
+static void imported_print(size_t count) {
 	struct json j = {.out = stdout};
 
-	if (!c->json) {
+	if (!globals.json) {
 		printf("imported %zu %s\n", count, count == 1 ? "limit" : "limits");
 		return;
 	}
@@ -169,56 +184,60 @@ static void imported_print(const struct ctl *c, size_t count) {
 	json_close(&j, '}');
 }
 
-static int text_import(struct ctl *c, const struct text *t, const char *file) {
+static int text_import(const struct text *t, const char *file) {
 	struct lines lines = {0};
 	int status = CTL_OK;
 	int r = lines_parse(&lines, t->at, t->length);
 
 	if (r < 0) {
-		ctl_error("%s: %s", file, strerror(-r));
+		report_error("%s: %s", file, strerror(-r));
 		status = CTL_FAILED;
 	} else if (lines.error_count > 0) {
 		status = errors_print(&lines, file);
 	} else if (lines.count > 0) {
-		status = lines_import(c, &lines);
+		status = lines_import(&lines);
 	}
 	if (status == CTL_OK)
-		imported_print(c, lines.count);
+		imported_print(lines.count);
 	lines_deinit(&lines);
 	return status;
 }
 
-int verb_import(struct ctl *c, int argc, char **argv) {
-	bool standard = strcmp(argv[0], "-") == 0;
-	struct ctl_shown shown;
-	const char *file = standard ? "standard input" : ctl_show(&shown, argv[0]);
+static int import_file(char **operands) {
+	bool standard = strcmp(operands[0], "-") == 0;
+	struct shown shown;
+	const char *file = standard ? "standard input" : show_text(&shown, operands[0]);
 	struct text text = {0};
 	int status = CTL_FAILED;
-	int r = text_read(&text, argv[0]);
+	int r = text_read(&text, operands[0]);
 
-	(void)argc;
 	if (r < 0)
-		ctl_error("can't read %s: %s", file, strerror(-r));
+		report_error("can't read %s: %s", file, strerror(-r));
 	else
-		status = text_import(c, &text, file);
+		status = text_import(&text, file);
 	free(text.at);
 	return status;
 }
 
-/* -- export ------------------------------------------------------------------------------------ */
-
-int verb_export(struct ctl *c, int argc, char **argv) {
-	struct rows rows;
-	int r;
-
-	(void)argc;
-	(void)argv;
-	r = rows_fetch(c, "", MESSAGE_LIST_CONFIGURED, &rows);
-	if (r != CTL_OK)
-		return r;
-	printf("# berth limits, %zu accounts and templates\n", rows.count);
-	for (size_t i = 0; i < rows.count; i++)
-		line_write(stdout, rows.row[i].name, rows.row[i].limit);
-	rows_deinit(&rows);
-	return CTL_OK;
-}
+const struct verb verb_import = {
+	.name = "import",
+	.operands = "FILE",
+	.operands_min = 1,
+	.operands_max = 1,
+	.takes_json = true,
+	.line = "Set the limits in a file, all or none",
+	.text = "Sets the limits in FILE ('-': standard input): all of them, or none if\n"
+		"anything in it is wrong. Accounts that aren't in it keep their limits.\n"
+		"\n"
+		"A line is ACCOUNT LIMIT. The last word is the limit (0 to 1048575, or\n"
+		"'unlimited'), and the text before it is the account or template. That may\n"
+		"contain spaces, but spaces and tabs around it are dropped. A line whose first\n"
+		"character is '#' is a comment. Empty lines are skipped, and lines may end in\n"
+		"CR LF. No account may occur twice.\n"
+		"\n"
+		"If a name begins or ends with a space, or begins with '#', its line is TAB\n"
+		"ACCOUNT TAB LIMIT: nothing between the two tabs is dropped.\n",
+	.examples = "  berthctl import limits.txt\n"
+		    "  printf '%s\\n' 'alice 5' '*@example.com 100' | berthctl import -\n",
+	.call = import_file,
+};

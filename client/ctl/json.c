@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Writes JSON, and times in words.
+ * Writes JSON. Each element of an array stands on a line of its own, so that grep finds whole
+ * elements.
  *
- * libsmartcols has a JSON mode, but as of 2.38 it passes invalid UTF-8 through (labels and command
- * names are strangers' bytes), can't print one object without a table around it, and keeps every
- * cell of a million lines in memory. An element of an array stands on a line of its own, so that
- * grep finds whole ones.
+ * libsmartcols has a JSON mode, but as of 2.38 it passes invalid UTF-8 through (labels and names of
+ * commands may have any bytes), can't print an object without a table around it, and keeps every
+ * cell of a million lines in memory.
  */
 
+#include <inttypes.h>
 #include <string.h>
-#include <time.h>
 
-#include "ctl.h"
+#include "json.h"
+#include "protocol.h"
+#include "show.h"
 #include "utf8.h"
-#include "util.h"
 
-#define TIME_LAST UINT64_C(253402300799) /* 9999-12-31T23:59:59Z */
-
-/* Writes the character that the text begins with. Returns how many bytes of the text it is. */
+/* Writes the first character of the text, or U+FFFD for a byte that isn't UTF-8. Returns how
+ * many bytes of the text it has written. */
 static size_t character_write(FILE *out, const char *text, size_t length) {
 	uint32_t c;
 	size_t n = utf8_decode(text, length, &c);
@@ -29,7 +29,7 @@ static size_t character_write(FILE *out, const char *text, size_t length) {
 	}
 	if (c == '"' || c == '\\')
 		fprintf(out, "\\%c", (int)c);
-	else if (c < 0x20 || (c >= 0x7F && c < 0xA0)) /* a terminal may obey control characters */
+	else if (c < 0x20 || (c >= 0x7F && c < 0xA0)) /* a terminal would obey control characters */
 		fprintf(out, "\\u%04x", c);
 	else
 		fwrite(text, 1, n, out);
@@ -45,7 +45,7 @@ static void text_write(FILE *out, const char *text) {
 	putc('"', out);
 }
 
-/* What stands before a value. */
+/* Writes the comma, the line break and the key before a value. */
 static void value_begin(struct json *j, const char *key) {
 	if (j->follows)
 		putc(',', j->out);
@@ -89,7 +89,7 @@ void json_string_or_null(struct json *j, const char *key, const char *text) {
 
 void json_number(struct json *j, const char *key, uint64_t n) {
 	value_begin(j, key);
-	fprintf(j->out, "%llu", (unsigned long long)n);
+	fprintf(j->out, "%" PRIu64, n);
 }
 
 void json_true(struct json *j, const char *key) {
@@ -110,21 +110,10 @@ void json_limit(struct json *j, const char *key, uint32_t limit) {
 }
 
 void json_time(struct json *j, const char *key, uint64_t ms) {
-	char text[TIME_TEXT_SIZE];
+	struct shown shown;
 
 	if (ms == 0)
 		json_null(j, key);
 	else
-		json_string(j, key, time_text(ms, text));
-}
-
-const char *time_text(uint64_t ms, char to[TIME_TEXT_SIZE]) {
-	/* When a slot was taken stands in shared memory, where anything may have been written: years
-	 * have four digits. */
-	time_t seconds = (time_t)MIN_OF(ms / 1000, TIME_LAST);
-	struct tm tm = {.tm_mday = 1};
-
-	(void)gmtime_r(&seconds, &tm);
-	(void)strftime(to, TIME_TEXT_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm);
-	return to;
+		json_string(j, key, show_time(&shown, ms));
 }

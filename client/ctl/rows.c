@@ -1,64 +1,85 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Fetches accounts and templates from the daemon, page by page, and puts them in order. */
+/* Accounts and templates: fetches them from berthd, page by page, and sorts them. */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "array.h"
-#include "ctl.h"
+#include "call.h"
+#include "exit-status.h"
+#include "json.h"
 #include "message.h"
-#include "util.h"
+#include "protocol.h"
+#include "report.h"
+#include "rows.h"
 
-const char *row_source(uint32_t flags) {
-	if (flags & (ROW_CONFIGURED | ROW_IS_TEMPLATE))
+const char *row_source(const struct row *row) {
+	if (row->flags & (ROW_CONFIGURED | ROW_IS_TEMPLATE))
 		return "account";
-	return flags & ROW_BY_TEMPLATE ? "template" : "none";
+	return row->flags & ROW_BY_TEMPLATE ? "template" : "none";
 }
 
-void row_json(struct json *j, const struct row *row) {
+void row_print_json(struct json *j, const struct row *row) {
 	json_open(j, NULL, '{');
 	json_string(j, "account", row->name);
 	json_limit(j, "limit", row->limit);
 	json_number(j, "current", row->current);
 	json_number(j, "peak", row->peak);
 	json_number(j, "denied", row->denied);
-	json_string(j, "source", row_source(row->flags));
+	json_string(j, "source", row_source(row));
 	if (row->flags & ROW_IS_TEMPLATE)
 		json_true(j, "template");
 	json_close(j, '}');
 }
 
-static int rows_add(struct rows *rows, const struct message_row *m) {
-	struct row row = {
+int row_read(struct message_row *m, struct row *ret) {
+	if (message_name_length(&m->name) < 0)
+		return -EBADMSG;
+	*ret = (struct row){
+		.name = m->name.text,
 		.limit = m->limit,
 		.current = m->current,
 		.peak = m->peak,
 		.flags = m->flags,
 		.denied = m->denied,
 	};
+	return 0;
+}
 
-	if (message_name_length(&m->name) < 0)
-		return -EBADMSG;
-	if (array_reserve(&rows->row, &rows->capacity, rows->count + 1) < 0)
-		return -ENOMEM;
-	row.name = strdup(m->name.text);
+static int rows_add(struct rows *rows, struct message_row *m) {
+	struct row row;
+	int r;
+
+	r = row_read(m, &row);
+	if (r < 0)
+		return r;
+	r = array_reserve(&rows->row, &rows->capacity, rows->count + 1);
+	if (r < 0)
+		return r;
+	row.name = strdup(row.name);
 	if (!row.name)
 		return -ENOMEM;
 	rows->row[rows->count++] = row;
 	return 0;
 }
 
-static int rows_add_page(struct rows *rows, const struct message_listed *page) {
+/* Returns an exit status. */
+static int rows_add_page(struct rows *rows, struct message_listed *page) {
 	if (page->count > MESSAGE_ROWS_MAX)
-		return -EBADMSG;
+		return call_malformed();
 	for (uint32_t i = 0; i < page->count; i++) {
 		int r = rows_add(rows, &page->row[i]);
 
-		if (r < 0)
-			return r;
+		if (r == -EBADMSG)
+			return call_malformed();
+		if (r < 0) {
+			report_error("%s", strerror(-r));
+			return CTL_FAILED;
+		}
 	}
-	return 0;
+	return CTL_OK;
 }
 
 static int row_compare(const void *left, const void *right) {
@@ -68,8 +89,8 @@ static int row_compare(const void *left, const void *right) {
 	return a_last != b_last ? a_last - b_last : strcmp(a->name, b->name);
 }
 
-/* An account that is deleted and made anew between two pages may have been on both; export would
- * write a file that import refuses. */
+/* Keeps one row of each name. An account that is deleted and made anew between two pages may be
+ * on both, and then export would write a file that import refuses. */
 static void rows_drop_repeated(struct rows *rows) {
 	size_t kept = 0;
 
@@ -81,7 +102,7 @@ static void rows_drop_repeated(struct rows *rows) {
 	rows->count = kept;
 }
 
-int rows_fetch(struct ctl *c, const char *pattern, uint32_t flags, struct rows *ret) {
+int rows_fetch(const char *pattern, uint32_t flags, struct rows *ret) {
 	struct message_list request = {
 		.header = MESSAGE_HEADER(MESSAGE_LIST, request),
 		.flags = flags,
@@ -92,13 +113,12 @@ int rows_fetch(struct ctl *c, const char *pattern, uint32_t flags, struct rows *
 
 	message_name_set(&request.pattern, pattern);
 	do {
-		r = admin_call(c, NULL, &request, &page, sizeof(page));
-		if (r != CTL_OK)
-			goto fail;
-		r = rows_add_page(&rows, &page);
-		if (r < 0) {
-			r = r == -EBADMSG ? admin_nonsense() : CTL_FAILED;
-			goto fail;
+		r = call_berthd(NULL, &request, &page, sizeof(page));
+		if (r == CTL_OK)
+			r = rows_add_page(&rows, &page);
+		if (r != CTL_OK) {
+			rows_deinit(&rows);
+			return r;
 		}
 		request.cursor = page.next;
 	} while (page.next != 0);
@@ -108,10 +128,6 @@ int rows_fetch(struct ctl *c, const char *pattern, uint32_t flags, struct rows *
 	rows_drop_repeated(&rows);
 	*ret = rows;
 	return CTL_OK;
-
-fail:
-	rows_deinit(&rows);
-	return r;
 }
 
 void rows_deinit(struct rows *rows) {

@@ -3,29 +3,72 @@
 /*
  * The verb run: holds a slot while a command runs.
  *
- * Signals: the terminal's (^C, ^\, hang-up) reach the command by itself, as it is in the same
- * process group; those that another process sent to berthctl alone are passed on to it. In either
- * case berthctl waits for what the command makes of them, since the slot is the command's.
+ * Signals: the terminal sends its own (^C, ^\, hang-up) to the command, too, because the command is
+ * in the same process group. berthctl passes on to the command those that a process has sent to
+ * berthctl alone. In both cases berthctl goes on waiting for the command, which decides what the
+ * signal does: the slot must stay held as long as the command runs.
  */
 
+#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "berth.h"
 #include "clock.h"
-#include "ctl.h"
-#include "message.h"
+#include "exit-status.h"
+#include "globals.h"
 #include "name.h"
+#include "message.h"
+#include "protocol.h"
+#include "report.h"
+#include "show.h"
 #include "util.h"
+#include "verbs.h"
 
-/* -- why not ----------------------------------------------------------------------------------- */
+static struct {
+	uint32_t denied_status;
+	uint32_t weight;
+	const char *label; /* NULL: the command's name */
+} options = {
+	.denied_status = CTL_DENIED,
+	.weight = 1,
+};
 
-/* Which level of the account's path has no room; the account itself is asked first. */
-static void full_level_print(struct berth *b, const char *account, uint32_t weight) {
+static const struct option_row option_table[] = {
+	{
+		.name = "-E",
+		.argument = "STATUS",
+		.help = "exit with STATUS (0 to 255) if the limit is reached; otherwise 75",
+		.number = &options.denied_status,
+		.max = 255,
+	},
+	{
+		.name = "--weight",
+		.argument = "N",
+		.help = "count for N slots, 1 to 4095; otherwise 1",
+		.number = &options.weight,
+		.min = 1,
+		.max = BERTH_WEIGHT_MAX,
+	},
+	{
+		.name = "--label",
+		.argument = "TEXT",
+		.help = "the label that 'berthctl holders' shows; otherwise COMMAND's name",
+		.text = &options.label,
+	},
+	{0},
+};
+
+/* -- without a slot ---------------------------------------------------------------------------- */
+
+/* Prints which level of the account's path has no room for the weight: the deepest such level. */
+static void full_level_print(struct berth *b, const char *account) {
 	char name[MESSAGE_NAME_SIZE];
-	struct ctl_shown shown;
+	struct shown shown;
 
 	(void)snprintf(name, sizeof(name), "%s", account);
 	for (size_t length = strlen(name); length > 0; length = name_parent(name, length)) {
@@ -34,16 +77,16 @@ static void full_level_print(struct berth *b, const char *account, uint32_t weig
 		name[length] = '\0';
 		if (berth_query(b, name, &usage) != BERTH_SUCCESS)
 			continue;
-		if ((uint64_t)usage.current + weight <= usage.limit)
+		if ((uint64_t)usage.current + options.weight <= usage.limit)
 			continue;
-		fprintf(stderr, " — %s holds %" PRIu32 " of %" PRIu32 "\n", ctl_show(&shown, name),
+		fprintf(stderr, " — %s holds %" PRIu32 " of %" PRIu32 "\n", show_text(&shown, name),
 			usage.current, usage.limit);
 		return;
 	}
-	fputs(" — a level of it was full a moment ago\n", stderr);
+	fputs(" — the level that was full has room again\n", stderr);
 }
 
-/* The command that would make a shell set the account's limit; names may have spaces. */
+/* Prints the command that sets the account's limit, quoted for a shell. */
 static void hint_set_print(const char *account) {
 	bool plain = !strpbrk(account, " \t\"'\\$`!#&()<>;|~[]{}");
 	const char *quote = plain ? "" : "'";
@@ -57,14 +100,15 @@ static void hint_set_print(const char *account) {
 	fprintf(stderr, "%s LIMIT\n", quote);
 }
 
-/* What is full, if this user may ask, and it is what berthd can't mend by itself. */
-static void hint_table_print(const struct ctl *c) {
+/* Says whether slots are retired, which only a restart mends. Asks berthd without reporting
+ * errors: this user may not be allowed to use admin.sock. */
+static void hint_full_print(void) {
 	struct message_status request = {MESSAGE_HEADER(MESSAGE_STATUS, request)};
 	_cleanup_close_ int fd = -1;
 	struct message_status_reply s;
 	size_t size = sizeof(s);
 
-	if (message_connect(c->runtime_dir, "admin.sock", clock_monotonic_ms(), &fd) == 0 &&
+	if (message_connect(globals.runtime_dir, "admin.sock", clock_monotonic_ms(), &fd) == 0 &&
 		message_call(fd, &request, &s, &size, clock_monotonic_ms() + 1000) == 0 &&
 		size == sizeof(s) && s.header.code == 0 && s.slots_retired > 0)
 		fprintf(stderr,
@@ -77,15 +121,15 @@ static void hint_table_print(const struct ctl *c) {
 			stderr);
 }
 
-static void hint_print(const struct ctl *c, const char *account, int code) {
-	struct ctl_shown shown;
-	const char *dir = ctl_show(&shown, c->runtime_dir);
+static void hint_print(const char *account, int code) {
+	struct shown shown;
+	const char *dir = show_text(&shown, globals.runtime_dir);
 
 	if (code == BERTH_NO_SUCH_USER)
 		hint_set_print(account);
 	else if (code == BERTH_CONNECTION_REFUSED)
 		fprintf(stderr,
-			"\nNobody answers at %s/berth.sock: is berthd running? See: systemctl "
+			"\nNo process listens at %s/berth.sock: is berthd running? See: systemctl "
 			"status berthd\n",
 			dir);
 	else if (code == BERTH_ACCESS_DENIED)
@@ -94,34 +138,34 @@ static void hint_print(const struct ctl *c, const char *account, int code) {
 			"berth).\n",
 			dir);
 	else if (code == BERTH_NO_SYSTEM_RESOURCES)
-		hint_table_print(c);
+		hint_full_print();
 	else
 		putc('\n', stderr);
 }
 
-/* Returns the exit status. b may be NULL: there is no session. */
-static int refusal_report(const struct ctl *c, struct berth *b, const char *account, int code) {
-	struct ctl_shown shown;
+/* Reports why there is no slot. b is NULL if there is no session. Returns the exit status. */
+static int refusal_report(struct berth *b, const char *account, int code) {
+	struct shown shown;
 
-	fprintf(stderr, "%s: %s (%d, 0x%X)", ctl_show(&shown, account), berth_strerror(code), code,
+	fprintf(stderr, "%s: %s (%d, 0x%X)", show_text(&shown, account), berth_strerror(code), code,
 		(unsigned)code);
 	if (code == BERTH_CONNECTION_COUNT_LIMIT && b) {
-		full_level_print(b, account, c->weight);
-		return c->denied_status;
+		full_level_print(b, account);
+		return (int)options.denied_status;
 	}
-	hint_print(c, account, code);
-	return ctl_status_of((uint32_t)code);
+	hint_print(account, code);
+	return exit_status_of((uint32_t)code);
 }
 
 /* -- the command ------------------------------------------------------------------------------- */
 
-/* What the command is to find as berthctl found it. */
+/* What the command inherits as berthctl has inherited it. */
 struct inherited {
 	sigset_t mask;
 	struct sigaction child;
 };
 
-/* Blocks what is waited for. Returns false if the system is out of its mind. */
+/* Blocks the signals that command_wait waits for. false: errno says why. */
 static bool signals_take(sigset_t *ret_waited, struct inherited *ret_old) {
 	static const int waited[] = {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
 	struct sigaction plain = {.sa_handler = SIG_DFL};
@@ -129,7 +173,7 @@ static bool signals_take(sigset_t *ret_waited, struct inherited *ret_old) {
 	(void)sigemptyset(ret_waited);
 	for (size_t i = 0; i < ELEMENTS(waited); i++)
 		(void)sigaddset(ret_waited, waited[i]);
-	/* A parent that ignores SIGCHLD would leave us without the command's status. */
+	/* If berthctl's parent ignores SIGCHLD, the kernel would drop the command's status. */
 	return sigaction(SIGCHLD, &plain, &ret_old->child) == 0 &&
 	       sigprocmask(SIG_BLOCK, ret_waited, &ret_old->mask) == 0;
 }
@@ -137,14 +181,14 @@ static bool signals_take(sigset_t *ret_waited, struct inherited *ret_old) {
 static void command_become(char **argv, const struct inherited *old) __attribute__((noreturn));
 
 static void command_become(char **argv, const struct inherited *old) {
-	struct ctl_shown shown;
+	struct shown shown;
 	int error;
 
 	(void)sigaction(SIGCHLD, &old->child, NULL);
 	(void)sigprocmask(SIG_SETMASK, &old->mask, NULL);
 	(void)execvp(argv[0], argv);
 	error = errno;
-	ctl_error("can't run %s: %s", ctl_show(&shown, argv[0]), strerror(error));
+	report_error("can't run %s: %s", show_text(&shown, argv[0]), strerror(error));
 	_exit(error == ENOENT ? 127 : 126);
 }
 
@@ -152,7 +196,7 @@ static int status_of_wait(int status) {
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
-/* Waits until the command has ended, passing on what is meant for it. */
+/* Waits until the command has ended, and passes signals on to it. Returns its exit status. */
 static int command_wait(pid_t pid, const sigset_t *waited) {
 	siginfo_t info;
 	int status;
@@ -160,10 +204,11 @@ static int command_wait(pid_t pid, const sigset_t *waited) {
 	for (;;) {
 		int signal = sigwaitinfo(waited, &info);
 
-		/* Merged SIGCHLDs and one of a child that we inherited: look each time. */
+		/* SIGCHLDs may merge, and may come from a child that berthctl had before exec. So
+		 * every signal is a reason to look. */
 		if (waitpid(pid, &status, WNOHANG) == pid)
 			return status_of_wait(status);
-		/* What the kernel sends it sends to the whole process group of the terminal. */
+		/* A signal of the kernel went to the whole process group of the terminal. */
 		if (signal > 0 && signal != SIGCHLD && info.si_code != SI_KERNEL)
 			(void)kill(pid, signal);
 	}
@@ -171,17 +216,17 @@ static int command_wait(pid_t pid, const sigset_t *waited) {
 
 static int command_run(char **argv) {
 	struct inherited old;
-	struct ctl_shown shown;
+	struct shown shown;
 	sigset_t waited;
 	pid_t pid;
 
 	if (!signals_take(&waited, &old)) {
-		ctl_error("can't set up signals: %s", strerror(errno));
+		report_error("can't set up signals: %s", strerror(errno));
 		return CTL_FAILED;
 	}
 	pid = fork();
 	if (pid < 0) {
-		ctl_error("can't start %s: %s", ctl_show(&shown, argv[0]), strerror(errno));
+		report_error("can't start %s: %s", show_text(&shown, argv[0]), strerror(errno));
 		return CTL_FAILED;
 	}
 	if (pid == 0)
@@ -189,48 +234,67 @@ static int command_run(char **argv) {
 	return command_wait(pid, &waited);
 }
 
-static int run_held(struct ctl *c, struct berth *b, const char *account, char **argv) {
-	const char *slash = strrchr(argv[0], '/');
+/* -- the verb ---------------------------------------------------------------------------------- */
+
+static int session_run(struct berth *b, const char *account, char **command) {
+	const char *slash = strrchr(command[0], '/');
+	const char *name = slash ? slash + 1 : command[0];
 	struct berth_request request = {
 		.size = sizeof(request),
 		.account = account,
-		.weight = c->weight,
-		/* Holders would show that berthctl has it, which helps nobody. */
-		.label = c->label ? c->label
-			 : slash  ? slash + 1
-				  : argv[0],
+		.weight = options.weight,
+		/* The COMM that holders shows is "berthctl", so the label names the command. */
+		.label = options.label ? options.label : name,
 	};
-	struct ctl_shown shown;
+	struct shown shown;
 	berth_slot slot;
 	int code, status;
 
 	code = berth_acquire_req(b, &request, &slot);
 	if (code != BERTH_SUCCESS)
-		return refusal_report(c, b, account, code);
-	status = command_run(argv);
+		return refusal_report(b, account, code);
+	status = command_run(command);
 	code = berth_release(b, slot);
 	if (code == BERTH_CONNECTION_ABORTED)
-		ctl_error("%s: the slot was revoked while the command ran",
-			ctl_show(&shown, account));
+		report_error("%s: the slot was revoked while the command ran",
+			show_text(&shown, account));
 	return status;
 }
 
-int verb_run(struct ctl *c, int argc, char **argv) {
-	struct berth_options options = {
-		.size = sizeof(options),
-		.runtime_dir = c->runtime_dir,
+static int run(char **operands) {
+	struct berth_options session = {
+		.size = sizeof(session),
+		.runtime_dir = globals.runtime_dir,
 	};
 	struct berth *b;
 	int code, status;
 
-	(void)argc;
-	status = ctl_check_account(c, argv[0]);
-	if (status != CTL_OK)
-		return status;
-	code = berth_open_options(&options, &b);
+	code = berth_open_options(&session, &b);
 	if (code != BERTH_SUCCESS)
-		return refusal_report(c, NULL, argv[0], code);
-	status = run_held(c, b, argv[0], argv + 1);
+		return refusal_report(NULL, operands[0], code);
+	status = session_run(b, operands[0], operands + 1);
 	berth_close(b);
 	return status;
 }
+
+const struct verb verb_run = {
+	.name = "run",
+	.operands = "ACCOUNT -- COMMAND...",
+	.operands_min = 2,
+	.operands_max = OPERANDS_UNLIMITED,
+	.first = OPERAND_ACCOUNT,
+	.runs_command = true,
+	.options = option_table,
+	.line = "Hold a slot while a command runs",
+	.text = "Holds a slot of ACCOUNT while COMMAND runs, and exits with COMMAND's status.\n"
+		"If signal N ended it, that is 128+N; if there is no such command, 127; if it\n"
+		"can't be run, 126. If the limit is reached, COMMAND isn't run, and standard\n"
+		"error says which level of ACCOUNT is full. berthctl passes the signals that it\n"
+		"gets on to COMMAND. The user must be a member of the group of berth.sock.\n"
+		"\n"
+		"If berthctl itself is killed (SIGKILL), the slot is released although COMMAND\n"
+		"goes on.\n",
+	.examples = "  berthctl run backups -- rsync -a /srv /mnt\n"
+		    "  berthctl run -E 0 --weight 2 reports -- ./nightly --full\n",
+	.call = run,
+};

@@ -1,45 +1,47 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The verb status: how the daemon is. */
+/* The verb status. */
 
 #include <inttypes.h>
-#include <string.h>
-#include <time.h>
 
-#include "ctl.h"
+#include "call.h"
 #include "clock.h"
+#include "exit-status.h"
+#include "globals.h"
+#include "json.h"
 #include "message.h"
-#include "util.h"
+#include "protocol.h"
+#include "show.h"
+#include "verbs.h"
 
-/* "3 days 4 h", "12 min 5 s", "0.4 s": the two units that matter. */
-#define AGE_SIZE 40
-static const char *age_text(uint64_t since, char to[AGE_SIZE]) {
+/* The time since then in its two largest units: "0.4 s", "12 min 5 s", "3 d 4 h". */
+static const char *show_age(struct shown *to, uint64_t since) {
 	uint64_t now = clock_wall_ms();
 	uint64_t ms = now > since ? now - since : 0;
 	uint64_t s = ms / 1000;
+	char *text = to->text;
 
 	if (s < 10)
-		(void)snprintf(to, AGE_SIZE, "%" PRIu64 ".%" PRIu64 " s", s, ms % 1000 / 100);
+		(void)snprintf(text, SHOWN_SIZE, "%" PRIu64 ".%" PRIu64 " s", s, ms % 1000 / 100);
 	else if (s < 60)
-		(void)snprintf(to, AGE_SIZE, "%" PRIu64 " s", s);
+		(void)snprintf(text, SHOWN_SIZE, "%" PRIu64 " s", s);
 	else if (s < 3600)
-		(void)snprintf(to, AGE_SIZE, "%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
+		(void)snprintf(text, SHOWN_SIZE, "%" PRIu64 " min %" PRIu64 " s", s / 60, s % 60);
 	else if (s < 86400)
 		(void)snprintf(
-			to, AGE_SIZE, "%" PRIu64 " h %" PRIu64 " min", s / 3600, s % 3600 / 60);
+			text, SHOWN_SIZE, "%" PRIu64 " h %" PRIu64 " min", s / 3600, s % 3600 / 60);
 	else
-		(void)snprintf(
-			to, AGE_SIZE, "%" PRIu64 " d %" PRIu64 " h", s / 86400, s % 86400 / 3600);
-	return to;
+		(void)snprintf(text, SHOWN_SIZE, "%" PRIu64 " d %" PRIu64 " h", s / 86400,
+			s % 86400 / 3600);
+	return text;
 }
 
 static void status_print(const struct message_status_reply *s) {
-	char started[TIME_TEXT_SIZE], age[AGE_SIZE];
-	struct ctl_shown shown;
+	struct shown shown, age;
 
-	printf("berthd       %s, pid %" PRIu32 "\n", ctl_show(&shown, s->version), s->pid);
-	printf("up           %s, since %s\n", age_text(s->started, age),
-		time_text(s->started, started));
+	printf("berthd       %s, pid %" PRIu32 "\n", show_text(&shown, s->version), s->pid);
+	printf("up           %s, since %s\n", show_age(&age, s->started),
+		show_time(&shown, s->started));
 	printf("accounts     %" PRIu32 " of %" PRIu32 ": %" PRIu32 " configured, %" PRIu32
 	       " by templates\n",
 		s->accounts, s->accounts_max, s->configured, s->accounts_by_template);
@@ -52,14 +54,14 @@ static void status_print(const struct message_status_reply *s) {
 	printf("sessions     %" PRIu32 " of %" PRIu32 "\n", s->sessions, s->sessions_max);
 	printf("denied       %" PRIu64 "\n", s->denied);
 	if (s->checkpointed)
-		printf("checkpoint   %s ago\n", age_text(s->checkpointed, age));
+		printf("checkpoint   %s ago\n", show_age(&age, s->checkpointed));
 	else
 		printf("checkpoint   none yet\n");
-	printf("runtime dir  %s\n", ctl_show(&shown, s->runtime_dir));
-	printf("state dir    %s\n", ctl_show(&shown, s->state_dir));
+	printf("runtime dir  %s\n", show_text(&shown, s->runtime_dir));
+	printf("state dir    %s\n", show_text(&shown, s->state_dir));
 }
 
-static void status_json(const struct message_status_reply *s) {
+static void status_print_json(const struct message_status_reply *s) {
 	struct json j = {.out = stdout};
 
 	json_open(&j, NULL, '{');
@@ -84,22 +86,35 @@ static void status_json(const struct message_status_reply *s) {
 	json_close(&j, '}');
 }
 
-int verb_status(struct ctl *c, int argc, char **argv) {
+static int show_status(char **operands) {
 	struct message_status request = {MESSAGE_HEADER(MESSAGE_STATUS, request)};
 	struct message_status_reply s;
 	int r;
 
-	(void)argc;
-	(void)argv;
-	r = admin_call(c, NULL, &request, &s, sizeof(s));
+	(void)operands;
+	r = call_berthd(NULL, &request, &s, sizeof(s));
 	if (r != CTL_OK)
 		return r;
 	s.version[sizeof(s.version) - 1] = '\0';
 	s.runtime_dir[sizeof(s.runtime_dir) - 1] = '\0';
 	s.state_dir[sizeof(s.state_dir) - 1] = '\0';
-	if (c->json)
-		status_json(&s);
+	if (globals.json)
+		status_print_json(&s);
 	else
 		status_print(&s);
 	return CTL_OK;
 }
+
+const struct verb verb_status = {
+	.name = "status",
+	.operands = "",
+	.takes_json = true,
+	.line = "Show the state of berthd",
+	.text = "Shows berthd's version, process and age; how many accounts, slots and sessions\n"
+		"there are and may be; how many slots are retired, because their sequence\n"
+		"numbers are used up; how many acquires were denied; when the counts were last\n"
+		"written to disk; and berthd's directories.\n",
+	.examples = "  berthctl status\n"
+		    "  berthctl --runtime-dir /run/berth@mail status\n",
+	.call = show_status,
+};

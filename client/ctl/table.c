@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Prints a table by libsmartcols. On a terminal it is fitted to the width, and rows that want
- * attention are red and bold; anywhere else nothing is cut and nothing coloured.
+ * Prints a table by libsmartcols.
  *
- * libsmartcols keeps half a kilobyte a line, so a long table is printed in batches whose columns
- * were measured beforehand.
+ * libsmartcols needs half a kilobyte of memory a line. So a long table is printed in batches, and
+ * its columns are measured beforehand, so that all batches have the same widths.
  */
 
+#include <errno.h>
 #include <langinfo.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,22 +15,24 @@
 
 #include <libsmartcols/libsmartcols.h>
 
-#include "ctl.h"
+#include "exit-status.h"
+#include "report.h"
+#include "table.h"
 #include "util.h"
 
 #define BATCH        4096
 #define COLUMNS_MAX  8
 #define ALARM_COLOUR "\033[1;31m"
 
-static bool colours_wanted(const struct ctl *c) {
+static bool colours_wanted(void) {
 	const char *no = getenv("NO_COLOR");
 	const char *term = getenv("TERM");
 
-	return c->terminal && !(no && *no) && term && strcmp(term, "dumb") != 0;
+	return show_is_terminal() && !(no && *no) && term && strcmp(term, "dumb") != 0;
 }
 
 static size_t text_width(const char *text) {
-	wchar_t wide[TABLE_CELL_SIZE];
+	wchar_t wide[SHOWN_SIZE];
 	size_t n = mbstowcs(wide, text, ELEMENTS(wide));
 	int width;
 
@@ -40,9 +42,10 @@ static size_t text_width(const char *text) {
 	return width < 0 ? n : (size_t)width;
 }
 
-/* How wide each column must be for all rows; 0, for libsmartcols to find out, if they are few. */
+/* Writes how wide each column must be for all rows, or 0 if one batch has them all: libsmartcols
+ * then measures by itself. */
 static void columns_measure(const struct table *t, size_t widths[COLUMNS_MAX]) {
-	char text[TABLE_CELL_SIZE];
+	struct shown cell;
 
 	memset(widths, 0, COLUMNS_MAX * sizeof(widths[0]));
 	if (t->row_count <= BATCH)
@@ -51,17 +54,17 @@ static void columns_measure(const struct table *t, size_t widths[COLUMNS_MAX]) {
 		widths[i] = strlen(t->columns[i].title);
 	for (size_t row = 0; row < t->row_count; row++)
 		for (size_t i = 0; i < t->column_count; i++) {
-			t->cell(t->rows, row, i, text);
-			widths[i] = MAX_OF(widths[i], text_width(text));
+			t->cell(t->rows, row, i, &cell);
+			widths[i] = MAX_OF(widths[i], text_width(cell.text));
 		}
 }
 
-static int columns_add(struct libscols_table *s, const struct ctl *c, const struct table *t,
-	const size_t widths[COLUMNS_MAX]) {
+static int columns_add(
+	struct libscols_table *s, const struct table *t, const size_t widths[COLUMNS_MAX]) {
 	for (size_t i = 0; i < t->column_count; i++) {
 		const struct table_column *column = &t->columns[i];
 		int flags = (column->right ? SCOLS_FL_RIGHT : 0) |
-			    (column->cut && c->terminal ? SCOLS_FL_TRUNC : 0);
+			    (column->cut && show_is_terminal() ? SCOLS_FL_TRUNC : 0);
 
 		if (!scols_table_new_column(s, column->title, (double)widths[i], flags))
 			return -ENOMEM;
@@ -71,13 +74,13 @@ static int columns_add(struct libscols_table *s, const struct ctl *c, const stru
 
 static int line_add(struct libscols_table *s, const struct table *t, size_t row) {
 	struct libscols_line *line = scols_table_new_line(s, NULL);
-	char text[TABLE_CELL_SIZE];
+	struct shown cell;
 
 	if (!line)
 		return -ENOMEM;
 	for (size_t i = 0; i < t->column_count; i++) {
-		t->cell(t->rows, row, i, text);
-		if (scols_line_set_data(line, i, text) < 0)
+		t->cell(t->rows, row, i, &cell);
+		if (scols_line_set_data(line, i, cell.text) < 0)
 			return -ENOMEM;
 	}
 	if (t->alarming && t->alarming(t->rows, row))
@@ -85,29 +88,28 @@ static int line_add(struct libscols_table *s, const struct table *t, size_t row)
 	return 0;
 }
 
-/* A new one for each batch: the heading belongs to the first alone. */
+/* Each batch is a libsmartcols table; only the first one has the heading. */
 static struct libscols_table *batch_new(
-	const struct ctl *c, const struct table *t, const size_t widths[COLUMNS_MAX], bool first) {
+	const struct table *t, const size_t widths[COLUMNS_MAX], bool first) {
 	struct libscols_table *s = scols_new_table();
 
 	if (!s)
 		return NULL;
-	(void)scols_table_enable_colors(s, colours_wanted(c));
+	(void)scols_table_enable_colors(s, colours_wanted());
 	(void)scols_table_enable_noheadings(s, !first);
-	/* Cells are escaped already, and libsmartcols would escape the escapes. In a locale that
-	 * isn't UTF-8 it must do so all the same: it never comes back from characters that the
-	 * locale doesn't have. */
+	/* Cells are escaped already, and libsmartcols would escape their backslashes again. It
+	 * has to in a locale that isn't UTF-8, because without that it loops forever over a
+	 * character that the locale doesn't have. */
 	(void)scols_table_enable_noencoding(s, strcmp(nl_langinfo(CODESET), "UTF-8") == 0);
-	if (columns_add(s, c, t, widths) < 0) {
+	if (columns_add(s, t, widths) < 0) {
 		scols_unref_table(s);
 		return NULL;
 	}
 	return s;
 }
 
-static int batch_print(
-	const struct ctl *c, const struct table *t, const size_t widths[COLUMNS_MAX], size_t from) {
-	struct libscols_table *s = batch_new(c, t, widths, from == 0);
+static int batch_print(const struct table *t, const size_t widths[COLUMNS_MAX], size_t from) {
+	struct libscols_table *s = batch_new(t, widths, from == 0);
 	size_t to = MIN_OF(from + BATCH, t->row_count);
 	int r = s ? 0 : -ENOMEM;
 
@@ -119,15 +121,15 @@ static int batch_print(
 	return r;
 }
 
-int table_print(const struct ctl *c, const struct table *t) {
+int table_print(const struct table *t) {
 	size_t widths[COLUMNS_MAX];
 
 	columns_measure(t, widths);
 	for (size_t row = 0; row < t->row_count; row += BATCH) {
-		int r = batch_print(c, t, widths, row);
+		int r = batch_print(t, widths, row);
 
 		if (r != 0) {
-			ctl_error("the table can't be printed: %s", strerror(r < 0 ? -r : r));
+			report_error("the table can't be printed: %s", strerror(r < 0 ? -r : r));
 			return CTL_FAILED;
 		}
 	}

@@ -244,7 +244,8 @@ static const struct message_type types[] = {
 	{MESSAGE_HELLO, sizeof(struct message_hello), false, handle_hello},
 	{MESSAGE_RESOLVE, sizeof(struct message_resolve), false, handle_resolve},
 	{MESSAGE_RANGES, sizeof(struct message_ranges), false, handle_ranges},
-	{MESSAGE_FINISH_RELEASE, sizeof(struct message_finish_release), false, handle_finish_release},
+	{MESSAGE_FINISH_RELEASE, sizeof(struct message_finish_release), false,
+		handle_finish_release},
 	{MESSAGE_BYE, sizeof(struct message_bye), false, handle_bye},
 	{0, 0, false, NULL},
 };

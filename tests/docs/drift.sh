@@ -118,7 +118,8 @@ sed -n '/^   Verbs/,/^   The format/s/^ \{5\}\([a-z]\)/\1/p' "$root/berthctl.1" 
 same usages paged "what the verbs take according to help (<) and to berthctl(1) (>)"
 
 step "berthctl's options: the table, help, berthctl(1) and what is accepted"
-sed -n 's/^\t{"\([a-z-]*\)", .*_argument.*/--\1/p' client/ctl/main.c | sort >"$root/table"
+sed -n 's/^\t\t\.name = "\(--*[a-zA-Z-]*\)",$/\1/p' client/ctl/*.c | sort -u >"$root/options"
+grep -e '^--' "$root/options" >"$root/table" || fail 'no options in client/ctl'
 { berthctl help && for verb in $verbs; do berthctl help "$verb"; done; } |
 	grep -oE -- '--[a-z-]+' | grep -vxF -e --full | sort -u >"$root/helped"
 sed '/^EXAMPLES/,$d' "$root/berthctl.1" | grep -oE -- '--[a-z-]+' | sort -u >"$root/paged"
@@ -128,12 +129,12 @@ everywhere='--runtime-dir --help --version -h'
 for verb in $verbs; do
 	berthctl help "$verb" | grep -E '^Usage:|^  -' >"$root/verb"
 	entry berthctl.1 "$verb" >"$root/entry"
-	for option in $(cat "$root/table") -E; do
+	while read -r option; do
 		case " $everywhere " in *" $option "*) continue ;; esac
 		value=1
 		[ "$option" != --slot ] || value=1:1
 		accepted=yes helped=no paged=no
-		# The names are none, or too many: nobody is asked.
+		# The operands are wrong, so berthctl ends before it asks berthd.
 		! berthctl "$verb" "$option" $value / / / 2>&1 | grep -q 'has no option' ||
 			accepted=no
 		! grep -qwF -e "$option" "$root/verb" || helped=yes
@@ -142,11 +143,11 @@ for verb in $verbs; do
 		yesyesyes | nonono) ;;
 		*) fail "$verb $option: accepted $accepted, in help $helped, on the page $paged" ;;
 		esac
-	done
+	done <"$root/options"
 done
 
 step 'exit statuses'
-sed -n 's/^\tCTL_[A-Z_]* = \([0-9]*\),.*/\1/p' client/ctl/ctl.h | sort -n >"$root/table"
+sed -n 's/^\tCTL_[A-Z_]* = \([0-9]*\),.*/\1/p' client/ctl/exit-status.h | sort -n >"$root/table"
 berthctl help | sed -n '/^Exit status:/,/^$/s/^  \([0-9]*\) .*/\1/p' | sort -n >"$root/helped"
 sed -n '/^EXIT STATUS/,/^EXAMPLES/s/^ \{5\}\([0-9][0-9]*\) .*/\1/p' "$root/berthctl.1" |
 	sort -n >"$root/paged"

@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctl.h"
 #include "fuzz.h"
+#include "json.h"
+#include "show.h"
 
 static uint32_t hex4(const char *p) {
 	uint32_t n = 0;
@@ -75,15 +76,16 @@ static void try_string(const char *text) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-	char *copy = strndup(size ? (const char *)data : "", size), shown[TIME_TEXT_SIZE];
+	char *copy = strndup(size ? (const char *)data : "", size);
+	struct shown shown;
 	struct input in = {data, data + size};
 	const char *at;
 
 	must(copy);
 	try_string(copy);
 	free(copy);
-	/* A time stands in shared memory, too. */
-	at = time_text(input_number(&in, 8), shown);
+	/* A time comes from shared memory, too. */
+	at = show_time(&shown, input_number(&in, 8));
 	must_for(strlen(at) == 20 && at[4] == '-' && at[19] == 'Z', at, strlen(at));
 	return 0;
 }

@@ -97,13 +97,18 @@ END_TEST
 /* -- usage ------------------------------------------------------------------------------------- */
 
 START_TEST(wrong_usage_is_2_and_says_where_to_look) {
-	expect_ctl(2, "what is to be done?", "--");
+	expect_ctl(2, "a verb is missing", "--");
 	expect_ctl(2, "no verb 'frobnicate'", "frobnicate");
 	expect_ctl(2, "berthctl help", "frobnicate");
-	expect_ctl(2, "too little", "set", "alice");
-	expect_ctl(2, "too much", "set", "alice", "5", "6");
-	expect_ctl(2, "too little", "get");
-	expect_ctl(2, "no option --force", "get", "alice", "--force");
+	expect_ctl(2, "an operand is missing", "set", "alice");
+	expect_ctl(2, "one operand too many", "set", "alice", "5", "6");
+	expect_ctl(2, "an operand is missing", "get");
+	expect_ctl(2, "set has no option --force", "set", "alice", "5", "--force");
+	expect_ctl(2, "get has no option --force", "--force", "get", "alice");
+	expect_ctl(2, "export has no option --json", "export", "--json");
+	expect_ctl(2, "'--force=1' takes no argument", "delete", "alice", "--force=1");
+	expect_ctl(2, "'--help=1' takes no argument", "--help=1");
+	expect_ctl(2, "--runtime-dir is empty", "status", "--runtime-dir", "");
 	expect_ctl(2, "no option '--nonsense'", "get", "alice", "--nonsense");
 	expect_ctl(2, "no option '-x'", "get", "-x");
 	expect_ctl(2, "needs an argument", "revoke", "--slot");
@@ -112,7 +117,7 @@ START_TEST(wrong_usage_is_2_and_says_where_to_look) {
 	expect_ctl(2, "only one of", "revoke", "--all", "--pid", "1");
 	expect_ctl(2, "RECORD:SEQ", "revoke", "--slot", "5");
 	expect_ctl(2, "--pid", "revoke", "--pid", "0");
-	expect_ctl(2, "too little", "run", "alice");
+	expect_ctl(2, "an operand is missing", "run", "alice");
 	expect_ctl(2, "--weight", "run", "--weight", "4096", "alice", "--", "true");
 	expect_ctl(2, "-E", "run", "-E", "256", "alice", "--", "true");
 	expect_ctl(2, "no verb 'nothing'", "help", "nothing");
@@ -372,7 +377,7 @@ static int as_nobody(const char *const argv[]) {
 	return WEXITSTATUS(status);
 }
 
-START_TEST(whoever_isnt_in_the_group_gets_77) {
+START_TEST(a_user_outside_the_group_gets_77) {
 	static const char *const status[] = {"status", NULL, NULL, NULL};
 	static const char *const run[] = {"run", "alice", "--", "true"};
 	int got;
@@ -428,7 +433,7 @@ int main(void) {
 		run_holds_its_slot_with_weight_and_label_while_the_command_runs,
 		without_berthd_it_is_69,
 		run_without_berthd_is_69,
-		whoever_isnt_in_the_group_gets_77,
+		a_user_outside_the_group_gets_77,
 		a_full_disk_is_not_success,
 		NULL,
 	};

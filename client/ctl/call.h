@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Asks berthd on admin.sock. */
+
+#include <stddef.h>
+
+/*
+ * Sends a request and waits for a reply of exactly reply_size bytes. The first call connects to the
+ * berthd of globals.runtime_dir; the connection lasts as long as the process. `about` is the
+ * account or the like that the request concerns, for the error; NULL: none. Returns an exit status,
+ * after reporting any error.
+ */
+int call_berthd(const char *about, const void *request, void *reply, size_t reply_size);
+
+/* Reports a reply whose size was right but whose contents can't be. Returns CTL_FAILED. */
+int call_malformed(void);

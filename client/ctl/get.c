@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The verb get. */
+
+#include <inttypes.h>
+
+#include "call.h"
+#include "exit-status.h"
+#include "globals.h"
+#include "json.h"
+#include "message.h"
+#include "protocol.h"
+#include "rows.h"
+#include "show.h"
+#include "verbs.h"
+
+static const char *source_explain(const struct row *row) {
+	if (row->flags & ROW_IS_TEMPLATE)
+		return "the template's own, for each account that it matches";
+	if (row->flags & ROW_CONFIGURED)
+		return "the account's own";
+	if (row->flags & ROW_BY_TEMPLATE)
+		return "a template's";
+	return "the account exists because accounts below it do";
+}
+
+static void row_print(const struct row *row) {
+	struct shown shown;
+
+	printf("account  %s\n", show_text(&shown, row->name));
+	printf("limit    %s\n", show_limit(&shown, row->limit));
+	if (!(row->flags & ROW_IS_TEMPLATE)) {
+		printf("current  %" PRIu32 "\n", row->current);
+		printf("peak     %" PRIu32 "\n", row->peak);
+		printf("denied   %" PRIu64 "\n", row->denied);
+	}
+	printf("source   %s (%s)\n", row_source(row), source_explain(row));
+}
+
+static int get_account(char **operands) {
+	struct message_get request = {.header = MESSAGE_HEADER(MESSAGE_GET, request)};
+	struct json j = {.out = stdout};
+	struct message_got got;
+	struct row row;
+	int r;
+
+	message_name_set(&request.name, operands[0]);
+	r = call_berthd(operands[0], &request, &got, sizeof(got));
+	if (r != CTL_OK)
+		return r;
+	if (row_read(&got.row, &row) < 0)
+		return call_malformed();
+	if (globals.json)
+		row_print_json(&j, &row);
+	else
+		row_print(&row);
+	return CTL_OK;
+}
+
+const struct verb verb_get = {
+	.name = "get",
+	.operands = "ACCOUNT",
+	.operands_min = 1,
+	.operands_max = 1,
+	.first = OPERAND_ACCOUNT_OR_TEMPLATE,
+	.takes_json = true,
+	.line = "Show an account's limit and counts",
+	.text = "Shows an account's limit, how many slots are held now, the most that were ever\n"
+		"held at once, how many acquires were denied, and where the limit comes from:\n"
+		"'account' (its own), 'template', or 'none' (it has accounts below it and no\n"
+		"limit). A template has only a limit.\n",
+	.examples = "  berthctl get alice\n"
+		    "  berthctl get alice --json | jq .current\n",
+	.call = get_account,
+};

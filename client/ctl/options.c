@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Reads options by getopt_long.
+ *
+ * Options may stand before the verb. To find the verb, the parser must know of every option whether
+ * it takes an argument, so getopt_long is given the options of all verbs. An option that several
+ * verbs take has to take an argument in all of them or in none. What a verb doesn't take is refused
+ * when getopt_long has returned it.
+ */
+
+#include <assert.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "exit-status.h"
+#include "globals.h"
+#include "number.h"
+#include "options.h"
+#include "report.h"
+#include "show.h"
+
+#define ROWS_MAX 64
+
+/* What getopt_long returns for the long name of row i without a letter. */
+#define KEY_LONG 256
+
+/* Which operands getopt_long passes over. */
+enum stop {
+	STOP_AT_OPERAND,
+	STOP_AT_END, /* of argv: options may follow operands */
+};
+
+/* The options of all verbs. */
+struct known {
+	const struct option_row *row[ROWS_MAX];
+	size_t count;
+	size_t taken; /* the first `taken` rows are stored */
+	char letters[2 * ROWS_MAX + 3];
+	struct option names[ROWS_MAX + 1];
+};
+
+static bool is_long(const struct option_row *row) {
+	return row->name[1] == '-';
+}
+
+static char letter_of(const struct option_row *row) {
+	return is_long(row) ? row->letter : row->name[1];
+}
+
+/* -- the tables of getopt_long ----------------------------------------------------------------- */
+
+static bool known_has(const struct known *k, const char *name) {
+	for (size_t i = 0; i < k->count; i++)
+		if (strcmp(k->row[i]->name, name) == 0)
+			return true;
+	return false;
+}
+
+static void known_add(struct known *k, const struct option_row *table) {
+	for (; table && table->name; table++) {
+		if (known_has(k, table->name))
+			continue;
+		assert(k->count < ROWS_MAX);
+		k->row[k->count++] = table;
+	}
+}
+
+static void known_init(struct known *k, const struct verb *v, enum stop stop) {
+	struct option *name = k->names;
+	char *letter = k->letters;
+
+	*k = (struct known){0};
+	known_add(k, global_options);
+	if (v)
+		known_add(k, v->options);
+	k->taken = k->count;
+	for (size_t i = 0; verbs[i]; i++)
+		known_add(k, verbs[i]->options);
+
+	if (stop == STOP_AT_OPERAND)
+		*letter++ = '+';
+	*letter++ = ':'; /* getopt_long returns ':' when an argument is missing */
+	for (size_t i = 0; i < k->count; i++) {
+		const struct option_row *row = k->row[i];
+		int key = letter_of(row) ? letter_of(row) : KEY_LONG + (int)i;
+
+		if (is_long(row))
+			*name++ = (struct option){row->name + 2,
+				row->argument ? required_argument : no_argument, NULL, key};
+		if (letter_of(row))
+			*letter++ = letter_of(row);
+		if (letter_of(row) && row->argument)
+			*letter++ = ':';
+	}
+}
+
+/* The index of the row for which getopt_long returns the key; count: there is none. */
+static size_t known_find(const struct known *k, int key) {
+	size_t i = 0;
+
+	if (key >= KEY_LONG)
+		return (size_t)(key - KEY_LONG);
+	while (i < k->count && letter_of(k->row[i]) != key)
+		i++;
+	return i;
+}
+
+/* -- one option -------------------------------------------------------------------------------- */
+
+static int number_store(const struct option_row *row, const char *text) {
+	struct shown shown;
+	uint64_t n;
+
+	if (number_parse(text, row->max, &n) < 0 || n < row->min)
+		return report_usage("%s '%s': it must be a whole number from %" PRIu32
+				    " to %" PRIu32,
+			row->name, show_text(&shown, text), row->min, row->max);
+	*row->number = (uint32_t)n;
+	return CTL_OK;
+}
+
+static int value_store(const struct option_row *row, const char *text) {
+	if (row->parse)
+		return row->parse(text);
+	if (row->number)
+		return number_store(row, text);
+	if (row->flag)
+		*row->flag = true;
+	else
+		*row->text = text;
+	return CTL_OK;
+}
+
+/* getopt_long has returned '?' or ':'. optopt is an unknown letter, the key of an option that
+ * was given an argument but takes none, or 0 for an unknown long name. */
+static int option_refuse(const struct known *k, int key, char **argv) {
+	struct shown shown;
+	const char letter[] = {(char)optopt, '\0'};
+	const char *given = show_text(&shown, argv[optind - 1]);
+
+	if (key == ':')
+		return report_usage("the option '%s' needs an argument", given);
+	if (optopt != 0 && known_find(k, optopt) == k->count)
+		return report_usage("there is no option '-%s'", show_text(&shown, letter));
+	if (optopt != 0)
+		return report_usage("the option '%s' takes no argument", given);
+	return report_usage("there is no option '%s', or it is short for several", given);
+}
+
+/* -- a command line ---------------------------------------------------------------------------- */
+
+/* v is NULL where the verb isn't known yet. *ret_first is the index of the first operand. */
+static int argv_read(const struct verb *v, int argc, char **argv, enum stop stop, int *ret_first) {
+	struct known known;
+	int key, r;
+
+	known_init(&known, v, stop);
+	opterr = 0; /* getopt_long prints nothing */
+	optind = 0; /* begin anew, in glibc's way */
+	while ((key = getopt_long(argc, argv, known.letters, known.names, NULL)) != -1) {
+		size_t i = known_find(&known, key);
+
+		if (key == '?' || key == ':')
+			return option_refuse(&known, key, argv);
+		if (i >= known.taken && v)
+			return report_usage("%s has no option %s", v->name, known.row[i]->name);
+		r = i < known.taken ? value_store(known.row[i], optarg) : CTL_OK;
+		if (r != CTL_OK)
+			return r;
+	}
+	*ret_first = optind;
+	return CTL_OK;
+}
+
+int options_read_globals(int argc, char **argv, int *ret_first) {
+	return argv_read(NULL, argc, argv, STOP_AT_OPERAND, ret_first);
+}
+
+/* Reads the options before the first operand and those between it and the second, where the command
+ * begins, or `--`. argv[0] is the verb. */
+static int command_read(const struct verb *v, int argc, char **argv, int *ret_first) {
+	int account, command, r;
+
+	r = argv_read(v, argc, argv, STOP_AT_OPERAND, &account);
+	if (r != CTL_OK)
+		return r;
+	*ret_first = account;
+	if (account == argc)
+		return CTL_OK;
+	/* This starts anew at the account: otherwise getopt_long would take a second `--` for an
+	 * operand and move it before the first. */
+	r = argv_read(v, argc - account, argv + account, STOP_AT_OPERAND, &command);
+	if (r != CTL_OK)
+		return r;
+	/* The account moves to just before the command. */
+	*ret_first = account + command - 1;
+	argv[*ret_first] = argv[account];
+	return CTL_OK;
+}
+
+int options_read(const struct verb *v, int argc, char **argv, int first, char ***ret_operands) {
+	int operands, r;
+
+	r = argv_read(v, first, argv, STOP_AT_OPERAND, &operands);
+	if (r != CTL_OK)
+		return r;
+	argc -= first;
+	argv += first;
+	if (v->runs_command)
+		r = command_read(v, argc, argv, &operands);
+	else
+		r = argv_read(v, argc, argv, STOP_AT_END, &operands);
+	if (r == CTL_OK)
+		*ret_operands = argv + operands;
+	return r;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Accounts and templates, as get, list and export need them. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct json;
+struct message_row;
+
+/* A message's row without its unused bytes, which are nine tenths. */
+struct row {
+	char *name;
+	uint32_t limit; /* MESSAGE_UNLIMITED: none */
+	uint32_t current;
+	uint32_t peak;
+	uint32_t flags; /* enum row_flag */
+	uint64_t denied;
+};
+
+struct rows {
+	struct row *row; /* their names are allocated */
+	size_t count, capacity;
+};
+
+/* Reads the row of a message. The name is borrowed from it. -EBADMSG: the name doesn't end. */
+int row_read(struct message_row *m, struct row *ret);
+
+/* Where the limit comes from: "account", "template" or "none". */
+const char *row_source(const struct row *row);
+void row_print_json(struct json *j, const struct row *row);
+
+/* Fetches all accounts and templates that the pattern matches ("": all). flags is 0 or
+ * MESSAGE_LIST_CONFIGURED. They are sorted by the bytes of their names, templates last. Returns an
+ * exit status, after reporting any error; *ret is written on success only. */
+int rows_fetch(const char *pattern, uint32_t flags, struct rows *ret);
+void rows_deinit(struct rows *rows);
