@@ -32,7 +32,7 @@ static int operands_check(const struct verb *v, char **operands) {
 	const char *wrong = NULL;
 	int count = 0;
 
-	while (operands[count] && count <= v->operands_max)
+	while (count <= v->operands_max && operands[count])
 		count++;
 	if (count < v->operands_min)
 		return report_usage("an operand is missing: %s", help_synopsis(v, &synopsis));

@@ -32,7 +32,7 @@ enum stop {
 	STOP_AT_END, /* of argv: options may follow operands */
 };
 
-/* The options of all verbs. */
+/* The options of all verbs. Zeroed before known_init. */
 struct known {
 	const struct option_row *row[ROWS_MAX];
 	size_t count;
@@ -71,7 +71,6 @@ static void known_init(struct known *k, const struct verb *v, enum stop stop) {
 	struct option *name = k->names;
 	char *letter = k->letters;
 
-	*k = (struct known){0};
 	known_add(k, global_options);
 	if (v)
 		known_add(k, v->options);
@@ -153,7 +152,7 @@ static int option_refuse(const struct known *k, int key, char **argv) {
 
 /* v is NULL where the verb isn't known yet. *ret_first is the index of the first operand. */
 static int argv_read(const struct verb *v, int argc, char **argv, enum stop stop, int *ret_first) {
-	struct known known;
+	struct known known = {0};
 	int key, r;
 
 	known_init(&known, v, stop);

@@ -127,7 +127,7 @@ same table helped 'the table of options (<) is not what help says (>)'
 same table paged 'the table of options (<) is not what berthctl(1) says (>)'
 everywhere='--runtime-dir --help --version -h'
 for verb in $verbs; do
-	berthctl help "$verb" | grep -E '^Usage:|^  -' >"$root/verb"
+	berthctl help "$verb" | grep '^  -' >"$root/verb"
 	entry berthctl.1 "$verb" >"$root/entry"
 	while read -r option; do
 		case " $everywhere " in *" $option "*) continue ;; esac

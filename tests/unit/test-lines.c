@@ -314,7 +314,7 @@ START_TEST(test_a_name_that_begins_with_a_byte_order_mark_may_stand_first) {
 END_TEST
 
 static Suite *suite(void) {
-	Suite *s = suite_create("ctl-import");
+	Suite *s = suite_create("lines");
 	TCase *t = tcase_create("lines");
 
 	tcase_add_checked_fixture(t, NULL, teardown);
