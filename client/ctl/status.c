@@ -19,7 +19,7 @@ static const char *show_age(struct shown *to, uint64_t since) {
 	uint64_t now = clock_wall_ms();
 	uint64_t ms = now > since ? now - since : 0;
 	uint64_t s = ms / 1000;
-	char *text = to->text;
+	char *text = to->text; /* cppcheck-suppress ctuuninitvar; only its address is used */
 
 	if (s < 10)
 		(void)snprintf(text, SHOWN_SIZE, "%" PRIu64 ".%" PRIu64 " s", s, ms % 1000 / 100);
