@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Keeps the templates in the order of their specificity, and finds the one that covers a name. They
- * are few and asked only when a new name turns up, so the search goes through them one by one; the
- * first that matches is the most specific. */
+/* Keeps the templates in the order in which they win, and finds the first that matches a name. There are few of
+ * them, and they are searched only for a new name, so a linear search is fast enough. */
 
 #include <assert.h>
 #include <string.h>
@@ -30,11 +29,11 @@ static const char *next_character(const char *p) {
 	return p;
 }
 
-/* A `*` matches nothing at first; where the text after it fails, it takes one more character, and
- * the text after it is tried again. Only the last `*` needs that: what stands before it has matched
- * already, and as early as possible, which leaves the most to what follows. And because neither `*`
- * nor `?` matches `/`, the k-th `/` of the pattern can only match the k-th of the name, so a `/`
- * settles everything before it. So the whole takes at most pattern × name steps. */
+/* A `*` matches no character at first. When the text after it doesn't match, the `*` takes one more character, and
+ * the text after it is tried again. Only the last `*` has to do so: the text before it has matched as early as
+ * possible, which leaves the most for the rest. Neither `*` nor `?` matches `/`, so the k-th `/` of the pattern can
+ * only match the k-th `/` of the name, and after a `/` the text before it needn't be tried again. So there are at
+ * most length of pattern × length of name steps. */
 bool template_matches(const char *pattern, const char *name) {
 	const char *after_star = NULL, *taken = NULL;
 
@@ -71,7 +70,7 @@ static void template_measure(struct template *t) {
 	}
 }
 
-/* Negative: a is asked before b. Total: 0 only for the same pattern. */
+/* Negative: a wins over b. 0: both have the same pattern. */
 static int template_compare(const struct template *a, const struct template *b) {
 	if (a->literals != b->literals)
 		return a->literals > b->literals ? -1 : 1;
@@ -80,7 +79,7 @@ static int template_compare(const struct template *a, const struct template *b) 
 	return strcmp(a->pattern, b->pattern);
 }
 
-/* The place of the wanted one, whether it is there (ret_found) or not. */
+/* The index of the wanted template, or where it would be inserted. */
 static size_t templates_find(
 	const struct templates *t, const struct template *wanted, bool *ret_found) {
 	size_t low = 0, high = t->count;

@@ -2,7 +2,7 @@
 
 /* Sends messages to the journal, with their fields, or as plain lines to standard error. */
 
-/* Else every entry would claim to come from this file. */
+/* Otherwise the journal would name this file as the source of every message. */
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
@@ -18,16 +18,16 @@
 #include "number.h"
 #include "util.h"
 
-/* A pipe that poll calls writable takes so much at once without blocking, and in one piece. */
+/* If poll() says that a pipe is writable, it takes so many bytes at once without blocking. */
 #define LINE_MAX_BYTES PIPE_BUF
 #define FIELDS_MAX     4
 
-/* Set once, before there are threads. */
+/* Set by log_init(), before berthd starts threads. */
 static int highest_level = LOG_INFO;
 static bool to_journal;
 
-/* systemd says in JOURNAL_STREAM which file it connected to the journal; whoever redirected
- * standard error since then wants the messages there. */
+/* systemd says in JOURNAL_STREAM which file it has connected to the journal. If standard error is another file by
+ * now, it was redirected, and the messages go there. */
 static bool stderr_is_journal(void) {
 	const char *stream = getenv("JOURNAL_STREAM");
 	unsigned long long dev, ino;
@@ -69,7 +69,7 @@ static void send_to_journal(
 	(void)sd_journal_sendv(v, n);
 }
 
-/* A terminal that was stopped, or a pipe that nobody reads, costs messages and not the service. */
+/* A stopped terminal, or a pipe that no process reads, costs messages and not the service. */
 static void send_to_stderr(const char *message) {
 	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char line[LINE_MAX_BYTES];
@@ -91,7 +91,7 @@ __attribute__((format(printf, 4, 0))) static void log_write(int level, const cha
 	char text[LINE_MAX_BYTES] = "MESSAGE=";
 	int saved = errno;
 
-	/* Callers often log on their way out with an errno in hand. */
+	/* errno stays as it is: callers often log before they return it. */
 	if (level > highest_level)
 		return;
 	(void)vsnprintf(text + strlen(prefix), sizeof(text) - strlen(prefix), format, args);

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The log: the journal when berthd runs under systemd (standard error is connected to it), else one
- * line a message on standard error. Messages end with what happens next.
+ * The log: the journal if systemd has connected standard error to it, else one line a message on standard error. A
+ * message ends with what happens next, or what to do.
  */
 
 #include <stdarg.h>
@@ -14,12 +14,12 @@ void log_init(void);
 
 __attribute__((format(printf, 2, 3))) void log_message(int level, const char *format, ...);
 
-/* With a message id of 32 hex digits and up to 4 fields ("ACCOUNT=alice"), NULL-terminated: what a
- * site searches the journal for. */
+/* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"), NULL-terminated, by which
+ * administrators search the journal. */
 __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 
-/* What a site watches for; packaging/systemd/berth.catalog says what each means and what to do. */
+/* Message ids. packaging/systemd/berth.catalog says what each means and what to do. */
 #define EVENT_SERVING      "8db1a39105cf40eb806104e2ff06c31c"
 #define EVENT_STOPPING     "9090fd4d5c4e403d85be76a89bb72dff"
 #define EVENT_OTHER_LAYOUT "2433097302e648d68011b9d06aac4f8b"

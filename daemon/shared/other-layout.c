@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Finds a segment of another layout and the processes that have sessions in it, and makes way for a
- * new one where that may be. */
+/* Finds a segment of another layout and the processes that have sessions in it, and removes it if no process
+ * needs it. */
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 #include "procfs.h"
 #include "util.h"
 
-/* -- what every layout has at the same place --------------------------------------------------- */
+/* -- fields that all layouts have at the same place --------------------------------------------------- */
 
 struct common_header {
 	uint64_t magic;
@@ -49,7 +49,7 @@ struct common_entry {
 	_Static_assert(                                                                           \
 		offsetof(struct common, field) == offsetof(struct ours, field) &&                 \
 			sizeof(((struct common *)0)->field) == sizeof(((struct ours *)0)->field), \
-		"every layout has " #field " of " #ours " where it was")
+		#field " of " #ours " is where all layouts have it")
 
 IS_AT(common_header, directory_header, magic);
 IS_AT(common_header, directory_header, version);
@@ -70,15 +70,15 @@ _Static_assert(SESSION_NONE == 0, "0 is no session");
 
 struct process {
 	pid_t pid;
-	char comm[16]; /* as the kernel has it, or else its session's entry */
+	char comm[16]; /* from the kernel, or else from the session's entry */
 };
 
 struct other_layout {
 	uint32_t version;
 	bool of_this_boot;
 	size_t count, capacity;
-	/* Those that may live, by pid, each once. Of another boot: those that were started at the very
-	 * time that their entry has. */
+	/* The processes that may live, by pid, each once. If the segment is of another boot: those whose start time is
+	 * the one of their entry. */
 	struct process *process;
 };
 
@@ -115,7 +115,7 @@ static int process_add(struct other_layout *o, const struct common_entry *e) {
 	return 0;
 }
 
-/* An entry whose session has ended counts, too: its process would open the next one. */
+/* An entry whose session has ended counts, too: its process would open a new session there. */
 static bool entry_counts(const struct other_layout *o, const struct common_entry *e) {
 	return e->state != 0 && (o->of_this_boot || e->start_time != 0) &&
 	       process_may_live((pid_t)e->pid, e->start_time);
@@ -144,16 +144,16 @@ static int table_read(int segment_fd, uint32_t sessions, struct other_layout *o)
 	return 0;
 }
 
-/* --check-segment may run as root in a directory that belongs to another user: no link is followed, and
- * a FIFO doesn't block. */
+/* --check-segment may run as root in a directory of another user, who could place a link or a FIFO there. So no
+ * link is followed, and a FIFO doesn't block. */
 static int file_open(int runtime_fd, const char *name) {
 	int fd = openat(runtime_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 	return fd < 0 ? -errno : fd;
 }
 
-/* The header that says of which layout both files are. Clients can't write it. -ENOENT: there is
- * none, or one that is damaged, or of our layout, which the segment's own code sees to. */
+/* Reads the directory's header, which clients can't write. -ENOENT: there is no header of another layout (a
+ * damaged one, or one of this layout, is for segment.c). */
 static int header_read(int runtime_fd, struct common_header *ret) {
 	_cleanup_close_ int fd = file_open(runtime_fd, "directory");
 	ssize_t n;
@@ -169,7 +169,7 @@ static int header_read(int runtime_fd, struct common_header *ret) {
 	return 0;
 }
 
-/* -ENOENT: there is no segment of another layout. What *ret has is to be freed, whatever is returned. */
+/* -ENOENT: there is no segment of another layout. The caller frees ret->process, whatever is returned. */
 static int other_layout_find(int runtime_fd, struct other_layout *ret) {
 	_cleanup_close_ int segment_fd = -1;
 	struct common_header header;
@@ -201,7 +201,7 @@ static int other_layout_look(const char *runtime_dir, int *ret_fd, struct other_
 	return r;
 }
 
-/* -- saying ------------------------------------------------------------------------------------ */
+/* -- messages ---------------------------------------------------------------------------------- */
 
 #define LISTED_MAX 20
 
@@ -238,7 +238,7 @@ static void refusal_log(const char *runtime_dir, const struct other_layout *o) {
 	log_event(LOG_ERR, EVENT_OTHER_LAYOUT, fields,
 		"%s/segment was made by another version of berthd with another layout (%u, not "
 		"%d), and these processes still count in it: %s. Leaving it alone and exiting "
-		"with %d. " WHAT_TO_DO,
+		"with status %d. " WHAT_TO_DO,
 		runtime_dir, o->version, BERTH_LAYOUT_VERSION,
 		processes_show(o, list, sizeof(list)), EXIT_OTHER_RELEASE);
 }
@@ -268,10 +268,10 @@ static int refused_print(const char *runtime_dir, const struct other_layout *o) 
 	return EXIT_OTHER_RELEASE;
 }
 
-/* -- deciding ---------------------------------------------------------------------------------- */
+/* -- decisions --------------------------------------------------------------------------------- */
 
-/* The directory first: without it the next start finds no pair, if we die in between. Servers that map
- * the files keep them, and nothing is written there: their sessions go on. */
+/* The directory is removed first: if berthd dies in between, the next start finds no pair of files. Servers keep
+ * the files that they map, and their sessions go on, since nothing is written there. */
 static int files_remove(int runtime_fd) {
 	if (unlinkat(runtime_fd, "directory", 0) < 0 && errno != ENOENT)
 		return -errno;
@@ -324,8 +324,8 @@ int other_layout_check(const char *runtime_dir) {
 			runtime_dir, strerror(-r));
 		return EXIT_FAILURE;
 	}
-	/* Whatever the boot: in a container a service may be shown another boot id than a shell
-	 * (systemd-nspawn mounts its own over the kernel's). */
+	/* Regardless of the boot id: in a container a service may see another one than a shell (systemd-nspawn mounts
+	 * its own over the kernel's). */
 	if (o.count > 0)
 		status = refused_print(runtime_dir, &o);
 	else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Makes, adopts and grows the segment and the directory, the two files on tmpfs. */
+/* Makes, adopts and grows the segment and the directory. */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,14 +15,14 @@
 #include "procfs.h"
 #include "segment.h"
 
-/* Tables grow by so many at a time: 256 KiB of cells, entries and records. */
+/* How much a table grows at a time: 256 KiB of cells, entries or records. */
 #define STEP_ACCOUNTS 4096u
 #define STEP_SLOTS    4096u
 #define STEP_SESSIONS 256u
 
 /* -- allocation ------------------------------------------------------------------------------ */
 
-/* tmpfs is shared with everybody else's /run; the last megabyte isn't ours. */
+/* Other services use the same tmpfs, so berthd leaves a megabyte free. */
 static bool has_room(int fd, uint64_t length) {
 	struct statvfs vfs;
 
@@ -44,7 +44,7 @@ static int file_allocate(int fd, uint64_t offset, uint64_t length) {
 	return 0;
 }
 
-/* The elements from `from` to `to` of a part. */
+/* Allocates the elements `from` to `to` - 1 of a part. */
 static int part_allocate(int fd, uint64_t part, uint64_t size, uint32_t from, uint32_t to) {
 	return file_allocate(fd, part + from * size, (to - from) * size);
 }
@@ -57,8 +57,8 @@ static uint32_t next_end(uint32_t now, uint32_t step, uint32_t end) {
 	return end - now < step ? end : now + step;
 }
 
-/* Grow: allocate everything that belongs to the new elements, then publish. A death in between
- * leaves allocated pages that are allocated again, which changes nothing. */
+/* Everything that belongs to the new elements is allocated, then they are published. After a death in between
+ * the next berthd allocates the same pages again, which changes nothing. */
 int segment_grow_accounts(struct segment *s) {
 	const struct layout *l = &s->map->layout;
 	uint32_t now = load_relaxed(&s->names->accounts);
@@ -159,16 +159,16 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 	directory->max_accounts = want->accounts;
 	directory->max_slots = want->slots;
 	directory->max_sessions = want->sessions;
-	/* Not the numbers of another segment's sessions. */
+	/* Serial numbers differ from those of sessions in another segment. */
 	atomic_init(&segment->next_serial, (uint32_t)directory->hash_seed);
 	return 0;
 }
 
 /*
- * Invariant: no client is given a pair of files that don't belong together.
- * 1 both are written under other names   2 the directory is renamed   3 the segment is renamed
- * Death before 2: the next start removes them. Between 2 and 3: the directory names another segment
- * than the one there, and the next start makes both anew; nobody had been served yet.
+ * Invariant: no client gets a pair of files that don't belong together.
+ * 1 berthd writes both under other names   2 it renames the directory   3 it renames the segment.
+ * Death before 2: the next start removes them. Between 2 and 3: the directory names another segment than the one
+ * that is there, so the next start makes both anew; no client was served yet.
  */
 static int files_make(
 	int runtime_fd, const struct capacities *want, int *ret_segment, int *ret_directory) {
@@ -202,7 +202,7 @@ static int files_make(
 	return 0;
 }
 
-/* -- one that is there ------------------------------------------------------------------------ */
+/* -- adopting -------------------------------------------------------------------------------- */
 
 static bool session_may_live(const struct session_entry *e) {
 	return load_relaxed(&e->state) != SESSION_NONE &&
@@ -225,7 +225,7 @@ static int file_open(int runtime_fd, const char *name) {
 	return fd < 0 ? -errno : fd;
 }
 
-/* Whether the found pair may be gone on with. -EUCLEAN, -ESTALE: make another. */
+/* 0: berthd can use the files. -EUCLEAN: they are damaged; -ESTALE: they are of another boot. */
 static int map_is_current(struct map *m) {
 	uint8_t boot_id[16];
 	int r = boot_id_read(boot_id);
@@ -241,7 +241,7 @@ static int map_is_current(struct map *m) {
 	return 0;
 }
 
-/* -ENOENT: there is none. */
+/* -ENOENT: there are no files; -EUCLEAN, -ESTALE: new ones must be made. */
 static int files_adopt(int runtime_fd, const struct capacities *want, struct map **ret) {
 	int directory_fd = file_open(runtime_fd, "directory"), segment_fd;
 	struct map *m;
@@ -258,7 +258,7 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 	if (r < 0)
 		return r;
 	r = map_is_current(m);
-	/* Records whose seqs are used up come back with a new table only. */
+	/* Only a new table replaces records that have used up their seqs. */
 	if (r >= 0 && load_relaxed(&m->names->retired) > 0 && !anyone_lives(m))
 		r = -ESTALE;
 	if (r >= 0 &&
@@ -269,8 +269,8 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 		else
 			log_warning(
 				"The capacities on the command line differ from those in use "
-				"(%u accounts, %u slots, %u sessions), which go on until berthd "
-				"starts while no server has a session",
+				"(%u accounts, %u slots, %u sessions); keeping the latter until "
+				"berthd starts while no server has a session",
 				m->layout.max_accounts, m->layout.max_slots,
 				m->layout.max_sessions);
 	}
@@ -282,8 +282,8 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 	return 0;
 }
 
-/* Servers that still map a segment that is given up see in their session's entry that it is over,
- * and open another, with the new segment; as far as the files let us tell them. */
+/* Servers may still map the segment that berthd replaces. Their sessions' entries say ENDED from now on, so they
+ * open new sessions in the new segment. Damaged files may not allow that. */
 static void files_abandon(int runtime_fd) {
 	_cleanup_close_ int directory_fd = file_open(runtime_fd, "directory");
 	_cleanup_close_ int segment_fd = file_open(runtime_fd, "segment");
@@ -302,18 +302,18 @@ static void files_abandon(int runtime_fd) {
 				offsetof(struct session_entry, state)));
 }
 
-static int segment_found(const char *runtime_dir, int r) {
+/* The log says why new files are made. */
+static int log_not_adopted(const char *runtime_dir, int r) {
 	switch (r) {
 	case -EUCLEAN:
 		log_event(LOG_ERR, EVENT_DAMAGED, NULL,
-			"%s/segment or %s/directory is damaged; making new ones. What servers held "
-			"by the old ones is not counted any more",
+			"%s/segment or %s/directory is damaged; making new ones. Slots that "
+			"servers "
+			"hold in the old ones are not counted any more",
 			runtime_dir, runtime_dir);
 		return 0;
 	case -ESTALE:
-		log_info(
-			"The segment that was found is of another boot, or in nobody's use; making "
-			"a new one");
+		log_info("The segment is of another boot, or no server uses it; making a new one");
 		return 0;
 	case -ENOENT:
 		return 0;
@@ -336,7 +336,7 @@ static int segment_make(struct segment *s, const struct capacities *want) {
 	return r;
 }
 
-/* The directory is handed out by a descriptor of its own, that can't be written through. */
+/* Clients get the directory by a descriptor of its own, which can't be written through. */
 static int segment_prepare(struct segment *s) {
 	int r;
 
@@ -371,7 +371,7 @@ int segment_open(const char *runtime_dir, const struct capacities *want, struct 
 	r = files_adopt(s->runtime_fd, want, &s->map);
 	s->adopted = r >= 0;
 	if (r < 0) {
-		r = segment_found(runtime_dir, r);
+		r = log_not_adopted(runtime_dir, r);
 		if (r >= 0) {
 			files_abandon(s->runtime_fd);
 			r = segment_make(s, want);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Survives SIGBUS on the shared files. The handler does what is allowed in one: reads the table of
- * windows, maps a page, writes to an eventfd. A fault anywhere else (the store's files) is not ours
- * and ends the process as it would have.
+ * Survives SIGBUS on the shared files. The handler does only what a signal handler may do: it reads the table of
+ * windows, maps a page, and writes to an eventfd. A fault anywhere else (in the store's files) ends berthd, as
+ * without the handler.
  */
 
 #include <signal.h>
@@ -18,7 +18,7 @@
 #define PAGE 4096u
 
 static struct map *guarded;
-static int seen_fd = -1;
+static int fault_fd = -1;
 
 static bool is_in(const struct map_file *file, uintptr_t address) {
 	for (uint32_t i = 0; i < file->windows; i++) {
@@ -38,15 +38,15 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context) {
 	if ((!is_in(&guarded->segment, address) && !is_in(&guarded->directory, address)) ||
 		mmap((void *)(address / PAGE * PAGE), PAGE, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
-		/* On return the instruction faults again, and that is the end. */
+		/* On return the instruction faults again and ends berthd. */
 		(void)signal(signal_number, SIG_DFL);
 		return;
 	}
-	(void)eventfd_write(seen_fd, 1);
+	(void)eventfd_write(fault_fd, 1);
 	errno = saved;
 }
 
-static int on_seen(sd_event_source *source, int fd, uint32_t events, void *data) {
+static int on_fault(sd_event_source *source, int fd, uint32_t events, void *data) {
 	eventfd_t pages = 0;
 
 	(void)source, (void)events, (void)data;
@@ -66,12 +66,12 @@ int sigbus_guard(sd_event *event, struct map *m) {
 	};
 	int r;
 
-	if (seen_fd < 0)
-		seen_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (seen_fd < 0)
+	if (fault_fd < 0)
+		fault_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fault_fd < 0)
 		return -errno;
 	guarded = m;
-	r = sd_event_add_io(event, NULL, seen_fd, EPOLLIN, on_seen, NULL);
+	r = sd_event_add_io(event, NULL, fault_fd, EPOLLIN, on_fault, NULL);
 	if (r < 0)
 		return r;
 	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;

@@ -646,8 +646,8 @@ START_TEST(the_rest_of_a_release_is_made_from_any_level) {
 			for (uint32_t k = depth; k-- > depth - given;) {
 				struct level *l = &path.level[k];
 
-				ck_assert(level_discharge(map, l->cell, l->dirty, cell_load(l->cell),
-					UINT64_C(2) << BERTH_COUNT_SHIFT,
+				ck_assert(level_discharge(map, l->cell, l->dirty,
+					cell_load(l->cell), UINT64_C(2) << BERTH_COUNT_SHIFT,
 					tag_pack(slot.record, seq_down(seq_base(slot.seq), k))));
 			}
 			check_charged(&path, depth - given, 2);
