@@ -11,24 +11,6 @@
 #include "sessions.h"
 #include "util.h"
 
-static void label_copy(const struct record *record, char to[BERTH_LABEL_SIZE]) {
-	for (size_t i = 0; i < ELEMENTS(record->label); i++) {
-		uint64_t word = load_relaxed(&record->label[i]);
-
-		memcpy(to + 8 * i, &word, 8);
-	}
-	to[BERTH_LABEL_SIZE - 1] = '\0';
-}
-
-static void process_fill(const struct session *s, struct message_holder *h) {
-	const struct session_who *who = session_who(s);
-
-	h->pid = (uint32_t)who->pid;
-	h->uid = who->uid;
-	memcpy(h->comm, who->comm, sizeof(h->comm));
-	h->comm[sizeof(h->comm) - 1] = '\0';
-}
-
 /* False: the slot was released meanwhile, so what was read may be another slot's. */
 static bool holder_fill(const struct context *context, uint32_t record, struct snapshot seen,
 	struct message_holder *h) {
@@ -42,9 +24,20 @@ static bool holder_fill(const struct context *context, uint32_t record, struct s
 		.since = load_relaxed(&at->since),
 		.weight = place_weight(seen.place),
 	};
-	label_copy(at, h->label);
-	if (s)
-		process_fill(s, h);
+	for (size_t i = 0; i < ELEMENTS(at->label); i++) {
+		uint64_t word = load_relaxed(&at->label[i]);
+
+		memcpy(h->label + 8 * i, &word, 8);
+	}
+	h->label[sizeof(h->label) - 1] = '\0';
+	if (s) {
+		const struct session_who *who = session_who(s);
+
+		h->pid = (uint32_t)who->pid;
+		h->uid = who->uid;
+		memcpy(h->comm, who->comm, sizeof(h->comm));
+		h->comm[sizeof(h->comm) - 1] = '\0';
+	}
 	return directory_name(m, place_account(seen.place), h->account.text) == 0 &&
 	       counter_record(m, record, &now) == 0 && now.place == seen.place &&
 	       now.seq == seen.seq;

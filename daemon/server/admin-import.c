@@ -78,7 +78,7 @@ static int import_add(struct import *i, const char *name, size_t length, uint32_
 		return r;
 	i->limits[i->count++] = (struct store_limit){
 		.name = (const char *)i->names_length,
-		.limit = limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : limit,
+		.limit = limit_of_message(limit),
 	};
 	memcpy(i->names + i->names_length, name, length);
 	i->names[i->names_length + length] = '\0';
@@ -97,16 +97,6 @@ int handle_import_begin(struct connection *c, const struct packet *p) {
 			"no memory for an import");
 	(*i)->context = connection_context(c);
 	return connection_done(c, MESSAGE_IMPORT_BEGIN, 0);
-}
-
-/* NULL: the line is right. */
-static const char *line_check(const char *name, size_t length, uint32_t limit) {
-	const char *wrong = name_is_template(name, length) ? name_check_template(name, length)
-							   : name_check(name, length);
-
-	if (wrong)
-		return wrong;
-	return limit > BERTH_COUNT_MAX && limit != MESSAGE_UNLIMITED ? LIMIT_FORMS : NULL;
 }
 
 static int refuse_line(struct connection *c, uint32_t code, const char *why) {
@@ -142,7 +132,9 @@ int handle_import_lines(struct connection *c, const struct packet *packet) {
 		p += 5;
 		if ((size_t)(end - p) < length)
 			return -EBADMSG;
-		wrong = line_check(p, length, limit);
+		wrong = name_check_any(p, length);
+		if (!wrong && limit > BERTH_COUNT_MAX && limit != MESSAGE_UNLIMITED)
+			wrong = LIMIT_FORMS;
 		if (wrong)
 			return refuse_line(c, BERTH_INVALID_PARAMETER, wrong);
 		if (import_add(i, p, length, limit) < 0)

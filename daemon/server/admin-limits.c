@@ -138,7 +138,7 @@ int handle_set(struct connection *c, const struct packet *p) {
 	if (wrong)
 		return admin_refuse_parameter(c, MESSAGE_SET, wrong);
 	memcpy(what.name, set->name.text, sizeof(what.name));
-	what.limit.limit = set->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : set->limit;
+	what.limit.limit = limit_of_message(set->limit);
 	if (!is_template(what.name))
 		r = accounts_reserve(connection_context(c)->accounts, what.name, &what.account);
 	if (r < 0)
@@ -155,12 +155,6 @@ static bool template_exists(const struct templates *templates, const char *patte
 		if (strcmp(templates_at(templates, i, &limit), pattern) == 0)
 			return true;
 	return false;
-}
-
-static bool account_is_configured(struct accounts *a, const char *name) {
-	uint32_t account = accounts_find(a, name);
-
-	return account != 0 && (entry_flags(accounts_word(a, account)) & ENTRY_CONFIGURED);
 }
 
 /* The administrator has set no limit under this name: says what there is instead. */
@@ -191,16 +185,22 @@ int handle_delete(struct connection *c, const struct packet *p) {
 		.force = delete->flags & MESSAGE_DELETE_FORCE,
 		.limit.limit = STORE_DELETE,
 	};
-	uint32_t held;
+	uint32_t account, held;
+	bool is_there;
 
 	if (delete->flags & ~MESSAGE_DELETE_FORCE)
 		wrong = "unknown flags";
 	if (wrong)
 		return admin_refuse_parameter(c, MESSAGE_DELETE, wrong);
-	if (is_template(name) ? !template_exists(accounts_templates(context->accounts), name)
-			      : !account_is_configured(context->accounts, name))
+	account = accounts_find(context->accounts, name);
+	if (is_template(name))
+		is_there = template_exists(accounts_templates(context->accounts), name);
+	else
+		is_there = entry_flags(accounts_word(context->accounts, account)) &
+			   ENTRY_CONFIGURED;
+	if (!is_there)
 		return refuse_unconfigured(c, name);
-	held = counter_count(context->segment->map, accounts_find(context->accounts, name));
+	held = counter_count(context->segment->map, account);
 	if (held > 0 && !what.force)
 		return connection_refuse(c, MESSAGE_DELETE, BERTH_INVALID_PARAMETER,
 			"%u slots are held; wait until they are released, or revoke them with "

@@ -9,28 +9,21 @@
 #include "segment.h"
 #include "util.h"
 
-static uint32_t limit_shown(uint32_t limit) {
-	return limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit;
-}
-
-static uint32_t row_flags(uint32_t flags) {
-	if (flags & ENTRY_CONFIGURED)
-		return ROW_CONFIGURED;
-	return flags & ENTRY_TEMPLATE ? ROW_BY_TEMPLATE : ROW_ANCESTOR;
-}
-
 static int row_fill(const struct context *context, uint32_t account, struct message_row *row) {
 	uint64_t word = accounts_word(context->accounts, account);
 	const struct cell *cell = map_cell(context->segment->map, account);
 
 	if (!cell || directory_name(context->segment->map, account, row->name.text) < 0)
 		return -ENOENT;
-	row->limit = limit_shown(entry_limit(word));
+	row->limit = message_limit(entry_limit(word));
 	row->current = count_of(load_acquire(&cell->count));
 	row->peak = MAX_OF(load_relaxed(&cell->peak), row->current);
 	row->waiting = 0;
 	row->denied = load_relaxed(&cell->denied);
-	row->flags = row_flags(entry_flags(word));
+	if (entry_flags(word) & ENTRY_CONFIGURED)
+		row->flags = ROW_CONFIGURED;
+	else
+		row->flags = entry_flags(word) & ENTRY_TEMPLATE ? ROW_BY_TEMPLATE : ROW_ANCESTOR;
 	return 0;
 }
 
@@ -39,7 +32,7 @@ static void row_fill_template(const struct templates *all, size_t i, struct mess
 
 	*row = (struct message_row){.flags = ROW_CONFIGURED | ROW_IS_TEMPLATE};
 	message_name_set(&row->name, templates_at(all, i, &limit));
-	row->limit = limit_shown(limit);
+	row->limit = message_limit(limit);
 }
 
 int handle_get(struct connection *c, const struct packet *p) {

@@ -17,9 +17,8 @@ const char *admin_check_name(const struct message_name *n, bool template_allowed
 
 	if (length < 0)
 		return "the name doesn't end";
-	if (template_allowed && name_is_template(n->text, (size_t)length))
-		return name_check_template(n->text, (size_t)length);
-	return name_check(n->text, (size_t)length);
+	return template_allowed ? name_check_any(n->text, (size_t)length)
+				: name_check(n->text, (size_t)length);
 }
 
 int admin_refuse_parameter(struct connection *c, uint16_t opcode, const char *why) {

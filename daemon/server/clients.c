@@ -62,19 +62,14 @@ static void client_ended(struct connection *c, bool stops) {
 
 /* -- HELLO ------------------------------------------------------------------------------------------- */
 
-/* The kernel drops the pidfd of a request if berthd has no descriptor left for it. */
-static bool descriptor_is_left(void) {
-	_cleanup_close_ int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-	return fd >= 0 || (errno != EMFILE && errno != ENFILE);
-}
-
+/* True if that is why the request has no pidfd: the kernel drops it if berthd has no descriptor left for it. */
 static bool is_short_of_descriptors(int pidfd, int error) {
-	return error == -EMFILE || error == -ENFILE || (pidfd < 0 && !descriptor_is_left());
-}
+	_cleanup_close_ int fd = -1;
 
-static bool process_is_gone(pid_t pid) {
-	return kill(pid, 0) < 0 && errno == ESRCH;
+	if (error == -EMFILE || error == -ENFILE || pidfd >= 0)
+		return error == -EMFILE || error == -ENFILE;
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return fd < 0 && (errno == EMFILE || errno == ENFILE);
 }
 
 static int refuse_for_sessions(struct connection *c, int error) {
@@ -100,7 +95,7 @@ static int refuse_unproven(struct connection *c, int pidfd, pid_t pid, int error
 	if (error == -ENOMEM)
 		return refuse_for_sessions(c, error);
 	/* It was killed after it had sent the request: no process waits for the reply. */
-	if (pidfd >= 0 && pid == -1 && process_is_gone(peer->pid))
+	if (pidfd >= 0 && pid == -1 && kill(peer->pid, 0) < 0 && errno == ESRCH)
 		return -ECONNRESET;
 	log_warning(
 		"Refusing a session to process %d (uid %u): %s", (int)peer->pid, peer->uid, why);

@@ -72,13 +72,6 @@ static void listener_pause(struct listener *l) {
 	(void)sd_event_source_set_enabled(l->source, SD_EVENT_OFF);
 }
 
-static void log_accept_failure(struct listener *l, int error) {
-	if (!l->sockets->accept_failure_logged)
-		log_warning("Can't accept a connection on %s: %s; trying again",
-			socket_name(l->kind), strerror(error));
-	l->sockets->accept_failure_logged = true;
-}
-
 /* Refuses a connection that was accepted, and closes it. A close with unread data would discard the reply.
  * So nothing more can arrive after the shutdown, and the request is read first. */
 static void connection_turn_away(int fd, uint32_t code, const char *why) {
@@ -115,21 +108,26 @@ static void refuse_for_descriptors(struct listener *l) {
 
 static int on_listener(sd_event_source *source, int fd, uint32_t events, void *data) {
 	struct listener *l = data;
+	struct sockets *s = l->sockets;
 	int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)source, (void)events;
-	if (connection < 0) {
-		if (errno == EMFILE || errno == ENFILE) {
-			refuse_for_descriptors(l);
-		} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
-			log_accept_failure(l, errno);
-			listener_pause(l);
-		}
+	if (connection < 0 && (errno == EMFILE || errno == ENFILE)) {
+		refuse_for_descriptors(l);
 		return 0;
 	}
-	l->sockets->context->no_descriptors_logged = l->sockets->accept_failure_logged = false;
-	if (connection_new(l->sockets->connections, socket_table[l->kind].protocol, connection) <
-		0) {
+	if (connection < 0) {
+		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+			return 0;
+		if (!s->accept_failure_logged)
+			log_warning("Can't accept a connection on %s: %s; trying again",
+				socket_name(l->kind), strerror(errno));
+		s->accept_failure_logged = true;
+		listener_pause(l);
+		return 0;
+	}
+	s->context->no_descriptors_logged = s->accept_failure_logged = false;
+	if (connection_new(s->connections, socket_table[l->kind].protocol, connection) < 0) {
 		log_warning("No memory for a connection on %s; hanging up", socket_name(l->kind));
 		(void)close(connection);
 	}
@@ -305,14 +303,6 @@ void sockets_refuse_waiting(uint32_t code, const char *why) {
 
 /* -- begin and end ------------------------------------------------------------------------------------- */
 
-static int listener_start(struct listener *l) {
-	struct context *context = l->sockets->context;
-	int r = l->fd >= 0 ? 0 : socket_make(context, l->kind, &l->fd);
-
-	return r < 0 ? r
-		     : sd_event_add_io(context->event, &l->source, l->fd, EPOLLIN, on_listener, l);
-}
-
 int sockets_new(struct context *context, struct connections *connections, struct sockets **ret) {
 	struct sockets *s = calloc(1, sizeof(*s));
 	int r;
@@ -327,8 +317,13 @@ int sockets_new(struct context *context, struct connections *connections, struct
 	r = timer_new(context->event, on_pause_over, s, &s->pause);
 	if (r >= 0)
 		r = sockets_inherit(s);
-	for (int kind = 0; r >= 0 && kind < SOCKET_COUNT; kind++)
-		r = listener_start(&s->listener[kind]);
+	for (struct listener *l = s->listener; r >= 0 && l < s->listener + SOCKET_COUNT; l++) {
+		if (l->fd < 0)
+			r = socket_make(context, l->kind, &l->fd);
+		if (r >= 0)
+			r = sd_event_add_io(
+				context->event, &l->source, l->fd, EPOLLIN, on_listener, l);
+	}
 	if (r < 0) {
 		sockets_free(s);
 		return r;

@@ -105,26 +105,21 @@ static bool record_is_sound(struct recount *r, struct snapshot s) {
 	}
 }
 
-/* Finishes a release if a second look finds it at the same step: its thread is stopped, or slow. */
-static void release_finish(struct recount *r, uint32_t number, struct snapshot seen) {
-	struct snapshot now;
-
-	if (counter_record(r->map, number, &now) == 0 && now.place == seen.place &&
-		now.seq == seen.seq)
-		r->found.releases += counter_finish(r->map, number) >= 0;
-}
-
 /* Mends a record of an open session. berthd itself finishes a revocation that it has begun before it does
  * anything else, so a SEIZED record is damaged, or its owner has left it to berthd for lack of memory. */
 static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
+	struct snapshot now;
+
 	if (place_state(s.place) == RECORD_CLOSED)
 		r->found.records += counter_open(r->map, number) == 0;
 	else if (!record_is_sound(r, s))
 		r->found.records += counter_discard(r->map, number, s) == 0;
 	else if (place_state(s.place) == RECORD_SEIZED)
 		(void)counter_finish_seized(r->map, number);
-	else if (seq_goes_down(s.seq))
-		release_finish(r, number, s);
+	/* A second look finds the release at the same step: its thread is stopped, or slow. */
+	else if (seq_goes_down(s.seq) && counter_record(r->map, number, &now) == 0 &&
+		 now.place == s.place && now.seq == s.seq)
+		r->found.releases += counter_finish(r->map, number) >= 0;
 }
 
 /* Adds the weight of the record to the sum of each account that it has charged. */
@@ -195,17 +190,17 @@ static void cell_restore(struct recount *r, uint32_t account) {
 		store_total(dirty, 1);
 }
 
-/* False: the count isn't the sum, or the cell can't be bumped any more. */
-static bool cell_is_sound(const struct recount *r, uint32_t account, struct pair now) {
-	return count_of(now.first) == r->sum[account] && count_bumps(now.first) < BERTH_BUMPS_LAST;
-}
-
 static void cell_compare(struct recount *r, uint32_t account) {
 	struct cell *cell = map_cell(r->map, account);
-	struct pair now = cell ? cell_load(cell) : (struct pair){0};
+	struct pair now;
+	bool is_right;
 
-	if (!cell || cell_is_sound(r, account, now)) {
-		if (cell && load_relaxed(&cell->peak) > BERTH_COUNT_MAX)
+	if (!cell)
+		return;
+	now = cell_load(cell);
+	is_right = count_of(now.first) == r->sum[account];
+	if (is_right && count_bumps(now.first) < BERTH_BUMPS_LAST) {
+		if (load_relaxed(&cell->peak) > BERTH_COUNT_MAX)
 			cell_restore(r, account);
 		return;
 	}
@@ -215,7 +210,7 @@ static void cell_compare(struct recount *r, uint32_t account) {
 		return;
 	}
 	/* The cell had used up its bumps, and nothing else was wrong. */
-	if (count_of(now.first) == r->sum[account] && load_relaxed(&cell->peak) <= BERTH_COUNT_MAX)
+	if (is_right && load_relaxed(&cell->peak) <= BERTH_COUNT_MAX)
 		return;
 	name_note(r, account, count_of(now.first));
 	r->found.cells++;
@@ -244,23 +239,11 @@ static void tag_note(struct recount *r, uint64_t tag) {
 	(void)counter_note(r->map, tag);
 }
 
-static void cells_read(struct recount *r, uint32_t end) {
-	for (; r->at < end; r->at++) {
-		struct cell *cell = map_cell(r->map, r->at);
+static void cell_read(struct recount *r, uint32_t account) {
+	struct cell *cell = map_cell(r->map, account);
 
-		r->tag[r->at] = cell ? load_acquire(&cell->tag) : 0;
-		tag_note(r, r->tag[r->at]);
-	}
-}
-
-static void records_read(struct recount *r, uint32_t end) {
-	for (; r->at < end; r->at += BERTH_RANGE)
-		range_read(r, r->at / BERTH_RANGE);
-}
-
-static void cells_compare(struct recount *r, uint32_t end) {
-	for (r->at = MAX_OF(r->at, 1u); r->at < end; r->at++)
-		cell_compare(r, r->at);
+	r->tag[account] = cell ? load_acquire(&cell->tag) : 0;
+	tag_note(r, r->tag[account]);
 }
 
 /* Does one time slice of the present phase. True after the last one. */
@@ -268,12 +251,20 @@ static bool phase_advance(struct recount *r) {
 	uint32_t all = r->phase == ADD_RECORDS ? r->records_end : r->accounts_end;
 	uint32_t end = MIN_OF(r->at + SLICE, all);
 
-	if (r->phase == READ_CELLS)
-		cells_read(r, end);
-	else if (r->phase == ADD_RECORDS)
-		records_read(r, end);
-	else
-		cells_compare(r, end);
+	switch (r->phase) {
+	case READ_CELLS:
+		for (; r->at < end; r->at++)
+			cell_read(r, r->at);
+		break;
+	case ADD_RECORDS:
+		for (; r->at < end; r->at += BERTH_RANGE)
+			range_read(r, r->at / BERTH_RANGE);
+		break;
+	case COMPARE:
+		for (r->at = MAX_OF(r->at, 1u); r->at < end; r->at++)
+			cell_compare(r, r->at);
+		break;
+	}
 	if (r->at < all)
 		return false;
 	r->at = 0;
@@ -291,13 +282,11 @@ static void attempt_begin(struct recount *r) {
 	memset(r->sum, 0, r->accounts_end * sizeof(*r->sum));
 }
 
-static bool is_small(const struct recount *r) {
-	return r->accounts_end + ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE <= SLICE;
-}
-
 /* Does one time slice. True when the recount is done. */
 static bool slice_work(struct recount *r) {
-	if (!is_small(r))
+	uint32_t records_end = ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE;
+
+	if (r->accounts_end + records_end > SLICE)
 		return phase_advance(r);
 	for (int i = 0; i < ATTEMPTS; i++) {
 		while (!phase_advance(r))
