@@ -223,16 +223,11 @@ static void log_full(struct accounts *a, int error) {
 		a->by_template);
 }
 
-static bool unconfigured_share_is_used(const struct accounts *a) {
-	uint64_t max = directory_map(a->directory)->layout.max_accounts;
-	uint64_t unconfigured = directory_live(a->directory) - a->configured;
-
-	return unconfigured * UNCONFIGURED_DENOMINATOR >= max * UNCONFIGURED_NUMERATOR;
-}
-
 /* Creates one account, whose parent is there. `text` begins with its name. */
 static int account_create(struct accounts *a, const struct name *name, const char *text,
 	uint32_t parent, bool for_template, uint32_t *ret) {
+	uint64_t max = directory_map(a->directory)->layout.max_accounts;
+	uint64_t unconfigured = directory_live(a->directory) - a->configured;
 	uint32_t limit = BERTH_LIMIT_NONE, flags = 0;
 	char own[BERTH_NAME_MAX + 1];
 	int r;
@@ -243,7 +238,8 @@ static int account_create(struct accounts *a, const struct name *name, const cha
 		flags = ENTRY_USABLE | ENTRY_TEMPLATE;
 	else
 		limit = BERTH_LIMIT_NONE;
-	if (for_template && unconfigured_share_is_used(a)) {
+	if (for_template &&
+		unconfigured * UNCONFIGURED_DENOMINATOR >= max * UNCONFIGURED_NUMERATOR) {
 		r = evict_idle(a, parent);
 		if (r < 0)
 			return r;
@@ -438,18 +434,13 @@ void accounts_apply_templates(struct accounts *a) {
 	apply_templates_to_all(a, NULL);
 }
 
-static void remove_unusable(struct accounts *a) {
+void accounts_loaded(struct accounts *a) {
 	const uint32_t mask = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
+	bool all_are_usable = are_all(a, a->usable);
 
-	if (are_all(a, a->usable))
-		return;
-	for (uint32_t account = 1; account < accounts_end(a); account++)
+	for (uint32_t account = 1; !all_are_usable && account < accounts_end(a); account++)
 		if ((flags_of(a, account) & mask) == ENTRY_LIVE)
 			remove_or_defer(a, account);
-}
-
-void accounts_loaded(struct accounts *a) {
-	remove_unusable(a);
 	for (uint32_t account = 1; a->unconfirmed_count > 0 && account < a->unconfirmed_end;
 		account++) {
 		char name[BERTH_NAME_MAX + 1];

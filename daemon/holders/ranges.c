@@ -137,47 +137,34 @@ int ranges_reclaim(struct ranges *r, uint32_t range) {
 	return 0;
 }
 
-/* Publishes how many records have used up their seqs. If there are any, the next start without sessions makes
- * a new table (segment.c). */
-static void publish_retired(struct ranges *r) {
+static void log_full(struct ranges *r, int error) {
 	uint32_t retired = 0;
 
-	for (uint32_t n = BERTH_RANGE; n < r->size * BERTH_RANGE; n++)
-		retired += counter_is_retired(r->segment->map, n);
-	store_relaxed(&r->segment->names->retired, retired);
-}
-
-static void log_full(struct ranges *r, int error) {
 	if (r->full_logged)
 		return;
 	r->full_logged = true;
-	publish_retired(r);
+	/* If any record is retired, the next start without sessions makes a new table (segment.c). */
+	for (uint32_t n = BERTH_RANGE; n < r->size * BERTH_RANGE; n++)
+		retired += counter_is_retired(r->segment->map, n);
+	store_relaxed(&r->segment->names->retired, retired);
 	if (error != -ENOSPC)
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"No room for more slots (%s): the file system of the runtime directory "
 			"is full; refusing further ones with NO_SYSTEM_RESOURCES (8). Make room "
 			"there",
 			strerror(-error));
-	else if (load_relaxed(&r->segment->names->retired) > 0)
+	else if (retired > 0)
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"No slot is left: of %u, %u have used up their sequence numbers, and the "
 			"others are handed out to servers; refusing further ones with "
 			"NO_SYSTEM_RESOURCES (8). Restart berthd while no server uses it, which "
 			"makes a new table, or raise --max-slots then",
-			r->segment->map->layout.max_slots,
-			load_relaxed(&r->segment->names->retired));
+			r->segment->map->layout.max_slots, retired);
 	else
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"All %u slots are handed out to servers, in ranges of %u; refusing further "
 			"ones with NO_SYSTEM_RESOURCES (8). Raise --max-slots",
 			r->segment->map->layout.max_slots, BERTH_RANGE);
-}
-
-static bool range_is_retired(struct ranges *r, uint32_t range) {
-	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		if (!counter_is_retired(r->segment->map, range * BERTH_RANGE + i))
-			return false;
-	return true;
 }
 
 /* The first free range; RANGE_NONE: there is none. Ranges whose records are all retired are dropped. */
@@ -186,8 +173,9 @@ static uint32_t free_take(struct ranges *r) {
 		uint32_t range = r->free;
 
 		r->free = r->next[range];
-		if (!range_is_retired(r, range))
-			return range;
+		for (uint32_t i = 0; i < BERTH_RANGE; i++)
+			if (!counter_is_retired(r->segment->map, range * BERTH_RANGE + i))
+				return range;
 	}
 	return RANGE_NONE;
 }

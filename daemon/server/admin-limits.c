@@ -196,8 +196,8 @@ int handle_delete(struct connection *c, const struct packet *p) {
 	if (is_template(name))
 		is_there = template_exists(accounts_templates(context->accounts), name);
 	else
-		is_there = entry_flags(accounts_word(context->accounts, account)) &
-			   ENTRY_CONFIGURED;
+		is_there =
+			entry_flags(accounts_word(context->accounts, account)) & ENTRY_CONFIGURED;
 	if (!is_there)
 		return refuse_unconfigured(c, name);
 	held = counter_count(context->segment->map, account);

@@ -110,7 +110,7 @@ static int block_push(struct directory *d, uint32_t block) {
 
 /* Extends berthd's own array to the published size. calloc() gives large arrays pages that take no memory
  * until they are written. */
-static int accounts_follow(struct directory *d) {
+static int accounts_extend(struct directory *d) {
 	uint32_t end = directory_end(d);
 	struct account *p;
 
@@ -273,31 +273,31 @@ static int block_take(struct directory *d, uint32_t *ret) {
 	return 0;
 }
 
-/* Pushes the newly published indices onto the stack, the highest first, so that low ones are used first.
+/* Publishes more indices and pushes them onto the stack, the highest first, so that low ones are used first.
  * -ENOMEM: none of them. */
-static int indexes_follow(struct directory *d) {
-	uint32_t from = d->account_size, end = directory_end(d);
-	int r = array_reserve(&d->free, &d->free_capacity, d->free_count + (end - from));
+static int indices_add(struct directory *d) {
+	uint32_t from = d->account_size;
+	int r = 0;
 
+	/* More are published already if there was no memory for the array the last time. */
+	if (directory_end(d) == from)
+		r = segment_grow_accounts(d->segment);
 	if (r >= 0)
-		r = accounts_follow(d);
-	for (uint32_t a = end; r >= 0 && a-- > MAX_OF(from, 1u);)
+		r = array_reserve(
+			&d->free, &d->free_capacity, d->free_count + directory_end(d) - from);
+	if (r >= 0)
+		r = accounts_extend(d);
+	for (uint32_t a = directory_end(d); r >= 0 && a-- > MAX_OF(from, 1u);)
 		d->free[d->free_count++] = a;
 	return r;
 }
 
 static int index_take(struct directory *d, uint32_t *ret) {
-	if (d->free_count == 0) {
-		/* The published size is larger if there was no memory for the array before. */
-		int r = directory_end(d) > d->account_size ? 0 : segment_grow_accounts(d->segment);
+	int r = d->free_count > 0 ? 0 : indices_add(d);
 
-		if (r >= 0)
-			r = indexes_follow(d);
-		if (r < 0)
-			return r;
-	}
-	*ret = d->free[--d->free_count];
-	return 0;
+	if (r >= 0)
+		*ret = d->free[--d->free_count];
+	return r;
 }
 
 /* C1. The entry isn't LIVE, so readers ignore its fields. */
@@ -456,16 +456,6 @@ struct scan {
 	void *data;
 };
 
-static int scan_blocks(struct directory *d, const uint8_t *used) {
-	for (uint32_t b = load_relaxed(&d->segment->names->blocks); b > 0; b--) {
-		int r = used[b] ? 0 : block_push(d, b);
-
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 static bool entry_is_sound(struct directory *d, const struct entry *e) {
 	uint32_t shape = load_relaxed(&e->shape);
 
@@ -554,17 +544,6 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 	return counter_count(d->map, a) == 0 && index_is_reusable(d, a) ? free_push(d, a) : 0;
 }
 
-static int scan_entries(struct directory *d, struct scan *s) {
-	int r = 0;
-
-	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--) {
-		if (a > PREFETCH_AHEAD)
-			scan_prefetch(d, s, a - PREFETCH_AHEAD);
-		r = scan_entry(d, s, a);
-	}
-	return r;
-}
-
 /* True if the table leads to every LIVE entry, and, since it has as many slots in use, to nothing else. */
 static bool table_is_whole(struct directory *d, const struct scan *s) {
 	uint32_t used = 0;
@@ -580,26 +559,23 @@ static bool table_is_whole(struct directory *d, const struct scan *s) {
 	return used == d->live;
 }
 
-/* Windows stay mapped, so that later accesses can't fail. */
-static int table_map(struct directory *d, uint32_t bits) {
-	for (uint32_t i = 0; bits > 0 && i < UINT32_C(1) << bits; i += PAGE_SLOTS)
-		if (!slot_at(d, bits, i))
-			return -ENOMEM;
-	return 0;
-}
-
 static int directory_scan(struct directory *d, struct scan *s) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
-	int r = accounts_follow(d);
+	int r = accounts_extend(d);
 
 	if (bits >= BERTH_TABLE_BITS_MIN && bits <= BERTH_TABLE_BITS_MAX)
 		s->bits = bits;
-	if (r >= 0)
-		r = table_map(d, s->bits);
-	if (r >= 0)
-		r = scan_entries(d, s);
-	if (r >= 0)
-		r = scan_blocks(d, s->used_blocks);
+	/* Windows stay mapped, so that later accesses to the table can't fail. */
+	for (uint32_t i = 0; r >= 0 && s->bits > 0 && i < UINT32_C(1) << s->bits; i += PAGE_SLOTS)
+		r = slot_at(d, s->bits, i) ? 0 : -ENOMEM;
+	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--) {
+		if (a > PREFETCH_AHEAD)
+			scan_prefetch(d, s, a - PREFETCH_AHEAD);
+		r = scan_entry(d, s, a);
+	}
+	for (uint32_t b = load_relaxed(&d->segment->names->blocks); r >= 0 && b > 0; b--)
+		if (!s->used_blocks[b])
+			r = block_push(d, b);
 	if (r < 0 || d->live == 0 || table_is_whole(d, s))
 		return r;
 	log_notice("berthd died while it wrote the table of account names; writing it again");

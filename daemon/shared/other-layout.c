@@ -100,10 +100,16 @@ static void processes_sort(struct other_layout *o) {
 	o->count = kept;
 }
 
+/* Adds the process of an entry, if it may live. An entry whose session has ended counts, too: its process would
+ * open a new session there. */
 static int process_add(struct other_layout *o, const struct common_entry *e) {
-	int r = array_reserve(&o->process, &o->capacity, o->count + 1);
 	struct process *p;
+	int r;
 
+	if (e->state == 0 || (!o->of_this_boot && e->start_time == 0) ||
+		!process_may_live((pid_t)e->pid, e->start_time))
+		return 0;
+	r = array_reserve(&o->process, &o->capacity, o->count + 1);
 	if (r < 0)
 		return r;
 	p = &o->process[o->count++];
@@ -113,12 +119,6 @@ static int process_add(struct other_layout *o, const struct common_entry *e) {
 	if (!p->comm[0])
 		memcpy(p->comm, e->comm, sizeof(p->comm));
 	return 0;
-}
-
-/* An entry whose session has ended counts, too: its process would open a new session there. */
-static bool entry_counts(const struct other_layout *o, const struct common_entry *e) {
-	return e->state != 0 && (o->of_this_boot || e->start_time != 0) &&
-	       process_may_live((pid_t)e->pid, e->start_time);
 }
 
 static int table_read(int segment_fd, uint32_t sessions, struct other_layout *o) {
@@ -135,7 +135,7 @@ static int table_read(int segment_fd, uint32_t sessions, struct other_layout *o)
 		if (n == 0)
 			return 0; /* the file ends */
 		for (size_t k = 0; k < n; k++) {
-			int r = entry_counts(o, &entry[k]) ? process_add(o, &entry[k]) : 0;
+			int r = process_add(o, &entry[k]);
 
 			if (r < 0)
 				return r;
@@ -270,14 +270,6 @@ static int refused_print(const char *runtime_dir, const struct other_layout *o) 
 
 /* -- decisions --------------------------------------------------------------------------------- */
 
-/* The directory is removed first: if berthd dies in between, the next start finds no pair of files. Servers keep
- * the files that they map, and their sessions go on, since nothing is written there. */
-static int files_remove(int runtime_fd) {
-	if (unlinkat(runtime_fd, "directory", 0) < 0 && errno != ENOENT)
-		return -errno;
-	return unlinkat(runtime_fd, "segment", 0) < 0 && errno != ENOENT ? -errno : 0;
-}
-
 static int make_way(
 	const char *runtime_dir, int runtime_fd, const struct other_layout *o, bool abandon) {
 	bool is_used = o->of_this_boot && o->count > 0;
@@ -293,7 +285,11 @@ static int make_way(
 			runtime_dir, o->version,
 			o->of_this_boot ? "no server counts in it any more" : "of another boot",
 			BERTH_LAYOUT_VERSION);
-	return files_remove(runtime_fd);
+	/* The directory is removed first: if berthd dies in between, the next start finds no pair of files. Servers keep
+	 * the files that they map, and their sessions go on, since nothing is written there. */
+	if (unlinkat(runtime_fd, "directory", 0) < 0 && errno != ENOENT)
+		return -errno;
+	return unlinkat(runtime_fd, "segment", 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int other_layout_make_way(const char *runtime_dir, bool abandon) {

@@ -22,19 +22,13 @@
 
 /* -- allocation ------------------------------------------------------------------------------ */
 
-/* Other services use the same tmpfs, so berthd leaves a megabyte free. */
-static bool has_room(int fd, uint64_t length) {
-	struct statvfs vfs;
-
-	if (fstatvfs(fd, &vfs) < 0)
-		return true;
-	return (uint64_t)vfs.f_bavail * vfs.f_frsize > length + (1u << 20);
-}
-
 static int file_allocate(int fd, uint64_t offset, uint64_t length) {
 	uint64_t begin = offset / 4096 * 4096, end = ROUND_UP(offset + length, 4096);
+	struct statvfs vfs;
 
-	if (!has_room(fd, end - begin))
+	/* Other services use the same tmpfs, so berthd leaves a megabyte free. */
+	if (fstatvfs(fd, &vfs) == 0 &&
+		(uint64_t)vfs.f_bavail * vfs.f_frsize <= end - begin + (1u << 20))
 		return -ENOMEM;
 	while (fallocate(fd, 0, (off_t)begin, (off_t)(end - begin)) < 0) {
 		if (errno == EINTR)
@@ -204,16 +198,13 @@ static int files_make(
 
 /* -- adopting -------------------------------------------------------------------------------- */
 
-static bool session_may_live(const struct session_entry *e) {
-	return load_relaxed(&e->state) != SESSION_NONE &&
-	       process_may_live((pid_t)load_relaxed(&e->pid), load_relaxed(&e->start_time));
-}
-
 static bool anyone_lives(struct map *m) {
 	for (uint32_t i = 0; i < load_relaxed(&m->names->sessions); i++) {
 		const struct session_entry *e = map_session(m, i);
 
-		if (e && session_may_live(e))
+		if (e && load_relaxed(&e->state) != SESSION_NONE &&
+			process_may_live(
+				(pid_t)load_relaxed(&e->pid), load_relaxed(&e->start_time)))
 			return true;
 	}
 	return false;

@@ -97,16 +97,6 @@ static void *thread_main(void *data) {
 	return NULL;
 }
 
-static int thread_start(struct checkpoint *c) {
-	int r = -pthread_create(&c->thread, NULL, thread_main, c);
-
-	if (r < 0)
-		log_error("Can't start the thread of the checkpoints: %s; allow the service more "
-			  "tasks",
-			strerror(-r));
-	return r;
-}
-
 /* Wakes the thread until it has ended, since a client may write over the word that wakes it. */
 static void thread_stop(struct checkpoint *c) {
 	const struct timespec pause = {.tv_nsec = 1000000};
@@ -342,9 +332,14 @@ int checkpoint_start(struct checkpoint *c) {
 		r = slice_request(c->restore_slice);
 	if (r >= 0)
 		r = sd_event_add_post(c->event, &c->after_event, on_event, c);
-	if (r >= 0)
-		r = thread_start(c);
+	if (r < 0)
+		return r;
+	r = -pthread_create(&c->thread, NULL, thread_main, c);
 	c->started = r >= 0;
+	if (r < 0)
+		log_error("Can't start the thread of the checkpoints: %s; allow the service more "
+			  "tasks",
+			strerror(-r));
 	return r;
 }
 
