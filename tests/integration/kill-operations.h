@@ -186,12 +186,12 @@ static void guest_visits(struct child *c, void *data) {
 		(void)snprintf(name, sizeof(name), "visitor/%u-%zu", *(uint32_t *)data, i / 4);
 		code = berth_acquire(b, name, &slot[i]);
 	}
-	child_say(c, code);
-	(void)child_listen(c);
+	child_send(c, code);
+	(void)child_receive(c);
 	for (size_t i = 0; code == BERTH_SUCCESS && i < COUNT_OF(slot); i++)
 		code = berth_release(b, slot[i]);
-	child_say(c, code);
-	(void)child_listen(c);
+	child_send(c, code);
+	(void)child_receive(c);
 	_exit(0);
 }
 

@@ -113,7 +113,7 @@ START_TEST(berthd_serves_on_the_sockets_that_it_was_handed) {
 	activate(good, 2);
 	set_limit("alice", "2");
 	b = open_session();
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(current_of("alice"), 1);
 	ck_assert_uint_eq(inode_of("berth.sock"), before);
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
@@ -122,7 +122,7 @@ START_TEST(berthd_serves_on_the_sockets_that_it_was_handed) {
 	activate(good, 2);
 	ck_assert_int_eq(current_of("alice"), 1);
 	set_limit("bob", "1");
-	(void)take(b, "bob");
+	(void)acquire_slot(b, "bob");
 	expect_status_eventually("sessions", 1);
 	berth_close(b);
 }
@@ -196,15 +196,15 @@ static void child_open(struct child *c, void *data) {
 	struct berth *b = NULL;
 
 	(void)data;
-	child_say(c, berth_open(NULL, &b));
+	child_send(c, berth_open(NULL, &b));
 }
 
 static void child_ask_status(struct child *c, void *data) {
 	const char *said;
 
 	(void)data;
-	child_say(c, ctl(&said, "status", NULL));
-	child_say(c, strstr(said, "its log says what to do") && strstr(said, "1306"));
+	child_send(c, ctl(&said, "status", NULL));
+	child_send(c, strstr(said, "its log says what to do") && strstr(said, "1306"));
 }
 
 /* systemd starts berthd again as soon as a connection waits in a queue. */

@@ -169,7 +169,7 @@ START_TEST(what_is_reported_is_json_on_request) {
 	expect_json("\"limit\":null", "set", "acme/alice", "unlimited", "--json");
 	expect_json("", "set", "*@example.com", "7", "--json");
 	expect_code(BERTH_SUCCESS, berth_acquire_req(b, &req, &slot));
-	(void)take(b, "acme/alice");
+	(void)acquire_slot(b, "acme/alice");
 	expect_json("\"limit\":3,\"current\":1,\"peak\":1,\"denied\":0", "get",
 		"quote\"back\\slash", "--json");
 	expect_json("\"source\":\"account\"", "get", "acme/alice", "--json");
@@ -195,7 +195,7 @@ START_TEST(tables_have_a_line_for_each) {
 	set_limit("alice", "5");
 	set_limit("acme/bob", "unlimited");
 	set_limit("*", "2");
-	(void)take(b, "acme/bob");
+	(void)acquire_slot(b, "acme/bob");
 	said = expect_ctl(0, "ACCOUNT", "list");
 	ck_assert_msg(strstr(said, "alice") && strstr(said, "acme/bob") &&
 			      strstr(said, "unlimited") && strstr(said, "SOURCE"),
@@ -227,7 +227,7 @@ START_TEST(delete_is_refused_while_slots_are_held_unless_forced) {
 
 	set_limit("acme", "5");
 	set_limit("acme/alice", "5");
-	slot = take(b, "acme");
+	slot = acquire_slot(b, "acme");
 	expect_ctl(1, "--force", "delete", "acme");
 	ck_assert_uint_eq(usage_of(b, "acme").limit, 5);
 	expect_ctl(0, "", "delete", "--force", "acme");
@@ -236,12 +236,12 @@ START_TEST(delete_is_refused_while_slots_are_held_unless_forced) {
 
 	/* Held below it: they are its slots, too. */
 	set_limit("acme", "5");
-	below = take(b, "acme/alice");
+	below = acquire_slot(b, "acme/alice");
 	expect_ctl(1, "1 slot", "delete", "acme");
 	expect_ctl(0, "", "delete", "acme", "--force");
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, below));
 	/* An account below stays, and its ancestor without a limit. */
-	(void)take(b, "acme/alice");
+	(void)acquire_slot(b, "acme/alice");
 	ck_assert_uint_eq(usage_of(b, "acme").limit, UINT32_MAX);
 	berth_close(b);
 }
@@ -251,12 +251,12 @@ START_TEST(a_deleted_and_remade_account_begins_at_0) {
 	struct berth *b = open_session();
 
 	set_limit("alice", "5");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "", "delete", "--force", "alice");
 	set_limit("alice", "1");
 	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
 	ck_assert_uint_eq(usage_of(b, "alice").peak, 0);
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &(berth_slot){0}));
 	berth_close(b);
 }
@@ -274,7 +274,7 @@ START_TEST(a_denied_run_says_which_level_is_full) {
 	set_limit("alice", "5");
 	set_limit("alice/10.0.0.1", "9");
 	for (int i = 0; i < 5; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	ck_assert_str_eq(expect_ctl(75, "", "run", "alice/10.0.0.1", "--", "echo", "ran"),
 		"alice/10.0.0.1: " SENTENCE " — alice holds 5 of 5\n");
 	set_limit("alice/10.0.0.1", "0");
@@ -307,8 +307,8 @@ END_TEST
 
 static void child_runs_sleep(struct child *c, void *data) {
 	(void)data;
-	child_say(c, ctl(NULL, "run", "--weight", "2", "--label", "nightly", "alice", "--", "sleep",
-			     "60", NULL));
+	child_send(c, ctl(NULL, "run", "--weight", "2", "--label", "nightly", "alice", "--",
+			      "sleep", "60", NULL));
 	_exit(0);
 }
 

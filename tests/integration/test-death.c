@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Holders that die, a berthd that dies, and all of it at once: counts stay exact. */
+/* Holders die, berthd dies, or both at once: counts stay exact. */
 
 #include <sys/mman.h>
 
@@ -22,7 +22,7 @@ START_TEST(the_slot_of_a_killed_holder_is_free_again) {
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/alice", &slot));
 	child_kill(&c[1]);
 	expect_current_eventually("acme/alice", 2);
-	(void)take(b, "acme/alice");
+	(void)acquire_slot(b, "acme/alice");
 	child_kill(&c[0]);
 	child_kill(&c[2]);
 	expect_current_eventually("acme/alice", 1);
@@ -39,29 +39,29 @@ static void child_hold_many(struct child *c, void *data) {
 
 	for (int i = 0; code == BERTH_SUCCESS && i < *(int *)data; i++)
 		code = berth_acquire(b, "open", &slot);
-	child_say(c, code);
-	(void)child_listen(c);
+	child_send(c, code);
+	(void)child_receive(c);
 	_exit(0);
 }
 
-START_TEST(a_hundred_thousand_slots_of_one_killed_process_come_back) {
-	int many = 100000;
+START_TEST(a_hundred_thousand_slots_of_one_killed_process_are_freed) {
+	int count = 100000;
 	struct child c;
 	int64_t begin;
 
 	set_limit("open", "unlimited");
-	c = child_start(child_hold_many, &many);
+	c = child_start(child_hold_many, &count);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
-	ck_assert_int_eq(current_of("open"), many);
+	ck_assert_int_eq(current_of("open"), count);
 	begin = now_us();
 	child_kill(&c);
 	expect_current_eventually("open", 0);
-	printf("%d slots were free %.1f ms after the kill, as berthctl sees it\n", many,
+	printf("%d slots were free %.1f ms after the kill, as berthctl sees it\n", count,
 		(double)(now_us() - begin) / 1000);
 }
 END_TEST
 
-START_TEST(a_process_that_exits_without_closing_leaves_nothing) {
+START_TEST(a_process_that_exits_without_closing_leaves_no_slot) {
 	struct child c;
 
 	set_limit("alice", "5");
@@ -78,27 +78,34 @@ END_TEST
 #define WORKERS 4
 #define ROUNDS  20000
 
-/* Says hello; then, each time it is told a number of rounds, does them and reports. */
-static void child_work(struct child *c, void *data) {
+/* Acquires and releases `rounds` times, of three accounts in turn; returns the first error. */
+static int work(struct berth *b, int rounds) {
 	static const char *const accounts[] = {"alice", "acme/alice", "acme/bob"};
-	struct berth *b = NULL;
-	int code = berth_open(NULL, &b), rounds;
+	int code = BERTH_SUCCESS;
 	berth_slot slot;
 
-	(void)data;
-	for (size_t i = 0; code == BERTH_SUCCESS && i < COUNT_OF(accounts); i++) {
-		code = berth_acquire(b, accounts[i], &slot);
+	for (int i = 0; code == BERTH_SUCCESS && i < rounds; i++) {
+		code = berth_acquire(b, accounts[i % 3], &slot);
 		if (code == BERTH_SUCCESS)
 			code = berth_release(b, slot);
 	}
-	child_say(c, code);
-	while ((rounds = child_listen(c)) > 0) {
-		for (int i = 0; code == BERTH_SUCCESS && i < rounds; i++) {
-			code = berth_acquire(b, accounts[i % 3], &slot);
-			if (code == BERTH_SUCCESS)
-				code = berth_release(b, slot);
-		}
-		child_say(c, code);
+	return code;
+}
+
+/* Uses each account once and sends the code. Then it does as many rounds as each received number says,
+ * and sends a code for each number, until it receives 0. */
+static void child_work(struct child *c, void *data) {
+	struct berth *b = NULL;
+	int code = berth_open(NULL, &b), rounds;
+
+	(void)data;
+	if (code == BERTH_SUCCESS)
+		code = work(b, 3);
+	child_send(c, code);
+	while ((rounds = child_receive(c)) > 0) {
+		if (code == BERTH_SUCCESS)
+			code = work(b, rounds);
+		child_send(c, code);
 	}
 	_exit(code != BERTH_SUCCESS);
 }
@@ -118,7 +125,7 @@ static void workers_work(const struct child c[WORKERS], const char *when) {
 	int64_t begin = now_us();
 
 	for (int i = 0; i < WORKERS; i++)
-		child_say(&c[i], ROUNDS);
+		child_send(&c[i], ROUNDS);
 	for (int i = 0; i < WORKERS; i++) {
 		int code = child_report(&c[i]);
 
@@ -141,7 +148,7 @@ START_TEST(known_accounts_are_served_while_berthd_is_stopped_or_dead) {
 	instance_restart(&here);
 	workers_work(c, "is back");
 	for (int i = 0; i < WORKERS; i++) {
-		child_say(&c[i], 0);
+		child_send(&c[i], 0);
 		ck_assert_int_eq(child_end(&c[i]), 0);
 	}
 	expect_current_eventually("acme", 0);
@@ -156,7 +163,7 @@ START_TEST(a_holder_that_dies_while_berthd_is_dead_is_reaped_when_it_returns) {
 	berth_slot slot;
 
 	set_limit("acme/alice", "3");
-	slot = take(b, "acme/alice");
+	slot = acquire_slot(b, "acme/alice");
 	dies = child_start(child_hold_one, (void *)"acme/alice");
 	lives = child_start(child_hold_one, (void *)"acme/alice");
 	ck_assert_int_eq(child_report(&dies), BERTH_SUCCESS);
@@ -165,10 +172,10 @@ START_TEST(a_holder_that_dies_while_berthd_is_dead_is_reaped_when_it_returns) {
 	child_kill(&dies);
 	ck_assert_uint_eq(usage_of(b, "acme/alice").current, 3);
 	instance_restart(&here);
-	/* Before it serves anybody. */
+	/* berthd reaps the dead holder before it answers requests. */
 	ck_assert_int_eq(current_of("acme/alice"), 2);
 	ck_assert_int_eq(current_of("acme"), 2);
-	/* One adopted by its pidfd alone is reaped, too. */
+	/* The other holder, which the new berthd has adopted, is reaped when it dies. */
 	child_kill(&lives);
 	expect_current_eventually("acme", 1);
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
@@ -205,12 +212,12 @@ static void expect_same_holders_after(int signal) {
 	berth_close(b);
 }
 
-START_TEST(the_list_of_holders_outlives_sigkill_of_berthd) {
+START_TEST(the_list_of_holders_survives_a_kill_of_berthd) {
 	expect_same_holders_after(SIGKILL);
 }
 END_TEST
 
-START_TEST(the_list_of_holders_outlives_stop_and_start) {
+START_TEST(the_list_of_holders_survives_a_stop_and_a_start) {
 	expect_same_holders_after(SIGTERM);
 	expect_same_holders_after(SIGINT);
 }
@@ -221,7 +228,7 @@ START_TEST(berthd_stops_with_success_and_keeps_the_segment) {
 	char path[128];
 
 	set_limit("alice", "1");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
 	(void)snprintf(path, sizeof(path), "%s/segment", here.runtime_dir);
 	ck_assert_int_eq(access(path, F_OK), 0);
@@ -236,28 +243,28 @@ END_TEST
 
 START_TEST(a_session_goes_on_with_a_new_berthd) {
 	struct berth *b = open_session();
-	berth_slot old, other, many[100];
+	berth_slot old, other, count[100];
 
 	set_limit("alice", "1000");
-	old = take(b, "alice");
+	old = acquire_slot(b, "alice");
 	for (int i = 0; i < 3; i++) {
 		char name[32];
 
 		(void)instance_kill(&here, i % 2 ? SIGTERM : SIGKILL);
 		instance_restart(&here);
-		/* A name that this session has to ask for. */
+		/* For a new name the session asks the new berthd. */
 		(void)snprintf(name, sizeof(name), "new%d", i);
 		set_limit(name, "1");
-		other = take(b, name);
+		other = acquire_slot(b, name);
 		expect_status_eventually("sessions", 1);
 		ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 		expect_code(BERTH_SUCCESS, berth_release(b, other));
 	}
-	/* More than the ranges that it has. */
-	for (size_t i = 0; i < COUNT_OF(many); i++)
-		many[i] = take(b, "alice");
-	for (size_t i = 0; i < COUNT_OF(many); i++)
-		expect_code(BERTH_SUCCESS, berth_release(b, many[i]));
+	/* So many slots need more ranges than the session has. */
+	for (size_t i = 0; i < COUNT_OF(count); i++)
+		count[i] = acquire_slot(b, "alice");
+	for (size_t i = 0; i < COUNT_OF(count); i++)
+		expect_code(BERTH_SUCCESS, berth_release(b, count[i]));
 	expect_code(BERTH_SUCCESS, berth_release(b, old));
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, old));
 	expect_status_eventually("sessions", 1);
@@ -266,25 +273,25 @@ START_TEST(a_session_goes_on_with_a_new_berthd) {
 }
 END_TEST
 
-START_TEST(whoever_needs_berthd_waits_for_it_and_not_for_ever) {
-	struct berth_options options = {.size = sizeof(options), .timeout_ms = patiently(200)};
+START_TEST(a_request_to_berthd_waits_until_its_deadline) {
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = scale_timeout(200)};
 	struct berth *b = NULL;
 	struct child c;
 	berth_slot slot;
 
 	set_limit("alice", "5");
 	expect_code(BERTH_SUCCESS, berth_open_options(&options, &b));
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	(void)instance_kill(&here, SIGKILL);
 	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "unknown", &slot));
-	(void)take(b, "alice");
-	/* A new process waits up to 5 s. */
+	(void)acquire_slot(b, "alice");
+	/* A new process waits up to 5 s for berthd. */
 	c = child_start(child_hold_one, (void *)"alice");
 	instance_restart(&here);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "unknown", &slot));
 	child_kill(&c);
-	/* Stopped, it doesn't answer. */
+	/* A stopped berthd doesn't answer. */
 	(void)instance_kill(&here, SIGSTOP);
 	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "unknown", &slot));
 	(void)instance_kill(&here, SIGCONT);
@@ -293,15 +300,15 @@ START_TEST(whoever_needs_berthd_waits_for_it_and_not_for_ever) {
 }
 END_TEST
 
-/* The hello is read when nobody waits for its answer any more. */
-START_TEST(a_welcome_that_comes_too_late_costs_no_slot) {
-	struct berth_options options = {.size = sizeof(options), .timeout_ms = patiently(200)};
+/* berthd reads the hello after the library's deadline. */
+START_TEST(a_welcome_after_the_deadline_costs_no_slot) {
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = scale_timeout(200)};
 	struct berth *b = NULL;
 	berth_slot slot, other;
 
 	set_limit("alice", "5");
 	expect_code(BERTH_SUCCESS, berth_open_options(&options, &b));
-	slot = take(b, "alice");
+	slot = acquire_slot(b, "alice");
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
 	(void)instance_kill(&here, SIGSTOP);
@@ -315,7 +322,7 @@ START_TEST(a_welcome_that_comes_too_late_costs_no_slot) {
 }
 END_TEST
 
-/* Kills of berthd while four processes work; what they have charged must all be given back. */
+/* berthd is killed while four processes acquire and release. In the end all levels must be discharged. */
 START_TEST(no_count_drifts_when_berthd_is_killed_again_and_again) {
 	struct child c[WORKERS];
 
@@ -323,7 +330,7 @@ START_TEST(no_count_drifts_when_berthd_is_killed_again_and_again) {
 	workers_start(c);
 	for (int round = 0; round < 20; round++) {
 		for (int i = 0; i < WORKERS; i++)
-			child_say(&c[i], ROUNDS / 4);
+			child_send(&c[i], ROUNDS / 4);
 		(void)usleep(random_below(5000));
 		(void)instance_kill(&here, SIGKILL);
 		instance_restart(&here);
@@ -338,7 +345,7 @@ START_TEST(no_count_drifts_when_berthd_is_killed_again_and_again) {
 }
 END_TEST
 
-/* Holders killed in the middle of acquire and release, with and without a berthd. */
+/* Processes are killed in the middle of an acquire or a release, while berthd lives and while it is dead. */
 START_TEST(no_count_drifts_when_workers_are_killed_at_random) {
 	struct child c[WORKERS];
 
@@ -348,7 +355,7 @@ START_TEST(no_count_drifts_when_workers_are_killed_at_random) {
 		int victim = (int)random_below(WORKERS);
 
 		for (int i = 0; i < WORKERS; i++)
-			child_say(&c[i], 1000000000);
+			child_send(&c[i], 1000000000);
 		(void)usleep(random_below(3000));
 		if (round % 4 == 3)
 			(void)instance_kill(&here, SIGKILL);
@@ -378,7 +385,7 @@ static void expect_second_refused(const char *option, const char *dir) {
 
 	(void)snprintf(own, sizeof(own), "%s/second", here.dir);
 	(void)mkdir(own, 0700);
-	/* It shares one directory and has one of its own. */
+	/* The second berthd shares one directory with the first and has the other one for itself. */
 	second.args[0] = strcmp(option, "--runtime-dir") == 0 ? "--state-dir" : "--runtime-dir";
 	second.args[1] = own;
 	second.args[2] = option;
@@ -386,7 +393,7 @@ static void expect_second_refused(const char *option, const char *dir) {
 	ck_assert_int_eq(start_refused(&second), 1);
 	expect_logged("Another berthd uses");
 	expect_logged(dir);
-	/* The first goes on. */
+	/* The first berthd still serves requests. */
 	set_limit("alice", "5");
 }
 
@@ -400,18 +407,18 @@ START_TEST(a_second_berthd_on_the_same_state_directory_is_refused) {
 }
 END_TEST
 
-START_TEST(two_instances_know_nothing_of_each_other) {
+START_TEST(two_instances_are_independent) {
 	struct instance first = here, second;
 	struct berth *b, *other = NULL;
 	berth_slot slot;
 
 	set_limit("alice", "1");
 	b = open_session();
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	instance_start(&second, NULL);
 	set_limit("alice", "1"); /* the environment names the second now */
 	expect_code(BERTH_SUCCESS, berth_open(second.runtime_dir, &other));
-	(void)take(other, "alice");
+	(void)acquire_slot(other, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(other, "alice", &slot));
 	ck_assert_int_eq(status_number("slots_held"), 1);
@@ -440,7 +447,7 @@ static struct bytes file_read(const char *name) {
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(fstat(fd, &st), 0);
-	/* The files are sparse and huge; what is used is at the front of each part. */
+	/* The files are huge and sparse, and this test uses only their beginnings. */
 	b.size = st.st_size < (1 << 20) ? (size_t)st.st_size : 1 << 20;
 	b.at = malloc(b.size);
 	ck_assert_int_eq(pread(fd, b.at, b.size, 0), (ssize_t)b.size);
@@ -481,24 +488,24 @@ START_TEST(a_segment_of_another_layout_is_refused_and_left_alone) {
 	struct berth *b = open_session();
 
 	set_limit("alice", "5");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	(void)instance_kill(&here, SIGKILL);
 
 	file_patch("directory", offsetof(struct directory_header, fingerprint), 42);
 	expect_refused_and_untouched("fingerprint of the directory");
 	file_patch("directory", offsetof(struct directory_header, fingerprint), BERTH_FINGERPRINT);
 
-	/* The servers that use it went on all the while. */
-	(void)take(b, "alice");
+	/* The server that uses the segment isn't affected. */
+	(void)acquire_slot(b, "alice");
 	instance_restart(&here);
 	ck_assert_int_eq(current_of("alice"), 2);
 	berth_close(b);
 }
 END_TEST
 
-/* Clients can write the segment, and can't write the directory: what the segment alone says of
- * itself is noise, not a version. */
-START_TEST(a_scribbled_segment_header_doesnt_keep_berthd_from_starting) {
+/* Clients can write to the segment, but not to the directory. So a wrong version in the segment alone is
+ * noise, and not another version. */
+START_TEST(berthd_starts_with_noise_in_the_segment_header) {
 	struct berth *b;
 
 	set_limit("alice", "5");
@@ -506,25 +513,25 @@ START_TEST(a_scribbled_segment_header_doesnt_keep_berthd_from_starting) {
 	file_patch("segment", offsetof(struct segment_header, fingerprint), 42);
 	instance_restart(&here);
 	b = open_session();
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(current_of("alice"), 1);
 	berth_close(b);
 }
 END_TEST
 
-START_TEST(a_segment_of_another_boot_makes_way_for_a_new_one) {
+START_TEST(a_segment_of_another_boot_is_replaced) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
 	set_limit("alice", "5");
-	slot = take(b, "alice");
+	slot = acquire_slot(b, "alice");
 	(void)instance_kill(&here, SIGKILL);
 	file_patch("directory", offsetof(struct directory_header, boot_id), 42);
 	instance_restart(&here);
 	ck_assert_int_eq(current_of("alice"), 0);
 	berth_close(b);
 	b = open_session();
-	slot = take(b, "alice");
+	slot = acquire_slot(b, "alice");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	berth_close(b);
 }
@@ -535,24 +542,24 @@ END_TEST
 int main(void) {
 	const TTest *const tests[] = {
 		the_slot_of_a_killed_holder_is_free_again,
-		a_hundred_thousand_slots_of_one_killed_process_come_back,
-		a_process_that_exits_without_closing_leaves_nothing,
+		a_hundred_thousand_slots_of_one_killed_process_are_freed,
+		a_process_that_exits_without_closing_leaves_no_slot,
 		known_accounts_are_served_while_berthd_is_stopped_or_dead,
 		a_holder_that_dies_while_berthd_is_dead_is_reaped_when_it_returns,
-		the_list_of_holders_outlives_sigkill_of_berthd,
-		the_list_of_holders_outlives_stop_and_start,
+		the_list_of_holders_survives_a_kill_of_berthd,
+		the_list_of_holders_survives_a_stop_and_a_start,
 		berthd_stops_with_success_and_keeps_the_segment,
 		a_session_goes_on_with_a_new_berthd,
-		whoever_needs_berthd_waits_for_it_and_not_for_ever,
-		a_welcome_that_comes_too_late_costs_no_slot,
+		a_request_to_berthd_waits_until_its_deadline,
+		a_welcome_after_the_deadline_costs_no_slot,
 		no_count_drifts_when_berthd_is_killed_again_and_again,
 		no_count_drifts_when_workers_are_killed_at_random,
 		a_second_berthd_on_the_same_runtime_directory_is_refused,
 		a_second_berthd_on_the_same_state_directory_is_refused,
-		two_instances_know_nothing_of_each_other,
+		two_instances_are_independent,
 		a_segment_of_another_layout_is_refused_and_left_alone,
-		a_scribbled_segment_header_doesnt_keep_berthd_from_starting,
-		a_segment_of_another_boot_makes_way_for_a_new_one,
+		berthd_starts_with_noise_in_the_segment_header,
+		a_segment_of_another_boot_is_replaced,
 		NULL,
 	};
 

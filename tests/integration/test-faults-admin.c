@@ -215,7 +215,7 @@ static void look_step(void) {
 START_TEST(what_is_listed_is_right_or_refused) {
 	struct berth *b = open_session();
 
-	(void)take(b, "acme/alice");
+	(void)acquire_slot(b, "acme/alice");
 	set_limit("*@example.com", "3");
 	for (size_t i = 0; i < COUNT_OF(looks); i++) {
 		look = looks[i];
@@ -231,7 +231,7 @@ END_TEST
 
 static void revoke_step(void) {
 	struct berth *b = open_session();
-	berth_slot slot = take(b, "acme/alice");
+	berth_slot slot = acquire_slot(b, "acme/alice");
 	int code;
 
 	ask("revoke", "acme/alice", "--all");
@@ -263,8 +263,8 @@ static void child_open(struct child *c, void *data) {
 	(void)data;
 	for (int i = 0; i < 17 && code == BERTH_SUCCESS; i++)
 		code = berth_acquire(b, "someone@example.com", &slot);
-	child_say(c, code);
-	(void)child_listen(c);
+	child_send(c, code);
+	(void)child_receive(c);
 }
 
 static void open_step(void) {
@@ -350,7 +350,7 @@ static void checkpoint_step(void) {
 	peak++;
 	fault_arm();
 	for (unsigned i = 0; i < peak; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	if (fault_nth == 0)
 		fault_check(eventually(is_checkpointed_after, before), "no checkpoint\n");
 	else

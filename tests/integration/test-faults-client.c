@@ -94,7 +94,8 @@ static void open_step(void) {
 	code_check(code);
 	fault_check((code == BERTH_SUCCESS) == (b != NULL), "a handle with an error\n");
 	if (b)
-		expect_code_for(fault_text(), BERTH_SUCCESS, berth_release(b, take(b, "kept")));
+		expect_code_for(
+			fault_text(), BERTH_SUCCESS, berth_release(b, acquire_slot(b, "kept")));
 	berth_close(b);
 	expect_nothing_left(descriptors);
 }
@@ -138,7 +139,7 @@ static void scene_step(void) {
 	int descriptors = descriptors_open(), code;
 	struct berth *b = open_patiently();
 
-	kept = take(b, "kept");
+	kept = acquire_slot(b, "kept");
 	taken = 0;
 	strangers++;
 	if (scene->before)
@@ -167,11 +168,11 @@ static int call_acquire_stranger(struct berth *b) {
 /* As many slots as the session has records for. */
 static void before_full(struct berth *b) {
 	for (int i = 1; i < 16; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 }
 
 static void before_taken(struct berth *b) {
-	taken = take(b, "alice");
+	taken = acquire_slot(b, "alice");
 }
 
 static int call_release(struct berth *b) {
@@ -236,8 +237,8 @@ static void close_step(void) {
 	int descriptors = descriptors_open();
 	struct berth *b = open_patiently();
 
-	(void)take(b, "kept");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "kept");
+	(void)acquire_slot(b, "alice");
 	fault_arm();
 	berth_close(b);
 	fault_disarm();

@@ -58,7 +58,7 @@ START_TEST(a_full_disk_refuses_limits_with_8_and_the_rest_goes_on) {
 	expect_logged("make room on that file system");
 	expect_ctl(1, "(8)", "set", name, "7");
 	/* Slots don't need the disk. */
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(current_of("alice"), 1);
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);

@@ -160,8 +160,8 @@ static void child_hold_and_go_on(struct child *c, void *data) {
 	for (int i = 0; i < HELD && code == BERTH_SUCCESS; i++)
 		code = berth_acquire(b, "acme/alice", &slot);
 	for (;;) {
-		child_say(c, code);
-		(void)child_listen(c);
+		child_send(c, code);
+		(void)child_receive(c);
 		code = berth_acquire(b, "acme/alice", &slot);
 		if (code == BERTH_SUCCESS)
 			code = berth_release(b, slot);
@@ -194,7 +194,7 @@ static void adopting_step(void) {
 	instance_restart(&here);
 	expect_limit();
 	expect_held();
-	child_say(&holder, 0);
+	child_send(&holder, 0);
 	code = child_report(&holder);
 	fault_check(code == BERTH_SUCCESS, "the holder's next slot: %d\n", code);
 	expect_held();

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What programs do to a library that they have loaded: fork, exec, closing descriptors that aren't
- * theirs, threads, dlclose. */
+/* Programs that fork, exec, start threads, close the library's descriptors, or unload the library. */
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -10,15 +9,20 @@
 
 #include "suite.h"
 
-/* A child made by fork(3) alone, that goes on with the parent's handle: runs in it, reports what it
- * returns. -1: it died. */
-static int in_forked_child(
-	int (*run)(struct berth *b, berth_slot slot), struct berth *b, berth_slot slot) {
+/* A handle of the parent and a slot that it holds, which a forked child inherits. */
+struct inherited {
+	struct berth *b;
+	berth_slot slot;
+};
+
+/* Calls `run` in a forked process. Returns what `run` returned, or -1 if the process died of a signal.
+ * The functions for `run` return 0, or the number of the step that failed. */
+static int run_forked(int (*run)(void *data), void *data) {
 	pid_t pid = fork();
 	int status;
 
 	if (pid == 0)
-		_exit(run(b, slot));
+		_exit(run(data));
 	while (waitpid(pid, &status, 0) < 0)
 		;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
@@ -26,15 +30,16 @@ static int in_forked_child(
 
 /* -- fork -------------------------------------------------------------------------------------- */
 
-/* Steps that fail are reported by their number. */
-static int child_uses_handle(struct berth *b, berth_slot parents) {
+static int child_uses_handle(void *data) {
+	const struct inherited *i = data;
+	struct berth *b = i->b;
 	berth_slot mine;
 
-	if (berth_release(b, parents) != BERTH_TOO_MANY_POSTS)
+	if (berth_release(b, i->slot) != BERTH_TOO_MANY_POSTS)
 		return 1;
 	if (berth_acquire(b, "alice", &mine) != BERTH_SUCCESS)
 		return 2;
-	if (berth_release(b, parents) != BERTH_TOO_MANY_POSTS)
+	if (berth_release(b, i->slot) != BERTH_TOO_MANY_POSTS)
 		return 3;
 	if (berth_release(b, mine) != BERTH_SUCCESS)
 		return 4;
@@ -46,98 +51,89 @@ static int child_uses_handle(struct berth *b, berth_slot parents) {
 	return 0;
 }
 
-START_TEST(a_child_has_slots_of_its_own_and_none_of_its_parents) {
-	struct berth *b = open_session();
-	berth_slot slot;
+START_TEST(a_forked_child_has_its_own_slots_and_none_of_its_parent) {
+	struct inherited i = {.b = open_session()};
 
 	set_limit("alice", "2");
-	slot = take(b, "alice");
-	for (int i = 0; i < 5; i++) {
-		ck_assert_int_eq(in_forked_child(child_uses_handle, b, slot), 0);
-		ck_assert_uint_eq(usage_of(b, "alice").current, 1);
+	i.slot = acquire_slot(i.b, "alice");
+	for (int round = 0; round < 5; round++) {
+		ck_assert_int_eq(run_forked(child_uses_handle, &i), 0);
+		ck_assert_uint_eq(usage_of(i.b, "alice").current, 1);
 	}
-	expect_code(BERTH_SUCCESS, berth_release(b, slot));
-	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
+	expect_code(BERTH_SUCCESS, berth_release(i.b, i.slot));
+	ck_assert_uint_eq(usage_of(i.b, "alice").current, 0);
 	expect_status_eventually("sessions", 1);
-	berth_close(b);
+	berth_close(i.b);
 }
 END_TEST
 
-static int child_closes_at_once(struct berth *b, berth_slot slot) {
-	(void)slot;
-	berth_close(b);
+static int child_closes_handle(void *data) {
+	berth_close(((struct inherited *)data)->b);
 	return 0;
 }
 
-static int child_does_nothing(struct berth *b, berth_slot slot) {
-	(void)b, (void)slot;
+static int child_does_nothing(void *data) {
+	(void)data;
 	return 0;
 }
 
-START_TEST(a_child_that_closes_the_handle_or_exits_releases_nothing_of_its_parents) {
-	struct berth *b = open_session();
-	berth_slot slot;
+START_TEST(a_child_that_closes_the_handle_or_exits_releases_no_slot_of_its_parent) {
+	struct inherited i = {.b = open_session()};
 
 	set_limit("alice", "2");
-	slot = take(b, "alice");
-	ck_assert_int_eq(in_forked_child(child_closes_at_once, b, slot), 0);
-	ck_assert_int_eq(in_forked_child(child_does_nothing, b, slot), 0);
-	/* The session still has its socket: an account that it must ask for. */
+	i.slot = acquire_slot(i.b, "alice");
+	ck_assert_int_eq(run_forked(child_closes_handle, &i), 0);
+	ck_assert_int_eq(run_forked(child_does_nothing, &i), 0);
+	/* The session still has its socket, by which it asks berthd for another account. */
 	set_limit("bob", "1");
-	(void)take(b, "bob");
+	(void)acquire_slot(i.b, "bob");
 	expect_status_eventually("sessions", 1);
-	expect_code(BERTH_SUCCESS, berth_release(b, slot));
-	berth_close(b);
+	expect_code(BERTH_SUCCESS, berth_release(i.b, i.slot));
+	berth_close(i.b);
 }
 END_TEST
-
-struct inherited {
-	struct berth *b;
-};
 
 static void child_holds_by_inheritance(struct child *c, void *data) {
 	struct inherited *i = data;
 	berth_slot slot;
 
-	child_say(c, berth_acquire(i->b, "alice", &slot));
-	(void)child_listen(c);
+	child_send(c, berth_acquire(i->b, "alice", &slot));
+	(void)child_receive(c);
 }
 
-START_TEST(a_childs_slot_is_the_childs_and_goes_with_it) {
-	struct inherited i = {open_session()};
+START_TEST(the_slot_of_a_forked_child_is_freed_when_the_child_dies) {
+	struct inherited i = {.b = open_session()};
 	struct child c;
-	berth_slot slot;
 
 	set_limit("alice", "2");
-	slot = take(i.b, "alice");
+	i.slot = acquire_slot(i.b, "alice");
 	c = child_start(child_holds_by_inheritance, &i);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	ck_assert_uint_eq(usage_of(i.b, "alice").current, 2);
 	expect_status_eventually("sessions", 2);
 	child_kill(&c);
 	expect_current_eventually("alice", 1);
-	expect_code(BERTH_SUCCESS, berth_release(i.b, slot));
+	expect_code(BERTH_SUCCESS, berth_release(i.b, i.slot));
 	berth_close(i.b);
 }
 END_TEST
 
-/* The kernel's fork, which no handler of the C library sees. */
-START_TEST(a_child_of_the_bare_system_call_is_noticed_too) {
-	struct berth *b = open_session();
-	berth_slot slot;
+/* The C library runs no fork handler in such a child. */
+START_TEST(a_child_forked_by_the_bare_system_call_is_noticed_too) {
+	struct inherited i = {.b = open_session()};
 	pid_t pid;
 	int status;
 
 	set_limit("alice", "2");
-	slot = take(b, "alice");
+	i.slot = acquire_slot(i.b, "alice");
 	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0)
-		_exit(child_uses_handle(b, slot));
+		_exit(child_uses_handle(&i));
 	(void)waitpid(pid, &status, 0);
 	ck_assert_int_eq(status, 0);
-	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
-	expect_code(BERTH_SUCCESS, berth_release(b, slot));
-	berth_close(b);
+	ck_assert_uint_eq(usage_of(i.b, "alice").current, 1);
+	expect_code(BERTH_SUCCESS, berth_release(i.b, i.slot));
+	berth_close(i.b);
 }
 END_TEST
 
@@ -152,7 +148,7 @@ struct threads {
 	_Atomic bool stop;
 };
 
-/* "shared" has a limit of THREADS / 2, so half of them are denied at any time. */
+/* "shared" has a limit of THREADS / 2, so that acquires are often denied. */
 static void *thread_main(void *data) {
 	struct threads *t = data;
 	berth_slot slot;
@@ -176,7 +172,7 @@ static void *thread_main(void *data) {
 	return NULL;
 }
 
-START_TEST(threads_share_a_handle_and_no_more_than_the_limit_get_in) {
+START_TEST(threads_that_share_a_handle_keep_to_the_limit) {
 	struct threads t = {.b = open_session(), .rounds = 20000};
 	pthread_t thread[THREADS];
 
@@ -213,7 +209,7 @@ static void *thread_forks(void *data) {
 	return NULL;
 }
 
-START_TEST(forks_of_one_thread_while_others_acquire_do_no_harm) {
+START_TEST(forks_in_one_thread_while_others_acquire_do_no_harm) {
 	struct threads t = {.b = open_session(), .rounds = 50000};
 	pthread_t thread[4], forker;
 
@@ -242,21 +238,21 @@ static void child_holds_then_execs_cat(struct child *c, void *data) {
 
 	(void)data;
 	(void)berth_open(NULL, &b);
-	child_say(c, berth_acquire(b, "alice", &slot));
-	(void)child_listen(c);
+	child_send(c, berth_acquire(b, "alice", &slot));
+	(void)child_receive(c);
 	(void)dup2(c->hear, STDIN_FILENO);
 	(void)execlp("cat", "cat", NULL);
 	_exit(1);
 }
 
-START_TEST(exec_frees_the_slots_though_the_process_lives_on) {
+START_TEST(exec_frees_the_slots_although_the_process_goes_on) {
 	struct child c;
 
 	set_limit("alice", "2");
 	c = child_start(child_holds_then_execs_cat, NULL);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	ck_assert_int_eq(current_of("alice"), 1);
-	child_say(&c, 0);
+	child_send(&c, 0);
 	expect_current_eventually("alice", 0);
 	ck_assert_int_eq(kill(c.pid, 0), 0);
 	ck_assert_int_eq(waitpid(c.pid, NULL, WNOHANG), 0);
@@ -264,8 +260,8 @@ START_TEST(exec_frees_the_slots_though_the_process_lives_on) {
 }
 END_TEST
 
-/* A copy of the socket in a process that the library knows nothing of: neither a hang-up nor a death
- * tells berthd of the exec. The new image's own session does. */
+/* The clone keeps the socket open, so berthd sees neither a hang-up nor a death when the child execs. It
+ * learns of the exec from the session of the new image. */
 static void child_execs_while_another_keeps_the_socket(struct child *c, void *data) {
 	struct berth *b = NULL;
 	berth_slot slot;
@@ -279,8 +275,8 @@ static void child_execs_while_another_keeps_the_socket(struct child *c, void *da
 		for (;;)
 			(void)pause();
 	}
-	child_say(c, 0);
-	(void)child_listen(c);
+	child_send(c, 0);
+	(void)child_receive(c);
 	(void)dup2(c->hear, STDIN_FILENO);
 	(void)execl((const char *)data, "berthctl", "run", "--label", "new image", "alice", "--",
 		"cat", NULL);
@@ -288,32 +284,36 @@ static void child_execs_while_another_keeps_the_socket(struct child *c, void *da
 }
 
 static bool new_image_holds(void *data) {
-	const char *said;
+	const char *output;
 
 	(void)data;
-	return ctl(&said, "holders", "alice", "--json", NULL) == 0 && strstr(said, "new image");
+	return ctl(&output, "holders", "alice", "--json", NULL) == 0 && strstr(output, "new image");
 }
 
-START_TEST(the_session_of_a_new_image_ends_that_of_the_old_one) {
-	char path[4096], *end;
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 20);
-	struct child c;
+/* This program is in tests/integration of the build directory. */
+static void build_directory(char *path, size_t size) {
+	ssize_t n = readlink("/proc/self/exe", path, size - 1);
 
 	ck_assert_int_gt(n, 0);
 	path[n] = '\0';
-	for (int i = 0; i < 3; i++) {
-		end = strrchr(path, '/');
-		*end = '\0';
-	}
+	for (int i = 0; i < 3; i++)
+		*strrchr(path, '/') = '\0';
+}
+
+START_TEST(the_session_of_a_new_image_ends_the_session_of_the_old_one) {
+	char path[4096];
+	struct child c;
+
+	build_directory(path, sizeof(path) - 20);
 	strcat(path, "/berthctl");
 	set_limit("alice", "1");
 	c = child_start(child_execs_while_another_keeps_the_socket, path);
 	ck_assert_int_eq(child_report(&c), 0);
 	ck_assert_int_eq(current_of("alice"), 1);
-	child_say(&c, 0);
+	child_send(&c, 0);
 	ck_assert(eventually(new_image_holds, NULL));
 	ck_assert_int_eq(current_of("alice"), 1);
-	/* Nothing of the old one waits for the process's death. */
+	/* The session of the old image has ended, although the process lives. */
 	ck_assert_int_eq(status_number("sessions"), 1);
 	child_kill(&c);
 	expect_current_eventually("alice", 0);
@@ -322,47 +322,52 @@ END_TEST
 
 /* -- descriptors ------------------------------------------------------------------------------- */
 
-START_TEST(descriptors_are_closed_on_exec_and_none_is_below_3) {
-	for (int missing = 0; missing < 3; missing++) {
-		pid_t pid = fork();
-		int status;
+/* Opens a session while descriptors 0 to *data are closed. */
+static int open_without_standard_descriptors(void *data) {
+	int last = *(int *)data;
+	struct berth *b = NULL;
 
-		if (pid == 0) {
-			struct berth *b = NULL;
+	for (int fd = 0; fd <= last; fd++)
+		(void)close(fd);
+	if (berth_open(NULL, &b) != BERTH_SUCCESS)
+		return 50;
+	for (int fd = 0; fd <= last; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			return 51;
+	berth_close(b);
+	return 0;
+}
 
-			for (int fd = 0; fd <= missing; fd++)
-				(void)close(fd);
-			if (berth_open(NULL, &b) != BERTH_SUCCESS)
-				_exit(50);
-			for (int fd = 0; fd <= missing; fd++)
-				if (fcntl(fd, F_GETFD) >= 0)
-					_exit(51);
-			berth_close(b);
-			_exit(0);
-		}
-		(void)waitpid(pid, &status, 0);
-		ck_assert_msg(status == 0, "without descriptors 0 to %d: %d", missing,
-			WEXITSTATUS(status));
+START_TEST(the_library_uses_no_descriptor_below_3) {
+	for (int last = 0; last < 3; last++) {
+		int step = run_forked(open_without_standard_descriptors, &last);
+
+		ck_assert_msg(step == 0, "without descriptors 0 to %d: step %d", last, step);
 	}
-	{
-		bool was[256];
-		struct berth *b;
-		int ours = 0;
+}
+END_TEST
 
-		for (int fd = 0; fd < 256; fd++)
-			was[fd] = fcntl(fd, F_GETFD) >= 0;
-		b = open_session();
-		for (int fd = 0; fd < 256; fd++)
-			if (!was[fd] && fcntl(fd, F_GETFD) >= 0) {
-				ours++;
-				ck_assert_msg(
-					fcntl(fd, F_GETFD) & FD_CLOEXEC, "%d isn't CLOEXEC", fd);
-			}
-		ck_assert_int_eq(ours, 3);
-		berth_close(b);
-		for (int fd = 0; fd < 256; fd++)
-			ck_assert_msg(was[fd] == (fcntl(fd, F_GETFD) >= 0), "%d leaked", fd);
+START_TEST(descriptors_are_closed_on_exec_and_by_close) {
+	bool was_open[256];
+	struct berth *b;
+	int ours = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		was_open[fd] = fcntl(fd, F_GETFD) >= 0;
+	b = open_session();
+	for (int fd = 0; fd < 256; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+
+		if (was_open[fd] || flags < 0)
+			continue;
+		ours++;
+		ck_assert_msg(flags & FD_CLOEXEC, "descriptor %d isn't CLOEXEC", fd);
 	}
+	ck_assert_int_eq(ours, 3);
+	berth_close(b);
+	for (int fd = 0; fd < 256; fd++)
+		ck_assert_msg(
+			was_open[fd] == (fcntl(fd, F_GETFD) >= 0), "descriptor %d leaked", fd);
 }
 END_TEST
 
@@ -374,23 +379,23 @@ static void child_closes_from_3(struct child *c, void *data) {
 
 	(void)data;
 	(void)berth_open(NULL, &b);
-	child_say(&far, berth_acquire(b, "alice", &old));
-	(void)child_listen(&far);
+	child_send(&far, berth_acquire(b, "alice", &old));
+	(void)child_receive(&far);
 	(void)close_range(3, 899, 0);
-	child_say(&far, 0);
-	(void)child_listen(&far); /* until berthd has ended the session */
-	child_say(&far, berth_acquire(b, "alice", &more));
-	child_say(&far, berth_release(b, old));
-	child_say(&far, berth_release(b, old));
-	child_say(&far, berth_release(b, more));
-	child_say(&far, berth_acquire(b, "bob", &more));
-	(void)child_listen(&far);
+	child_send(&far, 0);
+	(void)child_receive(&far); /* until berthd has ended the session */
+	child_send(&far, berth_acquire(b, "alice", &more));
+	child_send(&far, berth_release(b, old));
+	child_send(&far, berth_release(b, old));
+	child_send(&far, berth_release(b, more));
+	child_send(&far, berth_acquire(b, "bob", &more));
+	(void)child_receive(&far);
 	berth_close(b);
-	child_say(&far, 0);
-	(void)child_listen(&far);
+	child_send(&far, 0);
+	(void)child_receive(&far);
 }
 
-START_TEST(after_closefrom_old_slots_are_revoked_and_new_ones_can_be_had) {
+START_TEST(after_closefrom_old_slots_are_revoked_and_new_slots_can_be_acquired) {
 	struct child c;
 
 	set_limit("alice", "1");
@@ -398,67 +403,72 @@ START_TEST(after_closefrom_old_slots_are_revoked_and_new_ones_can_be_had) {
 	c = child_start(child_closes_from_3, NULL);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	ck_assert_int_eq(current_of("alice"), 1);
-	child_say(&c, 0);
+	child_send(&c, 0);
 	ck_assert_int_eq(child_report(&c), 0);
 	expect_current_eventually("alice", 0);
-	child_say(&c, 0);
+	child_send(&c, 0);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	ck_assert_int_eq(child_report(&c), BERTH_CONNECTION_ABORTED);
 	ck_assert_int_eq(child_report(&c), BERTH_TOO_MANY_POSTS);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	ck_assert_int_eq(current_of("bob"), 1);
-	child_say(&c, 0);
+	child_send(&c, 0);
 	ck_assert_int_eq(child_report(&c), 0);
 	ck_assert_int_eq(current_of("bob"), 0);
 	child_kill(&c);
 }
 END_TEST
 
-/* Right after closefrom, before berthd can have noticed: whatever the library answers must be one of
- * its codes, and nothing may stay behind. */
+/* berthd may not have noticed the closed socket yet. */
+static int acquire_after_closefrom(void *data) {
+	struct berth *b = NULL;
+	berth_slot slot[8];
+
+	(void)data;
+	(void)berth_open(NULL, &b);
+	(void)berth_acquire(b, "alice", &slot[0]);
+	(void)close_range(3, ~0U, 0);
+	for (int k = 1; k < 8; k++)
+		if (berth_acquire(b, "alice", &slot[k]) != BERTH_SUCCESS)
+			return k;
+	for (int k = 0; k < 8; k++) {
+		int code = berth_release(b, slot[k]);
+
+		if (code != BERTH_SUCCESS && code != BERTH_CONNECTION_ABORTED)
+			return 20 + k;
+	}
+	berth_close(b);
+	return 0;
+}
+
+/* Runs it `rounds` times, each time in a forked process. */
+static void expect_forked_success(int (*run)(void *data), int rounds) {
+	for (int i = 0; i < rounds; i++) {
+		int step = run_forked(run, NULL);
+
+		ck_assert_msg(step == 0, "round %d: step %d", i, step);
+	}
+}
+
 START_TEST(acquiring_at_once_after_closefrom_leaves_no_count_behind) {
 	set_limit("alice", "1000");
-	for (int i = 0; i < 50; i++) {
-		pid_t pid = fork();
-		int status;
-
-		if (pid == 0) {
-			struct berth *b = NULL;
-			berth_slot slot[8];
-
-			(void)berth_open(NULL, &b);
-			(void)berth_acquire(b, "alice", &slot[0]);
-			(void)close_range(3, ~0U, 0);
-			for (int k = 1; k < 8; k++)
-				if (berth_acquire(b, "alice", &slot[k]) != BERTH_SUCCESS)
-					_exit(k);
-			for (int k = 0; k < 8; k++) {
-				int code = berth_release(b, slot[k]);
-
-				if (code != BERTH_SUCCESS && code != BERTH_CONNECTION_ABORTED)
-					_exit(20 + k);
-			}
-			berth_close(b);
-			_exit(0);
-		}
-		(void)waitpid(pid, &status, 0);
-		ck_assert_msg(status == 0, "round %d: step %d", i, WEXITSTATUS(status));
-	}
+	expect_forked_success(acquire_after_closefrom, 50);
 	expect_current_eventually("alice", 0);
 }
 END_TEST
 
 #define PAIRS 20
 
-/* The application closes everything and gets the numbers for sockets of its own: whatever the library
- * did to one of them would show at the other end. */
-static int app_reuses_numbers(void) {
+/* The application closes all descriptors and opens sockets that get the same numbers. Anything that the
+ * library does to one of the sockets shows at its other end. */
+static int application_reuses_numbers(void *data) {
 	struct berth *b = NULL;
 	int mine[PAIRS], theirs[PAIRS];
 	berth_slot slot, more;
 	char byte;
 
+	(void)data;
 	if (berth_open(NULL, &b) != BERTH_SUCCESS ||
 		berth_acquire(b, "alice", &slot) != BERTH_SUCCESS)
 		return 1;
@@ -487,7 +497,7 @@ static int app_reuses_numbers(void) {
 	return 0;
 }
 
-static int descriptors(void) {
+static int open_descriptors(void) {
 	int n = 0;
 
 	for (int fd = 3; fd < 1024; fd++)
@@ -495,59 +505,45 @@ static int descriptors(void) {
 	return n;
 }
 
-/* One handle gets the numbers that the other had for the same files. */
-static int handles_share_numbers(void) {
+/* The files of one handle get the numbers that the same files of the other handle had. */
+static int handles_share_numbers(void *data) {
 	struct berth *one = NULL, *other = NULL;
 	berth_slot slot[4];
 	int before;
 
-	(void)close_range(3, ~0U, 0); /* so that the numbers begin anew below */
+	(void)data;
+	(void)close_range(3, ~0U, 0); /* so that the handles get the numbers from 3 on */
 	if (berth_open(NULL, &other) != BERTH_SUCCESS || berth_open(NULL, &one) != BERTH_SUCCESS ||
 		berth_acquire(one, "alice", &slot[0]) != BERTH_SUCCESS ||
 		berth_acquire(other, "alice", &slot[1]) != BERTH_SUCCESS)
 		return 1;
 	(void)close_range(3, ~0U, 0);
-	/* A name that it must ask for. */
+	/* A new name, so that the handle connects to berthd again. */
 	if (berth_acquire(one, "stranger", &slot[2]) != BERTH_SUCCESS)
 		return 2;
-	before = descriptors();
+	before = open_descriptors();
 	berth_close(other);
-	if (descriptors() != before)
+	if (open_descriptors() != before)
 		return 3;
 	if (berth_release(one, slot[2]) != BERTH_SUCCESS)
 		return 4;
 	berth_close(one);
-	return descriptors() == 0 ? 0 : 5;
+	return open_descriptors() == 0 ? 0 : 5;
 }
 
-START_TEST(after_closefrom_a_handle_leaves_the_numbers_of_another_alone) {
-	pid_t pid;
-	int status;
-
+START_TEST(after_closefrom_a_handle_leaves_the_descriptors_of_another_alone) {
 	set_limit("alice", "10");
 	set_limit("*", "10");
-	pid = fork();
-	if (pid == 0)
-		_exit(handles_share_numbers());
-	(void)waitpid(pid, &status, 0);
-	ck_assert_msg(status == 0, "step %d", WEXITSTATUS(status));
+	expect_forked_success(handles_share_numbers, 1);
 	expect_current_eventually("alice", 0);
 	expect_current_eventually("stranger", 0);
 }
 END_TEST
 
-START_TEST(a_number_that_the_application_uses_again_is_left_alone) {
+START_TEST(the_library_leaves_descriptors_alone_that_the_application_has_reused) {
 	set_limit("alice", "10");
 	set_limit("bob", "10");
-	for (int i = 0; i < 20; i++) {
-		pid_t pid = fork();
-		int status;
-
-		if (pid == 0)
-			_exit(app_reuses_numbers());
-		(void)waitpid(pid, &status, 0);
-		ck_assert_msg(status == 0, "round %d: step %d", i, WEXITSTATUS(status));
-	}
+	expect_forked_success(application_reuses_numbers, 20);
 	expect_current_eventually("alice", 0);
 	expect_current_eventually("bob", 0);
 }
@@ -569,38 +565,32 @@ START_TEST(a_process_without_descriptors_left_gets_8_and_goes_on_later) {
 		ck_assert_msg(code == BERTH_NO_SYSTEM_RESOURCES || code == BERTH_SUCCESS,
 			"with %d descriptors: %d", (int)n, code);
 		if (code == BERTH_SUCCESS) {
-			(void)take(b, "alice");
+			(void)acquire_slot(b, "alice");
 			berth_close(b);
 			b = NULL;
 		}
 	}
 	b = open_session();
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	berth_close(b);
 }
 END_TEST
 
 /* -- dlopen ------------------------------------------------------------------------------------ */
 
-/* As a module's loader may: the copy prefers its own symbols to ours. A sanitizer ends a program that
- * asks for that, since its own would be passed by, as would what valgrind needs (pidfd.c). */
+/* With RTLD_DEEPBIND the copy prefers its own symbols to those of this program, as a loader of modules
+ * may want. That would bypass a sanitizer's functions, which refuses it, and those of valgrind/pidfd.c. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define PREFER_ITS_OWN 0
 #else
 #define PREFER_ITS_OWN (getenv("PIDFD_SERVER") ? 0 : RTLD_DEEPBIND)
 #endif
 
-/* A copy, so that the library that this program is linked with isn't found in its place. */
-static void library_copy(const char *to) {
-	char command[4600], path[4096], *end;
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+/* dlopen of the library itself would find the one with which this program is linked. */
+static void library_copy_file(const char *to) {
+	char command[4600], path[4096];
 
-	ck_assert_int_gt(n, 0);
-	path[n] = '\0';
-	for (int i = 0; i < 3; i++) {
-		end = strrchr(path, '/');
-		*end = '\0';
-	}
+	build_directory(path, sizeof(path));
 	(void)snprintf(command, sizeof(command), "cp '%s/libberth.so' '%s'", path, to);
 	ck_assert_int_eq(system(command), 0);
 }
@@ -616,7 +606,7 @@ static bool is_mapped(const char *path) {
 	return found;
 }
 
-struct copy {
+struct library_copy {
 	void *library;
 	int (*open)(const char *, struct berth **);
 	int (*acquire)(struct berth *, const char *, berth_slot *);
@@ -624,10 +614,10 @@ struct copy {
 	void (*close)(struct berth *);
 };
 
-static struct copy copy_load(const char *path, int flags) {
-	struct copy c;
+static struct library_copy library_copy_load(const char *path, int flags) {
+	struct library_copy c;
 
-	library_copy(path);
+	library_copy_file(path);
 	c.library = dlopen(path, RTLD_NOW | RTLD_LOCAL | flags);
 	ck_assert_msg(c.library, "%s", dlerror());
 	*(void **)&c.open = dlsym(c.library, "berth_open");
@@ -638,8 +628,8 @@ static struct copy copy_load(const char *path, int flags) {
 	return c;
 }
 
-/* Runs the library's handlers of fork. */
-static int fork_status(void) {
+/* Forks, which calls the library's fork handlers. Returns the child's wait status. */
+static int fork_and_exit(void) {
 	pid_t pid = fork();
 	int status = -1;
 
@@ -653,43 +643,43 @@ START_TEST(a_module_that_is_unloaded_leaves_a_library_that_works) {
 	struct berth *b = NULL;
 	char path[128];
 	berth_slot slot;
-	struct copy c;
+	struct library_copy c;
 
 	set_limit("alice", "1");
 	(void)snprintf(path, sizeof(path), "%s/copy.so", here.dir);
-	c = copy_load(path, PREFER_ITS_OWN);
+	c = library_copy_load(path, PREFER_ITS_OWN);
 	expect_code(BERTH_SUCCESS, c.open(NULL, &b));
 	expect_code(BERTH_SUCCESS, c.acquire(b, "alice", &slot));
 	ck_assert_int_eq(dlclose(c.library), 0);
 	ck_assert_msg(is_mapped(path), "%s is unmapped", path);
-	ck_assert_int_eq(fork_status(), 0);
+	ck_assert_int_eq(fork_and_exit(), 0);
 	expect_code(BERTH_SUCCESS, c.release(b, slot));
 	c.close(b);
-	ck_assert_int_eq(fork_status(), 0);
+	ck_assert_int_eq(fork_and_exit(), 0);
 	ck_assert_int_eq(current_of("alice"), 0);
 }
 END_TEST
 
-/* A server that is linked with one libberth and loads a module (of PAM, say) that brings another:
- * functions of the one must not call those of the other. */
-START_TEST(two_copies_in_one_process_keep_to_themselves) {
+/* A server is linked with libberth and loads a module, of PAM for example, that has another libberth. The
+ * functions of one library must not call those of the other. */
+START_TEST(two_copies_of_the_library_in_one_process_stay_apart) {
 	struct berth *b = NULL, *own;
 	char path[128];
 	berth_slot slot;
-	struct copy c;
+	struct library_copy c;
 
 	set_limit("alice", "2");
 	(void)snprintf(path, sizeof(path), "%s/copy.so", here.dir);
-	c = copy_load(path, 0);
+	c = library_copy_load(path, 0);
 	expect_code(BERTH_SUCCESS, c.open(NULL, &b));
 	own = open_session();
 	expect_code(BERTH_SUCCESS, c.acquire(b, "alice", &slot));
-	(void)take(own, "alice");
+	(void)acquire_slot(own, "alice");
 	c.close(b);
-	ck_assert_int_eq(fork_status(), 0);
+	ck_assert_int_eq(fork_and_exit(), 0);
 	ck_assert_uint_eq(usage_of(own, "alice").current, 1);
 	berth_close(own);
-	ck_assert_int_eq(fork_status(), 0);
+	ck_assert_int_eq(fork_and_exit(), 0);
 	ck_assert_int_eq(current_of("alice"), 0);
 }
 END_TEST
@@ -698,22 +688,23 @@ END_TEST
 
 int main(void) {
 	const TTest *const tests[] = {
-		a_child_has_slots_of_its_own_and_none_of_its_parents,
-		a_child_that_closes_the_handle_or_exits_releases_nothing_of_its_parents,
-		a_childs_slot_is_the_childs_and_goes_with_it,
-		a_child_of_the_bare_system_call_is_noticed_too,
-		threads_share_a_handle_and_no_more_than_the_limit_get_in,
-		forks_of_one_thread_while_others_acquire_do_no_harm,
-		exec_frees_the_slots_though_the_process_lives_on,
-		the_session_of_a_new_image_ends_that_of_the_old_one,
-		descriptors_are_closed_on_exec_and_none_is_below_3,
-		after_closefrom_old_slots_are_revoked_and_new_ones_can_be_had,
+		a_forked_child_has_its_own_slots_and_none_of_its_parent,
+		a_child_that_closes_the_handle_or_exits_releases_no_slot_of_its_parent,
+		the_slot_of_a_forked_child_is_freed_when_the_child_dies,
+		a_child_forked_by_the_bare_system_call_is_noticed_too,
+		threads_that_share_a_handle_keep_to_the_limit,
+		forks_in_one_thread_while_others_acquire_do_no_harm,
+		exec_frees_the_slots_although_the_process_goes_on,
+		the_session_of_a_new_image_ends_the_session_of_the_old_one,
+		the_library_uses_no_descriptor_below_3,
+		descriptors_are_closed_on_exec_and_by_close,
+		after_closefrom_old_slots_are_revoked_and_new_slots_can_be_acquired,
 		acquiring_at_once_after_closefrom_leaves_no_count_behind,
-		after_closefrom_a_handle_leaves_the_numbers_of_another_alone,
-		a_number_that_the_application_uses_again_is_left_alone,
+		after_closefrom_a_handle_leaves_the_descriptors_of_another_alone,
+		the_library_leaves_descriptors_alone_that_the_application_has_reused,
 		a_process_without_descriptors_left_gets_8_and_goes_on_later,
 		a_module_that_is_unloaded_leaves_a_library_that_works,
-		two_copies_in_one_process_keep_to_themselves,
+		two_copies_of_the_library_in_one_process_stay_apart,
 		NULL,
 	};
 

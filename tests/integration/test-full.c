@@ -49,14 +49,14 @@ START_TEST(when_slots_run_out_the_next_is_8_and_the_log_says_what_to_raise) {
 
 	/* A slot given back can be taken again, by the one who has its record. */
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[7]));
-	slot[7] = take(b, "alice");
+	slot[7] = acquire_slot(b, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &more));
 
 	/* And all of them by others once the session is over. */
 	berth_close(b);
 	expect_status_eventually("sessions", 1);
 	for (int i = 0; i < SLOTS; i++)
-		(void)take(other, "alice");
+		(void)acquire_slot(other, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(other, "alice", &more));
 	berth_close(other);
 	ck_assert_int_eq(current_of("alice"), 0);
@@ -69,7 +69,7 @@ START_TEST(a_denial_stays_a_denial_when_slots_have_run_out) {
 
 	set_limit("alice", "1000");
 	set_limit("full", "1");
-	(void)take(b, "full");
+	(void)acquire_slot(b, "full");
 	while (berth_acquire(b, "alice", &slot) == BERTH_SUCCESS)
 		;
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "full", &slot));
@@ -78,7 +78,7 @@ START_TEST(a_denial_stays_a_denial_when_slots_have_run_out) {
 END_TEST
 
 START_TEST(slots_that_were_granted_too_late_are_used_all_the_same) {
-	struct berth_options options = {.size = sizeof(options), .timeout_ms = patiently(200)};
+	struct berth_options options = {.size = sizeof(options), .timeout_ms = scale_timeout(200)};
 	struct berth *b = NULL;
 	berth_slot slot;
 	int held = 0, late = 0, code;
@@ -86,7 +86,7 @@ START_TEST(slots_that_were_granted_too_late_are_used_all_the_same) {
 	set_limit("alice", "1000");
 	expect_code(BERTH_SUCCESS, berth_open_options(&options, &b));
 	for (; held < 16; held++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	(void)instance_kill(&here, SIGSTOP);
 	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "alice", &slot));
 	(void)instance_kill(&here, SIGCONT);
@@ -114,7 +114,7 @@ START_TEST(slots_of_a_killed_process_are_there_for_others) {
 	}
 	b = open_session();
 	for (int i = 0; i < SLOTS; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	berth_close(b);
 }
 END_TEST
@@ -172,7 +172,7 @@ static int use_up(struct berth *b, int *ret_code) {
 
 START_TEST(sequence_numbers_that_are_used_up_are_8_until_berthd_makes_a_new_table) {
 	struct berth *b = open_session();
-	berth_slot held = take(b, "alice"), slot[RECORDS + 1];
+	berth_slot held = acquire_slot(b, "alice"), slot[RECORDS + 1];
 	int used, code;
 
 	seqs_use_up();
@@ -190,13 +190,13 @@ START_TEST(sequence_numbers_that_are_used_up_are_8_until_berthd_makes_a_new_tabl
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 	expect_code(BERTH_SUCCESS, berth_release(b, held));
 	/* The one that isn't used up goes on. */
-	expect_code(BERTH_SUCCESS, berth_release(b, take(b, "alice")));
+	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 
 	/* berthd keeps the table while a server uses it, and makes a new one when none does. */
 	(void)instance_kill(&here, SIGTERM);
 	instance_restart(&here);
 	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
-	held = take(b, "alice");
+	held = acquire_slot(b, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[0]));
 	expect_code(BERTH_SUCCESS, berth_release(b, held));
 	berth_close(b);
@@ -206,7 +206,7 @@ START_TEST(sequence_numbers_that_are_used_up_are_8_until_berthd_makes_a_new_tabl
 	ck_assert_int_eq(status_number("slots_retired"), 0);
 	b = open_session();
 	for (int i = 0; i < RECORDS; i++)
-		slot[i] = take(b, "alice");
+		slot[i] = acquire_slot(b, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[RECORDS]));
 	berth_close(b);
 }
@@ -218,7 +218,7 @@ START_TEST(records_that_are_used_up_are_granted_to_no_server) {
 	berth_slot slot;
 	int code;
 
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	berth_close(b);
 	expect_status_eventually("sessions", 0);
 	seqs_use_up();
@@ -237,7 +237,7 @@ START_TEST(records_that_are_used_up_are_granted_to_no_server) {
 	instance_restart(&here);
 	other = open_session();
 	for (int i = 0; i < RECORDS; i++)
-		(void)take(other, "alice");
+		(void)acquire_slot(other, "alice");
 	berth_close(other);
 }
 END_TEST
@@ -261,11 +261,11 @@ START_TEST(when_sessions_run_out_opening_is_8_and_one_that_ends_makes_room) {
 	ck_assert_ptr_null(more);
 	expect_logged("--max-sessions");
 	expect_logged_once("sessions are in use");
-	(void)take(b[0], "alice");
+	(void)acquire_slot(b[0], "alice");
 	berth_close(b[1]);
 	expect_status_eventually("sessions", 2);
 	b[1] = open_session();
-	(void)take(b[1], "alice");
+	(void)acquire_slot(b[1], "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_open(NULL, &more));
 	for (int i = 0; i < 3; i++)
 		berth_close(b[i]);
@@ -288,7 +288,7 @@ START_TEST(without_descriptors_opening_is_8_and_berthd_recovers) {
 	set_limit("alice", "1000");
 	ck_assert_int_eq(prlimit(here.berthd, RLIMIT_NOFILE, &few, &was), 0);
 	while ((code = berth_open(NULL, &b[open])) == BERTH_SUCCESS) {
-		(void)take(b[open], "alice");
+		(void)acquire_slot(b[open], "alice");
 		ck_assert_int_lt(++open, MANY);
 	}
 	ck_assert_msg(open > 4, "only %d sessions were opened", open);
@@ -299,12 +299,12 @@ START_TEST(without_descriptors_opening_is_8_and_berthd_recovers) {
 	expect_logged("LimitNOFILE");
 	/* Those that are in are served, also with what berthd must be asked for. */
 	for (int i = 0; i < 20; i++)
-		(void)take(b[0], "alice");
+		(void)acquire_slot(b[0], "alice");
 	for (int i = 0; i < 2; i++)
 		berth_close(b[--open]);
 	while (berth_open(NULL, &last) != BERTH_SUCCESS)
 		(void)sched_yield(); /* until berthd has read the goodbyes */
-	(void)take(last, "alice");
+	(void)acquire_slot(last, "alice");
 	berth_close(last);
 	while (open > 0)
 		berth_close(b[--open]);
@@ -364,7 +364,7 @@ START_TEST(a_full_tmpfs_is_8_and_kills_nobody) {
 	ck_assert_int_gt(held, 100);
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &more));
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(current_of("alice"), held);
 	ck_assert_msg(strcasestr(instance_log(&here), "space") ||
 			      strcasestr(instance_log(&here), "memory") ||
@@ -390,7 +390,7 @@ START_TEST(a_tmpfs_too_small_for_more_accounts_is_8_too) {
 		(void)snprintf(name, sizeof(name), "stranger%d", made++);
 	while ((code = berth_acquire(b, name, &slot)) == BERTH_SUCCESS && made < 1000000);
 	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
-	(void)take(b, "stranger0");
+	(void)acquire_slot(b, "stranger0");
 	berth_close(b);
 	(void)umount2(here.runtime_dir, MNT_DETACH);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Who connects and doesn't play by the rules: berthd answers or hangs up, lives, serves the others
- * and keeps no descriptor. */
+/* Clients that break the protocol: berthd answers or hangs up, stays alive, serves the other clients
+ * and leaks no descriptor. */
 
 #include <dirent.h>
 #include <sys/resource.h>
@@ -14,9 +14,9 @@
 
 static const char *const sockets[] = {"berth.sock", "admin.sock"};
 
-/* -- a client of our own ----------------------------------------------------------------------- */
+/* -- a client without the library --------------------------------------------------------------- */
 
-static int dial(const char *name) {
+static int connect_to(const char *name) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct timeval patience = {.tv_sec = 20};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -29,8 +29,8 @@ static int dial(const char *name) {
 	return fd;
 }
 
-/* 0 or a negative errno. */
-static int post(int fd, const void *message, size_t size, const int *fds, size_t count) {
+/* Sends the message and `count` descriptors. Returns 0 or a negative errno. */
+static int send_message(int fd, const void *message, size_t size, const int *fds, size_t count) {
 	struct iovec part = {(void *)message, size};
 	_Alignas(struct cmsghdr) char space[CMSG_SPACE(sizeof(int) * 64)] = {0};
 	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
@@ -48,7 +48,7 @@ static int post(int fd, const void *message, size_t size, const int *fds, size_t
 	return sendmsg(fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-#define HUNG_UP 100000 /* in the place of a code */
+#define HUNG_UP 100000 /* returned instead of a code when berthd has closed the connection */
 
 static union {
 	struct message_header header;
@@ -58,8 +58,8 @@ static union {
 	char bytes[MESSAGE_SIZE_MAX];
 } answer;
 
-/* The code of the next answer. */
-static int hear(int fd) {
+/* Receives the next message into `answer` and returns its code. */
+static int answer_receive(int fd) {
 	ssize_t n = recv(fd, &answer, sizeof(answer), 0);
 
 	if (n == 0 || (n < 0 && errno == ECONNRESET))
@@ -71,9 +71,9 @@ static int hear(int fd) {
 }
 
 static int ask(int fd, const void *message, size_t size) {
-	int r = post(fd, message, size, NULL, 0);
+	int r = send_message(fd, message, size, NULL, 0);
 
-	return r < 0 ? HUNG_UP : hear(fd);
+	return r < 0 ? HUNG_UP : answer_receive(fd);
 }
 
 static struct message_header header(uint16_t opcode, size_t length) {
@@ -100,14 +100,14 @@ static int pidfd_of(pid_t pid) {
 }
 
 static int hello_send(int fd, const struct message_hello *hello, int passed) {
-	int r = post(fd, hello, sizeof(*hello), &passed, passed >= 0 ? 1 : 0);
+	int r = send_message(fd, hello, sizeof(*hello), &passed, passed >= 0 ? 1 : 0);
 
-	return r < 0 ? HUNG_UP : hear(fd);
+	return r < 0 ? HUNG_UP : answer_receive(fd);
 }
 
 /* -- berthd's health --------------------------------------------------------------------------- */
 
-static int descriptors(void) {
+static int descriptors_count(void) {
 	char path[64];
 	int n = 0;
 	DIR *d;
@@ -122,21 +122,22 @@ static int descriptors(void) {
 }
 
 static bool descriptors_are_few(void *data) {
-	return descriptors() <= *(int *)data;
+	return descriptors_count() <= *(int *)data;
 }
 
-/* Perhaps one too many: that of READY=1 is open for a moment. */
-static int before;
+/* The number of berthd's descriptors at the start of the test. It may be too large by 1, since the
+ * socket for READY=1 may still be open. */
+static int descriptors_before;
 
 static void hostile_start(void) {
 	instance_start(&here, NULL);
-	before = descriptors();
+	descriptors_before = descriptors_count();
 	set_limit("alice", "5");
 }
 
-/* Runs it in a process of its own: the session of one that hangs up without a goodbye is remembered
- * until its process is dead, since it might still be about to use its records. */
-static void in_process(void (*run)(void)) {
+/* Calls `run` in a process of its own. If a client hangs up without a goodbye, berthd keeps its session
+ * until the process is dead, since the process may still use its records. */
+static void run_in_child(void (*run)(void)) {
 	pid_t pid;
 	int status;
 
@@ -150,31 +151,31 @@ static void in_process(void (*run)(void)) {
 	ck_assert_msg(status == 0, "the process ended with %d", status);
 }
 
-/* At the end of each test. */
+/* To be called at the end of each test. */
 static void expect_healthy(void) {
 	struct berth *b;
 
 	ck_assert_msg(waitpid(here.berthd, NULL, WNOHANG) == 0, "berthd died; its log:\n%s",
 		instance_log(&here));
 	b = open_session();
-	expect_code(BERTH_SUCCESS, berth_release(b, take(b, "alice")));
+	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 	berth_close(b);
 	expect_ctl(0, "", "status");
-	ck_assert_msg(eventually(descriptors_are_few, &before), "berthd has %d descriptors, not %d",
-		descriptors(), before);
+	ck_assert_msg(eventually(descriptors_are_few, &descriptors_before),
+		"berthd has %d descriptors, not %d", descriptors_count(), descriptors_before);
 	expect_status_eventually("sessions", 0);
 }
 
 /* -- noise ------------------------------------------------------------------------------------- */
 
-START_TEST(noise_is_hung_up_on) {
+START_TEST(berthd_hangs_up_on_noise) {
 	static const size_t sizes[] = {1, 15, 16, 17, 100, 4096, 65535, 65536, 65537, 100000};
 	static unsigned char noise[100000];
 
 	random_init();
 	for (size_t s = 0; s < COUNT_OF(sockets); s++)
 		for (size_t i = 0; i < COUNT_OF(sizes); i++) {
-			int fd = dial(sockets[s]);
+			int fd = connect_to(sockets[s]);
 
 			for (size_t k = 0; k < sizes[i]; k++)
 				noise[k] = (unsigned char)random_below(256);
@@ -190,7 +191,7 @@ END_TEST
 START_TEST(an_empty_packet_and_a_silent_hang_up_do_no_harm) {
 	for (size_t s = 0; s < COUNT_OF(sockets); s++)
 		for (int i = 0; i < 50; i++) {
-			int fd = dial(sockets[s]);
+			int fd = connect_to(sockets[s]);
 
 			if (i % 2)
 				(void)send(fd, "", 0, MSG_NOSIGNAL);
@@ -200,36 +201,38 @@ START_TEST(an_empty_packet_and_a_silent_hang_up_do_no_harm) {
 }
 END_TEST
 
-/* -- almost right ------------------------------------------------------------------------------ */
+/* -- valid messages with an error ---------------------------------------------------------------- */
 
-START_TEST(each_opcode_with_each_wrong_size_is_87_or_a_hang_up) {
+static void send_wrong_size(const char *socket, uint16_t opcode, size_t size) {
 	static char message[MESSAGE_SIZE_MAX];
+	struct message_header h = header(opcode, size);
+	int fd = connect_to(socket), code;
 
-	for (size_t s = 0; s < COUNT_OF(sockets); s++)
-		for (uint16_t opcode = 0; opcode < 64; opcode++)
-			for (size_t size = sizeof(struct message_header); size < 700; size += 61) {
-				struct message_header h = header(opcode, size);
-				int fd, code;
+	memcpy(message, &h, sizeof(h));
+	code = ask(fd, message, size);
+	ck_assert_msg(code == BERTH_INVALID_PARAMETER || code == HUNG_UP ||
+			      (code == 0 && size == sizeof(h)),
+		"opcode %u of %zu bytes on %s: %d", opcode, size, socket, code);
+	(void)close(fd);
+}
 
-				/* A goodbye of the right size, the only one without an answer. */
-				if (s == 0 && opcode == MESSAGE_BYE && size == sizeof(h))
-					continue;
-				fd = dial(sockets[s]);
-				memcpy(message, &h, sizeof(h));
-				code = ask(fd, message, size);
-				ck_assert_msg(code == BERTH_INVALID_PARAMETER || code == HUNG_UP ||
-						      (code == 0 && size == sizeof(h)),
-					"opcode %u of %zu bytes on %s: %d", opcode, size,
-					sockets[s], code);
-				(void)close(fd);
-			}
+START_TEST(each_opcode_of_a_wrong_size_gets_87_or_a_hang_up) {
+	const size_t smallest = sizeof(struct message_header);
+
+	for (uint16_t opcode = 0; opcode < 64; opcode++)
+		for (size_t size = smallest; size < 700; size += 61) {
+			/* A goodbye of the right size is the only message without an answer. */
+			if (opcode != MESSAGE_BYE || size != smallest)
+				send_wrong_size("berth.sock", opcode, size);
+			send_wrong_size("admin.sock", opcode, size);
+		}
 	expect_healthy();
 }
 END_TEST
 
-START_TEST(a_length_that_isnt_the_packets_is_hung_up_on) {
+START_TEST(berthd_hangs_up_on_a_header_with_a_wrong_length) {
 	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
-	int fd = dial("admin.sock");
+	int fd = connect_to("admin.sock");
 
 	ck_assert_int_eq(ask(fd, &status, sizeof(status)), BERTH_SUCCESS);
 	status.header.length++;
@@ -239,20 +242,20 @@ START_TEST(a_length_that_isnt_the_packets_is_hung_up_on) {
 }
 END_TEST
 
-START_TEST(another_version_is_1306_on_both_sockets) {
+START_TEST(another_version_gets_1306_on_both_sockets) {
 	struct message_hello hello = hello_make();
 	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
-	int fd = dial("berth.sock");
+	int fd = connect_to("berth.sock");
 
 	hello.header.version = MESSAGE_VERSION + 1;
 	ck_assert_int_eq(hello_send(fd, &hello, -1), BERTH_REVISION_MISMATCH);
 	ck_assert_uint_eq(answer.header.version, MESSAGE_VERSION + 1);
 	(void)close(fd);
-	fd = dial("admin.sock");
+	fd = connect_to("admin.sock");
 	status.header.version = 7;
 	ck_assert_int_eq(ask(fd, &status, sizeof(status)), BERTH_REVISION_MISMATCH);
 	(void)close(fd);
-	fd = dial("berth.sock");
+	fd = connect_to("berth.sock");
 	hello = hello_make();
 	hello.fingerprint ^= 1;
 	ck_assert_int_eq(hello_send(fd, &hello, -1), BERTH_REVISION_MISMATCH);
@@ -267,18 +270,18 @@ static void hello_with_pidfds(void) {
 	int own = pidfd_of(getpid()), other = pidfd_of(here.berthd), pipes[2], fd;
 
 	ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
-	fd = dial("berth.sock");
+	fd = connect_to("berth.sock");
 	ck_assert_int_eq(hello_send(fd, &hello, -1), BERTH_ACCESS_DENIED);
 	ck_assert_int_eq(hello_send(fd, &hello, other), BERTH_ACCESS_DENIED);
 	ck_assert_int_eq(hello_send(fd, &hello, pipes[0]), BERTH_ACCESS_DENIED);
 	ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
-	/* Once is enough. */
+	/* A connection opens one session only. */
 	ck_assert_int_eq(hello_send(fd, &hello, own), HUNG_UP);
 	(void)close(fd);
 }
 
-START_TEST(a_session_takes_the_callers_own_pidfd) {
-	in_process(hello_with_pidfds);
+START_TEST(a_session_needs_the_callers_own_pidfd) {
+	run_in_child(hello_with_pidfds);
 	expect_healthy();
 }
 END_TEST
@@ -291,23 +294,23 @@ static void resume_others(void) {
 		for (uint32_t index = 0; index < 3; index++) {
 			hello.resume_session = index;
 			hello.resume_serial = serial;
-			fd = dial("berth.sock");
+			fd = connect_to("berth.sock");
 			ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
 			ck_assert_uint_eq(answer.welcome.resumed, 0);
 			(void)close(fd);
 		}
 	hello.resume_session = UINT32_MAX;
 	hello.resume_serial = UINT32_MAX;
-	fd = dial("berth.sock");
+	fd = connect_to("berth.sock");
 	ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
 	(void)close(fd);
 }
 
-START_TEST(nobody_resumes_the_session_of_another) {
+START_TEST(no_process_resumes_the_session_of_another) {
 	struct child c = child_start(child_hold_one, (void *)"alice");
 
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
-	in_process(resume_others);
+	run_in_child(resume_others);
 	ck_assert_int_eq(current_of("alice"), 1);
 	child_kill(&c);
 	expect_current_eventually("alice", 0);
@@ -315,7 +318,8 @@ START_TEST(nobody_resumes_the_session_of_another) {
 }
 END_TEST
 
-/* 1 if it was resumed. */
+/* Opens a session that resumes the one in `hello`, and puts the new session there. Returns 1 if the
+ * session was resumed. */
 static uint32_t resume_own(int fd, struct message_hello *hello, int own) {
 	ck_assert_int_eq(hello_send(fd, hello, own), BERTH_SUCCESS);
 	hello->resume_session = answer.welcome.session;
@@ -326,30 +330,30 @@ static uint32_t resume_own(int fd, struct message_hello *hello, int own) {
 static void resume_and_hang_up(void) {
 	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
 	struct message_hello hello = hello_make();
-	int own = pidfd_of(getpid()), fd = dial("berth.sock");
+	int own = pidfd_of(getpid()), fd = connect_to("berth.sock");
 
 	ck_assert_uint_eq(resume_own(fd, &hello, own), 0);
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
 	(void)close(fd);
-	/* As a library does whose deadline came first, twice. */
+	/* A library whose deadline expires before berthd's answer hangs up like this. */
 	for (int i = 0; i < 2; i++) {
-		fd = dial("berth.sock");
+		fd = connect_to("berth.sock");
 		ck_assert_uint_eq(resume_own(fd, &hello, own), 1);
 		(void)close(fd);
 	}
-	fd = dial("berth.sock");
+	fd = connect_to("berth.sock");
 	ck_assert_uint_eq(resume_own(fd, &hello, own), 1);
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), BERTH_SUCCESS);
 	(void)close(fd);
-	/* Now it was a hang-up. */
-	fd = dial("berth.sock");
+	/* A hang-up after a request has ended the session. */
+	fd = connect_to("berth.sock");
 	ck_assert_uint_eq(resume_own(fd, &hello, own), 0);
 	(void)close(fd);
 }
 
-START_TEST(a_hang_up_before_anything_was_asked_ends_no_session_of_before) {
-	/* Not in a child: berthd is restarted, and is ours to wait for. */
+START_TEST(a_hang_up_before_any_request_ends_no_resumed_session) {
+	/* Not in a child process, since only the parent of berthd can restart it. */
 	resume_and_hang_up();
 	expect_ctl(0, "", "status");
 }
@@ -360,19 +364,19 @@ static void settle_and_ranges(void) {
 		.header = HEADER(MESSAGE_FINISH_RELEASE, settle), .record = 16};
 	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
 	struct message_hello hello = hello_make();
-	int fd = dial("berth.sock"), own = pidfd_of(getpid());
+	int fd = connect_to("berth.sock"), own = pidfd_of(getpid());
 
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), HUNG_UP);
 	(void)close(fd);
 	for (uint32_t record = 0; record < 3; record++) {
-		fd = dial("berth.sock");
+		fd = connect_to("berth.sock");
 		ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
 		settle.record = record == 0 ? UINT32_MAX : record == 1 ? 0 : 1u << 21;
 		ck_assert_int_eq(ask(fd, &settle, sizeof(settle)), HUNG_UP);
 		(void)close(fd);
 	}
-	/* More than there are in one message: what fits is granted. */
-	fd = dial("berth.sock");
+	/* berthd grants as many ranges as one message holds. */
+	fd = connect_to("berth.sock");
 	ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
 	ranges.count = UINT32_MAX;
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), BERTH_SUCCESS);
@@ -382,18 +386,18 @@ static void settle_and_ranges(void) {
 }
 
 START_TEST(records_of_others_cant_be_settled_and_ranges_need_a_session) {
-	in_process(settle_and_ranges);
+	run_in_child(settle_and_ranges);
 	expect_healthy();
 }
 END_TEST
 
-START_TEST(names_and_flags_are_checked_by_berthd_and_not_only_by_its_clients) {
+START_TEST(berthd_checks_names_and_flags_itself) {
 	struct message_resolve resolve = {.header = HEADER(MESSAGE_RESOLVE, resolve)};
 	struct message_set set = {.header = HEADER(MESSAGE_SET, set), .limit = 5};
 	struct message_delete delete = {.header = HEADER(MESSAGE_DELETE, delete), .flags = 2};
 	struct message_list list = {.header = HEADER(MESSAGE_LIST, list), .cursor = UINT32_MAX};
 	static const char *const bad[] = {"", "a//b", "a\nb", "\xFF", "1/2/3/4/5/6/7/8/9"};
-	int clients = dial("berth.sock"), admin = dial("admin.sock");
+	int clients = connect_to("berth.sock"), admin = connect_to("admin.sock");
 
 	for (size_t i = 0; i < COUNT_OF(bad); i++) {
 		strcpy(resolve.name.text, bad[i]);
@@ -417,7 +421,7 @@ START_TEST(names_and_flags_are_checked_by_berthd_and_not_only_by_its_clients) {
 }
 END_TEST
 
-/* Right messages with bytes changed at random. */
+/* Sends valid messages in which some random bytes were changed. */
 static void mutations_send(void) {
 	static char message[MESSAGE_SIZE_MAX];
 	static const struct {
@@ -446,7 +450,7 @@ static void mutations_send(void) {
 	for (int i = 0; i < 3000; i++) {
 		size_t k = random_below(COUNT_OF(kinds)), size = kinds[k].size;
 		struct message_header h = header(kinds[k].opcode, size);
-		int fd = dial(kinds[k].opcode < MESSAGE_SET ? "berth.sock" : "admin.sock");
+		int fd = connect_to(kinds[k].opcode < MESSAGE_SET ? "berth.sock" : "admin.sock");
 
 		memset(message, 0, size);
 		memcpy(message, &h, sizeof(h));
@@ -459,7 +463,7 @@ static void mutations_send(void) {
 
 			(void)hello_send(fd, &hello, own);
 		}
-		(void)post(fd, message, size, &own, random_below(2));
+		(void)send_message(fd, message, size, &own, random_below(2));
 		if (random_below(2))
 			(void)shutdown(fd, SHUT_WR);
 		(void)close(fd);
@@ -467,63 +471,63 @@ static void mutations_send(void) {
 }
 
 START_TEST(mutated_messages_do_no_harm) {
-	in_process(mutations_send);
+	run_in_child(mutations_send);
 	set_limit("alice", "5");
 	expect_healthy();
 }
 END_TEST
 
-/* -- hoarders ---------------------------------------------------------------------------------- */
+/* -- use of resources --------------------------------------------------------------------------- */
 
-START_TEST(descriptors_that_nobody_asked_for_are_closed) {
+START_TEST(unexpected_descriptors_are_closed) {
 	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
 	struct message_resolve resolve = {.header = HEADER(MESSAGE_RESOLVE, resolve)};
-	int admin = dial("admin.sock"), clients = dial("berth.sock"), fds[64];
+	int admin = connect_to("admin.sock"), clients = connect_to("berth.sock"), fds[64];
 
 	for (size_t i = 0; i < COUNT_OF(fds); i++)
 		fds[i] = pidfd_of(getpid());
 	for (size_t n = 1; n <= COUNT_OF(fds); n *= 2) {
-		ck_assert_int_eq(post(admin, &status, sizeof(status), fds, n), 0);
-		ck_assert_int_eq(hear(admin), BERTH_SUCCESS);
-		ck_assert_int_eq(post(clients, &resolve, sizeof(resolve), fds, n), 0);
-		ck_assert_int_eq(hear(clients), BERTH_INVALID_PARAMETER);
+		ck_assert_int_eq(send_message(admin, &status, sizeof(status), fds, n), 0);
+		ck_assert_int_eq(answer_receive(admin), BERTH_SUCCESS);
+		ck_assert_int_eq(send_message(clients, &resolve, sizeof(resolve), fds, n), 0);
+		ck_assert_int_eq(answer_receive(clients), BERTH_INVALID_PARAMETER);
 	}
-	/* With what is no message, too. */
-	ck_assert_int_eq(post(admin, "no message", 10, fds, 32), 0);
-	ck_assert_int_eq(hear(admin), HUNG_UP);
-	ck_assert_int_eq(post(clients, "no message, but longer", 22, fds, 1), 0);
-	ck_assert_int_eq(hear(clients), HUNG_UP);
+	/* The same with packets that are no messages. */
+	ck_assert_int_eq(send_message(admin, "no message", 10, fds, 32), 0);
+	ck_assert_int_eq(answer_receive(admin), HUNG_UP);
+	ck_assert_int_eq(send_message(clients, "no message, but longer", 22, fds, 1), 0);
+	ck_assert_int_eq(answer_receive(clients), HUNG_UP);
 	(void)close(admin);
 	(void)close(clients);
 	expect_healthy();
 }
 END_TEST
 
-START_TEST(a_client_that_never_reads_holds_up_nobody) {
+START_TEST(a_client_that_never_reads_delays_no_other) {
 	struct message_list list = {.header = HEADER(MESSAGE_LIST, list)};
 	int fd[8], sent = 0;
 
 	for (size_t i = 0; i < COUNT_OF(fd); i++) {
-		fd[i] = dial("admin.sock");
+		fd[i] = connect_to("admin.sock");
 		(void)fcntl(fd[i], F_SETFL, O_NONBLOCK);
-		/* Until its own queue is full: berthd has stopped to read. */
-		while (sent < 100000 && post(fd[i], &list, sizeof(list), NULL, 0) == 0)
+		/* berthd stops reading while its answers aren't read, so the queue fills up. */
+		while (sent < 100000 && send_message(fd[i], &list, sizeof(list), NULL, 0) == 0)
 			sent++;
 	}
-	ck_assert_msg(sent < 100000, "berthd takes in any number of requests");
+	ck_assert_msg(sent < 100000, "berthd accepts requests without a bound");
 	for (int i = 0; i < 20; i++)
 		set_limit("alice", i % 2 ? "5" : "6");
-	/* One that then reads gets its answers. */
+	/* A client that reads after all gets its answers. */
 	(void)fcntl(fd[0], F_SETFL, 0);
 	for (int i = 0; i < 3; i++)
-		ck_assert_int_eq(hear(fd[0]), BERTH_SUCCESS);
+		ck_assert_int_eq(answer_receive(fd[0]), BERTH_SUCCESS);
 	for (size_t i = 0; i < COUNT_OF(fd); i++)
 		(void)close(fd[i]);
 	expect_healthy();
 }
 END_TEST
 
-START_TEST(three_hundred_connections_at_once_hold_up_nobody) {
+START_TEST(three_hundred_connections_at_once_delay_no_client) {
 	struct rlimit limit;
 	int fd[300];
 
@@ -531,12 +535,12 @@ START_TEST(three_hundred_connections_at_once_hold_up_nobody) {
 	limit.rlim_cur = limit.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 	for (size_t i = 0; i < COUNT_OF(fd); i++)
-		fd[i] = dial(sockets[i % 2]);
+		fd[i] = connect_to(sockets[i % 2]);
 	set_limit("alice", "4");
 	{
 		struct berth *b = open_session();
 
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 		berth_close(b);
 	}
 	for (size_t i = 0; i < COUNT_OF(fd); i++)
@@ -545,7 +549,8 @@ START_TEST(three_hundred_connections_at_once_hold_up_nobody) {
 }
 END_TEST
 
-/* With a session or without, with a question on its way or without, by goodbye, hang-up or death. */
+/* Connects 500 times: with or without a session and a request, and ends the connection with a goodbye,
+ * without one, or by exiting. */
 static void connect_and_leave(void) {
 	struct message_hello hello = hello_make();
 	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
@@ -554,35 +559,35 @@ static void connect_and_leave(void) {
 
 	random_init();
 	for (int i = 0; i < 500; i++) {
-		int fd = dial(sockets[random_below(4) == 0]);
+		int fd = connect_to(sockets[random_below(4) == 0]);
 
 		if (random_below(2))
-			(void)post(fd, &hello, sizeof(hello), &own, 1);
+			(void)send_message(fd, &hello, sizeof(hello), &own, 1);
 		if (random_below(2))
-			(void)post(fd, &ranges, sizeof(ranges), NULL, 0);
+			(void)send_message(fd, &ranges, sizeof(ranges), NULL, 0);
 		if (random_below(2))
-			(void)post(fd, &bye, sizeof(bye), NULL, 0);
+			(void)send_message(fd, &bye, sizeof(bye), NULL, 0);
 		if (random_below(2000) == 0)
 			_exit(0);
 		(void)close(fd);
 	}
 }
 
-/* While another holds what it holds, and is answered. */
+/* Meanwhile another client keeps its slot and is served. */
 START_TEST(ten_thousand_connections_in_a_row_leave_nothing_behind) {
 	struct berth *b = open_session();
-	berth_slot slot = take(b, "alice");
-	int session = descriptors() - before;
+	berth_slot slot = acquire_slot(b, "alice");
+	int session = descriptors_count() - descriptors_before;
 
 	for (int i = 0; i < 25; i++) {
-		in_process(connect_and_leave);
-		expect_code(BERTH_SUCCESS, berth_release(b, take(b, "alice")));
+		run_in_child(connect_and_leave);
+		expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 	}
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
-	before += session;
-	ck_assert_msg(eventually(descriptors_are_few, &before), "berthd has %d descriptors, not %d",
-		descriptors(), before);
-	before -= session;
+	descriptors_before += session;
+	ck_assert_msg(eventually(descriptors_are_few, &descriptors_before),
+		"berthd has %d descriptors, not %d", descriptors_count(), descriptors_before);
+	descriptors_before -= session;
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	berth_close(b);
 	expect_healthy();
@@ -596,7 +601,7 @@ struct lines {
 	char bytes[256];
 };
 
-static void line_add(struct lines *l, const char *name, uint32_t limit) {
+static void lines_append(struct lines *l, const char *name, uint32_t limit) {
 	uint8_t length = (uint8_t)strlen(name);
 	char *to = l->bytes + l->message.bytes;
 
@@ -608,18 +613,18 @@ static void line_add(struct lines *l, const char *name, uint32_t limit) {
 	l->message.header = header(MESSAGE_IMPORT_LINES, sizeof(l->message) + l->message.bytes);
 }
 
-#define lines_ask(fd, l) ask((fd), (l), (l)->message.header.length)
+#define lines_send(fd, l) ask((fd), (l), (l)->message.header.length)
 
-START_TEST(an_import_that_is_hung_up_on_changes_nothing) {
+START_TEST(a_hang_up_during_an_import_changes_nothing) {
 	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
 	struct lines l = {0};
-	int fd = dial("admin.sock");
+	int fd = connect_to("admin.sock");
 
-	line_add(&l, "bob", 3);
+	lines_append(&l, "bob", 3);
 	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
-	ck_assert_int_eq(lines_ask(fd, &l), BERTH_SUCCESS);
+	ck_assert_int_eq(lines_send(fd, &l), BERTH_SUCCESS);
 	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
-	ck_assert_int_eq(lines_ask(fd, &l), BERTH_SUCCESS);
+	ck_assert_int_eq(lines_send(fd, &l), BERTH_SUCCESS);
 	(void)close(fd);
 	expect_ctl(1, "no account", "get", "bob");
 	expect_healthy();
@@ -630,22 +635,22 @@ START_TEST(an_import_out_of_order_or_with_wrong_counts_is_refused) {
 	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
 	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
 	struct lines l = {0}, wrong;
-	int fd = dial("admin.sock");
+	int fd = connect_to("admin.sock");
 
-	line_add(&l, "bob", 3);
-	line_add(&l, "carol", 3);
+	lines_append(&l, "bob", 3);
+	lines_append(&l, "carol", 3);
 	ck_assert_int_eq(ask(fd, &commit, sizeof(commit)), BERTH_INVALID_PARAMETER);
-	ck_assert_int_eq(lines_ask(fd, &l), BERTH_INVALID_PARAMETER);
-	/* A bad line spoils the import as a whole. */
+	ck_assert_int_eq(lines_send(fd, &l), BERTH_INVALID_PARAMETER);
+	/* One bad line makes the whole import fail. */
 	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
-	ck_assert_int_eq(lines_ask(fd, &l), BERTH_SUCCESS);
+	ck_assert_int_eq(lines_send(fd, &l), BERTH_SUCCESS);
 	wrong = l;
-	line_add(&wrong, "a//b", 3);
-	ck_assert_int_eq(lines_ask(fd, &wrong), BERTH_INVALID_PARAMETER);
+	lines_append(&wrong, "a//b", 3);
+	ck_assert_int_eq(lines_send(fd, &wrong), BERTH_INVALID_PARAMETER);
 	ck_assert_int_eq(ask(fd, &commit, sizeof(commit)), BERTH_INVALID_PARAMETER);
 	(void)close(fd);
 	for (int i = 0; i < 4; i++) {
-		fd = dial("admin.sock");
+		fd = connect_to("admin.sock");
 		ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
 		wrong = l;
 		if (i == 0)
@@ -656,7 +661,7 @@ START_TEST(an_import_out_of_order_or_with_wrong_counts_is_refused) {
 			wrong.message.bytes++;
 		else
 			wrong.bytes[4] = (char)255;
-		ck_assert_msg(lines_ask(fd, &wrong) == HUNG_UP, "case %d", i);
+		ck_assert_msg(lines_send(fd, &wrong) == HUNG_UP, "case %d", i);
 		(void)close(fd);
 	}
 	expect_ctl(1, "no account", "get", "bob");
@@ -664,19 +669,19 @@ START_TEST(an_import_out_of_order_or_with_wrong_counts_is_refused) {
 }
 END_TEST
 
-/* The import isn't what the connection waits for. */
-START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_answers) {
+/* The connection has an import, but waits for the store's answer to a set. */
+START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_will_answer) {
 	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
 	struct message_set set = {.header = HEADER(MESSAGE_SET, set), .limit = 3};
 
 	message_name_set(&set.name, "bob");
 	for (int i = 0; i < 50; i++) {
-		int fd = dial("admin.sock");
+		int fd = connect_to("admin.sock");
 
 		ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
-		/* Stopped, it finds the hang-up together with what was sent before. */
+		/* berthd is stopped, so that it sees the set and the hang-up at the same time. */
 		(void)kill(here.berthd, SIGSTOP);
-		ck_assert_int_eq(post(fd, &set, sizeof(set), NULL, 0), 0);
+		ck_assert_int_eq(send_message(fd, &set, sizeof(set), NULL, 0), 0);
 		(void)close(fd);
 		(void)kill(here.berthd, SIGCONT);
 	}
@@ -685,18 +690,19 @@ START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_answers) {
 }
 END_TEST
 
-/* Room is made for these in several turns of berthd's event loop, and there is room for them once. */
-#define MANY 60000
+/* The lines of an import. berthd reserves so many accounts in several time slices, and has the capacity
+ * for one such import only. */
+#define IMPORT_SIZE 60000
 
-static void narrow_start(void) {
+static void imports_start(void) {
 	static const char *const args[] = {"--max-accounts", "100000", NULL};
 
 	instance_start(&here, args);
-	before = descriptors();
+	descriptors_before = descriptors_count();
 	set_limit("alice", "5");
 }
 
-static void many_ask(int fd, const char *format, int count) {
+static void import_send_lines(int fd, const char *format, int count) {
 	static union {
 		struct message_import_lines message;
 		char bytes[MESSAGE_SIZE_MAX];
@@ -710,7 +716,7 @@ static void many_ask(int fd, const char *format, int count) {
 			char name[40];
 
 			(void)snprintf(name, sizeof(name), format, i);
-			line_add(&one, name, 3);
+			lines_append(&one, name, 3);
 			memcpy(to + m.message.bytes, one.bytes, one.message.bytes);
 			m.message.bytes += one.message.bytes;
 		}
@@ -720,22 +726,22 @@ static void many_ask(int fd, const char *format, int count) {
 	}
 }
 
-/* Up to the commit. */
-static int many_send(const char *format, int count) {
+/* Sends an import without its commit; returns the connection. */
+static int import_prepare(const char *format, int count) {
 	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
-	int fd = dial("admin.sock");
+	int fd = connect_to("admin.sock");
 
 	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
-	many_ask(fd, format, count);
+	import_send_lines(fd, format, count);
 	return fd;
 }
 
-/* Up to the answer. */
-static int many_begin(const char *format, int count) {
+/* Sends an import and its commit, without waiting for the answer; returns the connection. */
+static int import_send_commit(const char *format, int count) {
 	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
-	int fd = many_send(format, count);
+	int fd = import_prepare(format, count);
 
-	ck_assert_int_eq(post(fd, &commit, sizeof(commit), NULL, 0), 0);
+	ck_assert_int_eq(send_message(fd, &commit, sizeof(commit), NULL, 0), 0);
 	return fd;
 }
 
@@ -746,81 +752,83 @@ static uint32_t accounts_of(int fd) {
 	return answer.status.accounts;
 }
 
-/* Returns once room was made for so many. */
-static void many_wait(uint32_t accounts) {
-	int fd = dial("admin.sock");
+/* Returns once berthd has reserved at least that many accounts. */
+static void wait_for_accounts(uint32_t accounts) {
+	int fd = connect_to("admin.sock");
 
 	while (accounts_of(fd) < accounts)
 		;
 	(void)close(fd);
 }
 
-/* All of an import of many is there, or nothing is left of it. */
-static bool many_are_whole(void *data) {
+/* True if all accounts of an import exist, or none of them. */
+static bool import_is_complete_or_undone(void *data) {
 	long long configured = status_number("configured"), accounts = status_number("accounts");
 
 	(void)data;
 	return (configured == 1 && accounts == 1) ||
-	       (configured == 1 + MANY && accounts == 2 + MANY);
+	       (configured == 1 + IMPORT_SIZE && accounts == 2 + IMPORT_SIZE);
 }
 
-START_TEST(an_import_that_is_hung_up_on_while_room_is_made_leaves_the_room) {
+START_TEST(a_hang_up_while_accounts_are_reserved_frees_them_again) {
 	int cancelled = 0;
 
-	for (uint32_t turns = 1; turns < 7; turns++) {
-		int fd = many_begin("first/%d", MANY);
+	for (uint32_t slices = 1; slices < 7; slices++) {
+		int fd = import_send_commit("first/%d", IMPORT_SIZE);
 
-		many_wait(turns * 8000);
+		wait_for_accounts(slices * 8000);
 		(void)close(fd);
-		ck_assert_msg(eventually(many_are_whole, NULL),
+		ck_assert_msg(eventually(import_is_complete_or_undone, NULL),
 			"%lld accounts are left, %lld of them configured",
 			status_number("accounts"), status_number("configured"));
 		if (status_number("configured") == 1) {
 			cancelled++;
 			continue;
 		}
-		/* The store had it already. */
+		/* The hang-up came after the commit. */
 		instance_end(&here);
-		narrow_start();
+		imports_start();
 	}
 	ck_assert_int_gt(cancelled, 0);
 	expect_ctl(1, "no account", "get", "first/1");
-	/* Others find room where they had it, and berthd starts with them alone. */
-	ck_assert_int_eq(hear(many_begin("second/%d", MANY)), BERTH_SUCCESS);
+	/* Another import gets the same accounts, and after a restart berthd has these alone. */
+	ck_assert_int_eq(
+		answer_receive(import_send_commit("second/%d", IMPORT_SIZE)), BERTH_SUCCESS);
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
-	ck_assert_int_eq(status_number("configured"), 1 + MANY);
+	ck_assert_int_eq(status_number("configured"), 1 + IMPORT_SIZE);
 	expect_ctl(1, "no account", "get", "first/1");
 }
 END_TEST
 
-START_TEST(an_import_that_finds_no_room_in_a_late_turn_leaves_all_room) {
-	int fd = many_begin("first/%d", 100001);
+START_TEST(an_import_that_runs_out_of_accounts_reserves_none) {
+	int fd = import_send_commit("first/%d", 100001);
 
-	ck_assert_int_eq(hear(fd), BERTH_NO_SYSTEM_RESOURCES);
+	ck_assert_int_eq(answer_receive(fd), BERTH_NO_SYSTEM_RESOURCES);
 	ck_assert_ptr_nonnull(strstr(answer.failed.text, "--max-accounts"));
 	(void)close(fd);
 	ck_assert_int_eq(status_number("accounts"), 1);
-	fd = many_begin("second/%d", MANY);
-	ck_assert_int_eq(hear(fd), BERTH_SUCCESS);
+	fd = import_send_commit("second/%d", IMPORT_SIZE);
+	ck_assert_int_eq(answer_receive(fd), BERTH_SUCCESS);
 	(void)close(fd);
-	ck_assert_int_eq(status_number("configured"), 1 + MANY);
+	ck_assert_int_eq(status_number("configured"), 1 + IMPORT_SIZE);
 	expect_healthy();
 }
 END_TEST
 
-/* Which of two imports is first is theirs; what doesn't fit is refused whole. */
-START_TEST(of_two_imports_at_once_that_fit_not_both_one_is_done) {
-	int first = many_begin("first/%d", MANY), second = many_begin("second/%d", MANY);
-	int code = hear(first), other = hear(second);
+/* Either of the two imports may be the first. The other one is refused as a whole. */
+START_TEST(of_two_imports_that_do_not_both_fit_one_succeeds) {
+	int first = import_send_commit("first/%d", IMPORT_SIZE),
+	    second = import_send_commit("second/%d", IMPORT_SIZE);
+	int code = answer_receive(first), other = answer_receive(second);
 
 	ck_assert_msg((code == BERTH_SUCCESS && other == BERTH_NO_SYSTEM_RESOURCES) ||
 			      (other == BERTH_SUCCESS && code == BERTH_NO_SYSTEM_RESOURCES),
 		"%d and %d", code, other);
 	(void)close(first);
 	(void)close(second);
-	ck_assert_int_eq(status_number("configured"), 1 + MANY);
-	ck_assert_int_eq(status_number("accounts"), 2 + MANY);
+	ck_assert_int_eq(status_number("configured"), 1 + IMPORT_SIZE);
+	ck_assert_int_eq(status_number("accounts"), 2 + IMPORT_SIZE);
 	expect_healthy();
 }
 END_TEST
@@ -830,68 +838,70 @@ static bool is_checkpointed(void *data) {
 	return !strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":null");
 }
 
-/* berthd stops while an import makes room below an account whose last other one is deleted: that takes
- * its counts out of a store that is closed already, which a sanitizer would see. */
-START_TEST(a_stop_while_room_is_made_is_clean) {
+/* berthd stops while an import reserves accounts below `first`, whose only other child is deleted. The
+ * deletion removes the child's counts from the store, which must not be closed yet. A sanitizer would
+ * report that. */
+START_TEST(a_stop_while_accounts_are_reserved_is_clean) {
 	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
 	struct message_delete delete = {.header = HEADER(MESSAGE_DELETE, delete)};
 	struct berth *b = open_session();
 	int import, other;
 
 	set_limit("first/alice", "5");
-	expect_code(BERTH_SUCCESS, berth_release(b, take(b, "first/alice")));
+	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "first/alice")));
 	berth_close(b);
 	ck_assert(eventually(is_checkpointed, NULL));
-	import = many_send("first/%d", MANY);
-	other = dial("admin.sock");
+	import = import_prepare("first/%d", IMPORT_SIZE);
+	other = connect_to("admin.sock");
 	message_name_set(&delete.name, "first/alice");
 	(void)kill(here.berthd, SIGSTOP);
-	ck_assert_int_eq(post(import, &commit, sizeof(commit), NULL, 0), 0);
-	ck_assert_int_eq(post(other, &delete, sizeof(delete), NULL, 0), 0);
+	ck_assert_int_eq(send_message(import, &commit, sizeof(commit), NULL, 0), 0);
+	ck_assert_int_eq(send_message(other, &delete, sizeof(delete), NULL, 0), 0);
 	(void)kill(here.berthd, SIGCONT);
-	many_wait(1000);
+	wait_for_accounts(1000);
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
 	(void)close(import);
 	(void)close(other);
 	instance_restart(&here);
 	ck_assert_int_ge(status_number("configured"), 1);
-	before = descriptors();
+	descriptors_before = descriptors_count();
 }
 END_TEST
 
-#define CROWD 20
-#define EACH  40
+#define CONNECTIONS   20
+#define REQUESTS_EACH 40
 
-START_TEST(an_import_has_its_turn_among_many_who_always_ask) {
+START_TEST(an_import_progresses_while_many_clients_send_requests) {
 	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
 	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
-	int import = many_send("first/%d", MANY), fd[CROWD];
+	int import = import_prepare("first/%d", IMPORT_SIZE), fd[CONNECTIONS];
 
-	for (int i = 0; i < CROWD; i++)
-		fd[i] = dial("admin.sock");
-	(void)accounts_of(fd[CROWD - 1]);
-	/* All are there at once: berthd is never idle before the last is answered. */
+	for (int i = 0; i < CONNECTIONS; i++)
+		fd[i] = connect_to("admin.sock");
+	(void)accounts_of(fd[CONNECTIONS - 1]);
+	/* All requests arrive at once, so berthd isn't idle before it has answered the last one. */
 	(void)kill(here.berthd, SIGSTOP);
-	ck_assert_int_eq(post(import, &commit, sizeof(commit), NULL, 0), 0);
-	for (int i = 0; i < CROWD * EACH; i++)
-		ck_assert_int_eq(post(fd[i % CROWD], &status, sizeof(status), NULL, 0), 0);
+	ck_assert_int_eq(send_message(import, &commit, sizeof(commit), NULL, 0), 0);
+	for (int i = 0; i < CONNECTIONS * REQUESTS_EACH; i++)
+		ck_assert_int_eq(
+			send_message(fd[i % CONNECTIONS], &status, sizeof(status), NULL, 0), 0);
 	(void)kill(here.berthd, SIGCONT);
-	for (int i = 0; i < CROWD * EACH; i++)
-		ck_assert_int_eq(hear(fd[i % CROWD]), BERTH_SUCCESS);
-	ck_assert_uint_eq(answer.status.accounts, 2 + MANY);
-	ck_assert_int_eq(hear(import), BERTH_SUCCESS);
-	for (int i = 0; i < CROWD; i++)
+	for (int i = 0; i < CONNECTIONS * REQUESTS_EACH; i++)
+		ck_assert_int_eq(answer_receive(fd[i % CONNECTIONS]), BERTH_SUCCESS);
+	ck_assert_uint_eq(answer.status.accounts, 2 + IMPORT_SIZE);
+	ck_assert_int_eq(answer_receive(import), BERTH_SUCCESS);
+	for (int i = 0; i < CONNECTIONS; i++)
 		(void)close(fd[i]);
 	(void)close(import);
 	expect_healthy();
 }
 END_TEST
 
-/* As a member of the group could do with the descriptor that it was given. */
-START_TEST(a_truncated_segment_kills_the_others_perhaps_but_not_berthd) {
+/* A member of group berth can truncate the segment by the descriptor that berthd gives it. */
+START_TEST(a_truncated_segment_does_not_kill_berthd) {
 	char path[128];
 
-	repairs_are_meant = true;
+	repairs_are_expected = true;
 	(void)snprintf(path, sizeof(path), "%.80s/segment", here.runtime_dir);
 	expect_ctl(0, "", "set", "alice", "7");
 	ck_assert_int_eq(truncate(path, 4096), 0);
@@ -899,7 +909,7 @@ START_TEST(a_truncated_segment_kills_the_others_perhaps_but_not_berthd) {
 	expect_ctl(0, "", "set", "alice", "8");
 	expect_ctl(0, "8", "get", "alice");
 	ck_assert_int_ne(logged_times("truncated the segment"), 0);
-	/* The next one finds it damaged, makes another, and has every limit. */
+	/* The next berthd finds the segment damaged, makes another, and has every limit. */
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
 	expect_ctl(0, "8", "get", "alice");
@@ -910,37 +920,37 @@ END_TEST
 
 int main(void) {
 	const TTest *const tests[] = {
-		noise_is_hung_up_on,
+		berthd_hangs_up_on_noise,
 		an_empty_packet_and_a_silent_hang_up_do_no_harm,
-		each_opcode_with_each_wrong_size_is_87_or_a_hang_up,
-		a_length_that_isnt_the_packets_is_hung_up_on,
-		another_version_is_1306_on_both_sockets,
-		a_session_takes_the_callers_own_pidfd,
-		nobody_resumes_the_session_of_another,
-		a_hang_up_before_anything_was_asked_ends_no_session_of_before,
+		each_opcode_of_a_wrong_size_gets_87_or_a_hang_up,
+		berthd_hangs_up_on_a_header_with_a_wrong_length,
+		another_version_gets_1306_on_both_sockets,
+		a_session_needs_the_callers_own_pidfd,
+		no_process_resumes_the_session_of_another,
+		a_hang_up_before_any_request_ends_no_resumed_session,
 		records_of_others_cant_be_settled_and_ranges_need_a_session,
-		names_and_flags_are_checked_by_berthd_and_not_only_by_its_clients,
+		berthd_checks_names_and_flags_itself,
 		mutated_messages_do_no_harm,
-		descriptors_that_nobody_asked_for_are_closed,
-		a_client_that_never_reads_holds_up_nobody,
-		three_hundred_connections_at_once_hold_up_nobody,
+		unexpected_descriptors_are_closed,
+		a_client_that_never_reads_delays_no_other,
+		three_hundred_connections_at_once_delay_no_client,
 		ten_thousand_connections_in_a_row_leave_nothing_behind,
-		an_import_that_is_hung_up_on_changes_nothing,
+		a_hang_up_during_an_import_changes_nothing,
 		an_import_out_of_order_or_with_wrong_counts_is_refused,
-		a_hang_up_during_a_set_frees_no_connection_that_the_store_answers,
-		a_truncated_segment_kills_the_others_perhaps_but_not_berthd,
+		a_hang_up_during_a_set_frees_no_connection_that_the_store_will_answer,
+		a_truncated_segment_does_not_kill_berthd,
 		NULL,
 	};
 	const TTest *const imports[] = {
-		an_import_that_is_hung_up_on_while_room_is_made_leaves_the_room,
-		an_import_that_finds_no_room_in_a_late_turn_leaves_all_room,
-		of_two_imports_at_once_that_fit_not_both_one_is_done,
-		a_stop_while_room_is_made_is_clean,
-		an_import_has_its_turn_among_many_who_always_ask,
+		a_hang_up_while_accounts_are_reserved_frees_them_again,
+		an_import_that_runs_out_of_accounts_reserves_none,
+		of_two_imports_that_do_not_both_fit_one_succeeds,
+		a_stop_while_accounts_are_reserved_is_clean,
+		an_import_progresses_while_many_clients_send_requests,
 		NULL,
 	};
 	int first = suite_run("hostile", hostile_start, tests);
-	int second = suite_run("imports in turns", narrow_start, imports);
+	int second = suite_run("imports in time slices", imports_start, imports);
 
 	return first != EXIT_SUCCESS ? first : second;
 }

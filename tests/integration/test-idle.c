@@ -94,9 +94,9 @@ START_TEST(berthd_sleeps_while_nothing_changes_and_wakes_for_a_change) {
 
 	set_limit("alice", "2");
 	set_limit("*", "3");
-	slot = take(b, "alice");
-	(void)take(other, "alice");
-	(void)take(other, "someone");
+	slot = acquire_slot(b, "alice");
+	(void)acquire_slot(other, "alice");
+	(void)acquire_slot(other, "someone");
 	expect_idle("with slots held");
 
 	/* Asking, and names that are known, concern nobody. */

@@ -327,7 +327,7 @@ static void child_session(struct child *c, void *data) {
 	before = anonymous_kb();
 	must(berth_open(NULL, &handle));
 	must(berth_acquire(handle, "alice@example.com", &slot));
-	child_say(c, (int)(anonymous_kb() - before));
+	child_send(c, (int)(anonymous_kb() - before));
 }
 
 START_TEST(a_session_takes_little_memory) {
@@ -378,7 +378,7 @@ static void child_window(struct child *c, void *data) {
 		take_one(&many);
 		shared->ns[i] = cpu_ns() - before;
 	}
-	child_say(c, 0);
+	child_send(c, 0);
 }
 
 static unsigned slowest_of(unsigned window) {

@@ -357,8 +357,8 @@ static void setup(void) {
 	other = open_session();
 	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", LODGED, &lodged));
 	expect_code(BERTH_SUCCESS, acquire_weight(other, "solo", LODGED, &slot));
-	(void)take(other, "full/leaf");
-	(void)take(other, "tight/other");
+	(void)acquire_slot(other, "full/leaf");
+	(void)acquire_slot(other, "tight/other");
 	map = kill_map(here.runtime_dir);
 	admin = kill_connect(here.runtime_dir);
 	ck_assert_msg(map && admin >= 0 && audit_counts(map, why), "no beginning");

@@ -76,11 +76,11 @@ static void guest_main(struct child *c, void *data) {
 	(void)data;
 	for (int i = 0; code == BERTH_SUCCESS && i < GUEST_SLOTS; i++)
 		code = acquire_weight(b, account[i], GUEST_WEIGHT, &slot[i]);
-	child_say(c, code);
-	(void)child_listen(c);
+	child_send(c, code);
+	(void)child_receive(c);
 	for (int i = 0; i < GUEST_SLOTS; i++)
-		child_say(c, berth_release(b, slot[i]));
-	(void)child_listen(c);
+		child_send(c, berth_release(b, slot[i]));
+	(void)child_receive(c);
 	_exit(0);
 }
 
@@ -164,7 +164,7 @@ static bool judge_limits(const struct operation *o, bool acknowledged) {
 static void judge_guest(const struct operation *o, bool acknowledged, bool made) {
 	bool all_revoked = o->fate == REVOKED_IF_ACKNOWLEDGED && acknowledged;
 
-	child_say(&w.guest, 1);
+	child_send(&w.guest, 1);
 	for (int i = 0; o->has_guest && i < GUEST_SLOTS; i++) {
 		int code = child_report(&w.guest);
 		/* A deletion takes those of the account alone. */
@@ -236,7 +236,7 @@ static void judge_newcomer(void) {
 	for (size_t i = 0; i < COUNT_OF(base_limits); i++)
 		if (!strchr(base_limits[i].name, '*'))
 			expect_code_for(where, BERTH_SUCCESS,
-				berth_release(b, take(b, base_limits[i].name)));
+				berth_release(b, acquire_slot(b, base_limits[i].name)));
 	berth_close(b);
 }
 
@@ -406,7 +406,8 @@ static void judge_end(void) {
 
 	/* Has the library connect to the berthd that there is now, so that it can say goodbye. */
 	if (w.lodger)
-		expect_code(BERTH_SUCCESS, berth_release(w.lodger, take(w.lodger, "visitor/last")));
+		expect_code(BERTH_SUCCESS,
+			berth_release(w.lodger, acquire_slot(w.lodger, "visitor/last")));
 	berth_close(w.lodger);
 	expect_status_eventually("sessions", 0);
 	must(audit_is_empty(w.map, why), "at the end, %s", why);
@@ -463,7 +464,7 @@ static void setup_lodger(void) {
 	expect_code(BERTH_SUCCESS, berth_open(NULL, &w.lodger));
 	for (int i = 0; i < LODGED; i++)
 		lodger_take(i);
-	expect_code(BERTH_SUCCESS, berth_release(w.lodger, take(w.lodger, "visitor/a")));
+	expect_code(BERTH_SUCCESS, berth_release(w.lodger, acquire_slot(w.lodger, "visitor/a")));
 }
 
 static TCase *tcase_of(const char *name, void (*begin)(void), int first, int end) {

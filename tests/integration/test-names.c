@@ -111,7 +111,7 @@ START_TEST(unusual_names_work_from_end_to_end) {
 		expect_ctl(0, "", "set", "--", names[i], limit);
 	}
 	for (size_t i = 0; i < COUNT_OF(names); i++) {
-		berth_slot slot = take(b, names[i]);
+		berth_slot slot = acquire_slot(b, names[i]);
 
 		ck_assert_msg(usage_of(b, names[i]).limit == i + 1, "%s", names[i]);
 		ck_assert_msg(usage_of(b, names[i]).current == 1, "%s", names[i]);
@@ -139,10 +139,10 @@ START_TEST(the_longest_and_deepest_name_outlives_a_restart) {
 	ck_assert_uint_eq(strlen(name), 255);
 	set_limit(name, "2");
 	b = open_session();
-	(void)take(b, name);
+	(void)acquire_slot(b, name);
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
 	instance_restart(&here);
-	(void)take(b, name);
+	(void)acquire_slot(b, name);
 	ck_assert_int_eq(current_of(name), 2);
 	*strchr(name, '/') = '\0';
 	ck_assert_int_eq(current_of(name), 2);
@@ -157,7 +157,7 @@ START_TEST(names_that_differ_in_a_byte_are_different_accounts) {
 	for (int i = 0; i < 200; i++) {
 		name[i] = 'x';
 		set_limit(name, "1");
-		(void)take(b, name);
+		(void)acquire_slot(b, name);
 	}
 	ck_assert_int_eq(status_number("slots_held"), 200);
 	berth_close(b);

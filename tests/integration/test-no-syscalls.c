@@ -100,9 +100,9 @@ static void child_filtered(struct child *c, void *data) {
 
 	if (berth_open(NULL, &b) != BERTH_SUCCESS || round_do(b) != 0)
 		_exit(95);
-	child_say(c, 0);
+	child_send(c, 0);
 	if (plan->waits)
-		(void)child_listen(c);
+		(void)child_receive(c);
 	filter_install(plan->futex_allowed);
 	if (plan->last)
 		plan->last();
@@ -188,7 +188,7 @@ START_TEST(between_a_change_and_the_checkpoint_nothing_at_all_is_called) {
 	ck_assert_int_eq(child_report(&c), 0);
 	for (int i = 0; i < 100; i++) {
 		ck_assert(eventually(is_armed, h));
-		expect_code(BERTH_SUCCESS, berth_release(b, take(b, "alice")));
+		expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 		ck_assert(eventually(is_disarmed, h));
 		(void)instance_kill(&here, SIGSTOP);
 		if (!is_armed(h))
@@ -196,7 +196,7 @@ START_TEST(between_a_change_and_the_checkpoint_nothing_at_all_is_called) {
 		(void)instance_kill(&here, SIGCONT);
 	}
 	ck_assert_msg(!is_armed(h), "berthd couldn't be caught between change and checkpoint");
-	child_say(&c, 0);
+	child_send(&c, 0);
 	expect_clean(child_end(&c));
 	ck_assert(!is_armed(h));
 	(void)instance_kill(&here, SIGCONT);
@@ -245,7 +245,7 @@ START_TEST(a_berthd_that_died_asleep_isnt_woken_again_and_again) {
 	ck_assert_msg(load_total(&h->wakes) - before <= 1, "%u wake-ups in %d rounds",
 		load_total(&h->wakes) - before, ROUNDS);
 	/* Nor may what happened meanwhile be missed by the next berthd. */
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	instance_restart(&here);
 	ck_assert_int_eq(current_of("alice"), 1);
 	berth_close(b);

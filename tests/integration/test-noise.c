@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A member of group berth writes over the segment: whatever it writes and wherever, berthd and the
- * other servers live, limits stay what they are, other instances don't notice, and when the noise
- * stops the counts become what the records prove. */
+/* A member of group berth overwrites parts of the segment. Whatever it writes, berthd and the other
+ * servers stay alive, limits keep their values, and other instances are not affected. When the noise
+ * stops, berthd repairs the counts from the records. */
 
 #include <sys/mman.h>
 
@@ -10,7 +10,7 @@
 #include "suite.h"
 
 static struct map *map;
-static const char *const small[] = {
+static const char *const small_args[] = {
 	"--max-accounts", "4096", "--max-slots", "4096", "--max-sessions", "256", NULL};
 
 static int shared_open(const char *name, int flags) {
@@ -23,20 +23,20 @@ static int shared_open(const char *name, int flags) {
 	return fd;
 }
 
-/* Behind the library's back. */
-static void look_inside(void) {
+/* Maps both files, so that a test reads and writes what the library doesn't show. */
+static void map_files(void) {
 	ck_assert_int_eq(map_new(shared_open("segment", O_RDWR), shared_open("directory", O_RDONLY),
 				 PROT_READ, &map),
 		0);
 }
 
 static void noise_start(void) {
-	repairs_are_meant = true;
-	instance_start(&here, small);
+	repairs_are_expected = true;
+	instance_start(&here, small_args);
 	set_limit("alice", "5");
 	set_limit("acme", "10");
 	set_limit("acme/bob", "3");
-	look_inside();
+	map_files();
 }
 
 static uint32_t account_of(const char *name) {
@@ -53,8 +53,8 @@ static struct cell *cell_of(const char *name) {
 	return map_cell(map, account_of(name));
 }
 
-/* Another count with the tag that stands there. */
-static void scribble_count(const char *name, uint32_t count) {
+/* Writes a count and keeps the tag. */
+static void overwrite_count(const char *name, uint32_t count) {
 	struct cell *cell = cell_of(name);
 
 	store_total(&cell->count, count_pack(count, count_bumps(load_acquire(&cell->count))));
@@ -68,7 +68,7 @@ static struct snapshot snapshot_of(uint32_t number) {
 }
 
 /* The first record that holds a slot of the account; 0: none. */
-static uint32_t record_of(const char *name) {
+static uint32_t held_record_of(const char *name) {
 	for (uint32_t n = 1; n < load_acquire(&map->names->slots); n++) {
 		struct snapshot s = snapshot_of(n);
 
@@ -78,9 +78,9 @@ static uint32_t record_of(const char *name) {
 	return 0;
 }
 
-/* One of the same session's that nobody uses. */
+/* A record of the same session that isn't used. */
 static uint32_t free_record_of(const char *name) {
-	uint32_t number = record_of(name);
+	uint32_t number = held_record_of(name);
 
 	ck_assert_uint_ne(number, 0);
 	number = number % BERTH_RANGE < BERTH_RANGE / 2 ? number + 5 : number - 5;
@@ -88,30 +88,30 @@ static uint32_t free_record_of(const char *name) {
 	return number;
 }
 
-static void scribble_record(uint32_t number, uint64_t place, uint64_t noted) {
+static void overwrite_record(uint32_t number, uint64_t place, uint64_t noted) {
 	store_total(&map_record(map, number)->noted, noted);
 	store_total(&map_record(map, number)->place, place);
 }
 
-/* A step of the cycle after the next, as noise would hit it by chance. */
-static uint64_t step_after(uint32_t number, uint32_t step) {
+/* A seq of the record's cycle after the next one, at this step: the record could reach it later. */
+static uint64_t step_of_later_cycle(uint32_t number, uint32_t step) {
 	return seq_rest(snapshot_of(number).seq) + (uint64_t)2 * BERTH_CYCLE + step;
 }
 
-static bool record_rests(void *data) {
+static bool record_is_unused(void *data) {
 	struct snapshot s;
 
 	(void)ctl(&(const char *){NULL}, "status", NULL);
 	s = snapshot_of(*(uint32_t *)data);
-	/* Noise may look like the end of a cycle, too. */
+	/* A larger value is noise, even if it looks like the end of a cycle. */
 	if (load_acquire(&map_record(map, *(uint32_t *)data)->noted) > BERTH_SEQ_MASK)
 		return false;
 	return place_state(s.place) == RECORD_FREE ||
 	       (place_state(s.place) == RECORD_PLACED && seq_charged(s.seq) == 0);
 }
 
-static void expect_rest_eventually(uint32_t number) {
-	ck_assert_msg(eventually(record_rests, &number),
+static void expect_unused_eventually(uint32_t number) {
+	ck_assert_msg(eventually(record_is_unused, &number),
 		"record %u is %#llx, %#llx; berthd's log:\n%s", number,
 		(unsigned long long)load_acquire(&map_record(map, number)->place),
 		(unsigned long long)load_acquire(&map_record(map, number)->noted),
@@ -127,36 +127,36 @@ static bool is_armed(void *data) {
 	return armed() != 0;
 }
 
-/* After that it looks at nothing until it is woken. */
+/* Returns once berthd sleeps: from then on it checks nothing until it is woken. */
 static void wait_until_berthd_sleeps(void) {
-	ck_assert_msg(eventually(is_armed, NULL), "it never sleeps");
+	ck_assert_msg(eventually(is_armed, NULL), "berthd never sleeps");
 }
 
-static bool says_repaired(void *data) {
+static bool repair_is_logged(void *data) {
 	(void)data;
 	return logged_times("differed from what the slots prove") > 0;
 }
 
 static void expect_repaired(void) {
-	ck_assert_msg(eventually(says_repaired, NULL), "nothing was repaired; berthd's log:\n%s",
+	ck_assert_msg(eventually(repair_is_logged, NULL), "nothing was repaired; berthd's log:\n%s",
 		instance_log(&here));
 }
 
-/* -- one word ---------------------------------------------------------------------------------- */
+/* -- single words of cells --------------------------------------------------------------------- */
 
 START_TEST(a_count_written_too_high_denies_until_it_is_repaired) {
 	struct berth *b = open_session();
-	berth_slot slot = take(b, "alice"), more;
+	berth_slot slot = acquire_slot(b, "alice"), more;
 
 	wait_until_berthd_sleeps();
-	scribble_count("alice", 1000);
+	overwrite_count("alice", 1000);
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
-	/* The denial alone makes berthd look. */
+	/* The denial alone wakes berthd. */
 	expect_repaired();
 	expect_logged("'alice' counted 1000 instead of 1");
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 	for (int i = 0; i < 4; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	berth_close(b);
@@ -169,10 +169,10 @@ START_TEST(a_count_written_too_low_admits_until_it_is_repaired) {
 	berth_slot slot[6], more;
 
 	for (int i = 0; i < 5; i++)
-		slot[i] = take(b, "alice");
+		slot[i] = acquire_slot(b, "alice");
 	wait_until_berthd_sleeps();
-	scribble_count("alice", 0);
-	slot[5] = take(b, "alice");
+	overwrite_count("alice", 0);
+	slot[5] = acquire_slot(b, "alice");
 	expect_repaired();
 	ck_assert_uint_eq(usage_of(b, "alice").current, 6);
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
@@ -185,9 +185,9 @@ END_TEST
 
 START_TEST(a_release_from_a_count_written_too_low_is_1392_and_leaves_no_debt) {
 	struct berth *b = open_session();
-	berth_slot first = take(b, "alice"), second = take(b, "alice");
+	berth_slot first = acquire_slot(b, "alice"), second = acquire_slot(b, "alice");
 
-	scribble_count("alice", 0);
+	overwrite_count("alice", 0);
 	expect_code(BERTH_FILE_CORRUPT, berth_release(b, first));
 	expect_current_eventually("alice", 1);
 	expect_code(BERTH_SUCCESS, berth_release(b, second));
@@ -201,9 +201,9 @@ START_TEST(ancestors_are_repaired_from_the_records_of_those_below) {
 	berth_slot slot = 0;
 
 	expect_code(BERTH_SUCCESS, acquire_weight(b, "acme/bob", 3, &slot));
-	scribble_count("acme", 9);
-	scribble_count("acme/bob", 1);
-	/* berthctl looks, and so does berthd. */
+	overwrite_count("acme", 9);
+	overwrite_count("acme/bob", 1);
+	/* The request of berthctl makes berthd check the counts. */
 	expect_current_eventually("acme", 3);
 	expect_current_eventually("acme/bob", 3);
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
@@ -212,12 +212,12 @@ START_TEST(ancestors_are_repaired_from_the_records_of_those_below) {
 }
 END_TEST
 
-START_TEST(a_peak_that_is_noise_comes_back_from_the_checkpoint) {
+START_TEST(a_peak_that_is_noise_is_restored_from_the_checkpoint) {
 	struct berth *b = open_session();
 
-	(void)take(b, "alice");
-	(void)take(b, "alice");
-	scribble_count("alice", BERTH_COUNT_MAX);
+	(void)acquire_slot(b, "alice");
+	(void)acquire_slot(b, "alice");
+	overwrite_count("alice", BERTH_COUNT_MAX);
 	store_relaxed(&cell_of("alice")->peak, 1000);
 	expect_current_eventually("alice", 2);
 	ck_assert_uint_le(usage_of(b, "alice").peak, 5);
@@ -225,10 +225,11 @@ START_TEST(a_peak_that_is_noise_comes_back_from_the_checkpoint) {
 }
 END_TEST
 
-/* The tag is the only one to tell of the newest step; the record of the slot before was told. */
-START_TEST(noise_over_a_tag_costs_the_newest_slot_and_none_else) {
+/* Only the tag shows the newest step. The step before it is in its record, since the next step on the
+ * cell noted it there. */
+START_TEST(noise_over_a_tag_costs_the_newest_slot_only) {
 	struct berth *b = open_session();
-	berth_slot first = take(b, "alice"), second = take(b, "alice");
+	berth_slot first = acquire_slot(b, "alice"), second = acquire_slot(b, "alice");
 
 	store_total(&cell_of("alice")->tag, UINT64_MAX);
 	store_total(&cell_of("alice")->count, UINT64_MAX);
@@ -238,7 +239,7 @@ START_TEST(noise_over_a_tag_costs_the_newest_slot_and_none_else) {
 	expect_code(BERTH_SUCCESS, berth_release(b, first));
 	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
 	for (int i = 0; i < 5; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	ck_assert_uint_eq(usage_of(b, "alice").current, 5);
 	berth_close(b);
 	expect_current_eventually("alice", 0);
@@ -247,25 +248,25 @@ END_TEST
 
 /* -- records ----------------------------------------------------------------------------------- */
 
-START_TEST(a_slot_in_nobodys_range_is_closed) {
+START_TEST(a_slot_in_a_range_without_a_session_is_closed) {
 	struct berth *b = open_session();
-	uint32_t nobodys = load_acquire(&map->names->slots) - 1;
+	uint32_t unowned = load_acquire(&map->names->slots) - 1;
 
-	(void)take(b, "alice");
-	scribble_record(nobodys, place_pack(RECORD_PLACED, 0, 4, account_of("alice")),
-		step_after(nobodys, 1));
+	(void)acquire_slot(b, "alice");
+	overwrite_record(unowned, place_pack(RECORD_PLACED, 0, 4, account_of("alice")),
+		step_of_later_cycle(unowned, 1));
 	expect_ctl(0, "", "get", "alice");
 	expect_repaired();
 	expect_current_eventually("alice", 1);
-	ck_assert_uint_eq(place_state(snapshot_of(nobodys).place), RECORD_CLOSED);
+	ck_assert_uint_eq(place_state(snapshot_of(unowned).place), RECORD_CLOSED);
 	berth_close(b);
 }
 END_TEST
 
-START_TEST(a_slot_that_is_noise_is_taken_from_its_holder_and_counts_no_more) {
+START_TEST(a_record_that_is_noise_is_revoked_and_not_counted) {
 	struct berth *b = open_session();
-	berth_slot slot = take(b, "alice"), other = take(b, "alice");
-	/* Among it: no weight; another depth than the account's; an account that there isn't. */
+	berth_slot slot = acquire_slot(b, "alice"), other = acquire_slot(b, "alice");
+	/* Some of these have no weight, another depth than the account, or no such account. */
 	const struct {
 		uint64_t place;
 		uint32_t step; /* UINT32_MAX: all ones */
@@ -281,15 +282,15 @@ START_TEST(a_slot_that_is_noise_is_taken_from_its_holder_and_counts_no_more) {
 	};
 
 	for (size_t i = 0; i < COUNT_OF(noise); i++) {
-		uint32_t number = record_of("alice");
+		uint32_t number = held_record_of("alice");
 
-		scribble_record(number, noise[i].place,
+		overwrite_record(number, noise[i].place,
 			noise[i].step == UINT32_MAX ? UINT64_MAX
-						    : step_after(number, noise[i].step));
-		expect_rest_eventually(number);
+						    : step_of_later_cycle(number, noise[i].step));
+		expect_unused_eventually(number);
 		expect_current_eventually("alice", 1);
 		expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, i % 2 ? other : slot));
-		*(i % 2 ? &other : &slot) = take(b, "alice");
+		*(i % 2 ? &other : &slot) = acquire_slot(b, "alice");
 		ck_assert_uint_eq(usage_of(b, "alice").current, 2);
 	}
 	berth_close(b);
@@ -297,14 +298,14 @@ START_TEST(a_slot_that_is_noise_is_taken_from_its_holder_and_counts_no_more) {
 }
 END_TEST
 
-/* What noise leaves may look like a slot; then it counts as one, until its session's end. */
-START_TEST(a_slot_that_noise_made_counts_until_its_sessions_end) {
+/* berthd can't tell such noise from a slot. */
+START_TEST(noise_that_looks_like_a_slot_counts_until_the_session_ends) {
 	struct berth *b = open_session();
-	berth_slot slot = take(b, "alice");
-	uint32_t free_one = free_record_of("alice");
+	berth_slot slot = acquire_slot(b, "alice");
+	uint32_t unused = free_record_of("alice");
 
-	scribble_record(free_one, place_pack(RECORD_PLACED, 0, 2, account_of("alice")),
-		step_after(free_one, 1));
+	overwrite_record(unused, place_pack(RECORD_PLACED, 0, 2, account_of("alice")),
+		step_of_later_cycle(unused, 1));
 	expect_current_eventually("alice", 3);
 	expect_ctl(0, "\"weight\":2", "holders", "alice", "--json");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
@@ -313,38 +314,38 @@ START_TEST(a_slot_that_noise_made_counts_until_its_sessions_end) {
 }
 END_TEST
 
-START_TEST(what_nobody_has_begun_to_take_back_is_finished) {
+START_TEST(noise_that_looks_like_a_seized_record_is_discharged) {
 	struct berth *b = open_session();
-	uint32_t free_one;
+	uint32_t unused;
 
-	(void)take(b, "alice");
-	free_one = free_record_of("alice");
-	scribble_record(free_one, place_pack(RECORD_SEIZED, 0, 1, account_of("alice")),
-		step_after(free_one, 0));
-	scribble_record(free_one + 1, place_pack(RECORD_SEIZED, 0, 1, account_of("alice")),
-		step_after(free_one + 1, 1));
+	(void)acquire_slot(b, "alice");
+	unused = free_record_of("alice");
+	overwrite_record(unused, place_pack(RECORD_SEIZED, 0, 1, account_of("alice")),
+		step_of_later_cycle(unused, 0));
+	overwrite_record(unused + 1, place_pack(RECORD_SEIZED, 0, 1, account_of("alice")),
+		step_of_later_cycle(unused + 1, 1));
 	expect_current_eventually("alice", 1);
-	expect_rest_eventually(free_one);
-	expect_rest_eventually(free_one + 1);
+	expect_unused_eventually(unused);
+	expect_unused_eventually(unused + 1);
 	expect_current_eventually("alice", 1);
 	berth_close(b);
 }
 END_TEST
 
-START_TEST(a_slot_half_given_back_by_nobody_is_finished) {
+START_TEST(noise_that_looks_like_half_a_release_is_discharged) {
 	struct berth *b = open_session();
-	berth_slot slot = take(b, "acme/bob");
-	uint32_t free_one = free_record_of("acme/bob");
+	berth_slot slot = acquire_slot(b, "acme/bob");
+	uint32_t unused = free_record_of("acme/bob");
 
-	/* One level is charged still, or so it looks. */
-	scribble_record(free_one, place_pack(RECORD_PLACED, 1, 1, account_of("acme/bob")),
-		step_after(free_one, BERTH_CYCLE - 1));
-	scribble_record(free_one + 1, place_pack(RECORD_SEIZED, 1, 1, account_of("acme/bob")),
-		step_after(free_one + 1, 2));
-	scribble_count("acme", 7);
+	/* Both records look as if one level was still charged. */
+	overwrite_record(unused, place_pack(RECORD_PLACED, 1, 1, account_of("acme/bob")),
+		step_of_later_cycle(unused, BERTH_CYCLE - 1));
+	overwrite_record(unused + 1, place_pack(RECORD_SEIZED, 1, 1, account_of("acme/bob")),
+		step_of_later_cycle(unused + 1, 2));
+	overwrite_count("acme", 7);
 	expect_current_eventually("acme", 1);
-	expect_rest_eventually(free_one);
-	expect_rest_eventually(free_one + 1);
+	expect_unused_eventually(unused);
+	expect_unused_eventually(unused + 1);
 	expect_current_eventually("acme/bob", 1);
 	expect_current_eventually("acme", 1);
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
@@ -355,13 +356,13 @@ END_TEST
 
 /* -- seqs -------------------------------------------------------------------------------------- */
 
-static void expect_all_rest(uint32_t first) {
+static void expect_all_unused_eventually(uint32_t first) {
 	for (uint32_t n = first; n < first + BERTH_RANGE; n++)
-		expect_rest_eventually(n);
+		expect_unused_eventually(n);
 }
 
-/* Seqs that no record comes to, with any step; and some that it may come to. */
-static uint64_t noise_of_seq(uint32_t i) {
+/* A seq that no record reaches, at various steps; for some i, one that a record may reach. */
+static uint64_t noise_seq(uint32_t i) {
 	static const uint64_t first[] = {UINT64_MAX, UINT64_C(1) << 42, UINT64_C(1) << 63,
 		UINT64_MAX - BERTH_CYCLE + 1, (UINT64_C(1) << 42) + 5, (UINT64_C(3) << 41) + 8};
 
@@ -370,8 +371,8 @@ static uint64_t noise_of_seq(uint32_t i) {
 	return ((uint64_t)random_below(UINT32_MAX) + 1) << 42 | random_below(UINT32_MAX);
 }
 
-/* In one range, which is all that the session has; its server goes on trying meanwhile. */
-START_TEST(seqs_that_are_noise_use_no_record_up) {
+/* The noise is in the only range of the session, whose server goes on acquiring. */
+START_TEST(noise_in_seqs_retires_no_record) {
 	struct berth *b = open_session();
 	uint32_t first = 0;
 	berth_slot slot[BERTH_RANGE];
@@ -379,19 +380,19 @@ START_TEST(seqs_that_are_noise_use_no_record_up) {
 	random_init();
 	set_limit("many", "1000");
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		slot[i] = take(b, "many");
-	first = record_of("many") / BERTH_RANGE * BERTH_RANGE;
+		slot[i] = acquire_slot(b, "many");
+	first = held_record_of("many") / BERTH_RANGE * BERTH_RANGE;
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
 	for (int round = 0; round < 4; round++) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			store_total(&map_record(map, first + i)->noted, noise_of_seq(i));
-		/* It finds a slot elsewhere, or none. */
+			store_total(&map_record(map, first + i)->noted, noise_seq(i));
+		/* Each acquire finds a record of another range, or fails. */
 		for (uint32_t i = 0; round % 2 == 1 && i < BERTH_RANGE; i++)
 			if (berth_acquire(b, "many", &slot[0]) == BERTH_SUCCESS)
 				(void)berth_release(b, slot[0]);
 		expect_current_eventually("many", 0);
-		expect_all_rest(first);
+		expect_all_unused_eventually(first);
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			struct snapshot s = snapshot_of(first + i);
 
@@ -400,12 +401,12 @@ START_TEST(seqs_that_are_noise_use_no_record_up) {
 		}
 		ck_assert_int_eq(status_number("slots_retired"), 0);
 	}
-	/* A session that comes gets the same range, and uses all of it. */
+	/* The next session gets the same range and can use all records of it. */
 	berth_close(b);
 	expect_status_eventually("slots_granted", 0);
 	b = open_session();
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		slot[i] = take(b, "many");
+		slot[i] = acquire_slot(b, "many");
 	ck_assert_int_eq(status_number("slots_granted"), BERTH_RANGE);
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
@@ -414,7 +415,7 @@ START_TEST(seqs_that_are_noise_use_no_record_up) {
 }
 END_TEST
 
-/* The server that met the noise isn't worse off than one that comes. */
+/* The server that met the noise can use as many records as a new one. */
 START_TEST(a_server_that_met_noise_in_its_seqs_uses_all_its_records_again) {
 	struct berth *b = open_session();
 	berth_slot slot[8 * BERTH_RANGE];
@@ -422,39 +423,39 @@ START_TEST(a_server_that_met_noise_in_its_seqs_uses_all_its_records_again) {
 	long long granted;
 
 	set_limit("many", "1000");
-	slot[0] = take(b, "many");
-	first = record_of("many") / BERTH_RANGE * BERTH_RANGE;
+	slot[0] = acquire_slot(b, "many");
+	first = held_record_of("many") / BERTH_RANGE * BERTH_RANGE;
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[0]));
-	/* All of them at the end of a cycle, where the next one may begin. */
+	/* All records are at the end of a cycle, where the next cycle may begin. */
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		store_total(&map_record(map, first + i)->noted,
 			UINT64_MAX - BERTH_CYCLE * i - (BERTH_CYCLE - 1));
 	for (uint32_t i = 0; i < 2 * BERTH_RANGE; i++)
 		if (berth_acquire(b, "many", &slot[0]) == BERTH_SUCCESS)
 			(void)berth_release(b, slot[0]);
-	expect_all_rest(first);
+	expect_all_unused_eventually(first);
 	expect_current_eventually("many", 0);
 	granted = status_number("slots_granted");
 	ck_assert_int_le(granted, COUNT_OF(slot));
 	for (long long i = 0; i < granted; i++)
-		slot[i] = take(b, "many");
+		slot[i] = acquire_slot(b, "many");
 	ck_assert_int_eq(status_number("slots_granted"), granted);
 	berth_close(b);
 	expect_current_eventually("many", 0);
 }
 END_TEST
 
-/* The cell bore the tag of its slot, so that a release needs no look at the record. */
-START_TEST(what_a_recount_took_back_is_not_given_back_again) {
+/* The cell has the tag of the slot, so a release doesn't read the record. */
+START_TEST(a_slot_that_a_recount_revoked_is_not_discharged_again) {
 	struct berth *b = open_session(), *other = open_session();
-	berth_slot slot, others = take(other, "alice");
+	berth_slot slot, others = acquire_slot(other, "alice");
 	uint32_t number;
 
-	expect_code(BERTH_SUCCESS, berth_release(b, take(b, "alice")));
-	slot = take(b, "alice");
+	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
+	slot = acquire_slot(b, "alice");
 	number = slot >> 22 & 0x3FFFFF;
 	expect_current_eventually("alice", 2);
-	scribble_record(number, UINT64_MAX, snapshot_of(number).seq);
+	overwrite_record(number, UINT64_MAX, snapshot_of(number).seq);
 	expect_current_eventually("alice", 1);
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, slot));
 	ck_assert_int_eq(current_of("alice"), 1);
@@ -466,12 +467,12 @@ START_TEST(what_a_recount_took_back_is_not_given_back_again) {
 }
 END_TEST
 
-static bool bumps_begin_anew(void *data) {
+static bool bumps_are_reset(void *data) {
 	return count_bumps(load_acquire(&((struct cell *)data)->count)) < 1000;
 }
 
-/* Nothing that the daemon does with the account then is possible, until a recount. */
-START_TEST(bumps_that_are_noise_stop_neither_a_session_s_end_nor_a_start) {
+/* With the last value of bumps berthd can't change the cell until a recount resets them. */
+START_TEST(noise_in_bumps_stops_neither_the_end_of_a_session_nor_a_start) {
 	struct cell *cell;
 
 	for (int round = 0; round < 2; round++) {
@@ -486,66 +487,68 @@ START_TEST(bumps_that_are_noise_stop_neither_a_session_s_end_nor_a_start) {
 		}
 		child_kill(&c);
 		expect_current_eventually("alice", 0);
-		ck_assert(eventually(bumps_begin_anew, cell_of("alice")));
+		ck_assert(eventually(bumps_are_reset, cell_of("alice")));
 		set_limit("alice", "7");
 		expect_status_eventually("slots_granted", 0);
 	}
 }
 END_TEST
 
-/* Perhaps a recount has dealt with the noise before. */
+/* Writes the noise and revokes. False if a recount has repaired the noise before the revocation. */
 static bool revoke_fails(void *data) {
 	uint32_t number = *(uint32_t *)data;
-	const char *said;
+	const char *output;
 
 	store_total(&cell_of("acme")->count, count_pack(0, BERTH_BUMPS_LAST));
-	scribble_count("acme/bob", 1);
-	scribble_record(number, place_pack(RECORD_PLACED, 1, 1, account_of("acme/bob")),
-		step_after(number, 1));
-	if (ctl(&said, "revoke", "acme/bob", "--all", NULL) == 0)
+	overwrite_count("acme/bob", 1);
+	overwrite_record(number, place_pack(RECORD_PLACED, 1, 1, account_of("acme/bob")),
+		step_of_later_cycle(number, 1));
+	if (ctl(&output, "revoke", "acme/bob", "--all", NULL) == 0)
 		return false;
 	ck_assert_msg(
-		strstr(said, "slots revoked: 0; records that could not be looked at or changed: 1"),
-		"%s", said);
+		strstr(output,
+			"slots revoked: 0; records that could not be looked at or changed: 1"),
+		"%s", output);
 	return true;
 }
 
-/* A record that looks as if it was taking a slot, on a path where the level above can't be sealed. */
-START_TEST(what_cannot_be_taken_back_is_not_said_to_be_revoked) {
+/* A record that looks like a half-made acquire, on a path on which the level above can't be sealed. */
+START_TEST(a_record_that_cannot_be_discharged_is_not_reported_as_revoked) {
 	struct berth *b = open_session();
-	berth_slot slot = take(b, "acme/bob");
+	berth_slot slot = acquire_slot(b, "acme/bob");
 	uint32_t number = free_record_of("acme/bob");
 
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	ck_assert(eventually(revoke_fails, &number));
-	/* So it is when berthd has dealt with the noise. */
-	scribble_count("acme", 3);
+	/* After the repair no slot is left to revoke. */
+	overwrite_count("acme", 3);
 	expect_current_eventually("acme", 0);
 	expect_ctl(0, "revoked 0 slots", "revoke", "acme/bob", "--all");
 	berth_close(b);
 }
 END_TEST
 
-/* Its death between the steps of a grant (ranges.c, G1 and G2) leaves this, and nobody wrote there. */
-START_TEST(a_range_that_a_dead_berthd_was_granting_is_no_noise) {
+/* A berthd that dies between the steps G1 and G2 of a grant (ranges.c) leaves a closed record in the range
+ * of a session. That isn't noise, so no repair is logged. */
+START_TEST(a_range_left_by_a_berthd_that_died_granting_it_is_not_noise) {
 	struct berth *b = open_session();
-	uint32_t free_one;
+	uint32_t unused;
 
-	(void)take(b, "alice");
-	free_one = free_record_of("alice");
+	(void)acquire_slot(b, "alice");
+	unused = free_record_of("alice");
 	(void)instance_kill(&here, SIGKILL);
-	scribble_record(free_one, place_pack(RECORD_CLOSED, 0, 0, 0), snapshot_of(free_one).seq);
+	overwrite_record(unused, place_pack(RECORD_CLOSED, 0, 0, 0), snapshot_of(unused).seq);
 	instance_restart(&here);
-	expect_rest_eventually(free_one);
+	expect_unused_eventually(unused);
 	expect_current_eventually("alice", 1);
-	ck_assert_msg(!says_repaired(NULL), "%s", instance_log(&here));
+	ck_assert_msg(!repair_is_logged(NULL), "%s", instance_log(&here));
 	berth_close(b);
 }
 END_TEST
 
 /* -- sessions ---------------------------------------------------------------------------------- */
 
-static bool table_is_right(void *data) {
+static bool session_entry_is_restored(void *data) {
 	struct session_entry *e = map_session(map, *(uint32_t *)data);
 
 	(void)ctl(&(const char *){NULL}, "get", "alice", NULL);
@@ -553,14 +556,14 @@ static bool table_is_right(void *data) {
 	       load_relaxed(map_owner(map, 1)) == *(uint32_t *)data + 1;
 }
 
-START_TEST(the_session_table_is_written_again_and_survives_a_restart_then) {
+START_TEST(the_session_table_is_restored_and_survives_a_restart) {
 	struct child c = child_start(child_hold_one, (void *)"alice");
 	uint32_t index = 0;
 
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	memset(map_session(map, 0), 0xA5, 64 * sizeof(struct session_entry));
 	memset(map_owner(map, 0), 0x5A, 64 * sizeof(uint32_t));
-	ck_assert_msg(eventually(table_is_right, &index), "the entry isn't as it was");
+	ck_assert_msg(eventually(session_entry_is_restored, &index), "the entry isn't as it was");
 	expect_repaired();
 	ck_assert_int_eq(
 		json_number_in(expect_ctl(0, "", "holders", "alice", "--json"), "pid"), c.pid);
@@ -575,15 +578,15 @@ END_TEST
 
 /* -- what wakes the daemon --------------------------------------------------------------------- */
 
-START_TEST(a_daemon_whose_bell_was_torn_off_hears_again_after_the_next_request) {
+START_TEST(after_noise_in_armed_berthd_is_woken_again_from_the_next_request_on) {
 	struct berth *b = open_session();
 
 	wait_until_berthd_sleeps();
 	store_total(&map->header->armed, 0);
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "", "status");
-	ck_assert_msg(eventually(is_armed, NULL), "it waits for a bell that nobody rings");
-	scribble_count("alice", 5);
+	ck_assert_msg(eventually(is_armed, NULL), "berthd sleeps with armed at 0");
+	overwrite_count("alice", 5);
 	expect_current_eventually("alice", 1);
 	berth_close(b);
 }
@@ -598,7 +601,8 @@ static void on_term(int number) {
 	stopping = 1;
 }
 
-static bool code_is_an_answer(int code) {
+/* With noise in the segment these codes are correct answers. */
+static bool code_is_expected(int code) {
 	switch (code) {
 	case BERTH_SUCCESS:
 	case BERTH_NO_SYSTEM_RESOURCES:
@@ -614,33 +618,33 @@ static bool code_is_an_answer(int code) {
 	}
 }
 
-/* A server that goes on as well as it can. It ends when told to; a code that no answer is reported. */
+/* A server that acquires and releases until SIGTERM. It sends 0, or a code that isn't expected. */
 static void child_serve(struct child *c, void *data) {
 	const char *const names[] = {"alice", "acme/bob", "acme"};
 	struct berth *b = NULL;
-	int strange = 0;
+	int unexpected = 0;
 
 	(void)data;
 	(void)signal(SIGTERM, on_term);
 	if (berth_open(NULL, &b) != BERTH_SUCCESS)
 		_exit(1);
-	child_say(c, 0);
-	for (unsigned i = 0; !stopping && strange == 0; i++) {
+	child_send(c, 0);
+	for (unsigned i = 0; !stopping && unexpected == 0; i++) {
 		berth_slot slot;
 		int code = berth_acquire(b, names[i % COUNT_OF(names)], &slot);
 
-		if (!code_is_an_answer(code))
-			strange = code;
+		if (!code_is_expected(code))
+			unexpected = code;
 		code = code == BERTH_SUCCESS ? berth_release(b, slot) : BERTH_SUCCESS;
-		if (!code_is_an_answer(code))
-			strange = code;
+		if (!code_is_expected(code))
+			unexpected = code;
 	}
 	berth_close(b);
-	child_say(c, strange);
+	child_send(c, unexpected);
 }
 
-/* Every byte of the file, again and again, for as long as it lives. */
-static void child_scribble(struct child *c, void *data) {
+/* Overwrites every byte of the segment, again and again, until it is killed. */
+static void child_overwrite_segment(struct child *c, void *data) {
 	int fd = shared_open("segment", O_RDWR);
 	size_t words = map->layout.segment_size / 8;
 	_Atomic uint64_t *word = mmap(NULL, words * 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -648,7 +652,7 @@ static void child_scribble(struct child *c, void *data) {
 	if (word == MAP_FAILED)
 		_exit(1);
 	random_state = *(uint64_t *)data;
-	child_say(c, 0);
+	child_send(c, 0);
 	for (;;)
 		for (size_t i = 0; i < words; i++) {
 			uint64_t high = random_below(UINT32_MAX);
@@ -657,13 +661,13 @@ static void child_scribble(struct child *c, void *data) {
 		}
 }
 
-static struct instance elsewhere;
+static struct instance other_instance;
 
-/* Another instance with a server of its own. Leaves the environment as it was. */
-static struct child elsewhere_start(void) {
+/* Starts another instance with a server of its own; the environment still names the first one. */
+static struct child other_instance_start(void) {
 	struct child c;
 
-	instance_start(&elsewhere, small);
+	instance_start(&other_instance, small_args);
 	expect_ctl(0, "", "set", "alice", "2");
 	c = child_start(child_hold_one, (void *)"alice");
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
@@ -672,13 +676,14 @@ static struct child elsewhere_start(void) {
 	return c;
 }
 
-static void elsewhere_end(struct child *c) {
-	(void)setenv("BERTH_RUNTIME_DIR", elsewhere.runtime_dir, 1);
+static void other_instance_end(struct child *c) {
+	(void)setenv("BERTH_RUNTIME_DIR", other_instance.runtime_dir, 1);
 	ck_assert_int_eq(current_of("alice"), 1);
-	ck_assert_ptr_null(strstr(instance_log(&elsewhere), "differed from what the slots prove"));
+	ck_assert_ptr_null(
+		strstr(instance_log(&other_instance), "differed from what the slots prove"));
 	child_kill(c);
 	expect_current_eventually("alice", 0);
-	instance_end(&elsewhere);
+	instance_end(&other_instance);
 	(void)setenv("BERTH_RUNTIME_DIR", here.runtime_dir, 1);
 }
 
@@ -690,7 +695,7 @@ static void expect_limits_and_exact_counts(void) {
 	expect_current_eventually("acme", 0);
 	b = open_session();
 	for (int i = 0; i < 5; i++)
-		slot[i] = take(b, "alice");
+		slot[i] = acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
 	expect_code(BERTH_SUCCESS, acquire_weight(b, "acme/bob", 3, &more));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/bob", &more));
@@ -703,7 +708,7 @@ static void expect_limits_and_exact_counts(void) {
 }
 
 static void run_under_noise(int requests) {
-	struct child servers[3], scribbler;
+	struct child servers[3], writer;
 	uint64_t seed;
 
 	random_init();
@@ -712,18 +717,18 @@ static void run_under_noise(int requests) {
 		servers[i] = child_start(child_serve, NULL);
 		ck_assert_int_eq(child_report(&servers[i]), 0);
 	}
-	scribbler = child_start(child_scribble, &seed);
-	ck_assert_int_eq(child_report(&scribbler), 0);
+	writer = child_start(child_overwrite_segment, &seed);
+	ck_assert_int_eq(child_report(&writer), 0);
 	for (int i = 0; i < requests; i++) {
-		const char *said;
+		const char *output;
 
-		/* Whatever they answer, they answer. */
-		(void)ctl(&said, "set", "other", i % 2 ? "7" : "8", NULL);
-		(void)ctl(&said, "holders", "alice", NULL);
-		(void)ctl(&said, "revoke", "--account", "alice", NULL);
+		/* Noise may make these fail, but berthctl must always get an answer. */
+		(void)ctl(&output, "set", "other", i % 2 ? "7" : "8", NULL);
+		(void)ctl(&output, "holders", "alice", NULL);
+		(void)ctl(&output, "revoke", "--account", "alice", NULL);
 		expect_ctl(0, "alice", "list");
 	}
-	child_kill(&scribbler);
+	child_kill(&writer);
 	for (size_t i = 0; i < COUNT_OF(servers); i++) {
 		(void)kill(servers[i].pid, SIGTERM);
 		ck_assert_int_eq(child_report(&servers[i]), 0);
@@ -731,20 +736,20 @@ static void run_under_noise(int requests) {
 	}
 }
 
-START_TEST(random_bytes_all_over_cost_wrong_answers_and_nothing_else) {
-	struct child other = elsewhere_start();
+START_TEST(random_bytes_everywhere_cause_wrong_answers_only) {
+	struct child other = other_instance_start();
 
 	run_under_noise(40);
 	ck_assert_msg(waitpid(here.berthd, NULL, WNOHANG) == 0, "berthd died; its log:\n%s",
 		instance_log(&here));
 	expect_limits_and_exact_counts();
 	expect_repaired();
-	elsewhere_end(&other);
+	other_instance_end(&other);
 }
 END_TEST
 
-/* What it finds is noise, and it believes the directory alone. */
-START_TEST(a_daemon_started_after_the_noise_finds_its_way) {
+/* berthd finds noise in the segment, and trusts the directory only. */
+START_TEST(a_berthd_started_after_the_noise_has_limits_and_exact_counts) {
 	run_under_noise(5);
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
@@ -752,7 +757,7 @@ START_TEST(a_daemon_started_after_the_noise_finds_its_way) {
 }
 END_TEST
 
-START_TEST(zeros_all_over_are_survived_too) {
+START_TEST(zeros_everywhere_are_repaired_too) {
 	struct child c = child_start(child_hold_one, (void *)"alice");
 	int fd = shared_open("segment", O_RDWR);
 	struct berth *b;
@@ -765,7 +770,7 @@ START_TEST(zeros_all_over_are_survived_too) {
 	}
 	(void)close(fd);
 	b = open_session();
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_repaired();
 	expect_current_eventually("alice", 1);
 	berth_close(b);
@@ -780,24 +785,24 @@ int main(void) {
 		a_count_written_too_low_admits_until_it_is_repaired,
 		a_release_from_a_count_written_too_low_is_1392_and_leaves_no_debt,
 		ancestors_are_repaired_from_the_records_of_those_below,
-		a_peak_that_is_noise_comes_back_from_the_checkpoint,
-		noise_over_a_tag_costs_the_newest_slot_and_none_else,
-		a_slot_in_nobodys_range_is_closed,
-		a_slot_that_is_noise_is_taken_from_its_holder_and_counts_no_more,
-		a_slot_that_noise_made_counts_until_its_sessions_end,
-		what_nobody_has_begun_to_take_back_is_finished,
-		a_slot_half_given_back_by_nobody_is_finished,
-		seqs_that_are_noise_use_no_record_up,
+		a_peak_that_is_noise_is_restored_from_the_checkpoint,
+		noise_over_a_tag_costs_the_newest_slot_only,
+		a_slot_in_a_range_without_a_session_is_closed,
+		a_record_that_is_noise_is_revoked_and_not_counted,
+		noise_that_looks_like_a_slot_counts_until_the_session_ends,
+		noise_that_looks_like_a_seized_record_is_discharged,
+		noise_that_looks_like_half_a_release_is_discharged,
+		noise_in_seqs_retires_no_record,
 		a_server_that_met_noise_in_its_seqs_uses_all_its_records_again,
-		what_a_recount_took_back_is_not_given_back_again,
-		bumps_that_are_noise_stop_neither_a_session_s_end_nor_a_start,
-		what_cannot_be_taken_back_is_not_said_to_be_revoked,
-		a_range_that_a_dead_berthd_was_granting_is_no_noise,
-		the_session_table_is_written_again_and_survives_a_restart_then,
-		a_daemon_whose_bell_was_torn_off_hears_again_after_the_next_request,
-		random_bytes_all_over_cost_wrong_answers_and_nothing_else,
-		a_daemon_started_after_the_noise_finds_its_way,
-		zeros_all_over_are_survived_too,
+		a_slot_that_a_recount_revoked_is_not_discharged_again,
+		noise_in_bumps_stops_neither_the_end_of_a_session_nor_a_start,
+		a_record_that_cannot_be_discharged_is_not_reported_as_revoked,
+		a_range_left_by_a_berthd_that_died_granting_it_is_not_noise,
+		the_session_table_is_restored_and_survives_a_restart,
+		after_noise_in_armed_berthd_is_woken_again_from_the_next_request_on,
+		random_bytes_everywhere_cause_wrong_answers_only,
+		a_berthd_started_after_the_noise_has_limits_and_exact_counts,
+		zeros_everywhere_are_repaired_too,
 		NULL,
 	};
 

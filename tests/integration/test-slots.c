@@ -10,11 +10,11 @@ START_TEST(a_limit_is_granted_to_its_end_and_the_next_is_denied_until_one_is_rel
 
 	set_limit("alice", "3");
 	for (int i = 0; i < 3; i++)
-		slot[i] = take(b, "alice");
+		slot[i] = acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
 	ck_assert_uint_eq(more, 77);
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[1]));
-	slot[1] = take(b, "alice");
+	slot[1] = acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
 	ck_assert_uint_eq(usage_of(b, "alice").denied, 2);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 3);
@@ -32,14 +32,14 @@ START_TEST(two_handles_and_two_processes_share_one_count) {
 	berth_slot slot;
 
 	set_limit("alice", "3");
-	(void)take(a, "alice");
-	(void)take(b, "alice");
+	(void)acquire_slot(a, "alice");
+	(void)acquire_slot(b, "alice");
 	c = child_start(child_hold_one, (void *)"alice");
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(a, "alice", &slot));
-	child_say(&c, 0);
+	child_send(&c, 0);
 	ck_assert_int_eq(child_end(&c), 0);
-	(void)take(a, "alice");
+	(void)acquire_slot(a, "alice");
 	berth_close(a);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 	berth_close(b);
@@ -86,7 +86,7 @@ START_TEST(holders_shows_weight_process_and_label) {
 	expect_ctl(0, "\"label\":\"0123456789012345678901234567890123456\xC3\xA4\"", "holders",
 		"alice", "--json");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "\"label\":null", "holders", "alice", "--json");
 	berth_close(b);
 }
@@ -99,16 +99,16 @@ START_TEST(a_slot_also_counts_against_the_ancestors) {
 	set_limit("acme/alice", "5");
 	set_limit("acme/bob", "5");
 	set_limit("acme", "3");
-	slot = take(b, "acme/alice");
-	(void)take(b, "acme/alice");
-	(void)take(b, "acme/bob");
+	slot = acquire_slot(b, "acme/alice");
+	(void)acquire_slot(b, "acme/alice");
+	(void)acquire_slot(b, "acme/bob");
 	ck_assert_uint_eq(usage_of(b, "acme").current, 3);
 	ck_assert_uint_eq(usage_of(b, "acme/alice").current, 2);
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/bob", &other));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme", &other));
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	ck_assert_uint_eq(usage_of(b, "acme").current, 2);
-	(void)take(b, "acme/bob");
+	(void)acquire_slot(b, "acme/bob");
 	expect_ctl(0, "acme/bob", "holders", "acme", "--json");
 	berth_close(b);
 	ck_assert_int_eq(current_of("acme"), 0);
@@ -122,7 +122,7 @@ START_TEST(a_path_is_charged_whole_or_not_at_all) {
 	set_limit("acme/sales/alice", "9");
 	set_limit("acme/sales", "9");
 	set_limit("acme", "1");
-	(void)take(b, "acme");
+	(void)acquire_slot(b, "acme");
 	for (int i = 0; i < 100; i++)
 		expect_code(
 			BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/sales/alice", &slot));
@@ -140,15 +140,15 @@ START_TEST(a_limit_given_to_an_ancestor_later_counts_what_is_held_already) {
 	berth_slot slot;
 
 	set_limit("acme/alice", "5");
-	(void)take(b, "acme/alice");
-	(void)take(b, "acme/alice");
+	(void)acquire_slot(b, "acme/alice");
+	(void)acquire_slot(b, "acme/alice");
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "acme", &slot));
 	ck_assert_uint_eq(usage_of(b, "acme").current, 2);
 	ck_assert_uint_eq(usage_of(b, "acme").limit, UINT32_MAX);
 	set_limit("acme", "2");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/alice", &slot));
 	set_limit("acme", "3");
-	(void)take(b, "acme/alice");
+	(void)acquire_slot(b, "acme/alice");
 	berth_close(b);
 }
 END_TEST
@@ -162,7 +162,7 @@ START_TEST(a_limit_of_0_admits_nobody_and_unlimited_everybody) {
 	ck_assert_uint_eq(usage_of(b, "closed").limit, 0);
 	set_limit("open", "unlimited");
 	for (int i = 0; i < 5000; i++)
-		(void)take(b, "open");
+		(void)acquire_slot(b, "open");
 	ck_assert_uint_eq(usage_of(b, "open").limit, UINT32_MAX);
 	ck_assert_uint_eq(usage_of(b, "open").current, 5000);
 	berth_close(b);
@@ -184,7 +184,7 @@ START_TEST(more_than_1048575_is_refused_with_8_and_never_wraps) {
 	ck_assert_uint_eq(usage_of(b, "acme").current, 1048575);
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "acme/open", &slot));
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
-	(void)take(b, "acme/open");
+	(void)acquire_slot(b, "acme/open");
 	berth_close(b);
 	ck_assert_int_eq(current_of("acme"), 0);
 }
@@ -196,14 +196,14 @@ START_TEST(a_lowered_limit_lets_nobody_in_until_the_count_is_below_it) {
 
 	set_limit("alice", "4");
 	for (int i = 0; i < 4; i++)
-		slot[i] = take(b, "alice");
+		slot[i] = acquire_slot(b, "alice");
 	set_limit("alice", "2");
 	for (int i = 0; i < 2; i++) {
 		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
 		expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
 	}
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[2]));
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
 	berth_close(b);
 }
@@ -218,7 +218,7 @@ START_TEST(an_account_that_nobody_configured_is_1317) {
 	expect_code(BERTH_NO_SUCH_USER, berth_query(b, "nobody", &usage));
 	ck_assert_uint_eq(slot, 5);
 	set_limit("nobody", "1");
-	slot = take(b, "nobody");
+	slot = acquire_slot(b, "nobody");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	expect_ctl(0, "", "delete", "nobody");
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "nobody", &slot));
@@ -231,7 +231,7 @@ START_TEST(query_writes_no_more_than_the_caller_has_room_for) {
 	struct berth_usage usage;
 
 	set_limit("alice", "7");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	memset(&usage, 0xAA, sizeof(usage));
 	usage.size = offsetof(struct berth_usage, peak);
 	expect_code(BERTH_SUCCESS, berth_query(b, "alice", &usage));
@@ -250,13 +250,13 @@ START_TEST(a_slot_is_released_once) {
 	berth_slot slot, second;
 
 	set_limit("alice", "5");
-	slot = take(a, "alice");
+	slot = acquire_slot(a, "alice");
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, slot));
 	expect_code(BERTH_SUCCESS, berth_release(a, slot));
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, slot));
 	/* The record may be in use again; the old slot isn't it. */
 	for (int i = 0; i < 64; i++) {
-		second = take(a, "alice");
+		second = acquire_slot(a, "alice");
 		ck_assert_uint_ne(second, slot);
 		expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, slot));
 		ck_assert_uint_eq(usage_of(a, "alice").current, 1);
@@ -291,13 +291,13 @@ START_TEST(a_revoked_slot_is_free_at_once_and_its_holder_told_1236) {
 	char pid[16];
 
 	set_limit("alice", "2");
-	mine = take(b, "alice");
+	mine = acquire_slot(b, "alice");
 	expect_ctl(0, "revoked 1 slot", "revoke", "--slot", holder_slot("alice", 0));
 	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, mine));
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, mine));
 
-	mine = take(b, "alice");
+	mine = acquire_slot(b, "alice");
 	c = child_start(child_hold_one, (void *)"alice");
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	(void)snprintf(pid, sizeof(pid), "%d", (int)c.pid);
@@ -305,16 +305,16 @@ START_TEST(a_revoked_slot_is_free_at_once_and_its_holder_told_1236) {
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 	expect_ctl(1, "holds no slot", "revoke", "--pid", pid);
 	expect_code(BERTH_SUCCESS, berth_release(b, mine));
-	child_say(&c, 0);
+	child_send(&c, 0);
 	ck_assert_int_eq(child_end(&c), 0);
 
-	mine = take(b, "alice");
-	(void)take(b, "alice");
+	mine = acquire_slot(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "revoked 2 slots", "revoke", "alice", "--all");
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, mine));
 	/* The session goes on. */
-	(void)take(b, "alice");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "revoked 2 slots", "revoke", "--all");
 	expect_ctl(0, "revoked 0 slots", "revoke", "--all");
 	berth_close(b);
@@ -327,8 +327,8 @@ START_TEST(revoking_an_account_revokes_those_below_it_and_no_others) {
 
 	set_limit("acme/alice", "5");
 	set_limit("acme2", "5");
-	alice = take(b, "acme/alice");
-	bob = take(b, "acme2");
+	alice = acquire_slot(b, "acme/alice");
+	bob = acquire_slot(b, "acme2");
 	expect_ctl(0, "revoked 1 slot", "revoke", "acme", "--all");
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, alice));
 	expect_code(BERTH_SUCCESS, berth_release(b, bob));

@@ -28,9 +28,9 @@ static void child_set(struct child *c, void *data) {
 		(void)snprintf(limit, sizeof(limit), "%d", n);
 		if (ctl(&said, "set", s->account, limit, NULL) != 0)
 			break;
-		child_say(c, n);
+		child_send(c, n);
 	}
-	child_say(c, -1);
+	child_send(c, -1);
 	_exit(0);
 }
 
@@ -137,14 +137,14 @@ START_TEST(an_import_is_in_force_when_it_returns) {
 
 	set_limit("alice", "5");
 	set_limit("kept", "3");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "imported 4 limits", "import",
 		file_write("limits",
 			"# a comment\n\nalice 1\nacme/bob unlimited\r\n*@example.com 2\n"
 			"two words  0\n"));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
-	(void)take(b, "acme/bob");
-	(void)take(b, "x@example.com");
+	(void)acquire_slot(b, "acme/bob");
+	(void)acquire_slot(b, "x@example.com");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "two words", &slot));
 	ck_assert_uint_eq(usage_of(b, "kept").limit, 3);
 	berth_close(b);
@@ -162,12 +162,12 @@ static void lines_write_many(int count, int limit) {
 }
 
 static void lines_write(int limit) {
-	lines_write_many(scaled(LINES), limit);
+	lines_write_many(scale_count(LINES), limit);
 }
 
 static void child_import(struct child *c, void *data) {
 	(void)data;
-	child_say(c, ctl(NULL, "import", file_path("lines"), NULL));
+	child_send(c, ctl(NULL, "import", file_path("lines"), NULL));
 	_exit(0);
 }
 
@@ -206,14 +206,14 @@ START_TEST(an_import_that_berthd_dies_in_is_done_whole_or_not_at_all) {
 		(void)child_end(&c);
 		with_new = accounts_with_limit(round);
 		with_old = accounts_with_limit(before);
-		ck_assert_msg(
-			with_new == scaled(LINES) || (with_new == 0 && with_old == scaled(LINES)),
+		ck_assert_msg(with_new == scale_count(LINES) ||
+				      (with_new == 0 && with_old == scale_count(LINES)),
 			"round %d: %d new, %d old", round, with_new, with_old);
-		ck_assert_msg(status != 0 || with_new == scaled(LINES),
+		ck_assert_msg(status != 0 || with_new == scale_count(LINES),
 			"round %d: it was acknowledged and isn't there", round);
-		done += with_new == scaled(LINES);
-		unanswered += with_new == scaled(LINES) && status != 0;
-		before = with_new == scaled(LINES) ? round : before;
+		done += with_new == scale_count(LINES);
+		unanswered += with_new == scale_count(LINES) && status != 0;
+		before = with_new == scale_count(LINES) ? round : before;
 	}
 	printf("of 15 interrupted imports %d were done, %d of them unanswered\n", done, unanswered);
 }
@@ -267,7 +267,7 @@ START_TEST(limits_that_come_from_templates_are_not_exported) {
 	struct berth *b = open_session();
 
 	set_limit("*", "4");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	ck_assert_ptr_null(strstr(expect_ctl(0, "* 4", "export"), "alice"));
 	berth_close(b);
 }
@@ -279,7 +279,7 @@ END_TEST
 
 START_TEST(a_million_lines_are_imported_and_there_after_a_restart) {
 	FILE *f = fopen(file_path("million"), "we");
-	const int lines = scaled(MILLION);
+	const int lines = scale_count(MILLION);
 	char last[32], says[64];
 	int64_t begin;
 	const char *said;
@@ -362,7 +362,7 @@ START_TEST(counts_are_stored_within_seconds_of_a_change) {
 	checkpoint_note(before);
 	set_limit("acme/alice", "3");
 	for (int i = 0; i < 3; i++)
-		slot = take(b, "acme/alice");
+		slot = acquire_slot(b, "acme/alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/alice", &(berth_slot){0}));
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	ck_assert(eventually(is_checkpointed_since, before));
@@ -384,7 +384,7 @@ START_TEST(stopping_stores_the_counts_as_they_are) {
 
 	set_limit("alice", "9");
 	for (int i = 0; i < 4; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
 	ck_assert(stored_count("alice", &count));
 	ck_assert_uint_eq(count.count, 4);
@@ -415,7 +415,7 @@ START_TEST(peaks_and_denials_outlive_a_reboot_and_counts_dont) {
 
 	set_limit("alice", "3");
 	for (int i = 0; i < 3; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &(berth_slot){0}));
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
 	berth_close(b);
@@ -427,7 +427,7 @@ START_TEST(peaks_and_denials_outlive_a_reboot_and_counts_dont) {
 	ck_assert_uint_eq(usage.peak, 3);
 	ck_assert_uint_eq(usage.denied, 1);
 	ck_assert_uint_eq(usage.limit, 3);
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	berth_close(b);
 }
 END_TEST
@@ -439,7 +439,7 @@ START_TEST(peaks_outlive_sigkill_and_restart) {
 	checkpoint_note(before);
 	set_limit("alice", "3");
 	for (int i = 0; i < 3; i++)
-		(void)take(b, "alice");
+		(void)acquire_slot(b, "alice");
 	berth_close(b);
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);

@@ -34,7 +34,7 @@ START_TEST(the_most_specific_template_wins_and_an_exact_name_beats_all) {
 	set_limit("x*", "62");
 	set_limit("*a", "61");
 	for (size_t i = 0; i < COUNT_OF(cases); i++) {
-		berth_slot slot = take(b, cases[i].name);
+		berth_slot slot = acquire_slot(b, cases[i].name);
 		uint32_t limit = usage_of(b, cases[i].name).limit;
 
 		ck_assert_msg(limit == cases[i].limit, "%s has %u, not %u", cases[i].name, limit,
@@ -54,7 +54,7 @@ START_TEST(what_no_template_covers_is_1317) {
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "a/b", &slot));
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "acme/alice", &slot));
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "acme/a/b", &slot));
-	(void)take(b, "acme/a");
+	(void)acquire_slot(b, "acme/a");
 	berth_close(b);
 }
 END_TEST
@@ -64,8 +64,8 @@ START_TEST(the_limit_of_a_template_is_for_each_account_and_not_for_all_together)
 	berth_slot slot;
 
 	set_limit("*", "1");
-	(void)take(b, "alice");
-	(void)take(b, "bob");
+	(void)acquire_slot(b, "alice");
+	(void)acquire_slot(b, "bob");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "bob", &slot));
 	berth_close(b);
@@ -79,11 +79,11 @@ START_TEST(an_ancestor_that_nobody_configured_has_its_templates_limit) {
 	set_limit("*/*", "10");
 	set_limit("acme", "unlimited");
 	for (int i = 0; i < 3; i++) {
-		(void)take(b, "acme/x");
-		(void)take(b, "free/x");
+		(void)acquire_slot(b, "acme/x");
+		(void)acquire_slot(b, "free/x");
 	}
 	set_limit("*", "3");
-	(void)take(b, "acme/x");
+	(void)acquire_slot(b, "acme/x");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "free/x", &slot));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "free/y", &slot));
 	berth_close(b);
@@ -96,16 +96,16 @@ START_TEST(a_changed_template_changes_the_accounts_that_it_covers) {
 
 	set_limit("*", "1");
 	set_limit("own", "1");
-	(void)take(b, "alice");
-	(void)take(b, "own");
+	(void)acquire_slot(b, "alice");
+	(void)acquire_slot(b, "own");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
 	set_limit("*", "2");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "own", &slot));
 	/* A more specific one takes over, and gives back. */
 	set_limit("al*", "3");
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "", "delete", "al*");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
 	ck_assert_uint_eq(usage_of(b, "alice").limit, 2);
@@ -120,10 +120,10 @@ START_TEST(a_deleted_account_falls_back_to_its_template_and_then_to_nothing) {
 
 	set_limit("*", "2");
 	set_limit("alice", "5");
-	slot = take(b, "alice");
+	slot = acquire_slot(b, "alice");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	expect_ctl(0, "", "delete", "alice");
-	slot = take(b, "alice");
+	slot = acquire_slot(b, "alice");
 	ck_assert_uint_eq(usage_of(b, "alice").limit, 2);
 	expect_ctl(0, "\"source\":\"template\"", "get", "alice", "--json");
 	expect_ctl(0, "", "delete", "*");
@@ -140,11 +140,11 @@ START_TEST(templates_outlive_berthd) {
 	struct berth *b = open_session();
 
 	set_limit("*@example.com", "3");
-	(void)take(b, "alice@example.com");
+	(void)acquire_slot(b, "alice@example.com");
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
-	(void)take(b, "bob@example.com");
-	(void)take(b, "alice@example.com");
+	(void)acquire_slot(b, "bob@example.com");
+	(void)acquire_slot(b, "alice@example.com");
 	ck_assert_uint_eq(usage_of(b, "alice@example.com").current, 2);
 	ck_assert_int_eq(status_number("templates"), 1);
 	berth_close(b);
@@ -184,7 +184,7 @@ START_TEST(a_full_table_is_8_and_never_1238_and_the_log_says_so_once) {
 	expect_logged("--max-accounts");
 	ck_assert_int_eq(logged_times("table of accounts is full"), 1);
 	/* Those that are in are served. */
-	(void)take(b, stranger(0));
+	(void)acquire_slot(b, stranger(0));
 	berth_close(b);
 }
 END_TEST
@@ -195,14 +195,14 @@ START_TEST(idle_accounts_of_templates_make_room) {
 
 	set_limit("*", "5");
 	set_limit("kept", "5");
-	(void)take(b, "busy");
+	(void)acquire_slot(b, "busy");
 	for (int i = 0; i < 20 * SMALL; i++) {
-		slot = take(b, stranger(i));
+		slot = acquire_slot(b, stranger(i));
 		expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	}
 	ck_assert_uint_eq(usage_of(b, "busy").current, 1);
-	(void)take(b, "busy");
-	(void)take(b, "kept");
+	(void)acquire_slot(b, "busy");
+	(void)acquire_slot(b, "kept");
 	ck_assert_uint_eq(usage_of(b, "kept").limit, 5);
 	ck_assert_int_le(status_number("accounts"), SMALL);
 	berth_close(b);
@@ -215,7 +215,7 @@ START_TEST(room_is_found_again_once_a_slot_in_a_full_table_is_released) {
 	int held = 1;
 
 	set_limit("*", "5");
-	first = take(b, stranger(0));
+	first = acquire_slot(b, stranger(0));
 	while (berth_acquire(b, stranger(held), &slot) == BERTH_SUCCESS)
 		held++;
 	expect_code(BERTH_SUCCESS, berth_release(b, first));
@@ -239,7 +239,7 @@ START_TEST(strangers_cant_crowd_out_those_who_are_configured) {
 	for (int i = 0; i < SMALL / 4; i++) {
 		(void)snprintf(name, sizeof(name), "customer%d", i);
 		set_limit(name, "1");
-		(void)take(b, name);
+		(void)acquire_slot(b, name);
 	}
 	expect_ctl(1, "--max-accounts", "set", "one-too-many", "1");
 	expect_ctl(1, "no account", "get", "one-too-many");

@@ -145,7 +145,7 @@ static void expect_replaced(void) {
 	expect_files_unchanged();
 	set_limit("alice", "2");
 	b = open_session();
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(current_of("alice"), 1);
 	berth_close(b);
 }
@@ -171,8 +171,8 @@ static uint64_t start_of(pid_t pid) {
 
 static void wait_to_be_told(struct child *c, void *data) {
 	(void)prctl(PR_SET_NAME, data);
-	child_say(c, 0);
-	(void)child_listen(c);
+	child_send(c, 0);
+	(void)child_receive(c);
 }
 
 static struct child bystander(const char *program) {
@@ -364,23 +364,23 @@ START_TEST(a_server_goes_on_in_the_abandoned_segment) {
 	instance_restart(&here);
 	set_limit("alice", "2");
 	b = open_session();
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	(void)instance_kill(&here, SIGTERM);
 	fd = open(path_of("directory"), O_WRONLY | O_CLOEXEC);
 	ck_assert_int_eq(pwrite(fd, "\372", 1, version.offset), 1);
 	ck_assert_int_eq(start_with(NULL), 78);
-	slot = take(b, "alice");
+	slot = acquire_slot(b, "alice");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 
 	here.args[0] = "--abandon-segment";
 	instance_restart(&here);
 	ck_assert_int_eq(current_of("alice"), 0);
 	other = open_session();
-	(void)take(other, "alice");
-	(void)take(other, "alice");
+	(void)acquire_slot(other, "alice");
+	(void)acquire_slot(other, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(other, "alice", &slot));
 	ck_assert_int_eq(current_of("alice"), 2);
-	(void)take(b, "alice");
+	(void)acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
 	ck_assert_int_eq(current_of("alice"), 2);
 	berth_close(other);
@@ -448,7 +448,7 @@ static void serve_version_1(struct child *c, void *data) {
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", path_of(data));
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, 8) < 0)
 		_exit(96);
-	child_say(c, 0);
+	child_send(c, 0);
 	while ((connection = accept(fd, NULL, NULL)) >= 0) {
 		struct packet p;
 

@@ -2,11 +2,10 @@
 #pragma once
 
 /*
- * What the integration tests share: a berthd per test (`here`), expectations that show what was
- * asked, and child processes that report by numbers.
+ * Helpers of the integration tests: a berthd for each test (`here`), expectations whose messages show
+ * the input, and child processes that exchange numbers with the test.
  *
- * Every function stands here, inline, since each test program is one file and the harness; those
- * that a program doesn't use cost nothing.
+ * All functions are static in this header, since a test program consists of one file and the harness.
  */
 
 #include <check.h>
@@ -31,7 +30,7 @@
 
 #define COUNT_OF(a)   (sizeof(a) / sizeof((a)[0]))
 #define UNUSED        __attribute__((unused))
-#define TEST_SECONDS  120 /* after which Check gives a test up */
+#define TEST_SECONDS  120 /* after which Check ends a test */
 #define CHILD_WAIT_MS 60000
 
 /* The instance of the test that runs. */
@@ -40,7 +39,7 @@ static struct instance here;
 /* -- expectations ------------------------------------------------------------------------------ */
 
 #define expect_code(want, call) expect_code_of(__FILE__, __LINE__, #call, (want), (call), "")
-/* With a text that says which input it was. */
+/* The same with a text that names the input. */
 #define expect_code_for(text, want, call) \
 	expect_code_of(__FILE__, __LINE__, #call, (want), (call), (text))
 
@@ -61,7 +60,7 @@ static const char *expect_ctl_of(const char *file, int line, int want, const cha
 	__attribute__((sentinel, unused));
 
 static const char *expect_ctl_of(const char *file, int line, int want, const char *text, ...) {
-	const char *a[10] = {NULL}, *said;
+	const char *a[10] = {NULL}, *output;
 	char all[2048] = "";
 	va_list args;
 	int got;
@@ -71,12 +70,12 @@ static const char *expect_ctl_of(const char *file, int line, int want, const cha
 		(void)snprintf(all + strlen(all), sizeof(all) - strlen(all), " '%s'", a[i]);
 	va_end(args);
 	ck_assert_msg(!a[9], "too many arguments");
-	got = ctl(&said, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], NULL);
-	if (got != want || !strstr(said, text))
-		ck_abort_msg("%s:%d: berthctl%s exits with %d (wanted %d) and says (wanted '%s' in "
-			     "it):\n%s\nberthd's log:\n%s",
-			file, line, all, got, want, text, said, instance_log(&here));
-	return said;
+	got = ctl(&output, a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], NULL);
+	if (got != want || !strstr(output, text))
+		ck_abort_msg("%s:%d: berthctl%s exits with %d (wanted %d) and prints (wanted '%s' "
+			     "in it):\n%s\nberthd's log:\n%s",
+			file, line, all, got, want, text, output, instance_log(&here));
+	return output;
 }
 
 #define set_limit(account, limit) ((void)expect_ctl(0, "", "set", (account), (limit)))
@@ -88,7 +87,7 @@ UNUSED static struct berth *open_session(void) {
 	return b;
 }
 
-UNUSED static berth_slot take(struct berth *b, const char *account) {
+UNUSED static berth_slot acquire_slot(struct berth *b, const char *account) {
 	berth_slot slot = 0;
 
 	expect_code_for(account, BERTH_SUCCESS, berth_acquire(b, account, &slot));
@@ -120,7 +119,7 @@ UNUSED static long long json_number_in(const char *json, const char *key) {
 	return atoll(at + strlen(quoted));
 }
 
-/* As berthd sees it, without a session. */
+/* The account's count, asked of berthd without a session. */
 UNUSED static long long current_of(const char *account) {
 	return json_number_in(expect_ctl(0, "", "get", account, "--json"), "current");
 }
@@ -163,7 +162,8 @@ UNUSED static bool awaited_number_is_there(void *data) {
 	return status_number(a->key) == a->number;
 }
 
-/* A session is gone when berthd has read the goodbye, a moment after berth_close. */
+/* For numbers that change later: a session ends when berthd has read the goodbye, a moment after
+ * berth_close. */
 #define expect_status_eventually(key, number) \
 	expect_status_eventually_of(__FILE__, __LINE__, (key), (number))
 
@@ -180,7 +180,7 @@ UNUSED static void expect_status_eventually_of(
 	ck_assert_msg(strstr(instance_log(&here), (text)), "'%s' isn't in berthd's log:\n%s", \
 		(text), instance_log(&here))
 
-/* How often the log has it. */
+/* How often berthd's log has the text. */
 UNUSED static int logged_times(const char *text) {
 	int n = 0;
 
@@ -196,7 +196,7 @@ static bool process_has_ended(void *data) {
 	       info.si_pid != 0;
 }
 
-/* Starts a berthd that is to refuse to start; its exit status. */
+/* Starts a berthd that must refuse to start. Returns its exit status. */
 UNUSED static int start_refused(struct instance *i) {
 	pid_t pid = instance_spawn(i);
 	int status = 0;
@@ -210,21 +210,22 @@ UNUSED static int start_refused(struct instance *i) {
 
 /* -- children ---------------------------------------------------------------------------------- */
 
-/* A process of the test's. It reports numbers and is told numbers; it dies with the test. */
+/* A process that the test starts. It dies with the test. The test and the child send each other numbers
+ * through two pipes. */
 struct child {
 	pid_t pid;
-	int tell, hear; /* the test's ends, and in the child its own */
+	int tell, hear; /* the ends to write to and to read from, in either process */
 };
 
 typedef void (*child_main)(struct child *c, void *data);
 
-UNUSED static void child_say(const struct child *c, int number) {
+UNUSED static void child_send(const struct child *c, int number) {
 	if (write(c->tell, &number, sizeof(number)) != (ssize_t)sizeof(number))
 		_exit(99);
 }
 
-/* In a child: waits for a number; at the test's end the child's, too. */
-UNUSED static int child_listen(const struct child *c) {
+/* In the child: waits for a number. When the test ends, so does the child. */
+UNUSED static int child_receive(const struct child *c) {
 	int number;
 
 	if (read(c->hear, &number, sizeof(number)) != (ssize_t)sizeof(number))
@@ -246,7 +247,7 @@ UNUSED static struct child child_start(child_main run, void *data) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(97);
-		/* Check's handlers would end the test with it. */
+		/* Check's handlers would end the test together with the child. */
 		(void)signal(SIGTERM, SIG_DFL);
 		(void)signal(SIGINT, SIG_DFL);
 		(void)close(up[0]);
@@ -262,7 +263,7 @@ UNUSED static struct child child_start(child_main run, void *data) {
 	return c;
 }
 
-/* In the test: the number that the child reports next. */
+/* In the test: waits for the next number of the child. */
 UNUSED static int child_report(const struct child *c) {
 	struct pollfd p = {.fd = c->hear, .events = POLLIN};
 	int number = -1, n;
@@ -270,14 +271,15 @@ UNUSED static int child_report(const struct child *c) {
 	do
 		n = poll(&p, 1, CHILD_WAIT_MS);
 	while (n < 0 && errno == EINTR);
-	ck_assert_msg(n > 0, "the child says nothing; berthd's log:\n%s", instance_log(&here));
+	ck_assert_msg(n > 0, "the child sent no number within %d s; berthd's log:\n%s",
+		CHILD_WAIT_MS / 1000, instance_log(&here));
 	n = (int)read(c->hear, &number, sizeof(number));
 	ck_assert_msg(n == (int)sizeof(number), "the child ended early; berthd's log:\n%s",
 		instance_log(&here));
 	return number;
 }
 
-/* Waits for its end; the wait status. */
+/* Waits until the child has ended. Returns its wait status. */
 UNUSED static int child_end(struct child *c) {
 	int status;
 
@@ -293,7 +295,7 @@ UNUSED static void child_kill(struct child *c) {
 	(void)child_end(c);
 }
 
-/* Acquires the account `data` once, reports the code, and holds until told. */
+/* Acquires a slot of the account `data`, sends the code, and holds the slot until it receives a number. */
 UNUSED static void child_hold_one(struct child *c, void *data) {
 	struct berth *b = NULL;
 	berth_slot slot = 0;
@@ -301,13 +303,13 @@ UNUSED static void child_hold_one(struct child *c, void *data) {
 
 	if (code == BERTH_SUCCESS)
 		code = berth_acquire(b, data, &slot);
-	child_say(c, code);
-	(void)child_listen(c);
+	child_send(c, code);
+	(void)child_receive(c);
 	(void)berth_release(b, slot);
 	berth_close(b);
 }
 
-/* -- time and chance --------------------------------------------------------------------------- */
+/* -- time and random numbers -------------------------------------------------------------------- */
 
 UNUSED static int64_t now_us(void) {
 	struct timespec t;
@@ -318,7 +320,7 @@ UNUSED static int64_t now_us(void) {
 
 UNUSED static uint64_t random_state;
 
-/* From $SEED, or a new one; printed, so that it can be given again. */
+/* Seeds random_below() with $SEED or, without it, with the time, and prints the seed. */
 UNUSED static void random_init(void) {
 	const char *given = getenv("SEED");
 
@@ -338,39 +340,37 @@ UNUSED static void here_start(void) {
 	instance_start(&here, NULL);
 }
 
-/* Set by tests that write over the counts. */
-UNUSED static bool repairs_are_meant;
+/* Set by tests that write over the counts, so that berthd has to repair them. */
+UNUSED static bool repairs_are_expected;
 
-/* berthd repairs a wrong count a moment later: what made it wrong must not be hidden by that. */
+/* berthd repairs a wrong count soon. That must not hide the error that made the count wrong. */
 UNUSED static void here_end(void) {
-	char said[512];
+	const char *found = strstr(instance_log(&here), "differed from what the slots prove");
+	char repair[512];
 
-	(void)snprintf(said, sizeof(said), "%s",
-		strstr(instance_log(&here), "differed from what the slots prove")
-			? strstr(instance_log(&here), "differed from what the slots prove")
-			: "");
+	(void)snprintf(repair, sizeof(repair), "%s", found ?: "");
 	instance_end(&here);
-	ck_assert_msg(repairs_are_meant || !*said,
-		"berthd had something to repair: shared counts %s", said);
+	ck_assert_msg(repairs_are_expected || !*repair,
+		"berthd had something to repair: shared counts %s", repair);
 }
 
-/* Where everything is slow, $SCALE says by how much: to do less of something, or wait longer. */
-static int scale(void) {
+/* Under slow tools $SCALE is the factor by which tests do less and wait longer. */
+static int scale_factor(void) {
 	const char *given = getenv("SCALE");
 
 	return given && atoi(given) > 0 ? atoi(given) : 1;
 }
 
-UNUSED static int scaled(int n) {
-	return n / scale();
+UNUSED static int scale_count(int n) {
+	return n / scale_factor();
 }
 
-UNUSED static int patiently(int ms) {
-	return ms * scale();
+UNUSED static int scale_timeout(int ms) {
+	return ms * scale_factor();
 }
 
-/* Tests that tools can't run are named in $WITHOUT, by words. */
-static bool is_left_out(const char *name) {
+/* $WITHOUT lists the tests that a tool can't run, separated by spaces. */
+static bool is_excluded(const char *name) {
 	const char *without = getenv("WITHOUT"), *at = without;
 	size_t n = strlen(name);
 
@@ -393,7 +393,7 @@ UNUSED static int suite_run(const char *name, void (*setup)(void), const TTest *
 	if (setup)
 		tcase_add_checked_fixture(all, setup, here_end);
 	for (size_t i = 0; tests[i]; i++)
-		if (!is_left_out(tests[i]->name))
+		if (!is_excluded(tests[i]->name))
 			tcase_add_test(all, tests[i]);
 	suite_add_tcase(suite, all);
 	runner = srunner_create(suite);
