@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Acquiring, being denied, releasing, revoking and asking: what a server author sees. */
+/* The public functions and berthctl as a server's author uses them: acquire, denial, release, revoke,
+ * query. */
 
 #include "suite.h"
 
-START_TEST(a_limit_is_granted_to_its_end_and_the_next_is_denied_until_one_is_released) {
+START_TEST(a_full_account_denies_until_a_slot_is_released) {
 	struct berth *b = open_session();
 	berth_slot slot[3], more = 77;
 
@@ -46,7 +47,7 @@ START_TEST(two_handles_and_two_processes_share_one_count) {
 }
 END_TEST
 
-START_TEST(a_weight_counts_for_so_many) {
+START_TEST(a_slot_counts_with_its_weight) {
 	struct berth *b = open_session();
 	berth_slot slot, heavy;
 
@@ -67,16 +68,16 @@ START_TEST(holders_shows_weight_process_and_label) {
 	struct berth *b = open_session();
 	struct berth_request req = {
 		.size = sizeof(req), .account = "alice", .weight = 3, .label = "imap \"10.0.0.1\""};
-	const char *said;
+	const char *output;
 	berth_slot slot;
 
 	set_limit("alice", "10");
 	expect_code(BERTH_SUCCESS, berth_acquire_req(b, &req, &slot));
-	said = expect_ctl(0, "\"label\":\"imap \\\"10.0.0.1\\\"\"", "holders", "alice", "--json");
-	ck_assert_int_eq(json_number_in(said, "weight"), 3);
-	ck_assert_int_eq(json_number_in(said, "pid"), getpid());
-	ck_assert_int_eq(json_number_in(said, "uid"), getuid());
-	ck_assert_msg(strstr(said, "\"account\":\"alice\""), "%s", said);
+	output = expect_ctl(0, "\"label\":\"imap \\\"10.0.0.1\\\"\"", "holders", "alice", "--json");
+	ck_assert_int_eq(json_number_in(output, "weight"), 3);
+	ck_assert_int_eq(json_number_in(output, "pid"), getpid());
+	ck_assert_int_eq(json_number_in(output, "uid"), getuid());
+	ck_assert_msg(strstr(output, "\"account\":\"alice\""), "%s", output);
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	expect_ctl(0, "{\"holders\":[]}", "holders", "alice", "--json");
 
@@ -115,7 +116,7 @@ START_TEST(a_slot_also_counts_against_the_ancestors) {
 }
 END_TEST
 
-START_TEST(a_path_is_charged_whole_or_not_at_all) {
+START_TEST(all_levels_of_a_path_are_charged_or_none) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
@@ -135,7 +136,7 @@ START_TEST(a_path_is_charged_whole_or_not_at_all) {
 }
 END_TEST
 
-START_TEST(a_limit_given_to_an_ancestor_later_counts_what_is_held_already) {
+START_TEST(a_limit_set_on_an_ancestor_later_counts_slots_held_before) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
@@ -153,7 +154,7 @@ START_TEST(a_limit_given_to_an_ancestor_later_counts_what_is_held_already) {
 }
 END_TEST
 
-START_TEST(a_limit_of_0_admits_nobody_and_unlimited_everybody) {
+START_TEST(a_limit_of_0_denies_all_and_unlimited_admits_all) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
@@ -190,7 +191,7 @@ START_TEST(more_than_1048575_is_refused_with_8_and_never_wraps) {
 }
 END_TEST
 
-START_TEST(a_lowered_limit_lets_nobody_in_until_the_count_is_below_it) {
+START_TEST(a_lowered_limit_denies_until_the_count_is_below_it) {
 	struct berth *b = open_session();
 	berth_slot slot[4], more;
 
@@ -209,7 +210,7 @@ START_TEST(a_lowered_limit_lets_nobody_in_until_the_count_is_below_it) {
 }
 END_TEST
 
-START_TEST(an_account_that_nobody_configured_is_1317) {
+START_TEST(an_account_without_a_limit_gets_1317) {
 	struct berth *b = open_session();
 	struct berth_usage usage = {.size = sizeof(usage)};
 	berth_slot slot = 5;
@@ -226,7 +227,7 @@ START_TEST(an_account_that_nobody_configured_is_1317) {
 }
 END_TEST
 
-START_TEST(query_writes_no_more_than_the_caller_has_room_for) {
+START_TEST(query_writes_no_more_than_the_size_of_the_struct) {
 	struct berth *b = open_session();
 	struct berth_usage usage;
 
@@ -254,7 +255,7 @@ START_TEST(a_slot_is_released_once) {
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, slot));
 	expect_code(BERTH_SUCCESS, berth_release(a, slot));
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, slot));
-	/* The record may be in use again; the old slot isn't it. */
+	/* The record may be used again, but with another slot than the old one. */
 	for (int i = 0; i < 64; i++) {
 		second = acquire_slot(a, "alice");
 		ck_assert_uint_ne(second, slot);
@@ -270,8 +271,8 @@ START_TEST(a_slot_is_released_once) {
 }
 END_TEST
 
-/* The n-th slot that holders shows, from 0. */
-static const char *holder_slot(const char *account, int n) {
+/* The n-th slot, from 0, that `berthctl holders` shows. */
+static const char *listed_slot(const char *account, int n) {
 	static char slot[32];
 	const char *at = expect_ctl(0, "", "holders", account, "--json");
 
@@ -284,7 +285,7 @@ static const char *holder_slot(const char *account, int n) {
 	return slot;
 }
 
-START_TEST(a_revoked_slot_is_free_at_once_and_its_holder_told_1236) {
+START_TEST(a_revoked_slot_is_free_at_once_and_its_release_gets_1236) {
 	struct berth *b = open_session();
 	struct child c;
 	berth_slot mine;
@@ -292,7 +293,7 @@ START_TEST(a_revoked_slot_is_free_at_once_and_its_holder_told_1236) {
 
 	set_limit("alice", "2");
 	mine = acquire_slot(b, "alice");
-	expect_ctl(0, "revoked 1 slot", "revoke", "--slot", holder_slot("alice", 0));
+	expect_ctl(0, "revoked 1 slot", "revoke", "--slot", listed_slot("alice", 0));
 	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, mine));
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, mine));
@@ -312,7 +313,7 @@ START_TEST(a_revoked_slot_is_free_at_once_and_its_holder_told_1236) {
 	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "revoked 2 slots", "revoke", "alice", "--all");
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, mine));
-	/* The session goes on. */
+	/* The session can still acquire. */
 	(void)acquire_slot(b, "alice");
 	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "revoked 2 slots", "revoke", "--all");
@@ -321,7 +322,7 @@ START_TEST(a_revoked_slot_is_free_at_once_and_its_holder_told_1236) {
 }
 END_TEST
 
-START_TEST(revoking_an_account_revokes_those_below_it_and_no_others) {
+START_TEST(revoking_an_account_revokes_its_descendants_and_no_others) {
 	struct berth *b = open_session();
 	berth_slot alice, bob;
 
@@ -336,7 +337,7 @@ START_TEST(revoking_an_account_revokes_those_below_it_and_no_others) {
 }
 END_TEST
 
-START_TEST(what_makes_no_sense_is_87) {
+START_TEST(invalid_arguments_get_87) {
 	struct berth *b = open_session(), *other = NULL;
 	struct berth_request good = {.size = sizeof(good), .account = "alice"}, req;
 	struct berth_options options = {.size = sizeof(options)};
@@ -360,25 +361,25 @@ START_TEST(what_makes_no_sense_is_87) {
 	expect_code(BERTH_INVALID_PARAMETER, berth_open(NULL, NULL));
 	expect_code(BERTH_INVALID_PARAMETER, berth_open_options(NULL, &other));
 
-#define REFUSED(field, value)                                                 \
+#define expect_refused(field, value)                                          \
 	do {                                                                  \
 		req = good;                                                   \
 		req.field = (value);                                          \
 		expect_code_for(#field " = " #value, BERTH_INVALID_PARAMETER, \
 			berth_acquire_req(b, &req, &slot));                   \
 	} while (0)
-	REFUSED(size, 0);
-	REFUSED(size, sizeof(req) - 1);
-	REFUSED(size, SIZE_MAX);
-	REFUSED(account, NULL);
-	REFUSED(weight, 4096);
-	REFUSED(weight, UINT32_MAX);
-	REFUSED(timeout_ms, 1);
-	REFUSED(timeout_ms, -1);
-	REFUSED(flags, 1);
-	REFUSED(flags, UINT32_C(1) << 31);
+	expect_refused(size, 0);
+	expect_refused(size, sizeof(req) - 1);
+	expect_refused(size, SIZE_MAX);
+	expect_refused(account, NULL);
+	expect_refused(weight, 4096);
+	expect_refused(weight, UINT32_MAX);
+	expect_refused(timeout_ms, 1);
+	expect_refused(timeout_ms, -1);
+	expect_refused(flags, 1);
+	expect_refused(flags, UINT32_C(1) << 31);
 
-	/* A newer program's longer struct, with zeros where we know nothing, is fine. */
+	/* The library accepts the longer struct of a newer program if the unknown members are 0. */
 	longer.req.size = sizeof(longer);
 	expect_code(BERTH_SUCCESS, berth_acquire_req(b, &longer.req, &slot));
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
@@ -398,7 +399,7 @@ START_TEST(what_makes_no_sense_is_87) {
 }
 END_TEST
 
-START_TEST(errno_stays_as_it_was) {
+START_TEST(the_library_keeps_errno) {
 	struct berth_options nowhere = {
 		.size = sizeof(nowhere), .runtime_dir = "/nonexistent", .timeout_ms = 1};
 	struct berth *b = NULL, *none = NULL;
@@ -406,28 +407,28 @@ START_TEST(errno_stays_as_it_was) {
 	berth_slot slot;
 
 	set_limit("alice", "1");
-#define KEEPS(call)                                                                   \
+#define expect_errno_kept(call)                                                       \
 	do {                                                                          \
 		errno = 4242;                                                         \
 		(void)(call);                                                         \
 		ck_assert_msg(errno == 4242, "%s changed errno to %d", #call, errno); \
 	} while (0)
-	KEEPS(berth_open(NULL, &b));
-	KEEPS(berth_open_options(&nowhere, &none));
-	KEEPS(berth_acquire(b, "alice", &slot));
-	KEEPS(berth_acquire(b, "alice", &slot));
-	KEEPS(berth_acquire(b, "stranger", &slot));
-	KEEPS(berth_query(b, "alice", &usage));
-	KEEPS(berth_query(b, "stranger", &usage));
-	KEEPS(berth_release(b, slot));
-	KEEPS(berth_release(b, slot));
+	expect_errno_kept(berth_open(NULL, &b));
+	expect_errno_kept(berth_open_options(&nowhere, &none));
+	expect_errno_kept(berth_acquire(b, "alice", &slot));
+	expect_errno_kept(berth_acquire(b, "alice", &slot));
+	expect_errno_kept(berth_acquire(b, "stranger", &slot));
+	expect_errno_kept(berth_query(b, "alice", &usage));
+	expect_errno_kept(berth_query(b, "stranger", &usage));
+	expect_errno_kept(berth_release(b, slot));
+	expect_errno_kept(berth_release(b, slot));
 	ck_assert_int_eq(instance_kill(&here, SIGKILL) & 0x7F, SIGKILL);
-	KEEPS(berth_acquire(b, "alice", &slot));
-	KEEPS(berth_close(b));
+	expect_errno_kept(berth_acquire(b, "alice", &slot));
+	expect_errno_kept(berth_close(b));
 }
 END_TEST
 
-START_TEST(a_daemon_that_isnt_there_is_10061_within_the_time_given) {
+START_TEST(without_a_berthd_open_gets_10061_after_its_timeout) {
 	struct berth_options nowhere = {
 		.size = sizeof(nowhere), .runtime_dir = "/nonexistent/berth", .timeout_ms = 50};
 	struct berth *b = NULL;
@@ -439,7 +440,7 @@ START_TEST(a_daemon_that_isnt_there_is_10061_within_the_time_given) {
 }
 END_TEST
 
-START_TEST(every_code_has_its_name_and_sentence) {
+START_TEST(every_code_has_a_name_and_a_text) {
 	static const struct {
 		int code;
 		const char *name;
@@ -473,25 +474,25 @@ END_TEST
 
 int main(void) {
 	const TTest *const tests[] = {
-		a_limit_is_granted_to_its_end_and_the_next_is_denied_until_one_is_released,
+		a_full_account_denies_until_a_slot_is_released,
 		two_handles_and_two_processes_share_one_count,
-		a_weight_counts_for_so_many,
+		a_slot_counts_with_its_weight,
 		holders_shows_weight_process_and_label,
 		a_slot_also_counts_against_the_ancestors,
-		a_path_is_charged_whole_or_not_at_all,
-		a_limit_given_to_an_ancestor_later_counts_what_is_held_already,
-		a_limit_of_0_admits_nobody_and_unlimited_everybody,
+		all_levels_of_a_path_are_charged_or_none,
+		a_limit_set_on_an_ancestor_later_counts_slots_held_before,
+		a_limit_of_0_denies_all_and_unlimited_admits_all,
 		more_than_1048575_is_refused_with_8_and_never_wraps,
-		a_lowered_limit_lets_nobody_in_until_the_count_is_below_it,
-		an_account_that_nobody_configured_is_1317,
-		query_writes_no_more_than_the_caller_has_room_for,
+		a_lowered_limit_denies_until_the_count_is_below_it,
+		an_account_without_a_limit_gets_1317,
+		query_writes_no_more_than_the_size_of_the_struct,
 		a_slot_is_released_once,
-		a_revoked_slot_is_free_at_once_and_its_holder_told_1236,
-		revoking_an_account_revokes_those_below_it_and_no_others,
-		what_makes_no_sense_is_87,
-		errno_stays_as_it_was,
-		a_daemon_that_isnt_there_is_10061_within_the_time_given,
-		every_code_has_its_name_and_sentence,
+		a_revoked_slot_is_free_at_once_and_its_release_gets_1236,
+		revoking_an_account_revokes_its_descendants_and_no_others,
+		invalid_arguments_get_87,
+		the_library_keeps_errno,
+		without_a_berthd_open_gets_10061_after_its_timeout,
+		every_code_has_a_name_and_a_text,
 		NULL,
 	};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What outlives what: limits everything, counts and peaks a reboot. */
+/* Limits survive a kill, a stop and a reboot; peaks and denials do, too. */
 
 #include <dirent.h>
 #include <lmdb.h>
@@ -16,17 +16,17 @@ struct setter {
 	_Atomic bool *stop;
 };
 
-/* Sets limit after limit until berthctl fails, or it is to stop; reports each that was
- * acknowledged. */
-static void child_set(struct child *c, void *data) {
+/* Sets one limit after another until berthctl fails or `stop` is set. Sends each acknowledged limit, and
+ * -1 at the end. */
+static void child_set_limits(struct child *c, void *data) {
 	const struct setter *s = data;
 	char limit[16];
 
 	for (int n = s->from; !*s->stop; n++) {
-		const char *said;
+		const char *output;
 
 		(void)snprintf(limit, sizeof(limit), "%d", n);
-		if (ctl(&said, "set", s->account, limit, NULL) != 0)
+		if (ctl(&output, "set", s->account, limit, NULL) != 0)
 			break;
 		child_send(c, n);
 	}
@@ -34,16 +34,29 @@ static void child_set(struct child *c, void *data) {
 	_exit(0);
 }
 
-/* The last limit that was acknowledged. */
-static int last_acknowledged(const struct child *c, int before) {
+/* The last limit that was acknowledged to the child; `last` if there is none. */
+static int last_acknowledged(const struct child *c, int last) {
 	int n;
 
 	while ((n = child_report(c)) >= 0)
-		before = n;
-	return before;
+		last = n;
+	return last;
 }
 
-START_TEST(an_acknowledged_limit_is_there_after_sigkill_of_berthd) {
+/* The account has the acknowledged limit or the next one, which berthd may have stored without an answer.
+ * Returns it. */
+static int expect_acknowledged(const char *account, int acknowledged) {
+	long long limit = 0;
+	const char *output;
+
+	if (ctl(&output, "get", account, "--json", NULL) == 0)
+		limit = json_number_in(output, "limit");
+	ck_assert_msg(limit == acknowledged || limit == acknowledged + 1,
+		"%s has %lld, but %d was acknowledged", account, limit, acknowledged);
+	return (int)limit;
+}
+
+START_TEST(an_acknowledged_limit_survives_a_kill_of_berthd) {
 	static const char *const accounts[] = {"alice", "acme/bob", "*@example.com"};
 	int acknowledged[COUNT_OF(accounts)] = {0};
 	_Atomic bool *stop =
@@ -57,7 +70,7 @@ START_TEST(an_acknowledged_limit_is_there_after_sigkill_of_berthd) {
 		*stop = false;
 		for (size_t i = 0; i < COUNT_OF(accounts); i++) {
 			s[i] = (struct setter){accounts[i], acknowledged[i] + 1, stop};
-			c[i] = child_start(child_set, &s[i]);
+			c[i] = child_start(child_set_limits, &s[i]);
 		}
 		(void)usleep(random_below(20000));
 		(void)instance_kill(&here, SIGKILL);
@@ -67,20 +80,10 @@ START_TEST(an_acknowledged_limit_is_there_after_sigkill_of_berthd) {
 			acknowledged[i] = last_acknowledged(&c[i], acknowledged[i]);
 			(void)child_end(&c[i]);
 		}
-		for (size_t i = 0; i < COUNT_OF(accounts); i++) {
-			const char *said;
-			long long now = 0;
-
-			if (ctl(&said, "get", accounts[i], "--json", NULL) == 0)
-				now = json_number_in(said, "limit");
-			/* One that was on its way may have been stored unanswered. */
-			ck_assert_msg(now == acknowledged[i] || now == acknowledged[i] + 1,
-				"round %d: %s has %lld, but %d was acknowledged", round,
-				accounts[i], now, acknowledged[i]);
-			acknowledged[i] = (int)now;
-		}
+		for (size_t i = 0; i < COUNT_OF(accounts); i++)
+			acknowledged[i] = expect_acknowledged(accounts[i], acknowledged[i]);
 	}
-	printf("%d, %d and %d limits were set in 60 lives of berthd\n", acknowledged[0],
+	printf("%d, %d and %d limits were set; berthd was killed 60 times\n", acknowledged[0],
 		acknowledged[1], acknowledged[2]);
 	ck_assert_int_gt(acknowledged[0], 0);
 }
@@ -100,31 +103,31 @@ END_TEST
 
 /* -- import ------------------------------------------------------------------------------------ */
 
-static const char *file_path(const char *name) {
+static const char *path_in_dir(const char *name) {
 	static char path[128];
 
 	(void)snprintf(path, sizeof(path), "%s/%s", here.dir, name);
 	return path;
 }
 
-static const char *file_write(const char *name, const char *text) {
-	FILE *f = fopen(file_path(name), "we");
+static const char *write_file(const char *name, const char *text) {
+	FILE *f = fopen(path_in_dir(name), "we");
 
 	ck_assert_ptr_nonnull(f);
 	fputs(text, f);
 	ck_assert_int_eq(fclose(f), 0);
-	return file_path(name);
+	return path_in_dir(name);
 }
 
 START_TEST(an_import_with_a_bad_line_changes_nothing_and_names_each_line) {
-	const char *said;
+	const char *output;
 
 	set_limit("alice", "5");
-	said = expect_ctl(1, ":2: ", "import",
-		file_write("limits", "alice 7\nbob x\nfine 3\na//b 4\nmore 9\nalice 8\n"));
-	ck_assert_msg(
-		strstr(said, ":4: ") && strstr(said, ":6: ") && !strstr(said, ":3: "), "%s", said);
-	ck_assert_ptr_nonnull(strstr(said, "nothing was imported"));
+	output = expect_ctl(1, ":2: ", "import",
+		write_file("limits", "alice 7\nbob x\nfine 3\na//b 4\nmore 9\nalice 8\n"));
+	ck_assert_msg(strstr(output, ":4: ") && strstr(output, ":6: ") && !strstr(output, ":3: "),
+		"%s", output);
+	ck_assert_ptr_nonnull(strstr(output, "nothing was imported"));
 	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "limit"), 5);
 	expect_ctl(1, "", "get", "fine");
 	ck_assert_int_eq(status_number("configured"), 1);
@@ -139,7 +142,7 @@ START_TEST(an_import_is_in_force_when_it_returns) {
 	set_limit("kept", "3");
 	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "imported 4 limits", "import",
-		file_write("limits",
+		write_file("limits",
 			"# a comment\n\nalice 1\nacme/bob unlimited\r\n*@example.com 2\n"
 			"two words  0\n"));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
@@ -153,53 +156,53 @@ END_TEST
 
 #define LINES 20000
 
-static void lines_write_many(int count, int limit) {
-	FILE *f = fopen(file_path("lines"), "we");
+static void write_limits(int count, int limit) {
+	FILE *f = fopen(path_in_dir("lines"), "we");
 
 	for (int i = 0; i < count; i++)
 		fprintf(f, "customer%d@example.com %d\n", i, limit);
 	ck_assert_int_eq(fclose(f), 0);
 }
 
-static void lines_write(int limit) {
-	lines_write_many(scale_count(LINES), limit);
+static void write_import(int limit) {
+	write_limits(scale_count(LINES), limit);
 }
 
 static void child_import(struct child *c, void *data) {
 	(void)data;
-	child_send(c, ctl(NULL, "import", file_path("lines"), NULL));
+	child_send(c, ctl(NULL, "import", path_in_dir("lines"), NULL));
 	_exit(0);
 }
 
-/* How many accounts have the limit. */
+/* The number of accounts that have the limit. */
 static int accounts_with_limit(int limit) {
 	char end[32];
 	int n = 0;
-	const char *said = expect_ctl(0, "", "export");
+	const char *output = expect_ctl(0, "", "export");
 
 	(void)snprintf(end, sizeof(end), " %d\n", limit);
-	for (const char *p = said; (p = strstr(p, end)); p += strlen(end))
+	for (const char *p = output; (p = strstr(p, end)); p += strlen(end))
 		n++;
 	return n;
 }
 
-START_TEST(an_import_that_berthd_dies_in_is_done_whole_or_not_at_all) {
+START_TEST(an_import_during_which_berthd_dies_is_complete_or_undone) {
 	int before = 0, done = 0, unanswered = 0;
-	int64_t begin, takes;
+	int64_t begin, duration;
 
 	random_init();
-	lines_write(1);
+	write_import(1);
 	begin = now_us();
-	expect_ctl(0, "imported", "import", file_path("lines"));
-	takes = now_us() - begin;
+	expect_ctl(0, "imported", "import", path_in_dir("lines"));
+	duration = now_us() - begin;
 	before = 1;
 	for (int round = 2; round < 17; round++) {
 		struct child c;
 		int status, with_old, with_new;
 
-		lines_write(round);
+		write_import(round);
 		c = child_start(child_import, NULL);
-		(void)usleep(random_below((uint32_t)takes * 5 / 4));
+		(void)usleep(random_below((uint32_t)duration * 5 / 4));
 		(void)instance_kill(&here, SIGKILL);
 		instance_restart(&here);
 		status = child_report(&c);
@@ -210,7 +213,7 @@ START_TEST(an_import_that_berthd_dies_in_is_done_whole_or_not_at_all) {
 				      (with_new == 0 && with_old == scale_count(LINES)),
 			"round %d: %d new, %d old", round, with_new, with_old);
 		ck_assert_msg(status != 0 || with_new == scale_count(LINES),
-			"round %d: it was acknowledged and isn't there", round);
+			"round %d: the import was acknowledged, but is not stored", round);
 		done += with_new == scale_count(LINES);
 		unanswered += with_new == scale_count(LINES) && status != 0;
 		before = with_new == scale_count(LINES) ? round : before;
@@ -219,22 +222,22 @@ START_TEST(an_import_that_berthd_dies_in_is_done_whole_or_not_at_all) {
 }
 END_TEST
 
-static bool a_set_is_refused(void *data) {
+static bool set_fails(void *data) {
 	return ctl(data, "set", "alice", "5", NULL) != 0;
 }
 
-START_TEST(limits_that_were_moved_away_are_8_and_found_when_they_are_back) {
+START_TEST(while_the_limits_are_moved_away_a_set_gets_8) {
 	char path[128], away[128];
-	const char *said;
+	const char *output;
 
 	(void)snprintf(path, sizeof(path), "%s/limits", here.state_dir);
 	(void)snprintf(away, sizeof(away), "%s/away", here.state_dir);
-	lines_write_many(LINES, 1);
-	expect_ctl(0, "imported", "import", file_path("lines"));
+	write_limits(LINES, 1);
+	expect_ctl(0, "imported", "import", path_in_dir("lines"));
 	ck_assert_int_eq(rename(path, away), 0);
-	/* Once it has come to rest after so many, berthd opens them again. */
-	ck_assert(eventually(a_set_is_refused, &said));
-	ck_assert_msg(strstr(said, "No such file") && strstr(said, "(8)"), "%s", said);
+	/* After a large import berthd closes the store when it is idle, and opens it for the next set. */
+	ck_assert(eventually(set_fails, &output));
+	ck_assert_msg(strstr(output, "No such file") && strstr(output, "(8)"), "%s", output);
 	expect_ctl(0, "", "get", "customer1@example.com");
 	ck_assert_int_eq(rename(away, path), 0);
 	expect_ctl(0, "", "set", "alice", "6");
@@ -245,7 +248,7 @@ END_TEST
 
 /* -- export ------------------------------------------------------------------------------------ */
 
-START_TEST(what_is_exported_can_be_imported_and_is_the_same_again) {
+START_TEST(an_export_can_be_imported_and_exports_the_same) {
 	static const char *const names[] = {"alice", "#comment", " blanks ", "two words",
 		"J\xC3\xBCrgen", "acme/\xE6\x97\xA5", "*@example.com", "a?c", "5", "quote'\"\\",
 		"-"};
@@ -257,7 +260,7 @@ START_TEST(what_is_exported_can_be_imported_and_is_the_same_again) {
 	for (size_t i = 0; i < COUNT_OF(names); i++)
 		expect_ctl(0, "", "delete", "--", names[i]);
 	ck_assert_int_eq(accounts_with_limit(17), 0);
-	expect_ctl(0, "imported 11", "import", file_write("exported", first));
+	expect_ctl(0, "imported 11", "import", write_file("exported", first));
 	ck_assert_str_eq(expect_ctl(0, "", "export"), first);
 	free(first);
 }
@@ -273,23 +276,23 @@ START_TEST(limits_that_come_from_templates_are_not_exported) {
 }
 END_TEST
 
-/* -- a million --------------------------------------------------------------------------------- */
+/* -- a large import ------------------------------------------------------------------------------ */
 
 #define MILLION 1000000
 
-START_TEST(a_million_lines_are_imported_and_there_after_a_restart) {
-	FILE *f = fopen(file_path("million"), "we");
+START_TEST(a_million_imported_limits_survive_a_restart) {
+	FILE *f = fopen(path_in_dir("million"), "we");
 	const int lines = scale_count(MILLION);
-	char last[32], says[64];
+	char last[32], expected[64];
 	int64_t begin;
-	const char *said;
+	const char *output;
 
 	for (int i = 0; i < lines; i++)
 		fprintf(f, "customer%07d@example.com %d\n", i, i % 1000);
 	ck_assert_int_eq(fclose(f), 0);
 	begin = now_us();
-	(void)snprintf(says, sizeof(says), "imported %d limits", lines);
-	expect_ctl(0, says, "import", file_path("million"));
+	(void)snprintf(expected, sizeof(expected), "imported %d limits", lines);
+	expect_ctl(0, expected, "import", path_in_dir("million"));
 	printf("%d lines were imported in %.1f s", lines, (double)(now_us() - begin) / 1e6);
 	(void)instance_kill(&here, SIGKILL);
 	begin = now_us();
@@ -297,11 +300,11 @@ START_TEST(a_million_lines_are_imported_and_there_after_a_restart) {
 	printf("; berthd started with them in %.1f s", (double)(now_us() - begin) / 1e6);
 	ck_assert_int_eq(status_number("configured"), lines);
 	(void)snprintf(last, sizeof(last), "customer%07d@example.com", lines - 1);
-	said = expect_ctl(0, "", "get", last, "--json");
-	ck_assert_int_eq(json_number_in(said, "limit"), 999);
+	output = expect_ctl(0, "", "get", last, "--json");
+	ck_assert_int_eq(json_number_in(output, "limit"), 999);
 	begin = now_us();
-	(void)snprintf(says, sizeof(says), "\n%s 999\n", last);
-	(void)expect_ctl(0, says, "export");
+	(void)snprintf(expected, sizeof(expected), "\n%s 999\n", last);
+	(void)expect_ctl(0, expected, "export");
 	printf(" and exported them in %.1f s\n", (double)(now_us() - begin) / 1e6);
 	(void)instance_kill(&here, SIGTERM);
 }
@@ -314,7 +317,7 @@ struct count {
 	uint64_t denied;
 };
 
-/* As a stopped berthd left it; false if there is none. */
+/* Reads the stored count of an account while no berthd runs. False if there is none. */
 static bool stored_count(const char *account, struct count *ret) {
 	MDB_val key = {strlen(account), (char *)account}, value;
 	MDB_env *env;
@@ -331,7 +334,8 @@ static bool stored_count(const char *account, struct count *ret) {
 	ck_assert_int_eq(mdb_dbi_open(txn, "counts", 0, &dbi), 0);
 	found = mdb_get(txn, dbi, &key, &value) == 0;
 	if (found) {
-		ck_assert_uint_eq(value.mv_size, sizeof(*ret) + sizeof(uint64_t)); /* and a sum */
+		/* A checksum follows the count. */
+		ck_assert_uint_eq(value.mv_size, sizeof(*ret) + sizeof(uint64_t));
 		memcpy(ret, value.mv_data, sizeof(*ret));
 	}
 	mdb_txn_abort(txn);
@@ -339,18 +343,18 @@ static bool stored_count(const char *account, struct count *ret) {
 	return found;
 }
 
-static bool is_checkpointed_since(void *data) {
-	char now[64];
-	const char *at = strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":");
-
-	(void)snprintf(now, sizeof(now), "%.38s", at);
-	return strcmp(now, data) != 0 && !strstr(now, "null");
-}
-
-static void checkpoint_note(char to[64]) {
+/* Copies the field with the time of the last checkpoint. */
+static void checkpoint_time(char to[64]) {
 	const char *at = strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":");
 
 	(void)snprintf(to, 64, "%.38s", at);
+}
+
+static bool is_checkpointed_since(void *data) {
+	char now[64];
+
+	checkpoint_time(now);
+	return strcmp(now, data) != 0 && !strstr(now, "null");
 }
 
 START_TEST(counts_are_stored_within_seconds_of_a_change) {
@@ -359,7 +363,7 @@ START_TEST(counts_are_stored_within_seconds_of_a_change) {
 	char before[64];
 	berth_slot slot;
 
-	checkpoint_note(before);
+	checkpoint_time(before);
 	set_limit("acme/alice", "3");
 	for (int i = 0; i < 3; i++)
 		slot = acquire_slot(b, "acme/alice");
@@ -378,7 +382,7 @@ START_TEST(counts_are_stored_within_seconds_of_a_change) {
 }
 END_TEST
 
-START_TEST(stopping_stores_the_counts_as_they_are) {
+START_TEST(a_stop_stores_the_counts) {
 	struct berth *b = open_session();
 	struct count count = {0};
 
@@ -397,8 +401,8 @@ START_TEST(stopping_stores_the_counts_as_they_are) {
 }
 END_TEST
 
-/* What a reboot does to the runtime directory. */
-static void runtime_dir_empty(void) {
+/* Removes all files of the runtime directory, as a reboot does. */
+static void empty_runtime_dir(void) {
 	DIR *d = opendir(here.runtime_dir);
 	struct dirent *e;
 
@@ -409,7 +413,7 @@ static void runtime_dir_empty(void) {
 	(void)closedir(d);
 }
 
-START_TEST(peaks_and_denials_outlive_a_reboot_and_counts_dont) {
+START_TEST(peaks_and_denials_survive_a_reboot_and_counts_do_not) {
 	struct berth *b = open_session();
 	struct berth_usage usage;
 
@@ -419,7 +423,7 @@ START_TEST(peaks_and_denials_outlive_a_reboot_and_counts_dont) {
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &(berth_slot){0}));
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
 	berth_close(b);
-	runtime_dir_empty();
+	empty_runtime_dir();
 	instance_restart(&here);
 	b = open_session();
 	usage = usage_of(b, "alice");
@@ -432,11 +436,11 @@ START_TEST(peaks_and_denials_outlive_a_reboot_and_counts_dont) {
 }
 END_TEST
 
-START_TEST(peaks_outlive_sigkill_and_restart) {
+START_TEST(peaks_survive_a_kill_and_a_restart) {
 	struct berth *b = open_session();
 	char before[64];
 
-	checkpoint_note(before);
+	checkpoint_time(before);
 	set_limit("alice", "3");
 	for (int i = 0; i < 3; i++)
 		(void)acquire_slot(b, "alice");
@@ -449,41 +453,44 @@ START_TEST(peaks_outlive_sigkill_and_restart) {
 }
 END_TEST
 
-START_TEST(a_damaged_store_of_limits_keeps_berthd_from_starting_and_is_left_alone) {
+/* Opens the file of the store `limits` or `counts`. */
+static int store_open(const char *name, int flags) {
 	char path[128];
+
+	(void)snprintf(path, sizeof(path), "%s/%s/data.mdb", here.state_dir, name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+/* Overwrites the beginning of the file. */
+static void store_damage(const char *name) {
+	int fd = store_open(name, O_WRONLY);
 	char noise[8192];
-	struct stat st;
+
+	memset(noise, 0x5A, sizeof(noise));
+	ck_assert_int_eq(pwrite(fd, noise, sizeof(noise), 0), sizeof(noise));
+	(void)close(fd);
+}
+
+START_TEST(a_damaged_store_of_limits_keeps_berthd_from_starting_and_is_left_alone) {
+	char byte;
 	int fd;
 
 	set_limit("alice", "3");
 	(void)instance_kill(&here, SIGTERM);
-	(void)snprintf(path, sizeof(path), "%s/limits/data.mdb", here.state_dir);
-	memset(noise, 0x5A, sizeof(noise));
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	ck_assert_int_eq(pwrite(fd, noise, sizeof(noise), 0), sizeof(noise));
-	ck_assert_int_eq(fstat(fd, &st), 0);
-	(void)close(fd);
+	store_damage("limits");
 	ck_assert_int_eq(start_refused(&here), 1);
 	expect_logged("limits");
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	ck_assert_int_eq(read(fd, noise, 1), 1);
-	ck_assert_int_eq(noise[0], 0x5A);
+	fd = store_open("limits", O_RDONLY);
+	ck_assert_int_eq(read(fd, &byte, 1), 1);
+	ck_assert_int_eq(byte, 0x5A);
 	(void)close(fd);
 }
 END_TEST
 
-START_TEST(damaged_counts_only_cost_the_history) {
-	char path[128];
-	char noise[8192];
-	int fd;
-
+START_TEST(damaged_counts_cost_the_history_only) {
 	set_limit("alice", "3");
 	(void)instance_kill(&here, SIGTERM);
-	(void)snprintf(path, sizeof(path), "%s/counts/data.mdb", here.state_dir);
-	memset(noise, 0x5A, sizeof(noise));
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	ck_assert_int_eq(pwrite(fd, noise, sizeof(noise), 0), sizeof(noise));
-	(void)close(fd);
+	store_damage("counts");
 	instance_restart(&here);
 	expect_logged("beginning afresh");
 	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "limit"), 3);
@@ -494,21 +501,21 @@ END_TEST
 
 int main(void) {
 	const TTest *const tests[] = {
-		an_acknowledged_limit_is_there_after_sigkill_of_berthd,
+		an_acknowledged_limit_survives_a_kill_of_berthd,
 		a_deleted_limit_stays_deleted,
 		an_import_with_a_bad_line_changes_nothing_and_names_each_line,
 		an_import_is_in_force_when_it_returns,
-		an_import_that_berthd_dies_in_is_done_whole_or_not_at_all,
-		limits_that_were_moved_away_are_8_and_found_when_they_are_back,
-		what_is_exported_can_be_imported_and_is_the_same_again,
+		an_import_during_which_berthd_dies_is_complete_or_undone,
+		while_the_limits_are_moved_away_a_set_gets_8,
+		an_export_can_be_imported_and_exports_the_same,
 		limits_that_come_from_templates_are_not_exported,
-		a_million_lines_are_imported_and_there_after_a_restart,
+		a_million_imported_limits_survive_a_restart,
 		counts_are_stored_within_seconds_of_a_change,
-		stopping_stores_the_counts_as_they_are,
-		peaks_and_denials_outlive_a_reboot_and_counts_dont,
-		peaks_outlive_sigkill_and_restart,
+		a_stop_stores_the_counts,
+		peaks_and_denials_survive_a_reboot_and_counts_do_not,
+		peaks_survive_a_kill_and_a_restart,
 		a_damaged_store_of_limits_keeps_berthd_from_starting_and_is_left_alone,
-		damaged_counts_only_cost_the_history,
+		damaged_counts_cost_the_history_only,
 		NULL,
 	};
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Releases that meet: a segment of another layout, with and without servers that still count in it,
- * and clients and daemons that speak another version of the messages.
+ * An upgrade while servers run: berthd finds a segment of another layout, with or without processes that
+ * still use it, and meets clients that speak another version of the messages.
  *
- * No other release can be built here, so its files are made of bytes: what every layout has at the
- * same place, as layout 3 had it.
+ * The test can't build another release. So it writes the files of layout 3 itself, as far as all layouts
+ * have the same fields at the same offsets.
  */
 
 #include <sys/prctl.h>
@@ -15,28 +15,28 @@
 #include "protocol.h"
 #include "suite.h"
 
-/* -- a pair of files --------------------------------------------------------------------------- */
+/* -- the files of layout 3 --------------------------------------------------------------------- */
 
 #define OTHER_VERSION     3
 #define OTHER_FINGERPRINT UINT64_C(0x0003164040408010)
 #define SESSIONS          40
 
-/* Where and how wide. */
-struct place {
+struct field {
 	unsigned offset, size;
 };
 
-static const struct place magic = {0, 8}, version = {8, 4}, fingerprint = {16, 8},
+static const struct field magic = {0, 8}, version = {8, 4}, fingerprint = {16, 8},
 			  boot_id = {24, 8}, segment_ino = {40, 8}, max_accounts = {64, 4},
 			  max_slots = {68, 4}, max_sessions = {72, 4}, accounts = {76, 4},
 			  slots = {80, 4}, sessions = {84, 4};
-/* In an entry of the session table. */
-static const struct place state = {0, 4}, pid_place = {8, 4}, start_time = {16, 8}, comm = {32, 16};
+/* Fields of an entry of the session table. */
+static const struct field state = {0, 4}, pid_place = {8, 4}, start_time = {16, 8}, comm = {32, 16};
 
 static unsigned char other_directory[4096], other_segment[4096 + 128 * SESSIONS];
 
-static void put(unsigned char *at, struct place p, uint64_t number) {
-	memcpy(at + p.offset, &number, p.size); /* the first bytes are the lowest here */
+/* The machines that run this test are little-endian. */
+static void put(unsigned char *at, struct field f, uint64_t number) {
+	memcpy(at + f.offset, &number, f.size);
 }
 
 static void boot_id_put(unsigned char *at) {
@@ -93,7 +93,7 @@ static const char *path_of(const char *name) {
 	return path[n];
 }
 
-/* The open file. */
+/* Returns the new file, open. */
 static int file_make(const char *name, const void *bytes, size_t size) {
 	int fd;
 
@@ -115,14 +115,15 @@ static void files_make(void) {
 	directory_fd = file_make("directory", other_directory, sizeof(other_directory));
 }
 
-static bool is_there(int fd, const char *name) {
+/* True if the runtime directory still has the open file under its name. */
+static bool is_in_place(int fd, const char *name) {
 	struct stat is, was;
 
 	ck_assert_int_eq(fstat(fd, &was), 0);
 	return stat(path_of(name), &is) == 0 && is.st_ino == was.st_ino && is.st_dev == was.st_dev;
 }
 
-/* Those that servers have mapped. */
+/* The bytes of the files, which servers have mapped, are as files_make() wrote them. */
 static void expect_files_unchanged(void) {
 	static unsigned char now[sizeof(other_segment)];
 
@@ -134,14 +135,14 @@ static void expect_files_unchanged(void) {
 }
 
 static void expect_left_alone(void) {
-	ck_assert(is_there(segment_fd, "segment") && is_there(directory_fd, "directory"));
+	ck_assert(is_in_place(segment_fd, "segment") && is_in_place(directory_fd, "directory"));
 	expect_files_unchanged();
 }
 
 static void expect_replaced(void) {
 	struct berth *b;
 
-	ck_assert(!is_there(segment_fd, "segment") && !is_there(directory_fd, "directory"));
+	ck_assert(!is_in_place(segment_fd, "segment") && !is_in_place(directory_fd, "directory"));
 	expect_files_unchanged();
 	set_limit("alice", "2");
 	b = open_session();
@@ -150,9 +151,9 @@ static void expect_replaced(void) {
 	berth_close(b);
 }
 
-/* -- its processes ----------------------------------------------------------------------------- */
+/* -- processes that use the segment ------------------------------------------------------------- */
 
-/* Field 22 of its stat. */
+/* The start time of a process: field 22 of /proc/PID/stat. */
 static uint64_t start_of(pid_t pid) {
 	char path[64], text[1024] = "", *p;
 	FILE *f;
@@ -169,20 +170,21 @@ static uint64_t start_of(pid_t pid) {
 	return strtoull(p, NULL, 10);
 }
 
-static void wait_to_be_told(struct child *c, void *data) {
+static void child_idle(struct child *c, void *data) {
 	(void)prctl(PR_SET_NAME, data);
 	child_send(c, 0);
 	(void)child_receive(c);
 }
 
-static struct child bystander(const char *program) {
-	struct child c = child_start(wait_to_be_told, (void *)(uintptr_t)program);
+/* Starts a process whose name is `program`. */
+static struct child process_start(const char *program) {
+	struct child c = child_start(child_idle, (void *)(uintptr_t)program);
 
 	ck_assert_int_eq(child_report(&c), 0);
 	return c;
 }
 
-static char *listed(pid_t pid, const char *program) {
+static char *process_line(pid_t pid, const char *program) {
 	static char text[64];
 
 	(void)snprintf(text, sizeof(text), "%d (%s)", (int)pid, program);
@@ -199,24 +201,24 @@ static int start_with(const char *option) {
 }
 
 START_TEST(a_living_process_keeps_berthd_from_starting_and_is_named) {
-	struct child c = bystander("smtpd");
+	struct child c = process_start("smtpd");
 
 	(void)prctl(PR_SET_NAME, "imapd");
-	/* Clients can write there: what the kernel says is believed. */
+	/* Clients can write to the table, so berthd takes the name from the kernel. */
 	session_put(7, getpid(), start_of(getpid()), "init");
 	session_put(8, c.pid, start_of(c.pid), "init");
 	files_make();
 	ck_assert_int_eq(start_with(NULL), 78);
 	expect_logged("another layout (3, not ");
-	expect_logged(listed(getpid(), "imapd"));
-	expect_logged(listed(c.pid, "smtpd"));
+	expect_logged(process_line(getpid(), "imapd"));
+	expect_logged(process_line(c.pid, "smtpd"));
 	expect_logged("start berthd with --abandon-segment");
 	expect_left_alone();
 
-	/* One after the other goes, and it starts. */
+	/* When both processes have ended their use, berthd starts. */
 	child_kill(&c);
 	ck_assert_int_eq(start_with(NULL), 78);
-	ck_assert_int_eq(logged_times(listed(c.pid, "smtpd")), 1);
+	ck_assert_int_eq(logged_times(process_line(c.pid, "smtpd")), 1);
 	put(other_segment + 4096 + 128 * 7, state, 0);
 	files_make();
 	instance_restart(&here);
@@ -226,7 +228,7 @@ START_TEST(a_living_process_keeps_berthd_from_starting_and_is_named) {
 END_TEST
 
 START_TEST(a_check_lists_the_processes_and_changes_nothing) {
-	struct child c = bystander("smtpd");
+	struct child c = process_start("smtpd");
 	char line[64];
 
 	ck_assert_int_eq(start_with("--check-segment"), 0);
@@ -250,10 +252,10 @@ START_TEST(a_check_lists_the_processes_and_changes_nothing) {
 }
 END_TEST
 
-/* A number that isn't a process's any more, one that is another's by now, and one that has ended and
- * wasn't waited for. */
-START_TEST(dead_processes_are_in_nobodys_way) {
-	struct child dead = bystander("smtpd"), unreaped = bystander("smtpd");
+/* These don't keep berthd from starting: a pid of no process, a pid that another process has got since,
+ * and a process that has ended but wasn't waited for. */
+START_TEST(dead_processes_block_no_start) {
+	struct child dead = process_start("smtpd"), unreaped = process_start("smtpd");
 	siginfo_t info;
 
 	child_kill(&dead);
@@ -272,8 +274,8 @@ START_TEST(dead_processes_are_in_nobodys_way) {
 }
 END_TEST
 
-/* Ended or not: the process would open its next session there. */
-START_TEST(a_session_counts_in_every_state_and_of_every_age) {
+/* Even if its session has ended, the process would open the next one in this segment. */
+START_TEST(a_session_in_any_state_blocks_a_start) {
 	for (uint64_t n = 1; n <= 5; n++) {
 		session_put(39, getpid(), n == 5 ? 0 : start_of(getpid()), "server");
 		put(other_segment + 4096 + 128 * 39, state, n);
@@ -284,7 +286,7 @@ START_TEST(a_session_counts_in_every_state_and_of_every_age) {
 }
 END_TEST
 
-START_TEST(a_later_layout_is_another_one_too) {
+START_TEST(a_later_layout_is_another_layout_too) {
 	session_put(0, getpid(), start_of(getpid()), "later");
 	put(other_directory, version, 250);
 	put(other_directory, fingerprint, 250);
@@ -299,7 +301,7 @@ START_TEST(of_many_processes_the_first_twenty_are_named) {
 	struct child c[23];
 
 	for (int i = 0; i < 23; i++) {
-		c[i] = bystander("worker");
+		c[i] = process_start("worker");
 		session_put(i, c[i].pid, start_of(c[i].pid), "worker");
 		session_put(i + 1, c[i].pid, start_of(c[i].pid), "worker");
 	}
@@ -312,26 +314,26 @@ START_TEST(of_many_processes_the_first_twenty_are_named) {
 }
 END_TEST
 
-START_TEST(told_to_abandon_it_berthd_starts_and_says_what_that_means) {
+START_TEST(with_abandon_segment_berthd_starts_and_logs_the_consequences) {
 	(void)prctl(PR_SET_NAME, "imapd");
 	session_put(5, getpid(), start_of(getpid()), "imapd");
 	files_make();
 	here.args[0] = "--abandon-segment";
 	instance_restart(&here);
 	expect_logged("count only among themselves until they are restarted");
-	expect_logged(listed(getpid(), "imapd"));
+	expect_logged(process_line(getpid(), "imapd"));
 	expect_replaced();
-	/* Of its own layout there is nothing to abandon. */
+	/* With a segment of its own layout the option has no effect. */
 	(void)instance_kill(&here, SIGKILL);
 	segment_fd = open(path_of("segment"), O_RDONLY | O_CLOEXEC);
 	instance_restart(&here);
-	ck_assert(is_there(segment_fd, "segment"));
+	ck_assert(is_in_place(segment_fd, "segment"));
 	ck_assert_int_eq(logged_times("Abandoning"), 1);
 }
 END_TEST
 
-/* A check may be shown another boot id than berthd is, and goes by the start times. */
-START_TEST(one_of_another_boot_makes_way_whoever_is_in_it) {
+/* A container may show --check-segment another boot id than berthd. So the check compares start times. */
+START_TEST(a_segment_of_another_boot_is_replaced_whatever_is_in_it) {
 	put(other_directory, boot_id, 42);
 	session_put(0, getpid(), 0, "imapd");
 	files_make();
@@ -345,7 +347,7 @@ START_TEST(one_of_another_boot_makes_way_whoever_is_in_it) {
 }
 END_TEST
 
-START_TEST(what_is_no_directory_of_files_is_not_looked_into) {
+START_TEST(a_check_does_not_open_a_fifo_in_place_of_the_directory) {
 	files_make();
 	(void)unlink(path_of("directory"));
 	ck_assert_int_eq(mkfifo(path_of("directory"), 0600), 0);
@@ -355,8 +357,8 @@ START_TEST(what_is_no_directory_of_files_is_not_looked_into) {
 }
 END_TEST
 
-/* With our own layout's files, which say that they are another's: servers don't look at that again. */
-START_TEST(a_server_goes_on_in_the_abandoned_segment) {
+/* The files have the current layout, but another version in the header. Servers read that only once. */
+START_TEST(a_server_continues_in_the_abandoned_segment) {
 	struct berth *b, *other;
 	berth_slot slot;
 	int fd;
@@ -390,12 +392,12 @@ END_TEST
 
 /* -- messages of another version --------------------------------------------------------------- */
 
-/* What every version has: magic 4, version 2, opcode 2, length 4, code 4; text of 512 bytes. */
+/* The header, which is the same in every version. In an error a text of 512 bytes follows. */
 struct packet {
 	uint32_t magic;
 	uint16_t version, opcode;
 	uint32_t length, code;
-	char rest[1024];
+	char body[1024];
 };
 
 static struct packet packet_make(uint16_t of_version, uint16_t opcode, uint32_t length) {
@@ -403,7 +405,7 @@ static struct packet packet_make(uint16_t of_version, uint16_t opcode, uint32_t 
 		.magic = 0x48545242, .version = of_version, .opcode = opcode, .length = length};
 }
 
-static int dial(const char *name) {
+static int connect_to(const char *name) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct timeval patience = {.tv_sec = 20};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -416,23 +418,23 @@ static int dial(const char *name) {
 
 static void expect_mismatch(const char *name, struct packet asked, const char *text) {
 	struct packet got = {0};
-	int fd = dial(name);
+	int fd = connect_to(name);
 
 	ck_assert_int_eq(send(fd, &asked, asked.length, 0), asked.length);
 	ck_assert_int_eq(recv(fd, &got, sizeof(got), 0), 16 + 512);
 	ck_assert_uint_eq(got.magic, asked.magic);
 	ck_assert_uint_eq(got.length, 16 + 512);
-	/* Else it would take it for nonsense. */
+	/* A client ignores answers of another version than its own. */
 	ck_assert_uint_eq(got.version, asked.version);
 	ck_assert_uint_eq(got.opcode, asked.opcode);
 	ck_assert_uint_eq(got.code, 1306);
-	ck_assert_msg(memchr(got.rest, 0, 512) && strstr(got.rest, text), "%.512s", got.rest);
+	ck_assert_msg(memchr(got.body, 0, 512) && strstr(got.body, text), "%.512s", got.body);
 	(void)close(fd);
 }
 
-START_TEST(a_client_of_another_version_is_told_so_in_its_own) {
+START_TEST(a_client_of_another_version_gets_1306_in_its_own_version) {
 	instance_restart(&here);
-	/* HELLO of 40 bytes, and STATUS, as version 1 had them; then what is to come. */
+	/* HELLO and STATUS as version 1 had them, and two requests of a future version. */
 	expect_mismatch("berth.sock", packet_make(1, 1, 40), "restart the program that asked");
 	expect_mismatch("admin.sock", packet_make(1, 38, 16), "restart the program that asked");
 	expect_mismatch("berth.sock", packet_make(9, 1, 64), "restart berthd");
@@ -440,7 +442,7 @@ START_TEST(a_client_of_another_version_is_told_so_in_its_own) {
 }
 END_TEST
 
-/* Answers everything as berthd of version 1 does what it doesn't know. */
+/* Answers every request with 1306, as a berthd of version 1 does. */
 static void serve_version_1(struct child *c, void *data) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), connection;
@@ -456,14 +458,14 @@ static void serve_version_1(struct child *c, void *data) {
 			struct packet answer = packet_make(1, p.opcode, 16 + 512);
 
 			answer.code = 1306;
-			(void)strcpy(answer.rest, "install both from the same release");
+			(void)strcpy(answer.body, "install both from the same release");
 			(void)send(connection, &answer, answer.length, MSG_NOSIGNAL);
 		}
 		(void)close(connection);
 	}
 }
 
-START_TEST(a_library_and_berthctl_at_a_berthd_of_another_version_say_so_at_once) {
+START_TEST(the_library_and_berthctl_report_another_version_at_once) {
 	static char clients[] = "berth.sock", admins[] = "admin.sock";
 	struct child c = child_start(serve_version_1, clients);
 	struct child a = child_start(serve_version_1, admins);
@@ -473,7 +475,7 @@ START_TEST(a_library_and_berthctl_at_a_berthd_of_another_version_say_so_at_once)
 
 	ck_assert_int_eq(child_report(&c), 0);
 	ck_assert_int_eq(child_report(&a), 0);
-	/* Were it to wait, the test would end first. */
+	/* The deadline is longer than the test may take, so berth_open doesn't wait for it. */
 	expect_code(BERTH_REVISION_MISMATCH, berth_open_options(&options, &b));
 	ck_assert_ptr_null(b);
 	expect_ctl(1, "of another release", "status");
@@ -486,16 +488,16 @@ int main(void) {
 	const TTest *const tests[] = {
 		a_living_process_keeps_berthd_from_starting_and_is_named,
 		a_check_lists_the_processes_and_changes_nothing,
-		dead_processes_are_in_nobodys_way,
-		a_session_counts_in_every_state_and_of_every_age,
-		a_later_layout_is_another_one_too,
+		dead_processes_block_no_start,
+		a_session_in_any_state_blocks_a_start,
+		a_later_layout_is_another_layout_too,
 		of_many_processes_the_first_twenty_are_named,
-		told_to_abandon_it_berthd_starts_and_says_what_that_means,
-		one_of_another_boot_makes_way_whoever_is_in_it,
-		what_is_no_directory_of_files_is_not_looked_into,
-		a_server_goes_on_in_the_abandoned_segment,
-		a_client_of_another_version_is_told_so_in_its_own,
-		a_library_and_berthctl_at_a_berthd_of_another_version_say_so_at_once,
+		with_abandon_segment_berthd_starts_and_logs_the_consequences,
+		a_segment_of_another_boot_is_replaced_whatever_is_in_it,
+		a_check_does_not_open_a_fifo_in_place_of_the_directory,
+		a_server_continues_in_the_abandoned_segment,
+		a_client_of_another_version_gets_1306_in_its_own_version,
+		the_library_and_berthctl_report_another_version_at_once,
 		NULL,
 	};
 
