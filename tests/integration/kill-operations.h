@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What berthd is doing when test-kill-daemon.c kills it: each operation, how it is prepared, begun
- * without waiting for its end, and known to be over; and the world that it happens in.
+ * The operations during which test-kill-daemon.c kills berthd: how each is prepared, how it is begun without
+ * waiting for its end, and how the test knows that it has ended.
  */
 
 #include <sys/socket.h>
@@ -16,7 +16,7 @@
 #include "ptrace.h"
 
 #define CHANGES_MAX 4
-#define LODGED      3
+#define HELD_SLOTS  3
 
 /* What an operation does to one limit. */
 struct change {
@@ -24,24 +24,24 @@ struct change {
 	int64_t old, new; /* or KILL_ABSENT */
 };
 
-struct world {
+struct state {
 	struct map *map;
-	struct berth *lodger;
-	berth_slot slot[LODGED];
-	struct child guest;
-	bool guest_lives;
-	int admin;        /* the connection on which the request was made; -1: none */
-	uint32_t awaited; /* replies */
-	uint32_t replies; /* that came */
-	uint32_t code;    /* the first that isn't 0 */
-	uint32_t turn;    /* differs from run to run */
-	uint32_t count;   /* of carol's slots, which the store is to have */
-	int notify;       /* where a berthd that starts reports */
+	struct berth *holder;
+	berth_slot slot[HELD_SLOTS];
+	struct child client;
+	bool client_lives;
+	int admin; /* the connection of the request; -1: none */
+	uint32_t replies_wanted;
+	uint32_t replies; /* received so far */
+	uint32_t code;    /* of the replies, the first that isn't 0 */
+	uint32_t run;     /* the number of the run */
+	uint32_t count;   /* the count of carol that a checkpoint must store */
+	int notify;       /* the notify socket of a berthd that is traced from its start */
 	char notify_path[128];
 	struct trace trace;
 };
 
-static struct world w;
+static struct state state;
 
 static const struct kill_line base_limits[] = {
 	{"acme", 50},
@@ -51,7 +51,7 @@ static const struct kill_line base_limits[] = {
 	{"visitor/*", 4},
 };
 
-/* The functions that write shared memory, where they begin; what they call is looked at with them. */
+/* The functions that write shared memory. Points include the instructions of the functions they call. */
 static const char *const writers[] = {"counter_bump", "counter_close", "counter_open",
 	"counter_finish", "counter_note_cell", "counter_revoke", "counter_finish_seized", "descend",
 	"directory_create", "directory_remove", "directory_set", "directory_renew", "table_insert",
@@ -67,48 +67,48 @@ enum fate { KEPT, REVOKED_IF_ACKNOWLEDGED, DIED };
 
 struct operation {
 	const char *name;
-	bool starts; /* the berthd that is traced is one that starts */
-	bool anew;   /* … without a segment, and there is no lodger */
-	bool has_guest;
-	enum fate fate;            /* of the guest's slots */
-	enum kill_halfway halfway; /* how another record of the guest's is left */
-	/* Just before berthd is traced; of one that starts, while none runs. Or NULL. */
+	bool starts;      /* berthd is traced from its start */
+	bool first_start; /* it starts without a segment, and there is no holder */
+	bool has_client;
+	enum fate fate;            /* of the client's slots */
+	enum kill_halfway halfway; /* the state of one more record of the client */
+	/* NULL, or called before berthd is traced; if it starts, before the start. */
 	void (*prepare)(void);
-	/* Asks for it, without waiting; NULL: there is nothing to ask for. */
+	/* NULL, or begins the operation without waiting for its end. */
 	void (*begin)(void);
 	bool (*finished)(void *data);
 	struct change change[CHANGES_MAX];
 };
 
-static void guest_kill(void) {
-	child_kill(&w.guest);
-	w.guest_lives = false;
+static void client_kill(void) {
+	child_kill(&state.client);
+	state.client_lives = false;
 }
 
-static void ask(void) {
-	w.admin = kill_connect(here.runtime_dir);
-	ck_assert_int_ge(w.admin, 0);
-	w.awaited = 1;
+static void connect_admin(void) {
+	state.admin = kill_connect(here.runtime_dir);
+	ck_assert_int_ge(state.admin, 0);
+	state.replies_wanted = 1;
 }
 
 static void begin_set(void) {
-	ask();
-	kill_send_set(w.admin, "acme/alice", 21);
+	connect_admin();
+	kill_send_set(state.admin, "acme/alice", 21);
 }
 
 static void begin_set_new(void) {
-	ask();
-	kill_send_set(w.admin, "new/branch/leaf", 7);
+	connect_admin();
+	kill_send_set(state.admin, "new/branch/leaf", 7);
 }
 
 static void begin_set_template(void) {
-	ask();
-	kill_send_set(w.admin, "visitor/*", 9);
+	connect_admin();
+	kill_send_set(state.admin, "visitor/*", 9);
 }
 
 static void begin_delete(void) {
-	ask();
-	kill_send_delete(w.admin, "acme/alice");
+	connect_admin();
+	kill_send_delete(state.admin, "acme/alice");
 }
 
 static void prepare_delete_tree(void) {
@@ -120,48 +120,48 @@ static void prepare_delete_tree(void) {
 }
 
 static void begin_delete_tree(void) {
-	ask();
-	kill_send_delete(w.admin, "new/branch/leaf");
+	connect_admin();
+	kill_send_delete(state.admin, "new/branch/leaf");
 }
 
 static void begin_revoke(void) {
-	ask();
-	kill_send_revoke(w.admin, "acme", w.guest.pid);
+	connect_admin();
+	kill_send_revoke(state.admin, "acme", state.client.pid);
 }
 
 static void begin_import(void) {
 	static const struct kill_line lines[] = {
 		{"acme/alice", 22}, {"carol", 11}, {"imported/one", 1}, {"imported/*", 2}};
 
-	ask();
-	kill_send_import(w.admin, lines, COUNT_OF(lines));
-	w.awaited = 3;
+	connect_admin();
+	kill_send_import(state.admin, lines, COUNT_OF(lines));
+	state.replies_wanted = 3;
 }
 
 static bool reply_is_there(void *data) {
 	uint32_t code;
 
 	(void)data;
-	w.replies += kill_replies(w.admin, &code);
-	w.code = w.code ? w.code : code;
-	return w.replies >= w.awaited;
+	state.replies += kill_replies(state.admin, &code);
+	state.code = state.code ? state.code : code;
+	return state.replies >= state.replies_wanted;
 }
 
-static bool guest_is_reaped(void *data) {
+static bool client_session_has_ended(void *data) {
 	(void)data;
-	return kill_sessions(w.map, w.guest.pid) == 0;
+	return kill_sessions(state.map, state.client.pid) == 0;
 }
 
-/* A count that the store doesn't have yet. */
+/* Gives carol a count that the store doesn't have yet. */
 static void begin_checkpoint(void) {
-	w.count = kill_stored(here.state_dir, "counts", "carol") == 3 ? 4 : 3;
-	ck_assert_int_eq(berth_release(w.lodger, w.slot[2]), 0);
-	ck_assert_int_eq(acquire_weight(w.lodger, "carol", w.count, &w.slot[2]), 0);
+	state.count = kill_stored(here.state_dir, "counts", "carol") == 3 ? 4 : 3;
+	ck_assert_int_eq(berth_release(state.holder, state.slot[2]), 0);
+	ck_assert_int_eq(acquire_weight(state.holder, "carol", state.count, &state.slot[2]), 0);
 }
 
 static bool checkpoint_is_stored(void *data) {
 	(void)data;
-	return kill_stored(here.state_dir, "counts", "carol") == (int64_t)w.count;
+	return kill_stored(here.state_dir, "counts", "carol") == (int64_t)state.count;
 }
 
 static void begin_stop(void) {
@@ -173,8 +173,9 @@ static bool never(void *data) {
 	return false;
 }
 
-/* In a child: a new session, more slots than a range has, on an account that a template makes. */
-static void guest_visits(struct child *c, void *data) {
+/* In the child: opens a session and acquires more slots than a range has, of accounts that a template
+ * makes. */
+static void visitor_main(struct child *c, void *data) {
 	struct berth_options options = {.size = sizeof(options), .timeout_ms = 60000};
 	struct berth *b = NULL;
 	berth_slot slot[20];
@@ -195,13 +196,13 @@ static void guest_visits(struct child *c, void *data) {
 	_exit(0);
 }
 
-static void begin_visit(void) {
-	w.guest = child_start(guest_visits, &w.turn);
-	w.guest_lives = true;
+static void begin_new_session(void) {
+	state.client = child_start(visitor_main, &state.run);
+	state.client_lives = true;
 }
 
-static bool guest_has_reported(void *data) {
-	struct pollfd p = {.fd = w.guest.hear, .events = POLLIN};
+static bool client_has_reported(void *data) {
+	struct pollfd p = {.fd = state.client.hear, .events = POLLIN};
 
 	(void)data;
 	return poll(&p, 1, 0) > 0;
@@ -209,7 +210,7 @@ static bool guest_has_reported(void *data) {
 
 static bool berthd_is_ready(void *data) {
 	char text[4096];
-	ssize_t n = recv(w.notify, text, sizeof(text) - 1, MSG_DONTWAIT);
+	ssize_t n = recv(state.notify, text, sizeof(text) - 1, MSG_DONTWAIT);
 
 	(void)data;
 	text[n > 0 ? n : 0] = '\0';
@@ -220,97 +221,97 @@ static const struct operation operations[] = {
 	{
 		.name = "first start",
 		.starts = true,
-		.anew = true,
+		.first_start = true,
 		.finished = berthd_is_ready,
 	},
 	{
-		.name = "start, the guest alive and seized",
+		.name = "start, the client alive and seized",
 		.starts = true,
-		.has_guest = true,
+		.has_client = true,
 		.halfway = KILL_SEIZED,
 		.finished = berthd_is_ready,
 	},
 	{
-		.name = "start, the guest alive and half taken back",
+		.name = "start, the client alive and half discharged",
 		.starts = true,
-		.has_guest = true,
+		.has_client = true,
 		.halfway = KILL_AMID_V2,
 		.finished = berthd_is_ready,
 	},
 	{
-		.name = "start, the guest alive and in a release",
+		.name = "start, the client alive and in a release",
 		.starts = true,
-		.has_guest = true,
+		.has_client = true,
 		.halfway = KILL_RELEASE,
 		.finished = berthd_is_ready,
 	},
 	{
-		.name = "start, the guest alive and in a revocation",
+		.name = "start, the client alive and in a revocation",
 		.starts = true,
-		.has_guest = true,
+		.has_client = true,
 		.halfway = KILL_REVOKE,
 		.finished = berthd_is_ready,
 	},
 	{
-		.name = "start, the guest dead in a release",
+		.name = "start, the client dead in a release",
 		.starts = true,
-		.has_guest = true,
+		.has_client = true,
 		.fate = DIED,
 		.halfway = KILL_RELEASE,
-		.prepare = guest_kill,
+		.prepare = client_kill,
 		.finished = berthd_is_ready,
 	},
 	{
-		.name = "start, the guest dead in a charge",
+		.name = "start, the client dead in a charge",
 		.starts = true,
-		.has_guest = true,
+		.has_client = true,
 		.fate = DIED,
 		.halfway = KILL_CHARGE,
-		.prepare = guest_kill,
+		.prepare = client_kill,
 		.finished = berthd_is_ready,
 	},
 	{
-		.name = "death of the guest",
-		.has_guest = true,
+		.name = "death of the client",
+		.has_client = true,
 		.fate = DIED,
-		.begin = guest_kill,
-		.finished = guest_is_reaped,
+		.begin = client_kill,
+		.finished = client_session_has_ended,
 	},
 	{
-		.name = "death of the guest in a charge",
-		.has_guest = true,
+		.name = "death of the client in a charge",
+		.has_client = true,
 		.fate = DIED,
 		.halfway = KILL_CHARGE,
-		.begin = guest_kill,
-		.finished = guest_is_reaped,
+		.begin = client_kill,
+		.finished = client_session_has_ended,
 	},
 	{
-		.name = "death of the guest in a release",
-		.has_guest = true,
+		.name = "death of the client in a release",
+		.has_client = true,
 		.fate = DIED,
 		.halfway = KILL_RELEASE,
-		.begin = guest_kill,
-		.finished = guest_is_reaped,
+		.begin = client_kill,
+		.finished = client_session_has_ended,
 	},
 	{
-		.name = "death of the guest, seized",
-		.has_guest = true,
+		.name = "death of the client, seized",
+		.has_client = true,
 		.fate = DIED,
 		.halfway = KILL_SEIZED,
-		.begin = guest_kill,
-		.finished = guest_is_reaped,
+		.begin = client_kill,
+		.finished = client_session_has_ended,
 	},
 	{
-		.name = "revoke of the guest's slots",
-		.has_guest = true,
+		.name = "revoke of the client's slots",
+		.has_client = true,
 		.fate = REVOKED_IF_ACKNOWLEDGED,
 		.halfway = KILL_CHARGE,
 		.begin = begin_revoke,
 		.finished = reply_is_there,
 	},
 	{
-		.name = "revoke of the guest's slots and of a release",
-		.has_guest = true,
+		.name = "revoke of the client's slots and of a release",
+		.has_client = true,
 		.fate = REVOKED_IF_ACKNOWLEDGED,
 		.halfway = KILL_RELEASE,
 		.begin = begin_revoke,
@@ -318,7 +319,7 @@ static const struct operation operations[] = {
 	},
 	{
 		.name = "set",
-		.has_guest = true,
+		.has_client = true,
 		.begin = begin_set,
 		.finished = reply_is_there,
 		.change = {{"acme/alice", 20, 21}},
@@ -331,14 +332,14 @@ static const struct operation operations[] = {
 	},
 	{
 		.name = "set of a template",
-		.has_guest = true,
+		.has_client = true,
 		.begin = begin_set_template,
 		.finished = reply_is_there,
 		.change = {{"visitor/*", 4, 9}},
 	},
 	{
 		.name = "delete of an account with slots",
-		.has_guest = true,
+		.has_client = true,
 		.fate = REVOKED_IF_ACKNOWLEDGED,
 		.halfway = KILL_CHARGE,
 		.begin = begin_delete,
@@ -347,7 +348,7 @@ static const struct operation operations[] = {
 	},
 	{
 		.name = "delete of an account with slots and a release",
-		.has_guest = true,
+		.has_client = true,
 		.fate = REVOKED_IF_ACKNOWLEDGED,
 		.halfway = KILL_RELEASE,
 		.begin = begin_delete,
@@ -363,7 +364,7 @@ static const struct operation operations[] = {
 	},
 	{
 		.name = "import",
-		.has_guest = true,
+		.has_client = true,
 		.begin = begin_import,
 		.finished = reply_is_there,
 		.change = {{"acme/alice", 20, 22}, {"carol", 10, 11},
@@ -371,8 +372,8 @@ static const struct operation operations[] = {
 	},
 	{
 		.name = "session, ranges and accounts by a template",
-		.begin = begin_visit,
-		.finished = guest_has_reported,
+		.begin = begin_new_session,
+		.finished = client_has_reported,
 	},
 	{
 		.name = "checkpoint",
@@ -381,7 +382,7 @@ static const struct operation operations[] = {
 	},
 	{
 		.name = "stop",
-		.has_guest = true,
+		.has_client = true,
 		.begin = begin_stop,
 		.finished = never,
 	},

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A server dies, or is stopped, at every instruction of berth_acquire and berth_release: the real
- * library, a real berthd that frees what is left. In half of the runs another server takes and gives
- * back slots of the same account meanwhile, and need not wait. At the instant of the stop, the counts
- * are what the records say; once the process is dead and freed, they are what the other one holds.
- * A release that stands still for good, some of its levels given back, is finished by berthd.
+ * Kills or stops a server at every instruction of berth_acquire and berth_release, with the real library and
+ * a real berthd, which frees the server's slots. In half of the runs another server acquires and releases
+ * slots of the same account meanwhile, and need not wait. While the server is stopped, the counts must be
+ * the sums of the records. After its death they must be the slots of the other server. If a release is
+ * stopped for good after it has discharged some of its levels, berthd finishes it.
  *
- * What is stepped is the way that every call takes: the name is known, and a record is at hand.
- * $STRIDE looks at every so many instructions (1: all of them).
+ * The calls are those of a server that has used the account before, so that they don't need berthd.
+ * $STRIDE=n tries every n-th instruction.
  */
 
 #include <sys/mman.h>
@@ -21,18 +21,19 @@
 #include "ptrace.h"
 
 #define ROUNDS 20
-#define LODGED \
-	4 /* held by the other, more than the child's: it would miss what is given back twice */
+/* The weight that the other server holds. It is larger than the child's, so that a level that is discharged
+ * twice makes the count too small, and not invalid. */
+#define HELD_WEIGHT 4
 
 struct scenario {
 	const char *name;
 	const char *account;
-	const char
-		*last; /* where the record was used before; NULL: of the same account and weight */
+	/* The account of the record's last slot; NULL: the same one, with the same weight. */
+	const char *last;
 	uint32_t weight;
-	bool release; /* of a slot that it holds; else it acquires */
-	bool revoke;  /* berthd revokes its slots at the instruction */
-	int want, or_else;
+	bool release; /* the server releases a slot; else it acquires one */
+	bool revoke;  /* berthd revokes its slots while it is stopped */
+	int want, want_if_revoked;
 };
 
 static const struct scenario scenarios[] = {
@@ -57,8 +58,8 @@ static const struct scenario scenarios[] = {
 		BERTH_CONNECTION_ABORTED},
 };
 
-enum ending { KILLED, STOPPED_AND_LET_GO_ON, STOPPED_AND_KILLED, ENDINGS };
-static const char *const ending_name[ENDINGS] = {"killed", "let go on", "stopped and killed"};
+enum ending { KILLED, STOPPED_AND_RESUMED, STOPPED_AND_KILLED, ENDINGS };
+static const char *const ending_name[ENDINGS] = {"killed", "resumed", "stopped and killed"};
 
 struct run {
 	const struct scenario *s;
@@ -67,11 +68,11 @@ struct run {
 	bool busy;
 };
 
-static struct berth *other;
-static berth_slot lodged; /* the other's */
+static struct berth *other; /* the session of the other server, which is this process */
+static berth_slot other_slot;
 static struct map *map;
 static int admin;
-static unsigned long *points; /* of all tests, each of which is a process */
+static unsigned long *points; /* shared by all tests, each of which is a process */
 
 static const char *where(const struct run *r) {
 	static char text[256];
@@ -81,14 +82,14 @@ static const char *where(const struct run *r) {
 	return text;
 }
 
-/* -- the one that dies --------------------------------------------------------------------------- */
+/* -- the server that dies ------------------------------------------------------------------------ */
 
-static void child_act(const struct scenario *s) {
+static void child_run(const struct scenario *s) {
 	struct berth *b = NULL;
 	berth_slot slot = 0;
 	int code;
 
-	/* Once before, so that nothing has to be asked for or looked up any more. */
+	/* The first acquire makes the library ask berthd for the account and a range. */
 	if (berth_open(NULL, &b) != BERTH_SUCCESS)
 		_exit(2);
 	if (acquire_weight(b, s->account, s->weight, &slot) == BERTH_SUCCESS)
@@ -100,10 +101,10 @@ static void child_act(const struct scenario *s) {
 	trace_child_begin();
 	code = s->release ? berth_release(b, slot)
 			  : acquire_weight(b, s->account, s->weight, &slot);
-	trace_child_end(code == s->want || code == s->or_else ? 0 : 1);
+	trace_child_end(code == s->want || code == s->want_if_revoked ? 0 : 1);
 }
 
-static pid_t child_stopped(const struct scenario *s) {
+static pid_t child_start_stopped(const struct scenario *s) {
 	pid_t parent = getpid(), pid = fork();
 
 	ck_assert_int_ge(pid, 0);
@@ -111,27 +112,27 @@ static pid_t child_stopped(const struct scenario *s) {
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != parent)
 			_exit(4);
-		child_act(s);
+		child_run(s);
 	}
 	trace_child_wait(pid);
 	return pid;
 }
 
-/* -- the others ------------------------------------------------------------------------------------ */
+/* -- the other server ------------------------------------------------------------------------------ */
 
-/* So many operations, whatever the child is in the middle of; its charge may be in the way. */
-static void work(const struct run *r) {
+/* The stopped child may have charged the account, so that the other server is denied. */
+static void other_acquires_and_releases(const struct run *r) {
 	for (int i = 0; i < ROUNDS; i++) {
 		berth_slot slot;
 		int code = berth_acquire(other, r->s->account, &slot);
 
 		ck_assert_msg(code == BERTH_SUCCESS ||
 				      (code == BERTH_CONNECTION_COUNT_LIMIT && r->s->want == code),
-			"%s: the other gets %d", where(r), code);
+			"%s: the other server gets %d", where(r), code);
 		if (code == BERTH_SUCCESS)
 			code = berth_release(other, slot);
 		ck_assert_msg(code == BERTH_SUCCESS || code == r->s->want,
-			"%s: the other's release gives %d", where(r), code);
+			"%s: the other server's release gives %d", where(r), code);
 	}
 }
 
@@ -141,7 +142,7 @@ static void audit(const struct run *r, const char *when) {
 	ck_assert_msg(audit_counts(map, why), "%s, %s: %s", where(r), when, why);
 }
 
-static bool session_is_over(void *data) {
+static bool session_has_ended(void *data) {
 	return kill_sessions(map, *(pid_t *)data) == 0;
 }
 
@@ -152,15 +153,15 @@ static void expect_count(const struct run *r, const char *account, uint32_t want
 		usage.current, want);
 }
 
-/* What the other one holds, and nothing else. */
+/* After the child's death only the other server's slots count. */
 static void judge(const struct run *r, pid_t pid) {
-	ck_assert_msg(eventually(session_is_over, &pid), "%s: its session doesn't end; %s",
-		where(r), instance_log(&here));
-	audit(r, "freed");
+	ck_assert_msg(eventually(session_has_ended, &pid),
+		"%s: the child's session doesn't end; %s", where(r), instance_log(&here));
+	audit(r, "after its death");
 	ck_assert_msg(kill_unfinished(map) == 0, "%s: a record is left halfway", where(r));
-	expect_count(r, "acme", LODGED);
-	expect_count(r, "acme/bob/web", LODGED);
-	expect_count(r, "solo", LODGED);
+	expect_count(r, "acme", HELD_WEIGHT);
+	expect_count(r, "acme/bob/web", HELD_WEIGHT);
+	expect_count(r, "solo", HELD_WEIGHT);
 	expect_count(r, "full", 1);
 	expect_count(r, "tight", 1);
 	expect_count(r, "tight/leaf", 0);
@@ -168,22 +169,22 @@ static void judge(const struct run *r, pid_t pid) {
 
 /* -- one run ----------------------------------------------------------------------------------------- */
 
-/* Where the scenario's child goes; recorded by a run of its own. */
+/* The instructions of the scenario's child, which record() finds. */
 static struct trace_path path;
 
 static void record(const struct run *r) {
-	pid_t pid = child_stopped(r->s);
+	pid_t pid = child_start_stopped(r->s);
 
 	trace_child_record(pid, &path);
 	judge(r, pid);
 }
 
-static void run_once(const struct run *r) {
-	pid_t pid = child_stopped(r->s);
+static void run_to_point(const struct run *r) {
+	pid_t pid = child_start_stopped(r->s);
 	bool reached = trace_child_goto(pid, &path, r->k);
 
 	if (reached)
-		audit(r, "standing still");
+		audit(r, "while stopped");
 	if (reached && r->ending == KILLED)
 		trace_child_kill(pid);
 	if (r->s->revoke) {
@@ -191,8 +192,8 @@ static void run_once(const struct run *r) {
 		ck_assert_msg(kill_replies_wait(admin, 1) == 0, "%s: no revoke", where(r));
 	}
 	if (r->busy)
-		work(r);
-	if (reached && r->ending == STOPPED_AND_LET_GO_ON)
+		other_acquires_and_releases(r);
+	if (reached && r->ending == STOPPED_AND_RESUMED)
 		trace_child_finish(pid);
 	if (reached && r->ending == STOPPED_AND_KILLED)
 		trace_child_kill(pid);
@@ -200,28 +201,28 @@ static void run_once(const struct run *r) {
 	*points += reached;
 }
 
-static size_t stride(void) {
+static size_t stride_get(void) {
 	const char *text = getenv("STRIDE");
 	size_t n = text ? strtoul(text, NULL, 10) : 0;
 
 	return n > 0 ? n : 97;
 }
 
-START_TEST(a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact) {
+START_TEST(counts_are_exact_when_a_server_dies_or_stops_at_any_instruction) {
 	struct run r = {.s = &scenarios[_i]};
 	unsigned long before = *points;
 
 	record(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
-			/* As killed at once: nobody does anything in between. */
+			/* Without anything in between this is the same as KILLED. */
 			if (ending == STOPPED_AND_KILLED && !busy && !r.s->revoke)
 				continue;
 			r.ending = (enum ending)ending;
 			r.busy = busy;
-			for (r.k = random_below((uint32_t)stride()); r.k < path.count;
-				r.k += stride())
-				run_once(&r);
+			for (r.k = random_below((uint32_t)stride_get()); r.k < path.count;
+				r.k += stride_get())
+				run_to_point(&r);
 		}
 	ck_assert_uint_gt(*points, before);
 	printf("%s: %zu instructions, %lu points\n", r.s->name, path.count, *points - before);
@@ -229,17 +230,17 @@ START_TEST(a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact) {
 }
 END_TEST
 
-/* -- a release that stands still ------------------------------------------------------------------- */
+/* -- a release that is stopped for good -------------------------------------------------------------- */
 
 static const struct scenario three_levels = {"release", "acme/bob/web", NULL, 3, true, false, 0, 0};
 
-/* The instructions before which the release has given back some of its levels, and not all. */
+/* The instructions at which the release has discharged some of its levels, but not all. */
 struct window {
 	size_t first, end;
-	size_t k; /* the next one that is looked at */
+	size_t k; /* the present instruction of the recording */
 };
 
-static void window_look(void *data) {
+static void window_update(void *data) {
 	struct window *w = data;
 
 	if (kill_unfinished(map) > 0) {
@@ -255,90 +256,90 @@ static bool release_is_finished(void *data) {
 	return kill_unfinished(map) == 0;
 }
 
-/* What brings the release to its end, in place of its own thread. */
-static bool by_revoke_of_process(pid_t pid) {
+/* These finish the release in place of its own thread. They return false if another party was faster. */
+static bool finish_by_revoke_of_process(pid_t pid) {
 	char text[16];
-	const char *said;
+	const char *output;
 
 	(void)snprintf(text, sizeof(text), "%d", (int)pid);
-	if (ctl(&said, "revoke", "--pid", text, NULL) != 0)
+	if (ctl(&output, "revoke", "--pid", text, NULL) != 0)
 		return false;
-	ck_assert_msg(!strstr(said, "revoked"), "%s", said);
-	return strstr(said, "finished 1 release that its server had begun");
+	ck_assert_msg(!strstr(output, "revoked"), "%s", output);
+	return strstr(output, "finished 1 release that its server had begun");
 }
 
-/* With those that the other one holds, and gets back then. */
-static bool by_revoke_of_all(pid_t pid) {
-	const char *said;
+/* This revokes the other server's slot, too, which is acquired again. */
+static bool finish_by_revoke_of_all(pid_t pid) {
+	const char *output;
 
 	(void)pid;
-	if (ctl(&said, "revoke", "acme", "--all", NULL) != 0)
+	if (ctl(&output, "revoke", "acme", "--all", NULL) != 0)
 		return false;
-	ck_assert_msg(strstr(said, "revoked 1 slot\n"), "%s", said);
-	expect_code(BERTH_CONNECTION_ABORTED, berth_release(other, lodged));
-	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", LODGED, &lodged));
-	return strstr(said, "finished 1 release that its server had begun");
+	ck_assert_msg(strstr(output, "revoked 1 slot\n"), "%s", output);
+	expect_code(BERTH_CONNECTION_ABORTED, berth_release(other, other_slot));
+	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", HELD_WEIGHT, &other_slot));
+	return strstr(output, "finished 1 release that its server had begun");
 }
 
-static bool by_recount(pid_t pid) {
+static bool finish_by_recount(pid_t pid) {
 	(void)pid;
 	ck_assert_msg(eventually(release_is_finished, NULL), "no recount finishes it; %s",
 		instance_log(&here));
 	return logged_times("Finished 1 releases") > 0;
 }
 
-static bool by_new_berthd(pid_t pid) {
+static bool finish_by_new_berthd(pid_t pid) {
 	(void)pid;
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
-	/* Asks the new one for something, so that it is the library's berthd from now on. */
+	/* The request makes the library connect to the new berthd. */
 	(void)usage_of(other, "acme");
 	return true;
 }
 
-static bool (*const finishers[])(pid_t pid) = {
-	by_revoke_of_process, by_revoke_of_all, by_recount, by_new_berthd};
+static bool (*const finishers[])(pid_t pid) = {finish_by_revoke_of_process, finish_by_revoke_of_all,
+	finish_by_recount, finish_by_new_berthd};
 
-/* True if it was this finisher's work: a recount may be faster. */
-static bool release_stand_still(size_t k, bool (*finish)(pid_t pid), bool let_go_on) {
-	const struct run r = {&three_levels, k, STOPPED_AND_LET_GO_ON, false};
-	pid_t pid = child_stopped(&three_levels);
-	bool reached = trace_child_goto(pid, &path, k), did;
+/* Stops a release at instruction k and has `finish` finish it. Returns false if a recount was faster. */
+static bool release_stopped(size_t k, bool (*finish)(pid_t pid), bool resume) {
+	const struct run r = {&three_levels, k, STOPPED_AND_RESUMED, false};
+	pid_t pid = child_start_stopped(&three_levels);
+	bool reached = trace_child_goto(pid, &path, k), finished;
 
 	ck_assert_msg(reached, "%s isn't reached", where(&r));
-	audit(&r, "standing still");
-	did = finish(pid);
-	audit(&r, "finished");
-	ck_assert_msg(kill_unfinished(map) == 0, "%s: it is left halfway", where(&r));
-	expect_count(&r, "acme", LODGED);
-	expect_count(&r, "acme/bob", LODGED);
-	expect_count(&r, "acme/bob/web", LODGED);
-	/* Whichever party went on, the thread released its slot: its status says that it heard 0. */
-	if (let_go_on)
+	audit(&r, "while stopped");
+	finished = finish(pid);
+	audit(&r, "when finished");
+	ck_assert_msg(kill_unfinished(map) == 0, "%s: the release isn't finished", where(&r));
+	expect_count(&r, "acme", HELD_WEIGHT);
+	expect_count(&r, "acme/bob", HELD_WEIGHT);
+	expect_count(&r, "acme/bob/web", HELD_WEIGHT);
+	/* Whichever party finished it, the thread gets 0 from its release, and exits with 0. */
+	if (resume)
 		trace_child_finish(pid);
 	else
 		trace_child_kill(pid);
 	judge(&r, pid);
 	++*points;
-	return did;
+	return finished;
 }
 
-START_TEST(a_release_that_stands_still_keeps_no_level_from_others) {
+START_TEST(a_stopped_release_is_finished_by_others) {
 	struct window w = {0};
 	const struct run recording = {.s = &three_levels};
-	size_t step, did = 0, looks = 0;
+	size_t step, finished = 0, looks = 0;
 
-	/* A recount meanwhile would show it as one that is finished. */
-	path.look = window_look;
+	/* A recount during the recording may finish the release early and so end the window. */
+	path.look = window_update;
 	path.data = &w;
 	record(&recording);
 	path.look = NULL;
 	ck_assert_uint_gt(w.end, w.first);
 	step = MAX_OF((w.end - w.first) / 8, 1u);
 	for (size_t k = w.first; k < w.end; k += step, looks++)
-		did += release_stand_still(k, finishers[_i], looks % 2);
-	ck_assert_msg(did > 0, "it was never seen to finish a release, of %zu; %s", looks,
-		instance_log(&here));
+		finished += release_stopped(k, finishers[_i], looks % 2);
+	ck_assert_msg(
+		finished > 0, "of %zu releases it finished none; %s", looks, instance_log(&here));
 }
 END_TEST
 
@@ -355,13 +356,13 @@ static void setup(void) {
 	for (size_t i = 0; i < COUNT_OF(limit); i++)
 		set_limit(limit[i][0], limit[i][1]);
 	other = open_session();
-	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", LODGED, &lodged));
-	expect_code(BERTH_SUCCESS, acquire_weight(other, "solo", LODGED, &slot));
+	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", HELD_WEIGHT, &other_slot));
+	expect_code(BERTH_SUCCESS, acquire_weight(other, "solo", HELD_WEIGHT, &slot));
 	(void)acquire_slot(other, "full/leaf");
 	(void)acquire_slot(other, "tight/other");
 	map = kill_map(here.runtime_dir);
 	admin = kill_connect(here.runtime_dir);
-	ck_assert_msg(map && admin >= 0 && audit_counts(map, why), "no beginning");
+	ck_assert_msg(map && admin >= 0 && audit_counts(map, why), "the setup failed");
 }
 
 int main(void) {
@@ -376,14 +377,13 @@ int main(void) {
 		return EXIT_FAILURE;
 	tcase_add_checked_fixture(tc, setup, here_end);
 	tcase_set_timeout(tc, 7200);
-	tcase_add_loop_test(tc, a_server_dies_or_stops_at_any_instruction_and_the_counts_are_exact,
-		0, COUNT_OF(scenarios));
-	tcase_add_loop_test(
-		tc, a_release_that_stands_still_keeps_no_level_from_others, 0, COUNT_OF(finishers));
+	tcase_add_loop_test(tc, counts_are_exact_when_a_server_dies_or_stops_at_any_instruction, 0,
+		COUNT_OF(scenarios));
+	tcase_add_loop_test(tc, a_stopped_release_is_finished_by_others, 0, COUNT_OF(finishers));
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
-	printf("a server was killed or stopped at %lu points\n", *points);
+	printf("servers were killed or stopped at %lu points\n", *points);
 	srunner_free(runner);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

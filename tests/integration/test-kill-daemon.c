@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * berthd dies at every point: at every system call of any of its threads, and at every instruction
- * of the functions that write shared memory, while it starts, takes over, frees a dead process's
- * slots, revokes, sets, deletes, imports, opens a session, takes a checkpoint and stops.
+ * Kills berthd at every point: at every system call of any of its threads, and at every instruction of
+ * the functions that write shared memory, while it starts, adopts sessions, frees the slots of a dead
+ * process, revokes, sets, deletes, imports, opens a session, writes a checkpoint and stops.
  *
- * Two processes have sessions. The lodger (this one) holds slots through it all, and in half of the
- * runs takes and gives back others on the same accounts while berthd stands still in the middle, and
- * while it is dead. The guest is what the operation is about. After each death a new berthd is
- * started on the same directories, and then all must be as if there had been none: counts are what
- * the records say, slots of the living are theirs and of the dead free, and each limit is the new
- * one if that was acknowledged, else the old or the new one; in the store as in force.
+ * Two processes have sessions. The holder (this process) holds slots all the time. In half of the runs it
+ * also acquires and releases slots of the same accounts while berthd is stopped at the point, and while
+ * berthd is dead. The client is the process that the operation affects. After each death a new berthd is
+ * started on the same directories. Then the counts must be the sums of the records, living processes must
+ * have their slots, the slots of dead processes must be free, and each limit must be the same in the store
+ * and in force: the new one if it was acknowledged, else the old or the new one.
  *
- * $STRIDE looks at every so many points (1: at all); without it, at a few, another offset for each
- * $SEED. $OPERATION (a part of a name) looks at some operations only.
+ * $STRIDE=n tries every n-th point. Without it the test tries a few points, which depend on $SEED.
+ * $OPERATION, a part of a name, selects operations.
  */
 
 #include <sys/mman.h>
@@ -21,23 +21,23 @@
 
 #include "kill-operations.h"
 
-#define SAMPLE       10 /* points of each operation, without $STRIDE */
-#define GUEST_SLOTS  3
-#define BUSY_ROUNDS  10
-#define GUEST_WEIGHT 3
+#define SAMPLE        10 /* points of each operation, without $STRIDE */
+#define CLIENT_SLOTS  3
+#define BUSY_ROUNDS   10
+#define CLIENT_WEIGHT 3
 
-/* -- the world before and after ----------------------------------------------------------------- */
+/* -- the processes with sessions ------------------------------------------------------------------ */
 
-/* Where a failure happened: the operation and the point. */
+/* The operation and the point of the present run, for the messages of failures. */
 static char where[256];
 
-#define must(what, ...)                                   \
-	do {                                              \
-		if (!(what))                              \
-			must_fail(__LINE__, __VA_ARGS__); \
+#define check(what, ...)                                     \
+	do {                                                 \
+		if (!(what))                                 \
+			check_failed(__LINE__, __VA_ARGS__); \
 	} while (0)
 
-__attribute__((noreturn, format(printf, 2, 3))) static void must_fail(
+__attribute__((noreturn, format(printf, 2, 3))) static void check_failed(
 	int line, const char *format, ...) {
 	char text[1024];
 	va_list args;
@@ -55,73 +55,75 @@ static void before_exec(void) {
 
 static void before_exec_traced(void) {
 	(void)setpgid(0, 0);
-	(void)setenv("NOTIFY_SOCKET", w.notify_path, 1);
+	(void)setenv("NOTIFY_SOCKET", state.notify_path, 1);
 	trace_me();
 }
 
-static void lodger_take(int i) {
-	static const char *const account[LODGED] = {"acme/bob", "acme/bob", "carol"};
-	int code = acquire_weight(w.lodger, account[i], (uint32_t)i + 1 - (i == 2), &w.slot[i]);
+static void holder_acquire(int i) {
+	static const char *const account[HELD_SLOTS] = {"acme/bob", "acme/bob", "carol"};
+	int code = acquire_weight(
+		state.holder, account[i], (uint32_t)i + 1 - (i == 2), &state.slot[i]);
 
-	must(code == 0, "the lodger gets %d for %s", code, account[i]);
+	check(code == 0, "the holder gets %d for %s", code, account[i]);
 }
 
-/* In a child: holds three slots until told, releases them and reports each code. */
-static void guest_main(struct child *c, void *data) {
-	static const char *const account[GUEST_SLOTS] = {"acme/alice", "acme/alice", "acme"};
+/* In the child: acquires three slots and sends the code. When told to, it releases them and sends the code
+ * of each release. */
+static void client_main(struct child *c, void *data) {
+	static const char *const account[CLIENT_SLOTS] = {"acme/alice", "acme/alice", "acme"};
 	struct berth *b = NULL;
-	berth_slot slot[GUEST_SLOTS];
+	berth_slot slot[CLIENT_SLOTS];
 	int code = berth_open(NULL, &b);
 
 	(void)data;
-	for (int i = 0; code == BERTH_SUCCESS && i < GUEST_SLOTS; i++)
-		code = acquire_weight(b, account[i], GUEST_WEIGHT, &slot[i]);
+	for (int i = 0; code == BERTH_SUCCESS && i < CLIENT_SLOTS; i++)
+		code = acquire_weight(b, account[i], CLIENT_WEIGHT, &slot[i]);
 	child_send(c, code);
 	(void)child_receive(c);
-	for (int i = 0; i < GUEST_SLOTS; i++)
+	for (int i = 0; i < CLIENT_SLOTS; i++)
 		child_send(c, berth_release(b, slot[i]));
 	(void)child_receive(c);
 	_exit(0);
 }
 
-static void guest_arrive(const struct operation *o) {
+static void client_start(const struct operation *o) {
 	int code;
 
-	if (!o->has_guest)
+	if (!o->has_client)
 		return;
-	w.guest = child_start(guest_main, NULL);
-	w.guest_lives = true;
-	code = child_report(&w.guest);
-	must(code == 0, "the guest gets %d", code);
+	state.client = child_start(client_main, NULL);
+	state.client_lives = true;
+	code = child_report(&state.client);
+	check(code == 0, "the client gets %d", code);
 	if (o->halfway != KILL_NOTHING)
-		must(kill_leave_halfway(w.map, w.guest.pid, "acme/alice", o->halfway),
-			"the guest has no free record");
+		check(kill_leave_halfway(state.map, state.client.pid, "acme/alice", o->halfway),
+			"the client has no free record");
 }
 
-/* The same accounts, and nobody to wait for. */
-static void lodger_works(const char *when) {
+/* On accounts that the session knows, so that it doesn't need berthd. */
+static void holder_acquires_and_releases(const char *when) {
 	static const char *const account[] = {"acme/bob", "carol"};
 
-	for (int i = 0; w.lodger && i < BUSY_ROUNDS; i++) {
+	for (int i = 0; state.holder && i < BUSY_ROUNDS; i++) {
 		berth_slot slot;
-		int code = berth_acquire(w.lodger, account[i % 2], &slot);
+		int code = berth_acquire(state.holder, account[i % 2], &slot);
 
-		must(code == 0, "the lodger, %s, gets %d from acquire", when, code);
-		code = berth_release(w.lodger, slot);
-		must(code == 0, "the lodger, %s, gets %d from release", when, code);
+		check(code == 0, "%s, the holder gets %d from acquire", when, code);
+		code = berth_release(state.holder, slot);
+		check(code == 0, "%s, the holder gets %d from release", when, code);
 	}
 }
 
 static void audit(const char *when) {
 	char why[512];
 
-	must(audit_counts(w.map, why), "%s: %s", when, why);
+	check(audit_counts(state.map, why), "%s: %s", when, why);
 }
 
-static void map_again(void) {
-	map_free(w.map);
-	w.map = kill_map(here.runtime_dir);
-	must(w.map, "there is no segment");
+static void map_files(void) {
+	map_free(state.map);
+	state.map = kill_map(here.runtime_dir);
+	check(state.map, "there is no segment");
 }
 
 /* -- judging --------------------------------------------------------------------------------------- */
@@ -136,22 +138,23 @@ static bool name_is_changed(const struct operation *o, const char *name) {
 static void judge_limit(const char *name, int64_t want) {
 	int64_t stored = kill_stored(here.state_dir, "limits", name);
 
-	must(stored == want, "the store has %lld for '%s', not %lld", (long long)stored, name,
+	check(stored == want, "the store has %lld for '%s', not %lld", (long long)stored, name,
 		(long long)want);
 	if (!strchr(name, '*'))
-		must(kill_limit_in_force(w.map, name) == want,
+		check(kill_limit_in_force(state.map, name) == want,
 			"'%s' has %lld in force, but %lld in the store", name,
-			(long long)kill_limit_in_force(w.map, name), (long long)want);
+			(long long)kill_limit_in_force(state.map, name), (long long)want);
 }
 
-/* All of the changes were made, or none of them; all, if it was acknowledged. True: made. */
+/* All changes of the operation were made, or none of them; all, if it was acknowledged. Returns true if they
+ * were made. */
 static bool judge_limits(const struct operation *o, bool acknowledged) {
 	const struct change *c = o->change;
 	bool made = false;
 
 	if (c->name)
 		made = kill_stored(here.state_dir, "limits", c->name) == c->new;
-	must(made || !acknowledged || !c->name, "'%s' was acknowledged, and is not stored",
+	check(made || !acknowledged || !c->name, "'%s' was acknowledged, and is not stored",
 		c->name);
 	for (int i = 0; i < CHANGES_MAX && c[i].name; i++)
 		judge_limit(c[i].name, made ? c[i].new : c[i].old);
@@ -161,58 +164,54 @@ static bool judge_limits(const struct operation *o, bool acknowledged) {
 	return made;
 }
 
-static void judge_guest(const struct operation *o, bool acknowledged, bool made) {
+static void judge_client(const struct operation *o, bool acknowledged, bool made) {
 	bool all_revoked = o->fate == REVOKED_IF_ACKNOWLEDGED && acknowledged;
 
-	child_send(&w.guest, 1);
-	for (int i = 0; o->has_guest && i < GUEST_SLOTS; i++) {
-		int code = child_report(&w.guest);
-		/* A deletion takes those of the account alone. */
-		bool concerned = !(o->change[0].name && i == 2);
+	child_send(&state.client, 1);
+	for (int i = 0; o->has_client && i < CLIENT_SLOTS; i++) {
+		int code = child_report(&state.client);
+		/* Slot 2 is of the parent account, whose slots a deletion doesn't revoke. */
+		bool affected = !(o->change[0].name && i == 2);
 
-		must(code == 0 || (code == BERTH_CONNECTION_ABORTED &&
-					  o->fate == REVOKED_IF_ACKNOWLEDGED && concerned),
-			"the guest gets %d for slot %d%s", code, i, made ? ", changed" : "");
-		must(code != 0 || !all_revoked || !concerned,
-			"the guest's slot %d was revoked, and is still held", i);
+		check(code == 0 || (code == BERTH_CONNECTION_ABORTED &&
+					   o->fate == REVOKED_IF_ACKNOWLEDGED && affected),
+			"the client gets %d for slot %d%s", code, i,
+			made ? "; the change was made" : "");
+		check(code != 0 || !all_revoked || !affected,
+			"slot %d of the client was revoked, but is still held", i);
 	}
-	if (!o->has_guest) {
-		int code = child_report(&w.guest);
+	if (!o->has_client) {
+		int code = child_report(&state.client);
 
-		must(code == 0, "the visitor gets %d when it releases", code);
+		check(code == 0, "the visitor gets %d when it releases", code);
 	}
-	audit("the guest has released");
-	guest_kill();
+	audit("after the client's releases");
+	client_kill();
 }
 
-static bool guest_is_gone(void *data) {
-	(void)data;
-	return kill_sessions(w.map, w.guest.pid) == 0;
-}
+static void judge_holder(void) {
+	check(kill_count(state.map, "acme") == 3 && kill_count(state.map, "acme/bob") == 3 &&
+			kill_count(state.map, "acme/alice") == 0,
+		"without the client, acme counts %u, acme/bob %u, acme/alice %u",
+		kill_count(state.map, "acme"), kill_count(state.map, "acme/bob"),
+		kill_count(state.map, "acme/alice"));
+	for (int i = 0; i < HELD_SLOTS; i++) {
+		int code = berth_release(state.holder, state.slot[i]);
 
-static void judge_lodger(void) {
-	must(kill_count(w.map, "acme") == 3 && kill_count(w.map, "acme/bob") == 3 &&
-			kill_count(w.map, "acme/alice") == 0,
-		"without the guest, acme counts %u, acme/bob %u, acme/alice %u",
-		kill_count(w.map, "acme"), kill_count(w.map, "acme/bob"),
-		kill_count(w.map, "acme/alice"));
-	for (int i = 0; i < LODGED; i++) {
-		int code = berth_release(w.lodger, w.slot[i]);
-
-		must(code == 0, "the lodger gets %d for its slot %d", code, i);
+		check(code == 0, "the holder gets %d for its slot %d", code, i);
 	}
-	must(kill_count(w.map, "acme") == 0 && kill_count(w.map, "carol") == 0,
-		"with all released, acme counts %u and carol %u", kill_count(w.map, "acme"),
-		kill_count(w.map, "carol"));
-	for (int i = 0; i < LODGED; i++)
-		lodger_take(i);
-	must(usage_of(w.lodger, "visitor/a").limit ==
+	check(kill_count(state.map, "acme") == 0 && kill_count(state.map, "carol") == 0,
+		"without any slot, acme counts %u and carol %u", kill_count(state.map, "acme"),
+		kill_count(state.map, "carol"));
+	for (int i = 0; i < HELD_SLOTS; i++)
+		holder_acquire(i);
+	check(usage_of(state.holder, "visitor/a").limit ==
 			kill_stored(here.state_dir, "limits", "visitor/*"),
-		"the template's limit is %lld, and not in force",
+		"the limit of the template, %lld, isn't in force",
 		(long long)kill_stored(here.state_dir, "limits", "visitor/*"));
 }
 
-/* Who is served finds what is stored: an account that was deleted is unknown. */
+/* Acquires succeed for accounts that are stored; a deleted account is unknown. */
 static void judge_service(const struct operation *o, struct berth *b, bool made) {
 	for (int i = 0; i < CHANGES_MAX && o->change[i].name; i++) {
 		const struct change *c = &o->change[i];
@@ -223,14 +222,14 @@ static void judge_service(const struct operation *o, struct berth *b, bool made)
 		if (strchr(c->name, '*'))
 			continue;
 		code = berth_acquire(b, c->name, &slot);
-		must(code == want, "an acquire of '%s' gives %d, not %d", c->name, code, want);
+		check(code == want, "an acquire of '%s' gives %d, not %d", c->name, code, want);
 		if (code == BERTH_SUCCESS)
 			code = berth_release(b, slot);
-		must(code == 0 || code == want, "a release of '%s' gives %d", c->name, code);
+		check(code == 0 || code == want, "a release of '%s' gives %d", c->name, code);
 	}
 }
 
-static void judge_newcomer(void) {
+static void judge_new_session(void) {
 	struct berth *b = open_session();
 
 	for (size_t i = 0; i < COUNT_OF(base_limits); i++)
@@ -240,33 +239,35 @@ static void judge_newcomer(void) {
 	berth_close(b);
 }
 
-/* A dead process's slots are free before anybody is served; a living one's are its own. */
+/* Called when berthd is ready again. It has freed the slots of dead processes before that. */
 static void judge(const struct operation *o) {
-	bool acknowledged = w.awaited > 0 && w.replies >= w.awaited, made;
+	bool acknowledged = state.replies_wanted > 0 && state.replies >= state.replies_wanted, made;
 
-	must(w.code == 0, "the request was answered with %u", w.code);
-	/* A visitor goes on as soon as there is a berthd; then everybody stands still. */
-	if (w.guest_lives && !o->has_guest)
-		must(child_report(&w.guest) == 0, "the visitor was refused");
-	audit("berthd is back");
-	must(kill_unfinished(w.map) == 0, "%u records are left halfway by a berthd that died",
-		kill_unfinished(w.map));
+	check(state.code == 0, "the request was answered with %u", state.code);
+	/* Once a visitor has acquired, no process changes a count. */
+	if (state.client_lives && !o->has_client)
+		check(child_report(&state.client) == 0, "the visitor was refused");
+	audit("when berthd is ready again");
+	check(kill_unfinished(state.map) == 0, "the dead berthd left %u records halfway",
+		kill_unfinished(state.map));
 	made = judge_limits(o, acknowledged);
 	if (o->fate == DIED)
-		must(kill_sessions(w.map, w.guest.pid) == 0, "the dead guest has a session");
-	if (w.guest_lives) {
-		judge_guest(o, acknowledged, made);
-		must(eventually(guest_is_gone, NULL), "the guest's session doesn't end");
+		check(kill_sessions(state.map, state.client.pid) == 0,
+			"the dead client has a session");
+	if (state.client_lives) {
+		judge_client(o, acknowledged, made);
+		check(eventually(client_session_has_ended, NULL),
+			"the client's session doesn't end");
 	}
-	if (w.lodger) {
-		judge_lodger();
-		judge_service(o, w.lodger, made);
+	if (state.holder) {
+		judge_holder();
+		judge_service(o, state.holder, made);
 	} else {
-		judge_newcomer();
+		judge_new_session();
 	}
-	audit("the guest is gone");
-	must(kill_stray_ranges(w.map) == 0, "%u ranges are nobody's, and not free",
-		kill_stray_ranges(w.map));
+	audit("after the client's end");
+	check(kill_stray_ranges(state.map) == 0, "%u ranges have no owner, but aren't free",
+		kill_stray_ranges(state.map));
 }
 
 /* -- one run ----------------------------------------------------------------------------------------- */
@@ -284,61 +285,61 @@ static void limits_restore(const struct operation *o) {
 			kill_send_delete(fd, c->name);
 		else
 			kill_send_set(fd, c->name, (uint32_t)c->old);
-		must(kill_replies_wait(fd, 1) == 0, "can't undo '%s'", c->name);
+		check(kill_replies_wait(fd, 1) == 0, "can't undo '%s'", c->name);
 		asked++;
 	}
 	(void)close(fd);
 	if (asked > 0)
-		audit("the limits are as before");
+		audit("after the limits were restored");
 }
 
-/* Traced, and on its way to the point. */
+/* Begins to trace the berthd that is to die. */
 static void trace_start(const struct operation *o, const char *const functions[]) {
 	pid_t pid;
 
 	if (!o->starts) {
 		if (o->prepare)
 			o->prepare();
-		trace_begin_running(&w.trace, here.berthd, functions);
+		trace_begin_running(&state.trace, here.berthd, functions);
 		return;
 	}
 	(void)instance_kill(&here, SIGKILL);
 	if (o->prepare)
 		o->prepare();
-	if (o->anew)
+	if (o->first_start)
 		files_remove();
 	here.before_exec = before_exec_traced;
 	pid = instance_spawn(&here);
 	here.before_exec = before_exec;
-	trace_begin_exec(&w.trace, pid, functions);
+	trace_begin_exec(&state.trace, pid, functions);
 }
 
-/* True if it came to the point. */
-static bool run_once(const struct operation *o, const char *const functions[], bool busy) {
+/* Runs the operation, kills berthd at the point, and judges the result. True if berthd came to the point. */
+static bool run_to_point(const struct operation *o, const char *const functions[], bool busy) {
 	enum trace_end end;
 
-	w.admin = -1;
-	w.awaited = w.replies = w.code = 0;
-	w.turn++;
+	state.admin = -1;
+	state.replies_wanted = state.replies = state.code = 0;
+	state.run++;
 	log_clear();
-	guest_arrive(o);
+	client_start(o);
 	trace_start(o, functions);
 	if (o->begin)
 		o->begin();
-	end = trace_run(&w.trace, o->finished, NULL);
+	end = trace_run(&state.trace, o->finished, NULL);
 	if (busy && end == TRACE_REACHED)
-		lodger_works("berthd standing still");
+		holder_acquires_and_releases("while berthd is stopped");
 	if (end != TRACE_ENDED)
-		trace_kill(&w.trace);
+		trace_kill(&state.trace);
 	here.berthd = 0;
-	if (w.admin >= 0)
+	if (state.admin >= 0)
 		(void)reply_is_there(NULL);
-	(void)close(w.admin);
+	(void)close(state.admin);
 	if (busy)
-		lodger_works("berthd dead");
+		holder_acquires_and_releases("while berthd is dead");
 	instance_restart(&here);
-	if (o->anew)
-		map_again();
+	if (o->first_start)
+		map_files();
 	judge(o);
 	limits_restore(o);
 	return end == TRACE_REACHED;
@@ -346,7 +347,7 @@ static bool run_once(const struct operation *o, const char *const functions[], b
 
 /* -- all runs of an operation -------------------------------------------------------------------------- */
 
-/* Of all tests, each of which is a process. */
+/* Shared by all tests, since each test is a process. */
 struct totals {
 	size_t killed, points;
 };
@@ -368,10 +369,10 @@ static void run_points(
 	for (size_t i = random_below((uint32_t)stride); i < points->count; i += stride) {
 		const struct trace_point *p = &points->all[i];
 
-		w.trace.target = *p;
+		state.trace.target = *p;
 		(void)snprintf(where, sizeof(where), "%s, %s, %zu of %zu%s", o->name, kind, i,
 			points->count, p->other ? ", of another thread" : "");
-		reached += run_once(o, functions, ran++ % 2);
+		reached += run_to_point(o, functions, ran++ % 2);
 		if (ran % 1000 == 0) {
 			printf("    %s, %s: at %zu of %zu\n", o->name, kind, i, points->count);
 			(void)fflush(stdout);
@@ -392,25 +393,25 @@ static void run_operation(const struct operation *o, const char *const functions
 	if (only && !strstr(o->name, only))
 		return;
 	(void)snprintf(where, sizeof(where), "%s, recording", o->name);
-	w.trace.record = &points;
-	(void)run_once(o, functions, false);
-	w.trace.record = NULL;
-	must(points.count > 0, "there is nothing to kill at");
+	state.trace.record = &points;
+	(void)run_to_point(o, functions, false);
+	state.trace.record = NULL;
+	check(points.count > 0, "the operation has no points");
 	run_points(o, functions, &points);
 	free(points.all);
 }
 
-/* All is released, everybody gone: nothing is left. */
+/* After all sessions have ended no slot, count or range is left. */
 static void judge_end(void) {
 	char why[512];
 
-	/* Has the library connect to the berthd that there is now, so that it can say goodbye. */
-	if (w.lodger)
+	/* A new account makes the library connect to the present berthd, so that it can send a goodbye. */
+	if (state.holder)
 		expect_code(BERTH_SUCCESS,
-			berth_release(w.lodger, acquire_slot(w.lodger, "visitor/last")));
-	berth_close(w.lodger);
+			berth_release(state.holder, acquire_slot(state.holder, "visitor/last")));
+	berth_close(state.holder);
 	expect_status_eventually("sessions", 0);
-	must(audit_is_empty(w.map, why), "at the end, %s", why);
+	check(audit_is_empty(state.map, why), "at the end, %s", why);
 	ck_assert_int_eq(status_number("slots_granted"), 0);
 }
 
@@ -430,10 +431,10 @@ END_TEST
 static void notify_open(void) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
-	(void)snprintf(w.notify_path, sizeof(w.notify_path), "%s/ready", here.dir);
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", w.notify_path);
-	w.notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(bind(w.notify, (struct sockaddr *)&address, sizeof(address)), 0);
+	(void)snprintf(state.notify_path, sizeof(state.notify_path), "%s/ready", here.dir);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", state.notify_path);
+	state.notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(state.notify, (struct sockaddr *)&address, sizeof(address)), 0);
 }
 
 static void setup(void) {
@@ -450,21 +451,22 @@ static void setup(void) {
 		kill_send_set(fd, base_limits[i].name, base_limits[i].limit);
 	ck_assert_uint_eq(kill_replies_wait(fd, COUNT_OF(base_limits)), 0);
 	(void)close(fd);
-	/* From now on in a process group of its own. */
+	/* Restarted, so that berthd has a process group of its own. */
 	here.before_exec = before_exec;
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
-	w = (struct world){.notify = w.notify, .admin = -1};
-	(void)snprintf(w.notify_path, sizeof(w.notify_path), "%s/ready", here.dir);
-	map_again();
+	state = (struct state){.notify = state.notify, .admin = -1};
+	(void)snprintf(state.notify_path, sizeof(state.notify_path), "%s/ready", here.dir);
+	map_files();
 }
 
-static void setup_lodger(void) {
+static void setup_with_holder(void) {
 	setup();
-	expect_code(BERTH_SUCCESS, berth_open(NULL, &w.lodger));
-	for (int i = 0; i < LODGED; i++)
-		lodger_take(i);
-	expect_code(BERTH_SUCCESS, berth_release(w.lodger, acquire_slot(w.lodger, "visitor/a")));
+	expect_code(BERTH_SUCCESS, berth_open(NULL, &state.holder));
+	for (int i = 0; i < HELD_SLOTS; i++)
+		holder_acquire(i);
+	expect_code(BERTH_SUCCESS,
+		berth_release(state.holder, acquire_slot(state.holder, "visitor/a")));
 }
 
 static TCase *tcase_of(const char *name, void (*begin)(void), int first, int end) {
@@ -486,9 +488,10 @@ int main(void) {
 		NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (totals == MAP_FAILED)
 		return EXIT_FAILURE;
-	/* The first operation has no segment to begin with, so there is no lodger. */
-	suite_add_tcase(suite, tcase_of("anew", setup, 0, 1));
-	suite_add_tcase(suite, tcase_of("going on", setup_lodger, 1, COUNT_OF(operations)));
+	/* The first operation begins without a segment, so there can't be a holder. */
+	suite_add_tcase(suite, tcase_of("first start", setup, 0, 1));
+	suite_add_tcase(
+		suite, tcase_of("with sessions", setup_with_holder, 1, COUNT_OF(operations)));
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
 	printf("berthd was killed at %zu of %zu points\n", totals->killed, totals->points);

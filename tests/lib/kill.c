@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Looks behind berthd's back, and asks it for things without waiting; for the tests that kill. */
+/* Reads berthd's files without the library, and sends it requests without waiting (kill.h). */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -80,10 +80,10 @@ uint32_t kill_stray_ranges(struct map *m) {
 
 	for (uint32_t range = 1; range < load_acquire(&m->names->slots) / BERTH_RANGE; range++) {
 		_Atomic uint32_t *owner = map_owner(m, range);
-		uint32_t said = owner ? load_acquire(owner) : 0;
-		const struct session_entry *e = said > 0 ? map_session(m, said - 1) : NULL;
+		uint32_t session = owner ? load_acquire(owner) : 0; /* the index plus 1 */
+		const struct session_entry *e = session > 0 ? map_session(m, session - 1) : NULL;
 
-		found += said > 0 && (!e || load_acquire(&e->state) == SESSION_NONE);
+		found += session > 0 && (!e || load_acquire(&e->state) == SESSION_NONE);
 	}
 	return found;
 }
@@ -111,7 +111,7 @@ int64_t kill_limit_in_force(struct map *m, const char *account) {
 	return entry_limit(word);
 }
 
-/* -- a death in the middle ------------------------------------------------------------------------- */
+/* -- records left halfway -------------------------------------------------------------------------- */
 
 static bool range_is_of(struct map *m, uint32_t range, pid_t pid) {
 	_Atomic uint32_t *owner = map_owner(m, range);
@@ -124,8 +124,8 @@ static bool range_is_of(struct map *m, uint32_t range, pid_t pid) {
 	       load_relaxed(&e->pid) == (uint32_t)pid;
 }
 
-/* The process's last free record; 0: none. */
-static uint32_t record_of(struct map *m, pid_t pid) {
+/* The last free record of the process; 0 if there is none. */
+static uint32_t free_record_of(struct map *m, pid_t pid) {
 	for (uint32_t n = load_acquire(&m->names->slots); n-- > 1;)
 		if (range_is_of(m, n / BERTH_RANGE, pid) &&
 			place_state(load_acquire(&map_record(m, n)->place)) == RECORD_FREE)
@@ -133,7 +133,7 @@ static uint32_t record_of(struct map *m, pid_t pid) {
 	return 0;
 }
 
-/* A step of the record at one level: the tag that is there is noted, as ever. */
+/* Makes a step of the record at one level, after noting the tag that the cell has (N1). */
 static bool step_make(
 	struct map *m, uint32_t account, uint32_t number, uint64_t seq, int32_t weight) {
 	struct cell *cell = map_cell(m, account);
@@ -149,7 +149,8 @@ static bool step_make(
 	return false;
 }
 
-/* P1, clear of all that the record has used; 0: its owner was faster. */
+/* Makes P1 with a base far above all seqs that the record has used. Returns the base; 0 if the record's owner
+ * has changed the record meanwhile. */
 static uint64_t record_place(struct record *record, uint64_t place) {
 	struct pair seen = {load_acquire(&record->place), load_acquire(&record->noted)};
 	uint64_t base = seq_rest(seen.second) + (uint64_t)25 * BERTH_CYCLE;
@@ -157,7 +158,7 @@ static uint64_t record_place(struct record *record, uint64_t place) {
 	return cas16(&record->place, seen, (struct pair){place, base}) ? base : 0;
 }
 
-/* V1, and N1 for the newest step. */
+/* Makes V1, and N1 for the newest step. */
 static bool record_seize(struct record *record, uint64_t place, uint64_t newest) {
 	uint64_t noted = load_acquire(&record->noted);
 
@@ -168,7 +169,7 @@ static bool record_seize(struct record *record, uint64_t place, uint64_t newest)
 }
 
 bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill_halfway halfway) {
-	uint32_t number = record_of(m, pid), level[2];
+	uint32_t number = free_record_of(m, pid), level[2];
 	struct record *record = map_record(m, number);
 	uint64_t place, base, word;
 	bool done;
@@ -300,7 +301,7 @@ uint32_t kill_replies(int fd, uint32_t *ret_code) {
 	uint32_t count = 0;
 
 	*ret_code = 0;
-	/* Twice: the error of a daemon that died with something unread comes before what it said. */
+	/* If berthd died with unread requests, recv returns an error before the replies. So it drains twice. */
 	for (int i = 0; i < 2; i++)
 		for (;;) {
 			struct message_header header;
@@ -322,13 +323,13 @@ uint32_t kill_replies_wait(int fd, uint32_t count) {
 
 	while (count > 0 && clock_monotonic_ms() < deadline) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
-		uint32_t code, came;
+		uint32_t code, received;
 
 		(void)poll(&p, 1, 1000);
-		came = kill_replies(fd, &code);
+		received = kill_replies(fd, &code);
 		if (first == 0)
 			first = code;
-		count -= MIN_OF(came, count);
+		count -= MIN_OF(received, count);
 	}
 	return count == 0 ? first : UINT32_MAX;
 }

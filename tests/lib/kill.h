@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What the tests that kill at every point look at behind all processes' backs: the segment, the
- * directory, the store's files; and requests to admin.sock that don't wait for their replies.
+ * For the tests that kill a process at every point: reads the segment, the directory and the store's files
+ * without the library, and sends requests to admin.sock without waiting for the replies.
  */
 
 #include <stdbool.h>
@@ -11,42 +11,43 @@
 
 #include "map.h"
 
-/* The two shared files, opened by their paths as only their owner can; NULL if that fails. */
+/* Maps the two shared files, writable, which only their owner can do. NULL if that fails. */
 struct map *kill_map(const char *runtime_dir);
 
-/* Records that are SEIZED, or on the way down: what a berthd that starts finishes before it serves. */
+/* The number of records that are SEIZED or half discharged, which a berthd finishes before it serves. */
 uint32_t kill_unfinished(struct map *m);
 
-/* Sessions that the segment knows of, of a process (0: of any). */
+/* The number of sessions in the segment of the process; of all processes if pid is 0. */
 uint32_t kill_sessions(struct map *m, pid_t pid);
 
-/* Ranges whose owner is a session that there isn't. */
+/* The number of ranges whose owner is a session that doesn't exist. */
 uint32_t kill_stray_ranges(struct map *m);
 
 uint32_t kill_count(struct map *m, const char *account);
 
 #define KILL_ABSENT (-1)
 #define KILL_FAILED (-2)
-/* The limit in force of an account that is configured, or KILL_ABSENT; BERTH_LIMIT_NONE as it is. */
+/* The limit in force, which may be BERTH_LIMIT_NONE; KILL_ABSENT if the account isn't configured. */
 int64_t kill_limit_in_force(struct map *m, const char *account);
-/* What a table of the store ("limits" or "counts") begins with under a name: the limit, the count. */
+/* The limit or count that the table "limits" or "counts" of the store has for a name. KILL_ABSENT if the
+ * table doesn't have the name, KILL_FAILED if the store can't be read. */
 int64_t kill_stored(const char *state_dir, const char *table, const char *name);
 
-/* In the middle of what an owner, or a daemon, is killed. */
+/* The state in which a process that is killed leaves a record. The last step isn't noted. */
 enum kill_halfway {
 	KILL_NOTHING,
-	KILL_CHARGE,  /* one level up, which isn't noted */
-	KILL_RELEASE, /* one level down, which isn't noted */
-	KILL_REVOKE,  /* likewise, of a revocation of a slot that was held */
-	KILL_SEIZED,  /* with a slot, before V2 */
-	KILL_AMID_V2, /* one level down, which isn't noted */
+	KILL_CHARGE,  /* in an acquire: one of two levels is charged */
+	KILL_RELEASE, /* in a release: one of two levels is discharged */
+	KILL_REVOKE,  /* in a revocation: one of two levels is discharged */
+	KILL_SEIZED,  /* in a revocation, before V2 */
+	KILL_AMID_V2, /* in V2: one of two levels is discharged */
 };
 
-/* Leaves one of the process's free records so, on the account and its parent, with a weight of 2.
- * False: it has no free record. */
+/* Puts a free record of the process into this state, on the account and its parent, with a weight of 2.
+ * False if it has no free record. */
 bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill_halfway halfway);
 
-/* -- admin.sock: requests are sent, replies are looked for later --------------------------------- */
+/* -- requests to admin.sock ---------------------------------------------------------------------- */
 
 int kill_connect(const char *runtime_dir);
 void kill_send_set(int fd, const char *name, uint32_t limit);
@@ -57,11 +58,12 @@ struct kill_line {
 	const char *name;
 	uint32_t limit;
 };
-/* BEGIN, LINES and COMMIT at once; three replies. */
+/* Sends BEGIN, LINES and COMMIT, which get three replies. */
 void kill_send_import(int fd, const struct kill_line *lines, uint32_t count);
 
-/* How many replies have come, and (ret_code) the first code that isn't 0; takes them. */
+/* Receives the replies that have arrived. Returns their number, and their first code that isn't 0 in
+ * ret_code. */
 uint32_t kill_replies(int fd, uint32_t *ret_code);
 
-/* Waits for so many replies; the first code that isn't 0. */
+/* Waits for `count` replies. Returns their first code that isn't 0; UINT32_MAX if they don't arrive. */
 uint32_t kill_replies_wait(int fd, uint32_t count);

@@ -3,12 +3,11 @@
 /*
  * Runs a process up to a point, by ptrace.
  *
- * Functions are found in the program's symbol table, as nm prints it, and stopped at by a
- * breakpoint at their entry. Compilers inline some and rename others (name.part.0); what is gone is
- * looked at as part of its caller.
+ * Functions are found in the program's symbol table, which nm prints. Each gets a breakpoint at its entry.
+ * Compilers rename some functions (name.part.0) and inline others, which are then parts of their callers.
  *
- * The threads of the traced process are waited for as members of its process group, which must be
- * its own, so that the tracer's other children are left alone.
+ * The tracer waits for the threads of the traced process by its process group. So the process must have a
+ * group of its own, without the tracer's other children.
  */
 
 #include <errno.h>
@@ -30,9 +29,9 @@
 
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
 #define INT3    0xCC
-/* How often nothing must have stopped before the end is asked for. */
-#define LINGER 10
-/* A call that hasn't returned after so many steps isn't going to be looked at whole. */
+/* trace_run() calls finished() only after it has found no stopped thread that many times in a row. */
+#define IDLE_MIN 10
+/* The recording of a call ends after that many steps. */
 #define STEPS_MAX 200000
 
 __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *format, ...) {
@@ -61,7 +60,7 @@ void trace_me(void) {
 
 /* -- the program -------------------------------------------------------------------------------- */
 
-/* Where the program's own code is mapped. */
+/* Finds the addresses at which the program's own code is mapped. */
 static void code_find(struct trace *t) {
 	char path[64], line[512], exe[256];
 	bool first = true;
@@ -132,7 +131,7 @@ static void symbols_find(struct trace *t, const char *const functions[]) {
 		give_up("%s finds no function", command);
 }
 
-/* Read once: it is one program. */
+/* Runs nm only once, since every traced process runs the same program. */
 static void breaks_find(struct trace *t, const char *const functions[]) {
 	static struct trace known;
 
@@ -154,8 +153,8 @@ static void break_put(const struct trace_break *b, pid_t tid, bool set) {
 		give_up("can't write %#lx", (unsigned long)b->address);
 }
 
-/* Breakpoints that are nearer to each other than a word would take each other's place: none are, a
- * function's entry is 16 bytes from the next. */
+/* Writing a breakpoint replaces a word. No two breakpoints are in one word, since functions are aligned to 16
+ * bytes. */
 static void breaks_put(struct trace *t, pid_t tid, bool set) {
 	for (size_t i = 0; i < t->breaks; i++)
 		break_put(&t->at[i], tid, set);
@@ -171,7 +170,7 @@ static const struct trace_break *break_at(const struct trace *t, uint64_t addres
 /* -- beginning ----------------------------------------------------------------------------------- */
 
 static void resume(const struct trace *t, pid_t tid, int signal) {
-	/* ESRCH: it is being killed. */
+	/* This fails with ESRCH if the thread is being killed. */
 	(void)ptrace(
 		t->by_syscall ? PTRACE_SYSCALL : PTRACE_CONT, tid, NULL, (void *)(uintptr_t)signal);
 }
@@ -233,7 +232,7 @@ void trace_begin_running(struct trace *t, pid_t pid, const char *const functions
 
 /* -- stepping ------------------------------------------------------------------------------------- */
 
-/* False: it is dying. */
+/* False if the thread is dying. */
 static bool step(pid_t tid) {
 	int status;
 
@@ -249,7 +248,7 @@ static uint64_t peek_user(pid_t tid, size_t offset) {
 #if defined(__x86_64__)
 #define PC_OFFSET offsetof(struct user_regs_struct, rip)
 #define SP_OFFSET offsetof(struct user_regs_struct, rsp)
-#else /* not looked at: see trace_knows_functions() */
+#else /* not used: see trace_knows_functions() */
 #define PC_OFFSET 0
 #define SP_OFFSET 0
 #endif
@@ -270,7 +269,7 @@ static void point_add(struct trace_points *p, struct trace_point point) {
 	p->all[p->count++] = point;
 }
 
-/* The instruction that the breakpoint stands on. */
+/* Executes the instruction at the breakpoint. False if the thread is dying. */
 static bool step_over(pid_t tid, const struct trace_break *b) {
 	bool alive;
 
@@ -281,30 +280,30 @@ static bool step_over(pid_t tid, const struct trace_break *b) {
 	return alive;
 }
 
-/* From a function's entry to its return, instruction by instruction. A function of the list that it
- * calls counts as a hit of its own, as it will be when nobody steps. What is executed in libraries is
- * stepped through, and no point. The breakpoints stay, for the threads that run meanwhile. */
+/* Records the instructions of a call, from the function's entry to its return. If it calls another function
+ * with a breakpoint, that counts as a hit, as it does in a run without stepping. Instructions in libraries are
+ * stepped through, but aren't points. The breakpoints stay in place for the other threads. */
 static void call_record(struct trace *t, pid_t tid, bool other) {
 	uint64_t sp = SP(tid), pc = PC(tid);
-	struct trace_point here = {.hit = t->hits[other], .other = other};
+	struct trace_point point = {.hit = t->hits[other], .other = other};
 	const struct trace_break *b = break_at(t, pc);
 
 	for (int i = 0; i < STEPS_MAX; i++) {
 		if (pc >= t->base && pc < t->text_end)
-			point_add(t->record, here);
+			point_add(t->record, point);
 		if (b ? !step_over(tid, b) : !step(tid))
 			return;
-		here.step++;
+		point.step++;
 		if (SP(tid) > sp)
 			return;
 		pc = PC(tid);
 		b = break_at(t, pc);
 		if (b)
-			here = (struct trace_point){.hit = ++t->hits[other], .other = other};
+			point = (struct trace_point){.hit = ++t->hits[other], .other = other};
 	}
 }
 
-/* True: this is the target. */
+/* A thread has run into a breakpoint. True if the thread is now at the target. */
 static bool on_break(struct trace *t, pid_t tid, const struct trace_break *b) {
 	bool other = tid != t->pid;
 
@@ -339,7 +338,7 @@ static bool on_syscall(struct trace *t, pid_t tid) {
 	return !t->record && t->target.hit == t->hits[0];
 }
 
-/* True: the target; else it runs again. */
+/* A thread has stopped. Returns true if it is at the target; else the thread runs again. */
 static bool on_stop(struct trace *t, pid_t tid, int status) {
 	int signal = WSTOPSIG(status);
 	const struct trace_break *b = NULL;
@@ -348,7 +347,8 @@ static bool on_stop(struct trace *t, pid_t tid, int status) {
 	if (signal == (SIGTRAP | 0x80)) {
 		reached = on_syscall(t, tid);
 		signal = 0;
-	} else if (signal == SIGTRAP || signal == SIGSTOP || status >> 16) { /* or a new thread */
+	} else if (signal == SIGTRAP || signal == SIGSTOP || status >> 16) {
+		/* A breakpoint, or an event of ptrace such as a new thread. */
 		b = signal == SIGTRAP && !(status >> 16) ? break_at(t, PC(tid) - 1) : NULL;
 		signal = 0;
 		reached = b && on_break(t, tid, b);
@@ -366,10 +366,10 @@ enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *da
 		if (tid < 0)
 			give_up("waiting for %d", (int)t->pid);
 		if (tid == 0) {
-			/* What comes right after, such as going to sleep, belongs to it. */
-			if (idle >= LINGER && finished(data))
+			/* Waiting first lets berthd do what follows, such as going to sleep. */
+			if (idle >= IDLE_MIN && finished(data))
 				return TRACE_FINISHED;
-			/* First give way, then don't burn the processor. */
+			/* The tracer first yields to the process, later it sleeps. */
 			if (idle++ < 1000)
 				(void)sched_yield();
 			else
@@ -401,14 +401,14 @@ void trace_kill(struct trace *t) {
 /* -- a child with one thread ------------------------------------------------------------------- */
 
 void trace_child_begin(void) {
-	/* Stopped, it would outlive a test that is given up. */
+	/* A stopped child would survive a test that Check ends. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	trace_me();
 	(void)raise(SIGSTOP);
 }
 
 void trace_child_end(int status) {
-	/* Not what the C library does at an exit: there is nothing in it to look at. */
+	/* Not exit(), so that the path doesn't include the C library's work at an exit. */
 	for (;;)
 		(void)syscall(SYS_exit_group, status);
 }
@@ -440,23 +440,23 @@ void trace_path_free(struct trace_path *path) {
 	*path = (struct trace_path){0};
 }
 
-static bool child_steps(pid_t pid, size_t steps) {
+static bool child_step(pid_t pid, size_t steps) {
 	for (size_t i = 0; i < steps; i++)
 		if (!step(pid))
 			return false;
 	return true;
 }
 
-/* Goes on until the breakpoint; false: it ended before. */
-static bool child_goes_on(pid_t pid, const struct trace_break *b) {
+/* Runs the child until it comes to the breakpoint; false if it ended before. */
+static bool child_run(pid_t pid, const struct trace_break *b) {
 	int status;
 
 	if (ptrace(PTRACE_CONT, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) != pid)
-		give_up("the child can't go on");
+		give_up("the child can't be resumed");
 	if (!WIFSTOPPED(status))
 		return false;
 	if (WSTOPSIG(status) != SIGTRAP || PC(pid) != b->address + 1)
-		give_up("the child stopped by signal %d elsewhere", WSTOPSIG(status));
+		give_up("signal %d stopped the child elsewhere", WSTOPSIG(status));
 	(void)ptrace(PTRACE_POKEUSER, pid, (void *)PC_OFFSET, (void *)b->address);
 	return true;
 }
@@ -467,15 +467,15 @@ bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k) {
 
 	errno = 0;
 	b.text = ptrace(PTRACE_PEEKTEXT, pid, (void *)b.address, NULL);
-	/* The kernel's page of the C library's clock can't be written to. */
+	/* In the vDSO, which can't be written to, the child is stepped instead. */
 	if (!trace_knows_functions() || errno ||
 		ptrace(PTRACE_POKETEXT, pid, (void *)b.address,
 			(void *)((b.text & ~0xFFL) | INT3)) < 0)
-		return child_steps(pid, k);
+		return child_step(pid, k);
 	for (size_t i = 0; i < k; i++)
 		before += path->pc[i] == b.address;
 	for (size_t i = 0;; i++) {
-		if (!child_goes_on(pid, &b))
+		if (!child_run(pid, &b))
 			return false;
 		if (i == before)
 			break;
@@ -490,7 +490,7 @@ void trace_child_kill(pid_t pid) {
 	int status;
 
 	if (kill(pid, SIGKILL) < 0 || waitpid(pid, &status, 0) != pid)
-		give_up("killing the child");
+		give_up("can't kill the child");
 }
 
 void trace_child_finish(pid_t pid) {
@@ -498,5 +498,5 @@ void trace_child_finish(pid_t pid) {
 
 	if (ptrace(PTRACE_CONT, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) != pid ||
 		!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		give_up("the child didn't end well");
+		give_up("the child failed");
 }

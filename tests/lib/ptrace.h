@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * Has a process run up to a point and die there: at its n-th system call, or at its n-th instruction
- * within certain functions (and what they call), counted from the moment at which it is traced.
+ * Runs a process up to a point, where the test kills it: its n-th system call, or its n-th instruction
+ * within certain functions and the functions they call, counted from the start of tracing.
  *
- * A first run, recording, finds out which points there are. Another one gets to a point without
- * stepping through all that comes before it: it runs from function to function, and single-steps in
- * the last one only. All of berthd's threads are traced; a death is that of the whole process.
+ * A first run records all points. A later run gets to a point without stepping through all instructions
+ * before it: it runs from breakpoint to breakpoint, and single-steps within the last function only. All
+ * threads of the process are traced, and all of them are killed together.
  */
 
 #include <stdbool.h>
@@ -15,12 +15,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* An instruction: so many steps after a function's entry, which was the hit-th of its kind of
- * thread; or, with `step` TRACE_SYSCALL, the hit-th system call of any thread. */
+/* An instruction: `step` instructions after the hit-th entry of a function by the main thread, or by the
+ * other threads. With `step` TRACE_SYSCALL: the hit-th system call of any thread. */
 struct trace_point {
 	uint32_t hit;
 	uint32_t step;
-	bool other; /* of a thread other than the main one */
+	bool other; /* in a thread other than the main one */
 };
 #define TRACE_SYSCALL UINT32_MAX
 
@@ -31,7 +31,7 @@ struct trace_points {
 
 struct trace_break {
 	uint64_t address;
-	long text; /* what stands there */
+	long text; /* the original word of code */
 };
 
 #define TRACE_BREAKS_MAX 64
@@ -41,60 +41,60 @@ struct trace {
 	uint64_t base, text_end; /* of the program's own code */
 	struct trace_break at[TRACE_BREAKS_MAX];
 	size_t breaks;
-	uint32_t hits[2];            /* of the main thread, of the others */
-	struct trace_points *record; /* NULL: go to the target */
+	uint32_t hits[2];            /* by the main thread, by the others */
+	struct trace_points *record; /* record the points here; NULL: go to the target */
 	struct trace_point target;
 };
 
-/* False on machines whose registers and breakpoints nobody has written down here. */
+/* True on architectures for which this file can set breakpoints and read registers. */
 bool trace_knows_functions(void);
 
-/* Tracer and traced on one processor: three times the steps a second. */
+/* Puts the tracer and its future children on one processor, which triples the steps per second. */
 void trace_pin(void);
 
-/* In a child that is about to exec what is to be traced. */
+/* To be called in a child that then execs the program to trace. */
 void trace_me(void);
 
-/* Goes on with a child that has called trace_me, stopped behind its exec; or with one that runs. Of
- * `functions` (NULL-terminated), those that the program has are looked at; NULL: system calls. */
+/* Begin to trace a child that has called trace_me(), or a process that runs already. Points are in those of
+ * the NULL-terminated `functions` that the program has; with NULL, points are system calls. */
 void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[]);
 void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]);
 
 enum trace_end {
-	TRACE_REACHED,  /* the target: the thread stands there */
-	TRACE_FINISHED, /* finished() was true before */
+	TRACE_REACHED,  /* a thread is stopped at the target */
+	TRACE_FINISHED, /* finished() returned true before */
 	TRACE_ENDED,    /* the process has ended, and was waited for */
 };
 
-/* Lets it run; finished() is asked whenever nothing stops. */
+/* Runs the process until one of these. Calls finished() while no thread stops. */
 enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *data);
 
-/* SIGKILL, and waits for it. */
+/* Kills the process and waits for it. */
 void trace_kill(struct trace *t);
 
 /* -- a child with one thread ------------------------------------------------------------------- */
 
-/* In the child: from here on it is stepped, until trace_child_end(). */
+/* In the child: stops it, so that the parent can step from here to trace_child_end(). */
 void trace_child_begin(void);
 void trace_child_end(int status) __attribute__((noreturn));
 
-void trace_child_wait(pid_t pid); /* until it has called trace_child_begin */
+void trace_child_wait(pid_t pid); /* until the child has called trace_child_begin() */
 
-/* Where it has been, instruction by instruction. */
+/* The addresses of all instructions that a child executes. */
 struct trace_path {
-	uint64_t *pc; /* pc[k] is the place after k steps */
+	uint64_t *pc; /* pc[k]: after k steps */
 	size_t count, size;
-	void (*look)(void *data); /* or NULL: called at each of them, while it is recorded */
+	void (*look)(void *data); /* NULL, or called after each step of the recording */
 	void *data;
 };
 
-/* Steps through all of it; then it has ended, and was waited for. */
+/* Steps through the child to its end, and waits for it. */
 void trace_child_record(pid_t pid, struct trace_path *path);
 void trace_path_free(struct trace_path *path);
 
-/* Stops it after k steps of the path, without making them: where it comes to that place for as
- * manieth time as the recorded one did. False: it never did, and has ended. */
+/* Stops the child where the recorded one was after k steps, without stepping: it counts how often the child
+ * comes to that address. False if the child has ended before. */
 bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k);
 
 void trace_child_kill(pid_t pid);
-void trace_child_finish(pid_t pid); /* lets it go on, to its end */
+void trace_child_finish(pid_t pid); /* lets the child run to its end, which must be a success */
