@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * A whole berthd inside the fuzzer: real sockets, real segment, real store, its event loop turned by
- * the fuzzer itself. It is started once; what an input leaves behind is cleared after each, and then
- * nothing may be left.
+ * A whole berthd inside the fuzzer: real sockets, real segment, real store, its event loop turned
+ * by the fuzzer itself. It is started once; what an input leaves behind is cleared after each, and
+ * then nothing may be left.
  */
 
 #include "fuzz.h"
@@ -33,16 +33,17 @@ struct peer {
 /* The one berthd of this process. */
 struct manager *daemon_get(void);
 
-/* At the beginning of an input: notes which descriptors there are (libFuzzer opens some at times). */
+/* At the beginning of an input: notes which descriptors there are (libFuzzer opens some at
+ * times). */
 void daemon_begin(void);
 
 /* Connects, if it isn't. */
 void peer_connect(struct peer *p, enum server_socket kind);
 void peer_hang_up(struct peer *p);
 
-/* Sends a packet with so many descriptors, of which the first is this process's pidfd if `pidfd`, and
- * lets berthd work until it has answered or hung up; one of the two it must do. Returns the length
- * of the answer (in a static buffer), 0 if there is none. */
+/* Sends a packet with so many descriptors, of which the first is this process's pidfd if `pidfd`,
+ * and lets berthd work until it has answered or hung up; one of the two it must do. Returns the
+ * length of the answer (in a static buffer), 0 if there is none. */
 size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds, bool pidfd,
 	const void **ret_answer);
 

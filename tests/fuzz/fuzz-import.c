@@ -2,8 +2,8 @@
 
 /*
  * A file of `berthctl import`, from its text to the limits in force. What is read must be valid and
- * unique, and come back from what export would write; berthd, sent all of it, must have either every
- * limit in force or none.
+ * unique, and come back from what export would write; berthd, sent all of it, must have either
+ * every limit in force or none.
  */
 
 #include <stdio.h>

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What the fuzzers share. Each is one fuzz-NAME.c with the function that libFuzzer calls; linked with
- * replay.c instead of libFuzzer it runs the files of seeds/NAME once, in `make check`.
+ * What the fuzzers share. Each is one fuzz-NAME.c with the function that libFuzzer calls; linked
+ * with replay.c instead of libFuzzer it runs the files of seeds/NAME once, in `make check`.
  */
 
 #include <stdbool.h>
@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 void fuzz_fail(const char *file, int line, const char *condition, const char *text, size_t length)
 	__attribute__((noreturn));
 
-/* -- an input, taken apart: past its end there are zeros ---------------------------------------- */
+/* -- an input, taken apart: past its end there are zeros --------------------------------------- */
 
 struct input {
 	const uint8_t *at, *end;

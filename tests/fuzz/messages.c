@@ -3,16 +3,13 @@
 /*
  * An input is a list of acts, each a byte that says who does what, and then what that needs:
  *
- *   REQUEST   opcode, how (enum how), the name (length and bytes) where the request has one, and the
- *             rest of the message (length and bytes), with the right header, or a damaged one
- *   PACKET    length (2 bytes), bytes: sent as they are
- *   LINES     how many: lines of an import, each limit (1 byte), length, name; how many bytes of the
- *             end are missing; how the counts lie
- *   TAKE      a slot by shared memory, as libberth does: record, weight, name
- *   GIVE      it back: record
- *   SCRIBBLE  what a hostile member of the group may: part, index, 8 bytes
- *   MUTE      reads no answers from now on
- *   HANG_UP
+ * REQUEST   opcode, how (enum how), the name (length and bytes) where the request has one, and the
+ * rest of the message (length and bytes), with the right header, or a damaged one PACKET    length
+ * (2 bytes), bytes: sent as they are LINES     how many: lines of an import, each limit (1 byte),
+ * length, name; how many bytes of the end are missing; how the counts lie TAKE      a slot by
+ * shared memory, as libberth does: record, weight, name GIVE      it back: record SCRIBBLE  what a
+ * hostile member of the group may: part, index, 8 bytes MUTE      reads no answers from now on
+ * HANG_UP
  *
  * Judged: berthd answers or hangs up, its answers are well formed and say nothing that a terminal
  * would obey, what it says was done is in force, and afterwards the counts are what records say
@@ -342,8 +339,8 @@ static void act_scribble(struct input *in) {
 static void scribbles_clear(void) {
 	struct map *m = daemon_get()->context.segment->map;
 
-	/* Of noted and bumps too, so that no input uses them up for those that come after it: no party is
-	 * between a look and its step. */
+	/* Of noted and bumps too, so that no input uses them up for those that come after it: no
+	 * party is between a look and its step. */
 	for (uint32_t a = 1; a < load_relaxed(&m->names->accounts); a++) {
 		store_relaxed(&map_cell(m, a)->count, 0);
 		store_relaxed(&map_cell(m, a)->tag, 0);

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The operations during which test-kill-daemon.c kills berthd: how each is prepared, how it is begun without
- * waiting for its end, and how the test knows that it has ended.
+ * The operations during which test-kill-daemon.c kills berthd: how each is prepared, how it is
+ * begun without waiting for its end, and how the test knows that it has ended.
  */
 
 #include <sys/socket.h>
@@ -51,7 +51,8 @@ static const struct kill_line base_limits[] = {
 	{"visitor/*", 4},
 };
 
-/* The functions that write shared memory. Points include the instructions of the functions they call. */
+/* The functions that write shared memory. Points include the instructions of the functions they
+ * call. */
 static const char *const writers[] = {"counter_bump", "counter_close", "counter_open",
 	"counter_finish", "counter_note_cell", "counter_revoke", "counter_finish_seized", "descend",
 	"directory_create", "directory_remove", "directory_set", "directory_renew", "table_insert",
@@ -173,8 +174,8 @@ static bool never(void *data) {
 	return false;
 }
 
-/* In the child: opens a session and acquires more slots than a range has, of accounts that a template
- * makes. */
+/* In the child: opens a session and acquires more slots than a range has, of accounts that a
+ * template makes. */
 static void visitor_main(struct child *c, void *data) {
 	struct berth_options options = {.size = sizeof(options), .timeout_ms = 60000};
 	struct berth *b = NULL;

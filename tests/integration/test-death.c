@@ -92,8 +92,8 @@ static int work(struct berth *b, int rounds) {
 	return code;
 }
 
-/* Uses each account once and sends the code. Then it does as many rounds as each received number says,
- * and sends a code for each number, until it receives 0. */
+/* Uses each account once and sends the code. Then it does as many rounds as each received number
+ * says, and sends a code for each number, until it receives 0. */
 static void child_work(struct child *c, void *data) {
 	struct berth *b = NULL;
 	int code = berth_open(NULL, &b), rounds;
@@ -322,7 +322,8 @@ START_TEST(a_welcome_after_the_deadline_costs_no_slot) {
 }
 END_TEST
 
-/* berthd is killed while four processes acquire and release. In the end all levels must be discharged. */
+/* berthd is killed while four processes acquire and release. In the end all levels must be
+ * discharged. */
 START_TEST(no_count_drifts_when_berthd_is_killed_again_and_again) {
 	struct child c[WORKERS];
 
@@ -345,7 +346,8 @@ START_TEST(no_count_drifts_when_berthd_is_killed_again_and_again) {
 }
 END_TEST
 
-/* Processes are killed in the middle of an acquire or a release, while berthd lives and while it is dead. */
+/* Processes are killed in the middle of an acquire or a release, while berthd lives and while it is
+ * dead. */
 START_TEST(no_count_drifts_when_workers_are_killed_at_random) {
 	struct child c[WORKERS];
 
@@ -385,7 +387,8 @@ static void expect_second_refused(const char *option, const char *dir) {
 
 	(void)snprintf(own, sizeof(own), "%s/second", here.dir);
 	(void)mkdir(own, 0700);
-	/* The second berthd shares one directory with the first and has the other one for itself. */
+	/* The second berthd shares one directory with the first and has the other one for
+	 * itself. */
 	second.args[0] = strcmp(option, "--runtime-dir") == 0 ? "--state-dir" : "--runtime-dir";
 	second.args[1] = own;
 	second.args[2] = option;
@@ -503,8 +506,8 @@ START_TEST(a_segment_of_another_layout_is_refused_and_left_alone) {
 }
 END_TEST
 
-/* Clients can write to the segment, but not to the directory. So a wrong version in the segment alone is
- * noise, and not another version. */
+/* Clients can write to the segment, but not to the directory. So a wrong version in the segment
+ * alone is noise, and not another version. */
 START_TEST(berthd_starts_with_noise_in_the_segment_header) {
 	struct berth *b;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* libberth with every call failing that can: the right code, never a hang, what was held stays held,
- * and nothing is left behind in the process or in berthd. */
+/* libberth with every call failing that can: the right code, never a hang, what was held stays
+ * held, and nothing is left behind in the process or in berthd. */
 
 #include <dirent.h>
 #include <pthread.h>
@@ -25,8 +25,9 @@ static int descriptors_open(void) {
 
 static bool closing, resuming;
 
-/* Whether a connection may be believed to be lost, and with it the session and what it holds. One
- * that goes on with a new berthd is so if that one's welcome can't be received for all the timeout. */
+/* Whether a connection may be believed to be lost, and with it the session and what it holds.
+ * One that goes on with a new berthd is so if that one's welcome can't be received for all the
+ * timeout. */
 static bool fault_is_a_hangup(void) {
 	return fault->error == ECONNRESET || (closing && fault->what == INJECT_SEND) ||
 	       (resuming && fault->what == INJECT_RECEIVE && fault->sticky);
@@ -48,7 +49,8 @@ static void code_check(int code) {
 		"%d\n", code);
 }
 
-/* A session whose connection ended without a goodbye keeps its place until this process has ended. */
+/* A session whose connection ended without a goodbye keeps its place until this process has
+ * ended. */
 static long long sessions_lost;
 
 static bool nothing_is_left(void *data) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Real trouble with the file systems that berthd stands on, in a mount namespace of the test's own: a
- * full disk under the limits, a read-only one, and little address space. */
+/* Real trouble with the file systems that berthd stands on, in a mount namespace of the test's own:
+ * a full disk under the limits, a read-only one, and little address space. */
 
 #include <sched.h>
 #include <sys/mount.h>
@@ -9,8 +9,8 @@
 
 #include "suite.h"
 
-/* A namespace whose mounts go with the test. The same is tested with injected errors where this isn't
- * allowed (test-faults-admin.c, test-faults-start.c). */
+/* A namespace whose mounts go with the test. The same is tested with injected errors where this
+ * isn't allowed (test-faults-admin.c, test-faults-start.c). */
 static bool mounts_are_ours(void) {
 	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
 		return true;

@@ -34,8 +34,8 @@ static bool start_is_decided(void *data) {
 	return strstr(instance_log(&here), " serves ") || process_has_ended(data);
 }
 
-/* What failed and why. A full disk may be the file system of the runtime directory, which is said to
- * have no memory. */
+/* What failed and why. A full disk may be the file system of the runtime directory, which is said
+ * to have no memory. */
 static bool log_names_what_failed(void) {
 	const char *why = strerror(fault->error), *log = instance_log(&here);
 	bool space = fault_is_of_the_disk();
@@ -148,7 +148,7 @@ START_TEST(limits_are_in_force_after_any_start) {
 }
 END_TEST
 
-/* -- with servers that go on -------------------------------------------------------------------- */
+/* -- with servers that go on ------------------------------------------------------------------- */
 
 /* Holds HELD slots, and for each number it is told acquires one more and releases it. */
 static void child_hold_and_go_on(struct child *c, void *data) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Programs that fork, exec, start threads, close the library's descriptors, or unload the library. */
+/* Programs that fork, exec, start threads, close the library's descriptors, or unload the
+ * library. */
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -15,8 +16,8 @@ struct inherited {
 	berth_slot slot;
 };
 
-/* Calls `run` in a forked process. Returns what `run` returned, or -1 if the process died of a signal.
- * The functions for `run` return 0, or the number of the step that failed. */
+/* Calls `run` in a forked process. Returns what `run` returned, or -1 if the process died of a
+ * signal. The functions for `run` return 0, or the number of the step that failed. */
 static int run_forked(int (*run)(void *data), void *data) {
 	pid_t pid = fork();
 	int status;
@@ -260,8 +261,8 @@ START_TEST(exec_frees_the_slots_although_the_process_goes_on) {
 }
 END_TEST
 
-/* The clone keeps the socket open, so berthd sees neither a hang-up nor a death when the child execs. It
- * learns of the exec from the session of the new image. */
+/* The clone keeps the socket open, so berthd sees neither a hang-up nor a death when the child
+ * execs. It learns of the exec from the session of the new image. */
 static void child_execs_while_another_keeps_the_socket(struct child *c, void *data) {
 	struct berth *b = NULL;
 	berth_slot slot;
@@ -460,8 +461,8 @@ END_TEST
 
 #define PAIRS 20
 
-/* The application closes all descriptors and opens sockets that get the same numbers. Anything that the
- * library does to one of the sockets shows at its other end. */
+/* The application closes all descriptors and opens sockets that get the same numbers. Anything that
+ * the library does to one of the sockets shows at its other end. */
 static int application_reuses_numbers(void *data) {
 	struct berth *b = NULL;
 	int mine[PAIRS], theirs[PAIRS];
@@ -578,8 +579,9 @@ END_TEST
 
 /* -- dlopen ------------------------------------------------------------------------------------ */
 
-/* With RTLD_DEEPBIND the copy prefers its own symbols to those of this program, as a loader of modules
- * may want. That would bypass a sanitizer's functions, which refuses it, and those of valgrind/pidfd.c. */
+/* With RTLD_DEEPBIND the copy prefers its own symbols to those of this program, as a loader of
+ * modules may want. That would bypass a sanitizer's functions, which refuses it, and those of
+ * valgrind/pidfd.c. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define PREFER_ITS_OWN 0
 #else
@@ -660,8 +662,8 @@ START_TEST(a_module_that_is_unloaded_leaves_a_library_that_works) {
 }
 END_TEST
 
-/* A server is linked with libberth and loads a module, of PAM for example, that has another libberth. The
- * functions of one library must not call those of the other. */
+/* A server is linked with libberth and loads a module, of PAM for example, that has another
+ * libberth. The functions of one library must not call those of the other. */
 START_TEST(two_copies_of_the_library_in_one_process_stay_apart) {
 	struct berth *b = NULL, *own;
 	char path[128];

@@ -140,7 +140,8 @@ static int file_open(const char *name, int flags) {
 	return fd;
 }
 
-/* As if each record but those that hold slots had taken all the slots it can, but for two or three. */
+/* As if each record but those that hold slots had taken all the slots it can, but for two or
+ * three. */
 static void seqs_use_up(void) {
 	struct map *m;
 

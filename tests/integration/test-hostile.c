@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Clients that break the protocol: berthd answers or hangs up, stays alive, serves the other clients
- * and leaks no descriptor. */
+/* Clients that break the protocol: berthd answers or hangs up, stays alive, serves the other
+ * clients and leaks no descriptor. */
 
 #include <dirent.h>
 #include <sys/resource.h>
@@ -14,7 +14,7 @@
 
 static const char *const sockets[] = {"berth.sock", "admin.sock"};
 
-/* -- a client without the library --------------------------------------------------------------- */
+/* -- a client without the library -------------------------------------------------------------- */
 
 static int connect_to(const char *name) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -135,8 +135,8 @@ static void hostile_start(void) {
 	set_limit("alice", "5");
 }
 
-/* Calls `run` in a process of its own. If a client hangs up without a goodbye, berthd keeps its session
- * until the process is dead, since the process may still use its records. */
+/* Calls `run` in a process of its own. If a client hangs up without a goodbye, berthd keeps its
+ * session until the process is dead, since the process may still use its records. */
 static void run_in_child(void (*run)(void)) {
 	pid_t pid;
 	int status;
@@ -201,7 +201,7 @@ START_TEST(an_empty_packet_and_a_silent_hang_up_do_no_harm) {
 }
 END_TEST
 
-/* -- valid messages with an error ---------------------------------------------------------------- */
+/* -- valid messages with an error -------------------------------------------------------------- */
 
 static void send_wrong_size(const char *socket, uint16_t opcode, size_t size) {
 	static char message[MESSAGE_SIZE_MAX];
@@ -477,7 +477,7 @@ START_TEST(mutated_messages_do_no_harm) {
 }
 END_TEST
 
-/* -- use of resources --------------------------------------------------------------------------- */
+/* -- use of resources -------------------------------------------------------------------------- */
 
 START_TEST(unexpected_descriptors_are_closed) {
 	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
@@ -549,8 +549,8 @@ START_TEST(three_hundred_connections_at_once_delay_no_client) {
 }
 END_TEST
 
-/* Connects 500 times: with or without a session and a request, and ends the connection with a goodbye,
- * without one, or by exiting. */
+/* Connects 500 times: with or without a session and a request, and ends the connection with a
+ * goodbye, without one, or by exiting. */
 static void connect_and_leave(void) {
 	struct message_hello hello = hello_make();
 	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
@@ -690,8 +690,8 @@ START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_will_answer
 }
 END_TEST
 
-/* The lines of an import. berthd reserves so many accounts in several time slices, and has the capacity
- * for one such import only. */
+/* The lines of an import. berthd reserves so many accounts in several time slices, and has the
+ * capacity for one such import only. */
 #define IMPORT_SIZE 60000
 
 static void imports_start(void) {
@@ -838,9 +838,9 @@ static bool is_checkpointed(void *data) {
 	return !strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":null");
 }
 
-/* berthd stops while an import reserves accounts below `first`, whose only other child is deleted. The
- * deletion removes the child's counts from the store, which must not be closed yet. A sanitizer would
- * report that. */
+/* berthd stops while an import reserves accounts below `first`, whose only other child is deleted.
+ * The deletion removes the child's counts from the store, which must not be closed yet. A sanitizer
+ * would report that. */
 START_TEST(a_stop_while_accounts_are_reserved_is_clean) {
 	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
 	struct message_delete delete = {.header = HEADER(MESSAGE_DELETE, delete)};

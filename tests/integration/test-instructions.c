@@ -2,13 +2,13 @@
 
 /*
  * How many instructions, and how many locked ones, an operation takes in steady state: the real
- * libberth.so, a real berthd, names that are known. A count above its limit fails the test. Load doesn't
- * change the counts, but another compiler does: they are judged for gcc 12 on x86-64 only, with
- * optimisation and without a sanitizer.
+ * libberth.so, a real berthd, names that are known. A count above its limit fails the test. Load
+ * doesn't change the counts, but another compiler does: they are judged for gcc 12 on x86-64 only,
+ * with optimisation and without a sanitizer.
  *
- * What is counted is said in tests/lib/instructions.h. callgrind, by the difference of 1,000 and 3,000
- * repetitions, counts the same, and in addition the caller's loop and what valgrind executes in place
- * of the vDSO.
+ * What is counted is said in tests/lib/instructions.h. callgrind, by the difference of 1,000 and
+ * 3,000 repetitions, counts the same, and in addition the caller's loop and what valgrind executes
+ * in place of the vDSO.
  *
  * A figure is the median of the repetitions, since now and then one of them wakes berthd; 2,000
  * operations come before, which aren't looked at.
@@ -392,8 +392,8 @@ static unsigned slowest_of(unsigned window) {
 
 #define WINDOW_TRIED 3
 
-/* The instructions of the dearest of so many slots, after others. Time tells only which are worth to
- * be counted: each of the slowest is, in a process of its own. */
+/* The instructions of the dearest of so many slots, after others. Time tells only which are worth
+ * to be counted: each of the slowest is, in a process of its own. */
 static double window_dearest(unsigned before, unsigned window) {
 	double dearest = 0;
 	struct child c;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Kills or stops a server at every instruction of berth_acquire and berth_release, with the real library and
- * a real berthd, which frees the server's slots. In half of the runs another server acquires and releases
- * slots of the same account meanwhile, and need not wait. While the server is stopped, the counts must be
- * the sums of the records. After its death they must be the slots of the other server. If a release is
- * stopped for good after it has discharged some of its levels, berthd finishes it.
+ * Kills or stops a server at every instruction of berth_acquire and berth_release, with the real
+ * library and a real berthd, which frees the server's slots. In half of the runs another server
+ * acquires and releases slots of the same account meanwhile, and need not wait. While the server is
+ * stopped, the counts must be the sums of the records. After its death they must be the slots of
+ * the other server. If a release is stopped for good after it has discharged some of its levels,
+ * berthd finishes it.
  *
  * The calls are those of a server that has used the account before, so that they don't need berthd.
  * $STRIDE=n tries every n-th instruction.
@@ -21,8 +22,8 @@
 #include "ptrace.h"
 
 #define ROUNDS 20
-/* The weight that the other server holds. It is larger than the child's, so that a level that is discharged
- * twice makes the count too small, and not invalid. */
+/* The weight that the other server holds. It is larger than the child's, so that a level that is
+ * discharged twice makes the count too small, and not invalid. */
 #define HELD_WEIGHT 4
 
 struct scenario {
@@ -82,7 +83,7 @@ static const char *where(const struct run *r) {
 	return text;
 }
 
-/* -- the server that dies ------------------------------------------------------------------------ */
+/* -- the server that dies ---------------------------------------------------------------------- */
 
 static void child_run(const struct scenario *s) {
 	struct berth *b = NULL;
@@ -118,7 +119,7 @@ static pid_t child_start_stopped(const struct scenario *s) {
 	return pid;
 }
 
-/* -- the other server ------------------------------------------------------------------------------ */
+/* -- the other server -------------------------------------------------------------------------- */
 
 /* The stopped child may have charged the account, so that the other server is denied. */
 static void other_acquires_and_releases(const struct run *r) {
@@ -167,7 +168,7 @@ static void judge(const struct run *r, pid_t pid) {
 	expect_count(r, "tight/leaf", 0);
 }
 
-/* -- one run ----------------------------------------------------------------------------------------- */
+/* -- one run ----------------------------------------------------------------------------------- */
 
 /* The instructions of the scenario's child, which record() finds. */
 static struct trace_path path;
@@ -230,7 +231,7 @@ START_TEST(counts_are_exact_when_a_server_dies_or_stops_at_any_instruction) {
 }
 END_TEST
 
-/* -- a release that is stopped for good -------------------------------------------------------------- */
+/* -- a release that is stopped for good -------------------------------------------------------- */
 
 static const struct scenario three_levels = {"release", "acme/bob/web", NULL, 3, true, false, 0, 0};
 
@@ -256,7 +257,8 @@ static bool release_is_finished(void *data) {
 	return kill_unfinished(map) == 0;
 }
 
-/* These finish the release in place of its own thread. They return false if another party was faster. */
+/* These finish the release in place of its own thread. They return false if another party was
+ * faster. */
 static bool finish_by_revoke_of_process(pid_t pid) {
 	char text[16];
 	const char *output;
@@ -300,7 +302,8 @@ static bool finish_by_new_berthd(pid_t pid) {
 static bool (*const finishers[])(pid_t pid) = {finish_by_revoke_of_process, finish_by_revoke_of_all,
 	finish_by_recount, finish_by_new_berthd};
 
-/* Stops a release at instruction k and has `finish` finish it. Returns false if a recount was faster. */
+/* Stops a release at instruction k and has `finish` finish it. Returns false if a recount was
+ * faster. */
 static bool release_stopped(size_t k, bool (*finish)(pid_t pid), bool resume) {
 	const struct run r = {&three_levels, k, STOPPED_AND_RESUMED, false};
 	pid_t pid = child_start_stopped(&three_levels);

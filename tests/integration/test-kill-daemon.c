@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Kills berthd at every point: at every system call of any of its threads, and at every instruction of
- * the functions that write shared memory, while it starts, adopts sessions, frees the slots of a dead
- * process, revokes, sets, deletes, imports, opens a session, writes a checkpoint and stops.
+ * Kills berthd at every point: at every system call of any of its threads, and at every instruction
+ * of the functions that write shared memory, while it starts, adopts sessions, frees the slots of a
+ * dead process, revokes, sets, deletes, imports, opens a session, writes a checkpoint and stops.
  *
- * Two processes have sessions. The holder (this process) holds slots all the time. In half of the runs it
- * also acquires and releases slots of the same accounts while berthd is stopped at the point, and while
- * berthd is dead. The client is the process that the operation affects. After each death a new berthd is
- * started on the same directories. Then the counts must be the sums of the records, living processes must
- * have their slots, the slots of dead processes must be free, and each limit must be the same in the store
- * and in force: the new one if it was acknowledged, else the old or the new one.
+ * Two processes have sessions. The holder (this process) holds slots all the time. In half of the
+ * runs it also acquires and releases slots of the same accounts while berthd is stopped at the
+ * point, and while berthd is dead. The client is the process that the operation affects. After each
+ * death a new berthd is started on the same directories. Then the counts must be the sums of the
+ * records, living processes must have their slots, the slots of dead processes must be free, and
+ * each limit must be the same in the store and in force: the new one if it was acknowledged, else
+ * the old or the new one.
  *
  * $STRIDE=n tries every n-th point. Without it the test tries a few points, which depend on $SEED.
  * $OPERATION, a part of a name, selects operations.
@@ -26,7 +27,7 @@
 #define BUSY_ROUNDS   10
 #define CLIENT_WEIGHT 3
 
-/* -- the processes with sessions ------------------------------------------------------------------ */
+/* -- the processes with sessions --------------------------------------------------------------- */
 
 /* The operation and the point of the present run, for the messages of failures. */
 static char where[256];
@@ -67,8 +68,8 @@ static void holder_acquire(int i) {
 	check(code == 0, "the holder gets %d for %s", code, account[i]);
 }
 
-/* In the child: acquires three slots and sends the code. When told to, it releases them and sends the code
- * of each release. */
+/* In the child: acquires three slots and sends the code. When told to, it releases them and sends
+ * the code of each release. */
 static void client_main(struct child *c, void *data) {
 	static const char *const account[CLIENT_SLOTS] = {"acme/alice", "acme/alice", "acme"};
 	struct berth *b = NULL;
@@ -126,7 +127,7 @@ static void map_files(void) {
 	check(state.map, "there is no segment");
 }
 
-/* -- judging --------------------------------------------------------------------------------------- */
+/* -- judging ----------------------------------------------------------------------------------- */
 
 static bool name_is_changed(const struct operation *o, const char *name) {
 	for (int i = 0; i < CHANGES_MAX && o->change[i].name; i++)
@@ -146,8 +147,8 @@ static void judge_limit(const char *name, int64_t want) {
 			(long long)kill_limit_in_force(state.map, name), (long long)want);
 }
 
-/* All changes of the operation were made, or none of them; all, if it was acknowledged. Returns true if they
- * were made. */
+/* All changes of the operation were made, or none of them; all, if it was acknowledged. Returns
+ * true if they were made. */
 static bool judge_limits(const struct operation *o, bool acknowledged) {
 	const struct change *c = o->change;
 	bool made = false;
@@ -270,7 +271,7 @@ static void judge(const struct operation *o) {
 		kill_stray_ranges(state.map));
 }
 
-/* -- one run ----------------------------------------------------------------------------------------- */
+/* -- one run ----------------------------------------------------------------------------------- */
 
 static void limits_restore(const struct operation *o) {
 	int fd = kill_connect(here.runtime_dir);
@@ -314,7 +315,8 @@ static void trace_start(const struct operation *o, const char *const functions[]
 	trace_begin_exec(&state.trace, pid, functions);
 }
 
-/* Runs the operation, kills berthd at the point, and judges the result. True if berthd came to the point. */
+/* Runs the operation, kills berthd at the point, and judges the result. True if berthd came to the
+ * point. */
 static bool run_to_point(const struct operation *o, const char *const functions[], bool busy) {
 	enum trace_end end;
 
@@ -345,7 +347,7 @@ static bool run_to_point(const struct operation *o, const char *const functions[
 	return end == TRACE_REACHED;
 }
 
-/* -- all runs of an operation -------------------------------------------------------------------------- */
+/* -- all runs of an operation ------------------------------------------------------------------ */
 
 /* Shared by all tests, since each test is a process. */
 struct totals {
@@ -405,7 +407,8 @@ static void run_operation(const struct operation *o, const char *const functions
 static void judge_end(void) {
 	char why[512];
 
-	/* A new account makes the library connect to the present berthd, so that it can send a goodbye. */
+	/* A new account makes the library connect to the present berthd, so that it can send a
+	 * goodbye. */
 	if (state.holder)
 		expect_code(BERTH_SUCCESS,
 			berth_release(state.holder, acquire_slot(state.holder, "visitor/last")));

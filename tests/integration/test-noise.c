@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* A member of group berth overwrites parts of the segment. Whatever it writes, berthd and the other
- * servers stay alive, limits keep their values, and other instances are not affected. When the noise
- * stops, berthd repairs the counts from the records. */
+ * servers stay alive, limits keep their values, and other instances are not affected. When the
+ * noise stops, berthd repairs the counts from the records. */
 
 #include <sys/mman.h>
 
@@ -225,8 +225,8 @@ START_TEST(a_peak_that_is_noise_is_restored_from_the_checkpoint) {
 }
 END_TEST
 
-/* Only the tag shows the newest step. The step before it is in its record, since the next step on the
- * cell noted it there. */
+/* Only the tag shows the newest step. The step before it is in its record, since the next step on
+ * the cell noted it there. */
 START_TEST(noise_over_a_tag_costs_the_newest_slot_only) {
 	struct berth *b = open_session();
 	berth_slot first = acquire_slot(b, "alice"), second = acquire_slot(b, "alice");
@@ -512,7 +512,8 @@ static bool revoke_fails(void *data) {
 	return true;
 }
 
-/* A record that looks like a half-made acquire, on a path on which the level above can't be sealed. */
+/* A record that looks like a half-made acquire, on a path on which the level above can't be
+ * sealed. */
 START_TEST(a_record_that_cannot_be_discharged_is_not_reported_as_revoked) {
 	struct berth *b = open_session();
 	berth_slot slot = acquire_slot(b, "acme/bob");
@@ -528,8 +529,8 @@ START_TEST(a_record_that_cannot_be_discharged_is_not_reported_as_revoked) {
 }
 END_TEST
 
-/* A berthd that dies between the steps G1 and G2 of a grant (ranges.c) leaves a closed record in the range
- * of a session. That isn't noise, so no repair is logged. */
+/* A berthd that dies between the steps G1 and G2 of a grant (ranges.c) leaves a closed record in
+ * the range of a session. That isn't noise, so no repair is logged. */
 START_TEST(a_range_left_by_a_berthd_that_died_granting_it_is_not_noise) {
 	struct berth *b = open_session();
 	uint32_t unused;

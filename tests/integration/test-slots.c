@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The public functions and berthctl as a server's author uses them: acquire, denial, release, revoke,
- * query. */
+/* The public functions and berthctl as a server's author uses them: acquire, denial, release,
+ * revoke, query. */
 
 #include "suite.h"
 

@@ -16,8 +16,8 @@ struct setter {
 	_Atomic bool *stop;
 };
 
-/* Sets one limit after another until berthctl fails or `stop` is set. Sends each acknowledged limit, and
- * -1 at the end. */
+/* Sets one limit after another until berthctl fails or `stop` is set. Sends each acknowledged
+ * limit, and -1 at the end. */
 static void child_set_limits(struct child *c, void *data) {
 	const struct setter *s = data;
 	char limit[16];
@@ -43,8 +43,8 @@ static int last_acknowledged(const struct child *c, int last) {
 	return last;
 }
 
-/* The account has the acknowledged limit or the next one, which berthd may have stored without an answer.
- * Returns it. */
+/* The account has the acknowledged limit or the next one, which berthd may have stored without an
+ * answer. Returns it. */
 static int expect_acknowledged(const char *account, int acknowledged) {
 	long long limit = 0;
 	const char *output;
@@ -235,7 +235,8 @@ START_TEST(while_the_limits_are_moved_away_a_set_gets_8) {
 	write_limits(LINES, 1);
 	expect_ctl(0, "imported", "import", path_in_dir("lines"));
 	ck_assert_int_eq(rename(path, away), 0);
-	/* After a large import berthd closes the store when it is idle, and opens it for the next set. */
+	/* After a large import berthd closes the store when it is idle, and opens it for the next
+	 * set. */
 	ck_assert(eventually(set_fails, &output));
 	ck_assert_msg(strstr(output, "No such file") && strstr(output, "(8)"), "%s", output);
 	expect_ctl(0, "", "get", "customer1@example.com");
@@ -276,7 +277,7 @@ START_TEST(limits_that_come_from_templates_are_not_exported) {
 }
 END_TEST
 
-/* -- a large import ------------------------------------------------------------------------------ */
+/* -- a large import ---------------------------------------------------------------------------- */
 
 #define MILLION 1000000
 

@@ -2,8 +2,8 @@
 
 /*
  * Threads that use libberth in every way at once, on one handle and on handles of their own, while
- * berthd is killed and started again, limits change and slots are revoked. Meant for ThreadSanitizer
- * (`make tsan`); in `make check` the codes and the counts are judged.
+ * berthd is killed and started again, limits change and slots are revoked. Meant for
+ * ThreadSanitizer (`make tsan`); in `make check` the codes and the counts are judged.
  */
 
 #include <pthread.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * An upgrade while servers run: berthd finds a segment of another layout, with or without processes that
- * still use it, and meets clients that speak another version of the messages.
+ * An upgrade while servers run: berthd finds a segment of another layout, with or without processes
+ * that still use it, and meets clients that speak another version of the messages.
  *
- * The test can't build another release. So it writes the files of layout 3 itself, as far as all layouts
- * have the same fields at the same offsets.
+ * The test can't build another release. So it writes the files of layout 3 itself, as far as all
+ * layouts have the same fields at the same offsets.
  */
 
 #include <sys/prctl.h>
@@ -151,7 +151,7 @@ static void expect_replaced(void) {
 	berth_close(b);
 }
 
-/* -- processes that use the segment ------------------------------------------------------------- */
+/* -- processes that use the segment ------------------------------------------------------------ */
 
 /* The start time of a process: field 22 of /proc/PID/stat. */
 static uint64_t start_of(pid_t pid) {
@@ -252,8 +252,8 @@ START_TEST(a_check_lists_the_processes_and_changes_nothing) {
 }
 END_TEST
 
-/* These don't keep berthd from starting: a pid of no process, a pid that another process has got since,
- * and a process that has ended but wasn't waited for. */
+/* These don't keep berthd from starting: a pid of no process, a pid that another process has got
+ * since, and a process that has ended but wasn't waited for. */
 START_TEST(dead_processes_block_no_start) {
 	struct child dead = process_start("smtpd"), unreaped = process_start("smtpd");
 	siginfo_t info;
@@ -332,7 +332,8 @@ START_TEST(with_abandon_segment_berthd_starts_and_logs_the_consequences) {
 }
 END_TEST
 
-/* A container may show --check-segment another boot id than berthd. So the check compares start times. */
+/* A container may show --check-segment another boot id than berthd. So the check compares start
+ * times. */
 START_TEST(a_segment_of_another_boot_is_replaced_whatever_is_in_it) {
 	put(other_directory, boot_id, 42);
 	session_put(0, getpid(), 0, "imapd");
@@ -357,7 +358,8 @@ START_TEST(a_check_does_not_open_a_fifo_in_place_of_the_directory) {
 }
 END_TEST
 
-/* The files have the current layout, but another version in the header. Servers read that only once. */
+/* The files have the current layout, but another version in the header. Servers read that only
+ * once. */
 START_TEST(a_server_continues_in_the_abandoned_segment) {
 	struct berth *b, *other;
 	berth_slot slot;

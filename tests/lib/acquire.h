@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* An acquire with a certain record, as a server makes it that has claimed one. */
+/* An acquire with a given record, as a thread makes it that has claimed the record. */
 
 #include <string.h>
 
 #include "counter.h"
 
-/* The account's own limit is looked at first, as ever; after that nothing is as it was seen, so that the
- * record is placed anew and each level is looked at when its turn comes. */
+/* Checks the account's own limit first, as the library does. Then it forgets the snapshots, so that
+ * the record is placed again and each level is read before it is charged. */
 static inline int record_acquire(struct map *m, uint32_t number, const struct path *path,
 	uint32_t weight, const struct stamp *stamp, uint64_t *ret_seq, uint32_t *ret_level) {
 	const struct record_at at = {map_record(m, number), number};

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Adds up the records, as counter.c says they are to be read, while every process stands still: one
- * that is PLACED or SEIZED has made the steps that its newest seq tells, which is in the cell's tag or
- * in `noted`, and so has charged the levels below a certain one.
- * The sums must be the counts, to the unit, at any instant at all. So nothing can drift and be made
- * up for by another drift, and what goes wrong is found soon after. counter.c says the same in
- * counter_has_charged(), which is judged here with the rest, and so isn't used; nor is what layout.h
- * says of a seq.
+ * Adds up the records as counter.c defines them, while every process is stopped. A record that is
+ * PLACED or SEIZED has made the steps up to its newest seq, which is in the cell's tag or in
+ * `noted`. That tells which levels it has charged.
+ *
+ * At any instant each sum must be the count exactly. So errors can't cancel each other out, and an
+ * error is found soon after it was made. This file doesn't use counter_has_charged(), nor
+ * layout.h's functions for seqs, since these are under test, too.
  */
 
 #include <stdio.h>
@@ -30,25 +30,26 @@ static struct pair cell_words(struct map *m, uint32_t account) {
 	return cell ? cell_load(cell) : (struct pair){0};
 }
 
-/* Whether the record has charged a level of its path, whose cell bears this tag. */
+/* True if the record has charged a level of its path, given the tag of the level's cell. */
 static bool level_is_charged(uint64_t noted, uint32_t number, uint32_t level, uint64_t tag) {
 	uint64_t seq = tag & BERTH_SEQ_MASK, step;
 
-	/* Is it a step that the record doesn't know of yet? */
+	/* The tag is newer than `noted` if it is of this record's next step. */
 	if (tag >> 42 != number || seq < noted)
 		seq = noted;
 	step = seq % 16;
 	return step <= 8 ? step > level : 16 - step > level;
 }
 
-/* False: the record names an account that there isn't. */
+/* Adds the weight to the sum of each charged level. False if the record names an account that
+ * doesn't exist. */
 static bool record_add(struct map *m, uint32_t number, struct snapshot s, uint32_t *sum) {
 	uint32_t account;
 
 	if (place_state(s.place) == RECORD_FREE || place_state(s.place) == RECORD_CLOSED)
 		return true;
 	for (uint32_t k = 0; k <= place_top(s.place); k++) {
-		/* One that rests may stand on a path that is no more. */
+		/* A record that has charged nothing may name a removed account. */
 		if (directory_ancestor(m, place_account(s.place), k, &account) < 0)
 			return !level_is_charged(s.seq, number, k, 0);
 		if (level_is_charged(s.seq, number, k, cell_words(m, account).second))
@@ -57,7 +58,7 @@ static bool record_add(struct map *m, uint32_t number, struct snapshot s, uint32
 	return true;
 }
 
-static void say_count(struct map *m, uint32_t account, uint32_t want, char *ret_why) {
+static void describe_count(struct map *m, uint32_t account, uint32_t want, char *ret_why) {
 	struct pair words = cell_words(m, account);
 	char name[256] = "?";
 
@@ -78,14 +79,14 @@ bool audit_counts(struct map *m, char *ret_why) {
 
 		if (!record_add(m, n, s, sum)) {
 			(void)snprintf(ret_why, 512,
-				"record %u (%#llx) names an account that there isn't", n,
+				"record %u (%#llx) names an account that doesn't exist", n,
 				(unsigned long long)s.place);
 			return false;
 		}
 	}
 	for (uint32_t a = 1; sum && a < end; a++)
 		if (count_of(cell_words(m, a).first) != sum[a]) {
-			say_count(m, a, sum[a], ret_why);
+			describe_count(m, a, sum[a], ret_why);
 			return false;
 		}
 	return sum != NULL;
@@ -103,7 +104,7 @@ bool audit_is_empty(struct map *m, char *ret_why) {
 	}
 	for (uint32_t a = 1; a < load_acquire(&m->names->accounts); a++)
 		if (count_of(cell_words(m, a).first) != 0) {
-			say_count(m, a, 0, ret_why);
+			describe_count(m, a, 0, ret_why);
 			return false;
 		}
 	return true;

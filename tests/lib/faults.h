@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Goes through a thing again and again, with the first call of a kind failing, then the second, until
- * there is no n-th any more; of some thousand of them a sample, unless $FAULTS is "all".
+ * Repeats a step of a test, while the first call of a kind fails, then the second, until there is
+ * no n-th call. Unless $FAULTS is "all", only a sample of these faults is tried.
  */
 
 #include <sys/mman.h>
@@ -11,9 +11,8 @@
 #include "inject.h"
 #include "suite.h"
 
-/* How many are tried of all kinds when it is a sample. */
-#define FAULTS_SAMPLE 6
-#define FAULTS_MOST   20000
+#define FAULTS_SAMPLE 6     /* faults in a sample, of all kinds together */
+#define FAULTS_MAX    20000 /* calls of a kind that are made to fail */
 
 struct fault {
 	const char *name;
@@ -22,38 +21,39 @@ struct fault {
 	bool sticky;
 };
 
-/* What can happen to a server. Once, and for good: the disk stays full. */
+/* Faults that can happen to a program. A sticky fault stays: the disk is full from then on, for
+ * example. */
 static const struct fault faults[] = {
 	{"no memory", INJECT_MEMORY, ENOMEM, false},
-	{"no memory any more", INJECT_MEMORY, ENOMEM, true},
+	{"no memory from then on", INJECT_MEMORY, ENOMEM, true},
 	{"no descriptor", INJECT_DESCRIPTOR, EMFILE, false},
-	{"no descriptor any more", INJECT_DESCRIPTOR, EMFILE, true},
+	{"no descriptor from then on", INJECT_DESCRIPTOR, EMFILE, true},
 	{"the system's table of files is full", INJECT_DESCRIPTOR, ENFILE, false},
 	{"descriptors are dropped", INJECT_DROPPED, 0, false},
 	{"no address space", INJECT_MAPPING, ENOMEM, false},
-	{"no address space any more", INJECT_MAPPING, ENOMEM, true},
+	{"no address space from then on", INJECT_MAPPING, ENOMEM, true},
 	{"disk full", INJECT_SPACE, ENOSPC, false},
 	{"disk full from then on", INJECT_SPACE, ENOSPC, true},
 	{"over quota", INJECT_SPACE, EDQUOT, false},
 	{"a short write", INJECT_SHORT, 0, false},
-	{"short writes", INJECT_SHORT, 0, true},
+	{"short writes from then on", INJECT_SHORT, 0, true},
 	{"a write error", INJECT_WRITE, EIO, false},
-	{"write errors", INJECT_WRITE, EIO, true},
+	{"write errors from then on", INJECT_WRITE, EIO, true},
 	{"a read error", INJECT_READ, EIO, false},
 	{"a sync error", INJECT_SYNC, EIO, false},
-	{"sync errors", INJECT_SYNC, EIO, true},
+	{"sync errors from then on", INJECT_SYNC, EIO, true},
 	{"not permitted", INJECT_NAME, EACCES, false},
-	{"read-only", INJECT_NAME, EROFS, true},
+	{"read-only from then on", INJECT_NAME, EROFS, true},
 	{"no buffer to send", INJECT_SEND, ENOBUFS, false},
 	{"sending interrupted", INJECT_SEND, EINTR, false},
-	{"no memory to send, any more", INJECT_SEND, ENOMEM, true},
+	{"no memory to send from then on", INJECT_SEND, ENOMEM, true},
 	{"sending would block", INJECT_SEND, EAGAIN, false},
-	{"sending to nobody", INJECT_SEND, ECONNRESET, false},
+	{"sending to a closed connection", INJECT_SEND, ECONNRESET, false},
 	{"no memory to receive", INJECT_RECEIVE, ENOMEM, false},
-	{"no memory to receive, any more", INJECT_RECEIVE, ENOMEM, true},
+	{"no memory to receive from then on", INJECT_RECEIVE, ENOMEM, true},
 	{"receiving interrupted", INJECT_RECEIVE, EINTR, false},
 	{"receiving would block", INJECT_RECEIVE, EAGAIN, false},
-	{"receiving from nobody", INJECT_RECEIVE, ECONNRESET, false},
+	{"receiving from a closed connection", INJECT_RECEIVE, ECONNRESET, false},
 	{"connecting interrupted", INJECT_CONNECT, EINTR, false},
 	{"connecting would block", INJECT_CONNECT, EAGAIN, false},
 	{"no buffer to connect", INJECT_CONNECT, ENOBUFS, false},
@@ -64,14 +64,14 @@ static const struct fault faults[] = {
 	{"no memory to poll", INJECT_POLL, ENOMEM, false},
 	{"no process, no thread", INJECT_PROCESS, EAGAIN, false},
 	{"no random bytes", INJECT_RANDOM, ENOSYS, false},
-	{"no room to watch", INJECT_WATCH, ENOSPC, false},
+	{"no space for another watch", INJECT_WATCH, ENOSPC, false},
 	{"no locks", INJECT_LOCK, ENOLCK, false},
-	{"sockets refuse", INJECT_SOCKET, ENOBUFS, false},
+	{"no buffer for a socket", INJECT_SOCKET, ENOBUFS, false},
 	{"the clock jumps ahead", INJECT_CLOCK, 1 << 30, true},
 	{"the clock jumps back", INJECT_CLOCK, -(1 << 30), true},
 };
 
-/* The one that is being tried. */
+/* The present fault. */
 static struct inject *inject;
 static char inject_path[64];
 static const struct fault *fault;
@@ -80,7 +80,7 @@ static uint32_t fault_nth, fault_calls, fault_hits;
 
 /* -- expectations ------------------------------------------------------------------------------ */
 
-/* For which one something went wrong. */
+/* Describes the present fault. */
 UNUSED static const char *fault_text(void) {
 	static char text[256];
 
@@ -95,7 +95,7 @@ UNUSED static const char *fault_text(void) {
 	do {                                                                              \
 		if (!(holds)) {                                                           \
 			fprintf(stderr, __VA_ARGS__);                                     \
-			ck_abort_msg("not so: %s\nin %s\nberthd's log:\n%.3000s", #holds, \
+			ck_abort_msg("failed: %s\nin %s\nberthd's log:\n%.3000s", #holds, \
 				fault_text(), instance_log(&here));                       \
 		}                                                                         \
 	} while (0)
@@ -125,7 +125,7 @@ UNUSED static void fault_disarm(void) {
 	fault_hits = inject->hits;
 }
 
-/* Before the test's berthd is started. */
+/* To be called before the test's berthd is started. */
 UNUSED static void faults_init(void) {
 	int fd = memfd_create("faults", MFD_CLOEXEC);
 
@@ -137,7 +137,7 @@ UNUSED static void faults_init(void) {
 	random_init();
 }
 
-/* What is started until `off` has the injector in it. */
+/* Whether programs that are started from now on have the injector in them. */
 UNUSED static void faults_preload(bool on) {
 	static char path[4096];
 	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 64);
@@ -155,7 +155,7 @@ UNUSED static void faults_preload(bool on) {
 	}
 }
 
-/* -- all of them -------------------------------------------------------------------------------- */
+/* -- sweeps ------------------------------------------------------------------------------------ */
 
 UNUSED static bool faults_are_all(void) {
 	const char *want = getenv("FAULTS");
@@ -163,19 +163,19 @@ UNUSED static bool faults_are_all(void) {
 	return want && strcmp(want, "all") == 0;
 }
 
-/* How many of the calls are made to fail: one after another, or of what is there more than enough of
- * every fifth. */
+/* Every call is made to fail; of a fault that others resemble, and that has many calls, every
+ * fifth. */
 static uint32_t fault_stride(const struct fault *f, uint32_t calls) {
-	bool again = f->sticky || f->error == ENFILE || f->error == EDQUOT;
+	bool resembles = f->sticky || f->error == ENFILE || f->error == EDQUOT;
 
-	return again && calls > 60 ? 5 : 1;
+	return resembles && calls > 60 ? 5 : 1;
 }
 
 static void fault_sweep_all(const struct fault *f, uint32_t calls, void (*step)(void)) {
 	uint32_t injected = 0, stride = fault_stride(f, calls);
 
 	fault = f;
-	for (fault_nth = 1; fault_nth < FAULTS_MOST; fault_nth += stride) {
+	for (fault_nth = 1; fault_nth < FAULTS_MAX; fault_nth += stride) {
 		step();
 		injected += fault_hits > 0;
 		if (fault_hits == 0 && fault_nth >= calls)
@@ -207,8 +207,8 @@ static void faults_sweep_some(const uint32_t *calls, uint32_t kinds, void (*step
 	printf("%6u injected: a sample; %s\n", injected, fault_about);
 }
 
-/* Does the thing once without a fault, and then with one after another of the kinds. `step` arms and
- * disarms. */
+/* Calls `step` without a fault, which counts the calls, and then with each fault of the kinds.
+ * `step` arms and disarms the fault. */
 UNUSED static void faults_sweep_of(uint32_t kinds, const char *about, void (*step)(void)) {
 	static const struct fault none = {"none", ~0u, 0, false};
 	uint32_t calls[32], any = 0;

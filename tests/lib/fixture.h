@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A segment and a directory in a private directory, without a daemon around them. */
+/* A segment and a directory in a private directory, without a daemon. */
 
 #include <check.h>
 #include <stdio.h>
@@ -49,7 +49,7 @@ static inline void fixture_free(struct fixture *f) {
 	ck_assert_int_eq(rmdir(f->dir), 0);
 }
 
-/* As a set that the store has committed. */
+/* Sets a limit, as after a commit of the store. */
 static inline int fixture_configure(struct accounts *a, const char *name, uint32_t limit) {
 	uint32_t account;
 	int r = accounts_reserve(a, name, &account);
@@ -61,12 +61,12 @@ static inline int fixture_configure(struct accounts *a, const char *name, uint32
 	return r;
 }
 
-/* As a limit that the store has at start. */
+/* Loads a limit, as at the start of berthd. */
 static inline int fixture_load(struct fixture *f, const char *text, uint32_t limit) {
 	return accounts_load(f->accounts, text, limit);
 }
 
-/* The path of an account, which is configured with the limit if it is new. */
+/* Sets the account's limit and returns its path. */
 static inline struct path fixture_path(struct fixture *f, const char *name, uint32_t limit) {
 	struct path path;
 	uint32_t account;
@@ -82,7 +82,7 @@ static inline struct path fixture_path(struct fixture *f, const char *name, uint
 	return path;
 }
 
-/* Records 16 … are published and free. */
+/* Opens `count` records from `first` on, as berthd does for a range that it grants. */
 static inline void fixture_open_records(struct fixture *f, uint32_t first, uint32_t count) {
 	if (load_relaxed(&f->segment->names->slots) == 0)
 		ck_assert_int_eq(segment_grow_slots(f->segment), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* An event loop that is never idle. */
+/* Keeps an event loop from being idle. */
 
 #include <check.h>
 #include <sys/epoll.h>
@@ -14,7 +14,7 @@ static int flood_on_message(sd_event_source *source, int fd, uint32_t events, vo
 	return 0;
 }
 
-/* There is always one more message, until the source is unreferenced; `messages` counts them. */
+/* An event source that is always ready. `messages` counts how often it was dispatched. */
 static inline sd_event_source *flood_new(sd_event *event, unsigned *messages) {
 	sd_event_source *flood;
 	int fd = eventfd(1, EFD_CLOEXEC);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Runs a real berthd in a private directory, and the real berthctl against it.
+ * Runs a real berthd in a private directory, and the real berthctl.
  *
- * What must not be left behind: berthd dies with the process that started it (PDEATHSIG), the
- * directories go at that process's exit. A test that Check kills has no exit, so the directories
- * are also noted in memory that the whole test program shares, and its first process removes
- * what is left.
+ * A test must leave nothing behind. berthd dies with the process that started it (PDEATHSIG), and
+ * that process removes the directories when it exits. A test that Check kills doesn't get that far.
+ * So the directories are also listed in memory that all processes of the test program share, and
+ * the first process removes what is left.
  */
 
 #include <errno.h>
@@ -31,20 +31,20 @@
 #include "harness.h"
 #include "clock.h"
 
-/* How long a daemon may take for anything; slow machines and valgrind included. */
+/* How long berthd may take for anything, also on slow machines and under valgrind. */
 #define PATIENCE_MS   60000
 #define INSTANCES_MAX 1024
 #define CTL_ARGS_MAX  32
 
-struct note {
+struct made_dir {
 	char dir[64];
 	pid_t owner;
 };
 
 static struct {
 	unsigned count;
-	struct note note[INSTANCES_MAX];
-} * notes;
+	struct made_dir dirs[INSTANCES_MAX];
+} * made;
 static pid_t first_process;
 
 static void give_up(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
@@ -62,57 +62,56 @@ static void give_up(const char *format, ...) {
 
 /* -- directories ------------------------------------------------------------------------------- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where) {
 	(void)st, (void)type, (void)where;
-	/* What a dying berthd is just removing itself is no reason to leave the rest. */
+	/* Errors are ignored, since a dying berthd may be removing files, too. */
 	(void)remove(path);
 	return 0;
 }
 
-static void note_settle(struct note *n) {
-	(void)nftw(n->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+static void made_dir_remove(struct made_dir *n) {
+	(void)nftw(n->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 	n->dir[0] = '\0';
 }
 
-/* A forked process that exits must not take its parent's directories with it. */
-static void notes_settle(void) {
+/* A forked process that exits must not remove the directories of its parent. */
+static void made_dirs_remove(void) {
 	pid_t me = getpid();
 
-	for (unsigned i = 0; i < notes->count && i < INSTANCES_MAX; i++)
-		if (notes->note[i].dir[0] && (notes->note[i].owner == me || first_process == me))
-			note_settle(&notes->note[i]);
+	for (unsigned i = 0; i < made->count && i < INSTANCES_MAX; i++)
+		if (made->dirs[i].dir[0] && (made->dirs[i].owner == me || first_process == me))
+			made_dir_remove(&made->dirs[i]);
 }
 
-/* Before Check forks, so that all its children share it. */
-__attribute__((constructor)) static void notes_init(void) {
-	notes = mmap(
-		NULL, sizeof(*notes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (notes == MAP_FAILED)
+/* Runs before Check forks, so that all its children share the list. */
+__attribute__((constructor)) static void made_init(void) {
+	made = mmap(NULL, sizeof(*made), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (made == MAP_FAILED)
 		give_up("no memory");
 	first_process = getpid();
-	(void)atexit(notes_settle);
+	(void)atexit(made_dirs_remove);
 }
 
-static void note_add(const char *dir) {
-	unsigned i = __atomic_fetch_add(&notes->count, 1, __ATOMIC_RELAXED);
+static void made_add(const char *dir) {
+	unsigned i = __atomic_fetch_add(&made->count, 1, __ATOMIC_RELAXED);
 
 	if (i >= INSTANCES_MAX)
 		give_up("more than %d instances", INSTANCES_MAX);
-	notes->note[i].owner = getpid();
-	(void)snprintf(notes->note[i].dir, sizeof(notes->note[i].dir), "%s", dir);
+	made->dirs[i].owner = getpid();
+	(void)snprintf(made->dirs[i].dir, sizeof(made->dirs[i].dir), "%s", dir);
 }
 
-static void note_drop(const char *dir) {
-	for (unsigned i = 0; i < notes->count && i < INSTANCES_MAX; i++)
-		if (strcmp(notes->note[i].dir, dir) == 0)
-			note_settle(&notes->note[i]);
+static void made_remove(const char *dir) {
+	for (unsigned i = 0; i < made->count && i < INSTANCES_MAX; i++)
+		if (strcmp(made->dirs[i].dir, dir) == 0)
+			made_dir_remove(&made->dirs[i]);
 }
 
 static void directories_make(struct instance *i) {
 	(void)snprintf(i->dir, sizeof(i->dir), "/dev/shm/berth-XXXXXX");
 	if (!mkdtemp(i->dir))
 		give_up("mkdtemp %s: %m", i->dir);
-	note_add(i->dir);
+	made_add(i->dir);
 	/* Tests that drop root must be able to reach the sockets. */
 	(void)chmod(i->dir, 0755);
 	(void)snprintf(i->runtime_dir, sizeof(i->runtime_dir), "%s/run", i->dir);
@@ -125,7 +124,7 @@ static void directories_make(struct instance *i) {
 
 /* -- programs ---------------------------------------------------------------------------------- */
 
-/* The program named by the variable, or the one in a directory above this test program. */
+/* The program that the variable names, or the one in a directory above this test program. */
 static const char *program_find(const char *variable, const char *name) {
 	static char path[4096];
 	const char *given = getenv(variable);
@@ -147,7 +146,7 @@ static const char *program_find(const char *variable, const char *name) {
 	give_up("there is no %s above this program; run make, or set $%s", name, variable);
 }
 
-static void become_dependent(pid_t parent) {
+static void die_with_parent(pid_t parent) {
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(EXIT_FAILURE);
@@ -193,8 +192,7 @@ static pid_t spawn(struct instance *i, const char *notify) {
 		i->berthd = pid;
 		return pid;
 	}
-	become_dependent(parent);
-	/* A daemon has a group of its own, so that a terminal's ^C doesn't reach it first. */
+	die_with_parent(parent);
 	log_open(i);
 	if (notify)
 		(void)setenv("NOTIFY_SOCKET", notify, 1);
@@ -204,7 +202,7 @@ static pid_t spawn(struct instance *i, const char *notify) {
 	return -1;
 }
 
-/* True once the process has ended (a zombie counts), false when time is up. */
+/* True if the process has ended, even if it is a zombie; false after the timeout. */
 static bool process_wait(pid_t pid, int timeout_ms) {
 	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
 	int n;
@@ -318,10 +316,10 @@ void instance_end(struct instance *i) {
 		(void)kill(i->berthd, SIGCONT);
 		(void)instance_kill(i, SIGKILL);
 	}
-	note_drop(i->dir);
+	made_remove(i->dir);
 }
 
-/* Reads the descriptor to its end, into a buffer that grows and is kept. */
+/* Reads the descriptor to its end into *buffer, which it enlarges if necessary. */
 static const char *read_all(int fd, char **buffer, size_t *size) {
 	size_t used = 0;
 	ssize_t n;
@@ -362,7 +360,7 @@ const char *instance_log(const struct instance *i) {
 static void ctl_exec(const char **argv, int output, pid_t parent) {
 	int null = open("/dev/null", O_RDONLY);
 
-	become_dependent(parent);
+	die_with_parent(parent);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
 		dup2(output, STDERR_FILENO) < 0)
 		_exit(EXIT_FAILURE);
@@ -400,7 +398,7 @@ int ctl(const char **ret_output, ...) {
 	(void)close(ends[0]);
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
-			give_up("berthctl was waited for by somebody else: %m");
+			give_up("waitpid for berthctl: %m");
 	if (ret_output)
 		*ret_output = text;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Stands between a program and libc, and fails the calls that a test asked for (inject.h). Everything
- * else goes through to the next definition of the function.
+ * Replaces functions of the C library. The calls that a test has chosen fail (inject.h). All other
+ * calls go to the next definition of the function.
  */
 
 #include <dlfcn.h>
@@ -35,7 +35,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* The definition that would have been called without this one. */
+/* The definition that would be called without this one. */
 #define NEXT(function)                                                          \
 	({                                                                      \
 		static __typeof__(&function) next_;                             \
@@ -46,7 +46,7 @@
 
 static struct inject *shared;
 
-/* Inside of a function of libc that can't do without memory, and dies of it. */
+/* Set within functions of the C library that abort when they get no memory. */
 static __thread bool exempt;
 
 void inject_use(struct inject *s) {
@@ -69,7 +69,7 @@ __attribute__((constructor)) static void inject_init(void) {
 		shared = p;
 }
 
-/* Where there are no descriptors any more, one that was closed is one to be had. */
+/* A program without free descriptors gets one again after it has closed one. */
 static bool credit_take(struct inject *s) {
 	uint32_t have = s->credit;
 
@@ -79,8 +79,8 @@ static bool credit_take(struct inject *s) {
 	return false;
 }
 
-/* True if this call is one to fail; errno says how. */
-static bool strikes(uint32_t kinds, const char *function) {
+/* True if this call must fail; sets errno. */
+static bool must_fail(uint32_t kinds, const char *function) {
 	struct inject *s = shared;
 	uint32_t n, nth;
 
@@ -100,9 +100,9 @@ static bool strikes(uint32_t kinds, const char *function) {
 	return true;
 }
 
-#define STRIKES(kinds) strikes((kinds), __func__)
+#define MUST_FAIL(kinds) must_fail((kinds), __func__)
 
-/* Of files with content, not of sockets, event descriptors and where messages go. */
+/* True for regular files other than standard input, output and error. */
 static bool is_file(int fd) {
 	struct stat st;
 
@@ -117,15 +117,15 @@ extern void *__libc_realloc(void *p, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 
 EXPORT void *malloc(size_t size) {
-	return STRIKES(INJECT_MEMORY) ? NULL : __libc_malloc(size);
+	return MUST_FAIL(INJECT_MEMORY) ? NULL : __libc_malloc(size);
 }
 
 EXPORT void *calloc(size_t count, size_t size) {
-	return STRIKES(INJECT_MEMORY) ? NULL : __libc_calloc(count, size);
+	return MUST_FAIL(INJECT_MEMORY) ? NULL : __libc_calloc(count, size);
 }
 
 EXPORT void *realloc(void *p, size_t size) {
-	return STRIKES(INJECT_MEMORY) ? NULL : __libc_realloc(p, size);
+	return MUST_FAIL(INJECT_MEMORY) ? NULL : __libc_realloc(p, size);
 }
 
 EXPORT void *reallocarray(void *p, size_t count, size_t size) {
@@ -135,33 +135,34 @@ EXPORT void *reallocarray(void *p, size_t count, size_t size) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	return STRIKES(INJECT_MEMORY) ? NULL : __libc_realloc(p, all);
+	return MUST_FAIL(INJECT_MEMORY) ? NULL : __libc_realloc(p, all);
 }
 
 EXPORT void *aligned_alloc(size_t alignment, size_t size) {
-	return STRIKES(INJECT_MEMORY) ? NULL : __libc_memalign(alignment, size);
+	return MUST_FAIL(INJECT_MEMORY) ? NULL : __libc_memalign(alignment, size);
 }
 
 EXPORT int posix_memalign(void **ret, size_t alignment, size_t size) {
-	*ret = STRIKES(INJECT_MEMORY) ? NULL : __libc_memalign(alignment, size);
+	*ret = MUST_FAIL(INJECT_MEMORY) ? NULL : __libc_memalign(alignment, size);
 	return *ret ? 0 : ENOMEM;
 }
 
 EXPORT void *mmap(void *at, size_t size, int prot, int flags, int fd, off_t offset) {
-	return STRIKES(INJECT_MAPPING) ? MAP_FAILED : NEXT(mmap)(at, size, prot, flags, fd, offset);
+	return MUST_FAIL(INJECT_MAPPING) ? MAP_FAILED
+					 : NEXT(mmap)(at, size, prot, flags, fd, offset);
 }
 
 /* -- descriptors ------------------------------------------------------------------------------- */
 
-static bool open_strikes(const char *function, int flags) {
+static bool open_must_fail(const char *function, int flags) {
 	uint32_t kinds = INJECT_DESCRIPTOR;
 
 	if (flags & O_CREAT)
 		kinds |= INJECT_SPACE | INJECT_NAME;
-	return strikes(kinds, function);
+	return must_fail(kinds, function);
 }
 
-/* The argument after the flags, which is there only with these flags. */
+/* The third argument of open(), which exists with these flags only. */
 #define MODE_OF(flags)                                       \
 	({                                                   \
 		va_list args_;                               \
@@ -177,42 +178,43 @@ static bool open_strikes(const char *function, int flags) {
 EXPORT int open(const char *path, int flags, ...) {
 	mode_t mode = MODE_OF(flags);
 
-	return open_strikes(__func__, flags) ? -1 : NEXT(open)(path, flags, mode);
+	return open_must_fail(__func__, flags) ? -1 : NEXT(open)(path, flags, mode);
 }
 
 EXPORT int openat(int dir, const char *path, int flags, ...) {
 	mode_t mode = MODE_OF(flags);
 
-	return open_strikes(__func__, flags) ? -1 : NEXT(openat)(dir, path, flags, mode);
+	return open_must_fail(__func__, flags) ? -1 : NEXT(openat)(dir, path, flags, mode);
 }
 
 EXPORT FILE *fopen(const char *path, const char *mode) {
-	return STRIKES(INJECT_DESCRIPTOR) ? NULL : NEXT(fopen)(path, mode);
+	return MUST_FAIL(INJECT_DESCRIPTOR) ? NULL : NEXT(fopen)(path, mode);
 }
 
 EXPORT int socket(int family, int type, int protocol) {
-	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(socket)(family, type, protocol);
+	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(socket)(family, type, protocol);
 }
 
 EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *size, int flags) {
-	return STRIKES(INJECT_DESCRIPTOR | INJECT_ACCEPT) ? -1
-							  : NEXT(accept4)(fd, address, size, flags);
+	return MUST_FAIL(INJECT_DESCRIPTOR | INJECT_ACCEPT)
+		       ? -1
+		       : NEXT(accept4)(fd, address, size, flags);
 }
 
 EXPORT int epoll_create1(int flags) {
-	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(epoll_create1)(flags);
+	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(epoll_create1)(flags);
 }
 
 EXPORT int timerfd_create(clockid_t clock, int flags) {
-	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(timerfd_create)(clock, flags);
+	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(timerfd_create)(clock, flags);
 }
 
 EXPORT int eventfd(unsigned int count, int flags) {
-	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(eventfd)(count, flags);
+	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(eventfd)(count, flags);
 }
 
 EXPORT int signalfd(int fd, const sigset_t *mask, int flags) {
-	return fd < 0 && STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(signalfd)(fd, mask, flags);
+	return fd < 0 && MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(signalfd)(fd, mask, flags);
 }
 
 EXPORT int close(int fd) {
@@ -226,7 +228,7 @@ EXPORT int close(int fd) {
 }
 
 EXPORT int dup(int fd) {
-	return STRIKES(INJECT_DESCRIPTOR) ? -1 : NEXT(dup)(fd);
+	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(dup)(fd);
 }
 
 static uint32_t fcntl_kinds(int command) {
@@ -242,7 +244,7 @@ EXPORT int fcntl(int fd, int command, ...) {
 	va_start(args, command);
 	argument = va_arg(args, void *);
 	va_end(args);
-	return STRIKES(fcntl_kinds(command)) ? -1 : NEXT(fcntl)(fd, command, argument);
+	return MUST_FAIL(fcntl_kinds(command)) ? -1 : NEXT(fcntl)(fd, command, argument);
 }
 
 EXPORT long syscall(long number, ...) {
@@ -253,7 +255,7 @@ EXPORT long syscall(long number, ...) {
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(args, long);
 	va_end(args);
-	if (number == SYS_pidfd_open && STRIKES(INJECT_DESCRIPTOR))
+	if (number == SYS_pidfd_open && MUST_FAIL(INJECT_DESCRIPTOR))
 		return -1;
 	return NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
@@ -261,20 +263,20 @@ EXPORT long syscall(long number, ...) {
 /* -- files ------------------------------------------------------------------------------------- */
 
 EXPORT int ftruncate(int fd, off_t size) {
-	return STRIKES(INJECT_SPACE) ? -1 : NEXT(ftruncate)(fd, size);
+	return MUST_FAIL(INJECT_SPACE) ? -1 : NEXT(ftruncate)(fd, size);
 }
 
 EXPORT int fallocate(int fd, int mode, off_t offset, off_t size) {
-	return STRIKES(INJECT_SPACE) ? -1 : NEXT(fallocate)(fd, mode, offset, size);
+	return MUST_FAIL(INJECT_SPACE) ? -1 : NEXT(fallocate)(fd, mode, offset, size);
 }
 
-/* How much of a write is done; 0: none, it fails. */
+/* The number of bytes that a write writes; 0: it fails. */
 static size_t write_part(int fd, size_t size, const char *function) {
 	if (!is_file(fd))
 		return size;
-	if (strikes(INJECT_SHORT, function))
+	if (must_fail(INJECT_SHORT, function))
 		return size / 2;
-	return strikes(INJECT_SPACE | INJECT_WRITE, function) ? 0 : size;
+	return must_fail(INJECT_SPACE | INJECT_WRITE, function) ? 0 : size;
 }
 
 EXPORT ssize_t write(int fd, const void *data, size_t size) {
@@ -301,65 +303,65 @@ EXPORT ssize_t writev(int fd, const struct iovec *v, int count) {
 }
 
 EXPORT ssize_t read(int fd, void *data, size_t size) {
-	return is_file(fd) && STRIKES(INJECT_READ) ? -1 : NEXT(read)(fd, data, size);
+	return is_file(fd) && MUST_FAIL(INJECT_READ) ? -1 : NEXT(read)(fd, data, size);
 }
 
 EXPORT ssize_t pread(int fd, void *data, size_t size, off_t offset) {
-	return is_file(fd) && STRIKES(INJECT_READ) ? -1 : NEXT(pread)(fd, data, size, offset);
+	return is_file(fd) && MUST_FAIL(INJECT_READ) ? -1 : NEXT(pread)(fd, data, size, offset);
 }
 
 EXPORT int fsync(int fd) {
-	return STRIKES(INJECT_SYNC) ? -1 : NEXT(fsync)(fd);
+	return MUST_FAIL(INJECT_SYNC) ? -1 : NEXT(fsync)(fd);
 }
 
 EXPORT int fdatasync(int fd) {
-	return STRIKES(INJECT_SYNC) ? -1 : NEXT(fdatasync)(fd);
+	return MUST_FAIL(INJECT_SYNC) ? -1 : NEXT(fdatasync)(fd);
 }
 
 EXPORT int msync(void *at, size_t size, int flags) {
-	return STRIKES(INJECT_SYNC) ? -1 : NEXT(msync)(at, size, flags);
+	return MUST_FAIL(INJECT_SYNC) ? -1 : NEXT(msync)(at, size, flags);
 }
 
 EXPORT int mkdir(const char *path, mode_t mode) {
-	return STRIKES(INJECT_NAME | INJECT_SPACE) ? -1 : NEXT(mkdir)(path, mode);
+	return MUST_FAIL(INJECT_NAME | INJECT_SPACE) ? -1 : NEXT(mkdir)(path, mode);
 }
 
 EXPORT int rename(const char *from, const char *to) {
-	return STRIKES(INJECT_NAME | INJECT_SPACE) ? -1 : NEXT(rename)(from, to);
+	return MUST_FAIL(INJECT_NAME | INJECT_SPACE) ? -1 : NEXT(rename)(from, to);
 }
 
 EXPORT int renameat(int from_dir, const char *from, int to_dir, const char *to) {
-	return STRIKES(INJECT_NAME | INJECT_SPACE) ? -1
-						   : NEXT(renameat)(from_dir, from, to_dir, to);
+	return MUST_FAIL(INJECT_NAME | INJECT_SPACE) ? -1
+						     : NEXT(renameat)(from_dir, from, to_dir, to);
 }
 
 EXPORT int unlink(const char *path) {
-	return STRIKES(INJECT_NAME) ? -1 : NEXT(unlink)(path);
+	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(unlink)(path);
 }
 
 EXPORT int unlinkat(int dir, const char *path, int flags) {
-	return STRIKES(INJECT_NAME) ? -1 : NEXT(unlinkat)(dir, path, flags);
+	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(unlinkat)(dir, path, flags);
 }
 
 EXPORT int chmod(const char *path, mode_t mode) {
-	return STRIKES(INJECT_NAME) ? -1 : NEXT(chmod)(path, mode);
+	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(chmod)(path, mode);
 }
 
 EXPORT int fchmodat(int dir, const char *path, mode_t mode, int flags) {
-	return STRIKES(INJECT_NAME) ? -1 : NEXT(fchmodat)(dir, path, mode, flags);
+	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(fchmodat)(dir, path, mode, flags);
 }
 
 EXPORT int fchownat(int dir, const char *path, uid_t uid, gid_t gid, int flags) {
-	return STRIKES(INJECT_NAME) ? -1 : NEXT(fchownat)(dir, path, uid, gid, flags);
+	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(fchownat)(dir, path, uid, gid, flags);
 }
 
 EXPORT int flock(int fd, int operation) {
-	return STRIKES(INJECT_LOCK) ? -1 : NEXT(flock)(fd, operation);
+	return MUST_FAIL(INJECT_LOCK) ? -1 : NEXT(flock)(fd, operation);
 }
 
 /* -- sockets ----------------------------------------------------------------------------------- */
 
-/* Who says that nobody is at the other end must be right about it. */
+/* After ECONNRESET the connection must really be closed. */
 static ssize_t hang_up(int fd) {
 	if (errno == ECONNRESET) {
 		(void)shutdown(fd, SHUT_RDWR);
@@ -369,10 +371,10 @@ static ssize_t hang_up(int fd) {
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags) {
-	return STRIKES(INJECT_SEND) ? hang_up(fd) : NEXT(sendmsg)(fd, m, flags);
+	return MUST_FAIL(INJECT_SEND) ? hang_up(fd) : NEXT(sendmsg)(fd, m, flags);
 }
 
-/* As the kernel does it when there are no numbers left. */
+/* Drops the descriptors of a message, as the kernel does when the process has no numbers left. */
 static void descriptors_drop(struct msghdr *m) {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -391,73 +393,73 @@ static void descriptors_drop(struct msghdr *m) {
 EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags) {
 	ssize_t n;
 
-	if (STRIKES(INJECT_RECEIVE))
+	if (MUST_FAIL(INJECT_RECEIVE))
 		return hang_up(fd);
 	n = NEXT(recvmsg)(fd, m, flags);
-	if (n > 0 && CMSG_FIRSTHDR(m) && STRIKES(INJECT_DROPPED))
+	if (n > 0 && CMSG_FIRSTHDR(m) && MUST_FAIL(INJECT_DROPPED))
 		descriptors_drop(m);
 	return n;
 }
 
 EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t size) {
-	return STRIKES(INJECT_CONNECT) ? -1 : NEXT(connect)(fd, address, size);
+	return MUST_FAIL(INJECT_CONNECT) ? -1 : NEXT(connect)(fd, address, size);
 }
 
 EXPORT int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size) {
-	return STRIKES(INJECT_SOCKET | INJECT_SPACE) ? -1 : NEXT(bind)(fd, address, size);
+	return MUST_FAIL(INJECT_SOCKET | INJECT_SPACE) ? -1 : NEXT(bind)(fd, address, size);
 }
 
 EXPORT int listen(int fd, int backlog) {
-	return STRIKES(INJECT_SOCKET) ? -1 : NEXT(listen)(fd, backlog);
+	return MUST_FAIL(INJECT_SOCKET) ? -1 : NEXT(listen)(fd, backlog);
 }
 
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
-	return STRIKES(INJECT_SOCKET) ? -1 : NEXT(getsockopt)(fd, level, name, value, size);
+	return MUST_FAIL(INJECT_SOCKET) ? -1 : NEXT(getsockopt)(fd, level, name, value, size);
 }
 
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout) {
-	/* One that doesn't wait isn't interrupted. */
-	return timeout != 0 && STRIKES(INJECT_POLL) ? -1 : NEXT(poll)(fds, count, timeout);
+	/* A poll without waiting can't be interrupted. */
+	return timeout != 0 && MUST_FAIL(INJECT_POLL) ? -1 : NEXT(poll)(fds, count, timeout);
 }
 
 EXPORT int epoll_wait(int fd, struct epoll_event *events, int most, int timeout) {
-	return STRIKES(INJECT_POLL) ? -1 : NEXT(epoll_wait)(fd, events, most, timeout);
+	return MUST_FAIL(INJECT_POLL) ? -1 : NEXT(epoll_wait)(fd, events, most, timeout);
 }
 
 EXPORT int epoll_ctl(int fd, int operation, int watched, struct epoll_event *event) {
-	return operation == EPOLL_CTL_ADD && STRIKES(INJECT_WATCH)
+	return operation == EPOLL_CTL_ADD && MUST_FAIL(INJECT_WATCH)
 		       ? -1
 		       : NEXT(epoll_ctl)(fd, operation, watched, event);
 }
 
-/* -- the rest ---------------------------------------------------------------------------------- */
+/* -- processes and clocks ---------------------------------------------------------------------- */
 
 EXPORT pid_t fork(void) {
-	return STRIKES(INJECT_PROCESS) ? -1 : NEXT(fork)();
+	return MUST_FAIL(INJECT_PROCESS) ? -1 : NEXT(fork)();
 }
 
 EXPORT int pthread_create(
 	pthread_t *ret, const pthread_attr_t *attributes, void *(*run)(void *), void *data) {
-	return STRIKES(INJECT_PROCESS) ? errno : NEXT(pthread_create)(ret, attributes, run, data);
+	return MUST_FAIL(INJECT_PROCESS) ? errno : NEXT(pthread_create)(ret, attributes, run, data);
 }
 
 EXPORT ssize_t getrandom(void *to, size_t size, unsigned flags) {
-	return STRIKES(INJECT_RANDOM) ? -1 : NEXT(getrandom)(to, size, flags);
+	return MUST_FAIL(INJECT_RANDOM) ? -1 : NEXT(getrandom)(to, size, flags);
 }
 
 EXPORT int clock_gettime(clockid_t clock, struct timespec *ret) {
 	int r = NEXT(clock_gettime)(clock, ret);
 
-	if ((clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) && STRIKES(INJECT_CLOCK))
+	if ((clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) && MUST_FAIL(INJECT_CLOCK))
 		ret->tv_sec += shared->error;
 	return r;
 }
 
-/* glibc 2.36 looks into its table of name services without asking whether there was memory for it. */
+/* glibc 2.36 crashes in getgrnam() if it gets no memory for its table of name services. */
 EXPORT struct group *getgrnam(const char *name) {
 	struct group *g;
 
-	if (STRIKES(INJECT_MEMORY | INJECT_DESCRIPTOR))
+	if (MUST_FAIL(INJECT_MEMORY | INJECT_DESCRIPTOR))
 		return NULL;
 	exempt = true;
 	g = NEXT(getgrnam)(name);
@@ -465,17 +467,17 @@ EXPORT struct group *getgrnam(const char *name) {
 	return g;
 }
 
-/* LMDB's map is so large that it is never full, but for this. */
+/* LMDB's map is so large that it never fills up, unless a test makes it smaller. */
 struct MDB_env;
 extern int mdb_env_set_mapsize(struct MDB_env *env, size_t size) __attribute__((weak));
 
 EXPORT int mdb_env_set_mapsize(struct MDB_env *env, size_t size) {
-	uint64_t asked = shared ? shared->map_size : 0;
+	uint64_t wanted = shared ? shared->map_size : 0;
 
-	return NEXT(mdb_env_set_mapsize)(env, asked && asked < size ? (size_t)asked : size);
+	return NEXT(mdb_env_set_mapsize)(env, wanted && wanted < size ? (size_t)wanted : size);
 }
 
-/* -- the names of those compiled for large files ------------------------------------------------ */
+/* -- the names of these functions in programs that are compiled for large files ---------------- */
 
 EXPORT int open64(const char *path, int flags, ...) __attribute__((alias("open")));
 EXPORT int openat64(int dir, const char *path, int flags, ...) __attribute__((alias("openat")));

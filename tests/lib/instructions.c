@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Steps a child from mark to mark, and adds up what it executes. The child is a fork of this process:
- * what it executes stands here at the same addresses, where its instructions are read. */
+/* Steps through a child and counts the instructions between marks. The child is a fork of this
+ * process, which has the same code at the same addresses, and so reads the instructions in its own
+ * memory. */
 
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 #define REPETITIONS_MAX 64
 
-/* -- where the counts say something -------------------------------------------------------------- */
+/* -- builds and machines that can be compared -------------------------------------------------- */
 
 const char *instructions_why_not(void) {
 #if !defined(__x86_64__) || !defined(__GLIBC__)
@@ -39,7 +40,7 @@ void instructions_begin(char **argv) {
 
 /* -- counting ---------------------------------------------------------------------------------- */
 
-/* Its address tells where an operation begins, and where the last one has ended. */
+/* The child calls this before each operation and after the last one. */
 __attribute__((noinline)) static void mark(void) {
 	__asm__ volatile("");
 }
@@ -88,7 +89,7 @@ static double median_of(double *values, unsigned count) {
 	return values[count / 2];
 }
 
-/* Of what was executed from each mark to the next. */
+/* The medians of the counts from one mark to the next. */
 static struct count count_between_marks(const struct trace_path *path, unsigned repetitions) {
 	double instructions[REPETITIONS_MAX] = {0}, locked[REPETITIONS_MAX] = {0};
 	unsigned marks = 0;

@@ -18,7 +18,7 @@
 
 #define PATIENCE_MS 60000
 
-/* -- the shared files ---------------------------------------------------------------------------- */
+/* -- the shared files -------------------------------------------------------------------------- */
 
 static int file_open(const char *dir, const char *name) {
 	char path[256];
@@ -111,7 +111,7 @@ int64_t kill_limit_in_force(struct map *m, const char *account) {
 	return entry_limit(word);
 }
 
-/* -- records left halfway -------------------------------------------------------------------------- */
+/* -- records left halfway ---------------------------------------------------------------------- */
 
 static bool range_is_of(struct map *m, uint32_t range, pid_t pid) {
 	_Atomic uint32_t *owner = map_owner(m, range);
@@ -149,8 +149,8 @@ static bool step_make(
 	return false;
 }
 
-/* Makes P1 with a base far above all seqs that the record has used. Returns the base; 0 if the record's owner
- * has changed the record meanwhile. */
+/* Makes P1 with a base far above all seqs that the record has used. Returns the base; 0 if the
+ * record's owner has changed the record meanwhile. */
 static uint64_t record_place(struct record *record, uint64_t place) {
 	struct pair seen = {load_acquire(&record->place), load_acquire(&record->noted)};
 	uint64_t base = seq_rest(seen.second) + (uint64_t)25 * BERTH_CYCLE;
@@ -191,7 +191,7 @@ bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill
 	return done;
 }
 
-/* -- the store ---------------------------------------------------------------------------------------- */
+/* -- the store --------------------------------------------------------------------------------- */
 
 static int64_t value_get(MDB_env *env, const char *table, const char *name) {
 	MDB_val key = {strlen(name), (char *)name}, value;
@@ -231,7 +231,7 @@ int64_t kill_stored(const char *state_dir, const char *table, const char *name) 
 	return found;
 }
 
-/* -- admin.sock ------------------------------------------------------------------------------------- */
+/* -- admin.sock -------------------------------------------------------------------------------- */
 
 int kill_connect(const char *runtime_dir) {
 	int fd = -1;
@@ -301,7 +301,8 @@ uint32_t kill_replies(int fd, uint32_t *ret_code) {
 	uint32_t count = 0;
 
 	*ret_code = 0;
-	/* If berthd died with unread requests, recv returns an error before the replies. So it drains twice. */
+	/* If berthd died with unread requests, recv returns an error before the replies. So it
+	 * drains twice. */
 	for (int i = 0; i < 2; i++)
 		for (;;) {
 			struct message_header header;

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * For the tests that kill a process at every point: reads the segment, the directory and the store's files
- * without the library, and sends requests to admin.sock without waiting for the replies.
+ * For the tests that kill a process at every point: reads the segment, the directory and the
+ * store's files without the library, and sends requests to admin.sock without waiting for the
+ * replies.
  */
 
 #include <stdbool.h>
@@ -14,7 +15,8 @@
 /* Maps the two shared files, writable, which only their owner can do. NULL if that fails. */
 struct map *kill_map(const char *runtime_dir);
 
-/* The number of records that are SEIZED or half discharged, which a berthd finishes before it serves. */
+/* The number of records that are SEIZED or half discharged, which a berthd finishes before it
+ * serves. */
 uint32_t kill_unfinished(struct map *m);
 
 /* The number of sessions in the segment of the process; of all processes if pid is 0. */
@@ -27,10 +29,11 @@ uint32_t kill_count(struct map *m, const char *account);
 
 #define KILL_ABSENT (-1)
 #define KILL_FAILED (-2)
-/* The limit in force, which may be BERTH_LIMIT_NONE; KILL_ABSENT if the account isn't configured. */
+/* The limit in force, which may be BERTH_LIMIT_NONE; KILL_ABSENT if the account isn't
+ * configured. */
 int64_t kill_limit_in_force(struct map *m, const char *account);
-/* The limit or count that the table "limits" or "counts" of the store has for a name. KILL_ABSENT if the
- * table doesn't have the name, KILL_FAILED if the store can't be read. */
+/* The limit or count that the table "limits" or "counts" of the store has for a name. KILL_ABSENT
+ * if the table doesn't have the name, KILL_FAILED if the store can't be read. */
 int64_t kill_stored(const char *state_dir, const char *table, const char *name);
 
 /* The state in which a process that is killed leaves a record. The last step isn't noted. */
@@ -43,11 +46,11 @@ enum kill_halfway {
 	KILL_AMID_V2, /* in V2: one of two levels is discharged */
 };
 
-/* Puts a free record of the process into this state, on the account and its parent, with a weight of 2.
- * False if it has no free record. */
+/* Puts a free record of the process into this state, on the account and its parent, with a weight
+ * of 2. False if it has no free record. */
 bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill_halfway halfway);
 
-/* -- requests to admin.sock ---------------------------------------------------------------------- */
+/* -- requests to admin.sock -------------------------------------------------------------------- */
 
 int kill_connect(const char *runtime_dir);
 void kill_send_set(int fd, const char *name, uint32_t limit);
@@ -61,9 +64,10 @@ struct kill_line {
 /* Sends BEGIN, LINES and COMMIT, which get three replies. */
 void kill_send_import(int fd, const struct kill_line *lines, uint32_t count);
 
-/* Receives the replies that have arrived. Returns their number, and their first code that isn't 0 in
- * ret_code. */
+/* Receives the replies that have arrived. Returns their number, and their first code that isn't 0
+ * in ret_code. */
 uint32_t kill_replies(int fd, uint32_t *ret_code);
 
-/* Waits for `count` replies. Returns their first code that isn't 0; UINT32_MAX if they don't arrive. */
+/* Waits for `count` replies. Returns their first code that isn't 0; UINT32_MAX if they don't
+ * arrive. */
 uint32_t kill_replies_wait(int fd, uint32_t count);

@@ -3,11 +3,12 @@
 /*
  * Runs a process up to a point, by ptrace.
  *
- * Functions are found in the program's symbol table, which nm prints. Each gets a breakpoint at its entry.
- * Compilers rename some functions (name.part.0) and inline others, which are then parts of their callers.
+ * Functions are found in the program's symbol table, which nm prints. Each gets a breakpoint at its
+ * entry. Compilers rename some functions (name.part.0) and inline others, which are then parts of
+ * their callers.
  *
- * The tracer waits for the threads of the traced process by its process group. So the process must have a
- * group of its own, without the tracer's other children.
+ * The tracer waits for the threads of the traced process by its process group. So the process must
+ * have a group of its own, without the tracer's other children.
  */
 
 #include <errno.h>
@@ -29,7 +30,8 @@
 
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
 #define INT3    0xCC
-/* trace_run() calls finished() only after it has found no stopped thread that many times in a row. */
+/* trace_run() calls finished() only after it has found no stopped thread that many times in a
+ * row. */
 #define IDLE_MIN 10
 /* The recording of a call ends after that many steps. */
 #define STEPS_MAX 200000
@@ -58,7 +60,7 @@ void trace_me(void) {
 		_exit(EXIT_FAILURE);
 }
 
-/* -- the program -------------------------------------------------------------------------------- */
+/* -- the program ------------------------------------------------------------------------------- */
 
 /* Finds the addresses at which the program's own code is mapped. */
 static void code_find(struct trace *t) {
@@ -153,8 +155,8 @@ static void break_put(const struct trace_break *b, pid_t tid, bool set) {
 		give_up("can't write %#lx", (unsigned long)b->address);
 }
 
-/* Writing a breakpoint replaces a word. No two breakpoints are in one word, since functions are aligned to 16
- * bytes. */
+/* Writing a breakpoint replaces a word. No two breakpoints are in one word, since functions are
+ * aligned to 16 bytes. */
 static void breaks_put(struct trace *t, pid_t tid, bool set) {
 	for (size_t i = 0; i < t->breaks; i++)
 		break_put(&t->at[i], tid, set);
@@ -167,7 +169,7 @@ static const struct trace_break *break_at(const struct trace *t, uint64_t addres
 	return NULL;
 }
 
-/* -- beginning ----------------------------------------------------------------------------------- */
+/* -- beginning --------------------------------------------------------------------------------- */
 
 static void resume(const struct trace *t, pid_t tid, int signal) {
 	/* This fails with ESRCH if the thread is being killed. */
@@ -230,7 +232,7 @@ void trace_begin_running(struct trace *t, pid_t pid, const char *const functions
 		resume(t, tids[i], 0);
 }
 
-/* -- stepping ------------------------------------------------------------------------------------- */
+/* -- stepping ---------------------------------------------------------------------------------- */
 
 /* False if the thread is dying. */
 static bool step(pid_t tid) {
@@ -280,9 +282,10 @@ static bool step_over(pid_t tid, const struct trace_break *b) {
 	return alive;
 }
 
-/* Records the instructions of a call, from the function's entry to its return. If it calls another function
- * with a breakpoint, that counts as a hit, as it does in a run without stepping. Instructions in libraries are
- * stepped through, but aren't points. The breakpoints stay in place for the other threads. */
+/* Records the instructions of a call, from the function's entry to its return. If it calls another
+ * function with a breakpoint, that counts as a hit, as it does in a run without stepping.
+ * Instructions in libraries are stepped through, but aren't points. The breakpoints stay in place
+ * for the other threads. */
 static void call_record(struct trace *t, pid_t tid, bool other) {
 	uint64_t sp = SP(tid), pc = PC(tid);
 	struct trace_point point = {.hit = t->hits[other], .other = other};

@@ -2,12 +2,13 @@
 #pragma once
 
 /*
- * Runs a process up to a point, where the test kills it: its n-th system call, or its n-th instruction
- * within certain functions and the functions they call, counted from the start of tracing.
+ * Runs a process up to a point, where the test kills it: its n-th system call, or its n-th
+ * instruction within certain functions and the functions they call, counted from the start of
+ * tracing.
  *
- * A first run records all points. A later run gets to a point without stepping through all instructions
- * before it: it runs from breakpoint to breakpoint, and single-steps within the last function only. All
- * threads of the process are traced, and all of them are killed together.
+ * A first run records all points. A later run gets to a point without stepping through all
+ * instructions before it: it runs from breakpoint to breakpoint, and single-steps within the last
+ * function only. All threads of the process are traced, and all of them are killed together.
  */
 
 #include <stdbool.h>
@@ -15,8 +16,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* An instruction: `step` instructions after the hit-th entry of a function by the main thread, or by the
- * other threads. With `step` TRACE_SYSCALL: the hit-th system call of any thread. */
+/* An instruction: `step` instructions after the hit-th entry of a function by the main thread, or
+ * by the other threads. With `step` TRACE_SYSCALL: the hit-th system call of any thread. */
 struct trace_point {
 	uint32_t hit;
 	uint32_t step;
@@ -55,8 +56,9 @@ void trace_pin(void);
 /* To be called in a child that then execs the program to trace. */
 void trace_me(void);
 
-/* Begin to trace a child that has called trace_me(), or a process that runs already. Points are in those of
- * the NULL-terminated `functions` that the program has; with NULL, points are system calls. */
+/* Begin to trace a child that has called trace_me(), or a process that runs already. Points are in
+ * those of the NULL-terminated `functions` that the program has; with NULL, points are system
+ * calls. */
 void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[]);
 void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]);
 
@@ -92,8 +94,8 @@ struct trace_path {
 void trace_child_record(pid_t pid, struct trace_path *path);
 void trace_path_free(struct trace_path *path);
 
-/* Stops the child where the recorded one was after k steps, without stepping: it counts how often the child
- * comes to that address. False if the child has ended before. */
+/* Stops the child where the recorded one was after k steps, without stepping: it counts how often
+ * the child comes to that address. False if the child has ended before. */
 bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k);
 
 void trace_child_kill(pid_t pid);

@@ -2,10 +2,11 @@
 #pragma once
 
 /*
- * Helpers of the integration tests: a berthd for each test (`here`), expectations whose messages show
- * the input, and child processes that exchange numbers with the test.
+ * Helpers of the integration tests: a berthd for each test (`here`), expectations whose messages
+ * show the input, and child processes that exchange numbers with the test.
  *
- * All functions are static in this header, since a test program consists of one file and the harness.
+ * All functions are static in this header, since a test program consists of one file and the
+ * harness.
  */
 
 #include <check.h>
@@ -210,8 +211,8 @@ UNUSED static int start_refused(struct instance *i) {
 
 /* -- children ---------------------------------------------------------------------------------- */
 
-/* A process that the test starts. It dies with the test. The test and the child send each other numbers
- * through two pipes. */
+/* A process that the test starts. It dies with the test. The test and the child send each other
+ * numbers through two pipes. */
 struct child {
 	pid_t pid;
 	int tell, hear; /* the ends to write to and to read from, in either process */
@@ -295,7 +296,8 @@ UNUSED static void child_kill(struct child *c) {
 	(void)child_end(c);
 }
 
-/* Acquires a slot of the account `data`, sends the code, and holds the slot until it receives a number. */
+/* Acquires a slot of the account `data`, sends the code, and holds the slot until it receives a
+ * number. */
 UNUSED static void child_hold_one(struct child *c, void *data) {
 	struct berth *b = NULL;
 	berth_slot slot = 0;
@@ -309,7 +311,7 @@ UNUSED static void child_hold_one(struct child *c, void *data) {
 	berth_close(b);
 }
 
-/* -- time and random numbers -------------------------------------------------------------------- */
+/* -- time and random numbers ------------------------------------------------------------------- */
 
 UNUSED static int64_t now_us(void) {
 	struct timespec t;

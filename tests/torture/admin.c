@@ -76,7 +76,8 @@ static void send_set(struct admin *a, uint32_t account, uint32_t limit) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-/* Now and then what is held just now: whoever charges against the old limit then is one too many. */
+/* Now and then what is held just now: whoever charges against the old limit then is one too
+ * many. */
 static uint32_t limit_held(struct admin *a, uint32_t account) {
 	uint32_t held = counter_count(a->m, torture_account(a->m, torture_name[account]));
 
@@ -187,8 +188,8 @@ static void some_things(struct admin *a) {
 		delete_and_set(a);
 }
 
-/* Every client stands still, some in the middle of a charge, with a limit that they have read. It is
- * lowered under them, or their slots are revoked. */
+/* Every client stands still, some in the middle of a charge, with a limit that they have read. It
+ * is lowered under them, or their slots are revoked. */
 static void act_in_freeze(struct admin *a) {
 	for (uint32_t account = 0; account < TORTURE_WATCHED; account++) {
 		if (torture_once_in(&a->random, 4))

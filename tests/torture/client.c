@@ -5,8 +5,8 @@
  *
  * Every return code is judged. A slot may turn out revoked (1236) only if a revoke may have met it:
  * one was under way when it was acquired, or was begun since; or this process has lost its session
- * by closefrom. Where a slot may have been revoked, 1237 for 1236 is allowed too: see pool.c on lost
- * tokens.
+ * by closefrom. Where a slot may have been revoked, 1237 for 1236 is allowed too: see pool.c on
+ * lost tokens.
  */
 
 #include <pthread.h>
@@ -89,8 +89,8 @@ static uint32_t any_account(struct worker *w) {
 	return MIN_OF(a, b);
 }
 
-/* In phases of 1 to 16384, a thread keeps to one account, or uses all. So cells rest meanwhile, with
- * tags of records that go on, and with the words that a thread which stands has read. */
+/* In phases of 1 to 16384, a thread keeps to one account, or uses all. So cells rest meanwhile,
+ * with tags of records that go on, and with the words that a thread which stands has read. */
 static uint32_t pick_account(struct worker *w) {
 	if (w->phase == 0) {
 		w->phase = 1u << torture_below(&w->random, 15);
@@ -251,7 +251,8 @@ static void do_closefrom(struct worker *w) {
 	count(&w->c->t->figures.closefroms);
 }
 
-/* A program of another architecture needs the emulator that runs it, too (tests/install/portable.sh). */
+/* A program of another architecture needs the emulator that runs it, too
+ * (tests/install/portable.sh). */
 static void exec_client(const struct torture *t, const char *place, const char *seed) {
 	const char *emulator = getenv("BERTH_TEST_EMULATOR");
 	char self[4096] = "";

@@ -29,7 +29,8 @@
 
 #define AUDIT_US 200000
 
-/* From how many seconds on a soak must come to its totals, and how many times as long it may take. */
+/* From how many seconds on a soak must come to its totals, and how many times as long it may
+ * take. */
 #define SOAK_S        300
 #define SOAK_PATIENCE 4
 
@@ -194,7 +195,7 @@ static void berthd_next(int64_t now) {
 		now + (torture_once_in(&run.random, 3) ? torture_below(&run.random, 40000) : 0);
 }
 
-/* -- the audit: everything stands still --------------------------------------------------------- */
+/* -- the audit: everything stands still -------------------------------------------------------- */
 
 static struct all all_of_them(void) {
 	return (struct all){run.anchor, run.berthd.berthd};
@@ -286,7 +287,8 @@ static void torment(void) {
 		if (now >= run.audit_at) {
 			audit();
 			run.audit_at = now + AUDIT_US / 2 + torture_below(&run.random, AUDIT_US);
-			/* On a busy machine audits take most of the time; a soak wants operations. */
+			/* On a busy machine audits take most of the time; a soak wants
+			 * operations. */
 			if (run.soak)
 				run.audit_at = torture_now_us() + 10 * AUDIT_US;
 		}

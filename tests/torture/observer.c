@@ -7,19 +7,15 @@
  * What is allowed. berth promises: once `set` has returned, no charge of that cell is made against
  * the old limit. So a count is at most the highest of the limits that were in force, or on their
  * way, since the cell was last seen at or below the one limit then in force. For each cell the
- * observer keeps `allowed`, no less than that:
- *   S1 reads how many limits have been acknowledged
- *   S2 reads the count
- *   S3 reads how many limits have been sent; takes those that it hasn't yet into `allowed`
- *   S4 count > allowed is a violation
- *   S5 if S1 = S3, nothing was on its way from before S2 to after it, and the last limit, L, was in
- *      force alone: if moreover count <= L, `allowed` = L
- * S3 takes in enough: a charge made against a limit comes after that limit was sent, and a charge
- * that S2 sees comes before S2; so S3 sees the limit as sent. S5 forgets no more than it may: charges
+ * observer keeps `allowed`, no less than that: S1 reads how many limits have been acknowledged S2
+ * reads the count S3 reads how many limits have been sent; takes those that it hasn't yet into
+ * `allowed` S4 count > allowed is a violation S5 if S1 = S3, nothing was on its way from before S2
+ * to after it, and the last limit, L, was in force alone: if moreover count <= L, `allowed` = L S3
+ * takes in enough: a charge made against a limit comes after that limit was sent, and a charge that
+ * S2 sees comes before S2; so S3 sees the limit as sent. S5 forgets no more than it may: charges
  * that come after S2 are made against L or against limits sent after S3, which are taken in later;
- * and up to S2 the count is at most L.
- * Limits are never read from the directory: what is there now says nothing about what was there when
- * a charge was made.
+ * and up to S2 the count is at most L. Limits are never read from the directory: what is there now
+ * says nothing about what was there when a charge was made.
  */
 
 #include <stdio.h>

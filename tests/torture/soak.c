@@ -9,10 +9,10 @@
  * from start to end. At the end the medians of the first and the last quarter are compared.
  *
  * Of berthd's descriptors one for each session is taken off: a process that loses its session again
- * and again (closefrom, exec) has them all until it dies, and how long it lives is chance. Memory is
- * what smaps calls anonymous: the heap, without the shared files, which are judged by their
- * blocks. The probe measures in batches, by its processor time, so that being stopped by an audit or
- * waiting for a processor costs it nothing; what remains is what others do to caches and clocks.
+ * and again (closefrom, exec) has them all until it dies, and how long it lives is chance. Memory
+ * is what smaps calls anonymous: the heap, without the shared files, which are judged by their
+ * blocks. The probe measures in batches, by its processor time, so that being stopped by an audit
+ * or waiting for a processor costs it nothing; what remains is what others do to caches and clocks.
  */
 
 #include <dirent.h>

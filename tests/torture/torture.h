@@ -44,10 +44,10 @@ extern const char *const torture_name[TORTURE_NAMES];
 #define TORTURE_LIMIT_MAX  40
 #define TORTURE_WEIGHT_MAX 5
 
-/* The limits of one account, in the order in which they were asked for. Written by the administrator
- * alone: limit n and `begun` = n + 1 before it is sent, `acked` = n + 1 when berthd said yes. There
- * is never more than one on its way: one that berthd's death cut off is sent again until it is
- * answered. */
+/* The limits of one account, in the order in which they were asked for. Written by the
+ * administrator alone: limit n and `begun` = n + 1 before it is sent, `acked` = n + 1 when berthd
+ * said yes. There is never more than one on its way: one that berthd's death cut off is sent again
+ * until it is answered. */
 struct history {
 	_Atomic uint32_t begun, acked;
 	_Atomic uint32_t limit[TORTURE_HISTORY];
