@@ -1,61 +1,63 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A berthd that runs, with every call failing that can while it does what it is asked: what it says
- * is done is done for good, what it says has not changed has not, and it goes on. */
+/* Each call of a running berthd fails in turn while it handles a request. An acknowledged change is
+ * durable, a change that is refused with "nothing has changed" isn't made, and berthd keeps
+ * running. */
 
 #include "faults.h"
 
-#define LINES   200
-#define PATIENT 3000
+#define LINES      200
+#define TIMEOUT_MS 3000
 
-/* What berthctl said of the request with the fault. */
+/* The exit status and output of berthctl for the request with the fault. */
 static int status;
-static char said[65536];
+static char output[65536];
 static int number; /* a new limit for each request */
 
-/* Runs berthctl with the fault. */
-#define ask(...)                                                 \
-	do {                                                     \
-		const char *text_;                               \
-		fault_arm();                                     \
-		status = ctl(&text_, __VA_ARGS__, NULL);         \
-		fault_disarm();                                  \
-		(void)snprintf(said, sizeof(said), "%s", text_); \
+/* Runs berthctl while the fault is armed. */
+#define ask_with_fault(...)                                          \
+	do {                                                         \
+		const char *text_;                                   \
+		fault_arm();                                         \
+		status = ctl(&text_, __VA_ARGS__, NULL);             \
+		fault_disarm();                                      \
+		(void)snprintf(output, sizeof(output), "%s", text_); \
 	} while (0)
 
-static bool is_done(void) {
+static bool is_acknowledged(void) {
 	return status == 0;
 }
 
-/* Whether the request may have been done all the same: it was stored and not answered, or answered
- * with that. */
-static bool is_open(void) {
-	return !is_done() && !strstr(said, "nothing has changed") &&
-	       !strstr(said, "nothing was imported");
+/* True if the request failed, but its change may have been made: berthd may have stored it before
+ * the error. */
+static bool may_be_done(void) {
+	return !is_acknowledged() && !strstr(output, "nothing has changed") &&
+	       !strstr(output, "nothing was imported");
 }
 
-/* A refusal is 8 and says why; without memory or messages berthd may only be able to hang up. */
+/* berthd refuses with 8 and a reason. If it can't allocate or send an answer, it hangs up. */
 static void expect_answer(void) {
 	const char *text;
 
 	fault_check(!process_has_ended(&here.berthd), "berthd has ended\n");
-	fault_check(is_done() || fault_hits > 0, "%d without a fault: %s\n", status, said);
-	if (!is_done())
-		fault_check((status == 1 && strstr(said, "(8)")) ||
+	fault_check(
+		is_acknowledged() || fault_hits > 0, "%d without a fault: %s\n", status, output);
+	if (!is_acknowledged())
+		fault_check((status == 1 && strstr(output, "(8)")) ||
 				    (status == 69 && !fault_is_of_the_disk()),
-			"%d: %s\n", status, said);
+			"%d: %s\n", status, output);
 	status_number("pid");
 	fault_check(ctl(&text, "status", NULL) == 0, "%s\n", text);
 }
 
-static void berthd_again(void) {
+static void restart_berthd(void) {
 	(void)instance_kill(&here, SIGKILL);
 	faults_preload(true);
 	instance_restart(&here);
 	faults_preload(false);
 }
 
-/* -1: there is no such account. */
+/* -1 if the account doesn't exist. */
 static long long limit_of(const char *account) {
 	const char *text;
 
@@ -64,17 +66,18 @@ static long long limit_of(const char *account) {
 	return json_number_in(text, "limit");
 }
 
-/* Now and after kill -9: the new one if that was acknowledged, else the old one or either. */
+/* The limit, now and after a kill of berthd, is the new one if that was acknowledged; else it is
+ * the old one, or perhaps the new one. */
 static void expect_limit(const char *account, long long old, long long new) {
 	long long now = limit_of(account), then;
 
-	fault_check(is_done() ? now == new : now == old || (is_open() && now == new),
-		"%s has %lld (old %lld, new %lld): %s\n", account, now, old, new, said);
-	berthd_again();
+	fault_check(is_acknowledged() ? now == new : now == old || (may_be_done() && now == new),
+		"%s has %lld (old %lld, new %lld): %s\n", account, now, old, new, output);
+	restart_berthd();
 	then = limit_of(account);
-	fault_check(is_done() ? then == new : then == old || (is_open() && then == new),
+	fault_check(is_acknowledged() ? then == new : then == old || (may_be_done() && then == new),
 		"%s has %lld after kill -9 (old %lld, new %lld): %s\n", account, then, old, new,
-		said);
+		output);
 }
 
 /* -- limits ------------------------------------------------------------------------------------ */
@@ -84,7 +87,7 @@ static void set_step(void) {
 	char limit[16];
 
 	(void)snprintf(limit, sizeof(limit), "%d", ++number);
-	ask("set", "acme/alice", limit);
+	ask_with_fault("set", "acme/alice", limit);
 	expect_answer();
 	expect_limit("acme/alice", old, number);
 }
@@ -92,9 +95,9 @@ static void set_step(void) {
 static void set_new_step(void) {
 	char name[300];
 
-	/* A long name has a block of its own. */
+	/* berthd allocates a long name separately. */
 	(void)snprintf(name, sizeof(name), "n%0150d/m", ++number);
-	ask("set", name, "5");
+	ask_with_fault("set", name, "5");
 	expect_answer();
 	expect_limit(name, -1, 5);
 	(void)ctl(NULL, "delete", name, NULL);
@@ -105,39 +108,38 @@ static void template_step(void) {
 	char limit[16];
 
 	(void)snprintf(limit, sizeof(limit), "%d", ++number);
-	ask("set", "*@example.com", limit);
+	ask_with_fault("set", "*@example.com", limit);
 	expect_answer();
 	expect_limit("*@example.com", old, number);
 }
 
 static void delete_step(void) {
-
 	set_limit("bob", "5");
-	ask("delete", "bob");
+	ask_with_fault("delete", "bob");
 	expect_answer();
 	expect_limit("bob", 5, -1);
 }
 
-START_TEST(a_limit_that_is_set_is_there_for_good_or_refused_with_8) {
+START_TEST(a_set_of_a_limit_is_durable_or_gets_8) {
 	faults_sweep("set", set_step);
 	faults_sweep("set of a new account", set_new_step);
 }
 END_TEST
 
-START_TEST(a_template_that_is_set_is_there_for_good_or_refused_with_8) {
+START_TEST(a_set_of_a_template_is_durable_or_gets_8) {
 	set_limit("*@example.com", "1");
 	faults_sweep("set of a template", template_step);
 }
 END_TEST
 
-START_TEST(a_limit_that_is_deleted_is_gone_for_good_or_stays) {
+START_TEST(a_deletion_is_durable_or_undone) {
 	faults_sweep("delete", delete_step);
 }
 END_TEST
 
 /* -- import and export ------------------------------------------------------------------------- */
 
-static const char *lines_write(int limit) {
+static const char *write_import(int limit) {
 	static char path[128];
 	FILE *f;
 
@@ -150,7 +152,7 @@ static const char *lines_write(int limit) {
 	return path;
 }
 
-/* How many of the lines have the limit. */
+/* The number of lines that have the limit. */
 static int lines_with(int limit) {
 	const char *text;
 	char end[32];
@@ -163,65 +165,66 @@ static int lines_with(int limit) {
 	return n;
 }
 
-static int imported; /* the limit that the lines have; 0: none have any */
+static int imported; /* the limit that all lines have; 0: no line was imported yet */
 
 static void expect_lines(int new) {
 	int with_old = imported ? lines_with(imported) : 0, with_new = lines_with(new);
 
 	fault_check((with_old == LINES || !imported || with_new == LINES) &&
 			    (with_new == 0 || with_new == LINES),
-		"%d have the old limit, %d the new one: %s\n", with_old, with_new, said);
-	fault_check(is_done() ? with_new == LINES : with_new == 0 || is_open(), "%d new: %s\n",
-		with_new, said);
+		"%d have the old limit, %d the new one: %s\n", with_old, with_new, output);
+	fault_check(is_acknowledged() ? with_new == LINES : with_new == 0 || may_be_done(),
+		"%d new: %s\n", with_new, output);
 }
 
 static void import_step(void) {
-	const char *path = lines_write(++number);
+	const char *path = write_import(++number);
 
-	ask("import", path);
+	ask_with_fault("import", path);
 	expect_answer();
 	expect_lines(number);
-	berthd_again();
+	restart_berthd();
 	expect_lines(number);
 	if (lines_with(number) == LINES)
 		imported = number;
 }
 
-START_TEST(an_import_is_done_whole_and_for_good_or_not_at_all) {
+START_TEST(an_import_is_complete_and_durable_or_undone) {
 	number = 1000;
 	faults_sweep("import", import_step);
 }
 END_TEST
 
-/* What only looks; the output is the same whenever there is one. */
-static const char *const looks[][4] = {
+/* Requests that change nothing. If they succeed, their output is always the same. */
+static const char *const queries[][4] = {
 	{"get", "acme/alice", "--json"},
 	{"list", "--json"},
 	{"export"},
 	{"holders", "acme/alice", "--json"},
 };
-static const char *const *look;
-static char *look_expected;
+static const char *const *query;
+static char *query_expected;
 
-static void look_step(void) {
-	ask(look[0], look[1], look[1] ? look[2] : NULL);
-	if (is_done() && look_expected)
-		fault_check(strcmp(said, look_expected) == 0, "%s\nnot\n%s\n", said, look_expected);
-	if (is_done() && !look_expected)
-		look_expected = strdup(said);
+static void query_step(void) {
+	ask_with_fault(query[0], query[1], query[1] ? query[2] : NULL);
+	if (is_acknowledged() && query_expected)
+		fault_check(strcmp(output, query_expected) == 0, "%s\nnot\n%s\n", output,
+			query_expected);
+	if (is_acknowledged() && !query_expected)
+		query_expected = strdup(output);
 	expect_answer();
 }
 
-START_TEST(what_is_listed_is_right_or_refused) {
+START_TEST(queries_are_answered_correctly_or_refused) {
 	struct berth *b = open_session();
 
 	(void)acquire_slot(b, "acme/alice");
 	set_limit("*@example.com", "3");
-	for (size_t i = 0; i < COUNT_OF(looks); i++) {
-		look = looks[i];
-		look_expected = NULL;
-		faults_sweep(look[0], look_step);
-		free(look_expected);
+	for (size_t i = 0; i < COUNT_OF(queries); i++) {
+		query = queries[i];
+		query_expected = NULL;
+		faults_sweep(query[0], query_step);
+		free(query_expected);
 	}
 	berth_close(b);
 }
@@ -234,16 +237,17 @@ static void revoke_step(void) {
 	berth_slot slot = acquire_slot(b, "acme/alice");
 	int code;
 
-	ask("revoke", "acme/alice", "--all");
+	ask_with_fault("revoke", "acme/alice", "--all");
 	expect_answer();
 	code = berth_release(b, slot);
-	fault_check(code == BERTH_CONNECTION_ABORTED || (!is_done() && code == BERTH_SUCCESS),
-		"%d after: %s\n", code, said);
-	fault_check(current_of("acme/alice") == 0, "it is still counted\n");
+	fault_check(
+		code == BERTH_CONNECTION_ABORTED || (!is_acknowledged() && code == BERTH_SUCCESS),
+		"%d after: %s\n", code, output);
+	fault_check(current_of("acme/alice") == 0, "the slot is still counted\n");
 	berth_close(b);
 }
 
-START_TEST(what_is_revoked_is_free) {
+START_TEST(a_revoked_slot_is_free) {
 	faults_sweep("revoke", revoke_step);
 }
 END_TEST
@@ -253,9 +257,10 @@ static bool no_session_is_left(void *data) {
 	return status_number("sessions") == 0;
 }
 
-/* In a process of its own, whose death ends what the fault may have left half open. */
+/* Opens a session in a process of its own, whose death ends a session that the fault has left half
+ * open. */
 static void child_open(struct child *c, void *data) {
-	const struct berth_options options = {.size = sizeof(options), .timeout_ms = PATIENT};
+	const struct berth_options options = {.size = sizeof(options), .timeout_ms = TIMEOUT_MS};
 	struct berth *b = NULL;
 	berth_slot slot;
 	int code = berth_open_options(&options, &b);
@@ -279,7 +284,7 @@ static void open_step(void) {
 	fault_check(code == BERTH_SUCCESS || fault_hits > 0, "%d without a fault\n", code);
 	fault_check(code == BERTH_SUCCESS || code == BERTH_NO_SYSTEM_RESOURCES ||
 			    code == BERTH_CONNECTION_REFUSED ||
-			    /* As if the server had sent none: there are descriptors to be had. */
+			    /* berthd can't tell a dropped descriptor from a missing one. */
 			    (code == BERTH_ACCESS_DENIED && fault->what == INJECT_DROPPED),
 		"%d\n", code);
 	fault_check(code != BERTH_CONNECTION_REFUSED || !fault_is_of_the_disk(), "%d\n", code);
@@ -294,7 +299,7 @@ START_TEST(a_session_is_opened_or_refused_and_leaves_nothing) {
 }
 END_TEST
 
-static bool fault_has_struck(void *data) {
+static bool fault_has_hit_or_patience_ended(void *data) {
 	int *patience = data;
 
 	return inject->hits > 0 || --*patience == 0;
@@ -304,11 +309,11 @@ static void reap_step(void) {
 	struct child c = child_start(child_hold_one, (void *)"acme/alice");
 	int patience = 8;
 
-	fault_check(child_report(&c) == BERTH_SUCCESS, "one that is to die\n");
+	fault_check(child_report(&c) == BERTH_SUCCESS, "the process that is to die has no slot\n");
 	fault_arm();
 	child_kill(&c);
 	if (fault_nth > 0)
-		(void)eventually(fault_has_struck, &patience);
+		(void)eventually(fault_has_hit_or_patience_ended, &patience);
 	else
 		expect_current_eventually("acme/alice", 0);
 	fault_disarm();
@@ -317,7 +322,7 @@ static void reap_step(void) {
 	fault_check(eventually(no_session_is_left, NULL), "a session is left\n");
 }
 
-START_TEST(the_slots_of_the_dead_come_back) {
+START_TEST(the_slots_of_a_dead_process_are_freed) {
 	faults_sweep("reaping", reap_step);
 }
 END_TEST
@@ -332,7 +337,7 @@ static bool is_checkpointed_after(void *data) {
 	return at && strncmp(at, data, strcspn(data, ",}")) != 0;
 }
 
-static void checkpoint_note(char to[64]) {
+static void checkpoint_time(char to[64]) {
 	const char *text;
 
 	ck_assert_int_eq(ctl(&text, "status", "--json", NULL), 0);
@@ -341,12 +346,13 @@ static void checkpoint_note(char to[64]) {
 
 static unsigned peak;
 
-/* The peak grows by one, berthd has trouble storing it, and has it all the same in the end. */
+/* The peak grows by one while a fault hits the checkpoint. After a kill berthd still has the new
+ * peak. */
 static void checkpoint_step(void) {
 	struct berth *b = open_session();
 	char before[64];
 
-	checkpoint_note(before);
+	checkpoint_time(before);
 	peak++;
 	fault_arm();
 	for (unsigned i = 0; i < peak; i++)
@@ -359,12 +365,12 @@ static void checkpoint_step(void) {
 	fault_disarm();
 	fault_check(eventually(is_checkpointed_after, before), "no checkpoint\n");
 	berth_close(b);
-	berthd_again();
+	restart_berthd();
 	fault_check(json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "peak") == peak,
 		"the peak isn't %u\n", peak);
 }
 
-START_TEST(a_checkpoint_that_fails_is_taken_again) {
+START_TEST(a_failed_checkpoint_is_repeated) {
 	set_limit("alice", "unlimited");
 	faults_sweep_of(INJECT_SPACE | INJECT_WRITE | INJECT_SYNC | INJECT_MEMORY | INJECT_CLOCK,
 		"checkpoint", checkpoint_step);
@@ -373,7 +379,7 @@ END_TEST
 
 /* -- a full map -------------------------------------------------------------------------------- */
 
-START_TEST(a_full_map_refuses_with_8_and_loses_nothing) {
+START_TEST(with_a_full_map_a_set_gets_8_and_no_limit_is_lost) {
 	char name[300];
 	int stored = 0, r;
 	const char *text;
@@ -393,7 +399,7 @@ START_TEST(a_full_map_refuses_with_8_and_loses_nothing) {
 		"%d: %s", r, text);
 	expect_logged("can't store limits");
 	expect_ctl(1, "(8)", "set", name, "1");
-	/* Nothing of it is in force either, and the rest is served. */
+	/* The refused limit isn't in force, and berthd serves other requests. */
 	expect_ctl(1, "", "get", name);
 	ck_assert_int_eq(status_number("configured"), stored + 1);
 	berth_close(open_session());
@@ -417,16 +423,16 @@ static void setup(void) {
 
 int main(void) {
 	const TTest *const tests[] = {
-		a_limit_that_is_set_is_there_for_good_or_refused_with_8,
-		a_template_that_is_set_is_there_for_good_or_refused_with_8,
-		a_limit_that_is_deleted_is_gone_for_good_or_stays,
-		an_import_is_done_whole_and_for_good_or_not_at_all,
-		what_is_listed_is_right_or_refused,
-		what_is_revoked_is_free,
+		a_set_of_a_limit_is_durable_or_gets_8,
+		a_set_of_a_template_is_durable_or_gets_8,
+		a_deletion_is_durable_or_undone,
+		an_import_is_complete_and_durable_or_undone,
+		queries_are_answered_correctly_or_refused,
+		a_revoked_slot_is_free,
 		a_session_is_opened_or_refused_and_leaves_nothing,
-		the_slots_of_the_dead_come_back,
-		a_checkpoint_that_fails_is_taken_again,
-		a_full_map_refuses_with_8_and_loses_nothing,
+		the_slots_of_a_dead_process_are_freed,
+		a_failed_checkpoint_is_repeated,
+		with_a_full_map_a_set_gets_8_and_no_limit_is_lost,
 		NULL,
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* libberth with every call failing that can: the right code, never a hang, what was held stays
- * held, and nothing is left behind in the process or in berthd. */
+/* Each call of libberth fails in turn. The library returns the right code and doesn't hang, held
+ * slots stay held, and neither the process nor berthd keeps resources. */
 
 #include <dirent.h>
 #include <pthread.h>
@@ -10,7 +10,7 @@
 
 #define TIMEOUT_MS 3000
 
-/* -- what must hold ---------------------------------------------------------------------------- */
+/* -- what every call must keep to -------------------------------------------------------------- */
 
 static int descriptors_open(void) {
 	DIR *d = opendir("/proc/self/fd");
@@ -23,18 +23,18 @@ static int descriptors_open(void) {
 	return n;
 }
 
-static bool closing, resuming;
+static bool in_close, in_resume;
 
-/* Whether a connection may be believed to be lost, and with it the session and what it holds.
- * One that goes on with a new berthd is so if that one's welcome can't be received for all the
- * timeout. */
-static bool fault_is_a_hangup(void) {
-	return fault->error == ECONNRESET || (closing && fault->what == INJECT_SEND) ||
-	       (resuming && fault->what == INJECT_RECEIVE && fault->sticky);
+/* True if the fault may cost the connection, and with it the session and its slots. When a session
+ * resumes with a new berthd, a library that can't receive the welcome before its deadline hangs up,
+ * too. */
+static bool fault_closes_connection(void) {
+	return fault->error == ECONNRESET || (in_close && fault->what == INJECT_SEND) ||
+	       (in_resume && fault->what == INJECT_RECEIVE && fault->sticky);
 }
 
-/* What is worth a second try inside the library. */
-static bool fault_is_nothing(void) {
+/* True if the library retries after the fault, so that the caller must not notice it. */
+static bool fault_is_retried(void) {
 	return fault->error == EINTR || fault->error == EAGAIN || fault->what == INJECT_CLOCK;
 }
 
@@ -42,32 +42,32 @@ static void code_check(int code) {
 	if (code == BERTH_SUCCESS)
 		return;
 	fault_check(fault_hits > 0, "%d without a fault\n", code);
-	fault_check(!fault_is_nothing(), "%d\n", code);
-	fault_check(code == BERTH_NO_SYSTEM_RESOURCES || fault_is_a_hangup(), "%d\n", code);
+	fault_check(!fault_is_retried(), "%d\n", code);
+	fault_check(code == BERTH_NO_SYSTEM_RESOURCES || fault_closes_connection(), "%d\n", code);
 	fault_check(code == BERTH_NO_SYSTEM_RESOURCES || code == BERTH_CONNECTION_REFUSED ||
 			    code == BERTH_CONNECTION_ABORTED,
 		"%d\n", code);
 }
 
-/* A session whose connection ended without a goodbye keeps its place until this process has
- * ended. */
+/* The number of sessions whose connection ended without a goodbye. berthd keeps them until this
+ * process ends. */
 static long long sessions_lost;
 
 static bool nothing_is_left(void *data) {
-	const char *said;
+	const char *output;
 
 	(void)data;
-	return ctl(&said, "status", "--json", NULL) == 0 &&
-	       (fault_is_a_hangup() || json_number_in(said, "sessions") == sessions_lost) &&
-	       json_number_in(said, "slots_held") == 0;
+	return ctl(&output, "status", "--json", NULL) == 0 &&
+	       (fault_closes_connection() || json_number_in(output, "sessions") == sessions_lost) &&
+	       json_number_in(output, "slots_held") == 0;
 }
 
 static void expect_nothing_left(int descriptors) {
-	const char *said;
+	const char *output;
 
 	if (!eventually(nothing_is_left, NULL)) {
-		(void)ctl(&said, "status", NULL);
-		fault_check(false, "left behind in berthd: %s\n", said);
+		(void)ctl(&output, "status", NULL);
+		fault_check(false, "left behind in berthd: %s\n", output);
 	}
 	sessions_lost = status_number("sessions");
 	fault_check(current_of("kept") == 0, "a slot of 'kept' is left\n");
@@ -75,7 +75,7 @@ static void expect_nothing_left(int descriptors) {
 		descriptors_open(), descriptors);
 }
 
-static struct berth *open_patiently(void) {
+static struct berth *open_with_timeout(void) {
 	const struct berth_options options = {.size = sizeof(options), .timeout_ms = TIMEOUT_MS};
 	struct berth *b = NULL;
 
@@ -94,7 +94,8 @@ static void open_step(void) {
 	code = berth_open_options(&options, &b);
 	fault_disarm();
 	code_check(code);
-	fault_check((code == BERTH_SUCCESS) == (b != NULL), "a handle with an error\n");
+	fault_check((code == BERTH_SUCCESS) == (b != NULL),
+		"berth_open returns %d, and %s handle\n", code, b ? "a" : "no");
 	if (b)
 		expect_code_for(
 			fault_text(), BERTH_SUCCESS, berth_release(b, acquire_slot(b, "kept")));
@@ -102,52 +103,53 @@ static void open_step(void) {
 	expect_nothing_left(descriptors);
 }
 
-START_TEST(berth_open_works_or_is_8_and_leaves_nothing) {
+START_TEST(berth_open_succeeds_or_gets_8_and_leaves_nothing) {
 	faults_sweep("berth_open", open_step);
 }
 END_TEST
 
 /* -- with a session ---------------------------------------------------------------------------- */
 
-/* With one slot held: what is called with the fault; afterwards the session is closed. */
-struct scene {
-	void (*before)(struct berth *b);
+/* A call of a session that holds a slot of 'kept'. */
+struct scenario {
+	void (*before)(struct berth *b); /* NULL, or called before the fault is armed */
 	int (*call)(struct berth *b);
 };
 
-static const struct scene *scene;
-static berth_slot kept, taken;
-static unsigned strangers;
+static const struct scenario *scenario;
+static berth_slot kept_slot, other_slot;
+static unsigned names; /* the number of the name that call_acquire_new_name() acquires */
 
-/* The slot that was held before is so still, and a call works again. */
+/* The session still holds its slot, and the next call succeeds. */
 static void expect_kept(struct berth *b) {
 	berth_slot more = 0;
 	char name[64];
 	int code;
 
-	fault_check(current_of("kept") == 1 || fault_is_a_hangup(), "the slot of 'kept' is lost\n");
-	/* One for which berthd must be asked: after its restart that is what connects again. */
-	(void)snprintf(name, sizeof(name), "next/%u@example.com", strangers);
+	fault_check(current_of("kept") == 1 || fault_closes_connection(),
+		"the slot of 'kept' is lost\n");
+	/* For a new name the library asks berthd, and so connects to a new one. */
+	(void)snprintf(name, sizeof(name), "next/%u@example.com", names);
 	code = berth_acquire(b, name, &more);
 	fault_check(code == BERTH_SUCCESS, "the next call: %d\n", code);
 	expect_code_for(fault_text(), BERTH_SUCCESS, berth_release(b, more));
-	code = berth_release(b, kept);
-	fault_check(
-		code == BERTH_SUCCESS || (fault_is_a_hangup() && code == BERTH_CONNECTION_ABORTED),
-		"releasing what was held: %d\n", code);
+	code = berth_release(b, kept_slot);
+	fault_check(code == BERTH_SUCCESS ||
+			    (fault_closes_connection() && code == BERTH_CONNECTION_ABORTED),
+		"release of the slot of 'kept': %d\n", code);
 }
 
-static void scene_step(void) {
+static void scenario_step(void) {
 	int descriptors = descriptors_open(), code;
-	struct berth *b = open_patiently();
+	struct berth *b = open_with_timeout();
 
-	kept = acquire_slot(b, "kept");
-	taken = 0;
-	strangers++;
-	if (scene->before)
-		scene->before(b);
+	kept_slot = acquire_slot(b, "kept");
+	other_slot = 0;
+	names++;
+	if (scenario->before)
+		scenario->before(b);
 	fault_arm();
-	code = scene->call(b);
+	code = scenario->call(b);
 	fault_disarm();
 	code_check(code);
 	expect_kept(b);
@@ -156,29 +158,29 @@ static void scene_step(void) {
 }
 
 static int call_acquire(struct berth *b) {
-	return berth_acquire(b, "alice", &taken);
+	return berth_acquire(b, "alice", &other_slot);
 }
 
-/* A name that berthd must be asked for. */
-static int call_acquire_stranger(struct berth *b) {
+/* For a new name the library must ask berthd. */
+static int call_acquire_new_name(struct berth *b) {
 	char name[64];
 
-	(void)snprintf(name, sizeof(name), "stranger/%u@example.com", strangers);
-	return berth_acquire(b, name, &taken);
+	(void)snprintf(name, sizeof(name), "stranger/%u@example.com", names);
+	return berth_acquire(b, name, &other_slot);
 }
 
-/* As many slots as the session has records for. */
+/* Uses all records of the session's range. */
 static void before_full(struct berth *b) {
 	for (int i = 1; i < 16; i++)
 		(void)acquire_slot(b, "alice");
 }
 
-static void before_taken(struct berth *b) {
-	taken = acquire_slot(b, "alice");
+static void before_release(struct berth *b) {
+	other_slot = acquire_slot(b, "alice");
 }
 
 static int call_release(struct berth *b) {
-	return berth_release(b, taken);
+	return berth_release(b, other_slot);
 }
 
 static int call_query(struct berth *b) {
@@ -193,43 +195,43 @@ static void before_restart(struct berth *b) {
 	instance_restart(&here);
 }
 
-static const struct scene scene_acquire = {NULL, call_acquire};
-static const struct scene scene_stranger = {NULL, call_acquire_stranger};
-static const struct scene scene_grow = {before_full, call_acquire};
-static const struct scene scene_release = {before_taken, call_release};
-static const struct scene scene_query = {NULL, call_query};
-static const struct scene scene_resume = {before_restart, call_acquire_stranger};
+static const struct scenario scenario_acquire = {NULL, call_acquire};
+static const struct scenario scenario_new_name = {NULL, call_acquire_new_name};
+static const struct scenario scenario_grow = {before_full, call_acquire};
+static const struct scenario scenario_release = {before_release, call_release};
+static const struct scenario scenario_query = {NULL, call_query};
+static const struct scenario scenario_resume = {before_restart, call_acquire_new_name};
 
-START_TEST(berth_acquire_works_or_is_8) {
-	scene = &scene_acquire;
-	faults_sweep("berth_acquire", scene_step);
+START_TEST(berth_acquire_succeeds_or_gets_8) {
+	scenario = &scenario_acquire;
+	faults_sweep("berth_acquire", scenario_step);
 }
 END_TEST
 
-START_TEST(berth_acquire_of_a_name_that_berthd_must_be_asked_for_works_or_is_8) {
-	scene = &scene_stranger;
-	faults_sweep("berth_acquire of a new name", scene_step);
+START_TEST(berth_acquire_of_a_new_name_succeeds_or_gets_8) {
+	scenario = &scenario_new_name;
+	faults_sweep("berth_acquire of a new name", scenario_step);
 }
 END_TEST
 
-START_TEST(berth_acquire_beyond_the_records_at_hand_works_or_is_8) {
-	scene = &scene_grow;
-	faults_sweep("berth_acquire of the 17th", scene_step);
+START_TEST(berth_acquire_that_needs_another_range_succeeds_or_gets_8) {
+	scenario = &scenario_grow;
+	faults_sweep("berth_acquire of the 17th", scenario_step);
 }
 END_TEST
 
-START_TEST(berth_release_and_berth_query_work_or_are_8) {
-	scene = &scene_release;
-	faults_sweep("berth_release", scene_step);
-	scene = &scene_query;
-	faults_sweep("berth_query", scene_step);
+START_TEST(berth_release_and_berth_query_succeed_or_get_8) {
+	scenario = &scenario_release;
+	faults_sweep("berth_release", scenario_step);
+	scenario = &scenario_query;
+	faults_sweep("berth_query", scenario_step);
 }
 END_TEST
 
-START_TEST(a_session_goes_on_with_a_new_berthd_or_the_call_is_8) {
-	scene = &scene_resume;
-	resuming = true;
-	faults_sweep("berth_acquire after a restart", scene_step);
+START_TEST(a_session_continues_with_a_new_berthd_or_the_call_gets_8) {
+	scenario = &scenario_resume;
+	in_resume = true;
+	faults_sweep("berth_acquire after a restart", scenario_step);
 }
 END_TEST
 
@@ -237,7 +239,7 @@ END_TEST
 
 static void close_step(void) {
 	int descriptors = descriptors_open();
-	struct berth *b = open_patiently();
+	struct berth *b = open_with_timeout();
 
 	(void)acquire_slot(b, "kept");
 	(void)acquire_slot(b, "alice");
@@ -247,23 +249,23 @@ static void close_step(void) {
 	expect_nothing_left(descriptors);
 }
 
-START_TEST(berth_close_gives_everything_back) {
-	closing = true;
+START_TEST(berth_close_frees_all_resources) {
+	in_close = true;
 	faults_sweep("berth_close", close_step);
 }
 END_TEST
 
 /* -- the clock --------------------------------------------------------------------------------- */
 
-struct asker {
+struct acquirer {
 	struct berth *b;
 	const char *account;
 	_Atomic bool done;
 	int code;
 };
 
-static void *asker_run(void *data) {
-	struct asker *a = data;
+static void *acquirer_run(void *data) {
+	struct acquirer *a = data;
 	berth_slot slot;
 
 	a->code = berth_acquire(a->b, a->account, &slot);
@@ -271,40 +273,42 @@ static void *asker_run(void *data) {
 	return NULL;
 }
 
-static bool somebody_waits(void *data) {
+static bool acquirer_waits(void *data) {
 	(void)data;
 	return inject->calls > 0;
 }
 
-/* Long enough for one that doesn't wait to return; one that waits isn't concerned. */
-static bool is_done_or_late(void *data) {
-	const struct asker *a = data;
+/* True when the call has returned, or after 20 polls, in which it would return if it didn't
+ * wait. */
+static bool has_returned_or_waits(void *data) {
+	const struct acquirer *a = data;
 	static int looks;
 
 	return a->done || ++looks % 20 == 0;
 }
 
-/* Two threads ask; the second waits for the first with a deadline. */
-static void clock_try(int jump, const char *first, const char *second) {
+/* Two threads acquire new names. The first one asks berthd, which is stopped, and the second one
+ * waits for the first with a deadline. Then the clock jumps. */
+static void acquire_with_clock_jump(int jump, const char *first, const char *second) {
 	struct fault f = {"the clock jumps", INJECT_POLL, 0, false};
-	struct asker a[2] = {{open_session(), first, false, -1}, {.code = -1}};
+	struct acquirer a[2] = {{open_session(), first, false, -1}, {.code = -1}};
 	pthread_t thread[2];
 
-	a[1] = (struct asker){a[0].b, second, false, -1};
+	a[1] = (struct acquirer){a[0].b, second, false, -1};
 	(void)instance_kill(&here, SIGSTOP);
 	fault = &f;
-	fault_about = "two threads ask";
+	fault_about = "two threads that ask berthd";
 	fault_nth = 0;
 	fault_arm();
-	ck_assert_int_eq(pthread_create(&thread[0], NULL, asker_run, &a[0]), 0);
-	ck_assert(eventually(somebody_waits, NULL));
+	ck_assert_int_eq(pthread_create(&thread[0], NULL, acquirer_run, &a[0]), 0);
+	ck_assert(eventually(acquirer_waits, NULL));
 	f.what = INJECT_CLOCK;
 	f.error = jump;
 	f.sticky = true;
 	fault_nth = 1;
 	fault_arm();
-	ck_assert_int_eq(pthread_create(&thread[1], NULL, asker_run, &a[1]), 0);
-	(void)eventually(is_done_or_late, &a[1]);
+	ck_assert_int_eq(pthread_create(&thread[1], NULL, acquirer_run, &a[1]), 0);
+	(void)eventually(has_returned_or_waits, &a[1]);
 	(void)instance_kill(&here, SIGCONT);
 	for (int i = 0; i < 2; i++) {
 		(void)pthread_join(thread[i], NULL);
@@ -314,9 +318,9 @@ static void clock_try(int jump, const char *first, const char *second) {
 	berth_close(a[0].b);
 }
 
-START_TEST(a_thread_that_waits_for_another_is_not_misled_by_the_clock) {
-	clock_try(1 << 30, "a@example.com", "b@example.com");
-	clock_try(-(1 << 30), "c@example.com", "d@example.com");
+START_TEST(jumps_of_the_clock_do_not_affect_a_waiting_thread) {
+	acquire_with_clock_jump(1 << 30, "a@example.com", "b@example.com");
+	acquire_with_clock_jump(-(1 << 30), "c@example.com", "d@example.com");
 }
 END_TEST
 
@@ -336,14 +340,14 @@ static void setup(void) {
 
 int main(void) {
 	const TTest *const tests[] = {
-		berth_open_works_or_is_8_and_leaves_nothing,
-		berth_acquire_works_or_is_8,
-		berth_acquire_of_a_name_that_berthd_must_be_asked_for_works_or_is_8,
-		berth_acquire_beyond_the_records_at_hand_works_or_is_8,
-		berth_release_and_berth_query_work_or_are_8,
-		a_session_goes_on_with_a_new_berthd_or_the_call_is_8,
-		berth_close_gives_everything_back,
-		a_thread_that_waits_for_another_is_not_misled_by_the_clock,
+		berth_open_succeeds_or_gets_8_and_leaves_nothing,
+		berth_acquire_succeeds_or_gets_8,
+		berth_acquire_of_a_new_name_succeeds_or_gets_8,
+		berth_acquire_that_needs_another_range_succeeds_or_gets_8,
+		berth_release_and_berth_query_succeed_or_get_8,
+		a_session_continues_with_a_new_berthd_or_the_call_gets_8,
+		berth_close_frees_all_resources,
+		jumps_of_the_clock_do_not_affect_a_waiting_thread,
 		NULL,
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Real trouble with the file systems that berthd stands on, in a mount namespace of the test's own:
- * a full disk under the limits, a read-only one, and little address space. */
+/* Real faults, without injection, in a mount namespace of the test's own: a full file system, a
+ * read-only one, and little address space. */
 
 #include <sched.h>
 #include <sys/mount.h>
@@ -9,9 +9,9 @@
 
 #include "suite.h"
 
-/* A namespace whose mounts go with the test. The same is tested with injected errors where this
- * isn't allowed (test-faults-admin.c, test-faults-start.c). */
-static bool mounts_are_ours(void) {
+/* Makes a namespace whose mounts vanish with the test. False where that isn't allowed. There
+ * test-faults-admin.c and test-faults-start.c still test the same with injected errors. */
+static bool unshare_mounts(void) {
 	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
 		return true;
 	printf("not allowed to mount: %s\n", strerror(errno));
@@ -22,7 +22,7 @@ static void filler_path(char to[128]) {
 	(void)snprintf(to, 128, "%s/filler", here.state_dir);
 }
 
-static void disk_fill(void) {
+static void fill_disk(void) {
 	char path[128], block[4096] = {1};
 	int fd;
 
@@ -35,26 +35,27 @@ static void disk_fill(void) {
 	(void)close(fd);
 }
 
-START_TEST(a_full_disk_refuses_limits_with_8_and_the_rest_goes_on) {
+START_TEST(on_a_full_disk_a_set_gets_8_and_slots_are_served) {
 	char name[300], path[128];
 	struct berth *b;
-	const char *said;
+	const char *output;
 	int stored = 0, r;
 
-	if (!mounts_are_ours())
+	if (!unshare_mounts())
 		return;
 	(void)instance_kill(&here, SIGTERM);
 	ck_assert_int_eq(mount("berth-test", here.state_dir, "tmpfs", 0, "size=512k"), 0);
 	instance_restart(&here);
 	set_limit("alice", "3");
 	b = open_session();
-	disk_fill();
+	fill_disk();
 	do {
 		(void)snprintf(name, sizeof(name), "n%0200d", stored);
-		r = ctl(&said, "set", name, "7", NULL);
+		r = ctl(&output, "set", name, "7", NULL);
 		stored += r == 0;
 	} while (r == 0 && stored < 10000);
-	ck_assert_msg(r == 1 && strstr(said, "No space left") && strstr(said, "(8)"), "%s", said);
+	ck_assert_msg(
+		r == 1 && strstr(output, "No space left") && strstr(output, "(8)"), "%s", output);
 	expect_logged("make room on that file system");
 	expect_ctl(1, "(8)", "set", name, "7");
 	/* Slots don't need the disk. */
@@ -74,26 +75,27 @@ START_TEST(a_full_disk_refuses_limits_with_8_and_the_rest_goes_on) {
 }
 END_TEST
 
-static void read_only(const char *dir, bool on) {
+static void set_read_only(const char *dir, bool on) {
 	ck_assert_int_eq(
 		mount(NULL, dir, NULL, MS_REMOUNT | MS_BIND | (on ? MS_RDONLY : 0), NULL), 0);
 }
 
-/* Both directories in turn: berthd says which and why, and starts when it can be written again. */
-START_TEST(a_directory_that_cannot_be_written_is_named) {
+/* For each of the two directories: berthd logs its name and the reason, and starts when the
+ * directory is writable again. */
+START_TEST(a_read_only_directory_is_named_in_the_log) {
 	const char *const dirs[] = {here.state_dir, here.runtime_dir};
 
-	if (!mounts_are_ours())
+	if (!unshare_mounts())
 		return;
 	set_limit("alice", "3");
 	for (size_t i = 0; i < COUNT_OF(dirs); i++) {
 		(void)instance_kill(&here, SIGTERM);
 		ck_assert_int_eq(mount(dirs[i], dirs[i], NULL, MS_BIND, NULL), 0);
-		read_only(dirs[i], true);
+		set_read_only(dirs[i], true);
 		ck_assert_int_eq(start_refused(&here), 1);
 		expect_logged("Read-only file system");
 		expect_logged(dirs[i]);
-		read_only(dirs[i], false);
+		set_read_only(dirs[i], false);
 		instance_restart(&here);
 		ck_assert_int_eq(
 			json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "limit"), 3);
@@ -101,8 +103,8 @@ START_TEST(a_directory_that_cannot_be_written_is_named) {
 }
 END_TEST
 
-/* Of whatever size: it serves, or says that there is no memory. */
-START_TEST(with_little_address_space_berthd_serves_or_says_so) {
+/* With each size berthd either serves or logs that it has no memory. */
+START_TEST(with_little_address_space_berthd_serves_or_logs_the_error) {
 	struct rlimit was, little;
 	int served = 0, refused = 0;
 
@@ -139,9 +141,9 @@ END_TEST
 
 int main(void) {
 	const TTest *const tests[] = {
-		a_full_disk_refuses_limits_with_8_and_the_rest_goes_on,
-		a_directory_that_cannot_be_written_is_named,
-		with_little_address_space_berthd_serves_or_says_so,
+		on_a_full_disk_a_set_gets_8_and_slots_are_served,
+		a_read_only_directory_is_named_in_the_log,
+		with_little_address_space_berthd_serves_or_logs_the_error,
 		NULL,
 	};
 

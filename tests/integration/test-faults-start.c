@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* berthd's start with every call failing that can: it serves, with everything that was acknowledged
- * and everything that is held, or it says what failed and ends; and the next start is well. */
+/* Starts berthd while each call in turn fails. Either berthd serves, with all acknowledged limits
+ * and all held slots, or it logs the error and exits with 1. Then the next start succeeds. */
 
 #include <ftw.h>
 
@@ -12,16 +12,16 @@
 
 /* -- directories ------------------------------------------------------------------------------- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where) {
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where) {
 	(void)st, (void)type;
 	return where->level == 0 ? 0 : remove(path);
 }
 
-static void directory_empty(const char *path) {
-	ck_assert_int_eq(nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS), 0);
+static void empty_directory(const char *path) {
+	ck_assert_int_eq(nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
-static void log_empty(void) {
+static void empty_log(void) {
 	char path[128];
 
 	(void)snprintf(path, sizeof(path), "%s/log", here.dir);
@@ -30,17 +30,18 @@ static void log_empty(void) {
 
 /* -- starting ---------------------------------------------------------------------------------- */
 
-static bool start_is_decided(void *data) {
+static bool has_started_or_ended(void *data) {
 	return strstr(instance_log(&here), " serves ") || process_has_ended(data);
 }
 
-/* What failed and why. A full disk may be the file system of the runtime directory, which is said
- * to have no memory. */
-static bool log_names_what_failed(void) {
+/* The log has the text of the error. On a full disk it may have a similar one, for example that
+ * there is no memory, since the runtime directory is in memory. */
+static bool error_is_logged(void) {
 	const char *why = strerror(fault->error), *log = instance_log(&here);
 	bool space = fault_is_of_the_disk();
 
-	/* How pthread_create says that there is no memory; and LMDB, that there are no locks. */
+	/* pthread_create returns EAGAIN if there is no memory, and LMDB EINVAL if there are no
+	 * locks. */
 	if (fault->what == INJECT_MEMORY && strstr(log, "Can't start the thread"))
 		why = strerror(EAGAIN);
 	if (fault->error == ENOLCK && strstr(log, "can't open the limits") && !strstr(log, why))
@@ -55,32 +56,33 @@ static bool log_names_what_failed(void) {
 static bool start_with_fault(void) {
 	int status = 0;
 
-	log_empty();
+	empty_log();
 	faults_preload(true);
 	fault_arm();
 	(void)instance_spawn(&here);
 	faults_preload(false);
-	fault_check(eventually(start_is_decided, &here.berthd), "berthd hangs\n");
+	fault_check(eventually(has_started_or_ended, &here.berthd),
+		"berthd neither serves nor exits\n");
 	fault_disarm();
 	if (strstr(instance_log(&here), " serves "))
 		return true;
 	(void)waitpid(here.berthd, &status, 0);
 	here.berthd = 0;
 	fault_check(WIFEXITED(status) && WEXITSTATUS(status) == 1, "wait status %d\n", status);
-	fault_check(log_names_what_failed(), "it doesn't say what failed\n");
-	fault_check(fault_hits > 0, "refused without a fault\n");
+	fault_check(error_is_logged(), "berthd doesn't log the error\n");
+	fault_check(fault_hits > 0, "berthd refused to start without a fault\n");
 	if (getenv("SHOW"))
 		printf("%s\n%s\n", fault_text(), instance_log(&here));
 	return false;
 }
 
 static void expect_limit(void) {
-	const char *said;
-	int r = ctl(&said, "get", "acme/alice", "--json", NULL);
+	const char *output;
+	int r = ctl(&output, "get", "acme/alice", "--json", NULL);
 
-	fault_check(r == 0 && json_number_in(said, "limit") == LIMIT, "%s\n", said);
-	r = ctl(&said, "get", "*@example.com", "--json", NULL);
-	fault_check(r == 0 && json_number_in(said, "limit") == LIMIT, "%s\n", said);
+	fault_check(r == 0 && json_number_in(output, "limit") == LIMIT, "%s\n", output);
+	r = ctl(&output, "get", "*@example.com", "--json", NULL);
+	fault_check(r == 0 && json_number_in(output, "limit") == LIMIT, "%s\n", output);
 }
 
 static void expect_service(void) {
@@ -94,44 +96,44 @@ static void expect_service(void) {
 	berth_close(b);
 }
 
-static void end_cleanly(void) {
+static void stop_berthd(void) {
 	int status = instance_kill(&here, SIGTERM);
 
 	fault_check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "wait status %d\n", status);
 }
 
-/* -- from nothing ------------------------------------------------------------------------------ */
+/* -- the first start --------------------------------------------------------------------------- */
 
-static void fresh_step(void) {
-	const char *said;
+static void first_start_step(void) {
+	const char *output;
 	int r;
 
 	if (here.berthd)
 		(void)instance_kill(&here, SIGKILL);
-	directory_empty(here.runtime_dir);
-	directory_empty(here.state_dir);
+	empty_directory(here.runtime_dir);
+	empty_directory(here.state_dir);
 	if (!start_with_fault())
 		instance_restart(&here);
-	r = ctl(&said, "set", "acme/alice", "7", NULL);
-	fault_check(r == 0, "%s\n", said);
+	r = ctl(&output, "set", "acme/alice", "7", NULL);
+	fault_check(r == 0, "%s\n", output);
 	expect_service();
-	end_cleanly();
+	stop_berthd();
 	instance_restart(&here);
-	r = ctl(&said, "get", "acme/alice", "--json", NULL);
-	fault_check(r == 0 && json_number_in(said, "limit") == LIMIT, "%s\n", said);
+	r = ctl(&output, "get", "acme/alice", "--json", NULL);
+	fault_check(r == 0 && json_number_in(output, "limit") == LIMIT, "%s\n", output);
 }
 
-START_TEST(a_first_start_works_or_says_what_failed) {
-	faults_sweep("first start", fresh_step);
+START_TEST(a_first_start_succeeds_or_logs_the_error) {
+	faults_sweep("first start", first_start_step);
 }
 END_TEST
 
 /* -- after a reboot ---------------------------------------------------------------------------- */
 
-static void rebooted_step(void) {
+static void reboot_step(void) {
 	if (here.berthd)
 		(void)instance_kill(&here, SIGKILL);
-	directory_empty(here.runtime_dir);
+	empty_directory(here.runtime_dir);
 	if (start_with_fault()) {
 		expect_limit();
 		(void)instance_kill(&here, SIGKILL);
@@ -144,14 +146,14 @@ static void rebooted_step(void) {
 START_TEST(limits_are_in_force_after_any_start) {
 	set_limit("acme/alice", "7");
 	set_limit("*@example.com", "7");
-	faults_sweep("start with limits", rebooted_step);
+	faults_sweep("start with limits", reboot_step);
 }
 END_TEST
 
-/* -- with servers that go on ------------------------------------------------------------------- */
+/* -- while servers run ------------------------------------------------------------------------- */
 
-/* Holds HELD slots, and for each number it is told acquires one more and releases it. */
-static void child_hold_and_go_on(struct child *c, void *data) {
+/* Holds HELD slots. For each number that it receives it acquires one more slot and releases it. */
+static void child_hold_and_acquire(struct child *c, void *data) {
 	struct berth *b = NULL;
 	berth_slot slot;
 	int code = berth_open(NULL, &b);
@@ -170,20 +172,21 @@ static void child_hold_and_go_on(struct child *c, void *data) {
 
 static struct child holder;
 
-static void expect_held(void) {
-	const char *said;
-	int r = ctl(&said, "get", "acme/alice", "--json", NULL);
+static void expect_slots_held(void) {
+	const char *output;
+	int r = ctl(&output, "get", "acme/alice", "--json", NULL);
 
-	fault_check(r == 0 && json_number_in(said, "current") == HELD, "%s\n", said);
+	fault_check(r == 0 && json_number_in(output, "current") == HELD, "%s\n", output);
 	fault_check(status_number("slots_held") == HELD, "slots_held is wrong\n");
 }
 
-/* Also one that died meanwhile is reaped by whichever berthd comes next. */
-static void adopting_step(void) {
+/* Another process dies while no berthd runs. The next berthd that starts frees its slot. */
+static void adoption_step(void) {
 	struct child dead = child_start(child_hold_one, (void *)"acme/alice");
 	int code;
 
-	fault_check(child_report(&dead) == BERTH_SUCCESS, "one that is to die\n");
+	fault_check(
+		child_report(&dead) == BERTH_SUCCESS, "the process that is to die has no slot\n");
 	(void)instance_kill(&here, SIGKILL);
 	child_kill(&dead);
 	if (start_with_fault()) {
@@ -193,19 +196,19 @@ static void adopting_step(void) {
 	}
 	instance_restart(&here);
 	expect_limit();
-	expect_held();
+	expect_slots_held();
 	child_send(&holder, 0);
 	code = child_report(&holder);
 	fault_check(code == BERTH_SUCCESS, "the holder's next slot: %d\n", code);
-	expect_held();
+	expect_slots_held();
 }
 
-START_TEST(slots_of_the_living_stay_held_through_any_start) {
+START_TEST(living_processes_keep_their_slots_through_any_start) {
 	set_limit("acme/alice", "7");
 	set_limit("*@example.com", "7");
-	holder = child_start(child_hold_and_go_on, NULL);
+	holder = child_start(child_hold_and_acquire, NULL);
 	ck_assert_int_eq(child_report(&holder), BERTH_SUCCESS);
-	faults_sweep("start with servers", adopting_step);
+	faults_sweep("start with servers", adoption_step);
 	child_kill(&holder);
 	expect_current_eventually("acme/alice", 0);
 }
@@ -220,9 +223,9 @@ static void setup(void) {
 
 int main(void) {
 	const TTest *const tests[] = {
-		a_first_start_works_or_says_what_failed,
+		a_first_start_succeeds_or_logs_the_error,
 		limits_are_in_force_after_any_start,
-		slots_of_the_living_stay_held_through_any_start,
+		living_processes_keep_their_slots_through_any_start,
 		NULL,
 	};
 
