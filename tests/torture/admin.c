@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The administrator of the torture test: limits, revokes, deletions, by the messages that berthctl
- * sends. It keeps the history of limits that the observer judges by.
+ * The administrator of the torture test sets limits, revokes, and deletes, by the messages that
+ * berthctl sends. It writes the history of limits for the observer.
  *
- * A request that berthd's death cuts off is sent again until it is answered, as an administrator
- * would: then it is known what is in force.
+ * If berthd dies before it answers, the administrator sends the request again until it is answered,
+ * so that it knows which limit is in force.
  */
 
 #include <stdio.h>
@@ -33,7 +33,7 @@ union admin_reply {
 	struct message_failed failed;
 };
 
-/* Sends until there is an answer; its code. */
+/* Sends the request until it is answered. Returns the code. */
 static uint32_t call(struct admin *a, const void *request, union admin_reply *reply) {
 	int64_t deadline = clock_monotonic_ms() + PATIENCE_MS;
 	int r = -ECONNRESET;
@@ -76,8 +76,7 @@ static void send_set(struct admin *a, uint32_t account, uint32_t limit) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-/* Now and then what is held just now: whoever charges against the old limit then is one too
- * many. */
+/* The present count, as a limit: then a charge against the old limit exceeds the new one. */
 static uint32_t limit_held(struct admin *a, uint32_t account) {
 	uint32_t held = counter_count(a->m, torture_account(a->m, torture_name[account]));
 
@@ -97,7 +96,7 @@ static void limit_change(struct admin *a, uint32_t account, uint32_t limit) {
 	uint32_t n = load_relaxed(&h->begun);
 
 	store_relaxed(&h->limit[n % TORTURE_HISTORY], limit);
-	store_total(&h->begun, n + 1); /* pairs with watch() in torture-observer.c */
+	store_total(&h->begun, n + 1); /* pairs with watch() in observer.c */
 	send_set(a, account, limit);
 	store_total(&h->acked, n + 1);
 }
@@ -115,7 +114,7 @@ static void revoke_of_process(struct admin *a, struct message_revoke *what) {
 	what->pid = pid > 0 ? (uint32_t)pid : 1;
 }
 
-/* A slot that is held, as `berthctl holders` shows it; by the time it is revoked it may be gone. */
+/* Finds a held slot, which may be released before berthd revokes it. */
 static void revoke_of_slot(struct admin *a, struct message_revoke *what) {
 	uint32_t end = load_acquire(&a->m->names->slots);
 	uint32_t at = torture_below(&a->random, MIN_OF(end, 4096u) + 1);
@@ -147,7 +146,7 @@ static void slots_revoke(struct admin *a, uint32_t account) {
 	(void)add_relaxed(&a->t->figures.revokes, 1);
 }
 
-/* -- accounts that come and go ----------------------------------------------------------------- */
+/* -- deletions --------------------------------------------------------------------------------- */
 
 static void delete_and_set(struct admin *a) {
 	struct message_delete delete = {
@@ -163,7 +162,7 @@ static void delete_and_set(struct admin *a) {
 	(void)add_total(&a->t->revokes_begun, 1);
 	code = call(a, &delete, &reply);
 	(void)add_total(&a->t->revokes_done, 1);
-	/* 1317: an earlier attempt, cut off before its answer, had succeeded. */
+	/* 1317: berthd had deleted the account before it died without an answer. */
 	if (code != BERTH_SUCCESS && code != BERTH_NO_SUCH_USER && !torture_failed(a->t))
 		torture_fail(a->t, "delete: %u (%s)", code, reply.failed.text);
 	(void)add_relaxed(&a->t->figures.deletes, 1);
@@ -174,8 +173,9 @@ static void delete_and_set(struct admin *a) {
 
 /* -- the process ------------------------------------------------------------------------------- */
 
-/* By turns on one account, a few times: the cell is bumped again and again. */
-static void some_things(struct admin *a) {
+/* Changes the limit of one account, or revokes, a few times, so that its cell is bumped again and
+ * again. */
+static void act_on_account(struct admin *a) {
 	uint32_t account = torture_below(&a->random, TORTURE_WATCHED);
 
 	for (uint32_t n = 1 + torture_below(&a->random, 4); n > 0; n--) {
@@ -188,8 +188,8 @@ static void some_things(struct admin *a) {
 		delete_and_set(a);
 }
 
-/* Every client stands still, some in the middle of a charge, with a limit that they have read. It
- * is lowered under them, or their slots are revoked. */
+/* All clients are stopped, some of them in an acquire after they have read a limit. This lowers the
+ * limits or revokes their slots. */
 static void act_in_freeze(struct admin *a) {
 	for (uint32_t account = 0; account < TORTURE_WATCHED; account++) {
 		if (torture_once_in(&a->random, 4))
@@ -202,7 +202,7 @@ static void act_in_freeze(struct admin *a) {
 void torture_admin(struct torture *t, uint64_t seed) {
 	struct admin a = {.t = t, .m = torture_map(t), .random = seed, .fd = -1};
 
-	/* The first round is the main program's sign to begin. */
+	/* The main program waits for these limits before it starts the clients. */
 	for (uint32_t account = 0; account < TORTURE_WATCHED; account++)
 		limit_change(&a, account, limit_random(&a, account));
 	for (uint32_t account = TORTURE_WATCHED; account < TORTURE_NAMES; account++)
@@ -211,7 +211,7 @@ void torture_admin(struct torture *t, uint64_t seed) {
 		if (load_total(&t->freeze) == 1)
 			act_in_freeze(&a);
 		else
-			some_things(&a);
+			act_on_account(&a);
 		torture_sleep_us(torture_below(&a.random, 6000));
 	}
 	close_cleanup(&a.fd);

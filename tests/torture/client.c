@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * One server of the torture test: threads that share a handle and do to it whatever a program may.
+ * A server of the torture test: its threads share a handle and use it in every way a program may.
  *
- * Every return code is judged. A slot may turn out revoked (1236) only if a revoke may have met it:
- * one was under way when it was acquired, or was begun since; or this process has lost its session
- * by closefrom. Where a slot may have been revoked, 1237 for 1236 is allowed too: see pool.c on
- * lost tokens.
+ * Every return code is checked. A release may return 1236 only if the slot may have been revoked: a
+ * revocation was under way when the slot was acquired, or has begun since, or this process has lost
+ * its session by closefrom. In these cases 1237 is allowed, too (see pool.c).
  */
 
 #include <pthread.h>
@@ -29,23 +28,22 @@ struct client {
 	struct torture *t;
 	unsigned place;
 	struct berth *b;
-	/* Write-locked to close and open the handle. */
-	pthread_rwlock_t lock;
-	_Atomic uint64_t handle; /* counts them */
+	pthread_rwlock_t lock;   /* write-locked while the handle is closed and opened */
+	_Atomic uint64_t handle; /* the number of the present handle */
 	_Atomic uint32_t closefroms_begun, closefroms_done;
 };
 
 struct held {
 	berth_slot slot;
 	uint64_t handle;
-	uint32_t revokes_done; /* when it was about to be acquired */
+	uint32_t revokes_done; /* before the acquire */
 	uint32_t account;
 };
 
 struct worker {
 	struct client *c;
 	uint64_t random;
-	uint32_t favourite, phase; /* the account, and for how many acquires it is */
+	uint32_t favourite, phase; /* the account, and for how many more acquires */
 	bool is_child;
 	pid_t child;
 	uint32_t held_count;
@@ -69,9 +67,9 @@ static bool may_be_revoked(struct worker *w, uint32_t revokes_done) {
 	       load_total(&w->c->closefroms_begun) != 0;
 }
 
-/* Descriptors may be closed under a thread while it asks berthd; that can end any way it likes. An
- * operation takes the number of those that were over before it began. */
-static bool closing_met(struct client *c, uint32_t closefroms_done) {
+/* True if a closefrom may have closed the library's descriptors during an operation, which may then
+ * return any code. `closefroms_done` is their number before the operation. */
+static bool closefrom_may_interfere(struct client *c, uint32_t closefroms_done) {
 	return load_total(&c->closefroms_begun) != closefroms_done;
 }
 
@@ -79,9 +77,9 @@ static bool may_be_unknown(uint32_t account) {
 	return account >= TORTURE_WATCHED;
 }
 
-/* -- the plain things -------------------------------------------------------------------------- */
+/* -- acquire, release, query ------------------------------------------------------------------- */
 
-/* Some accounts are much in demand. */
+/* Accounts with a low index are used more often. */
 static uint32_t any_account(struct worker *w) {
 	uint32_t a = torture_below(&w->random, TORTURE_NAMES);
 	uint32_t b = torture_below(&w->random, TORTURE_NAMES);
@@ -89,8 +87,9 @@ static uint32_t any_account(struct worker *w) {
 	return MIN_OF(a, b);
 }
 
-/* In phases of 1 to 16384, a thread keeps to one account, or uses all. So cells rest meanwhile,
- * with tags of records that go on, and with the words that a thread which stands has read. */
+/* For phases of 1 to 16384 acquires a thread keeps to one account, or uses all. So some cells
+ * aren't changed for a while, and keep the tags of records that are used elsewhere, and the words
+ * that a stopped thread has read. */
 static uint32_t pick_account(struct worker *w) {
 	if (w->phase == 0) {
 		w->phase = 1u << torture_below(&w->random, 15);
@@ -112,7 +111,7 @@ static void acquire_judge(struct worker *w, struct held *h, int code, uint32_t c
 	else if (code == BERTH_CONNECTION_ABORTED && may_be_revoked(w, h->revokes_done))
 		count(&t->figures.revoked);
 	else if (!(code == BERTH_NO_SUCH_USER && may_be_unknown(h->account)) &&
-		 !closing_met(w->c, closing))
+		 !closefrom_may_interfere(w->c, closing))
 		unexpected(w, "acquire", torture_name[h->account], code);
 }
 
@@ -168,28 +167,30 @@ static void do_query(struct worker *w) {
 
 	if (code == BERTH_SUCCESS && usage.peak >= usage.current)
 		return;
-	if (!(code == BERTH_NO_SUCH_USER && may_be_unknown(account)) && !closing_met(w->c, closing))
+	if (!(code == BERTH_NO_SUCH_USER && may_be_unknown(account)) &&
+		!closefrom_may_interfere(w->c, closing))
 		unexpected(w, "query", torture_name[account], code);
 }
 
-/* What nobody ever held. */
+/* Releases a slot that was never acquired. */
 static void do_release_noise(struct worker *w) {
 	int code = berth_release(w->c->b, torture_random(&w->random) >> 44);
 
 	if (code != BERTH_TOO_MANY_POSTS)
-		unexpected(w, "release of nothing", "", code);
+		unexpected(w, "release of a random slot", "", code);
 }
 
 /* -- fork -------------------------------------------------------------------------------------- */
 
-/* In the child: the parent's slots aren't ours, and a session of our own opens by itself. */
+/* In the child: the parent's slots can't be released, and the library opens a new session by
+ * itself. */
 static void child_run(struct worker *w) __attribute__((noreturn));
 static void child_run(struct worker *w) {
 	struct berth *b = w->c->b;
 	uint32_t parents = w->held_count, end = torture_below(&w->random, 4);
 
 	w->is_child = true;
-	/* A session of our own: no closefrom of the parent's ends it. */
+	/* The parent's closefroms don't affect the child's session. */
 	store_total(&w->c->closefroms_begun, 0);
 	store_total(&w->c->closefroms_done, 0);
 	for (uint32_t i = 0; i < parents; i++) {
@@ -242,7 +243,7 @@ static void do_fork(struct worker *w) {
 		count(&w->c->t->figures.forks);
 }
 
-/* -- what ends a session ----------------------------------------------------------------------- */
+/* -- closefrom, exec, reopen ------------------------------------------------------------------- */
 
 static void do_closefrom(struct worker *w) {
 	(void)add_total(&w->c->closefroms_begun, 1);
@@ -267,7 +268,7 @@ static void exec_client(const struct torture *t, const char *place, const char *
 			emulator, emulator, self, "--client", t->path, place, seed, (char *)NULL);
 }
 
-/* With slots held, by all threads. */
+/* Calls exec while all threads hold slots. */
 static void do_exec(struct worker *w) {
 	char place[16], seed[32];
 
@@ -299,7 +300,7 @@ static void do_reopen(struct worker *w) {
 	if (torture_once_in(&w->random, 2)) {
 		berth_close(old);
 		open_handle(c);
-	} else { /* two at once for a moment */
+	} else { /* the process has two handles for a moment */
 		open_handle(c);
 		berth_close(old);
 	}
@@ -311,7 +312,7 @@ static void do_reopen(struct worker *w) {
 
 /* -- threads ----------------------------------------------------------------------------------- */
 
-static void rare(struct worker *w) {
+static void rare_step(struct worker *w) {
 	switch (torture_below(&w->random, 40)) {
 	case 0:
 		do_closefrom(w);
@@ -342,7 +343,7 @@ static void step(struct worker *w) {
 	}
 	(void)pthread_rwlock_rdlock(&c->lock);
 	if (torture_once_in(&w->random, 400))
-		rare(w);
+		rare_step(w);
 	else if (w->held_count == 0 || (w->held_count < HELD_MAX && torture_once_in(&w->random, 2)))
 		do_acquire(w, c->b);
 	else
@@ -361,7 +362,7 @@ static void *worker_run(void *data) {
 	while (goes_on(w->c))
 		step(w);
 	(void)child_reap(w, 0);
-	/* Half of what is held is left to berth_close. */
+	/* berth_close releases the other half. */
 	(void)pthread_rwlock_rdlock(&w->c->lock);
 	for (uint32_t n = w->held_count / 2; n > 0; n--)
 		do_release(w);
@@ -369,7 +370,7 @@ static void *worker_run(void *data) {
 	return NULL;
 }
 
-/* While another thread is in exec, the kernel makes none (EAGAIN). */
+/* While another thread calls exec, pthread_create returns EAGAIN. */
 static void thread_start(pthread_t *thread, struct worker *w) {
 	int r = EAGAIN;
 

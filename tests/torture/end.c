@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What must be so when all is over: in the shared files, in the store, in berthd's log. */
+/* Checks the shared files, the store and berthd's log after the torture. */
 
 #include <fcntl.h>
 #include <signal.h>
@@ -12,7 +12,7 @@
 #include "store.h"
 #include "torture.h"
 
-/* The segment that was judged must be the one in use. */
+/* berthd must still use the segment that the test has mapped. */
 static void check_segment(struct torture *t, struct map *m) {
 	int fd = torture_open(t->runtime_dir, "/segment", O_RDONLY);
 	struct stat st;
@@ -24,7 +24,8 @@ static void check_segment(struct torture *t, struct map *m) {
 
 static void check_log(struct torture *t, const struct instance *i) {
 	static const char *const bad[] = {"contradicted", "damaged", "Can't ", "AddressSanitizer",
-		"refused with 8", "half written", "differed from what the slots prove"};
+		"refused with 8", "NO_SYSTEM_RESOURCES", "half written",
+		"differed from what the slots prove"};
 	const char *log = instance_log(i);
 
 	for (size_t k = 0; k < ELEMENTS(bad); k++) {
@@ -34,7 +35,7 @@ static void check_log(struct torture *t, const struct instance *i) {
 			continue;
 		while (at > log && at[-1] != '\n')
 			at--;
-		torture_fail(t, "berthd said: %.*s", (int)strcspn(at, "\n"), at);
+		torture_fail(t, "berthd logged: %.*s", (int)strcspn(at, "\n"), at);
 	}
 }
 
@@ -44,7 +45,7 @@ static void check_peaks(struct torture *t, struct map *m) {
 		struct cell *cell = account ? map_cell(m, account) : NULL;
 
 		if (!cell || load_relaxed(&cell->peak) > TORTURE_LIMIT_MAX)
-			torture_fail(t, "'%s' is gone, or its peak over any limit there was",
+			torture_fail(t, "'%s' doesn't exist, or its peak is over all its limits",
 				torture_name[i]);
 	}
 }
@@ -86,7 +87,7 @@ static void check_store(struct torture *t, const struct instance *i) {
 	int r = store_new(i->state_dir, &store);
 
 	if (r < 0) {
-		torture_fail(t, "the store doesn't open: %s", strerror(-r));
+		torture_fail(t, "can't open the store: %s", strerror(-r));
 		return;
 	}
 	r = store_read_counts(store, SIZE_MAX, each_count, t);

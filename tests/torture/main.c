@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The torture test: servers and berthd are killed, stopped and restarted, slots are revoked and
- * limits changed, as fast as it goes; the counts must be right all the same.
+ * The torture test kills, stops and restarts servers and berthd, revokes slots and changes limits,
+ * as fast as possible. The counts must be exact all the time.
  *
- * Judged, besides every return code (torture-client.c): no count is ever over what limits allow
- * (torture-observer.c); now and then everything is stopped, wherever it stands, and every count is
- * what the records say (audit.c); nothing dies that wasn't killed; at the end every count is
- * 0, every record is closed, and the store agrees.
+ * It checks every return code (client.c), and that no count is larger than the limits allow
+ * (observer.c). Now and then it stops all processes, wherever they are, and compares the counts
+ * with the sums of the records (audit.c). No process may die that wasn't killed. At the end every
+ * count is 0, every record is closed, and the store has the same limits and counts.
  */
 
 #include <errno.h>
@@ -24,13 +24,11 @@
 #include "harness.h"
 #include "torture.h"
 
-/* The watchdog's: how much longer than asked for a run may take. */
-#define GRACE_S 90
+#define GRACE_S 90 /* by which a run may exceed its duration before the watchdog ends it */
 
 #define AUDIT_US 200000
 
-/* From how many seconds on a soak must come to its totals, and how many times as long it may
- * take. */
+/* A soak of at least so many seconds must reach its totals. It may take so many times as long. */
 #define SOAK_S        300
 #define SOAK_PATIENCE 4
 
@@ -43,10 +41,10 @@ struct run {
 	uint64_t random;
 	uint32_t seconds;
 	bool stops;
-	bool soak;    /* berthd lives, and what grows is judged */
-	pid_t anchor; /* of the process group that all clients and their children are in */
+	bool soak;    /* berthd isn't killed, and the test checks that nothing grows */
+	pid_t anchor; /* the leader of the process group of all clients and their children */
 	pid_t admin, observer, probe;
-	int64_t stopped_until[TORTURE_CLIENTS_MAX]; /* us; 0: it runs */
+	int64_t stopped_until[TORTURE_CLIENTS_MAX]; /* us; 0: the client runs */
 	int64_t kill_at, berthd_at, stop_at, audit_at;
 };
 
@@ -65,7 +63,7 @@ static pid_t fork_or_die(void) {
 	return pid;
 }
 
-/* A group outlives its members as long as its leader isn't waited for. */
+/* The group exists while its leader isn't waited for, even if all clients are dead. */
 static void anchor_start(void) {
 	run.anchor = fork_or_die();
 	if (run.anchor == 0)
@@ -89,7 +87,7 @@ static void client_start(unsigned place) {
 
 	if (pid == 0) {
 		(void)setpgid(0, run.anchor);
-		/* Whoever has to answer them, and the observer, come first. */
+		/* berthd, the administrator and the observer have a higher priority. */
 		(void)setpriority(PRIO_PROCESS, 0, 5);
 		torture_client(run.t, place, seed);
 	}
@@ -98,7 +96,7 @@ static void client_start(unsigned place) {
 	store_relaxed(&run.t->client[place], pid);
 }
 
-/* A client's place, or -1. */
+/* The client's index in t->client, or -1. */
 static int place_of(pid_t pid) {
 	for (unsigned i = 0; i < run.t->clients; i++)
 		if (load_relaxed(&run.t->client[i]) == pid)
@@ -106,7 +104,7 @@ static int place_of(pid_t pid) {
 	return -1;
 }
 
-/* Nothing dies but by our SIGKILL; only when the test ends does anything end by itself. */
+/* Processes die of this test's SIGKILL only, or exit with 0 when the test ends. */
 static void judge_death(pid_t pid, const siginfo_t *info) {
 	bool killed = info->si_code == CLD_KILLED && info->si_status == SIGKILL;
 	bool ended = info->si_code == CLD_EXITED && info->si_status == 0;
@@ -126,7 +124,8 @@ static void judge_death(pid_t pid, const siginfo_t *info) {
 			info->si_code == CLD_EXITED ? "exit status" : "signal", info->si_status);
 }
 
-/* Whatever has died: replaces clients, judges the others. */
+/* Waits for all processes that have ended, judges their deaths, and starts new clients in place of
+ * old ones. */
 static void reap(void) {
 	siginfo_t info;
 
@@ -148,13 +147,14 @@ static void reap(void) {
 	}
 }
 
-/* -- what is done to them ---------------------------------------------------------------------- */
+/* -- kills and stops --------------------------------------------------------------------------- */
 
 static void client_kill(void) {
 	uint32_t a = torture_below(&run.random, run.t->clients);
 	uint32_t b = torture_below(&run.random, run.t->clients);
-	/* The last ones live longer; but a process keeps a range for each session that it has lost,
-	 * until it dies, and a soak wants to see what isn't given back even then. */
+	/* Clients with a high index live longer. Not in a soak: berthd keeps the ranges of a lost
+	 * session until the process is dead, and a soak looks for ranges that aren't freed even
+	 * then. */
 	pid_t pid = load_relaxed(&run.t->client[run.soak ? a : MIN_OF(a, b)]);
 
 	if (pid > 0 && kill(pid, SIGKILL) == 0)
@@ -179,9 +179,9 @@ static void clients_continue(int64_t now) {
 		}
 }
 
-/* By turns: kills it, mostly in the middle of its work, sometimes while it starts; starts it again,
- * mostly at once. */
-static void berthd_next(int64_t now) {
+/* Kills berthd, mostly while it works and sometimes while it starts; or starts it again, mostly at
+ * once. */
+static void berthd_kill_or_start(int64_t now) {
 	if (run.berthd.berthd == 0) {
 		(void)instance_spawn(&run.berthd);
 		run.berthd_at = now + (torture_once_in(&run.random, 4)
@@ -195,24 +195,24 @@ static void berthd_next(int64_t now) {
 		now + (torture_once_in(&run.random, 3) ? torture_below(&run.random, 40000) : 0);
 }
 
-/* -- the audit: everything stands still -------------------------------------------------------- */
+/* -- audits: all processes are stopped --------------------------------------------------------- */
 
-static struct all all_of_them(void) {
-	return (struct all){run.anchor, run.berthd.berthd};
+static struct processes processes(void) {
+	return (struct processes){run.anchor, run.berthd.berthd};
 }
 
-static bool freeze_is_used(void *data) {
+static bool admin_has_acted(void *data) {
 	(void)data;
 	return load_total(&run.t->freeze) == 2 || torture_failed(run.t);
 }
 
-/* Two rounds from now, one of which is a whole one. */
-static bool observer_has_looked(void *data) {
+/* True when the observer has taken *data samples. */
+static bool observer_has_sampled(void *data) {
 	return load_relaxed(&run.t->figures.samples) >= *(uint64_t *)data || torture_failed(run.t);
 }
 
-/* One after another, so that the observer sees the first thing that each of them does. */
-static void clients_thaw(void) {
+/* Resumes the clients one after another, so that the observer sees the first operation of each. */
+static void clients_resume_slowly(void) {
 	for (unsigned i = 0; i < run.t->clients; i++)
 		if (load_relaxed(&run.t->client[i]) > 0) {
 			(void)kill(load_relaxed(&run.t->client[i]), SIGCONT);
@@ -220,30 +220,32 @@ static void clients_thaw(void) {
 		}
 }
 
-/* While the clients stand, berthd and the administrator act, and the observer takes note. */
-static void freeze(const struct all *all) {
+/* While the clients are stopped, the administrator changes limits and revokes, and the observer
+ * samples. */
+static void freeze(const struct processes *all) {
 	uint64_t samples;
 
 	if (run.berthd.berthd == 0)
-		berthd_next(torture_now_us());
+		berthd_kill_or_start(torture_now_us());
 	else
 		(void)kill(all->berthd, SIGCONT);
 	store_total(&run.t->freeze, 1);
-	if (!eventually(freeze_is_used, NULL))
-		torture_fail(run.t, "berthd doesn't answer while clients stand still");
+	if (!eventually(admin_has_acted, NULL))
+		torture_fail(run.t, "berthd doesn't answer while all clients are stopped");
+	/* The observer is in the middle of a round; the next one is a whole one. */
 	samples = load_relaxed(&run.t->figures.samples) + 2 * TORTURE_ROUND;
-	if (!eventually(observer_has_looked, &samples))
-		torture_fail(run.t, "the observer doesn't observe");
+	if (!eventually(observer_has_sampled, &samples))
+		torture_fail(run.t, "the observer takes no samples");
 	store_total(&run.t->freeze, 0);
-	clients_thaw();
+	clients_resume_slowly();
 }
 
 static void audit(void) {
-	struct all all = all_of_them();
+	struct processes all = processes();
 	char why[512];
 
 	if (!torture_stop(&all))
-		torture_fail(run.t, "not everything stops when it is told to");
+		torture_fail(run.t, "SIGSTOP doesn't stop all processes");
 	else if (!audit_counts(run.m, why))
 		torture_fail(run.t, "%s", why);
 	else
@@ -254,9 +256,9 @@ static void audit(void) {
 	torture_signal(&all, SIGCONT);
 }
 
-/* -- the middle -------------------------------------------------------------------------------- */
+/* -- the run ----------------------------------------------------------------------------------- */
 
-/* A soak that is long enough goes on until it has come to its totals. */
+/* A soak that is long enough continues until it has reached its totals. */
 static bool is_over(int64_t began, int64_t now) {
 	int64_t length = (int64_t)run.seconds * 1000000;
 
@@ -283,12 +285,12 @@ static void torment(void) {
 		if (run.soak)
 			torture_soak_sample(run.t, run.m, &run.berthd, now);
 		else if (now >= run.berthd_at)
-			berthd_next(now);
+			berthd_kill_or_start(now);
 		if (now >= run.audit_at) {
 			audit();
 			run.audit_at = now + AUDIT_US / 2 + torture_below(&run.random, AUDIT_US);
-			/* On a busy machine audits take most of the time; a soak wants
-			 * operations. */
+			/* On a busy machine audits take most of the time, and a soak must
+			 * reach its number of operations. */
 			if (run.soak)
 				run.audit_at = torture_now_us() + 10 * AUDIT_US;
 		}
@@ -340,25 +342,25 @@ static bool process_is_gone(void *data) {
 	return kill(*(pid_t *)data, 0) < 0;
 }
 
-/* Half of the clients end as programs do, half are killed. */
+/* Half of the clients exit, and half are killed. */
 static void clients_end(void) {
-	struct all all;
+	struct processes all;
 
 	if (run.berthd.berthd == 0)
 		(void)instance_spawn(&run.berthd);
-	all = all_of_them();
+	all = processes();
 	torture_signal(&all, SIGCONT);
 	store_total(&run.t->finish, 1);
 	for (unsigned i = 0; i < run.t->clients; i += 2)
 		if (load_relaxed(&run.t->client[i]) > 0)
 			(void)kill(load_relaxed(&run.t->client[i]), SIGKILL);
 	if (!eventually(clients_are_gone, NULL))
-		torture_fail(run.t, "clients don't end when they are told to");
+		torture_fail(run.t, "the clients don't end");
 	if (run.soak && !eventually(process_is_gone, &run.probe))
 		torture_fail(run.t, "the probe doesn't end");
 	if (!eventually(process_is_gone, &run.admin))
 		torture_fail(run.t, "the administrator doesn't end");
-	/* Children that clients left behind. */
+	/* Killed clients have left children behind. */
 	(void)kill(-run.anchor, SIGKILL);
 }
 
@@ -378,7 +380,7 @@ static void finish(void) {
 	clients_end();
 	if (!torture_failed(run.t))
 		check_empty("after all clients had ended");
-	/* Once more over the same files: a start changes nothing. */
+	/* Another start on the same files must change nothing. */
 	if (!torture_failed(run.t)) {
 		(void)instance_kill(&run.berthd, SIGKILL);
 		instance_restart(&run.berthd);
@@ -394,9 +396,9 @@ static void finish(void) {
 
 /* -- the program ------------------------------------------------------------------------------- */
 
-/* Everybody else goes with us: the group, and by PDEATHSIG. */
+/* Kills the clients; the other processes die by PDEATHSIG. */
 static void on_alarm(int signal) {
-	static const char text[] = "torture: hangs; ended by its watchdog\n";
+	static const char text[] = "torture: the test hangs; the watchdog ends it\n";
 
 	(void)signal;
 	(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
@@ -412,7 +414,7 @@ static unsigned long long number_or_die(const char *text, unsigned long long max
 	errno = 0;
 	n = strtoull(text, &end, 10);
 	if (errno != 0 || end == text || *end || n > max) {
-		fprintf(stderr, "torture: '%s' is no number up to %llu\n", text, max);
+		fprintf(stderr, "torture: '%s' is not a number up to %llu\n", text, max);
 		exit(2);
 	}
 	return n;
@@ -468,8 +470,8 @@ static void prepare(uint64_t seed, uint32_t clients) {
 	run.t->clients = clients;
 }
 
-/* With the last that berthd had to say. */
-static void say_failure(void) {
+/* Prints the failure and the last lines of berthd's log. */
+static void print_failure(void) {
 	const char *log = instance_log(&run.berthd), *at = log + strlen(log);
 
 	for (int lines = 0; at > log && lines < 12; at--)
@@ -481,7 +483,7 @@ int main(int argc, char **argv) {
 	uint64_t seed = 0;
 	uint32_t clients = 10;
 
-	/* A client after exec. */
+	/* This process was a client before it called exec. */
 	if (argc == 5 && strcmp(argv[1], "--client") == 0)
 		torture_client(torture_attach(argv[2]), (unsigned)number_or_die(argv[3], 63),
 			number_or_die(argv[4], UINT64_MAX));
@@ -498,11 +500,11 @@ int main(int argc, char **argv) {
 	start();
 	torment();
 	finish();
-	torture_say_figures(run.t);
+	torture_print_figures(run.t);
 	if (run.soak)
 		torture_soak_judge(run.t);
 	if (torture_failed(run.t))
-		say_failure();
+		print_failure();
 	printf("%d passed, %d failed\n", !torture_failed(run.t), torture_failed(run.t));
 	instance_end(&run.berthd);
 	return torture_failed(run.t) ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The observer of the torture test. It reads counts out of the segment, again and again, and never
- * finds one that no limit allows.
+ * The observer of the torture test reads counts in the segment again and again. No count may be
+ * larger than the limits allow.
  *
- * What is allowed. berth promises: once `set` has returned, no charge of that cell is made against
- * the old limit. So a count is at most the highest of the limits that were in force, or on their
- * way, since the cell was last seen at or below the one limit then in force. For each cell the
- * observer keeps `allowed`, no less than that: S1 reads how many limits have been acknowledged S2
- * reads the count S3 reads how many limits have been sent; takes those that it hasn't yet into
- * `allowed` S4 count > allowed is a violation S5 if S1 = S3, nothing was on its way from before S2
- * to after it, and the last limit, L, was in force alone: if moreover count <= L, `allowed` = L S3
- * takes in enough: a charge made against a limit comes after that limit was sent, and a charge that
- * S2 sees comes before S2; so S3 sees the limit as sent. S5 forgets no more than it may: charges
- * that come after S2 are made against L or against limits sent after S3, which are taken in later;
- * and up to S2 the count is at most L. Limits are never read from the directory: what is there now
- * says nothing about what was there when a charge was made.
+ * berth promises that no charge is made against the old limit once `set` has returned. So a count
+ * is at most the highest of the limits that were in force, or had been sent, since the cell was
+ * last seen at or below the only limit in force. The observer keeps a bound for each cell,
+ * `allowed`, which is at least that:
+ *
+ *   S1  Read how many limits have been acknowledged.
+ *   S2  Read the count.
+ *   S3  Read how many limits have been sent. Raise `allowed` to the new ones.
+ *   S4  A count over `allowed` is a failure.
+ *   S5  If S1 = S3, no limit was under way during S2, and only the last limit L was in force. If
+ *       the count is at most L, set `allowed` to L.
+ *
+ * S3 raises `allowed` enough: a charge against a limit comes after the limit was sent, and a charge
+ * that S2 sees comes before S2. So S3 sees the limit as sent. S5 lowers `allowed` no more than it
+ * may: at S2 the count is at most L, and charges after S2 are made against L or against limits that
+ * are sent after S3, which a later S3 sees. The observer doesn't read limits in the directory,
+ * since the present limit says nothing about the limit at the time of a charge.
  */
 
 #include <stdio.h>
@@ -23,19 +28,19 @@
 
 #include "torture.h"
 
-/* A test that makes no progress for so long hangs. */
+/* A test without progress for this time hangs. */
 #define STALL_US 20000000
 
 struct watch {
 	struct cell *cell;
 	const char *name;
 	struct history *history;
-	uint32_t seen; /* limits taken into `allowed` */
+	uint32_t seen; /* the number of limits that `allowed` includes */
 	uint32_t allowed;
 };
 
-static void watch_take_in(struct watch *w, uint32_t begun) {
-	/* Overwritten ones could have been anything. */
+static void watch_raise_allowed(struct watch *w, uint32_t begun) {
+	/* Limits that were overwritten may have been as high as any. */
 	if (begun - w->seen > TORTURE_HISTORY / 2) {
 		w->allowed = TORTURE_LIMIT_MAX;
 		w->seen = begun;
@@ -49,16 +54,16 @@ static void watch_take_in(struct watch *w, uint32_t begun) {
 
 static void watch(struct torture *t, struct watch *w) {
 	uint32_t acked = load_total(&w->history->acked); /* S1 */
-	struct pair seen = cell_load(w->cell);           /* S2; the tag is for the message alone */
+	struct pair seen = cell_load(w->cell);           /* S2; the tag is for the message only */
 	uint32_t count = count_of(seen.first), begun, limit;
 
 	fence_acquire();
 	begun = load_total(&w->history->begun); /* S3 */
-	watch_take_in(w, begun);
+	watch_raise_allowed(w, begun);
 	if (count > w->allowed) { /* S4 */
 		torture_fail(t,
-			"'%s' holds %u, but no limit since it last obeyed one was over %u (tag %u, "
-			"%llu; limits sent %u, acknowledged %u)",
+			"'%s' counts %u, but its limits allow %u (tag %u, %llu; limits sent %u, "
+			"acknowledged %u)",
 			w->name, count, w->allowed, tag_record(seen.second),
 			(unsigned long long)tag_seq(seen.second), begun, acked);
 		return;
@@ -86,7 +91,7 @@ static bool watch_init(struct torture *t, struct map *m, struct watch watches[])
 	return true;
 }
 
-/* What has to go up, be it slowly, while the test runs. */
+/* The number of operations must grow while the test runs. */
 struct progress {
 	uint64_t operations;
 	int64_t since;
@@ -99,7 +104,7 @@ static void progress_check(struct torture *t, struct progress *p) {
 		p->operations = now;
 		p->since = torture_now_us();
 	} else if (torture_now_us() - p->since > STALL_US && load_relaxed(&t->finish) == 0)
-		torture_fail(t, "no client has done anything for %d s", STALL_US / 1000000);
+		torture_fail(t, "no client has done an operation for %d s", STALL_US / 1000000);
 }
 
 void torture_observer(struct torture *t) {
@@ -115,7 +120,7 @@ void torture_observer(struct torture *t) {
 				watch(t, &watches[i]);
 		(void)add_relaxed(&t->figures.samples, TORTURE_ROUND);
 		progress_check(t, &progress);
-		/* Leaves the processors to those who are to be observed, most of the time. */
+		/* Most of the time the clients can use the processor. */
 		torture_sleep_us(300);
 	}
 	_exit(torture_failed(t) ? 1 : 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What every process of the torture test uses: the struct, the two files, the clock. */
+/* The functions that all processes of the torture test use. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +30,8 @@ const char *const torture_name[TORTURE_NAMES] = {
 	"five",
 	"group/b/y",
 	"wide",
-	/* These come and go. Two levels above the second are there for its sake alone. */
+	/* These are deleted and set again. The second one's ancestors have no limits of their
+	 * own. */
 	"fleeting",
 	"gone/and/back",
 };
@@ -39,7 +40,7 @@ void torture_fail(struct torture *t, const char *format, ...) {
 	uint32_t none = 0;
 	va_list args;
 
-	/* 1: being written. */
+	/* 1: a process is writing the failure. */
 	if (!atomic_compare_exchange_strong(&t->failed, &none, 1))
 		return;
 	va_start(args, format);
@@ -111,12 +112,11 @@ uint32_t torture_account(struct map *m, const char *name) {
 										       : 0;
 }
 
-void torture_say_figures(struct torture *t) {
+void torture_print_figures(struct torture *t) {
 	const struct figures *f = &t->figures;
 
-	printf("torture: %llu operations (%llu denied, %llu revoked), %llu clients and %llu times "
-	       "berthd killed, %llu stops, %llu limits, %llu revokes, %llu deletes, %llu forks, "
-	       "%llu "
+	printf("torture: %llu operations (%llu denied, %llu revoked), %llu kills of clients, %llu "
+	       "of berthd, %llu stops, %llu limits, %llu revokes, %llu deletes, %llu forks, %llu "
 	       "execs, %llu closefroms, %llu reopened; %llu samples, %llu audits\n",
 		(unsigned long long)f->operations, (unsigned long long)f->denials,
 		(unsigned long long)f->revoked, (unsigned long long)f->client_kills,

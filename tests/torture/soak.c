@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The long run: while the torture goes on, is anything growing, or getting slower?
+ * The long run checks that nothing grows, or gets slower, during the torture.
  *
- * berthd is left alive, so that what it leaks adds up, and everything else is done to it. Every few
- * seconds its memory, descriptors and threads are noted, the space of the shared files and of the
- * store, and what a pair of acquire and release costs a client of its own (the probe) that lives
- * from start to end. At the end the medians of the first and the last quarter are compared.
+ * berthd isn't killed, so that leaks add up. Every two seconds this file samples berthd's memory,
+ * descriptors and threads, the space of the shared files and of the store, and the time of a pair
+ * of acquire and release in a client of its own (the probe), which lives from start to end. At the
+ * end it compares the medians of the first and the last quarter.
  *
- * Of berthd's descriptors one for each session is taken off: a process that loses its session again
- * and again (closefrom, exec) has them all until it dies, and how long it lives is chance. Memory
- * is what smaps calls anonymous: the heap, without the shared files, which are judged by their
- * blocks. The probe measures in batches, by its processor time, so that being stopped by an audit
- * or waiting for a processor costs it nothing; what remains is what others do to caches and clocks.
+ * One descriptor for each session doesn't count: berthd keeps the sessions that a process has lost
+ * (by closefrom or exec) until the process dies, which is random. Memory is the anonymous memory in
+ * smaps, which is the heap. It doesn't include the shared files, of which the blocks count. The
+ * probe measures batches in processor time, so that it doesn't include waiting, and being stopped
+ * by an audit. It does include the effects of other processes on caches and clock rates.
  */
 
 #include <dirent.h>
@@ -41,8 +41,8 @@ static int64_t cpu_ns(void) {
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* The administrator revokes slots of whoever it meets. */
-static int unless_revoked(int code) {
+/* The administrator may revoke slots of the probe, too. */
+static int ignore_revoked(int code) {
 	return code == BERTH_CONNECTION_ABORTED || code == BERTH_TOO_MANY_POSTS ? BERTH_SUCCESS
 										: code;
 }
@@ -53,9 +53,9 @@ static int batch_run(struct berth *b) {
 	for (int i = 0; i < BATCH && code == BERTH_SUCCESS; i++) {
 		berth_slot slot = 0;
 
-		code = unless_revoked(berth_acquire(b, ACCOUNT, &slot));
+		code = ignore_revoked(berth_acquire(b, ACCOUNT, &slot));
 		if (slot)
-			code = unless_revoked(berth_release(b, slot));
+			code = ignore_revoked(berth_release(b, slot));
 	}
 	return code;
 }
@@ -97,10 +97,10 @@ enum {
 	FIGURES,
 };
 
-/* How much more than in the first quarter there may be in the last: a factor (in percent) and a
- * constant. Connections come and go, malloc keeps what it once had, files grow by
- * whole stretches, and of a store a new page is used now and then; none of that goes on for ever. A
- * single kilobyte or descriptor leaked for each of 10,000 clients killed is far beyond. */
+/* The figures, and how large each may be in the last quarter: the one of the first quarter times a
+ * percentage, plus a constant. The number of connections varies, malloc keeps memory, files grow in
+ * steps, and the store uses a new page now and then. None of that continues for ever. A leak of a
+ * kilobyte or a descriptor for each of 10,000 killed clients would be far larger. */
 static const struct {
 	const char *name, *unit;
 	uint64_t unit_size;
@@ -114,7 +114,7 @@ static const struct {
 	[PROBE_FDS] = {"a client: descriptors", "", 1, 100, 0},
 	[SHARED_FILES] = {"segment and directory", "KiB", 1024, 110, 1 << 20},
 	[STORE] = {"store", "KiB", 1024, 110, 256 << 10},
-	/* Machines are shared: only what can't be the neighbours counts. */
+	/* On a shared machine other programs slow the probe down. So only large changes count. */
 	[PAIR_MEDIAN] = {"acquire and release, median", "ps", 1, 300, 0},
 	[PAIR_P99] = {"acquire and release, 99 %", "ps", 1, 1000, 0},
 };
@@ -129,7 +129,7 @@ static int compare(const void *a, const void *b) {
 	return *x < *y ? -1 : *x > *y;
 }
 
-/* A number of a file in /proc, after a word at the beginning of a line; 0 if it can't be read. */
+/* The number after a word at the beginning of a line of /proc/PID/file; 0 if it can't be read. */
 static uint64_t proc_number(pid_t pid, const char *file, const char *word) {
 	unsigned long long n = 0;
 	char path[64], line[256];
@@ -145,7 +145,7 @@ static uint64_t proc_number(pid_t pid, const char *file, const char *word) {
 	return n;
 }
 
-/* Calls each for what is in a directory; how much it says, all in all. */
+/* The sum of each() over the entries of a directory; without each() their number. */
 static uint64_t directory_sum(const char *path, uint64_t (*each)(const char *path)) {
 	uint64_t sum = 0;
 	char name[512];
@@ -192,7 +192,7 @@ static void pairs_read(struct torture *t, uint64_t *s) {
 	s[PAIR_P99] = n ? ps[n * 99 / 100] : 0;
 }
 
-/* Each has a pidfd, until its process is dead. */
+/* berthd has a pidfd for each session, until the process is dead. */
 static uint64_t session_count(struct map *m) {
 	uint64_t n = 0;
 
@@ -204,27 +204,25 @@ static uint64_t session_count(struct map *m) {
 	return n;
 }
 
-static uint64_t beyond(uint64_t n, uint64_t of_which) {
-	return n > of_which ? n - of_which : 0;
-}
-
 void torture_soak_sample(struct torture *t, struct map *m, const struct instance *i, int64_t now) {
 	pid_t probe = load_relaxed(&t->probe);
 	static int64_t next;
-	uint64_t *s = sample[samples];
+	uint64_t *s = sample[samples], fds, sessions;
 
 	if (now < next || samples == SAMPLES_MAX)
 		return;
 	next = now + EVERY_US;
+	fds = fd_count(i->berthd);
+	sessions = session_count(m);
 	s[BERTHD_MEMORY] = proc_number(i->berthd, "smaps_rollup", "Anonymous:") * 1024;
-	s[BERTHD_FDS] = beyond(fd_count(i->berthd), session_count(m));
+	s[BERTHD_FDS] = fds > sessions ? fds - sessions : 0;
 	s[BERTHD_THREADS] = proc_number(i->berthd, "status", "Threads:");
 	s[PROBE_MEMORY] = proc_number(probe, "smaps_rollup", "Anonymous:") * 1024;
 	s[PROBE_FDS] = fd_count(probe);
 	s[SHARED_FILES] = space(i->runtime_dir);
 	s[STORE] = space(i->state_dir);
 	pairs_read(t, s);
-	/* Not yet started, or no batch done. */
+	/* The sample counts only if the probe has started and done a batch. */
 	samples += s[PROBE_FDS] > 0 && s[BERTHD_MEMORY] > 0 && s[PAIR_MEDIAN] > 0;
 }
 
@@ -250,7 +248,7 @@ void torture_soak_judge(struct torture *t) {
 	uint32_t quarter = samples / 4;
 
 	if (quarter < 2) {
-		torture_fail(t, "%u samples are too few to say anything", samples);
+		torture_fail(t, "%u samples are too few for a comparison", samples);
 		return;
 	}
 	printf("\n%-30s %14s %14s %14s\n", "", "first quarter", "last quarter", "allowed");

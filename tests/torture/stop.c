@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Stops every thread of clients and berthd, wherever it stands, and knows when they do. */
+/* Stops all threads of the clients and of berthd, and waits until they have stopped. */
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -11,7 +11,8 @@
 #include "harness.h"
 #include "torture.h"
 
-/* The fields of a thread's stat file after its name; false if it is no more. */
+/* Reads the state and the process group in a thread's stat file. False if the thread doesn't exist
+ * any more. */
 static bool task_read(const char *pid, const char *task, char *ret_state, pid_t *ret_group) {
 	char path[600], text[512], *end;
 	ssize_t n;
@@ -30,56 +31,56 @@ static bool task_read(const char *pid, const char *task, char *ret_state, pid_t 
 	return end && sscanf(end + 1, " %c %d %d", ret_state, &ppid, ret_group) == 3;
 }
 
-static bool process_stands(const char *pid) {
+static bool process_is_stopped(const char *pid) {
 	char path[300];
 	struct dirent *task;
-	bool stands = true;
+	bool stopped = true;
 	DIR *dir;
 
 	(void)snprintf(path, sizeof(path), "/proc/%s/task", pid);
 	dir = opendir(path);
-	while (dir && stands && (task = readdir(dir))) {
+	while (dir && stopped && (task = readdir(dir))) {
 		pid_t group;
 		char state;
 
 		if (task->d_name[0] != '.' && task_read(pid, task->d_name, &state, &group))
-			stands = strchr("TtZXx", state) != NULL;
+			stopped = strchr("TtZXx", state) != NULL;
 	}
 	if (dir)
 		(void)closedir(dir);
-	return stands;
+	return stopped;
 }
 
-void torture_signal(const struct all *a, int signal) {
-	if (a->berthd > 0)
-		(void)kill(a->berthd, signal);
-	(void)kill(-a->group, signal);
+void torture_signal(const struct processes *p, int signal) {
+	if (p->berthd > 0)
+		(void)kill(p->berthd, signal);
+	(void)kill(-p->group, signal);
 }
 
-/* True if no thread of the clients' group runs, nor of berthd. */
-static bool everything_stands(void *data) {
-	const struct all *a = data;
-	bool stands = true;
+/* Sends SIGSTOP. True if no thread of the clients' group or of berthd runs any more. */
+static bool all_are_stopped(void *data) {
+	const struct processes *p = data;
+	bool stopped = true;
 	struct dirent *process;
 	DIR *dir;
 
-	/* Again and again: exec forgets a stop that comes while it ends the other threads. */
-	torture_signal(a, SIGSTOP);
+	/* Each time, since exec ignores a stop that comes while it ends the other threads. */
+	torture_signal(p, SIGSTOP);
 	dir = opendir("/proc");
-	while (dir && stands && (process = readdir(dir))) {
+	while (dir && stopped && (process = readdir(dir))) {
 		pid_t group, pid = (pid_t)strtol(process->d_name, NULL, 10);
 		char state;
 
 		if (pid <= 0 || !task_read(process->d_name, process->d_name, &state, &group))
 			continue;
-		if (group == a->group || (pid == a->berthd && pid > 0))
-			stands = process_stands(process->d_name);
+		if (group == p->group || (pid == p->berthd && pid > 0))
+			stopped = process_is_stopped(process->d_name);
 	}
 	if (dir)
 		(void)closedir(dir);
-	return stands;
+	return stopped;
 }
 
-bool torture_stop(const struct all *a) {
-	return eventually(everything_stands, (void *)a);
+bool torture_stop(const struct processes *p) {
+	return eventually(all_are_stopped, (void *)p);
 }
