@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Starts berthd in this process, talks to it as its clients do, and puts it back as it was. */
+/* Starts berthd in this process, talks to it as clients do, and removes what an input has left. */
 
 #include <fcntl.h>
 #include <signal.h>
@@ -32,7 +32,7 @@
 #endif
 
 #define PATIENCE_USEC 20000000
-#define FD_END        128 /* more than are ever open */
+#define FD_END        128 /* larger than any descriptor */
 
 static struct manager *manager;
 static char dir[40], runtime_dir[48], state_dir[48];
@@ -43,9 +43,9 @@ struct manager *daemon_get(void) {
 	return manager;
 }
 
-/* -- one berthd -------------------------------------------------------------------------------- */
+/* -- berthd ------------------------------------------------------------------------------------ */
 
-/* However this process ends, the directory goes: by one that waits for its end. */
+/* Starts a shell that removes the directory when this process ends, however it does. */
 static void remove_at_end(void) {
 	int ends[2];
 
@@ -53,7 +53,7 @@ static void remove_at_end(void) {
 	if (fork() == 0) {
 		(void)setsid();
 		(void)dup2(ends[0], STDIN_FILENO);
-		/* Whoever waits for the output of the fuzzer shouldn't wait for this one. */
+		/* A reader of the fuzzer's output must not wait for the shell, too. */
 		(void)dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
 		(void)dup2(STDOUT_FILENO, STDERR_FILENO);
 		(void)close(ends[1]);
@@ -73,7 +73,8 @@ static bool is_of_store(int fd) {
 	       memcmp(path, state_dir, strlen(state_dir)) == 0;
 }
 
-/* Without those of the store, whose worker opens and closes its files when it likes. */
+/* Counts the open descriptors, without those of the store, whose worker opens and closes files at
+ * any time. */
 static unsigned fds_open(void) {
 	unsigned count = 0;
 
@@ -83,7 +84,7 @@ static unsigned fds_open(void) {
 }
 
 __attribute__((constructor)) static void daemon_start(void) {
-	/* Few of each, so that each runs out. */
+	/* Small capacities, so that each of them is reached. */
 	struct options options = {
 		.runtime_dir = runtime_dir,
 		.state_dir = state_dir,
@@ -99,7 +100,7 @@ __attribute__((constructor)) static void daemon_start(void) {
 	(void)setenv("BERTH_LOG_LEVEL", "0", 1);
 	log_init();
 	must(manager_new(&options, &manager) == 0);
-	/* The signals that end a daemon are for the fuzzer. */
+	/* The fuzzer handles the signals that berthd has blocked. */
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	own_pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
@@ -110,8 +111,8 @@ void daemon_begin(void) {
 	fds_before = fds_open();
 }
 
-/* In the place of message_receive (the linker's --wrap). berthd's buffer is as long as any message;
- * what is behind the one that came mustn't be looked at. */
+/* Replaces message_receive (the linker's --wrap). berthd's buffer has the size of the largest
+ * message. The bytes behind the received message must not be read. */
 ssize_t __real_message_receive(int fd, void *buffer, size_t size, int *ret_fds);
 ssize_t __wrap_message_receive(int fd, void *buffer, size_t size, int *ret_fds);
 
@@ -125,14 +126,14 @@ ssize_t __wrap_message_receive(int fd, void *buffer, size_t size, int *ret_fds) 
 	return n;
 }
 
-/* -- talking to it ----------------------------------------------------------------------------- */
+/* -- connections ------------------------------------------------------------------------------- */
 
-static void turn(uint64_t usec) {
+static void loop_run(uint64_t usec) {
 	must(sd_event_run(manager->context.event, usec) >= 0);
 }
 
-/* What it can do without waiting. */
-static void turn_all(void) {
+/* Runs the event loop until it would wait. */
+static void loop_run_pending(void) {
 	while (sd_event_run(manager->context.event, 0) > 0)
 		;
 }
@@ -149,7 +150,7 @@ void peer_hang_up(struct peer *p) {
 	if (p->fd >= 0)
 		(void)close(p->fd);
 	p->fd = -1;
-	turn_all();
+	loop_run_pending();
 }
 
 static bool packet_send(int fd, const void *packet, size_t length, unsigned fds, bool with_pidfd) {
@@ -175,7 +176,7 @@ static bool packet_send(int fd, const void *packet, size_t length, unsigned fds,
 	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
 }
 
-/* -EAGAIN: neither answered nor hung up. */
+/* -EAGAIN if berthd has neither answered nor hung up. */
 static ssize_t answer_receive(struct peer *p, void *buffer, size_t size) {
 	int fds[MESSAGE_FDS_MAX];
 	ssize_t n = message_receive(p->fd, buffer, size, fds);
@@ -193,15 +194,15 @@ size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds,
 	ssize_t n = -EAGAIN;
 
 	if (!packet_send(p->fd, packet, length, fds, pidfd)) {
-		turn_all();
+		loop_run_pending();
 		return 0;
 	}
-	turn_all();
+	loop_run_pending();
 	if (p->mute)
 		return 0;
 	while ((n = answer_receive(p, answer, sizeof(answer))) == -EAGAIN) {
 		must(clock_monotonic_ms() < end);
-		turn(100000);
+		loop_run(100000);
 	}
 	if (n <= 0) {
 		peer_hang_up(p);
@@ -211,7 +212,7 @@ size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds,
 	return (size_t)n;
 }
 
-/* -- afterwards -------------------------------------------------------------------------------- */
+/* -- after an input ---------------------------------------------------------------------------- */
 
 void daemon_check_counts(void) {
 	static uint64_t sum[4096];
@@ -224,7 +225,7 @@ void daemon_check_counts(void) {
 		struct snapshot s;
 
 		must(counter_record(m, n, &s) == 0);
-		/* No process is in the middle of anything. */
+		/* No process is in the middle of an operation. */
 		must(place_state(s.place) <= RECORD_PLACED);
 		if (place_state(s.place) != RECORD_PLACED)
 			continue;
@@ -245,16 +246,16 @@ static void on_stored(void *data, int error) {
 	*(bool *)data = true;
 }
 
-/* Jobs are done in order: after this one, all that came before it have been. */
+/* Returns when the store has done this job and all before it. */
 static void limits_wait(const struct store_limit *limits, size_t count) {
 	bool stored = false;
 
 	must(store_put_limits(manager->context.store, limits, count, on_stored, &stored) == 0);
 	while (!stored)
-		turn(1000000);
+		loop_run(1000000);
 }
 
-/* Every limit that is in force, out of the store and out of force. */
+/* Deletes all limits, in the store and in force. */
 static void limits_clear(void) {
 	static struct store_limit limit[512];
 	static char name[512][256];
@@ -277,7 +278,7 @@ static void limits_clear(void) {
 	accounts_tidy(a);
 }
 
-/* As if the processes had died. */
+/* Ends all sessions, as if their processes had died. */
 static void sessions_clear(void) {
 	struct sessions *all = manager->context.sessions;
 
@@ -293,7 +294,7 @@ void daemon_reset(struct peer *peers, size_t count) {
 
 	for (size_t i = 0; i < count; i++)
 		peer_hang_up(&peers[i]);
-	/* Whoever hung up may have left a change on its way. */
+	/* Changes of the connections may still be waiting in the store. */
 	limits_wait(&nothing, 1);
 	sessions_clear();
 	while (accounts_totals(manager->context.accounts).configured > 0 ||

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * A whole berthd inside the fuzzer: real sockets, real segment, real store, its event loop turned
- * by the fuzzer itself. It is started once; what an input leaves behind is cleared after each, and
- * then nothing may be left.
+ * A whole berthd within the fuzzer's process: real sockets, a real segment and a real store. The
+ * fuzzer runs its event loop. berthd is started once. After each input the fuzzer removes all
+ * accounts and sessions, and then nothing may be left.
  */
 
 #include "fuzz.h"
@@ -20,36 +20,36 @@ enum server_socket { SOCKET_CLIENTS, SOCKET_ADMIN };
 
 #define PEERS 4
 
-/* One connection, the fuzzer's end. */
+/* The fuzzer's end of a connection. */
 struct peer {
-	int fd; /* -1: none */
+	int fd; /* -1: not connected */
 	enum server_socket kind;
 	bool mute; /* doesn't read its answers */
-	/* From the last welcome. */
+	/* From the last welcome: */
 	uint32_t session, serial, range;
 	uint32_t range_count;
 };
 
-/* The one berthd of this process. */
+/* The berthd of this process. */
 struct manager *daemon_get(void);
 
-/* At the beginning of an input: notes which descriptors there are (libFuzzer opens some at
- * times). */
+/* To be called before each input: counts the open descriptors, since libFuzzer opens some at
+ * times. */
 void daemon_begin(void);
 
-/* Connects, if it isn't. */
+/* Connects the peer if it isn't connected. */
 void peer_connect(struct peer *p, enum server_socket kind);
 void peer_hang_up(struct peer *p);
 
-/* Sends a packet with so many descriptors, of which the first is this process's pidfd if `pidfd`,
- * and lets berthd work until it has answered or hung up; one of the two it must do. Returns the
- * length of the answer (in a static buffer), 0 if there is none. */
+/* Sends a packet with `fds` descriptors, of which the first is this process's pidfd if `pidfd`.
+ * Runs the event loop until berthd has answered or hung up, which it must do. Returns the length of
+ * the answer, which is in a static buffer; 0 without an answer. */
 size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds, bool pidfd,
 	const void **ret_answer);
 
-/* What the records hold is what the accounts count. */
+/* Every count must be the sum of its records. */
 void daemon_check_counts(void);
 
-/* Ends connections and sessions, takes every limit out of the store, and looks for what is left:
- * accounts, slots, descriptors. */
+/* Ends all connections and sessions and deletes all limits. Then no account, slot or descriptor may
+ * be left. */
 void daemon_reset(struct peer *peers, size_t count);

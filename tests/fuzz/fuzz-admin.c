@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Messages on admin.sock: what may be said there by whoever it lets in. */
+/* Messages on admin.sock, as an administrator's program could send them. */
 
 #include "messages.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Messages on berth.sock: what a server may say that never saw libberth. */
+/* Messages on berth.sock, as a server without libberth could send them. */
 
 #include "messages.h"
 

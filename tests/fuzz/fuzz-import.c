@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A file of `berthctl import`, from its text to the limits in force. What is read must be valid and
- * unique, and come back from what export would write; berthd, sent all of it, must have either
- * every limit in force or none.
+ * A file of `berthctl import`, from its text to the limits in force. Each entry that is read must
+ * be valid and unique, and the text that export would write must give the same entries. After the
+ * import berthd must have all of the limits in force, or none.
  */
 
 #include <stdio.h>
@@ -36,7 +36,7 @@ static void judge_errors(const struct lines *l) {
 			l->error[i].text, strlen(l->error[i].text));
 }
 
-/* Out and in again. */
+/* Exports the entries and parses the text. */
 static void judge_export(const struct lines *l) {
 	struct lines again = {0};
 	char *text = NULL;
@@ -63,7 +63,7 @@ static void judge_export(const struct lines *l) {
 	free(text);
 }
 
-/* -- berthd's part ----------------------------------------------------------------------------- */
+/* -- the import to berthd ---------------------------------------------------------------------- */
 
 static struct peer peer;
 
@@ -119,7 +119,7 @@ static void import(const struct lines *l) {
 	must(code_of_answer(&begin, sizeof(begin)) == 0);
 	must(lines_send(l) == 0);
 	code = code_of_answer(&commit, sizeof(commit));
-	/* There is room for few accounts. */
+	/* berthd has a capacity of few accounts. */
 	must(code == 0 || code == BERTH_NO_SYSTEM_RESOURCES);
 	for (size_t i = 0; code == 0 && i < l->count; i++)
 		must_for(is_in_force(&l->entry[i]), l->entry[i].name, l->entry[i].length);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What strangers may write (labels, names of commands) as strings of JSON: whatever it is, a strict
- * reader must get valid UTF-8 back, the text itself where that was valid, and U+FFFD elsewhere.
+ * Text that other users may have written (labels, names of programs) as strings of JSON. A strict
+ * reader must get valid UTF-8: the text itself where that is valid, and U+FFFD elsewhere.
  */
 
 #include <stdio.h>
@@ -26,7 +26,7 @@ static uint32_t hex4(const char *p) {
 	return n;
 }
 
-/* The next character of a JSON string, as RFC 8259 has them. */
+/* Reads the next character of a JSON string (RFC 8259). */
 static uint32_t json_character(const char **at) {
 	const char *p = *at;
 	uint32_t c = 0;

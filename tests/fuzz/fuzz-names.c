@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Names, templates, numbers, and text made fit to be shown; each against a second opinion that is
- * too simple to be wrong in the same way.
+ * Names, templates, numbers, and the escaping of text. Each is compared with a reference that is so
+ * simple that it hardly has the same errors.
  */
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "number.h"
 #include "templates.h"
 
-/* -- what a name may be ------------------------------------------------------------------------ */
+/* -- valid names ------------------------------------------------------------------------------- */
 
 static bool reference_is_name(const char *text, size_t length, bool *ret_template) {
 	unsigned slashes = 0;
@@ -51,14 +51,13 @@ static void try_name(const char *text, size_t length) {
 	must_for(name_parent(text, length) == (slash ? (size_t)(slash - text) : 0), text, length);
 }
 
-/* -- what is shown ----------------------------------------------------------------------------- */
+/* -- escaped text ------------------------------------------------------------------------------ */
 
 static int hex(char c) {
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Escapes are undone to the bytes that they stand for, which are those of the text, from its
- * beginning; only as many are missing as found no room. */
+/* Undoes the escapes. The result must be the beginning of the text, and as much of it as fits. */
 static void try_escape(const char *text, size_t length, size_t size) {
 	char *shown = malloc(size);
 	size_t at = 0, n = 0;
@@ -99,7 +98,7 @@ static void try_number(const char *text) {
 		want = want * 10 + (uint64_t)(*p - '0');
 		if (want > max) {
 			large = true;
-			want = max; /* times ten it is too large again, unless it is over */
+			want = max; /* so that the next digit can't overflow it */
 		}
 	}
 	must_for(r == (!digits ? -EINVAL : large ? -ERANGE : 0), text, strlen(text));
@@ -119,9 +118,10 @@ static size_t step(const char *p) {
 	return reference_utf8(p, strlen(p), &c);
 }
 
-/* A table of what matches what, character by character. */
+/* Fills a table: match[i][k] is true if the pattern from character i on matches the name from k
+ * on. */
 static bool reference_matches(const char *pattern, const char *name) {
-	static bool match[257][257]; /* the rest of the pattern matches the rest of the name */
+	static bool match[257][257];
 	const char *p_at[257], *n_at[257];
 	size_t ps = 0, ns = 0;
 
@@ -162,7 +162,7 @@ static uint32_t literals(const char *pattern, uint32_t *ret_stars) {
 	return n;
 }
 
-/* As template.h says it. */
+/* The order that templates.h defines. */
 static bool is_more_specific(const char *a, const char *b) {
 	uint32_t a_stars, b_stars, a_literals = literals(a, &a_stars),
 				   b_literals = literals(b, &b_stars);
@@ -198,7 +198,7 @@ static void try_templates(char pattern[PATTERNS][256], size_t count, const char 
 	templates_free(t);
 }
 
-/* A name first, then patterns, each with a byte of length. */
+/* The input is a name and patterns, each with a length of one byte before it. */
 static void try_split(struct input in) {
 	static char pattern[PATTERNS][256];
 	size_t count = 0, n;

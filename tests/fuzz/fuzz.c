@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What every fuzzer needs: taking inputs apart, giving up, and a second opinion on UTF-8. */
+/* Functions for all fuzzers: reading inputs, failing, and a reference for UTF-8. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "fuzz.h"
 
 void fuzz_fail(const char *file, int line, const char *condition, const char *text, size_t length) {
-	fprintf(stderr, "%s:%d: not so: %s\n", file, line, condition);
+	fprintf(stderr, "%s:%d: failed: %s\n", file, line, condition);
 	if (text) {
 		fputs("    '", stderr);
 		for (size_t i = 0; i < length; i++)
@@ -48,7 +48,7 @@ size_t input_text(struct input *in, char to[256]) {
 	return n;
 }
 
-/* By encoding again: what comes out must be what went in. */
+/* Decodes a character and encodes it again, which must give the same bytes. */
 size_t reference_utf8(const char *text, size_t length, uint32_t *ret) {
 	const unsigned char *p = (const unsigned char *)text;
 	unsigned char again[4];

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * An input is a list of acts, each a byte that says who does what, and then what that needs:
+ * An input is a list of acts. Each begins with a byte that chooses a connection and the act; the
+ * arguments of the act follow:
  *
- * REQUEST   opcode, how (enum how), the name (length and bytes) where the request has one, and the
- * rest of the message (length and bytes), with the right header, or a damaged one PACKET    length
- * (2 bytes), bytes: sent as they are LINES     how many: lines of an import, each limit (1 byte),
- * length, name; how many bytes of the end are missing; how the counts lie TAKE      a slot by
- * shared memory, as libberth does: record, weight, name GIVE      it back: record SCRIBBLE  what a
- * hostile member of the group may: part, index, 8 bytes MUTE      reads no answers from now on
- * HANG_UP
+ *   REQUEST    opcode; flags (enum flags); the name, if the request has one (length, bytes); the
+ *              rest of the message (length, bytes). The header is right, unless a flag damages it.
+ *   PACKET     length (2 bytes), bytes, which are sent as they are
+ *   LINES      number of lines of an import; for each its limit (1 byte) and name (length, bytes);
+ *              how many bytes are cut off at the end; by what the counts are wrong
+ *   ACQUIRE    record, weight, name: acquires in shared memory, as libberth does
+ *   RELEASE    record
+ *   OVERWRITE  part, index, 8 bytes: writes to the segment, as a hostile member of the group may
+ *   MUTE       the connection reads no answers from now on
+ *   HANG_UP
  *
- * Judged: berthd answers or hangs up, its answers are well formed and say nothing that a terminal
- * would obey, what it says was done is in force, and afterwards the counts are what records say
- * (unless somebody scribbled) and everything can be cleared away.
+ * berthd must answer or hang up. Its answers must be well-formed and safe to print on a terminal. A
+ * change that it acknowledges must be in force. At the end the counts must be the sums of the
+ * records, unless the segment was overwritten, and everything can be cleared.
  */
 
 #include <string.h>
@@ -24,14 +28,14 @@
 #include "message.h"
 #include "messages.h"
 
-enum act { REQUEST, PACKET, LINES, TAKE, GIVE, SCRIBBLE, MUTE, HANG_UP };
+enum act { REQUEST, PACKET, LINES, ACQUIRE, RELEASE, OVERWRITE, MUTE, HANG_UP };
 
-enum how {
-	HOW_FDS = 3,          /* so many descriptors more or less than usual */
-	HOW_DAMAGED = 1 << 2, /* one byte of the header */
-	HOW_LONGER = 1 << 3,
-	HOW_SHORTER = 1 << 4,
-	HOW_ENDLESS = 1 << 5, /* the name isn't terminated */
+enum flags {
+	FLAG_FDS = 3,          /* the number of additional descriptors, modulo 4 */
+	FLAG_DAMAGED = 1 << 2, /* a byte of the header is wrong */
+	FLAG_LONGER = 1 << 3,
+	FLAG_SHORTER = 1 << 4,
+	FLAG_UNTERMINATED = 1 << 5, /* the name has no terminating NUL */
 };
 
 static const struct request {
@@ -61,8 +65,8 @@ static const struct request lines_request = {
 	MESSAGE_IMPORT_LINES, 0, sizeof(struct message_done), false};
 
 static struct peer peers[PEERS];
-static bool scribbled;
-/* The packet being made. */
+static bool segment_overwritten;
+/* The packet that is sent next, or was sent last. */
 static _Alignas(16) uint8_t packet[MESSAGE_SIZE_MAX];
 
 /* -- judging answers --------------------------------------------------------------------------- */
@@ -94,34 +98,36 @@ static void judge_held(const struct message_held *h) {
 	}
 }
 
-/* Whoever has the answer has a limit that is in force. */
-static void judge_set(const struct message_set *asked) {
+/* A limit that was acknowledged is in force. */
+static void judge_set(const struct message_set *request) {
 	struct accounts *a = daemon_get()->context.accounts;
-	uint32_t want = asked->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : asked->limit, limit;
+	uint32_t want = request->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : request->limit,
+		 limit;
 	uint64_t word;
 
-	if (!strpbrk(asked->name.text, "*?")) {
-		word = accounts_word(a, accounts_find(a, asked->name.text));
+	if (!strpbrk(request->name.text, "*?")) {
+		word = accounts_word(a, accounts_find(a, request->name.text));
 		must(entry_limit(word) == want && (entry_flags(word) & ENTRY_CONFIGURED) &&
 			(entry_flags(word) & ENTRY_USABLE));
 		return;
 	}
 	for (size_t i = 0; i < templates_count(accounts_templates(a)); i++)
-		if (strcmp(templates_at(accounts_templates(a), i, &limit), asked->name.text) == 0) {
+		if (strcmp(templates_at(accounts_templates(a), i, &limit), request->name.text) ==
+			0) {
 			must(limit == want);
 			return;
 		}
-	must(!"the template is set");
+	must(!"the template isn't set");
 }
 
-static void judge_delete(const struct message_delete *asked) {
+static void judge_delete(const struct message_delete *request) {
 	struct accounts *a = daemon_get()->context.accounts;
-	uint32_t account = accounts_find(a, asked->name.text);
+	uint32_t account = accounts_find(a, request->name.text);
 
 	must(account == 0 || !(entry_flags(accounts_word(a, account)) & ENTRY_CONFIGURED));
 }
 
-static void note_welcome(struct peer *p, const struct message_welcome *w) {
+static void judge_welcome(struct peer *p, const struct message_welcome *w) {
 	p->session = w->session;
 	p->serial = w->serial;
 	p->range = w->range[0];
@@ -132,7 +138,7 @@ static void note_welcome(struct peer *p, const struct message_welcome *w) {
 static void judge_success(struct peer *p, const struct request *r, const void *answer) {
 	switch (r->opcode) {
 	case MESSAGE_HELLO:
-		note_welcome(p, answer);
+		judge_welcome(p, answer);
 		break;
 	case MESSAGE_SET:
 		judge_set((const void *)packet);
@@ -161,17 +167,18 @@ static const struct request *request_of(uint16_t opcode) {
 	return opcode == MESSAGE_IMPORT_LINES ? &lines_request : NULL;
 }
 
-/* `sent` is how long the packet really was. */
+/* `sent` is the true length of the packet. */
 static void judge(struct peer *p, size_t sent, const void *answer, size_t length) {
-	struct message_header asked, got;
+	struct message_header request, got;
 	const struct request *r;
 
-	memcpy(&asked, packet, sizeof(asked));
+	memcpy(&request, packet, sizeof(request));
 	memcpy(&got, answer, sizeof(got));
-	must(asked.magic == MESSAGE_MAGIC && asked.length == sent);
-	must(got.opcode == asked.opcode && got.length == length && got.version == asked.version);
-	must(asked.version == MESSAGE_VERSION || got.code == BERTH_REVISION_MISMATCH);
-	r = request_of(asked.opcode);
+	must(request.magic == MESSAGE_MAGIC && request.length == sent);
+	must(got.opcode == request.opcode && got.length == length &&
+		got.version == request.version);
+	must(request.version == MESSAGE_VERSION || got.code == BERTH_REVISION_MISMATCH);
+	r = request_of(request.opcode);
 	if (got.code != 0) {
 		const struct message_failed *failed = answer;
 
@@ -204,29 +211,29 @@ static void hello_fill(const struct peer *p) {
 	h->resume_serial = p->serial;
 }
 
-/* Over what is there already, bit by bit. */
-static void rest_fill(struct input *in, size_t at, size_t size) {
-	uint8_t rest[256];
-	size_t n = input_bytes(in, rest, input_byte(in));
+/* Exclusive-ors bytes of the input to the packet. */
+static void body_fill(struct input *in, size_t at, size_t size) {
+	uint8_t bytes[256];
+	size_t n = input_bytes(in, bytes, input_byte(in));
 
 	for (size_t i = 0; i < n && at + i < size; i++)
-		packet[at + i] ^= rest[i];
+		packet[at + i] ^= bytes[i];
 }
 
-static void name_fill(struct input *in, uint8_t how) {
+static void name_fill(struct input *in, uint8_t flags) {
 	struct message_name *name = (struct message_name *)(packet + sizeof(struct message_header));
 	char text[256];
 
 	(void)input_text(in, text);
 	memcpy(name->text, text, strlen(text));
-	if (how & HOW_ENDLESS)
+	if (flags & FLAG_UNTERMINATED)
 		memset(name->text + strlen(text), 'x', sizeof(name->text) - strlen(text));
 }
 
 static void act_request(struct peer *p, struct input *in) {
 	const struct request *r = &requests[input_byte(in) % ELEMENTS(requests)];
-	uint8_t how = input_byte(in);
-	unsigned usual = r->opcode == MESSAGE_HELLO, fds = (usual + how) % 4;
+	uint8_t flags = input_byte(in);
+	unsigned usual = r->opcode == MESSAGE_HELLO, fds = (usual + flags) % 4;
 	uint32_t size = r->size;
 	struct message_header header;
 
@@ -234,14 +241,14 @@ static void act_request(struct peer *p, struct input *in) {
 	if (r->opcode == MESSAGE_HELLO)
 		hello_fill(p);
 	if (r->named)
-		name_fill(in, how);
-	rest_fill(in, sizeof(header) + (r->named ? MESSAGE_NAME_SIZE : 0), size);
-	size += how & HOW_LONGER ? input_byte(in) : 0;
-	if (how & HOW_SHORTER)
+		name_fill(in, flags);
+	body_fill(in, sizeof(header) + (r->named ? MESSAGE_NAME_SIZE : 0), size);
+	size += flags & FLAG_LONGER ? input_byte(in) : 0;
+	if (flags & FLAG_SHORTER)
 		size -= MIN_OF(size - (uint32_t)sizeof(header), input_byte(in));
 	header = message_header_make(r->opcode, size, 0);
 	memcpy(packet, &header, sizeof(header));
-	if (how & HOW_DAMAGED)
+	if (flags & FLAG_DAMAGED)
 		packet[input_byte(in) % sizeof(header)] ^= input_byte(in);
 	ask(p, size, fds, usual);
 }
@@ -249,7 +256,7 @@ static void act_request(struct peer *p, struct input *in) {
 static void act_packet(struct peer *p, struct input *in) {
 	size_t length = input_bytes(in, packet, input_number(in, 2));
 
-	/* A packet of nothing is a hang-up. */
+	/* An empty packet is a hang-up. */
 	if (length > 0)
 		ask(p, length, length & 3, length & 4);
 }
@@ -281,7 +288,7 @@ static void act_lines(struct peer *p, struct input *in) {
 	ask(p, (size_t)(to - packet), 0, false);
 }
 
-static void act_take(struct peer *p, struct input *in) {
+static void act_acquire(struct peer *p, struct input *in) {
 	struct map *m = daemon_get()->context.segment->map;
 	const struct stamp stamp = {.since = 1, .label = "fuzz \x1b[31m"};
 	uint32_t record = p->range * BERTH_RANGE + input_byte(in) % BERTH_RANGE;
@@ -300,11 +307,11 @@ static void act_take(struct peer *p, struct input *in) {
 		r = directory_path(m, account, entry_generation(word), &path);
 	if (r == 0 && (entry_flags(word) & ENTRY_USABLE))
 		r = record_acquire(m, record, &path, weight, &stamp, &seq, &level);
-	must(scribbled || r == 0 || r == -ENOENT || r == -EDQUOT || r == -EAGAIN ||
+	must(segment_overwritten || r == 0 || r == -ENOENT || r == -EDQUOT || r == -EAGAIN ||
 		r == -ESHUTDOWN || r == -EOVERFLOW);
 }
 
-static void act_give(struct peer *p, struct input *in) {
+static void act_release(struct peer *p, struct input *in) {
 	struct map *m = daemon_get()->context.segment->map;
 	uint32_t record = p->range * BERTH_RANGE + input_byte(in) % BERTH_RANGE;
 	struct snapshot s;
@@ -312,10 +319,10 @@ static void act_give(struct peer *p, struct input *in) {
 
 	if (r == 0)
 		r = counter_release(m, record, s.seq);
-	must(scribbled || p->range_count == 0 || r == 0 || r == -ENOENT);
+	must(segment_overwritten || p->range_count == 0 || r == 0 || r == -ENOENT);
 }
 
-static void act_scribble(struct input *in) {
+static void act_overwrite(struct input *in) {
 	struct map *m = daemon_get()->context.segment->map;
 	uint8_t part = input_byte(in);
 	uint16_t index = (uint16_t)input_number(in, 2);
@@ -324,7 +331,7 @@ static void act_scribble(struct input *in) {
 	struct cell *cell = map_cell(m, index);
 	struct session_entry *entry = map_session(m, index);
 
-	scribbled = true;
+	segment_overwritten = true;
 	if (part % 4 == 0 && record)
 		store_relaxed(part & 4 ? &record->noted : &record->place, value);
 	else if (part % 4 == 1 && cell)
@@ -335,12 +342,11 @@ static void act_scribble(struct input *in) {
 		store_relaxed(&record->label[index % ELEMENTS(record->label)], value);
 }
 
-/* What was scribbled is taken back, so that the next input finds zeros in every count. */
-static void scribbles_clear(void) {
+/* Sets counts, records, tags and seqs back to 0, so that an input doesn't affect the next one. No
+ * process is in the middle of an operation. */
+static void overwritten_clear(void) {
 	struct map *m = daemon_get()->context.segment->map;
 
-	/* Of noted and bumps too, so that no input uses them up for those that come after it: no
-	 * party is between a look and its step. */
 	for (uint32_t a = 1; a < load_relaxed(&m->names->accounts); a++) {
 		store_relaxed(&map_cell(m, a)->count, 0);
 		store_relaxed(&map_cell(m, a)->tag, 0);
@@ -353,15 +359,15 @@ static void scribbles_clear(void) {
 		store_relaxed(&map_record(m, n)->place,
 			place_pack(granted ? RECORD_FREE : RECORD_CLOSED, 0, 0, 0));
 	}
-	scribbled = false;
+	segment_overwritten = false;
 }
 
 static void act(enum server_socket kind, struct input *in) {
-	uint8_t who = input_byte(in);
-	struct peer *p = &peers[who >> 3 & 3];
-	enum act what = who & 7;
+	uint8_t choice = input_byte(in);
+	struct peer *p = &peers[choice >> 3 & 3];
+	enum act what = choice & 7;
 
-	/* The last one is on the other socket. */
+	/* The last connection uses the other socket. */
 	peer_connect(p, p == &peers[PEERS - 1] ? (enum server_socket) !kind : kind);
 	switch (what) {
 	case REQUEST:
@@ -373,14 +379,14 @@ static void act(enum server_socket kind, struct input *in) {
 	case LINES:
 		act_lines(p, in);
 		break;
-	case TAKE:
-		act_take(p, in);
+	case ACQUIRE:
+		act_acquire(p, in);
 		break;
-	case GIVE:
-		act_give(p, in);
+	case RELEASE:
+		act_release(p, in);
 		break;
-	case SCRIBBLE:
-		act_scribble(in);
+	case OVERWRITE:
+		act_overwrite(in);
 		break;
 	case MUTE:
 		p->mute = true;
@@ -399,8 +405,8 @@ void messages_play(enum server_socket kind, const uint8_t *data, size_t size) {
 		peers[i] = (struct peer){.fd = -1};
 	for (int acts = 0; acts < 64 && !input_is_over(&in); acts++)
 		act(kind, &in);
-	if (scribbled)
-		scribbles_clear();
+	if (segment_overwritten)
+		overwritten_clear();
 	daemon_check_counts();
 	daemon_reset(peers, PEERS);
 	daemon_check_counts();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Plays an input as a conversation of several connections with berthd; those that matter are on the
- * socket of this kind. What an input says is told in messages.c. */
+/* Plays an input (see messages.c) as messages of several connections to berthd. All but one of the
+ * connections are on the socket of this kind. */
 
 #include "daemon.h"
 
