@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Sockets that berthd is handed by systemd, or by whoever plays its part. */
+/* Sockets that berthd inherits from systemd. Here the test is in the place of systemd. */
 
 #include <grp.h>
 #include <sys/socket.h>
@@ -8,51 +8,36 @@
 
 #include "suite.h"
 
-/* The directories are there, and no berthd. */
-static void stopped_start(void) {
+/* Makes the directories, without a berthd. */
+static void setup(void) {
 	instance_start(&here, NULL);
 	(void)instance_kill(&here, SIGTERM);
 }
 
-struct made {
+struct inherited {
 	const char *name, *group;
 	int type;
 	mode_t mode;
 	int fd;
 };
 
-static void socket_make(struct made *m) {
+static void socket_make(struct inherited *s) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	const struct group *g = m->group ? getgrnam(m->group) : NULL;
+	const struct group *g = s->group ? getgrnam(s->group) : NULL;
 
 	(void)snprintf(
-		address.sun_path, sizeof(address.sun_path), "%.80s/%s", here.runtime_dir, m->name);
+		address.sun_path, sizeof(address.sun_path), "%.80s/%s", here.runtime_dir, s->name);
 	(void)unlink(address.sun_path);
-	m->fd = socket(AF_UNIX, m->type | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(bind(m->fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	ck_assert_int_eq(chmod(address.sun_path, m->mode), 0);
+	s->fd = socket(AF_UNIX, s->type | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(s->fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert_int_eq(chmod(address.sun_path, s->mode), 0);
 	if (g)
 		ck_assert_int_eq(chown(address.sun_path, (uid_t)-1, g->gr_gid), 0);
-	ck_assert_int_eq(listen(m->fd, 64), 0);
+	ck_assert_int_eq(listen(s->fd, 64), 0);
 }
 
-/* berthd's program, as the harness finds it. */
-static const char *berthd_path(void) {
-	static char path[4096];
-	const char *given = getenv("BERTHD");
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 16);
-
-	if (given && *given)
-		return given;
-	ck_assert_int_gt(n, 0);
-	path[n] = '\0';
-	for (int i = 0; i < 3; i++)
-		*strrchr(path, '/') = '\0';
-	return strcat(path, "/berthd");
-}
-
-/* In the child: the sockets become 3, 4, ... */
-static void become_activated(const struct made *m, int count, const char *path) {
+/* In the child: makes the sockets the descriptors from 3 on, and executes berthd. */
+static void exec_activated(const struct inherited *s, int count, const char *path) {
 	char number[16], log[128];
 	int far[4], fd;
 
@@ -61,7 +46,7 @@ static void become_activated(const struct made *m, int count, const char *path) 
 	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	(void)dup2(fd, STDERR_FILENO);
 	for (int i = 0; i < count; i++)
-		far[i] = fcntl(m[i].fd, F_DUPFD, 100);
+		far[i] = fcntl(s[i].fd, F_DUPFD, 100);
 	for (int i = 0; i < count; i++)
 		(void)dup2(far[i], 3 + i);
 	(void)close_range(3 + (unsigned)count, ~0U, 0);
@@ -74,17 +59,18 @@ static void become_activated(const struct made *m, int count, const char *path) 
 	_exit(99);
 }
 
-static void activate(const struct made *m, int count) {
-	const char *path = berthd_path();
+/* Starts berthd with `count` sockets. */
+static void activate(const struct inherited *s, int count) {
+	const char *path = program_path("BERTHD", "berthd");
 
 	(void)fflush(NULL);
 	here.berthd = fork();
 	if (here.berthd == 0)
-		become_activated(m, count, path);
+		exec_activated(s, count, path);
 	ck_assert_int_gt(here.berthd, 0);
 }
 
-static struct made good[] = {
+static struct inherited good[] = {
 	{"berth.sock", "berth", SOCK_SEQPACKET, 0660, -1},
 	{"admin.sock", "berth-admin", SOCK_SEQPACKET, 0660, -1},
 };
@@ -103,8 +89,9 @@ static ino_t inode_of(const char *name) {
 	return st.st_ino;
 }
 
-/* Whoever connects before berthd is there waits in the queue: nothing needs to be waited for. */
-START_TEST(berthd_serves_on_the_sockets_that_it_was_handed) {
+/* The test needn't wait for berthd, since a client that connects early waits in the socket's
+ * queue. */
+START_TEST(berthd_serves_on_inherited_sockets) {
 	struct berth *b;
 	ino_t before;
 
@@ -117,7 +104,7 @@ START_TEST(berthd_serves_on_the_sockets_that_it_was_handed) {
 	ck_assert_int_eq(current_of("alice"), 1);
 	ck_assert_uint_eq(inode_of("berth.sock"), before);
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
-	/* They aren't berthd's to remove, and the next one gets them again. */
+	/* berthd doesn't remove inherited sockets, so the next berthd can get them. */
 	ck_assert_uint_eq(inode_of("berth.sock"), before);
 	activate(good, 2);
 	ck_assert_int_eq(current_of("alice"), 1);
@@ -128,8 +115,8 @@ START_TEST(berthd_serves_on_the_sockets_that_it_was_handed) {
 }
 END_TEST
 
-START_TEST(the_order_doesnt_matter_and_one_of_them_is_enough) {
-	struct made swapped[2];
+START_TEST(inherited_sockets_may_be_in_any_order_or_only_one) {
+	struct inherited swapped[2];
 
 	good_make();
 	swapped[0] = good[1];
@@ -138,7 +125,7 @@ START_TEST(the_order_doesnt_matter_and_one_of_them_is_enough) {
 	set_limit("alice", "2");
 	berth_close(open_session());
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
-	/* admin.sock is handed over, berth.sock made by berthd. */
+	/* berthd inherits admin.sock and makes berth.sock. */
 	activate(&good[1], 1);
 	set_limit("alice", "3");
 	berth_close(open_session());
@@ -175,23 +162,23 @@ static void expect_end(int want, const char *text) {
 	expect_logged(text);
 }
 
-static void expect_refusal(struct made *m, int count, const char *text) {
-	activate(m, count);
+static void expect_refusal(struct inherited *s, int count, const char *text) {
+	activate(s, count);
 	expect_end(1, text);
 }
 
-static bool is_awaited(int fd) {
+/* True if a client waits in the socket's queue. */
+static bool has_waiting_client(int fd) {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 
 	return poll(&p, 1, 0) > 0;
 }
 
-static bool both_are_awaited(void *data) {
+static bool both_have_waiting_clients(void *data) {
 	(void)data;
-	return is_awaited(good[0].fd) && is_awaited(good[1].fd);
+	return has_waiting_client(good[0].fd) && has_waiting_client(good[1].fd);
 }
 
-/* As a server that starts, and an administrator: what they are told. */
 static void child_open(struct child *c, void *data) {
 	struct berth *b = NULL;
 
@@ -200,15 +187,16 @@ static void child_open(struct child *c, void *data) {
 }
 
 static void child_ask_status(struct child *c, void *data) {
-	const char *said;
+	const char *output;
 
 	(void)data;
-	child_send(c, ctl(&said, "status", NULL));
-	child_send(c, strstr(said, "its log says what to do") && strstr(said, "1306"));
+	child_send(c, ctl(&output, "status", NULL));
+	child_send(c, strstr(output, "its log says what to do") && strstr(output, "1306"));
 }
 
-/* systemd starts berthd again as soon as a connection waits in a queue. */
-START_TEST(a_berthd_that_another_layout_keeps_from_starting_leaves_none_waiting) {
+/* berthd must answer the waiting clients before it exits, since systemd would start it again for
+ * them. */
+START_TEST(a_berthd_that_finds_another_layout_leaves_no_client_waiting) {
 	struct child server, administrator;
 	struct berth *b;
 	char path[128];
@@ -226,13 +214,13 @@ START_TEST(a_berthd_that_another_layout_keeps_from_starting_leaves_none_waiting)
 
 	server = child_start(child_open, NULL);
 	administrator = child_start(child_ask_status, NULL);
-	ck_assert(eventually(both_are_awaited, NULL));
+	ck_assert(eventually(both_have_waiting_clients, NULL));
 	activate(good, 2);
 	ck_assert_int_eq(child_report(&server), BERTH_REVISION_MISMATCH);
 	ck_assert_int_eq(child_report(&administrator), 1);
 	ck_assert_int_eq(child_report(&administrator), 1);
 	expect_end(78, "another layout");
-	ck_assert(!is_awaited(good[0].fd) && !is_awaited(good[1].fd));
+	ck_assert(!has_waiting_client(good[0].fd) && !has_waiting_client(good[1].fd));
 	(void)child_end(&server);
 	(void)child_end(&administrator);
 	berth_close(b);
@@ -273,7 +261,7 @@ START_TEST(a_socket_of_another_owner_is_refused) {
 END_TEST
 
 START_TEST(a_socket_of_another_kind_or_name_is_refused) {
-	struct made stream[] = {good[0], good[1]}, stranger[] = {good[0], good[1]};
+	struct inherited stream[] = {good[0], good[1]}, stranger[] = {good[0], good[1]};
 
 	stream[0].type = SOCK_STREAM;
 	socket_make(&stream[0]);
@@ -291,15 +279,15 @@ END_TEST
 
 int main(void) {
 	const TTest *const tests[] = {
-		berthd_serves_on_the_sockets_that_it_was_handed,
-		the_order_doesnt_matter_and_one_of_them_is_enough,
+		berthd_serves_on_inherited_sockets,
+		inherited_sockets_may_be_in_any_order_or_only_one,
 		a_killed_berthd_is_replaced_while_clients_wait_in_the_queue,
 		a_socket_that_is_open_to_others_is_refused,
 		a_socket_of_another_owner_is_refused,
 		a_socket_of_another_kind_or_name_is_refused,
-		a_berthd_that_another_layout_keeps_from_starting_leaves_none_waiting,
+		a_berthd_that_finds_another_layout_leaves_no_client_waiting,
 		NULL,
 	};
 
-	return suite_run("activation", stopped_start, tests);
+	return suite_run("activation", setup, tests);
 }

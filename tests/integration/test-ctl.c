@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
-/* berthctl as scripts see it: exit statuses, JSON, and the sentences that help. */
+/* berthctl as scripts and administrators use it: exit statuses, JSON, and messages that say what to
+ * do. */
 
 #include <grp.h>
 
 #include "suite.h"
 
-/* -- JSON, checked ----------------------------------------------------------------------------- */
+/* -- a checker of JSON ------------------------------------------------------------------------- */
 
+/* These functions return the end of what they check, or NULL if it is wrong. */
 static const char *json_value(const char *p);
 
 static const char *blanks(const char *p) {
@@ -31,7 +33,7 @@ static const char *json_text(const char *p) {
 	return p + 1;
 }
 
-/* What stands between the brackets, with keys or without. */
+/* The members of an object, with keys, or of an array, and the closing bracket. */
 static const char *json_members(const char *p, char end, bool keys) {
 	p = blanks(p);
 	if (*p == end)
@@ -78,10 +80,10 @@ static bool json_is_valid(const char *text) {
 	return end && *blanks(end) == '\0';
 }
 
-#define expect_json(want, ...)                                             \
-	do {                                                               \
-		const char *json_ = expect_ctl(0, (want), __VA_ARGS__);    \
-		ck_assert_msg(json_is_valid(json_), "no JSON: %s", json_); \
+#define expect_json(want, ...)                                                \
+	do {                                                                  \
+		const char *json_ = expect_ctl(0, (want), __VA_ARGS__);       \
+		ck_assert_msg(json_is_valid(json_), "wrong JSON: %s", json_); \
 	} while (0)
 
 START_TEST(the_check_of_json_can_fail) {
@@ -96,7 +98,7 @@ END_TEST
 
 /* -- usage ------------------------------------------------------------------------------------- */
 
-START_TEST(wrong_usage_is_2_and_says_where_to_look) {
+START_TEST(wrong_usage_gets_2_and_a_hint) {
 	expect_ctl(2, "a verb is missing", "--");
 	expect_ctl(2, "no verb 'frobnicate'", "frobnicate");
 	expect_ctl(2, "berthctl help", "frobnicate");
@@ -142,7 +144,7 @@ START_TEST(each_verb_has_help_with_examples) {
 }
 END_TEST
 
-START_TEST(verbs_that_dont_exist_yet_are_not_in_the_help) {
+START_TEST(verbs_that_do_not_exist_yet_are_not_in_the_help) {
 	static const char *const later[] = {
 		"top", "watch", "explain", "diagnose", "backup", "metrics", "exec", "lease"};
 	char word[32];
@@ -157,7 +159,7 @@ END_TEST
 
 /* -- reports ----------------------------------------------------------------------------------- */
 
-START_TEST(what_is_reported_is_json_on_request) {
+START_TEST(reports_are_json_on_request) {
 	struct berth *b = open_session();
 	struct berth_request req = {.size = sizeof(req),
 		.account = "quote\"back\\slash",
@@ -188,20 +190,20 @@ START_TEST(what_is_reported_is_json_on_request) {
 }
 END_TEST
 
-START_TEST(tables_have_a_line_for_each) {
+START_TEST(tables_have_a_line_for_each_row) {
 	struct berth *b = open_session();
-	const char *said;
+	const char *output;
 
 	set_limit("alice", "5");
 	set_limit("acme/bob", "unlimited");
 	set_limit("*", "2");
 	(void)acquire_slot(b, "acme/bob");
-	said = expect_ctl(0, "ACCOUNT", "list");
-	ck_assert_msg(strstr(said, "alice") && strstr(said, "acme/bob") &&
-			      strstr(said, "unlimited") && strstr(said, "SOURCE"),
-		"%s", said);
-	said = expect_ctl(0, "acme/bob", "list", "acme/*");
-	ck_assert_msg(!strstr(said, "alice"), "%s", said);
+	output = expect_ctl(0, "ACCOUNT", "list");
+	ck_assert_msg(strstr(output, "alice") && strstr(output, "acme/bob") &&
+			      strstr(output, "unlimited") && strstr(output, "SOURCE"),
+		"%s", output);
+	output = expect_ctl(0, "acme/bob", "list", "acme/*");
+	ck_assert_msg(!strstr(output, "alice"), "%s", output);
 	expect_ctl(0, "SLOT", "holders", "acme");
 	expect_ctl(0, "limit    5", "get", "alice");
 	expect_ctl(0, "sessions     1 of", "status");
@@ -209,7 +211,7 @@ START_TEST(tables_have_a_line_for_each) {
 }
 END_TEST
 
-START_TEST(what_isnt_there_is_1) {
+START_TEST(what_does_not_exist_gets_1) {
 	expect_ctl(1, "no account 'nobody'", "get", "nobody");
 	expect_ctl(1, "no account 'nobody'", "delete", "nobody");
 	expect_ctl(1, "no account 'nobody'", "holders", "nobody");
@@ -234,13 +236,13 @@ START_TEST(delete_is_refused_while_slots_are_held_unless_forced) {
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, slot));
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "acme", &slot));
 
-	/* Held below it: they are its slots, too. */
+	/* Slots of a descendant count, too. */
 	set_limit("acme", "5");
 	below = acquire_slot(b, "acme/alice");
 	expect_ctl(1, "1 slot", "delete", "acme");
 	expect_ctl(0, "", "delete", "acme", "--force");
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, below));
-	/* An account below stays, and its ancestor without a limit. */
+	/* The descendant stays, and so does the account, but without a limit. */
 	(void)acquire_slot(b, "acme/alice");
 	ck_assert_uint_eq(usage_of(b, "acme").limit, UINT32_MAX);
 	berth_close(b);
@@ -268,7 +270,7 @@ END_TEST
 	"A connection to the server could not be made because the limit on the number of " \
 	"concurrent connections for this account has been reached. (1238, 0x4D6)"
 
-START_TEST(a_denied_run_says_which_level_is_full) {
+START_TEST(a_denied_run_names_the_full_level) {
 	struct berth *b = open_session();
 
 	set_limit("alice", "5");
@@ -284,14 +286,14 @@ START_TEST(a_denied_run_says_which_level_is_full) {
 		"alice: " SENTENCE " — alice holds 5 of 5\n");
 	expect_ctl(3, SENTENCE, "run", "-E", "3", "alice", "--", "echo", "ran");
 	expect_ctl(0, SENTENCE, "run", "-E", "0", "alice", "--", "echo", "ran");
-	/* With a weight, a level with room for fewer is the one. */
+	/* With a weight, the full level is the one that has less than the weight left. */
 	set_limit("alice", "7");
 	expect_ctl(75, "alice holds 5 of 7", "run", "--weight", "3", "alice", "--", "true");
 	berth_close(b);
 }
 END_TEST
 
-START_TEST(run_exits_as_its_command_does) {
+START_TEST(run_exits_with_the_status_of_its_command) {
 	set_limit("alice", "1");
 	ck_assert_str_eq(expect_ctl(0, "", "run", "alice", "--", "echo", "-n", "ran"), "ran");
 	expect_ctl(0, "", "run", "alice", "true");
@@ -313,26 +315,26 @@ static void child_runs_sleep(struct child *c, void *data) {
 }
 
 static bool nightly_holds(void *data) {
-	const char *said;
+	const char *output;
 
 	(void)data;
-	return ctl(&said, "holders", "alice", "--json", NULL) == 0 &&
-	       strstr(said, "\"label\":\"nightly\"");
+	return ctl(&output, "holders", "alice", "--json", NULL) == 0 &&
+	       strstr(output, "\"label\":\"nightly\"");
 }
 
 START_TEST(run_holds_its_slot_with_weight_and_label_while_the_command_runs) {
 	struct child c;
-	const char *said;
+	const char *output;
 	pid_t run;
 
 	set_limit("alice", "3");
 	c = child_start(child_runs_sleep, NULL);
 	ck_assert(eventually(nightly_holds, NULL));
-	said = expect_ctl(0, "\"weight\":2", "holders", "alice", "--json");
-	ck_assert_msg(strstr(said, "\"comm\":\"berthctl\""), "%s", said);
-	run = (pid_t)json_number_in(said, "pid");
+	output = expect_ctl(0, "\"weight\":2", "holders", "alice", "--json");
+	ck_assert_msg(strstr(output, "\"comm\":\"berthctl\""), "%s", output);
+	run = (pid_t)json_number_in(output, "pid");
 	expect_ctl(75, "alice holds 2 of 3", "run", "--weight", "2", "alice", "--", "true");
-	/* A signal is passed on, and its status comes back. */
+	/* berthctl passes a signal on, and returns the status of the command. */
 	ck_assert_int_eq(kill(run, SIGTERM), 0);
 	ck_assert_int_eq(child_report(&c), 128 + SIGTERM);
 	(void)child_end(&c);
@@ -342,36 +344,36 @@ END_TEST
 
 /* -- reaching berthd --------------------------------------------------------------------------- */
 
-START_TEST(without_berthd_it_is_69) {
+START_TEST(without_berthd_berthctl_exits_with_69) {
 	(void)instance_kill(&here, SIGKILL);
 	expect_ctl(69, "is berthd running?", "status");
 	expect_ctl(69, "is berthd running?", "set", "alice", "5");
 	expect_ctl(69, "", "--runtime-dir", "/nonexistent", "list");
-	/* What is wrong anyway is said without asking. */
+	/* berthctl reports a wrong name without asking berthd. */
 	expect_ctl(2, "'//'", "set", "a//b", "5");
 }
 END_TEST
 
-START_TEST(run_without_berthd_is_69) {
+START_TEST(run_without_berthd_exits_with_69) {
 	(void)instance_kill(&here, SIGKILL);
 	expect_ctl(69, "is berthd running?", "run", "alice", "--", "echo", "ran");
 }
 END_TEST
 
-/* Without groups of berth's own the sockets are root's. */
-static int as_nobody(const char *const argv[]) {
+/* Runs berthctl as the user nobody, who isn't in the groups of the sockets. */
+static int ctl_as_nobody(const char *const argv[]) {
 	pid_t pid;
 	int status;
 
 	(void)fflush(NULL);
 	pid = fork();
 	if (pid == 0) {
-		const char *said;
+		const char *output;
 		gid_t none = 65534;
 
 		if (setgroups(1, &none) < 0 || setgid(none) < 0 || setuid(65534) < 0)
 			_exit(200);
-		_exit(ctl(&said, argv[0], argv[1], argv[2], argv[3], NULL));
+		_exit(ctl(&output, argv[0], argv[1], argv[2], argv[3], NULL));
 	}
 	(void)waitpid(pid, &status, 0);
 	return WEXITSTATUS(status);
@@ -383,34 +385,26 @@ START_TEST(a_user_outside_the_group_gets_77) {
 	int got;
 
 	if (getuid() != 0) {
-		printf("not root, so nobody else's access is tested\n");
+		printf("not root, so the access of other users isn't tested\n");
 		return;
 	}
 	set_limit("alice", "5");
-	got = as_nobody(status);
+	got = ctl_as_nobody(status);
 	if (got == EXIT_FAILURE || got == 200) {
-		printf("the build is where nobody can't go, so its access isn't tested\n");
+		printf("the user nobody can't reach the build directory, so this isn't tested\n");
 		return;
 	}
 	ck_assert_int_eq(got, 77);
-	ck_assert_int_eq(as_nobody(run), 77);
+	ck_assert_int_eq(ctl_as_nobody(run), 77);
 }
 END_TEST
 
-START_TEST(a_full_disk_is_not_success) {
+START_TEST(a_full_disk_is_an_error) {
 	char command[4600];
-	char path[4096], *end;
-	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
 
-	ck_assert_int_gt(n, 0);
-	path[n] = '\0';
-	for (int i = 0; i < 3; i++) {
-		end = strrchr(path, '/');
-		*end = '\0';
-	}
-	(void)snprintf(
-		command, sizeof(command), "'%s/berthctl' export > /dev/full 2>/dev/null", path);
 	set_limit("alice", "5");
+	(void)snprintf(command, sizeof(command), "'%s' export > /dev/full 2>/dev/null",
+		program_path("BERTHCTL", "berthctl"));
 	ck_assert_int_eq(WEXITSTATUS(system(command)), 1);
 }
 END_TEST
@@ -420,21 +414,21 @@ END_TEST
 int main(void) {
 	const TTest *const tests[] = {
 		the_check_of_json_can_fail,
-		wrong_usage_is_2_and_says_where_to_look,
+		wrong_usage_gets_2_and_a_hint,
 		each_verb_has_help_with_examples,
-		verbs_that_dont_exist_yet_are_not_in_the_help,
-		what_is_reported_is_json_on_request,
-		tables_have_a_line_for_each,
-		what_isnt_there_is_1,
+		verbs_that_do_not_exist_yet_are_not_in_the_help,
+		reports_are_json_on_request,
+		tables_have_a_line_for_each_row,
+		what_does_not_exist_gets_1,
 		delete_is_refused_while_slots_are_held_unless_forced,
 		a_deleted_and_remade_account_begins_at_0,
-		a_denied_run_says_which_level_is_full,
-		run_exits_as_its_command_does,
+		a_denied_run_names_the_full_level,
+		run_exits_with_the_status_of_its_command,
 		run_holds_its_slot_with_weight_and_label_while_the_command_runs,
-		without_berthd_it_is_69,
-		run_without_berthd_is_69,
+		without_berthd_berthctl_exits_with_69,
+		run_without_berthd_exits_with_69,
 		a_user_outside_the_group_gets_77,
-		a_full_disk_is_not_success,
+		a_full_disk_is_an_error,
 		NULL,
 	};
 

@@ -291,24 +291,12 @@ static bool new_image_holds(void *data) {
 	return ctl(&output, "holders", "alice", "--json", NULL) == 0 && strstr(output, "new image");
 }
 
-/* This program is in tests/integration of the build directory. */
-static void build_directory(char *path, size_t size) {
-	ssize_t n = readlink("/proc/self/exe", path, size - 1);
-
-	ck_assert_int_gt(n, 0);
-	path[n] = '\0';
-	for (int i = 0; i < 3; i++)
-		*strrchr(path, '/') = '\0';
-}
-
 START_TEST(the_session_of_a_new_image_ends_the_session_of_the_old_one) {
-	char path[4096];
 	struct child c;
 
-	build_directory(path, sizeof(path) - 20);
-	strcat(path, "/berthctl");
 	set_limit("alice", "1");
-	c = child_start(child_execs_while_another_keeps_the_socket, path);
+	c = child_start(child_execs_while_another_keeps_the_socket,
+		(void *)program_path("BERTHCTL", "berthctl"));
 	ck_assert_int_eq(child_report(&c), 0);
 	ck_assert_int_eq(current_of("alice"), 1);
 	child_send(&c, 0);
@@ -590,10 +578,10 @@ END_TEST
 
 /* dlopen of the library itself would find the one with which this program is linked. */
 static void library_copy_file(const char *to) {
-	char command[4600], path[4096];
+	char command[4600];
 
-	build_directory(path, sizeof(path));
-	(void)snprintf(command, sizeof(command), "cp '%s/libberth.so' '%s'", path, to);
+	(void)snprintf(
+		command, sizeof(command), "cp '%s' '%s'", program_path(NULL, "libberth.so"), to);
 	ck_assert_int_eq(system(command), 0);
 }
 

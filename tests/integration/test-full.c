@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What berthd says and does when something of its own is used up: 8 and a word in the log, never
- * 1238, and service again once there is room. */
+/* A resource of berthd is used up: clients get 8, and never 1238, berthd logs what to do, and it
+ * serves again once the resource is available. */
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -20,13 +20,13 @@ static void expect_logged_once(const char *text) {
 
 #define SLOTS 64
 
-static void few_slots_start(void) {
+static void start_with_few_slots(void) {
 	static const char *const args[] = {"--max-slots", "64", NULL};
 
 	instance_start(&here, args);
 }
 
-START_TEST(when_slots_run_out_the_next_is_8_and_the_log_says_what_to_raise) {
+START_TEST(when_slots_run_out_an_acquire_gets_8_and_the_log_names_the_option) {
 	struct berth *b = open_session(), *other;
 	berth_slot slot[2 * SLOTS], more;
 	int held = 0, code;
@@ -41,18 +41,18 @@ START_TEST(when_slots_run_out_the_next_is_8_and_the_log_says_what_to_raise) {
 	expect_logged("--max-slots");
 	expect_logged_once("slots are handed out");
 
-	/* Another process can have a session, and no slot. */
+	/* Another process can open a session, but gets no slot. */
 	other = open_session();
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(other, "alice", &more));
 	ck_assert_uint_eq(usage_of(other, "alice").current, SLOTS);
 	ck_assert_uint_eq(usage_of(other, "alice").denied, 0);
 
-	/* A slot given back can be taken again, by the one who has its record. */
+	/* The session that has released a slot still has its record, and can acquire again. */
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[7]));
 	slot[7] = acquire_slot(b, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &more));
 
-	/* And all of them by others once the session is over. */
+	/* When the session has ended, another one can use all records. */
 	berth_close(b);
 	expect_status_eventually("sessions", 1);
 	for (int i = 0; i < SLOTS; i++)
@@ -77,7 +77,7 @@ START_TEST(a_denial_stays_a_denial_when_slots_have_run_out) {
 }
 END_TEST
 
-START_TEST(slots_that_were_granted_too_late_are_used_all_the_same) {
+START_TEST(slots_granted_after_the_deadline_are_used) {
 	struct berth_options options = {.size = sizeof(options), .timeout_ms = scale_timeout(200)};
 	struct berth *b = NULL;
 	berth_slot slot;
@@ -101,7 +101,7 @@ START_TEST(slots_that_were_granted_too_late_are_used_all_the_same) {
 }
 END_TEST
 
-START_TEST(slots_of_a_killed_process_are_there_for_others) {
+START_TEST(slots_of_a_killed_process_can_be_granted_again) {
 	struct child c;
 	struct berth *b;
 
@@ -123,7 +123,7 @@ END_TEST
 
 #define RECORDS 32
 
-static void few_records_start(void) {
+static void start_with_few_records(void) {
 	static const char *const args[] = {"--max-slots", "32", NULL};
 
 	instance_start(&here, args);
@@ -140,9 +140,9 @@ static int file_open(const char *name, int flags) {
 	return fd;
 }
 
-/* As if each record but those that hold slots had taken all the slots it can, but for two or
- * three. */
-static void seqs_use_up(void) {
+/* Sets the seqs of all records that hold no slot, so that each can acquire two or three more
+ * slots. */
+static void seqs_nearly_use_up(void) {
 	struct map *m;
 
 	ck_assert_int_eq(map_new(file_open("segment", O_RDWR), file_open("directory", O_RDONLY),
@@ -159,8 +159,8 @@ static void seqs_use_up(void) {
 	map_free(m);
 }
 
-/* Slots, one after another, until there is none; how many. */
-static int use_up(struct berth *b, int *ret_code) {
+/* Acquires and releases one slot after another until there is none. Returns their number. */
+static int records_use_up(struct berth *b, int *ret_code) {
 	int used = 0;
 	berth_slot slot;
 
@@ -171,26 +171,26 @@ static int use_up(struct berth *b, int *ret_code) {
 	return used;
 }
 
-START_TEST(sequence_numbers_that_are_used_up_are_8_until_berthd_makes_a_new_table) {
+START_TEST(with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new_table) {
 	struct berth *b = open_session();
 	berth_slot held = acquire_slot(b, "alice"), slot[RECORDS + 1];
 	int used, code;
 
-	seqs_use_up();
-	used = use_up(b, &code);
+	seqs_nearly_use_up();
+	used = records_use_up(b, &code);
 	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
-	/* Two or three each, and none twice. */
+	/* Each record has had two or three slots. */
 	ck_assert_msg(used >= 2 * (RECORDS - 1) - 1 && used <= 3 * RECORDS, "%d slots", used);
 	expect_logged("used up their sequence numbers");
 	expect_ctl(0, "retired      31 slots, whose sequence numbers are used up", "status");
 	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
-	/* That is said once; a denial stays one, and what was taken before is its holder's. */
+	/* berthd logs this once only. The slot that was acquired before is still held. */
 	for (int i = 0; i < 10; i++)
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[0]));
 	expect_logged_once("used up their sequence numbers");
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 	expect_code(BERTH_SUCCESS, berth_release(b, held));
-	/* The one that isn't used up goes on. */
+	/* Its record isn't used up. */
 	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 
 	/* berthd keeps the table while a server uses it, and makes a new one when none does. */
@@ -213,7 +213,7 @@ START_TEST(sequence_numbers_that_are_used_up_are_8_until_berthd_makes_a_new_tabl
 }
 END_TEST
 
-/* The servers that used them up are gone, and others come. */
+/* Other servers have used the records up and exited. */
 START_TEST(records_that_are_used_up_are_granted_to_no_server) {
 	struct berth *b = open_session(), *other;
 	berth_slot slot;
@@ -222,9 +222,9 @@ START_TEST(records_that_are_used_up_are_granted_to_no_server) {
 	(void)acquire_slot(b, "alice");
 	berth_close(b);
 	expect_status_eventually("sessions", 0);
-	seqs_use_up();
+	seqs_nearly_use_up();
 	b = open_session();
-	(void)use_up(b, &code);
+	(void)records_use_up(b, &code);
 	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
 	berth_close(b);
 	expect_status_eventually("sessions", 0);
@@ -245,13 +245,13 @@ END_TEST
 
 /* -- sessions ---------------------------------------------------------------------------------- */
 
-static void few_sessions_start(void) {
+static void start_with_few_sessions(void) {
 	static const char *const args[] = {"--max-sessions", "3", NULL};
 
 	instance_start(&here, args);
 }
 
-START_TEST(when_sessions_run_out_opening_is_8_and_one_that_ends_makes_room) {
+START_TEST(when_sessions_run_out_open_gets_8_until_a_session_ends) {
 	struct berth *b[3], *more = NULL;
 
 	set_limit("alice", "10");
@@ -278,19 +278,19 @@ END_TEST
 
 /* -- descriptors ------------------------------------------------------------------------------- */
 
-#define MANY 64
-#define FEW  60 /* berthd itself has half of them */
+#define SESSIONS_MAX 64
+#define DESCRIPTORS  60 /* berthd itself has half of them */
 
-START_TEST(without_descriptors_opening_is_8_and_berthd_recovers) {
-	struct rlimit few = {FEW, FEW}, was;
-	struct berth *b[MANY], *last = NULL;
+START_TEST(without_descriptors_open_gets_8_and_berthd_recovers) {
+	struct rlimit few = {DESCRIPTORS, DESCRIPTORS}, was;
+	struct berth *b[SESSIONS_MAX], *last = NULL;
 	int open = 0, code;
 
 	set_limit("alice", "1000");
 	ck_assert_int_eq(prlimit(here.berthd, RLIMIT_NOFILE, &few, &was), 0);
 	while ((code = berth_open(NULL, &b[open])) == BERTH_SUCCESS) {
 		(void)acquire_slot(b[open], "alice");
-		ck_assert_int_lt(++open, MANY);
+		ck_assert_int_lt(++open, SESSIONS_MAX);
 	}
 	ck_assert_msg(open > 4, "only %d sessions were opened", open);
 	ck_assert_msg(code == BERTH_NO_SYSTEM_RESOURCES, "session %d: %d\n%s", open, code,
@@ -298,7 +298,7 @@ START_TEST(without_descriptors_opening_is_8_and_berthd_recovers) {
 	for (int i = 0; i < 5; i++)
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_open(NULL, &last));
 	expect_logged("LimitNOFILE");
-	/* Those that are in are served, also with what berthd must be asked for. */
+	/* The open sessions are served, also with requests to berthd. */
 	for (int i = 0; i < 20; i++)
 		(void)acquire_slot(b[0], "alice");
 	for (int i = 0; i < 2; i++)
@@ -314,21 +314,21 @@ START_TEST(without_descriptors_opening_is_8_and_berthd_recovers) {
 }
 END_TEST
 
-/* berthctl, too, hears it, and can be used again. */
-START_TEST(without_descriptors_berthctl_says_so) {
-	struct rlimit few = {FEW, FEW};
-	struct berth *b[MANY];
+/* berthctl reports the error, and works again afterwards. */
+START_TEST(without_descriptors_berthctl_reports_the_error) {
+	struct rlimit few = {DESCRIPTORS, DESCRIPTORS};
+	struct berth *b[SESSIONS_MAX];
 	int open = 0;
-	const char *said;
+	const char *output;
 
 	set_limit("alice", "1000");
 	ck_assert_int_eq(prlimit(here.berthd, RLIMIT_NOFILE, &few, NULL), 0);
 	while (berth_open(NULL, &b[open]) == BERTH_SUCCESS)
-		ck_assert_int_lt(++open, MANY);
-	/* One descriptor may be left that a session, which takes two, had no use for. */
-	if (ctl(&said, "status", NULL) != 0)
-		ck_assert_msg(
-			strstr(said, "descriptors") || strstr(said, "LimitNOFILE"), "%s", said);
+		ck_assert_int_lt(++open, SESSIONS_MAX);
+	/* A session needs two descriptors, so one may be left for berthctl. */
+	if (ctl(&output, "status", NULL) != 0)
+		ck_assert_msg(strstr(output, "descriptors") || strstr(output, "LimitNOFILE"), "%s",
+			output);
 	while (open > 0)
 		berth_close(b[--open]);
 	expect_ctl(0, "", "status");
@@ -337,8 +337,9 @@ END_TEST
 
 /* -- the file system of the runtime directory -------------------------------------------------- */
 
-/* A tmpfs of the test's own over run/, in a mount namespace of its own; false: not allowed here. */
-static bool small_runtime_dir(const char *size) {
+/* Mounts a small tmpfs as the runtime directory, in a mount namespace of the test's own. False
+ * where that isn't allowed. */
+static bool mount_small_runtime_dir(const char *size) {
 	(void)instance_kill(&here, SIGTERM);
 	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 		mount("berth-test", here.runtime_dir, "tmpfs", 0, size) < 0) {
@@ -350,12 +351,12 @@ static bool small_runtime_dir(const char *size) {
 	return true;
 }
 
-START_TEST(a_full_tmpfs_is_8_and_kills_nobody) {
+START_TEST(on_a_full_tmpfs_acquires_get_8_and_no_process_dies) {
 	struct berth *b;
 	berth_slot slot, more;
 	int held = 0, code;
 
-	if (!small_runtime_dir("size=4m"))
+	if (!mount_small_runtime_dir("size=4m"))
 		return;
 	set_limit("alice", "unlimited");
 	b = open_session();
@@ -370,20 +371,20 @@ START_TEST(a_full_tmpfs_is_8_and_kills_nobody) {
 	ck_assert_msg(strcasestr(instance_log(&here), "space") ||
 			      strcasestr(instance_log(&here), "memory") ||
 			      strcasestr(instance_log(&here), "full"),
-		"the log doesn't say what is used up:\n%s", instance_log(&here));
+		"the log doesn't name the resource:\n%s", instance_log(&here));
 	berth_close(b);
 	ck_assert_int_eq(current_of("alice"), 0);
 	(void)umount2(here.runtime_dir, MNT_DETACH);
 }
 END_TEST
 
-START_TEST(a_tmpfs_too_small_for_more_accounts_is_8_too) {
+START_TEST(on_a_full_tmpfs_new_accounts_get_8_too) {
 	struct berth *b;
 	berth_slot slot;
 	char name[32];
 	int made = 0, code;
 
-	if (!small_runtime_dir("size=4m"))
+	if (!mount_small_runtime_dir("size=4m"))
 		return;
 	set_limit("*", "unlimited");
 	b = open_session();
@@ -401,31 +402,31 @@ END_TEST
 
 int main(void) {
 	const TTest *const slots[] = {
-		when_slots_run_out_the_next_is_8_and_the_log_says_what_to_raise,
+		when_slots_run_out_an_acquire_gets_8_and_the_log_names_the_option,
 		a_denial_stays_a_denial_when_slots_have_run_out,
-		slots_that_were_granted_too_late_are_used_all_the_same,
-		slots_of_a_killed_process_are_there_for_others,
+		slots_granted_after_the_deadline_are_used,
+		slots_of_a_killed_process_can_be_granted_again,
 		NULL,
 	};
 	const TTest *const seqs[] = {
-		sequence_numbers_that_are_used_up_are_8_until_berthd_makes_a_new_table,
+		with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new_table,
 		records_that_are_used_up_are_granted_to_no_server,
 		NULL,
 	};
 	const TTest *const sessions[] = {
-		when_sessions_run_out_opening_is_8_and_one_that_ends_makes_room,
+		when_sessions_run_out_open_gets_8_until_a_session_ends,
 		NULL,
 	};
 	const TTest *const others[] = {
-		without_descriptors_opening_is_8_and_berthd_recovers,
-		without_descriptors_berthctl_says_so,
-		a_full_tmpfs_is_8_and_kills_nobody,
-		a_tmpfs_too_small_for_more_accounts_is_8_too,
+		without_descriptors_open_gets_8_and_berthd_recovers,
+		without_descriptors_berthctl_reports_the_error,
+		on_a_full_tmpfs_acquires_get_8_and_no_process_dies,
+		on_a_full_tmpfs_new_accounts_get_8_too,
 		NULL,
 	};
-	int failed = suite_run("few slots", few_slots_start, slots);
+	int failed = suite_run("few slots", start_with_few_slots, slots);
 
-	failed |= suite_run("few records", few_records_start, seqs);
-	failed |= suite_run("few sessions", few_sessions_start, sessions);
+	failed |= suite_run("few records", start_with_few_records, seqs);
+	failed |= suite_run("few sessions", start_with_few_sessions, sessions);
 	return failed | suite_run("few descriptors, little memory", here_start, others);
 }

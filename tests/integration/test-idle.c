@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
-/* An idle system has an idle daemon: no thread of berthd wakes up, whoever holds what; and one
- * change is one checkpoint. */
+/* While nothing changes, no thread of berthd wakes up, even if slots are held. One change makes one
+ * checkpoint. */
 
 #include <dirent.h>
 
 #include "suite.h"
 
-/* Long enough for anything that comes every second or two to show; a measurement, nothing waits on
- * it. */
+/* The length of a measurement, in which anything that runs every second or two shows. No test waits
+ * for an event with this sleep. */
 #define WINDOW_MS 2200
 #define TRIES     12
 
@@ -25,7 +25,7 @@ static long number_in_file(const char *path, const char *key) {
 	return n;
 }
 
-/* How often berthd's threads have gone to sleep so far: once for each time that they woke. */
+/* The number of times that berthd's threads have gone to sleep, which is once for each wake-up. */
 static long sleeps(void) {
 	char path[512];
 	struct dirent *e;
@@ -49,7 +49,7 @@ static long sleeps(void) {
 	return sum;
 }
 
-/* Things settle for a while after a change; then a window without any wake-up must come. */
+/* After a change berthd works for a while. Then a window without any wake-up must come. */
 static void expect_idle(const char *when) {
 	long before, after = 0;
 
@@ -68,14 +68,14 @@ static bool has_slept(void *data) {
 	return sleeps() > *(long *)data;
 }
 
-static void checkpoint_read(char to[64]) {
+static void checkpoint_time(char to[64]) {
 	const char *at = strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":");
 
 	(void)snprintf(to, 64, "%.38s", at);
 }
 
-/* As a reboot does. */
-static void runtime_files_remove(void) {
+/* Removes the shared files, as a reboot does. */
+static void shared_files_remove(void) {
 	static const char *const names[] = {"segment", "directory"};
 	char path[128];
 
@@ -99,7 +99,7 @@ START_TEST(berthd_sleeps_while_nothing_changes_and_wakes_for_a_change) {
 	(void)acquire_slot(other, "someone");
 	expect_idle("with slots held");
 
-	/* Asking, and names that are known, concern nobody. */
+	/* Queries don't wake berthd. */
 	n = sleeps();
 	for (int i = 0; i < 100000; i++) {
 		usage = (struct berth_usage){.size = sizeof(usage)};
@@ -108,21 +108,21 @@ START_TEST(berthd_sleeps_while_nothing_changes_and_wakes_for_a_change) {
 	ck_assert_int_eq(sleeps(), n);
 
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
-	ck_assert_msg(eventually(has_slept, &n), "a release woke nobody");
+	ck_assert_msg(eventually(has_slept, &n), "a release didn't wake berthd");
 	expect_idle("after a release");
 
-	/* One change, one checkpoint: the second question's time is that of the first. */
-	checkpoint_read(before);
-	expect_idle("after a question");
-	checkpoint_read(after);
+	/* The release made one checkpoint only, so its time stays the same. */
+	checkpoint_time(before);
+	expect_idle("after a request for the status");
+	checkpoint_time(after);
 	ck_assert_str_eq(before, after);
 	berth_close(b);
 	berth_close(other);
 }
 END_TEST
 
-/* A flood of strangers who are denied keeps berthd as busy as one change a second does. */
-START_TEST(denials_are_stored_like_changes_and_a_flood_of_them_wakes_berthd_now_and_then) {
+/* Many denials wake berthd no more often than one change a second does. */
+START_TEST(denials_are_stored_and_many_of_them_wake_berthd_rarely) {
 	struct berth *b = open_session();
 	berth_slot slot;
 	long n;
@@ -133,13 +133,13 @@ START_TEST(denials_are_stored_like_changes_and_a_flood_of_them_wakes_berthd_now_
 	n = sleeps();
 	for (int i = 1; i < 100000; i++)
 		expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
-	ck_assert_msg(eventually(has_slept, &n), "denials woke nobody");
+	ck_assert_msg(eventually(has_slept, &n), "the denials didn't wake berthd");
 	expect_idle("after a hundred thousand denials");
-	/* However slow the machine: not once for every hundred of them. */
+	/* Even on a slow machine this is far less than one wake-up per hundred denials. */
 	ck_assert_int_lt(sleeps() - n, 1000);
 	berth_close(b);
 	(void)instance_kill(&here, SIGKILL);
-	runtime_files_remove();
+	shared_files_remove();
 	instance_restart(&here);
 	ck_assert_int_eq(
 		json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "denied"), 100000);
@@ -149,7 +149,7 @@ END_TEST
 int main(void) {
 	const TTest *const tests[] = {
 		berthd_sleeps_while_nothing_changes_and_wakes_for_a_change,
-		denials_are_stored_like_changes_and_a_flood_of_them_wakes_berthd_now_and_then,
+		denials_are_stored_and_many_of_them_wake_berthd_rarely,
 		NULL,
 	};
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * How many instructions, and how many locked ones, an operation takes in steady state: the real
- * libberth.so, a real berthd, names that are known. A count above its limit fails the test. Load
- * doesn't change the counts, but another compiler does: they are judged for gcc 12 on x86-64 only,
- * with optimisation and without a sanitizer.
+ * Counts the instructions of operations, and the locked ones among them, in steady state: with the
+ * real libberth.so, a real berthd, and names that the library knows. A count above its limit fails
+ * the test. Load doesn't change the counts, but another compiler does. So the test runs with gcc 12
+ * on x86-64 only, with optimisation and without a sanitizer.
  *
- * What is counted is said in tests/lib/instructions.h. callgrind, by the difference of 1,000 and
- * 3,000 repetitions, counts the same, and in addition the caller's loop and what valgrind executes
- * in place of the vDSO.
+ * tests/lib/instructions.h defines what is counted. callgrind counts the same (as the difference of
+ * 1,000 and 3,000 repetitions), and in addition the caller's loop and valgrind's replacement of the
+ * vDSO.
  *
- * A figure is the median of the repetitions, since now and then one of them wakes berthd; 2,000
- * operations come before, which aren't looked at.
+ * A figure is the median of the repetitions, since now and then an operation wakes berthd. Before
+ * them come 2,000 operations that aren't counted.
  */
 
 #include <pthread.h>
@@ -24,32 +24,32 @@
 #include "ptrace.h"
 
 #define WARM_UP     2000 /* pairs */
-#define REPETITIONS 51   /* of an operation that is looked at, unless the work says otherwise */
+#define REPETITIONS 51   /* of an operation that is counted, unless the work has its own number */
 
 struct work {
 	const char *name;
-	_Alignas(64) char account[64]; /* so that strlen always has the same to do */
+	_Alignas(64) char account[64]; /* aligned, so that strlen always takes the same path */
 	char label[32];
-	void (*begin)(const struct work *w); /* after the session is open; or NULL */
+	void (*begin)(const struct work *w); /* NULL, or called when the session is open */
 	void (*operation)(const struct work *w);
-	unsigned pairs; /* in one operation, among which its count is divided; 0 is 1 */
+	unsigned pairs; /* in one operation, by which its count is divided; 0 is 1 */
 	unsigned repetitions;
 	struct count limit;
 };
 
-#define WINDOW_MAX 4200 /* slots; a process asks for more records once in so many, or oftener */
+#define WINDOW_MAX 4200 /* slots, within which a process asks for more records at least once */
 
-/* Shared with children, and among the tests. */
+/* Shared by the tests and their children. */
 static struct {
 	struct count accounts[2]; /* of the last two works */
-	double ns[WINDOW_MAX];    /* see window_dearest() */
+	double ns[WINDOW_MAX];    /* see window_maximum() */
 } * shared;
 
 /* -- in the child ------------------------------------------------------------------------------ */
 
 static struct berth *handle, *second_handle;
 
-static void must(int code) {
+static void check_success(int code) {
 	if (code == BERTH_SUCCESS)
 		return;
 	fprintf(stderr, "a call in the child returned %d (%s)\n", code, berth_errname(code));
@@ -59,8 +59,8 @@ static void must(int code) {
 static void pair(const struct work *w) {
 	berth_slot slot;
 
-	must(berth_acquire(handle, w->account, &slot));
-	must(berth_release(handle, slot));
+	check_success(berth_acquire(handle, w->account, &slot));
+	check_success(berth_release(handle, slot));
 }
 
 static void pair_labelled(const struct work *w) {
@@ -68,18 +68,18 @@ static void pair_labelled(const struct work *w) {
 		.size = sizeof(req), .account = w->account, .weight = 1, .label = w->label};
 	berth_slot slot;
 
-	must(berth_acquire_req(handle, &req, &slot));
-	must(berth_release(handle, slot));
+	check_success(berth_acquire_req(handle, &req, &slot));
+	check_success(berth_release(handle, slot));
 }
 
 static void denial(const struct work *w) {
 	berth_slot slot;
 
 	if (berth_acquire(handle, w->account, &slot) != BERTH_CONNECTION_COUNT_LIMIT)
-		must(-1);
+		check_success(-1);
 }
 
-static void *sleep_on(void *nothing) {
+static void *thread_main(void *nothing) {
 	for (;;)
 		(void)pause();
 	return nothing;
@@ -89,7 +89,7 @@ static void thread_begin(const struct work *w) {
 	pthread_t thread;
 
 	(void)w;
-	must(pthread_create(&thread, NULL, sleep_on, NULL));
+	check_success(pthread_create(&thread, NULL, thread_main, NULL));
 }
 
 #define QUEUE 5
@@ -102,53 +102,53 @@ static unsigned oldest;
 static void held_begin(const struct work *w) {
 	for (unsigned i = 0; i < QUEUE; i++) {
 		held[i].handle = i % 2 && second_handle ? second_handle : handle;
-		must(berth_acquire(held[i].handle, w->account, &held[i].slot));
+		check_success(berth_acquire(held[i].handle, w->account, &held[i].slot));
 	}
 }
 
-static void held_by_two_begin(const struct work *w) {
-	must(berth_open(NULL, &second_handle));
+static void held_by_two_sessions_begin(const struct work *w) {
+	check_success(berth_open(NULL, &second_handle));
 	held_begin(w);
 }
 
-/* The session that has the oldest slot releases it; the other one acquires, if there is another. So
- * the release meets what the last acquire wrote into the cell, with another record, and the acquire
- * of the other session what the release wrote. */
-static void oldest_goes_one_comes(const struct work *w) {
+/* The session that has the oldest slot releases it. The other session acquires, if there is one. So
+ * the release finds the tag of another record in the cell, and the acquire finds the one of the
+ * other session's release. */
+static void release_oldest_and_acquire(const struct work *w) {
 	struct held *h = &held[oldest++ % QUEUE];
 
-	must(berth_release(h->handle, h->slot));
+	check_success(berth_release(h->handle, h->slot));
 	if (second_handle)
 		h->handle = h->handle == handle ? second_handle : handle;
-	must(berth_acquire(h->handle, w->account, &h->slot));
+	check_success(berth_acquire(h->handle, w->account, &h->slot));
 }
 
-/* Not berth's: two locked instructions that the counting must find. */
+/* Two locked instructions outside of berth, which the counting must find. */
 static void pair_of_semaphore(const struct work *w) {
 	static sem_t semaphore;
 
 	(void)w;
-	must(sem_post(&semaphore));
-	must(sem_trywait(&semaphore));
+	check_success(sem_post(&semaphore));
+	check_success(sem_trywait(&semaphore));
 }
 
-static _Alignas(64) char in_turn[100][64];
+static _Alignas(64) char names_in_turn[100][64];
 
 static void in_turn_begin(const struct work *w) {
 	for (unsigned i = 0; i < w->pairs; i++)
-		(void)snprintf(in_turn[i], sizeof(in_turn[i]), w->account, i);
+		(void)snprintf(names_in_turn[i], sizeof(names_in_turn[i]), w->account, i);
 }
 
 static void pairs_in_turn(const struct work *w) {
 	berth_slot slot;
 
 	for (unsigned i = 0; i < w->pairs; i++) {
-		must(berth_acquire(handle, in_turn[i], &slot));
-		must(berth_release(handle, slot));
+		check_success(berth_acquire(handle, names_in_turn[i], &slot));
+		check_success(berth_release(handle, slot));
 	}
 }
 
-/* -- what is counted --------------------------------------------------------------------------- */
+/* -- the operations that are counted ----------------------------------------------------------- */
 
 /* The last two are compared with each other. */
 static const struct work works[] = {
@@ -176,15 +176,15 @@ static const struct work works[] = {
 		.operation = pair,
 		.limit = {1500, 16}},
 	{.name = "denied", .account = "full@example.com", .operation = denial, .limit = {125, 0}},
-	{.name = "5 held, the oldest goes, one comes",
+	{.name = "5 held, release the oldest, acquire",
 		.account = "alice@example.com",
 		.begin = held_begin,
-		.operation = oldest_goes_one_comes,
+		.operation = release_oldest_and_acquire,
 		.limit = {740, 4}},
 	{.name = "the same, held by 2 sessions",
 		.account = "alice@example.com",
-		.begin = held_by_two_begin,
-		.operation = oldest_goes_one_comes,
+		.begin = held_by_two_sessions_begin,
+		.operation = release_oldest_and_acquire,
 		.limit = {740, 4}},
 	{.name = "pair, 10 accounts in turn",
 		.account = "u%04u@example.com",
@@ -203,11 +203,11 @@ static const struct work works[] = {
 };
 #define WORKS COUNT_OF(works)
 
-/* Against the instructions of 10 in turn. */
+/* Limits: the instructions with 100 accounts in turn by those with 10; the memory of a session
+ * in kB; and the maximum for a slot of a process that holds many by the maximum of one that
+ * holds few. */
 static const double accounts_limit = 1.1;
-/* What a session's memory is to be, and may be, in kB. */
 static const double memory_limit = 32;
-/* The dearest slot where the process holds many, against the dearest where it holds few. */
 static const double held_limit = 2;
 
 /* -- counting ---------------------------------------------------------------------------------- */
@@ -219,7 +219,7 @@ static unsigned pairs_of(const struct work *w) {
 static void work_prepare(const void *data) {
 	const struct work *w = data;
 
-	must(berth_open(NULL, &handle));
+	check_success(berth_open(NULL, &handle));
 	if (w->begin)
 		w->begin(w);
 	for (unsigned i = 0; i < WARM_UP; i += pairs_of(w))
@@ -245,7 +245,7 @@ static struct count count_of(
 
 /* -- the table --------------------------------------------------------------------------------- */
 
-static void table_head(void) {
+static void table_head_print(void) {
 	printf("%-42s %12s %7s   %s\n", "", "instructions", "locked", "(limit)");
 	(void)fflush(stdout);
 }
@@ -255,7 +255,7 @@ static const char *count_text(const struct count *c, char to[32]) {
 	return c->instructions > 0 ? to : "none";
 }
 
-static void row_show(const struct work *w, const struct count *c) {
+static void row_print(const struct work *w, const struct count *c) {
 	char limit[32];
 
 	printf("%-42s %12.0f %7.1f   (%s)\n", w->name, c->instructions, c->locked,
@@ -276,17 +276,17 @@ START_TEST(the_locked_instructions_of_a_semaphore_are_found) {
 		.name = "sem_post, sem_trywait: to compare", .operation = pair_of_semaphore};
 	struct count c = count_of(work_prepare, &w, REPETITIONS);
 
-	row_show(&w, &c);
+	row_print(&w, &c);
 	ck_assert_double_gt(c.instructions, 2);
 	ck_assert_double_eq(c.locked, 2);
 }
 END_TEST
 
-START_TEST(an_operation_takes_no_more_instructions_than_it_may) {
+START_TEST(an_operation_keeps_to_its_limit_of_instructions) {
 	const struct work *w = &works[_i];
 	struct count c = count_of(work_prepare, w, w->repetitions ? w->repetitions : REPETITIONS);
 
-	row_show(w, &c);
+	row_print(w, &c);
 	if (_i >= (int)WORKS - 2)
 		shared->accounts[_i - ((int)WORKS - 2)] = c;
 	ck_assert_msg(c.instructions <= w->limit.instructions && c.locked <= w->limit.locked,
@@ -295,13 +295,13 @@ START_TEST(an_operation_takes_no_more_instructions_than_it_may) {
 }
 END_TEST
 
-/* After those. */
+/* Runs after the tests above, whose counts it compares. */
 START_TEST(a_hundred_accounts_in_turn_cost_no_more_than_ten) {
-	const struct count *few = &shared->accounts[0], *many = &shared->accounts[1];
+	const struct count *few = &shared->accounts[0], *many_work = &shared->accounts[1];
 
-	ck_assert(few->instructions > 0 && many->instructions > 0);
+	ck_assert(few->instructions > 0 && many_work->instructions > 0);
 	expect_within("100 accounts in turn against 10", "times",
-		many->instructions / few->instructions, accounts_limit);
+		many_work->instructions / few->instructions, accounts_limit);
 }
 END_TEST
 
@@ -321,16 +321,16 @@ static void child_session(struct child *c, void *data) {
 	berth_slot slot;
 
 	(void)data;
-	/* Of memory that comes by 2 MB, one couldn't tell how much is used. */
+	/* With huge pages the figure would be a multiple of 2 MB. */
 	(void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
-	(void)anonymous_kb(); /* the pages that this itself touches */
+	(void)anonymous_kb(); /* touches the pages that the function itself needs */
 	before = anonymous_kb();
-	must(berth_open(NULL, &handle));
-	must(berth_acquire(handle, "alice@example.com", &slot));
+	check_success(berth_open(NULL, &handle));
+	check_success(berth_acquire(handle, "alice@example.com", &slot));
 	child_send(c, (int)(anonymous_kb() - before));
 }
 
-START_TEST(a_session_takes_little_memory) {
+START_TEST(a_session_needs_little_memory) {
 	struct child c = child_start(child_session, NULL);
 	int kb = child_report(&c);
 
@@ -340,26 +340,27 @@ START_TEST(a_session_takes_little_memory) {
 }
 END_TEST
 
-/* -- slots that the process holds itself ------------------------------------------------------- */
+/* -- processes that hold many slots ------------------------------------------------------------ */
 
-/* Not the mean: most slots of a process cost the same at any number. But at times it asks for more
- * records, and may look at all that it has. */
+/* Most acquires cost the same however many slots the process holds. But now and then the library
+ * asks for more records, and may search all that it has. So these tests look for the maximum, not
+ * the mean. */
 
-static void take_one(const struct work *w) {
+static void acquire_one(const struct work *w) {
 	berth_slot slot;
 
-	must(berth_acquire(handle, w->account, &slot));
+	check_success(berth_acquire(handle, w->account, &slot));
 }
 
-static unsigned held_before; /* the slot that is looked at */
+static unsigned held_before; /* the number of slots held before the acquire that is counted */
 
-static void take_those_before(const void *data) {
-	must(berth_open(NULL, &handle));
+static void acquire_slots_before(const void *data) {
+	check_success(berth_open(NULL, &handle));
 	for (unsigned i = 0; i < held_before; i++)
-		take_one(data);
+		acquire_one(data);
 }
 
-static const struct work many = {.account = "many@example.com", .operation = take_one};
+static const struct work many_work = {.account = "many@example.com", .operation = acquire_one};
 
 static double cpu_ns(void) {
 	struct timespec t;
@@ -371,11 +372,11 @@ static double cpu_ns(void) {
 static void child_window(struct child *c, void *data) {
 	const unsigned *window = data;
 
-	take_those_before(&many);
+	acquire_slots_before(&many_work);
 	for (unsigned i = 0; i < *window; i++) {
 		double before = cpu_ns();
 
-		take_one(&many);
+		acquire_one(&many_work);
 		shared->ns[i] = cpu_ns() - before;
 	}
 	child_send(c, 0);
@@ -390,46 +391,48 @@ static unsigned slowest_of(unsigned window) {
 	return slowest;
 }
 
-#define WINDOW_TRIED 3
+#define WINDOW_CANDIDATES 3
 
-/* The instructions of the dearest of so many slots, after others. Time tells only which are worth
- * to be counted: each of the slowest is, in a process of its own. */
-static double window_dearest(unsigned before, unsigned window) {
-	double dearest = 0;
+/* The maximum of the instructions of the next `window` acquires after `before` others. Counting all
+ * of them would take too long. So a first process measures the time of each, and the slowest ones
+ * are counted, each in a process of its own. */
+static double window_maximum(unsigned before, unsigned window) {
+	double maximum = 0;
 	struct child c;
 
 	held_before = before;
 	c = child_start(child_window, &window);
 	(void)child_report(&c);
 	(void)child_end(&c);
-	for (unsigned tried = 0; tried < WINDOW_TRIED; tried++) {
+	for (unsigned i = 0; i < WINDOW_CANDIDATES; i++) {
 		unsigned slowest = slowest_of(window);
 		struct count count;
 
 		shared->ns[slowest] = 0;
 		held_before = before + slowest;
-		count = count_of(take_those_before, &many, 1);
-		dearest = count.instructions > dearest ? count.instructions : dearest;
+		count = count_of(acquire_slots_before, &many_work, 1);
+		maximum = count.instructions > maximum ? count.instructions : maximum;
 	}
-	return dearest;
+	return maximum;
 }
 
-#define FEW 1100
+#define FEW_HELD 1100
 
-/* $HELD, or as many as the test has patience for. */
+/* $HELD, or a number that makes the test take a few seconds. */
 static unsigned many_held(void) {
 	const char *given = getenv("HELD");
 	unsigned n = given ? (unsigned)strtoul(given, NULL, 10) : 0;
 
-	return n > FEW + WINDOW_MAX ? n : 12400;
+	return n > FEW_HELD + WINDOW_MAX ? n : 12400;
 }
 
-START_TEST(no_slot_is_dearer_because_the_process_holds_many) {
-	double few = window_dearest(0, FEW);
-	double all = window_dearest(many_held() - WINDOW_MAX, WINDOW_MAX);
+START_TEST(no_slot_costs_more_because_the_process_holds_many) {
+	double few = window_maximum(0, FEW_HELD);
+	double all = window_maximum(many_held() - WINDOW_MAX, WINDOW_MAX);
 	char what[64];
 
-	(void)snprintf(what, sizeof(what), "dearest slot: with %u held, with %u", many_held(), FEW);
+	(void)snprintf(
+		what, sizeof(what), "slowest slot: with %u held, with %u", many_held(), FEW_HELD);
 	expect_within(what, "times", all / few, held_limit);
 }
 END_TEST
@@ -471,13 +474,13 @@ int main(int argc, char **argv) {
 	tcase_add_checked_fixture(tc, setup, here_end);
 	tcase_set_timeout(tc, 7200);
 	tcase_add_test(tc, the_locked_instructions_of_a_semaphore_are_found);
-	tcase_add_loop_test(tc, an_operation_takes_no_more_instructions_than_it_may, 0, (int)WORKS);
+	tcase_add_loop_test(tc, an_operation_keeps_to_its_limit_of_instructions, 0, (int)WORKS);
 	tcase_add_test(tc, a_hundred_accounts_in_turn_cost_no_more_than_ten);
-	tcase_add_test(tc, a_session_takes_little_memory);
-	tcase_add_test(tc, no_slot_is_dearer_because_the_process_holds_many);
+	tcase_add_test(tc, a_session_needs_little_memory);
+	tcase_add_test(tc, no_slot_costs_more_because_the_process_holds_many);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
-	table_head();
+	table_head_print();
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

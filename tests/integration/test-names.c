@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What accounts may be called and what limits may be: from the library and from berthctl. */
+/* Valid names of accounts and valid limits, in the library and in berthctl. */
 
 #include "suite.h"
 
@@ -12,7 +12,7 @@
 
 _Static_assert(sizeof(NAME_255) == 256, "255 bytes and a NUL");
 
-/* A name, and a word of what berthctl says is wrong with it. */
+/* Wrong names, and words of berthctl's error message for each. */
 static const struct {
 	const char *name, *why;
 } bad[] = {
@@ -35,12 +35,12 @@ static const struct {
 	{"1/2/3/4/5/6/7/8/9", "more than 8 levels"},
 };
 
-START_TEST(a_bad_name_is_87_from_the_library) {
+START_TEST(a_wrong_name_gets_87_from_the_library) {
 	struct berth *b = open_session();
 	struct berth_usage usage = {.size = sizeof(usage)};
 	berth_slot slot;
 
-	/* A template that covers everything must not let them in. */
+	/* A template that matches every name doesn't admit wrong names. */
 	set_limit("*", "5");
 	for (size_t i = 0; i < COUNT_OF(bad); i++) {
 		expect_code_for(
@@ -52,7 +52,7 @@ START_TEST(a_bad_name_is_87_from_the_library) {
 }
 END_TEST
 
-START_TEST(a_template_is_no_account) {
+START_TEST(a_template_is_not_an_account) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
@@ -65,7 +65,7 @@ START_TEST(a_template_is_no_account) {
 }
 END_TEST
 
-START_TEST(berthctl_says_what_is_wrong_with_a_bad_name) {
+START_TEST(berthctl_reports_the_error_in_a_name) {
 	static const char *const verbs[] = {"get", "delete", "holders"};
 
 	for (size_t i = 0; i < COUNT_OF(bad); i++) {
@@ -79,10 +79,10 @@ START_TEST(berthctl_says_what_is_wrong_with_a_bad_name) {
 }
 END_TEST
 
-START_TEST(what_berthctl_prints_of_a_bad_name_is_harmless) {
-	const char *said = expect_ctl(2, "\\x1b", "set", "\x1B[2Jevil", "5");
+START_TEST(berthctl_escapes_control_characters_of_a_wrong_name) {
+	const char *output = expect_ctl(2, "\\x1b", "set", "\x1B[2Jevil", "5");
 
-	ck_assert_msg(!strchr(said, '\x1B'), "an escape character reached the terminal");
+	ck_assert_msg(!strchr(output, '\x1B'), "an escape character reached the terminal");
 }
 END_TEST
 
@@ -99,7 +99,7 @@ START_TEST(unusual_names_work_from_end_to_end) {
 		"a/../b",
 		"1/2/3/4/5/6/7/8",
 		"0123456789012345678901234567890",   /* 31 */
-		"01234567890123456789012345678901",  /* 32: as long as an entry has room for */
+		"01234567890123456789012345678901",  /* 32, the capacity of an entry */
 		"012345678901234567890123456789012", /* 33 */
 		NAME_255,
 	};
@@ -126,7 +126,7 @@ START_TEST(unusual_names_work_from_end_to_end) {
 END_TEST
 
 /* 8 levels that fill 255 bytes with characters of 1 to 4 bytes. */
-START_TEST(the_longest_and_deepest_name_outlives_a_restart) {
+START_TEST(the_longest_and_deepest_name_survives_a_restart) {
 	char name[256] = "";
 	struct berth *b;
 
@@ -190,12 +190,12 @@ END_TEST
 
 int main(void) {
 	const TTest *const tests[] = {
-		a_bad_name_is_87_from_the_library,
-		a_template_is_no_account,
-		berthctl_says_what_is_wrong_with_a_bad_name,
-		what_berthctl_prints_of_a_bad_name_is_harmless,
+		a_wrong_name_gets_87_from_the_library,
+		a_template_is_not_an_account,
+		berthctl_reports_the_error_in_a_name,
+		berthctl_escapes_control_characters_of_a_wrong_name,
 		unusual_names_work_from_end_to_end,
-		the_longest_and_deepest_name_outlives_a_restart,
+		the_longest_and_deepest_name_survives_a_restart,
 		names_that_differ_in_a_byte_are_different_accounts,
 		a_limit_is_0_to_1048575_or_unlimited,
 		NULL,

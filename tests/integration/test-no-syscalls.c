@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Acquiring, being denied, releasing and asking make no system call once the session is open and
- * the account known, but for at most one futex wake per checkpoint.
+ * Acquire, denial, release and query make no system call once the session is open and the account
+ * is known, except for at most one futex wake per checkpoint.
  *
- * A child does it thousands of times under a seccomp filter that kills it at any other call. That
- * the filter is in force is shown, too.
+ * A child makes these calls thousands of times under a seccomp filter that kills it at any other
+ * system call. A test of its own shows that the filter works.
  */
 
 #include <linux/audit.h>
@@ -21,7 +21,7 @@
 
 /* -- the filter -------------------------------------------------------------------------------- */
 
-/* Kills at every call but exit_group, and futex if futex_allowed. */
+/* Allows exit_group, and futex if futex_allowed. Any other system call kills the process. */
 static void filter_install(bool futex_allowed) {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -38,14 +38,14 @@ static void filter_install(bool futex_allowed) {
 		_exit(90);
 }
 
-/* -- what is done under it --------------------------------------------------------------------- */
+/* -- the calls under the filter ---------------------------------------------------------------- */
 
 static const char *const known[] = {"alice", "acme/sales/alice", "full", "one/two/full",
 	"covered-by-a-template", "1/2/3/4/5/6/7/8",
-	/* longer than an entry's inline name */
+	/* longer than the name in a directory entry */
 	"a-name-that-is-much-longer-than-the-thirty-two-bytes-that-an-entry-has-room-for"};
 
-static void limits_set(void) {
+static void set_limits(void) {
 	set_limit("alice", "5");
 	set_limit("acme", "50");
 	set_limit("acme/sales/alice", "5");
@@ -57,8 +57,8 @@ static void limits_set(void) {
 	set_limit(known[6], "9");
 }
 
-/* Each account: a slot (or a denial), a query, a release. 0 if all was as it should be. */
-static int round_do(struct berth *b) {
+/* Acquires (or is denied), queries and releases each account. Returns 0 if all codes are right. */
+static int run_round(struct berth *b) {
 	for (size_t i = 0; i < COUNT_OF(known); i++) {
 		struct berth_request req = {.size = sizeof(req),
 			.account = known[i],
@@ -80,44 +80,38 @@ static int round_do(struct berth *b) {
 	return 0;
 }
 
-static void rounds_do(struct berth *b, int rounds) {
-	int wrong = 0;
-
-	for (int i = 0; i < rounds && wrong == 0; i++)
-		wrong = round_do(b);
-	_exit(wrong);
-}
-
 struct plan {
 	bool futex_allowed;
-	void (*last)(void); /* what the child does under the filter; NULL: rounds */
-	bool waits;         /* for a word from the test before the filter */
+	void (*call)(void); /* called under the filter instead of the rounds; or NULL */
+	bool waits;         /* the child waits for a number before it installs the filter */
 };
 
 static void child_filtered(struct child *c, void *data) {
 	const struct plan *plan = data;
 	struct berth *b = NULL;
+	int wrong = 0;
 
-	if (berth_open(NULL, &b) != BERTH_SUCCESS || round_do(b) != 0)
+	if (berth_open(NULL, &b) != BERTH_SUCCESS || run_round(b) != 0)
 		_exit(95);
 	child_send(c, 0);
 	if (plan->waits)
 		(void)child_receive(c);
 	filter_install(plan->futex_allowed);
-	if (plan->last)
-		plan->last();
-	rounds_do(b, ROUNDS);
+	if (plan->call)
+		plan->call();
+	for (int i = 0; i < ROUNDS && wrong == 0; i++)
+		wrong = run_round(b);
+	_exit(wrong);
 }
 
-static void expect_clean(int status) {
+static void expect_success(int status) {
 	ck_assert_msg(!WIFSIGNALED(status),
 		"the child died of signal %d (%d is SIGSYS: a system call)", WTERMSIG(status),
 		SIGSYS);
-	ck_assert_msg(WEXITSTATUS(status) == 0, "the child found something wrong: %d",
-		WEXITSTATUS(status));
+	ck_assert_msg(WEXITSTATUS(status) == 0, "the child failed with %d", WEXITSTATUS(status));
 }
 
-/* -- the segment's words ----------------------------------------------------------------------- */
+/* -- the segment's header ---------------------------------------------------------------------- */
 
 static struct segment_header *segment_map(void) {
 	char path[128];
@@ -151,11 +145,11 @@ static void call_getppid(void) {
 }
 
 START_TEST(the_filter_kills_at_a_system_call) {
-	struct plan plan = {.futex_allowed = true, .last = call_getppid};
+	struct plan plan = {.futex_allowed = true, .call = call_getppid};
 	struct child c;
 	int status;
 
-	limits_set();
+	set_limits();
 	c = child_start(child_filtered, &plan);
 	ck_assert_int_eq(child_report(&c), 0);
 	status = child_end(&c);
@@ -163,27 +157,27 @@ START_TEST(the_filter_kills_at_a_system_call) {
 }
 END_TEST
 
-START_TEST(nothing_but_a_futex_wake_is_called) {
+START_TEST(no_system_call_but_a_futex_wake_is_made) {
 	struct plan plan = {.futex_allowed = true};
 	struct child c;
 
-	limits_set();
+	set_limits();
 	c = child_start(child_filtered, &plan);
 	ck_assert_int_eq(child_report(&c), 0);
-	expect_clean(child_end(&c));
+	expect_success(child_end(&c));
 	ck_assert_int_eq(current_of("acme"), 0);
 }
 END_TEST
 
-/* berthd is stopped in the second between a change and its checkpoint: then there is nothing to
- * wake, and the filter lets no futex through. */
-START_TEST(between_a_change_and_the_checkpoint_nothing_at_all_is_called) {
+/* berthd is stopped within the second between a change and its checkpoint. It needn't be woken
+ * then, so the filter allows no futex. */
+START_TEST(between_a_change_and_the_checkpoint_no_system_call_is_made) {
 	struct plan plan = {.futex_allowed = false, .waits = true};
 	struct segment_header *h = segment_map();
 	struct berth *b = open_session();
 	struct child c;
 
-	limits_set();
+	set_limits();
 	c = child_start(child_filtered, &plan);
 	ck_assert_int_eq(child_report(&c), 0);
 	for (int i = 0; i < 100; i++) {
@@ -195,16 +189,16 @@ START_TEST(between_a_change_and_the_checkpoint_nothing_at_all_is_called) {
 			break;
 		(void)instance_kill(&here, SIGCONT);
 	}
-	ck_assert_msg(!is_armed(h), "berthd couldn't be caught between change and checkpoint");
+	ck_assert_msg(!is_armed(h), "berthd wasn't stopped between a change and its checkpoint");
 	child_send(&c, 0);
-	expect_clean(child_end(&c));
+	expect_success(child_end(&c));
 	ck_assert(!is_armed(h));
 	(void)instance_kill(&here, SIGCONT);
 	berth_close(b);
 }
 END_TEST
 
-/* `wakes` grows by 1 before each futex wake, so it counts them, whoever makes them. */
+/* Each process adds 1 to `wakes` before its futex wake. */
 START_TEST(berthd_is_woken_at_most_once_per_checkpoint) {
 	struct segment_header *h = segment_map();
 	struct berth *b = open_session();
@@ -212,39 +206,39 @@ START_TEST(berthd_is_woken_at_most_once_per_checkpoint) {
 	int64_t begin;
 	double seconds;
 
-	limits_set();
-	ck_assert_int_eq(round_do(b), 0);
+	set_limits();
+	ck_assert_int_eq(run_round(b), 0);
 	begin = now_us();
 	before = load_total(&h->wakes);
 	for (int i = 0; i < 20 * ROUNDS; i++)
-		ck_assert_int_eq(round_do(b), 0);
+		ck_assert_int_eq(run_round(b), 0);
 	seconds = (double)(now_us() - begin) / 1e6;
-	/* A checkpoint is a second after the change. This process is alone and has one thread, so
-	 * nobody else can be between C3 and C5. */
+	/* A checkpoint comes a second after the change. No other process or thread can be between
+	 * C3 and C5. */
 	ck_assert_msg(load_total(&h->wakes) - before <= (uint32_t)seconds + 2,
 		"%u wake-ups in %.1f s", load_total(&h->wakes) - before, seconds);
 	berth_close(b);
 }
 END_TEST
 
-/* Nobody takes the arming back when berthd dies asleep; the first change after that is announced,
- * and the others must not be. */
-START_TEST(a_berthd_that_died_asleep_isnt_woken_again_and_again) {
+/* If berthd dies while it sleeps, `armed` stays set. The first change after that makes a futex
+ * wake, and the others must not. */
+START_TEST(a_berthd_that_died_asleep_is_woken_only_once) {
 	struct segment_header *h = segment_map();
 	struct berth *b = open_session();
 	uint32_t before;
 
-	limits_set();
-	ck_assert_int_eq(round_do(b), 0);
+	set_limits();
+	ck_assert_int_eq(run_round(b), 0);
 	ck_assert(eventually(is_disarmed, h));
 	ck_assert(eventually(is_armed, h));
 	(void)instance_kill(&here, SIGKILL);
 	before = load_total(&h->wakes);
 	for (int i = 0; i < ROUNDS; i++)
-		ck_assert_int_eq(round_do(b), 0);
+		ck_assert_int_eq(run_round(b), 0);
 	ck_assert_msg(load_total(&h->wakes) - before <= 1, "%u wake-ups in %d rounds",
 		load_total(&h->wakes) - before, ROUNDS);
-	/* Nor may what happened meanwhile be missed by the next berthd. */
+	/* The next berthd finds the change that was made meanwhile. */
 	(void)acquire_slot(b, "alice");
 	instance_restart(&here);
 	ck_assert_int_eq(current_of("alice"), 1);
@@ -252,12 +246,12 @@ START_TEST(a_berthd_that_died_asleep_isnt_woken_again_and_again) {
 }
 END_TEST
 
-START_TEST(several_processes_at_once_call_nothing_either) {
+START_TEST(several_processes_at_once_make_no_system_call_either) {
 	struct plan plan = {.futex_allowed = true};
 	struct child c[4];
 
-	/* Room for all of them: a denial would be right, and yet look wrong. */
-	limits_set();
+	/* The limits are so high that no process is denied, which run_round() would report. */
+	set_limits();
 	set_limit("alice", "unlimited");
 	set_limit("acme/sales/alice", "unlimited");
 	set_limit("covered-*", "unlimited");
@@ -268,7 +262,7 @@ START_TEST(several_processes_at_once_call_nothing_either) {
 	for (size_t i = 0; i < COUNT_OF(c); i++)
 		ck_assert_int_eq(child_report(&c[i]), 0);
 	for (size_t i = 0; i < COUNT_OF(c); i++)
-		expect_clean(child_end(&c[i]));
+		expect_success(child_end(&c[i]));
 	ck_assert_int_eq(current_of("acme"), 0);
 }
 END_TEST
@@ -276,11 +270,11 @@ END_TEST
 int main(void) {
 	const TTest *const tests[] = {
 		the_filter_kills_at_a_system_call,
-		nothing_but_a_futex_wake_is_called,
-		between_a_change_and_the_checkpoint_nothing_at_all_is_called,
+		no_system_call_but_a_futex_wake_is_made,
+		between_a_change_and_the_checkpoint_no_system_call_is_made,
 		berthd_is_woken_at_most_once_per_checkpoint,
-		a_berthd_that_died_asleep_isnt_woken_again_and_again,
-		several_processes_at_once_call_nothing_either,
+		a_berthd_that_died_asleep_is_woken_only_once,
+		several_processes_at_once_make_no_system_call_either,
 		NULL,
 	};
 

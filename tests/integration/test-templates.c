@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Templates: whose limit an account has that nobody configured, and what a table full of them does
- * to the others. */
+/* The limits of accounts without one of their own, which come from templates; and a table that is
+ * full of such accounts. */
 
 #include "suite.h"
 
-/* -- which limit ------------------------------------------------------------------------------- */
+/* -- the choice of the template ---------------------------------------------------------------- */
 
 START_TEST(the_most_specific_template_wins_and_an_exact_name_beats_all) {
 	static const struct {
@@ -15,7 +15,7 @@ START_TEST(the_most_specific_template_wins_and_an_exact_name_beats_all) {
 		{"alice", 10},              /* '*' */
 		{"alice@example.com", 100}, /* the most literals */
 		{"bob@example.org", 20},    /* '*@*' */
-		{"root@example.com", 7},    /* its own */
+		{"root@example.com", 7},    /* a limit of its own */
 		{"r@x", 20}, {"ab", 30},    /* '??': as many literals as '*', fewer stars */
 		{"\xC3\xA4\xC3\xB6", 30},   /* '?' is a character, not a byte */
 		{"acme/alice", 40},         /* '*' doesn't cross '/' */
@@ -45,7 +45,7 @@ START_TEST(the_most_specific_template_wins_and_an_exact_name_beats_all) {
 }
 END_TEST
 
-START_TEST(what_no_template_covers_is_1317) {
+START_TEST(a_name_that_no_template_matches_gets_1317) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
@@ -72,7 +72,7 @@ START_TEST(the_limit_of_a_template_is_for_each_account_and_not_for_all_together)
 }
 END_TEST
 
-START_TEST(an_ancestor_that_nobody_configured_has_its_templates_limit) {
+START_TEST(an_ancestor_without_a_limit_has_the_limit_of_its_template) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
@@ -90,7 +90,7 @@ START_TEST(an_ancestor_that_nobody_configured_has_its_templates_limit) {
 }
 END_TEST
 
-START_TEST(a_changed_template_changes_the_accounts_that_it_covers) {
+START_TEST(a_changed_template_changes_the_accounts_that_it_matches) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
@@ -103,7 +103,7 @@ START_TEST(a_changed_template_changes_the_accounts_that_it_covers) {
 	(void)acquire_slot(b, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "own", &slot));
-	/* A more specific one takes over, and gives back. */
+	/* A more specific template applies until it is deleted. */
 	set_limit("al*", "3");
 	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "", "delete", "al*");
@@ -114,7 +114,7 @@ START_TEST(a_changed_template_changes_the_accounts_that_it_covers) {
 }
 END_TEST
 
-START_TEST(a_deleted_account_falls_back_to_its_template_and_then_to_nothing) {
+START_TEST(a_deleted_limit_is_replaced_by_the_template_until_that_is_deleted) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
@@ -128,7 +128,7 @@ START_TEST(a_deleted_account_falls_back_to_its_template_and_then_to_nothing) {
 	expect_ctl(0, "\"source\":\"template\"", "get", "alice", "--json");
 	expect_ctl(0, "", "delete", "*");
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "alice", &(berth_slot){0}));
-	/* What is held stays held until it is released. */
+	/* The slot stays held until it is released. */
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	berth_close(b);
 	expect_ctl(1, "no account", "delete", "*");
@@ -136,7 +136,7 @@ START_TEST(a_deleted_account_falls_back_to_its_template_and_then_to_nothing) {
 }
 END_TEST
 
-START_TEST(templates_outlive_berthd) {
+START_TEST(templates_survive_a_kill_of_berthd) {
 	struct berth *b = open_session();
 
 	set_limit("*@example.com", "3");
@@ -153,9 +153,9 @@ END_TEST
 
 /* -- a full table ------------------------------------------------------------------------------ */
 
-#define SMALL 40 /* accounts; 30 of them for those that nobody configured */
+#define CAPACITY 40 /* of which 30 are for accounts without a limit of their own */
 
-static void small_start(void) {
+static void start_with_small_table(void) {
 	static const char *const args[] = {"--max-accounts", "40", NULL};
 
 	instance_start(&here, args);
@@ -168,7 +168,7 @@ static const char *stranger(int n) {
 	return name;
 }
 
-START_TEST(a_full_table_is_8_and_never_1238_and_the_log_says_so_once) {
+START_TEST(with_a_full_table_acquires_get_8_and_the_log_says_so_once) {
 	struct berth *b = open_session();
 	berth_slot slot;
 	int held = 0, code;
@@ -177,26 +177,26 @@ START_TEST(a_full_table_is_8_and_never_1238_and_the_log_says_so_once) {
 	while ((code = berth_acquire(b, stranger(held), &slot)) == BERTH_SUCCESS)
 		held++;
 	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
-	ck_assert_msg(held >= SMALL / 2 && held <= SMALL, "%d were let in", held);
+	ck_assert_msg(held >= CAPACITY / 2 && held <= CAPACITY, "%d were admitted", held);
 	for (int i = 0; i < 10; i++)
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, stranger(held + i), &slot));
 	expect_logged("table of accounts is full");
 	expect_logged("--max-accounts");
 	ck_assert_int_eq(logged_times("table of accounts is full"), 1);
-	/* Those that are in are served. */
+	/* Accounts in the table are served. */
 	(void)acquire_slot(b, stranger(0));
 	berth_close(b);
 }
 END_TEST
 
-START_TEST(idle_accounts_of_templates_make_room) {
+START_TEST(idle_accounts_of_templates_are_removed_for_new_ones) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
 	set_limit("*", "5");
 	set_limit("kept", "5");
 	(void)acquire_slot(b, "busy");
-	for (int i = 0; i < 20 * SMALL; i++) {
+	for (int i = 0; i < 20 * CAPACITY; i++) {
 		slot = acquire_slot(b, stranger(i));
 		expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	}
@@ -204,12 +204,12 @@ START_TEST(idle_accounts_of_templates_make_room) {
 	(void)acquire_slot(b, "busy");
 	(void)acquire_slot(b, "kept");
 	ck_assert_uint_eq(usage_of(b, "kept").limit, 5);
-	ck_assert_int_le(status_number("accounts"), SMALL);
+	ck_assert_int_le(status_number("accounts"), CAPACITY);
 	berth_close(b);
 }
 END_TEST
 
-START_TEST(room_is_found_again_once_a_slot_in_a_full_table_is_released) {
+START_TEST(after_a_release_in_a_full_table_a_new_account_fits) {
 	struct berth *b = open_session();
 	berth_slot slot, first;
 	int held = 1;
@@ -219,7 +219,7 @@ START_TEST(room_is_found_again_once_a_slot_in_a_full_table_is_released) {
 	while (berth_acquire(b, stranger(held), &slot) == BERTH_SUCCESS)
 		held++;
 	expect_code(BERTH_SUCCESS, berth_release(b, first));
-	/* berthd notices at its next checkpoint. */
+	/* berthd finds the idle account at its next checkpoint. */
 	for (int i = 0; i < 1000 && berth_acquire(b, "late", &slot) != BERTH_SUCCESS; i++)
 		(void)usleep(10000);
 	ck_assert_uint_eq(usage_of(b, "late").current, 1);
@@ -227,7 +227,7 @@ START_TEST(room_is_found_again_once_a_slot_in_a_full_table_is_released) {
 }
 END_TEST
 
-START_TEST(strangers_cant_crowd_out_those_who_are_configured) {
+START_TEST(accounts_of_templates_leave_places_for_configured_accounts) {
 	struct berth *b = open_session();
 	berth_slot slot;
 	char name[32];
@@ -236,14 +236,14 @@ START_TEST(strangers_cant_crowd_out_those_who_are_configured) {
 	set_limit("*", "5");
 	while (berth_acquire(b, stranger(held), &slot) == BERTH_SUCCESS)
 		held++;
-	for (int i = 0; i < SMALL / 4; i++) {
+	for (int i = 0; i < CAPACITY / 4; i++) {
 		(void)snprintf(name, sizeof(name), "customer%d", i);
 		set_limit(name, "1");
 		(void)acquire_slot(b, name);
 	}
 	expect_ctl(1, "--max-accounts", "set", "one-too-many", "1");
 	expect_ctl(1, "no account", "get", "one-too-many");
-	/* A stranger that becomes a customer takes no further place. */
+	/* An account that is in the table already needs no further place. */
 	set_limit(stranger(0), "9");
 	ck_assert_uint_eq(usage_of(b, stranger(0)).limit, 9);
 	berth_close(b);
@@ -254,7 +254,7 @@ START_TEST(a_refused_set_in_a_full_table_is_not_stored) {
 	struct berth *b = open_session();
 	char name[32];
 
-	for (int i = 0; i < SMALL; i++) {
+	for (int i = 0; i < CAPACITY; i++) {
 		(void)snprintf(name, sizeof(name), "customer%d", i);
 		set_limit(name, "1");
 	}
@@ -262,21 +262,21 @@ START_TEST(a_refused_set_in_a_full_table_is_not_stored) {
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
 	expect_ctl(1, "no account", "get", "one-too-many");
-	ck_assert_int_eq(status_number("configured"), SMALL);
-	/* Of those that are there the limit can be changed. */
+	ck_assert_int_eq(status_number("configured"), CAPACITY);
+	/* Limits of accounts in the table can be changed. */
 	set_limit("customer0", "2");
 	ck_assert_uint_eq(usage_of(b, "customer0").limit, 2);
 	berth_close(b);
 }
 END_TEST
 
-START_TEST(an_import_that_doesnt_fit_is_refused_whole_and_berthd_starts_again) {
+START_TEST(an_import_that_does_not_fit_is_refused_as_a_whole) {
 	char path[128];
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "%s/limits", here.dir);
 	f = fopen(path, "we");
-	for (int i = 0; i < 2 * SMALL; i++)
+	for (int i = 0; i < 2 * CAPACITY; i++)
 		fprintf(f, "customer%d 1\n", i);
 	(void)fclose(f);
 	expect_ctl(1, "nothing was imported", "import", path);
@@ -291,27 +291,27 @@ END_TEST
 /* -- end --------------------------------------------------------------------------------------- */
 
 int main(void) {
-	const TTest *const covering[] = {
+	const TTest *const matching[] = {
 		the_most_specific_template_wins_and_an_exact_name_beats_all,
-		what_no_template_covers_is_1317,
+		a_name_that_no_template_matches_gets_1317,
 		the_limit_of_a_template_is_for_each_account_and_not_for_all_together,
-		an_ancestor_that_nobody_configured_has_its_templates_limit,
-		a_changed_template_changes_the_accounts_that_it_covers,
-		a_deleted_account_falls_back_to_its_template_and_then_to_nothing,
-		templates_outlive_berthd,
+		an_ancestor_without_a_limit_has_the_limit_of_its_template,
+		a_changed_template_changes_the_accounts_that_it_matches,
+		a_deleted_limit_is_replaced_by_the_template_until_that_is_deleted,
+		templates_survive_a_kill_of_berthd,
 		NULL,
 	};
 	const TTest *const full[] = {
-		a_full_table_is_8_and_never_1238_and_the_log_says_so_once,
-		idle_accounts_of_templates_make_room,
-		room_is_found_again_once_a_slot_in_a_full_table_is_released,
-		strangers_cant_crowd_out_those_who_are_configured,
+		with_a_full_table_acquires_get_8_and_the_log_says_so_once,
+		idle_accounts_of_templates_are_removed_for_new_ones,
+		after_a_release_in_a_full_table_a_new_account_fits,
+		accounts_of_templates_leave_places_for_configured_accounts,
 		a_refused_set_in_a_full_table_is_not_stored,
-		an_import_that_doesnt_fit_is_refused_whole_and_berthd_starts_again,
+		an_import_that_does_not_fit_is_refused_as_a_whole,
 		NULL,
 	};
-	int first = suite_run("templates", here_start, covering);
-	int second = suite_run("a full table", small_start, full);
+	int first = suite_run("templates", here_start, matching);
+	int second = suite_run("a full table", start_with_small_table, full);
 
 	return first != EXIT_SUCCESS ? first : second;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Threads that use libberth in every way at once, on one handle and on handles of their own, while
- * berthd is killed and started again, limits change and slots are revoked. Meant for
- * ThreadSanitizer (`make tsan`); in `make check` the codes and the counts are judged.
+ * Threads use libberth in every way at once, on one handle and on handles of their own, while
+ * berthd is killed and started again, limits change and slots are revoked. ThreadSanitizer (`make
+ * tsan`) looks for data races here; `make check` checks codes and counts.
  */
 
 #include <pthread.h>
@@ -18,14 +18,14 @@
 #define HELD    8
 #define LIMIT   4 /* of `tight` */
 #define DEATHS  6
-#define STEPS   20000u /* of all threads, between one death of berthd and the next */
-#define ENDS    200    /* of sessions whose process lives */
+#define STEPS   20000u /* of all threads together, from one event to the next */
+#define ENDS    200    /* times that a session ends although its process lives */
 
 static _Atomic(struct berth *) shared;
 static _Atomic uint32_t steps, inside;
 static _Atomic bool over, may_revoke;
-static _Atomic int wrong_code;
-static _Atomic(const char *) wrong;
+static _Atomic int failed_code;
+static _Atomic(const char *) failed_call;
 
 struct worker {
 	pthread_t thread;
@@ -41,11 +41,11 @@ struct worker {
 static void judge(const char *what, int code, bool allowed) {
 	const char *none = NULL;
 
-	if (!allowed && atomic_compare_exchange_strong(&wrong, &none, what))
-		atomic_store(&wrong_code, code);
+	if (!allowed && atomic_compare_exchange_strong(&failed_call, &none, what))
+		atomic_store(&failed_code, code);
 }
 
-static uint32_t below(struct worker *w, uint32_t n) {
+static uint32_t worker_random(struct worker *w, uint32_t n) {
 	w->random = w->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 	return (uint32_t)((w->random >> 33) % n);
 }
@@ -56,7 +56,7 @@ static uint32_t inside_add(uint32_t n) {
 
 /* -- threads ----------------------------------------------------------------------------------- */
 
-/* Patient: berthd is away as often as not. */
+/* With a long timeout, since berthd is often dead. */
 static struct berth *handle_open(void) {
 	const struct berth_options options = {.size = sizeof(options), .timeout_ms = 60000};
 	struct berth *b = NULL;
@@ -66,16 +66,17 @@ static struct berth *handle_open(void) {
 	return b;
 }
 
-static void take_one(struct worker *w, unsigned i) {
-	bool revocable = below(w, 2) == 0;
+static void acquire_one(struct worker *w, unsigned i) {
+	bool revocable = worker_random(w, 2) == 0;
 	char name[32] = "tight";
 	struct berth_request request = {
 		.size = sizeof(request), .account = name, .label = i & 1 ? "thread" : NULL};
 	int code;
 
-	/* Ever new names have the library ask berthd, and accounts come and go. */
+	/* New names make the library ask berthd, and make berthd add and remove accounts. */
 	if (revocable)
-		(void)snprintf(name, sizeof(name), "user%u/%u", below(w, 4), below(w, 50));
+		(void)snprintf(
+			name, sizeof(name), "user%u/%u", worker_random(w, 4), worker_random(w, 50));
 	code = berth_acquire_req(w->b, &request, &w->held[i].slot);
 	judge("berth_acquire", code,
 		code == BERTH_SUCCESS || code == BERTH_CONNECTION_COUNT_LIMIT ||
@@ -84,10 +85,10 @@ static void take_one(struct worker *w, unsigned i) {
 	if (code != BERTH_SUCCESS)
 		w->held[i].slot = 0;
 	else if (!revocable)
-		judge("the number of those let in", LIMIT + 1, inside_add(1) <= LIMIT);
+		judge("the number of slots of 'tight'", LIMIT + 1, inside_add(1) <= LIMIT);
 }
 
-static void give_one(struct worker *w, unsigned i) {
+static void release_one(struct worker *w, unsigned i) {
 	bool tight = w->held[i].tight;
 	int code;
 
@@ -101,7 +102,7 @@ static void give_one(struct worker *w, unsigned i) {
 	w->held[i].slot = 0;
 }
 
-static void ask(struct worker *w) {
+static void query(struct worker *w) {
 	struct berth_usage usage = {.size = sizeof(usage)};
 	int code = berth_query(w->b, "tight", &usage);
 
@@ -109,15 +110,15 @@ static void ask(struct worker *w) {
 	judge("a count over its limit", (int)usage.current, usage.current <= LIMIT);
 }
 
-static void give_all(struct worker *w) {
+static void release_all(struct worker *w) {
 	for (unsigned i = 0; i < HELD; i++)
 		if (w->held[i].slot)
-			give_one(w, i);
+			release_one(w, i);
 }
 
-/* Closing releases what is held; `tight` is counted by hand, so that is given back before. */
+/* berth_close would release the slots, too, but `inside` must count them. */
 static void handle_renew(struct worker *w) {
-	give_all(w);
+	release_all(w);
 	berth_close(w->b);
 	w->b = handle_open();
 }
@@ -126,20 +127,20 @@ static void *worker_main(void *data) {
 	struct worker *w = data;
 
 	w->b = w->alone ? handle_open() : atomic_load(&shared);
-	while (!atomic_load(&over) && !atomic_load(&wrong)) {
-		unsigned i = below(w, HELD);
+	while (!atomic_load(&over) && !atomic_load(&failed_call)) {
+		unsigned i = worker_random(w, HELD);
 
 		if (w->held[i].slot)
-			give_one(w, i);
+			release_one(w, i);
 		else
-			take_one(w, i);
-		if (below(w, 16) == 0)
-			ask(w);
-		if (w->alone && below(w, 64) == 0)
+			acquire_one(w, i);
+		if (worker_random(w, 16) == 0)
+			query(w);
+		if (w->alone && worker_random(w, 64) == 0)
 			handle_renew(w);
 		(void)atomic_fetch_add_explicit(&steps, 1, memory_order_relaxed);
 	}
-	give_all(w);
+	release_all(w);
 	if (w->alone)
 		berth_close(w->b);
 	return NULL;
@@ -148,15 +149,16 @@ static void *worker_main(void *data) {
 /* -- tests ------------------------------------------------------------------------------------- */
 
 static bool steps_are_made(void *data) {
-	return atomic_load(&steps) >= *(uint32_t *)data || atomic_load(&wrong);
+	return atomic_load(&steps) >= *(uint32_t *)data || atomic_load(&failed_call);
 }
 
-static void steps_await(void) {
+static void wait_for_steps(void) {
 	uint32_t until = atomic_load(&steps) + STEPS;
 
-	/* Twice: a thread may wait for all of a berthd's start under a slow tool. */
+	/* Twice, since under a slow tool a thread may wait as long as berthd's start takes. */
 	if (!eventually(steps_are_made, &until) && !eventually(steps_are_made, &until))
-		ck_abort_msg("the threads stand still; berthd's log:\n%s", instance_log(&here));
+		ck_abort_msg(
+			"the threads make no progress; berthd's log:\n%s", instance_log(&here));
 }
 
 static void setup(void) {
@@ -184,28 +186,28 @@ static void workers_end(struct worker *w) {
 	for (unsigned i = 0; i < SHARING + ALONE; i++)
 		(void)pthread_join(w[i].thread, NULL);
 	berth_close(atomic_load(&shared));
-	ck_assert_msg(!atomic_load(&wrong), "%s: %d (%s)\nberthd's log:\n%s", atomic_load(&wrong),
-		atomic_load(&wrong_code), berth_errname(atomic_load(&wrong_code)),
-		instance_log(&here));
+	ck_assert_msg(!atomic_load(&failed_call), "%s: %d (%s)\nberthd's log:\n%s",
+		atomic_load(&failed_call), atomic_load(&failed_code),
+		berth_errname(atomic_load(&failed_code)), instance_log(&here));
 	expect_current_eventually("tight", 0);
 	expect_status_eventually("slots_held", 0);
 }
 
-START_TEST(threads_go_on_while_berthd_is_killed_and_started_again) {
+START_TEST(threads_are_served_while_berthd_is_killed_and_started_again) {
 	struct worker w[SHARING + ALONE] = {0};
 
 	workers_start(w);
 	for (int i = 0; i < DEATHS; i++) {
-		steps_await();
+		wait_for_steps();
 		(void)instance_kill(&here, SIGKILL);
 		instance_restart(&here);
 	}
-	steps_await();
+	wait_for_steps();
 	workers_end(w);
 }
 END_TEST
 
-START_TEST(threads_meet_revokes_and_changed_limits_and_nothing_worse) {
+START_TEST(threads_see_no_error_but_those_of_revocations_and_new_limits) {
 	struct worker w[SHARING + ALONE] = {0};
 
 	atomic_store(&may_revoke, true);
@@ -214,7 +216,7 @@ START_TEST(threads_meet_revokes_and_changed_limits_and_nothing_worse) {
 		char user[16];
 
 		(void)snprintf(user, sizeof(user), "user%d", i % 4);
-		steps_await();
+		wait_for_steps();
 		(void)expect_ctl(0, "", "revoke", user, "--all");
 		set_limit("user*/*", i & 1 ? "2" : "unlimited");
 		set_limit("user1", i & 1 ? "5" : "0");
@@ -223,8 +225,8 @@ START_TEST(threads_meet_revokes_and_changed_limits_and_nothing_worse) {
 }
 END_TEST
 
-static void *taker_main(void *data) {
-	while (!atomic_load(&over) && !atomic_load(&wrong)) {
+static void *acquirer_main(void *data) {
+	while (!atomic_load(&over) && !atomic_load(&failed_call)) {
 		berth_slot slot;
 		int code = berth_acquire(data, "user1/deep/er", &slot);
 
@@ -238,7 +240,7 @@ static void *taker_main(void *data) {
 	return NULL;
 }
 
-/* As an application that closes what it doesn't know. */
+/* Shuts the session's connection down, as an application that closes unknown descriptors. */
 static void hang_up(void) {
 	for (int fd = 3; fd < 64; fd++) {
 		struct sockaddr_un peer = {0};
@@ -250,32 +252,32 @@ static void hang_up(void) {
 	}
 }
 
-START_TEST(who_acquires_while_the_session_ends_gets_a_slot_of_the_next) {
+START_TEST(an_acquire_while_the_session_ends_gets_a_slot_of_the_next_session) {
 	struct berth *b = atomic_load(&shared);
-	pthread_t taker;
+	pthread_t acquirer;
 
 	set_limit("user1/deep/er", "2");
-	ck_assert_int_eq(pthread_create(&taker, NULL, taker_main, b), 0);
-	for (int i = 0; i < ENDS && !atomic_load(&wrong); i++) {
+	ck_assert_int_eq(pthread_create(&acquirer, NULL, acquirer_main, b), 0);
+	for (int i = 0; i < ENDS && !atomic_load(&failed_call); i++) {
 		uint32_t until = atomic_load(&steps) + 200;
 
 		ck_assert(eventually(steps_are_made, &until));
 		hang_up();
 	}
 	atomic_store(&over, true);
-	(void)pthread_join(taker, NULL);
+	(void)pthread_join(acquirer, NULL);
 	berth_close(b);
-	ck_assert_msg(!atomic_load(&wrong), "%s: %d (%s)", atomic_load(&wrong),
-		atomic_load(&wrong_code), berth_errname(atomic_load(&wrong_code)));
+	ck_assert_msg(!atomic_load(&failed_call), "%s: %d (%s)", atomic_load(&failed_call),
+		atomic_load(&failed_code), berth_errname(atomic_load(&failed_code)));
 	expect_current_eventually("user1", 0);
 }
 END_TEST
 
 int main(void) {
 	const TTest *const tests[] = {
-		threads_go_on_while_berthd_is_killed_and_started_again,
-		threads_meet_revokes_and_changed_limits_and_nothing_worse,
-		who_acquires_while_the_session_ends_gets_a_slot_of_the_next,
+		threads_are_served_while_berthd_is_killed_and_started_again,
+		threads_see_no_error_but_those_of_revocations_and_new_limits,
+		an_acquire_while_the_session_ends_gets_a_slot_of_the_next_session,
 		NULL,
 	};
 

@@ -124,10 +124,9 @@ static void directories_make(struct instance *i) {
 
 /* -- programs ---------------------------------------------------------------------------------- */
 
-/* The program that the variable names, or the one in a directory above this test program. */
-static const char *program_find(const char *variable, const char *name) {
+const char *program_path(const char *variable, const char *name) {
 	static char path[4096];
-	const char *given = getenv(variable);
+	const char *given = variable ? getenv(variable) : NULL;
 	char self[2048];
 	ssize_t n;
 
@@ -143,7 +142,8 @@ static const char *program_find(const char *variable, const char *name) {
 		if (access(path, X_OK) == 0)
 			return path;
 	}
-	give_up("there is no %s above this program; run make, or set $%s", name, variable);
+	give_up("there is no %s above this program; run make, or set $%s", name,
+		variable ?: "PATH");
 }
 
 static void die_with_parent(pid_t parent) {
@@ -180,7 +180,7 @@ static void berthd_exec(const struct instance *i, const char *path) {
 }
 
 static pid_t spawn(struct instance *i, const char *notify) {
-	const char *path = program_find("BERTHD", "berthd");
+	const char *path = program_path("BERTHD", "berthd");
 	pid_t parent = getpid();
 	pid_t pid;
 
@@ -372,7 +372,7 @@ static void ctl_exec(const char **argv, int output, pid_t parent) {
 int ctl(const char **ret_output, ...) {
 	static char *buffer;
 	static size_t size;
-	const char *argv[CTL_ARGS_MAX] = {program_find("BERTHCTL", "berthctl")};
+	const char *argv[CTL_ARGS_MAX] = {program_path("BERTHCTL", "berthctl")};
 	const char *text;
 	pid_t parent = getpid(), pid;
 	int ends[2], status, n = 0;

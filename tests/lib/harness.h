@@ -39,6 +39,10 @@ void instance_end(struct instance *i);
 /* berthd's whole log (standard output and error), in a static buffer. */
 const char *instance_log(const struct instance *i);
 
+/* The path in the environment variable, if that is set; else the path of the file `name` in a
+ * directory above this test program, in a static buffer. `variable` may be NULL. */
+const char *program_path(const char *variable, const char *name);
+
 /* Runs berthctl ($BERTHCTL, or the one above the test program) with the arguments up to NULL.
  * Returns its exit status, and its standard output and error together in a static buffer. */
 int ctl(const char **ret_output, ...) __attribute__((sentinel));
