@@ -199,7 +199,6 @@ static void child_ask_status(struct child *c, void *data) {
 START_TEST(a_berthd_that_finds_another_layout_leaves_no_client_waiting) {
 	struct child server, administrator;
 	struct berth *b;
-	char path[128];
 	int fd;
 
 	good_make();
@@ -207,8 +206,7 @@ START_TEST(a_berthd_that_finds_another_layout_leaves_no_client_waiting) {
 	set_limit("alice", "2");
 	b = open_session();
 	(void)instance_kill(&here, SIGKILL);
-	(void)snprintf(path, sizeof(path), "%s/directory", here.runtime_dir);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
+	fd = shared_open("directory", O_WRONLY);
 	ck_assert_int_eq(pwrite(fd, "\372", 1, 8), 1); /* the version */
 	(void)close(fd);
 

@@ -82,14 +82,18 @@ static void expect_limit(const char *account, long long old, long long new) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-static void set_step(void) {
-	long long old = limit_of("acme/alice");
+static void set_next_limit(const char *account) {
+	long long old = limit_of(account);
 	char limit[16];
 
 	(void)snprintf(limit, sizeof(limit), "%d", ++number);
-	ask_with_fault("set", "acme/alice", limit);
+	ask_with_fault("set", account, limit);
 	expect_answer();
-	expect_limit("acme/alice", old, number);
+	expect_limit(account, old, number);
+}
+
+static void set_step(void) {
+	set_next_limit("acme/alice");
 }
 
 static void set_new_step(void) {
@@ -104,13 +108,7 @@ static void set_new_step(void) {
 }
 
 static void template_step(void) {
-	long long old = limit_of("*@example.com");
-	char limit[16];
-
-	(void)snprintf(limit, sizeof(limit), "%d", ++number);
-	ask_with_fault("set", "*@example.com", limit);
-	expect_answer();
-	expect_limit("*@example.com", old, number);
+	set_next_limit("*@example.com");
 }
 
 static void delete_step(void) {
@@ -329,21 +327,6 @@ END_TEST
 
 /* -- checkpoints ------------------------------------------------------------------------------- */
 
-static bool is_checkpointed_after(void *data) {
-	const char *text, *at;
-
-	ck_assert_int_eq(ctl(&text, "status", "--json", NULL), 0);
-	at = strstr(text, "\"checkpointed\":");
-	return at && strncmp(at, data, strcspn(data, ",}")) != 0;
-}
-
-static void checkpoint_time(char to[64]) {
-	const char *text;
-
-	ck_assert_int_eq(ctl(&text, "status", "--json", NULL), 0);
-	(void)snprintf(to, 64, "%s", strstr(text, "\"checkpointed\":"));
-}
-
 static unsigned peak;
 
 /* The peak grows by one while a fault hits the checkpoint. After a kill berthd still has the new
@@ -358,12 +341,12 @@ static void checkpoint_step(void) {
 	for (unsigned i = 0; i < peak; i++)
 		(void)acquire_slot(b, "alice");
 	if (fault_nth == 0)
-		fault_check(eventually(is_checkpointed_after, before), "no checkpoint\n");
+		fault_check(eventually(is_checkpointed_since, before), "no checkpoint\n");
 	else
 		for (int patience = 60; patience > 0 && inject->hits == 0; patience--)
 			(void)usleep(20000);
 	fault_disarm();
-	fault_check(eventually(is_checkpointed_after, before), "no checkpoint\n");
+	fault_check(eventually(is_checkpointed_since, before), "no checkpoint\n");
 	berth_close(b);
 	restart_berthd();
 	fault_check(json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "peak") == peak,

@@ -130,22 +130,12 @@ static void start_with_few_records(void) {
 	set_limit("alice", "1000");
 }
 
-static int file_open(const char *name, int flags) {
-	char path[128];
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "%.80s/%s", here.runtime_dir, name);
-	fd = open(path, flags | O_CLOEXEC);
-	ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
-	return fd;
-}
-
 /* Sets the seqs of all records that hold no slot, so that each can acquire two or three more
  * slots. */
 static void seqs_nearly_use_up(void) {
 	struct map *m;
 
-	ck_assert_int_eq(map_new(file_open("segment", O_RDWR), file_open("directory", O_RDONLY),
+	ck_assert_int_eq(map_new(shared_open("segment", O_RDWR), shared_open("directory", O_RDONLY),
 				 PROT_READ, &m),
 		0);
 	for (uint32_t n = BERTH_RANGE; n < load_acquire(&m->names->slots); n++) {

@@ -68,12 +68,6 @@ static bool has_slept(void *data) {
 	return sleeps() > *(long *)data;
 }
 
-static void checkpoint_time(char to[64]) {
-	const char *at = strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":");
-
-	(void)snprintf(to, 64, "%.38s", at);
-}
-
 /* Removes the shared files, as a reboot does. */
 static void shared_files_remove(void) {
 	static const char *const names[] = {"segment", "directory"};

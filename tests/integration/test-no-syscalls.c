@@ -114,14 +114,9 @@ static void expect_success(int status) {
 /* -- the segment's header ---------------------------------------------------------------------- */
 
 static struct segment_header *segment_map(void) {
-	char path[128];
-	void *p;
-	int fd;
+	int fd = shared_open("segment", O_RDONLY);
+	void *p = mmap(NULL, sizeof(struct segment_header), PROT_READ, MAP_SHARED, fd, 0);
 
-	(void)snprintf(path, sizeof(path), "%s/segment", here.runtime_dir);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	ck_assert_int_ge(fd, 0);
-	p = mmap(NULL, sizeof(struct segment_header), PROT_READ, MAP_SHARED, fd, 0);
 	(void)close(fd);
 	ck_assert_ptr_ne(p, MAP_FAILED);
 	return p;

@@ -13,16 +13,6 @@ static struct map *map;
 static const char *const small_args[] = {
 	"--max-accounts", "4096", "--max-slots", "4096", "--max-sessions", "256", NULL};
 
-static int shared_open(const char *name, int flags) {
-	char path[128];
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "%.80s/%s", here.runtime_dir, name);
-	fd = open(path, flags | O_CLOEXEC);
-	ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
-	return fd;
-}
-
 /* Maps both files, so that a test reads and writes what the library doesn't show. */
 static void map_files(void) {
 	ck_assert_int_eq(map_new(shared_open("segment", O_RDWR), shared_open("directory", O_RDONLY),

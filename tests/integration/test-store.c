@@ -344,20 +344,6 @@ static bool stored_count(const char *account, struct count *ret) {
 	return found;
 }
 
-/* Copies the field with the time of the last checkpoint. */
-static void checkpoint_time(char to[64]) {
-	const char *at = strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":");
-
-	(void)snprintf(to, 64, "%.38s", at);
-}
-
-static bool is_checkpointed_since(void *data) {
-	char now[64];
-
-	checkpoint_time(now);
-	return strcmp(now, data) != 0 && !strstr(now, "null");
-}
-
 START_TEST(counts_are_stored_within_seconds_of_a_change) {
 	struct berth *b = open_session();
 	struct count count = {0};

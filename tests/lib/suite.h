@@ -177,6 +177,32 @@ UNUSED static void expect_status_eventually_of(
 			status_number(key), number, instance_log(&here));
 }
 
+/* Copies the field of berthd's status with the time of the last checkpoint. */
+UNUSED static void checkpoint_time(char to[64]) {
+	const char *at = strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":");
+
+	(void)snprintf(to, 64, "%.38s", at);
+}
+
+/* True if berthd has taken a checkpoint since checkpoint_time() copied to `data`. */
+UNUSED static bool is_checkpointed_since(void *data) {
+	char now[64];
+
+	checkpoint_time(now);
+	return strcmp(now, data) != 0 && !strstr(now, "null");
+}
+
+/* Opens a file of the runtime directory. */
+UNUSED static int shared_open(const char *name, int flags) {
+	char path[128];
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%.80s/%s", here.runtime_dir, name);
+	fd = open(path, flags | O_CLOEXEC);
+	ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
+	return fd;
+}
+
 #define expect_logged(text)                                                                   \
 	ck_assert_msg(strstr(instance_log(&here), (text)), "'%s' isn't in berthd's log:\n%s", \
 		(text), instance_log(&here))
