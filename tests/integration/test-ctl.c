@@ -211,7 +211,7 @@ START_TEST(tables_have_a_line_for_each_row) {
 }
 END_TEST
 
-START_TEST(what_does_not_exist_gets_1) {
+START_TEST(missing_accounts_slots_and_files_get_1) {
 	expect_ctl(1, "no account 'nobody'", "get", "nobody");
 	expect_ctl(1, "no account 'nobody'", "delete", "nobody");
 	expect_ctl(1, "no account 'nobody'", "holders", "nobody");
@@ -419,7 +419,7 @@ int main(void) {
 		verbs_that_do_not_exist_yet_are_not_in_the_help,
 		reports_are_json_on_request,
 		tables_have_a_line_for_each_row,
-		what_does_not_exist_gets_1,
+		missing_accounts_slots_and_files_get_1,
 		delete_is_refused_while_slots_are_held_unless_forced,
 		a_deleted_and_remade_account_begins_at_0,
 		a_denied_run_names_the_full_level,

@@ -241,7 +241,7 @@ START_TEST(berthd_stops_with_success_and_keeps_the_segment) {
 }
 END_TEST
 
-START_TEST(a_session_goes_on_with_a_new_berthd) {
+START_TEST(a_session_continues_with_a_new_berthd) {
 	struct berth *b = open_session();
 	berth_slot old, other, count[100];
 
@@ -545,7 +545,7 @@ int main(void) {
 		the_list_of_holders_survives_a_kill_of_berthd,
 		the_list_of_holders_survives_a_stop_and_a_start,
 		berthd_stops_with_success_and_keeps_the_segment,
-		a_session_goes_on_with_a_new_berthd,
+		a_session_continues_with_a_new_berthd,
 		a_request_to_berthd_waits_until_its_deadline,
 		a_welcome_after_the_deadline_costs_no_slot,
 		no_count_drifts_when_berthd_is_killed_again_and_again,

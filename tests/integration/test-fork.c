@@ -246,7 +246,7 @@ static void child_holds_then_execs_cat(struct child *c, void *data) {
 	_exit(1);
 }
 
-START_TEST(exec_frees_the_slots_although_the_process_goes_on) {
+START_TEST(exec_frees_the_slots_although_the_process_lives) {
 	struct child c;
 
 	set_limit("alice", "2");
@@ -538,7 +538,7 @@ START_TEST(the_library_leaves_descriptors_alone_that_the_application_has_reused)
 }
 END_TEST
 
-START_TEST(a_process_without_descriptors_left_gets_8_and_goes_on_later) {
+START_TEST(a_process_without_free_descriptors_gets_8_and_can_open_later) {
 	struct rlimit was, none;
 	struct berth *b = NULL;
 
@@ -684,7 +684,7 @@ int main(void) {
 		a_child_forked_by_the_bare_system_call_is_noticed_too,
 		threads_that_share_a_handle_keep_to_the_limit,
 		forks_in_one_thread_while_others_acquire_do_no_harm,
-		exec_frees_the_slots_although_the_process_goes_on,
+		exec_frees_the_slots_although_the_process_lives,
 		the_session_of_a_new_image_ends_the_session_of_the_old_one,
 		the_library_uses_no_descriptor_below_3,
 		descriptors_are_closed_on_exec_and_by_close,
@@ -692,7 +692,7 @@ int main(void) {
 		acquiring_at_once_after_closefrom_leaves_no_count_behind,
 		after_closefrom_a_handle_leaves_the_descriptors_of_another_alone,
 		the_library_leaves_descriptors_alone_that_the_application_has_reused,
-		a_process_without_descriptors_left_gets_8_and_goes_on_later,
+		a_process_without_free_descriptors_gets_8_and_can_open_later,
 		a_module_that_is_unloaded_leaves_a_library_that_works,
 		two_copies_of_the_library_in_one_process_stay_apart,
 		NULL,

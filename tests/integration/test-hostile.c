@@ -385,7 +385,7 @@ static void settle_and_ranges(void) {
 	(void)close(fd);
 }
 
-START_TEST(records_of_others_cant_be_settled_and_ranges_need_a_session) {
+START_TEST(a_session_settles_its_own_records_only_and_ranges_need_a_session) {
 	run_in_child(settle_and_ranges);
 	expect_healthy();
 }
@@ -928,7 +928,7 @@ int main(void) {
 		a_session_needs_the_callers_own_pidfd,
 		no_process_resumes_the_session_of_another,
 		a_hang_up_before_any_request_ends_no_resumed_session,
-		records_of_others_cant_be_settled_and_ranges_need_a_session,
+		a_session_settles_its_own_records_only_and_ranges_need_a_session,
 		berthd_checks_names_and_flags_itself,
 		mutated_messages_do_no_harm,
 		unexpected_descriptors_are_closed,

@@ -168,7 +168,7 @@ static const char *stranger(int n) {
 	return name;
 }
 
-START_TEST(with_a_full_table_acquires_get_8_and_the_log_says_so_once) {
+START_TEST(with_a_full_table_acquires_get_8_and_berthd_logs_it_once) {
 	struct berth *b = open_session();
 	berth_slot slot;
 	int held = 0, code;
@@ -302,7 +302,7 @@ int main(void) {
 		NULL,
 	};
 	const TTest *const full[] = {
-		with_a_full_table_acquires_get_8_and_the_log_says_so_once,
+		with_a_full_table_acquires_get_8_and_berthd_logs_it_once,
 		idle_accounts_of_templates_are_removed_for_new_ones,
 		after_a_release_in_a_full_table_a_new_account_fits,
 		accounts_of_templates_leave_places_for_configured_accounts,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 #
-# Proofs that take longer than `make check`, or other tools; tests/README.md says what each shows.
-# And the figures of tests/bench.
+# Tests that take longer than `make check` or need other tools (tests/README.md says what each
+# shows), and the figures of tests/bench.
 
-# All of tests/model; `make check` looks at the small ones.
+# All models; `make check` runs the small ones.
 model: deps
 	@tests/model/run $(BUILD) all
 
@@ -12,7 +12,7 @@ soak: deps
 	$(QUIETLY) $(BUILD)/tests/torture/torture
 	$(BUILD)/tests/torture/torture --soak --seconds $$(($(MINUTES) * 60)) --seed $(SEED)
 
-# The same tests as in `make check`, which look at a sample of the points there.
+# The same tests as in `make check`, which tries a sample of the points.
 STRIDE = 1
 CRASH = $(BUILD)/tests/unit/test-crash $(BUILD)/tests/integration/test-kill-client \
 	$(BUILD)/tests/integration/test-kill-daemon
@@ -26,7 +26,8 @@ faults: deps
 	$(QUIETLY) $(INJURED)
 	@FAULTS=all PARTS= ALLOWED=3000 CK_TIMEOUT_MULTIPLIER=60 tests/run $(BUILD) 0 $(SEED) $(INJURED)
 
-# Each for so long; what is found is in build-fuzz/found, to be kept in tests/fuzz/seeds.
+# Each fuzzer runs for FUZZ_SECONDS. Inputs that fail are in build-fuzz/found; keep them in
+# tests/fuzz/seeds.
 FUZZ_SECONDS = 60
 fuzz: deps
 	@packaging/deps fuzz
@@ -37,8 +38,8 @@ fuzz: deps
 		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
 	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
 
-# The stall explorer. The sources under test call the explorer at each access that they make, and their
-# static variables are where it can put them back to their beginning before each run.
+# The stall explorer. The sources under test call the explorer at each access. Their static
+# variables are in a section of their own, so that the explorer can reset them before each run.
 EXPLORED = $(patsubst %,client/core/%,counter directory denials wake layout) client/wire/name client/wire/utf8 \
 	$(patsubst %,client/lib/%,pool path-cache fast api) \
 	$(patsubst %,daemon/%,holders/sessions holders/ranges shared/directory-write upkeep/recount)
@@ -56,7 +57,8 @@ $(EXPLORER): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/explore/*.c)) $(BUILD)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@
 
-# `make check` runs a sample. Then each safety step of the code is taken out, and must be missed.
+# `make check` runs a sample. mutants.sh removes one safety step of the code at a time, and the
+# explorer must find an error.
 EXPLORE_SECONDS = 600
 explore: deps
 	$(QUIETLY) $(EXPLORER)
@@ -64,17 +66,17 @@ explore: deps
 	$(EXPLORER) --seconds $(EXPLORE_SECONDS) $(if $(filter-out 0,$(SEED)),--first $(SEED))
 	tests/explore/mutants.sh $(BUILD) 120
 
-# -- the same tests under other eyes, in trees of their own -----------------------------------
+# -- the same tests under other tools, in build directories of their own ------------------------
 
-# Under a sanitizer code makes system calls of its own, which test-no-syscalls forbids; every
-# instruction that test-crash and test-kill-* step through, and test-instructions counts, is many; and
-# memory is given out by the sanitizer, where test-faults-* has it fail.
+# Not with a sanitizer: it makes system calls of its own, which test-no-syscalls forbids; it makes
+# many instructions out of one, while test-crash and test-kill-* step through all and
+# test-instructions counts them; and it replaces malloc, as test-faults-* do.
 SANITIZED = $(filter-out %/test-crash %/test-instructions %/test-no-syscalls \
 	tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS) $(FUZZERS))
 REPORTS = halt_on_error=1:log_path=$(CURDIR)/$(1)/tests/reports/process
 
-# ThreadSanitizer's shadow has fixed places, hence no address randomisation; and it has a thread of
-# its own that wakes up, which test-idle takes for ours.
+# ThreadSanitizer needs fixed addresses, so address randomisation is off. It has a thread of its
+# own, whose wake-ups test-idle would count.
 UNDER_TSAN = $(filter-out %/test-idle,$(SANITIZED:%=build-tsan/%))
 tsan: deps
 	$(QUIETLY) BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -Wno-tsan' \
@@ -89,8 +91,8 @@ sanitize: deps
 	@CK_TIMEOUT_MULTIPLIER=10 ALLOWED=3000 PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
 		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
 
-# valgrind knows neither seccomp nor ptrace, which SANITIZED leaves out, nor pidfd_open: pidfd.c. What
-# takes a million of something takes a tenth.
+# valgrind supports neither seccomp nor ptrace (SANITIZED leaves these tests out), nor pidfd_open
+# (pidfd.c replaces it). With SCALE=10 tests do a tenth of their work.
 MEMCHECKED = $(SANITIZED)
 MEMCHECK = $(BUILD)/tests/valgrind/pidfd-server $(BUILD)/tests/valgrind/pidfd.so
 $(BUILD)/tests/valgrind/pidfd-server: $(BUILD)/tests/valgrind/pidfd-server.o
@@ -112,14 +114,15 @@ portable: deps
 	$(QUIETLY) all
 	@tests/install/portable.sh $(PORTS)
 
-# The table of a test of `make check`. HELD=1000000: a process that holds so many slots, the longer.
+# The table of test-instructions. HELD=1000000: also for a process that holds so many slots, which
+# takes longer.
 INSTRUCTIONS = $(BUILD)/tests/integration/test-instructions
 instructions: deps
 	$(QUIETLY) $(INSTRUCTIONS)
 	@CK_VERBOSITY=silent HELD=$(HELD) $(INSTRUCTIONS)
 
-# Figures beside those of peers; a peer whose package is missing is left out. ONLY=fast,scale: those
-# families of works alone.
+# Figures of berth and of its peers; a peer whose package is missing is left out. ONLY=fast,scale
+# runs these families only.
 BENCH = $(call objects,tests/bench) tests/lib/harness.o client/wire/message.o
 $(BUILD)/tests/bench/bench: $(BENCH:%=$(BUILD)/%) $(PROGRAMS)
 	$(call say,LD,$@)

@@ -352,14 +352,14 @@ static void step(struct worker *w) {
 	count(&c->t->figures.operations);
 }
 
-static bool goes_on(struct client *c) {
+static bool is_running(struct client *c) {
 	return load_relaxed(&c->t->finish) == 0 && !torture_failed(c->t);
 }
 
 static void *worker_run(void *data) {
 	struct worker *w = data;
 
-	while (goes_on(w->c))
+	while (is_running(w->c))
 		step(w);
 	(void)child_reap(w, 0);
 	/* berth_close releases the other half. */
