@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Asks berthd over its admin socket. */
+/* Calls berthd over its admin socket. */
 
 #include <unistd.h>
 
@@ -23,15 +23,15 @@ void admin_close(void) {
 	connection = -1;
 }
 
-/* The reply has this size, or says what was wrong. */
-static void ask(const void *request, void *reply, size_t size) {
+/* Ends the bench if berthd replies with an error. */
+static void call(const void *request, void *reply, size_t size) {
 	struct message_header *header = reply;
 	size_t got = size;
 
 	bench_check(
 		message_call(connection, request, reply, &got, clock_monotonic_ms() + CALL_MS) == 0,
-		"asking berthd");
-	bench_must((int)header->code, "asking berthd");
+		"calling berthd");
+	bench_must((int)header->code, "calling berthd");
 }
 
 void admin_set(const char *account, uint32_t limit) {
@@ -43,7 +43,7 @@ void admin_set(const char *account, uint32_t limit) {
 	} reply;
 
 	message_name_set(&request.name, account);
-	ask(&request, &reply, sizeof(reply));
+	call(&request, &reply, sizeof(reply));
 }
 
 uint64_t admin_checkpointed(void) {
@@ -54,6 +54,6 @@ uint64_t admin_checkpointed(void) {
 		struct message_failed failed;
 	} reply;
 
-	ask(&request, &reply, sizeof(reply));
+	call(&request, &reply, sizeof(reply));
 	return reply.status.checkpointed;
 }

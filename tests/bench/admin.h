@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Talks to berthd's admin socket over one connection, as a program would that does so often; a
- * berthctl for each question would measure how long programs take to start. */
+/* Calls berthd over one connection to its admin socket. To run berthctl for each call would measure how
+ * long programs take to start. */
 
 #include <stdint.h>
 
@@ -11,5 +11,5 @@
 void admin_open(const struct berthd *d);
 void admin_close(void);
 void admin_set(const char *account, uint32_t limit);
-/* When berthd last stored counts, in ms since 1970; 0: not yet. */
+/* When berthd last stored counts, in ms since 1970; 0: never. */
 uint64_t admin_checkpointed(void);

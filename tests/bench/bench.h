@@ -2,11 +2,12 @@
 #pragma once
 
 /*
- * What every part of the bench uses: how it was called, where its files are, what ends it.
+ * What every part of the bench uses: its options, its directories, its processes, its berthds.
  *
- * The bench is one process, the driver, which measures little itself. Contenders run in workers,
- * forked and pinned; each server among the peers is a process, too. All of them die with the
- * driver, and what they leave is removed at its exit.
+ * The bench is one process, the driver, which starts all others and collects their results. Workers
+ * measure: they are forked from the driver and pinned to a CPU. Servers (berthd, and those of some
+ * peers) are processes, too. All of them die with the driver, which removes its directories when it
+ * exits.
  */
 
 #include <stdbool.h>
@@ -17,24 +18,23 @@
 
 #define NS_OF_S  1000000000.0
 #define NS_OF_MS 1000000.0
-#define NS_OF_US 1000.0
 
 struct bench {
 	bool quick;
 	unsigned rounds;  /* of a contest */
-	const char *only; /* families of works, by name; NULL: all */
-	const char *out;  /* where results are written */
+	const char *only; /* names of families, with commas between them; NULL: all families */
+	const char *out;  /* the directory of the results */
 	char dir[64];     /* private, on tmpfs */
-	char disk[512];   /* private, beside the results */
+	char disk[512];   /* private, in `out`: on a disk, if `out` is */
 };
 extern struct bench bench;
 
-/* Ends the bench, or the worker that calls it, saying what didn't work, and errno or a code of
- * berth.h. */
+/* End the process that calls them, and with the driver the bench. They print what failed, with errno
+ * or a code of berth.h. */
 void bench_fail(const char *what) __attribute__((noreturn, cold));
 void bench_fail_code(int code, const char *what) __attribute__((noreturn, cold));
 
-/* Cheap enough for what is measured. */
+/* These are cheap enough for code that is measured. */
 static inline void bench_check(bool fine, const char *what) {
 	if (__builtin_expect(!fine, 0))
 		bench_fail(what);
@@ -44,68 +44,75 @@ static inline void bench_must(int code, const char *what) {
 		bench_fail_code(code, what);
 }
 
-/* Ends it, if it was told to end. */
+/* Ends the bench if it was interrupted by a signal. */
 void bench_continue(void);
 
-/* Like fork, but the child dies with its parent, and leaves a terminal's ^C to it. */
+/* Like fork(), but the child dies with its parent and ignores ^C, which the driver handles. */
 pid_t bench_fork(void);
-/* Kills a child and waits for it; 0 is nobody. */
+/* Kills a child and waits for it; does nothing if pid is 0. */
 void bench_kill(pid_t pid);
-/* Waits for a child that shall succeed. */
+/* Waits for a child to end; ends the bench if it failed. */
 void bench_wait(pid_t pid);
-/* Has a child do it, and waits for that. */
-void bench_in_child(void (*what)(void));
+/* Removes a directory and everything in it. */
+void bench_remove(const char *dir);
 
 double bench_now(void); /* CLOCK_MONOTONIC in ns */
 
-/* A berthd with room for so many, its limits on the disk. Clients find it until another is started;
- * after the end of that one, it again. */
+/* -- berth (berthd.c) -------------------------------------------------------------------------- */
+
+/* A berthd with capacity for that many accounts and slots, its limits in bench.disk. Clients connect
+ * to the berthd that was started last and still runs. */
 struct berthd {
 	struct instance instance;
 	char state_dir[544], accounts[16], slots[16];
 };
 void berthd_start(struct berthd *d, unsigned accounts, unsigned slots);
 void berthd_end(struct berthd *d);
-/* berthctl set. */
+/* Runs berthctl set. */
 void berthd_set(const char *account, const char *limit);
-/* berthctl import; returns how long it took, in ns. */
+/* Runs berthctl import. Returns how long it took, in ns. */
 double berthd_import(const char *file);
-/* Removes a directory and what is in it. */
-void bench_remove(const char *dir);
 
-/* Slots of berth's, held by a process of their own: of the account, or, if it is NULL, one of each
- * of so many accounts (below). Returns when it has them. */
+/* This process's handle. handle_open() has a parameter, which it ignores, so that it can be `open` of
+ * a contender. */
+extern struct berth *handle;
+void handle_open(unsigned unused);
+/* Acquires and releases a slot of the account, n times. */
+void handle_pairs(const char *account, unsigned long n);
+
+/* Starts a process that holds that many slots: of the account or, if it is NULL, one slot each of the
+ * accounts 0, 1, ... by number. Returns when the process has acquired them. */
 pid_t holder_start(const char *account, unsigned slots);
 
-/* -- accounts by number (berthd.c) ------------------------------------------------------------- */
-
+/* The name of an account by number: "u01234567@example.com". */
 #define ACCOUNT_NAME_SIZE 24
-/* "u01234567@example.com" */
 void account_name(unsigned number, char to[ACCOUNT_NAME_SIZE]);
-/* Writes a file of so many limits, for berthctl import; returns its path, in a static buffer. */
+/* Writes a file for berthctl import, with the limit for each of the accounts 0 to count - 1. Returns
+ * its path, in a static buffer. */
 const char *accounts_file(unsigned count, unsigned limit);
 
-/* -- CPUs (machine.c) -------------------------------------------------------------------------- */
+/* -- the machine (machine.c) ------------------------------------------------------------------- */
 
 void cpus_init(void);
 unsigned cpus_count(void);
-/* Workers count from the last CPU down. The driver, and servers that it starts, have all but the
- * last, if there is another; or all. */
+/* Worker 0 is pinned to the last CPU, worker 1 to the one before, and so on. */
 void cpus_pin_worker(unsigned worker);
+/* Keeps the driver, and servers that it starts from now on, off the last CPU if there is another; or
+ * lets them use all. */
 void cpus_pin_servers(bool pin);
 
-/* Whether there is so much memory, room on tmpfs for as much, and on the disk. */
+/* Whether that many bytes are free in memory, on tmpfs and on the disk. */
 bool machine_has(double bytes);
-/* A number of /proc/PID/status or smaps_rollup, in kB there, in bytes here. */
+/* A field of /proc/PID/status or, for "Pss:", of smaps_rollup, in bytes. */
 double process_bytes(pid_t pid, const char *field);
-/* How often all its threads have left a CPU. */
+/* The voluntary context switches of all the process's threads. */
 double process_switches(pid_t pid);
 
-/* What the figures were measured on. */
+/* The machine on which the figures were measured. */
 struct machine {
 	char cpu[128], kernel[160], compiler[64], disk[64], command[160];
 	unsigned cpus;
-	bool syncs;  /* the disk: a file system on which a sync costs something */
-	double load; /* of others, when the bench began */
+	bool syncs;  /* the results are on a file system on which fdatasync costs something */
+	double load; /* the load average when the bench began */
 };
 const struct machine *machine_describe(void);

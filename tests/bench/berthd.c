@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* berthds of the bench's own, and what is put into them: limits, by berthctl; slots that somebody
- * holds; names of a million accounts. */
+/* The bench's own berthds, the limits that it sets, the slots that are held, and the names of accounts
+ * by number. */
 
 #include <berth.h>
 
@@ -14,7 +14,7 @@
 
 #define BERTHDS_MAX 8
 
-/* Those that run; clients find the last. */
+/* The berthds that run; clients connect to the last. */
 static struct berthd *berthds[BERTHDS_MAX];
 static unsigned berthd_count;
 
@@ -47,26 +47,75 @@ void berthd_end(struct berthd *d) {
 		(void)setenv("BERTH_RUNTIME_DIR", berthds[kept - 1]->instance.runtime_dir, 1);
 }
 
-static void said(const char *verb, const char *argument, const char *text) {
+static void berthctl_failed(const char *verb, const char *argument, const char *output) {
 	bench_continue();
-	fprintf(stderr, "bench: berthctl %s %s: %s", verb, argument, text);
+	fprintf(stderr, "bench: berthctl %s %s: %s", verb, argument, output);
 	exit(EXIT_FAILURE);
 }
 
 void berthd_set(const char *account, const char *limit) {
-	const char *text;
+	const char *output;
 
-	if (ctl(&text, "set", account, limit, NULL) != 0)
-		said("set", account, text);
+	if (ctl(&output, "set", account, limit, NULL) != 0)
+		berthctl_failed("set", account, output);
 }
 
 double berthd_import(const char *file) {
 	double start = bench_now();
-	const char *text;
+	const char *output;
 
-	if (ctl(&text, "import", file, NULL) != 0)
-		said("import", file, text);
+	if (ctl(&output, "import", file, NULL) != 0)
+		berthctl_failed("import", file, output);
 	return bench_now() - start;
+}
+
+/* -- slots ------------------------------------------------------------------------------------- */
+
+struct berth *handle;
+
+void handle_open(unsigned unused) {
+	(void)unused;
+	bench_must(berth_open(NULL, &handle), "berth_open");
+}
+
+void handle_pairs(const char *account, unsigned long n) {
+	berth_slot slot;
+
+	while (n-- > 0) {
+		bench_must(berth_acquire(handle, account, &slot), "berth_acquire");
+		bench_must(berth_release(handle, slot), "berth_release");
+	}
+}
+
+static void hold(const char *account, unsigned slots) {
+	char name[ACCOUNT_NAME_SIZE];
+	berth_slot slot;
+
+	handle_open(0);
+	for (unsigned i = 0; i < slots; i++) {
+		account_name(i, name);
+		bench_must(berth_acquire(handle, account ? account : name, &slot),
+			"berth_acquire of a holder");
+	}
+}
+
+pid_t holder_start(const char *account, unsigned slots) {
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	bench_check(pipe(ends) == 0, "pipe");
+	pid = bench_fork();
+	if (pid == 0) {
+		hold(account, slots);
+		bench_check(write(ends[1], "", 1) == 1, "write to the driver");
+		for (;;)
+			(void)pause();
+	}
+	(void)close(ends[1]);
+	bench_check(read(ends[0], &byte, 1) == 1, "a holder got no slots");
+	(void)close(ends[0]);
+	return pid;
 }
 
 /* -- accounts by number ------------------------------------------------------------------------ */
@@ -91,38 +140,4 @@ const char *accounts_file(unsigned count, unsigned limit) {
 	}
 	bench_check(fclose(f) == 0, path);
 	return path;
-}
-
-/* -- holders ----------------------------------------------------------------------------------- */
-
-static void hold(const char *account, unsigned slots) {
-	char name[ACCOUNT_NAME_SIZE];
-	struct berth *b;
-	berth_slot slot;
-
-	bench_must(berth_open(NULL, &b), "berth_open of a holder");
-	for (unsigned i = 0; i < slots; i++) {
-		account_name(i, name);
-		bench_must(berth_acquire(b, account ? account : name, &slot),
-			"berth_acquire of a holder");
-	}
-}
-
-pid_t holder_start(const char *account, unsigned slots) {
-	int ends[2];
-	char byte;
-	pid_t pid;
-
-	bench_check(pipe(ends) == 0, "pipe");
-	pid = bench_fork();
-	if (pid == 0) {
-		hold(account, slots);
-		bench_check(write(ends[1], "", 1) == 1, "write to the driver");
-		for (;;)
-			(void)pause();
-	}
-	(void)close(ends[1]);
-	bench_check(read(ends[0], &byte, 1) == 1, "a holder got no slots");
-	(void)close(ends[0]);
-	return pid;
 }

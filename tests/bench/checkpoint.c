@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What it costs a server that berthd stores counts, with every account of a million changed since
- * the last time.
+ * How much berthd slows a server down by storing counts, when all of a million accounts have changed
+ * since the last checkpoint.
  *
- * A client goes through all accounts again and again; of each it releases a slot and acquires one
- * of another weight, so that no count is ever what was stored. Windows take turns: berthd runs, and
- * berthd is stopped (SIGSTOP), when nobody stores anything. The client's speed is per second of its
- * own CPU time: who else uses the machine doesn't count.
+ * A client goes through all accounts again and again. For each account it releases its slot and
+ * acquires one of another weight, so that every count differs from the stored one. Its speed is
+ * measured in windows of some seconds, in turn while berthd runs and while berthd is stopped (SIGSTOP)
+ * and so stores nothing. Speed is per second of the client's own CPU time, so that other programs on
+ * the machine don't matter.
  */
 
 #include <berth.h>
@@ -28,7 +29,7 @@
 #define REPORT_EVERY 256 /* operations */
 #define WEIGHTS      4000
 
-/* How far the client is; shared with the driver. */
+/* The client's progress; shared with the driver. */
 struct progress {
 	_Atomic uint64_t operations, cpu_ns;
 };
@@ -47,27 +48,26 @@ static void progress_report(uint64_t operations) {
 	progress->operations = operations;
 }
 
-static void client_change(struct berth *b, berth_slot *slot, unsigned account, uint32_t weight) {
+static void client_change(berth_slot *slot, unsigned account, uint32_t weight) {
 	char name[ACCOUNT_NAME_SIZE];
 	struct berth_request request = {.size = sizeof(request), .account = name, .weight = weight};
 
 	account_name(account, name);
 	if (*slot)
-		bench_must(berth_release(b, *slot), "berth_release");
-	bench_must(berth_acquire_req(b, &request, slot), "berth_acquire_req");
+		bench_must(berth_release(handle, *slot), "berth_release");
+	bench_must(berth_acquire_req(handle, &request, slot), "berth_acquire_req");
 }
 
 static void client_run(void) {
 	berth_slot *slots = calloc(accounts, sizeof(*slots));
 	uint64_t operations = 0;
-	struct berth *b;
 
 	bench_check(slots != NULL, "memory");
 	cpus_pin_worker(0);
-	bench_must(berth_open(NULL, &b), "berth_open");
+	handle_open(0);
 	for (uint32_t sweep = 0;; sweep++)
 		for (unsigned i = 0; i < accounts; i++) {
-			client_change(b, &slots[i], i, sweep % WEIGHTS + 1);
+			client_change(&slots[i], i, sweep % WEIGHTS + 1);
 			if (++operations % REPORT_EVERY == 0)
 				progress_report(operations);
 		}
@@ -78,7 +78,7 @@ static pid_t client_start(void) {
 
 	if (pid == 0)
 		client_run();
-	/* Once through all, so that it has all its slots and pages. */
+	/* After two passes the client has all its slots, and has touched all pages. */
 	while (progress->operations < 2ul * accounts) {
 		bench_continue();
 		bench_check(waitpid(pid, NULL, WNOHANG) == 0, "the client of checkpoints died");
@@ -89,7 +89,7 @@ static pid_t client_start(void) {
 
 /* -- windows ----------------------------------------------------------------------------------- */
 
-/* Operations in a second of the client's time. */
+/* Operations in a second of the client's CPU time. */
 static double window_rate(double seconds) {
 	uint64_t operations = progress->operations, cpu_ns = progress->cpu_ns;
 
@@ -110,7 +110,7 @@ static double window_stopped(double seconds) {
 
 struct windows {
 	struct series with, without, cost;
-	double stored; /* windows in which counts were stored */
+	double stored; /* windows during which berthd stored counts */
 };
 
 static void windows_measure(struct windows *w, unsigned count, double seconds) {
@@ -133,15 +133,12 @@ static void rows_make(const struct windows *w, unsigned count) {
 	struct work *work = work_new("checkpoint",
 		bench.quick ? "Counts of 100,000 accounts are stored, all changed"
 			    : "Counts of 1,000,000 accounts are stored, all changed",
-		"pairs in a second of the client's CPU time; stopped: berthd can't store anything");
-	char name[64];
-	struct row *r;
+		"pairs in a second of the client's CPU time; while berthd is stopped, it stores "
+		"nothing");
 
-	(void)work_row(work, "berthd stopped", "M/s", &w->without);
-	(void)snprintf(name, sizeof(name), "berthd storing, in %.0f of %u", w->stored, count);
-	(void)work_row(work, name, "M/s", &w->with);
-	r = work_row(work, "what storing costs", "%", &w->cost);
-	row_bound(r, BOUND_AT_MOST, 3);
+	(void)work_row(work, "M/s", &w->without, "berthd stopped");
+	(void)work_row(work, "M/s", &w->with, "berthd storing, in %.0f of %u", w->stored, count);
+	row_at_most(work_row(work, "%", &w->cost, "what storing costs"), 3);
 	report_show(work);
 }
 

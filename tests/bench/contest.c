@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Runs contests. Each contender has a crew: processes of its own, forked and pinned once, or threads
- * of such a process, that wait for their turn in read(2), so that those whose turn it isn't cost the
- * others nothing. When it is, they begin together.
+ * Runs contests. Each contender has a crew of workers: processes that are forked and pinned once, or
+ * threads of one such process. Between their slices they wait in read(2), so that they don't slow the
+ * others down. The workers of a crew begin a slice together.
  *
- * A turn is many batches, of a millisecond at most, and its figure their median: the batches in
- * which somebody else had the CPU for a while don't count. Nor do, where several processes measure
- * what they cost each other, those in which one of them had no CPU. What single operations take is told
- * by contenders that are timed, without those in which the scheduler took the CPU away.
+ * A slice is many batches of at most a millisecond; its figure is their median. So batches during
+ * which another program had the CPU don't matter. Where several processes measure what they cost
+ * each other, a batch counts only if each of them had a CPU meanwhile. Contenders that are timed
+ * tell how long single operations take, except for those during which the scheduler took the CPU
+ * away.
  */
 
 #include <errno.h>
@@ -25,68 +26,53 @@
 #include "bench.h"
 #include "contest.h"
 
-#define TURN_NS     (20 * NS_OF_MS)
-#define TURN_NS_MAX (10 * TURN_NS) /* of a turn whose batches hardly ever count */
-#define TURN_NS_MIN (TURN_NS / 10) /* of batches that count; else the turn is taken again */
-#define TRIES       (bench.quick ? 3u : 20u)
-#define BATCHES_MAX 4096
-#define BATCH_PARTS 4     /* after each, the others are told how far one is */
-#define LONG_NS     20000 /* long enough for the scheduler to have had a part in it */
-#define ANSWER_MS   120000
+#define SLICE_NS     (20 * NS_OF_MS)
+#define SLICE_NS_MAX (10 * SLICE_NS) /* even if few batches count */
+#define SLICE_NS_MIN (SLICE_NS / 10) /* of batches that count; with less, the slice is repeated */
+#define TRIES        (bench.quick ? 3u : 20u)
+#define BATCHES_MAX  4096
+#define BATCH_PARTS  4     /* a worker updates its progress after each part */
+#define LONG_NS      20000 /* an operation this long may have been preempted */
+#define ANSWER_MS    120000
 
-/* What a worker tells of its turn. */
-struct account_of_turn {
-	double ns;         /* an operation, in the median batch */
-	double operations; /* in all batches, which took so much of a CPU */
-	double cpu_ns;
-	double measured_ns; /* in batches that count */
+/* What a worker measured in a slice. */
+struct slice {
+	double ns;         /* of an operation, in the median batch */
+	double operations; /* in all batches */
+	double cpu_ns;     /* CPU time of all batches */
+	double counted_ns; /* of the batches that count */
 	struct histogram histogram;
 };
 
-/* Shared by the crew and the driver. */
-struct desk {
-	_Atomic unsigned begun; /* by all workers in all turns */
-	_Atomic unsigned ended; /* the turn that somebody has ended */
+/* Memory that the workers of a crew share with each other and with the driver. */
+struct shared {
+	_Atomic unsigned begun; /* counts every worker at the begin of every slice */
+	_Atomic unsigned ended; /* the number of the last slice that a worker has ended */
 	struct {
-		_Alignas(64) _Atomic unsigned parts; /* of batches */
+		_Alignas(64) _Atomic unsigned parts; /* of batches that the worker has done */
 	} progress[PROCESSES_MAX];
-	_Alignas(64) struct account_of_turn turn[PROCESSES_MAX];
+	_Alignas(64) struct slice slice[PROCESSES_MAX];
 };
 
 struct worker {
-	pid_t pid;         /* 0: a thread of the first one's process */
-	int order, answer; /* pipes: the driver's ends */
-	int hear, say;     /* the worker's */
-	unsigned number;
 	struct crew *crew;
+	unsigned number, object;
+	pid_t pid;              /* 0: a thread of the first worker's process */
+	int start[2], ready[2]; /* pipes: the driver writes a byte to start, the worker to ready */
+	unsigned long batch;    /* operations in a batch; 0: not known yet */
+	/* At the begin of the present batch: */
+	unsigned parts[PROCESSES_MAX]; /* the progress of all workers */
+	long preempted;
 };
 
 struct crew {
 	struct contender *contender;
 	unsigned count;
-	struct desk *desk;
+	struct shared *shared;
 	struct worker worker[PROCESSES_MAX];
 };
 
-/* -- a worker ---------------------------------------------------------------------------------- */
-
-/* A batch is as long as it takes to make the clock's own time vanish: a millisecond, or 1024. */
-static unsigned long batch_size(const struct contender *c, unsigned object) {
-	unsigned long n = BATCH_PARTS, most = c->batch ? c->batch : BATCH_MAX;
-	double start, ns = 0;
-
-	if (c->timed)
-		return most;
-	while (n < most && ns < NS_OF_MS) {
-		n *= 2;
-		if (c->prepare)
-			c->prepare(object, n);
-		start = bench_now();
-		c->run(object, n);
-		ns = bench_now() - start;
-	}
-	return n;
-}
+/* -- batches ----------------------------------------------------------------------------------- */
 
 static double cpu_now(void) {
 	struct timespec t;
@@ -95,12 +81,32 @@ static double cpu_now(void) {
 	return (double)t.tv_sec * NS_OF_S + (double)t.tv_nsec;
 }
 
-/* How often the scheduler has taken the CPU away from us. */
+/* How often the scheduler has taken the CPU away from this thread. */
 static long preemptions(void) {
 	struct rusage usage;
 
 	(void)getrusage(RUSAGE_THREAD, &usage);
 	return usage.ru_nivcsw;
+}
+
+/* A batch takes a millisecond, so that reading the clock costs next to nothing, or is as large as the
+ * contender permits. */
+static unsigned long batch_size(const struct worker *w) {
+	const struct contender *c = w->crew->contender;
+	unsigned long n = BATCH_PARTS, most = c->batch ? c->batch : BATCH_MAX;
+	double start, ns = 0;
+
+	if (c->timed)
+		return most;
+	while (n < most && ns < NS_OF_MS) {
+		n *= 2;
+		if (c->prepare)
+			c->prepare(w->object, n);
+		start = bench_now();
+		c->run(w->object, n);
+		ns = bench_now() - start;
+	}
+	return n;
 }
 
 static void run_timed(
@@ -121,104 +127,79 @@ static void run_timed(
 	}
 }
 
-/* -- a turn ------------------------------------------------------------------------------------ */
-
-/* One worker at work. */
-struct shift {
-	const struct contender *contender;
-	struct desk *desk;
-	unsigned number, processes, object;
-	unsigned long batch;
-	/* When the batch began: */
-	unsigned seen[PROCESSES_MAX]; /* the others' progress */
-	long preempted;
-};
-
-/* So many can be at work at once. */
-static unsigned lanes(unsigned processes) {
-	return processes < cpus_count() ? processes : cpus_count();
+/* How many of a crew's workers can run at the same time. */
+static unsigned cpus_of(const struct crew *crew) {
+	return crew->count < cpus_count() ? crew->count : cpus_count();
 }
 
-/* Whether the figures are to be of batches only in which every CPU was at work. Where each operation
- * is timed, what happens while another doesn't run is what one wants to know. */
-static bool wants_company(const struct shift *s) {
-	return lanes(s->processes) > 1 && !s->contender->timed;
+/* Whether only batches count during which every CPU was at work. A timed contender counts all: how
+ * long an operation takes while another process doesn't run is part of its result. */
+static bool wants_overlap(const struct crew *crew) {
+	return cpus_of(crew) > 1 && !crew->contender->timed;
 }
 
-static void company_note(struct shift *s) {
-	for (unsigned i = 0; i < s->processes; i++)
-		s->seen[i] = s->desk->progress[i].parts;
-	s->preempted = preemptions();
-}
-
-/* As many others as there are CPUs for did half a batch at least, while we had ours. */
-static bool company_was_there(const struct shift *s) {
+/* True if since the begin of the batch as many workers as there are CPUs did half a batch or more, and
+ * this thread wasn't preempted. */
+static bool has_overlapped(const struct worker *w) {
+	const struct crew *crew = w->crew;
 	unsigned at_work = 0;
 
-	for (unsigned i = 0; i < s->processes; i++)
-		at_work += s->desk->progress[i].parts - s->seen[i] >= BATCH_PARTS / 2;
-	return at_work >= lanes(s->processes) && preemptions() == s->preempted;
+	for (unsigned i = 0; i < crew->count; i++)
+		at_work += crew->shared->progress[i].parts - w->parts[i] >= BATCH_PARTS / 2;
+	return at_work >= cpus_of(crew) && preemptions() == w->preempted;
 }
 
-static double run_batch(struct shift *s, struct histogram *h) {
-	const struct contender *c = s->contender;
-	unsigned parts = wants_company(s) ? BATCH_PARTS : 1;
+static double run_batch(struct worker *w, struct histogram *h) {
+	const struct contender *c = w->crew->contender;
+	struct shared *shared = w->crew->shared;
+	unsigned parts = wants_overlap(w->crew) ? BATCH_PARTS : 1;
 	double start;
 
 	if (c->prepare)
-		c->prepare(s->object, s->batch);
-	company_note(s);
+		c->prepare(w->object, w->batch);
+	for (unsigned i = 0; i < w->crew->count; i++)
+		w->parts[i] = shared->progress[i].parts;
+	w->preempted = preemptions();
 	start = bench_now();
 	for (unsigned i = 0; i < parts; i++) {
 		if (c->timed)
-			run_timed(c, s->object, s->batch / parts, h);
+			run_timed(c, w->object, w->batch / parts, h);
 		else
-			c->run(s->object, s->batch / parts);
-		s->desk->progress[s->number].parts++;
+			c->run(w->object, w->batch / parts);
+		shared->progress[w->number].parts++;
 	}
 	return bench_now() - start;
 }
 
-/* Ends for all when one has measured long enough. */
-static void take_turn(struct shift *s, unsigned turn, struct account_of_turn *t) {
+/* Runs batches until one worker of the crew, this or another, has measured for long enough. */
+static void run_slice(struct worker *w, unsigned number) {
 	static _Thread_local double each[BATCHES_MAX];
-	double start = cpu_now(), measured = 0, total = 0;
+	struct shared *shared = w->crew->shared;
+	struct slice *slice = &shared->slice[w->number];
+	double start = cpu_now(), total = 0;
 	unsigned count = 0, batches = 0;
 
-	memset(t, 0, sizeof(*t));
+	memset(slice, 0, sizeof(*slice));
 	do {
-		double ns = run_batch(s, &t->histogram);
+		double ns = run_batch(w, &slice->histogram);
 
 		total += ns;
 		batches++;
-		if (wants_company(s) && !company_was_there(s))
+		if (wants_overlap(w->crew) && !has_overlapped(w))
 			continue;
-		measured += ns;
+		slice->counted_ns += ns;
 		each[count++] = ns;
-	} while (measured < TURN_NS && total < TURN_NS_MAX && count < BATCHES_MAX &&
-		 s->desk->ended < turn);
-	s->desk->ended = turn;
-	t->measured_ns = measured;
-	t->cpu_ns = cpu_now() - start;
-	t->operations = (double)s->batch * batches;
-	t->ns = (count ? median_of(each, count) : total / batches) / (double)s->batch;
+	} while (slice->counted_ns < SLICE_NS && total < SLICE_NS_MAX && count < BATCHES_MAX &&
+		 shared->ended < number);
+	shared->ended = number;
+	slice->cpu_ns = cpu_now() - start;
+	slice->operations = (double)w->batch * batches;
+	slice->ns = (count ? median_of(each, count) : total / batches) / (double)w->batch;
 }
 
-/* Until everybody is here. */
-static void begin_together(struct desk *desk, unsigned processes, unsigned turn) {
-	desk->begun++;
-	while (desk->begun < processes * turn)
-		if (processes > cpus_count())
-			(void)sched_yield();
-}
+/* -- workers ----------------------------------------------------------------------------------- */
 
-static unsigned worker_object(const struct worker *w) {
-	const struct contender *c = w->crew->contender;
-
-	return c->object + (c->apart ? w->number : 0);
-}
-
-/* In its process, before it works. */
+/* In the worker's process, before it works. */
 static void worker_open(const struct worker *w) {
 	const struct contender *c = w->crew->contender;
 
@@ -226,35 +207,32 @@ static void worker_open(const struct worker *w) {
 	if (c->peer)
 		c->peer->open();
 	if (c->open)
-		c->open(worker_object(w));
+		c->open(w->object);
 }
 
 static void *worker_run(void *data) {
-	const struct worker *w = data;
-	const struct crew *crew = w->crew;
-	struct shift s = {.contender = crew->contender,
-		.desk = crew->desk,
-		.number = w->number,
-		.processes = crew->count,
-		.object = worker_object(w)};
+	struct worker *w = data;
+	struct shared *shared = w->crew->shared;
 	char byte;
 
 	cpus_pin_worker(w->number);
-	for (unsigned turn = 1;; turn++) {
-		bench_check(write(w->say, "", 1) == 1, "write to the driver");
-		if (read(w->hear, &byte, 1) != 1)
+	for (unsigned number = 1;; number++) {
+		bench_check(write(w->ready[1], "", 1) == 1, "write to the driver");
+		if (read(w->start[0], &byte, 1) != 1)
 			_exit(EXIT_SUCCESS);
-		if (!s.batch)
-			s.batch = batch_size(s.contender, s.object);
-		begin_together(crew->desk, crew->count, turn);
-		take_turn(&s, turn, &crew->desk->turn[w->number]);
+		if (w->batch == 0)
+			w->batch = batch_size(w);
+		shared->begun++;
+		while (shared->begun < w->crew->count * number)
+			if (w->crew->count > cpus_count())
+				(void)sched_yield();
+		run_slice(w, number);
 	}
 }
 
-/* -- the crew ---------------------------------------------------------------------------------- */
-
-static void worker_wait(const struct crew *crew, const struct worker *w) {
-	struct pollfd p = {.fd = w->answer, .events = POLLIN};
+/* In the driver: waits until the worker has opened its peer or ended its slice. */
+static void worker_wait(const struct worker *w) {
+	struct pollfd p = {.fd = w->ready[0], .events = POLLIN};
 	char byte;
 	int n;
 
@@ -263,26 +241,25 @@ static void worker_wait(const struct crew *crew, const struct worker *w) {
 		bench_continue();
 	} while (n < 0 && errno == EINTR);
 	errno = n == 0 ? ETIMEDOUT : ECHILD;
-	bench_check(n == 1 && read(w->answer, &byte, 1) == 1, crew->contender->name);
+	bench_check(n == 1 && read(p.fd, &byte, 1) == 1, w->crew->contender->name);
 }
+
+/* In the driver: closes the worker's ends of the pipes, so that the driver notices its death. */
+static void worker_started(const struct worker *w) {
+	(void)close(w->start[0]);
+	(void)close(w->ready[1]);
+	worker_wait(w);
+}
+
+/* -- crews ------------------------------------------------------------------------------------- */
 
 static void worker_init(struct crew *crew, unsigned number) {
+	const struct contender *c = crew->contender;
 	struct worker *w = &crew->worker[number];
-	int order[2], answer[2];
 
-	bench_check(pipe(order) == 0 && pipe(answer) == 0, "pipe");
-	*w = (struct worker){.order = order[1],
-		.answer = answer[0],
-		.hear = order[0],
-		.say = answer[1],
-		.number = number,
-		.crew = crew};
-}
-
-static void worker_await(struct worker *w) {
-	(void)close(w->hear);
-	(void)close(w->say);
-	worker_wait(w->crew, w);
+	*w = (struct worker){.crew = crew, .number = number};
+	w->object = c->object + (c->apart ? number : 0);
+	bench_check(pipe(w->start) == 0 && pipe(w->ready) == 0, "pipe");
 }
 
 static void crew_start_processes(struct crew *crew) {
@@ -292,12 +269,10 @@ static void crew_start_processes(struct crew *crew) {
 		worker_init(crew, i);
 		w->pid = bench_fork();
 		if (w->pid == 0) {
-			(void)close(w->order);
-			(void)close(w->answer);
 			worker_open(w);
 			(void)worker_run(w);
 		}
-		worker_await(w);
+		worker_started(w);
 	}
 }
 
@@ -314,7 +289,6 @@ static void threads_run(struct crew *crew) {
 		(void)pause();
 }
 
-/* The workers are threads of the first one's process. */
 static void crew_start_threads(struct crew *crew) {
 	for (unsigned i = 0; i < crew->count; i++)
 		worker_init(crew, i);
@@ -322,15 +296,15 @@ static void crew_start_threads(struct crew *crew) {
 	if (crew->worker[0].pid == 0)
 		threads_run(crew);
 	for (unsigned i = 0; i < crew->count; i++)
-		worker_await(&crew->worker[i]);
+		worker_started(&crew->worker[i]);
 }
 
 static void crew_start(struct crew *crew, struct contender *c) {
 	crew->contender = c;
 	crew->count = c->processes ? c->processes : 1;
-	crew->desk = mmap(NULL, sizeof(*crew->desk), PROT_READ | PROT_WRITE,
+	crew->shared = mmap(NULL, sizeof(*crew->shared), PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	bench_check(crew->desk != MAP_FAILED, "mmap");
+	bench_check(crew->shared != MAP_FAILED, "mmap");
 	if (c->threads)
 		crew_start_threads(crew);
 	else
@@ -340,78 +314,64 @@ static void crew_start(struct crew *crew, struct contender *c) {
 static void crew_end(struct crew *crew) {
 	for (unsigned i = 0; i < crew->count; i++) {
 		bench_kill(crew->worker[i].pid);
-		(void)close(crew->worker[i].order);
-		(void)close(crew->worker[i].answer);
+		(void)close(crew->worker[i].start[1]);
+		(void)close(crew->worker[i].ready[0]);
 	}
-	if (crew->desk)
-		(void)munmap(crew->desk, sizeof(*crew->desk));
+	if (crew->shared)
+		(void)munmap(crew->shared, sizeof(*crew->shared));
 }
 
-static void crew_turn_once(struct crew *crew) {
-	for (unsigned i = 0; i < crew->count; i++)
-		bench_check(write(crew->worker[i].order, "", 1) == 1, "write to a worker");
-	for (unsigned i = 0; i < crew->count; i++)
-		worker_wait(crew, &crew->worker[i]);
+/* On a machine that is so busy that the workers hardly ever had a CPU each, the slice is repeated. */
+static void crew_run_slice(struct crew *crew) {
+	unsigned tries = TRIES, measured;
+
+	do {
+		for (unsigned i = 0; i < crew->count; i++)
+			bench_check(
+				write(crew->worker[i].start[1], "", 1) == 1, "write to a worker");
+		measured = 0;
+		for (unsigned i = 0; i < crew->count; i++) {
+			worker_wait(&crew->worker[i]);
+			measured += crew->shared->slice[i].counted_ns >= SLICE_NS_MIN;
+		}
+	} while (measured < cpus_of(crew) && --tries > 0);
 }
 
-/* They hardly ever had a CPU each: on a machine as busy as that, they try again. */
-static bool crew_was_apart(const struct crew *crew) {
-	unsigned measured = 0;
+/* -- results ----------------------------------------------------------------------------------- */
 
-	for (unsigned i = 0; i < crew->count; i++)
-		measured += crew->desk->turn[i].measured_ns >= TURN_NS_MIN;
-	return measured < lanes(crew->count);
-}
-
-static void crew_turn(struct crew *crew) {
-	unsigned tries = TRIES;
-
-	do
-		crew_turn_once(crew);
-	while (crew_was_apart(crew) && --tries > 0);
-}
-
-/* -- what they did ----------------------------------------------------------------------------- */
-
-static void histogram_merge(struct histogram *to, const struct histogram *from) {
-	to->total += from->total;
-	to->longest = from->longest > to->longest ? from->longest : to->longest;
-	for (unsigned b = 0; b < HISTOGRAM_SIZE; b++)
-		to->count[b] += from->count[b];
-}
-
-static void note_times(struct contender *c, const struct crew *crew) {
+static void add_times(struct contender *c, const struct crew *crew) {
 	struct histogram all = {0};
 
 	for (unsigned i = 0; i < crew->count; i++)
-		histogram_merge(&all, &crew->desk->turn[i].histogram);
+		histogram_merge(&all, &crew->shared->slice[i].histogram);
 	series_add(&c->p99, histogram_quantile(&all, 0.99));
 	series_add(&c->p999, histogram_quantile(&all, 0.999));
 	series_add(&c->longest, (double)all.longest);
 }
 
-/* Operations in a ns of one process at work; of those only that had something to count, if any. */
-static double speed_at_work(const struct crew *crew) {
+/* Operations in a ns of one process at work: the mean of the processes in which batches counted, or of
+ * all if there is no such process. */
+static double mean_speed(const struct crew *crew) {
 	double speeds[2] = {0, 0};
 	unsigned count[2] = {0, 0};
 
 	for (unsigned i = 0; i < crew->count; i++) {
-		const struct account_of_turn *t = &crew->desk->turn[i];
-		bool counts = t->measured_ns > 0;
+		const struct slice *slice = &crew->shared->slice[i];
+		bool counts = slice->counted_ns > 0;
 
-		speeds[counts] += 1 / t->ns;
+		speeds[counts] += 1 / slice->ns;
 		count[counts]++;
 	}
 	return count[1] ? speeds[1] / count[1] : speeds[0] / count[0];
 }
 
-/* How fast the slowest is, by its own CPU time; 1 is as fast as all. */
+/* The speed of the slowest process, by its own CPU time, divided by the mean. */
 static double share_of_slowest(const struct crew *crew) {
 	double all = 0, slowest = 0;
 
 	for (unsigned i = 0; i < crew->count; i++) {
-		const struct account_of_turn *t = &crew->desk->turn[i];
-		double speed = t->operations / t->cpu_ns;
+		const struct slice *slice = &crew->shared->slice[i];
+		double speed = slice->operations / slice->cpu_ns;
 
 		all += speed;
 		slowest = i == 0 || speed < slowest ? speed : slowest;
@@ -419,14 +379,14 @@ static double share_of_slowest(const struct crew *crew) {
 	return slowest * crew->count / all;
 }
 
-static void note_turn(struct contender *c, const struct crew *crew) {
-	double rate = speed_at_work(crew) * lanes(crew->count);
+static void add_slice(struct contender *c, const struct crew *crew) {
+	double rate = mean_speed(crew) * cpus_of(crew);
 
 	series_add(&c->ns, crew->count / rate);
-	series_add(&c->rate, rate * NS_OF_S);
-	series_add(&c->share, share_of_slowest(crew));
+	series_add(&c->rate, rate * NS_OF_S / 1e6);
+	series_add(&c->percent, share_of_slowest(crew) * 100);
 	if (c->timed)
-		note_times(c, crew);
+		add_times(c, crew);
 }
 
 void contest(struct contender *c, unsigned count, unsigned rounds) {
@@ -440,9 +400,9 @@ void contest(struct contender *c, unsigned count, unsigned rounds) {
 		for (unsigned i = 0; i < count; i++) {
 			if (!crews[i].contender)
 				continue;
-			crew_turn(&crews[i]);
+			crew_run_slice(&crews[i]);
 			if (round > 0)
-				note_turn(&c[i], &crews[i]);
+				add_slice(&c[i], &crews[i]);
 		}
 	for (unsigned i = 0; i < count; i++)
 		crew_end(&crews[i]);

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Contests: each round has every contender run once, in turn, for 20 ms. A machine that is busy or
- * changes its frequency does so to all of them. The first round warms up, and isn't counted.
+ * Contests. In each round every contender runs once, for a time slice of 20 ms. So a machine that is
+ * busy, or changes its frequency, slows all contenders down alike. The first round warms up and isn't
+ * counted.
  */
 
 #include "peer.h"
@@ -13,23 +14,24 @@
 
 struct contender {
 	const char *name;
-	struct peer *peer;             /* opened in each process; not measured if it is missing */
-	unsigned processes;            /* 0 is 1 */
-	unsigned object;               /* what it works on */
-	bool threads;                  /* of one process, in place of processes */
-	bool apart;                    /* process k on object + k */
-	bool timed;                    /* each operation by itself */
-	unsigned batch;                /* operations in a batch at most; 0 is BATCH_MAX */
-	void (*open)(unsigned object); /* in each process, after the peer's; or NULL */
-	/* Before each batch of operations, untimed; or NULL. */
+	struct peer *peer;  /* opened in each process; the contender is left out if it is missing */
+	unsigned processes; /* 0 is 1 */
+	unsigned object;    /* the argument of the functions below */
+	bool threads;       /* `processes` threads of one process, instead of processes */
+	bool apart;         /* process k works on object + k */
+	bool timed;         /* each operation is timed by itself */
+	unsigned batch;     /* the most operations in a batch; 0 is BATCH_MAX */
+	void (*open)(unsigned object); /* in each process, after the peer's open; or NULL */
+	/* Called before each batch of n operations, untimed; or NULL. */
 	void (*prepare)(unsigned object, unsigned long n);
+	/* Does n operations. */
 	void (*run)(unsigned object, unsigned long n);
 
-	/* Of each round: */
-	struct series ns;                 /* of an operation, in each of the processes */
-	struct series rate;               /* operations a second, of all together */
-	struct series share;              /* of the slowest process: 1 if all were as fast */
-	struct series p99, p999, longest; /* in ns, if timed; the clock's 20 to 30 included */
+	/* Results, one figure a round: */
+	struct series ns;      /* of an operation, in each of the processes */
+	struct series rate;    /* millions of operations a second, of all processes together */
+	struct series percent; /* speed of the slowest process; 100 is the mean of all */
+	struct series p99, p999, longest; /* in ns, if timed; 20 to 30 of them are the clock's */
 };
 
 #define BATCH_MAX 1024

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How soon a killed process's slots are free, and what that costs the others meanwhile. */
+/* How soon the slots of a killed process are free, and how much that slows the others down meanwhile. */
 
 #include <berth.h>
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,19 +17,20 @@
 #include "report.h"
 #include "works.h"
 
-#define MANY       100000
-#define BEFORE_NS  (50 * NS_OF_MS)
-#define PATIENT_NS (10 * NS_OF_S)
-#define LOOK_EVERY 32 /* pairs */
-#define FEW        1000
+#define MANY         100000
+#define BEFORE_NS    (50 * NS_OF_MS)
+#define TIMEOUT_NS   (10 * NS_OF_S)
+#define PAIRS        32   /* between two looks at the killed process's slots */
+#define PAIRS_ENOUGH 1000 /* for a 99th percentile */
+#define KILLED       "many@example.com"
+#define OTHER        "other@example.com"
 
 static struct berthd berthd;
-static struct berth *handle;
 
-/* What the observer saw of one death; shared with the driver. */
-struct seen {
-	struct histogram before, during;
-	double free_ns;
+/* What the observer measured for one kill; shared with the driver. */
+struct observation {
+	struct histogram before, during; /* of the observer's own pairs */
+	double free_ns;                  /* from the report of the death until no slot is held */
 };
 
 static unsigned held(const char *account) {
@@ -40,14 +40,12 @@ static unsigned held(const char *account) {
 	return usage.current;
 }
 
-/* Pairs on an account of its own, timed one by one. */
-static void observe(struct histogram *h, unsigned pairs) {
+/* Pairs on another account, timed one by one. */
+static void pairs_time(struct histogram *h) {
 	double before = bench_now(), now;
-	berth_slot slot;
 
-	while (pairs-- > 0) {
-		bench_must(berth_acquire(handle, "other@example.com", &slot), "berth_acquire");
-		bench_must(berth_release(handle, slot), "berth_release");
+	for (unsigned i = 0; i < PAIRS; i++) {
+		handle_pairs(OTHER, 1);
 		now = bench_now();
 		histogram_add(h, (uint64_t)(now - before));
 		before = now;
@@ -68,86 +66,87 @@ static void holder_kill(pid_t pid) {
 	(void)close(dead.fd);
 }
 
-/* The observer: in a process of its own, pinned as every worker. */
-static void death_observe(struct seen *s, const char *account, pid_t holder) {
+/* Runs in a worker. */
+static void observe(struct observation *o, pid_t holder) {
 	double start;
 
 	cpus_pin_worker(0);
-	bench_must(berth_open(NULL, &handle), "berth_open");
+	handle_open(0);
 	start = bench_now();
 	while (bench_now() - start < BEFORE_NS)
-		observe(&s->before, LOOK_EVERY);
+		pairs_time(&o->before);
 	holder_kill(holder);
 	start = bench_now();
-	while (held(account) > 0) {
-		bench_check(bench_now() - start < PATIENT_NS, "a dead holder's slots stay taken");
-		observe(&s->during, LOOK_EVERY);
+	while (held(KILLED) > 0) {
+		bench_check(bench_now() - start < TIMEOUT_NS, "a dead holder's slots stay held");
+		pairs_time(&o->during);
 	}
-	s->free_ns = bench_now() - start;
+	o->free_ns = bench_now() - start;
 	_exit(EXIT_SUCCESS);
 }
 
-static void death_once(struct seen *s, const char *account, unsigned slots) {
-	pid_t holder = holder_start(account, slots), observer;
+static void kill_once(struct observation *o, unsigned slots) {
+	pid_t holder = holder_start(KILLED, slots), observer;
 
-	memset(s, 0, sizeof(*s));
+	memset(o, 0, sizeof(*o));
 	observer = bench_fork();
 	if (observer == 0)
-		death_observe(s, account, holder);
+		observe(o, holder);
 	bench_wait(observer);
 	bench_kill(holder);
 	bench_continue();
 }
 
-struct deaths {
+struct kills {
 	struct series free, before, during;
 };
 
-static struct deaths deaths_measure(const char *account, unsigned slots, unsigned times) {
-	struct deaths d = {0};
-	struct seen *s =
-		mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+static struct kills kills_measure(unsigned slots, unsigned times) {
+	struct kills k = {0};
+	struct observation *o =
+		mmap(NULL, sizeof(*o), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-	bench_check(s != MAP_FAILED, "mmap");
+	bench_check(o != MAP_FAILED, "mmap");
 	for (unsigned i = 0; i < times; i++) {
-		death_once(s, account, slots);
-		series_add(&d.free, s->free_ns);
-		if (s->during.total < FEW) /* it was over before anybody looked */
+		kill_once(o, slots);
+		series_add(&k.free, o->free_ns);
+		if (o->during.total < PAIRS_ENOUGH)
 			continue;
-		series_add(&d.before, histogram_quantile(&s->before, 0.99));
-		series_add(&d.during, histogram_quantile(&s->during, 0.99));
+		series_add(&k.before, histogram_quantile(&o->before, 0.99));
+		series_add(&k.during, histogram_quantile(&o->during, 0.99));
 	}
-	(void)munmap(s, sizeof(*s));
-	return d;
+	(void)munmap(o, sizeof(*o));
+	return k;
 }
 
-static void rows_make(const struct deaths *one, const struct deaths *many) {
+static void rows_make(const struct kills *one, const struct kills *many) {
 	struct work *w = work_new("deaths", "A process is killed: its slots are free again",
 		"from the report of its death by a pidfd; meanwhile another process acquires and "
 		"releases, each pair timed");
 	struct row *r;
 
-	(void)work_row(w, "1 slot", "ns", &one->free);
-	row_bound(work_row(w, "100,000 slots", "ns", &many->free), BOUND_AT_MOST, 50 * NS_OF_MS);
+	(void)work_row(w, "ns", &one->free, "1 slot");
+	row_at_most(work_row(w, "ns", &many->free, "100,000 slots"), 50 * NS_OF_MS);
 	if (many->during.count == 0) {
-		work_missing(w, "others' 99 %", "it was over each time before anybody looked");
-		report_show(w);
-		return;
+		work_missing(
+			w, "others' 99 %", "the slots were free before enough pairs were made");
+	} else {
+		(void)work_row(w, "ns", &many->before, "others' 99 %%, before");
+		r = work_row(w, "ns", &many->during, "others' 99 %%, while it lasts");
+		row_versus(r, "before", &many->before);
+		row_at_most(r, 1.5);
 	}
-	(void)work_row(w, "others' 99 %, before", "ns", &many->before);
-	r = work_row(w, "others' 99 %, while it lasts", "ns", &many->during);
-	row_versus(r, "before", &many->before, BOUND_AT_MOST, 1.5);
 	report_show(w);
 }
 
 void works_ends(void) {
-	struct deaths one, many;
+	struct kills one, many;
 
 	berthd_start(&berthd, 1000, MANY + 100000);
-	berthd_set("many@example.com", "unlimited");
-	berthd_set("other@example.com", "5");
-	one = deaths_measure("many@example.com", 1, bench.rounds);
-	many = deaths_measure("many@example.com", MANY, bench.quick ? 3 : 11);
+	berthd_set(KILLED, "unlimited");
+	berthd_set(OTHER, "5");
+	one = kills_measure(1, bench.rounds);
+	many = kills_measure(MANY, bench.quick ? 3 : 11);
 	rows_make(&one, &many);
 	berthd_end(&berthd);
 }

@@ -1,145 +1,107 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What one process pays: for a slot, for a denial, for levels; beside every peer. */
+/* What one process pays for a slot, for a denial and for levels, beside every peer; and what each peer
+ * loses when a process is killed. */
 
 #include <berth.h>
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "bench.h"
 #include "contest.h"
 #include "report.h"
+#include "util.h"
 #include "works.h"
 
 #define PEERS_MAX 16
 
-/* How many times as fast as the peer berth is to be; 0: not said. */
-static const struct {
-	const struct peer *peer;
-	double times;
-} faster[] = {{&peer_undo, 30}, {&peer_lmdb, 20}, {&peer_redis, 1500}};
-
-static double times_faster(const struct peer *p) {
-	for (size_t i = 0; i < sizeof(faster) / sizeof(faster[0]); i++)
-		if (faster[i].peer == p)
-			return faster[i].times;
-	return 0;
+/* How many times as fast as the peer berth is to be; 0: there is no target. */
+static double target_of(const struct peer *p) {
+	return p == &peer_undo ? 30 : p == &peer_lmdb ? 20 : p == &peer_redis ? 1500 : 0;
 }
 
-/* -- every peer -------------------------------------------------------------------------------- */
-
-static unsigned contenders_make(struct contender *c, bool denials) {
+/* Adds a row for every peer; the first is berth, the second sem_t. */
+static void peers_contest(struct work *w, bool denials, double target) {
+	struct contender c[PEERS_MAX] = {0};
 	unsigned count = 0;
 
-	for (unsigned i = 0; peers[i]; i++) {
-		if (denials && !peers[i]->denials)
-			continue;
-		c[count++] = (struct contender){
-			.name = peers[i]->name,
-			.peer = peers[i],
-			.object = denials ? OBJECT_FULL : OBJECT_ROOMY,
-			.run = denials ? peers[i]->denials : peers[i]->pairs,
-		};
-	}
-	return count;
-}
-
-/* The first is berth, the second sem_t. */
-static void rows_make(struct work *w, const struct contender *c, unsigned count, double target,
-	bool others_have_targets) {
+	for (unsigned i = 0; peers[i]; i++)
+		if (!denials || peers[i]->denials)
+			c[count++] = (struct contender){.name = peers[i]->name,
+				.peer = peers[i],
+				.object = denials ? OBJECT_FULL : OBJECT_FREE,
+				.run = denials ? peers[i]->denials : peers[i]->pairs};
+	contest(c, count, bench.rounds);
 	for (unsigned i = 0; i < count; i++) {
-		double times = others_have_targets ? times_faster(c[i].peer) : 0;
+		const struct contender *other = &c[i == 0 ? 1 : 0];
 		struct row *r;
 
 		if (c[i].peer->missing) {
 			work_missing(w, c[i].name, c[i].peer->missing);
 			continue;
 		}
-		r = work_row(w, c[i].name, "ns", &c[i].ns);
+		r = work_row(w, "ns", &c[i].ns, "%s", c[i].name);
+		row_versus(r, other->name, &other->ns);
 		if (i == 0)
-			row_versus(r, c[1].name, &c[1].ns, BOUND_AT_MOST, target);
-		else
-			row_versus(r, c[0].name, &c[0].ns, times > 0 ? BOUND_AT_LEAST : BOUND_NONE,
-				times);
-		r->remark = others_have_targets ? c[i].peer->operations : NULL;
+			row_at_most(r, target);
+		else if (!denials && target_of(c[i].peer) > 0)
+			row_at_least(r, target_of(c[i].peer));
+		r->remark = denials ? NULL : c[i].peer->operations;
 	}
+	report_show(w);
 }
 
 static void work_pair(void) {
-	struct contender c[PEERS_MAX] = {0};
-	unsigned count = contenders_make(c, false);
 	struct work *w = work_new("pair", "Acquire and release, one process, warm",
-		"a process on a CPU of its own; daemons and Redis on the others");
+		"a process on a CPU of its own; daemons and Redis on the other CPUs");
 
-	w->why = "a semaphore is one word, found by its address, that nobody's name is on; berth "
-		 "finds the account by name, looks at its limit, and leaves evidence of who holds "
-		 "what: some 190 instructions, and as many compare-and-swaps as a semaphore has";
-	contest(c, count, bench.rounds);
-	rows_make(w, c, count, 4, true);
-	report_show(w);
+	w->why = "a semaphore is one word that the program finds by its address; berth finds the "
+		 "account by its name, looks at its limit and records the holder: some 190 "
+		 "instructions, with as many compare-and-swaps as a semaphore has";
+	peers_contest(w, false, 4);
 }
 
 static void work_denied(void) {
-	struct contender c[PEERS_MAX] = {0};
-	unsigned count = contenders_make(c, true);
 	struct work *w = work_new("denied", "Denied: the limit is reached, one process", NULL);
 
-	w->why = "a semaphore that is empty is only read; berth finds the account by name first, "
-		 "about half of the time, and counts the denial";
-	contest(c, count, bench.rounds);
-	rows_make(w, c, count, 2, false);
-	report_show(w);
+	w->why = "a semaphore that is 0 is only read; berth spends half of the time on finding the "
+		 "account by its name, and counts the denial";
+	peers_contest(w, true, 2);
 }
 
 /* -- levels ------------------------------------------------------------------------------------ */
 
-static struct berth *handle;
-
 static const char *const level_names[] = {"a", "a/b", "a/b/c", "a/b/c/d", "a/b/c/d/e",
 	"a/b/c/d/e/f", "a/b/c/d/e/f/g", "a/b/c/d/e/f/g/h"};
-
-static void handle_open(unsigned object) {
-	(void)object;
-	bench_must(berth_open(NULL, &handle), "berth_open");
-}
+#define LEVELS ELEMENTS(level_names)
 
 static void level_pairs(unsigned level, unsigned long n) {
-	berth_slot slot;
-
-	while (n-- > 0) {
-		bench_must(berth_acquire(handle, level_names[level], &slot), "berth_acquire");
-		bench_must(berth_release(handle, slot), "berth_release");
-	}
+	handle_pairs(level_names[level], n);
 }
 
 static void work_levels(void) {
-	struct contender c[8] = {0};
+	struct contender c[LEVELS] = {0};
 	struct work *w = work_new("levels", "Levels: a slot counts against every ancestor, too",
 		"every level has a limit");
 
-	for (unsigned i = 0; i < 8; i++) {
+	for (unsigned i = 0; i < LEVELS; i++) {
 		berthd_set(level_names[i], "100");
 		c[i] = (struct contender){.name = level_names[i],
 			.object = i,
 			.open = handle_open,
 			.run = level_pairs};
 	}
-	contest(c, 8, bench.rounds);
-	for (unsigned i = 0; i < 8; i++) {
-		char name[32];
-		struct row *r;
+	contest(c, LEVELS, bench.rounds);
+	for (unsigned i = 0; i < LEVELS; i++) {
+		struct row *r = work_row(w, "ns", &c[i].ns, "%u level%s", i + 1, i ? "s" : "");
 
-		(void)snprintf(name, sizeof(name), "%u level%s", i + 1, i ? "s" : "");
-		r = work_row(w, name, "ns", &c[i].ns);
 		if (i > 0)
-			row_versus(r, "1 level", &c[0].ns, i == 2 ? BOUND_AT_MOST : BOUND_NONE, 3);
+			row_versus(r, "1 level", &c[0].ns);
+		if (i == 2)
+			row_at_most(r, 3);
 	}
 	report_show(w);
 }
 
-/* -- deaths ------------------------------------------------------------------------------------ */
+/* -- kills ------------------------------------------------------------------------------------- */
 
 static void work_killed(void) {
 	struct work *w = work_new("killed", "A process is killed while it holds a slot",
@@ -151,10 +113,10 @@ static void work_killed(void) {
 
 		if (p->missing || !p->take)
 			continue;
-		lost = series_one(peer_gives_back(p) ? 0 : 1);
-		work_row(w, p->name, "lost", &lost)->remark = p->loses;
+		lost = series_one(peer_frees_slot(p) ? 0 : 1);
+		work_row(w, "lost", &lost, "%s", p->name)->remark = p->loses;
 	}
-	row_bound(&w->row[0], BOUND_AT_MOST, 0);
+	row_at_most(&w->row[0], 0);
 	report_show(w);
 }
 
@@ -171,9 +133,9 @@ static void work_counter_killed(void) {
 		if (p->missing || !p->restart)
 			continue;
 		forgotten = series_one(peer_remembers(p) ? 0 : 1);
-		work_row(w, p->name, "forgotten", &forgotten)->remark = p->forgets;
+		work_row(w, "forgotten", &forgotten, "%s", p->name)->remark = p->forgets;
 	}
-	row_bound(&w->row[0], BOUND_AT_MOST, 0);
+	row_at_most(&w->row[0], 0);
 	report_show(w);
 }
 

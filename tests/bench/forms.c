@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What a pair costs one process where it isn't as short as can be: with labels, with long names,
- * beside other threads, where several slots are held and one goes while another comes, and with many
- * accounts in turn. Beside it table, and what counts by name (named.h).
+ * What an acquire and a release cost one process in other circumstances than the simplest: with
+ * labels, with long names, beside other threads, while it holds several slots, and with many accounts
+ * in turn. Beside it sem_t, and the hash tables of named.h.
  */
 
 #include <berth.h>
 
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -19,13 +18,6 @@
 #include "report.h"
 #include "util.h"
 #include "works.h"
-
-static struct berth *handle, *second_handle;
-
-static void berth_begin(unsigned object) {
-	(void)object;
-	bench_must(berth_open(NULL, &handle), "berth_open");
-}
 
 /* -- names and labels -------------------------------------------------------------------------- */
 
@@ -49,13 +41,7 @@ static void accounts_set(void) {
 }
 
 static void form_pairs(unsigned form, unsigned long n) {
-	const char *account = forms[form].account;
-	berth_slot slot;
-
-	while (n-- > 0) {
-		bench_must(berth_acquire(handle, account, &slot), "berth_acquire");
-		bench_must(berth_release(handle, slot), "berth_release");
-	}
+	handle_pairs(forms[form].account, n);
 }
 
 static void form_pairs_labelled(unsigned form, unsigned long n) {
@@ -73,7 +59,7 @@ static void form_pairs_labelled(unsigned form, unsigned long n) {
 
 static struct named *table;
 
-static void semaphores_begin(unsigned form) {
+static void semaphores_open(unsigned form) {
 	table = named_new(1, NAMED_ATOMIC);
 	named_add(table, forms[form].account, 10);
 }
@@ -87,7 +73,7 @@ static void semaphores_pairs(unsigned form, unsigned long n) {
 	}
 }
 
-/* -- threads ----------------------------------------------------------------------------------- */
+/* -- a second thread --------------------------------------------------------------------------- */
 
 static void *sleep_on(void *nothing) {
 	for (;;)
@@ -95,43 +81,43 @@ static void *sleep_on(void *nothing) {
 	return nothing;
 }
 
-static void sleeper_begin(unsigned object) {
+static void threaded_open(unsigned unused) {
 	pthread_t thread;
 
-	berth_begin(object);
+	handle_open(unused);
 	bench_check(pthread_create(&thread, NULL, sleep_on, NULL) == 0, "pthread_create");
 }
 
-/* -- several slots are held: the oldest goes, one comes ---------------------------------------- */
+/* -- several held slots ------------------------------------------------------------------------ */
 
 #define HELD 5
 
+static struct berth *second_handle; /* NULL: the process has one session only */
 static struct held {
 	struct berth *handle;
 	berth_slot slot;
 } held[HELD];
 
-static void held_take(struct held *h) {
+static void held_acquire(struct held *h) {
 	bench_must(berth_acquire(h->handle, forms[0].account, &h->slot), "berth_acquire");
 }
 
-static void held_begin(unsigned object) {
-	if (!handle)
-		berth_begin(object);
+static void held_open(unsigned unused) {
+	handle_open(unused);
 	for (unsigned i = 0; i < HELD; i++) {
 		held[i].handle = i % 2 && second_handle ? second_handle : handle;
-		held_take(&held[i]);
+		held_acquire(&held[i]);
 	}
 }
 
-static void held_by_two_begin(unsigned object) {
-	berth_begin(object);
+static void held_by_two_open(unsigned unused) {
 	bench_must(berth_open(NULL, &second_handle), "berth_open");
-	held_begin(object);
+	held_open(unused);
 }
 
-/* If there are two sessions, what one has released the other one acquires. */
-static void one_goes_one_comes(unsigned object, unsigned long n) {
+/* Releases the slot that has been held for longest, then acquires one. With two sessions, the other
+ * session acquires it. */
+static void held_pairs(unsigned object, unsigned long n) {
 	static unsigned oldest;
 
 	(void)object;
@@ -141,51 +127,46 @@ static void one_goes_one_comes(unsigned object, unsigned long n) {
 		bench_must(berth_release(h->handle, h->slot), "berth_release");
 		if (second_handle)
 			h->handle = h->handle == handle ? second_handle : handle;
-		held_take(h);
+		held_acquire(h);
 	}
 }
-
-/* -- these, beside a semaphore ----------------------------------------------------------------- */
 
 static void work_forms(void) {
 	struct contender c[] = {
 		{.name = "sem_t", .peer = &peer_sem, .run = peer_sem.pairs},
-		{.name = "name of 17 bytes", .open = berth_begin, .run = form_pairs},
+		{.name = "name of 17 bytes", .open = handle_open, .run = form_pairs},
 		{.name = "and a label of 13 bytes",
 			.object = 1,
-			.open = berth_begin,
+			.open = handle_open,
 			.run = form_pairs_labelled},
 		{.name = "and a label of 39 bytes",
 			.object = 2,
-			.open = berth_begin,
+			.open = handle_open,
 			.run = form_pairs_labelled},
-		{.name = "name of 34 bytes", .object = 3, .open = berth_begin, .run = form_pairs},
-		{.name = "name of 255 bytes", .object = 4, .open = berth_begin, .run = form_pairs},
-		{.name = "beside a thread that sleeps", .open = sleeper_begin, .run = form_pairs},
-		{.name = "5 held, one goes, one comes",
-			.open = held_begin,
-			.run = one_goes_one_comes},
-		{.name = "the same, by 2 sessions",
-			.open = held_by_two_begin,
-			.run = one_goes_one_comes},
+		{.name = "name of 34 bytes", .object = 3, .open = handle_open, .run = form_pairs},
+		{.name = "name of 255 bytes", .object = 4, .open = handle_open, .run = form_pairs},
+		{.name = "beside a thread that sleeps", .open = threaded_open, .run = form_pairs},
+		{.name = "5 held, one goes, one comes", .open = held_open, .run = held_pairs},
+		{.name = "the same, by 2 sessions", .open = held_by_two_open, .run = held_pairs},
 		{.name = "semaphore by name, 17 bytes",
-			.open = semaphores_begin,
+			.open = semaphores_open,
 			.run = semaphores_pairs},
 		{.name = "semaphore by name, 34 bytes",
 			.object = 3,
-			.open = semaphores_begin,
+			.open = semaphores_open,
 			.run = semaphores_pairs},
 	};
 	struct work *w = work_new("forms", "Acquire and release: names, labels, threads, holders",
-		"one process; accounts of one level; where 5 slots are held, the oldest goes and a "
-		"new one comes each time");
+		"one process; accounts of one level; where 5 slots are held, the oldest is "
+		"released "
+		"and a new one acquired each time");
 
 	contest(c, ELEMENTS(c), bench.rounds);
 	for (unsigned i = 0; i < ELEMENTS(c); i++) {
-		struct row *r = work_row(w, c[i].name, "ns", &c[i].ns);
+		struct row *r = work_row(w, "ns", &c[i].ns, "%s", c[i].name);
 
 		if (i > 0)
-			row_versus(r, "sem_t", &c[0].ns, BOUND_NONE, 0);
+			row_versus(r, "sem_t", &c[0].ns);
 	}
 	report_show(w);
 }
@@ -193,24 +174,7 @@ static void work_forms(void) {
 /* -- two threads ------------------------------------------------------------------------------- */
 
 static void own_pairs(unsigned object, unsigned long n) {
-	const char *account = object_name(object);
-	berth_slot slot;
-
-	while (n-- > 0) {
-		bench_must(berth_acquire(handle, account, &slot), "berth_acquire");
-		bench_must(berth_release(handle, slot), "berth_release");
-	}
-}
-
-static struct contender threads_contender(bool berth, unsigned threads) {
-	return (struct contender){.name = berth ? "berth" : "sem_t",
-		.peer = berth ? NULL : &peer_sem,
-		.processes = threads,
-		.threads = true,
-		.object = OBJECT_OWN,
-		.apart = true,
-		.open = berth ? berth_begin : NULL,
-		.run = berth ? own_pairs : peer_sem.pairs};
+	handle_pairs(object_name(object), n);
 }
 
 static void work_threads(void) {
@@ -224,17 +188,21 @@ static void work_threads(void) {
 		return;
 	}
 	for (unsigned i = 0; i < ELEMENTS(c); i++)
-		c[i] = threads_contender(i < 2, 1 + i % 2);
+		c[i] = (struct contender){.name = i < 2 ? "berth" : "sem_t",
+			.peer = i < 2 ? NULL : &peer_sem,
+			.processes = 1 + i % 2,
+			.threads = true,
+			.object = OBJECT_OWN,
+			.apart = true,
+			.open = i < 2 ? handle_open : NULL,
+			.run = i < 2 ? own_pairs : peer_sem.pairs};
 	contest(c, ELEMENTS(c), bench.rounds);
 	for (unsigned i = 0; i < ELEMENTS(c); i += 2) {
-		struct series one = series_scale(&c[i].rate, 1e-6);
-		struct series two = series_scale(&c[i + 1].rate, 1e-6);
-		char name[64];
+		struct row *r;
 
-		(void)snprintf(name, sizeof(name), "%s, 1 thread", c[i].name);
-		(void)work_row(w, name, "M/s", &one);
-		(void)snprintf(name, sizeof(name), "%s, 2 threads", c[i].name);
-		row_versus(work_row(w, name, "M/s", &two), "one", &one, BOUND_NONE, 0);
+		(void)work_row(w, "M/s", &c[i].rate, "%s, 1 thread", c[i].name);
+		r = work_row(w, "M/s", &c[i + 1].rate, "%s, 2 threads", c[i].name);
+		row_versus(r, "one", &c[i].rate);
 	}
 	report_show(w);
 }
@@ -244,9 +212,10 @@ static void work_threads(void) {
 #define IN_TURN_MAX 10000u
 
 static char names[IN_TURN_MAX][ACCOUNT_NAME_SIZE];
-static unsigned at;
 
 static const char *name_next(unsigned count) {
+	static unsigned at;
+
 	at = at + 1 < count ? at + 1 : 0;
 	return names[at];
 }
@@ -256,7 +225,7 @@ static void names_make(unsigned count) {
 		account_name(i, names[i]);
 }
 
-static void berth_pairs_in_turn(unsigned count, unsigned long n) {
+static void berth_pairs(unsigned count, unsigned long n) {
 	berth_slot slot;
 
 	while (n-- > 0) {
@@ -265,24 +234,24 @@ static void berth_pairs_in_turn(unsigned count, unsigned long n) {
 	}
 }
 
-static void berth_begin_in_turn(unsigned count) {
-	berth_begin(count);
+static void berth_prepare(unsigned count) {
+	handle_open(count);
 	names_make(count);
-	berth_pairs_in_turn(count, count);
+	berth_pairs(count, count);
 }
 
-static void table_begin_in_turn(unsigned count, enum named_lock lock) {
+static void table_open(unsigned count, enum named_lock lock) {
 	names_make(count);
 	table = named_new(count, lock);
 	for (unsigned i = 0; i < count; i++)
 		named_add(table, names[i], 10);
 }
 
-static void semaphores_begin_in_turn(unsigned count) {
-	table_begin_in_turn(count, NAMED_ATOMIC);
+static void atomic_open(unsigned count) {
+	table_open(count, NAMED_ATOMIC);
 }
 
-static void semaphores_pairs_in_turn(unsigned count, unsigned long n) {
+static void atomic_pairs(unsigned count, unsigned long n) {
 	while (n-- > 0) {
 		struct named_entry *e = named_take(table, name_next(count));
 
@@ -291,11 +260,11 @@ static void semaphores_pairs_in_turn(unsigned count, unsigned long n) {
 	}
 }
 
-static void robust_begin_in_turn(unsigned count) {
-	table_begin_in_turn(count, NAMED_ROBUST);
+static void robust_open(unsigned count) {
+	table_open(count, NAMED_ROBUST);
 }
 
-static void robust_pairs_in_turn(unsigned count, unsigned long n) {
+static void robust_pairs(unsigned count, unsigned long n) {
 	while (n-- > 0) {
 		struct named_entry *e = named_take_locked(table, name_next(count));
 
@@ -304,37 +273,30 @@ static void robust_pairs_in_turn(unsigned count, unsigned long n) {
 	}
 }
 
-static const struct contender in_turn[] = {
-	{.name = "berth", .open = berth_begin_in_turn, .run = berth_pairs_in_turn},
-	{.name = "semaphore by name",
-		.open = semaphores_begin_in_turn,
-		.run = semaphores_pairs_in_turn},
-	{.name = "table under a robust mutex",
-		.open = robust_begin_in_turn,
-		.run = robust_pairs_in_turn},
-};
-static const unsigned in_turn_counts[] = {16, 100, 1000, 10000};
-#define COUNTS ELEMENTS(in_turn_counts)
-
 static void work_in_turn(void) {
-	struct contender c[ELEMENTS(in_turn) * COUNTS];
+	static const struct contender kinds[] = {
+		{.name = "berth", .open = berth_prepare, .run = berth_pairs},
+		{.name = "semaphore by name", .open = atomic_open, .run = atomic_pairs},
+		{.name = "table under a robust mutex", .open = robust_open, .run = robust_pairs},
+	};
+	static const unsigned counts[] = {16, 100, 1000, 10000};
+	struct contender c[ELEMENTS(kinds) * ELEMENTS(counts)];
 	struct work *w = work_new("in-turn", "16 to 10,000 accounts in turn, by one session",
 		"names of 21 bytes, made before; every account was used before");
 
 	for (unsigned i = 0; i < ELEMENTS(c); i++) {
-		c[i] = in_turn[i / COUNTS];
-		c[i].object = in_turn_counts[i % COUNTS];
+		c[i] = kinds[i / ELEMENTS(counts)];
+		c[i].object = counts[i % ELEMENTS(counts)];
 	}
 	contest(c, ELEMENTS(c), bench.rounds);
 	for (unsigned i = 0; i < ELEMENTS(c); i++) {
-		char name[64], number[NUMBER_SIZE];
-		struct row *r;
+		unsigned first = i - i % ELEMENTS(counts);
+		char number[NUMBER_SIZE];
+		struct row *r = work_row(
+			w, "ns", &c[i].ns, "%s, of %s", c[i].name, count_text(c[i].object, number));
 
-		(void)snprintf(name, sizeof(name), "%s, of %s", c[i].name,
-			count_text(c[i].object, number));
-		r = work_row(w, name, "ns", &c[i].ns);
-		if (i % COUNTS > 0)
-			row_versus(r, "of 16", &c[i - i % COUNTS].ns, BOUND_NONE, 0);
+		if (i != first)
+			row_versus(r, "of 16", &c[first].ns);
 	}
 	report_show(w);
 }

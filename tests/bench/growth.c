@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How the cost of a pair grows: with slots that are held already, with processes. (With accounts:
- * random.c; with levels: fast.c.) */
+/* How the cost of a pair grows with slots that other processes hold, and with processes. (random.c measures
+ * many accounts, fast.c many levels.) */
 
 #include <berth.h>
 
@@ -17,17 +17,13 @@
 #include "util.h"
 #include "works.h"
 
-static struct berth *handle;
+#define ROUNDS (bench.quick ? 3u : 11u)
 
-static unsigned growth_rounds(void) {
-	return bench.quick ? 3 : 11;
-}
-
-/* -- holders ----------------------------------------------------------------------------------- */
+/* -- held slots -------------------------------------------------------------------------------- */
 
 static const unsigned holder_counts[] = {1, 10, 100, 1000, 10000, 100000};
 #define HOLDERS_ALL 6
-#define HOLDERS_OFD 4 /* beyond, a lock takes longer than a round */
+#define HOLDERS_OFD 4 /* with more, an OFD lock takes longer than a time slice */
 
 static int lock_fd;
 
@@ -35,20 +31,11 @@ static void held_name(unsigned held, char to[32]) {
 	(void)snprintf(to, 32, "held%u@example.com", held);
 }
 
-static void held_open(unsigned held) {
-	(void)held;
-	bench_must(berth_open(NULL, &handle), "berth_open");
-}
-
 static void held_pairs(unsigned held, unsigned long n) {
 	char name[32];
-	berth_slot slot;
 
 	held_name(held, name);
-	while (n-- > 0) {
-		bench_must(berth_acquire(handle, name, &slot), "berth_acquire");
-		bench_must(berth_release(handle, slot), "berth_release");
-	}
+	handle_pairs(name, n);
 }
 
 static bool byte_lock(int fd, unsigned byte, short type) {
@@ -68,8 +55,8 @@ static int locked_file(unsigned held) {
 	return fd;
 }
 
-/* So many processes would each have locked a byte: locks of different open files, which the kernel
- * doesn't merge. Every other byte has one open file, the rest another. */
+/* Locks that many bytes, as that many processes would, each with an open file of its own. Two open files
+ * are enough, which lock every other byte: so the kernel can't merge two neighbouring locks. */
 static void locks_hold(unsigned held) {
 	int fd[2] = {locked_file(held), locked_file(held)};
 
@@ -91,26 +78,18 @@ static void locks_pairs(unsigned held, unsigned long n) {
 	}
 }
 
-static void holders_rows_of(struct work *w, const struct contender *c, unsigned count) {
-	char name[64], number[NUMBER_SIZE];
+static void holders_rows(struct work *w, const struct contender *c, unsigned count) {
+	char number[NUMBER_SIZE];
 
-	for (unsigned i = 0; i < count; i++) {
-		(void)snprintf(name, sizeof(name), "%s, %s held", c[i].name,
-			count_text(holder_counts[i], number));
-		row_versus(work_row(w, name, "ns", &c[i].ns), "1 held", &c[0].ns, BOUND_NONE, 0);
-	}
-}
-
-static void holders_rows(const struct contender *berth, const struct contender *ofd) {
-	struct work *w = work_new("holders", "Slots that another process holds already", NULL);
-
-	holders_rows_of(w, berth, HOLDERS_ALL);
-	holders_rows_of(w, ofd, HOLDERS_OFD);
-	report_show(w);
+	for (unsigned i = 0; i < count; i++)
+		row_versus(work_row(w, "ns", &c[i].ns, "%s, %s held", c[i].name,
+				   count_text(c[i].object, number)),
+			"1 held", &c[0].ns);
 }
 
 static void growth_holders(void) {
 	struct contender c[HOLDERS_ALL + HOLDERS_OFD] = {0};
+	struct work *w = work_new("holders", "Slots that another process holds already", NULL);
 	pid_t holders[HOLDERS_ALL];
 	struct berthd d;
 	char name[32];
@@ -122,7 +101,7 @@ static void growth_holders(void) {
 		holders[i] = holder_start(name, holder_counts[i]);
 		c[i] = (struct contender){.name = "berth",
 			.object = holder_counts[i],
-			.open = held_open,
+			.open = handle_open,
 			.run = held_pairs};
 	}
 	for (unsigned i = 0; i < HOLDERS_OFD; i++) {
@@ -132,8 +111,10 @@ static void growth_holders(void) {
 			.open = locks_open,
 			.run = locks_pairs};
 	}
-	contest(c, HOLDERS_ALL + HOLDERS_OFD, growth_rounds());
-	holders_rows(c, c + HOLDERS_ALL);
+	contest(c, HOLDERS_ALL + HOLDERS_OFD, ROUNDS);
+	holders_rows(w, c, HOLDERS_ALL);
+	holders_rows(w, c + HOLDERS_ALL, HOLDERS_OFD);
+	report_show(w);
 	for (unsigned i = 0; i < HOLDERS_ALL; i++)
 		bench_kill(holders[i]);
 	berthd_end(&d);
@@ -141,49 +122,31 @@ static void growth_holders(void) {
 
 /* -- processes --------------------------------------------------------------------------------- */
 
-#define PEERS_GROWING 3
-#define STEPS         8
+#define PROCESSES_OF(i) (bench.quick ? 1u << (i) : (i) + 1) /* 1, 2, 4, 8 or 1, 2, 3, ... 8 */
 
-static struct peer *const growing[PEERS_GROWING] = {&peer_berth, &peer_sem, &peer_mutex};
-/* So many processes. */
-static const unsigned steps_quick[] = {1, 2, 4, 8};
-static const unsigned steps_full[] = {1, 2, 3, 4, 5, 6, 7, 8};
-
-static void processes_rows(const struct contender *c, unsigned steps, bool apart) {
+static void growth_processes(bool apart) {
+	static struct peer *const growing[] = {&peer_berth, &peer_sem, &peer_mutex};
+	const unsigned steps = bench.quick ? 4 : 8;
+	struct contender c[ELEMENTS(growing) * 8] = {0};
 	struct work *w = work_new(apart ? "processes-own" : "processes-same",
 		apart ? "1 to 8 processes, an account each" : "1 to 8 processes, one account",
-		"all together, while all CPUs are at work; more processes than that take turns");
-	char name[64];
+		"all together, while all CPUs are at work; more processes than CPUs take turns");
 
-	for (unsigned i = 0; i < PEERS_GROWING; i++, c += steps) {
-		struct series one = series_scale(&c[0].rate, 1e-6);
+	for (unsigned i = 0; i < ELEMENTS(growing) * steps; i++)
+		c[i] = (struct contender){.name = growing[i / steps]->name,
+			.peer = growing[i / steps],
+			.processes = PROCESSES_OF(i % steps),
+			.object = apart ? OBJECT_OWN : OBJECT_FREE,
+			.apart = apart,
+			.run = growing[i / steps]->pairs};
+	contest(c, ELEMENTS(growing) * steps, ROUNDS);
+	for (unsigned i = 0; i < ELEMENTS(growing) * steps; i++) {
+		const struct contender *one = &c[i - i % steps];
 
-		for (unsigned k = 0; k < steps; k++) {
-			struct series rate = series_scale(&c[k].rate, 1e-6);
-
-			(void)snprintf(name, sizeof(name), "%s, %u", c[k].name, c[k].processes);
-			row_versus(work_row(w, name, "M/s", &rate), "one", &one, BOUND_NONE, 0);
-		}
+		row_versus(work_row(w, "M/s", &c[i].rate, "%s, %u", c[i].name, c[i].processes),
+			"one", &one->rate);
 	}
 	report_show(w);
-}
-
-/* All together, in millions a second. */
-static void growth_processes(bool apart) {
-	const unsigned *step = bench.quick ? steps_quick : steps_full;
-	unsigned steps = bench.quick ? ELEMENTS(steps_quick) : ELEMENTS(steps_full), n = 0;
-	struct contender c[PEERS_GROWING * STEPS] = {0};
-
-	for (unsigned i = 0; i < PEERS_GROWING; i++)
-		for (unsigned k = 0; k < steps; k++)
-			c[n++] = (struct contender){.name = growing[i]->name,
-				.peer = growing[i],
-				.processes = step[k],
-				.object = apart ? OBJECT_OWN : OBJECT_ROOMY,
-				.apart = apart,
-				.run = growing[i]->pairs};
-	contest(c, n, growth_rounds());
-	processes_rows(c, steps, apart);
 }
 
 void works_growth(void) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* An idle berthd: what it keeps resident, and that it sleeps. It is idle while the rest of the
- * bench runs, and looked at again at the end. */
+/* An idle berthd: how much memory it keeps resident, and that it doesn't wake up. It is started first,
+ * is idle while all other works run, and is looked at again at the end. */
 
 #include <stdio.h>
 #include <unistd.h>
@@ -17,7 +17,8 @@
 
 static struct berthd berthd;
 static double begun;
-static double since, switches; /* watched from when, and what there had been then */
+static double since;    /* when idle_watch() began to count; 0: not yet */
+static double switches; /* context switches until then */
 
 void idle_begin(void) {
 	berthd_start(&berthd, 1048576, 1048576);
@@ -32,7 +33,7 @@ void idle_watch(void) {
 	switches = process_switches(berthd.instance.berthd);
 }
 
-/* What is left of the time that it shall sleep. */
+/* Waits until berthd has been watched for long enough. */
 static void sleep_on(void) {
 	while (since == 0 || bench_now() - since < SLEEP_NS) {
 		(void)usleep(100000);
@@ -44,20 +45,19 @@ static void sleep_on(void) {
 static void row_sleep(struct work *w) {
 	struct series s = series_one(process_switches(berthd.instance.berthd) - switches);
 	double seconds = (bench_now() - since) / NS_OF_S;
-	char name[64];
 
 	if (since == 0 || seconds < SHORT_S) {
-		work_missing(w, "wake-ups", "it had hardly come to rest when all else was done");
+		work_missing(
+			w, "wake-ups", "berthd had hardly settled when all other works were done");
 		return;
 	}
-	(void)snprintf(name, sizeof(name), "wake-ups in %.0f s", seconds);
-	row_bound(work_row(w, name, "times", &s), BOUND_AT_MOST, 0);
+	row_at_most(work_row(w, "times", &s, "wake-ups in %.0f s", seconds), 0);
 }
 
 static struct row *row_bytes(struct work *w, const char *name, const char *field) {
 	struct series s = series_one(process_bytes(berthd.instance.berthd, field) / 1e6);
 
-	return work_row(w, name, "MB", &s);
+	return work_row(w, "MB", &s, "%s", name);
 }
 
 void idle_end(void) {
@@ -67,15 +67,15 @@ void idle_end(void) {
 	if (!bench.quick)
 		sleep_on();
 	row_sleep(w);
-	row_bound(row_bytes(w, "resident (RSS)", "VmRSS:"), BOUND_AT_MOST, 4);
+	row_at_most(row_bytes(w, "resident (RSS)", "VmRSS:"), 4);
 	(void)row_bytes(w, "of that: its own memory", "RssAnon:");
 	(void)row_bytes(w, "of that: files, libraries", "RssFile:");
 	(void)row_bytes(w, "of that: segment, directory", "RssShmem:");
 	row_bytes(w, "its share (PSS)", "Pss:")->remark =
-		"what it has in common with other processes, divided among them";
-	w->why = "the code of libc and libsystemd, with what that needs, is resident as well, "
-		 "though "
-		 "shared with other processes";
+		"memory that several processes share is divided among them";
+	w->why =
+		"the code of libc, of libsystemd and of the libraries that it needs is resident as "
+		"well, though shared with other processes";
 	report_show(w);
 	berthd_end(&berthd);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The machine: its CPUs, who runs on which, and how it is described beside the figures. */
+/* The machine: its CPUs, the processes that are pinned to them, and its description beside the figures. */
 
 #include <dirent.h>
 #include <sched.h>
@@ -46,7 +46,7 @@ void cpus_pin_servers(bool pin) {
 
 /* -- processes --------------------------------------------------------------------------------- */
 
-/* The number after a word at the beginning of a line; 0 if there is none. */
+/* The number in the line that begins with `field`; 0: there is no such line. */
 static double field_read(const char *path, const char *field) {
 	char line[256];
 	double value = 0;
@@ -69,7 +69,7 @@ double process_bytes(pid_t pid, const char *field) {
 	return field_read(path, field) * 1024;
 }
 
-static double room_on(const char *dir) {
+static double free_bytes_on(const char *dir) {
 	struct statvfs st;
 
 	return statvfs(dir, &st) == 0 ? (double)st.f_bavail * (double)st.f_frsize : 0;
@@ -77,7 +77,7 @@ static double room_on(const char *dir) {
 
 bool machine_has(double bytes) {
 	return field_read("/proc/meminfo", "MemAvailable:") * 1024 >= bytes &&
-	       room_on(bench.dir) >= bytes && room_on(bench.disk) >= bytes;
+	       free_bytes_on(bench.dir) >= bytes && free_bytes_on(bench.disk) >= bytes;
 }
 
 double process_switches(pid_t pid) {

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What berth costs, beside what people would use instead. Reports; never gates.
+ * Measures what berth costs, beside what people would use instead. It reports figures and judges
+ * none of them.
  *
- *     bench [--quick] [--only WORK[,WORK]...] DIRECTORY
+ *     bench [--quick] [--only FAMILY[,FAMILY]...] DIRECTORY
  *
- * Everything of berth's goes through libberth.so and berthctl, by name, against berthds of the
- * bench's own. Results go into the directory. Exit status: 0 whatever the figures are, 1 if
- * something didn't run, 2 for a wrong command line.
+ * It uses berth as a program does, through libberth.so and berthctl, with berthds that it starts
+ * itself. Results go into the directory. Exit status: 0 if everything ran, whatever the figures are;
+ * 1 if something didn't run; 2 for a wrong command line.
+ *
+ * report.h says how results are collected, contest.h how contenders take turns, peer.h what a peer
+ * is. Each family of works is a file: fast.c, forms.c, shared.c, ...
  */
 
 #include <berth.h>
@@ -127,16 +131,6 @@ void bench_wait(pid_t pid) {
 	bench_check(status == 0, "a child failed");
 }
 
-void bench_in_child(void (*what)(void)) {
-	pid_t pid = bench_fork();
-
-	if (pid == 0) {
-		what();
-		_exit(EXIT_SUCCESS);
-	}
-	bench_wait(pid);
-}
-
 double bench_now(void) {
 	struct timespec t;
 
@@ -144,51 +138,48 @@ double bench_now(void) {
 	return (double)t.tv_sec * NS_OF_S + (double)t.tv_nsec;
 }
 
-/* -- the whole --------------------------------------------------------------------------------- */
+/* -- families ---------------------------------------------------------------------------------- */
 
-static const struct {
+static struct family {
 	const char *name;
 	void (*run)(void);
+	bool chosen;
 } families[] = {
-	{"fast", works_fast},
-	{"forms", works_forms},
-	{"shared", works_shared},
-	{"ends", works_ends},
-	{"limits", works_limits},
-	{"checkpoint", works_checkpoint},
-	{"scale", works_scale},
-	{"ten-million", works_ten_million},
-	{"growth", works_growth},
+	{"fast", works_fast, false},
+	{"forms", works_forms, false},
+	{"shared", works_shared, false},
+	{"ends", works_ends, false},
+	{"limits", works_limits, false},
+	{"checkpoint", works_checkpoint, false},
+	{"scale", works_scale, false},
+	{"ten-million", works_ten_million, false},
+	{"growth", works_growth, false},
 };
 
-/* The length of a name up to the next comma. */
-static size_t name_length(const char *names) {
-	return strcspn(names, ",");
-}
+/* Chooses the families that are named, or all of them. False: a name isn't that of a family. */
+static bool families_choose(const char *only) {
+	char *names = strdup(only ? only : ""), *rest = NULL;
 
-static bool is_named(const char *name, const char *word, size_t length) {
-	return strlen(name) == length && strncmp(name, word, length) == 0;
-}
-
-static bool wanted(const char *only, const char *name) {
-	for (const char *p = only; p && *p; p += name_length(p) + (p[name_length(p)] == ','))
-		if (is_named(name, p, name_length(p)))
-			return true;
-	return !only;
-}
-
-/* The first word that names no family of works; NULL: there is none. */
-static const char *unknown_in(const char *only) {
-	for (const char *p = only; p && *p; p += name_length(p) + (p[name_length(p)] == ',')) {
+	bench_check(names != NULL, "memory");
+	for (size_t i = 0; i < ELEMENTS(families); i++)
+		families[i].chosen = !only;
+	for (char *name = strtok_r(names, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
 		size_t i = 0;
 
-		while (i < ELEMENTS(families) && !is_named(families[i].name, p, name_length(p)))
+		while (i < ELEMENTS(families) && strcmp(families[i].name, name) != 0)
 			i++;
-		if (i == ELEMENTS(families))
-			return p;
+		if (i == ELEMENTS(families)) {
+			fprintf(stderr, "bench: there is no family '%s'\n", name);
+			free(names);
+			return false;
+		}
+		families[i].chosen = true;
 	}
-	return NULL;
+	free(names);
+	return true;
 }
+
+/* -- main -------------------------------------------------------------------------------------- */
 
 static void directories_make(void) {
 	(void)snprintf(bench.dir, sizeof(bench.dir), "/dev/shm/berth-bench-XXXXXX");
@@ -208,7 +199,7 @@ static void signals_init(void) {
 }
 
 static int usage(void) {
-	fprintf(stderr, "usage: bench [--quick] [--only WORK[,WORK]...] DIRECTORY\nworks:");
+	fprintf(stderr, "usage: bench [--quick] [--only FAMILY[,FAMILY]...] DIRECTORY\nfamilies:");
 	for (size_t i = 0; i < ELEMENTS(families); i++)
 		fprintf(stderr, " %s", families[i].name);
 	fprintf(stderr, "\n");
@@ -231,15 +222,8 @@ int main(int argc, char **argv) {
 		else
 			bench.quick = true;
 	}
-	if (argc != optind + 1)
+	if (argc != optind + 1 || !families_choose(bench.only))
 		return usage();
-	if (unknown_in(bench.only)) {
-		const char *word = unknown_in(bench.only);
-
-		fprintf(stderr, "bench: '%.*s' is none of the works\n", (int)name_length(word),
-			word);
-		return usage();
-	}
 	driver = getpid();
 	bench.rounds = bench.quick ? 5 : 25;
 	bench.out = argv[optind];
@@ -252,7 +236,7 @@ int main(int argc, char **argv) {
 	report_head();
 	idle_begin();
 	for (size_t i = 0; i < ELEMENTS(families); i++)
-		if (wanted(bench.only, families[i].name)) {
+		if (families[i].chosen) {
 			families[i].run();
 			idle_watch();
 		}

@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * What people write instead of berth when they count by name: a hash table in shared memory, with
- * open addressing and a counter for each name. The counter is changed atomically, or all of the table
- * is under one mutex, plain or robust. Names are entered before anything is counted, and stay.
+ * A hash table in shared memory, with open addressing and a counter for each name: what people write
+ * to count by name without berth. Either each counter is changed atomically, or one mutex, plain or
+ * robust, protects the whole table. Names are added before counting begins, and stay.
  *
- * Inline, as in a program of one's own. A slot that is taken is given back by its entry, without
- * another search.
+ * The functions are inline, as they would be in the program that uses the table. A slot is released
+ * through its entry, without another search.
  */
 
 #define XXH_INLINE_ALL
@@ -40,12 +40,12 @@ struct named {
 
 enum named_lock { NAMED_ATOMIC, NAMED_PLAIN, NAMED_ROBUST };
 
-/* Shared with processes that are forked later; room for so many names, half of it left free. */
+/* Shared with processes that are forked later. Half of the table stays free. */
 struct named *named_new(unsigned names, enum named_lock lock);
 void named_free(struct named *n);
 void named_add(struct named *n, const char *name, uint32_t limit);
 
-/* The entry, or the free one where it belongs. */
+/* The entry of the name, or the free one where it belongs. */
 static inline struct named_entry *named_find(struct named *n, const char *name) {
 	size_t length = strlen(name);
 	uint64_t hash = XXH3_64bits(name, length) | 1;

@@ -2,43 +2,45 @@
 #pragma once
 
 /*
- * What a slot can be had from: berth, and what people would use instead. Each peer counts the slots
- * of several objects, that is, accounts: by name where it knows names, else by number.
+ * Peers: berth, and what people would use instead of it. Each counts the slots of several objects,
+ * which are accounts to berth. A peer that knows names finds an object by its name, another one by its
+ * number.
  */
 
 #include <stdbool.h>
 
 enum object {
-	OBJECT_ROOMY,   /* has room for all who measure */
-	OBJECT_FULL,    /* has none: somebody holds its only slot */
-	OBJECT_DEATH,   /* whoever holds its only slot is killed */
-	OBJECT_COUNTED, /* the process that counts its only slot is killed */
-	OBJECT_OWN,     /* and following: one for each process */
+	OBJECT_FREE,    /* has a free slot for every process that measures */
+	OBJECT_FULL,    /* has one slot, which peers_fill() has a process hold */
+	OBJECT_KILLED,  /* has one slot, for peer_frees_slot() */
+	OBJECT_COUNTED, /* has one slot, for peer_remembers() */
+	OBJECT_OWN,     /* this and the following: one object for each process */
 	OBJECTS = OBJECT_OWN + 8,
 };
 
-#define ROOMY_LIMIT 10u
+#define FREE_LIMIT 10u
 
 struct peer {
 	const char *name;
-	const char *operations; /* that make up a pair */
-	const char *loses;      /* when a process that uses it is killed */
-	const char *forgets;    /* when the process that counts is killed, and started again */
-	/* Once, in the driver. Returns NULL, or why it can't be measured here. */
+	const char *operations; /* what an acquire and a release are */
+	const char *loses;      /* what is lost when a process that holds slots is killed */
+	const char *forgets;    /* what is lost when the process that counts is killed */
+	/* In the driver, once. Returns NULL, or why the peer can't be measured here. */
 	const char *(*start)(void);
 	void (*stop)(void);
-	void (*restart)(void); /* kill -9 of the process that counts; NULL: there is none */
-	/* In each process that uses it. */
+	/* Kills the process that counts with SIGKILL and starts it again; NULL: there is none. */
+	void (*restart)(void);
+	/* In each process that uses the peer. */
 	void (*open)(void);
-	bool (*take)(unsigned object); /* false: the limit is reached */
-	void (*give)(unsigned object); /* what was taken last */
-	/* So many acquisitions, each released at once; so many denials. */
+	bool (*take)(unsigned object); /* acquires a slot; false: the limit is reached */
+	void (*give)(unsigned object); /* releases the slot that was acquired last */
+	/* n times: acquires a slot and releases it; tries to acquire a slot and is denied. */
 	void (*pairs)(unsigned object, unsigned long n);
 	void (*denials)(unsigned object, unsigned long n);
-	const char *missing; /* what start returned */
+	const char *missing; /* the result of start */
 };
 
-/* Loops without a call by pointer in them. */
+/* Defines pairs and denials with direct calls, since calls by pointer would be measured, too. */
 #define PEER_LOOPS(peer)                                                        \
 	static void peer##_pairs(unsigned object, unsigned long n) {            \
 		while (n-- > 0) {                                               \
@@ -51,9 +53,9 @@ struct peer {
 			bench_check(!peer##_take(object), #peer " isn't full"); \
 	}
 
-/* The highest count of an object. */
+/* The number of an object's slots. */
 unsigned object_limit(unsigned object);
-/* Its name, for peers that know names; inline, so that it costs each of them the same. */
+/* An object's name. Inline, so that it costs each peer the same. */
 extern const char *const object_names[OBJECTS];
 static inline const char *object_name(unsigned object) {
 	return object_names[object];
@@ -62,15 +64,15 @@ static inline const char *object_name(unsigned object) {
 extern struct peer peer_berth, peer_floor, peer_floor_narrow, peer_sem, peer_named, peer_table,
 	peer_table_robust, peer_mutex, peer_undo, peer_ofd, peer_lmdb, peer_redis, peer_daemon;
 
-/* berth first, then sem_t, which berth is compared with; NULL-terminated. */
+/* All peers, NULL-terminated. The first is berth, the second sem_t, with which berth is compared. */
 extern struct peer *const peers[];
 
-/* Once; later calls do nothing. */
+/* Starts all peers; later calls do nothing. */
 void peers_start(void);
-/* Has somebody hold the only slot of OBJECT_FULL; once, likewise. */
+/* Starts processes that hold the slots of OBJECT_FULL; later calls do nothing. */
 void peers_fill(void);
 void peers_stop(void);
-/* Kills a holder, and looks whether its slot is free again soon. */
-bool peer_gives_back(const struct peer *p);
-/* Kills the process that counts, and looks whether it still knows of a holder. */
+/* Kills a process that holds a slot. True if the slot is free again within half a second. */
+bool peer_frees_slot(const struct peer *p);
+/* Restarts the process that counts. True if it still knows that another process holds a slot. */
 bool peer_remembers(const struct peer *p);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The peer that berth would be without shared memory: a daemon that counts, and is asked over a
- * socket for every slot. It gives back what a connection held when that is hung up. */
+/* The peer that berth would be without shared memory: a daemon that counts, and that clients call over a
+ * socket for every slot. When a connection ends, the daemon releases the slots that it held. */
 
 #include <errno.h>
 #include <poll.h>
@@ -58,7 +58,7 @@ static void serve_end(unsigned i) {
 	}
 }
 
-static void serve_one(unsigned i) {
+static void serve_request(unsigned i) {
 	struct request r;
 	int answer = 0;
 
@@ -82,7 +82,7 @@ static void serve(int listener) {
 		(void)poll(fds, CONNECTIONS_MAX + 1, -1);
 		for (unsigned i = 0; i < CONNECTIONS_MAX; i++)
 			if (fds[i].fd >= 0 && fds[i].revents)
-				serve_one(i);
+				serve_request(i);
 		if (fds[CONNECTIONS_MAX].revents)
 			serve_new();
 	}
@@ -115,7 +115,7 @@ static void daemon_restart(void) {
 	(void)daemon_start();
 }
 
-/* -- its clients ------------------------------------------------------------------------------- */
+/* -- clients ----------------------------------------------------------------------------------- */
 
 static void daemon_open(void) {
 	struct sockaddr_un address = address_make();
@@ -141,7 +141,7 @@ static bool daemon_take(unsigned object) {
 }
 
 static void daemon_give(unsigned object) {
-	bench_check(daemon_ask(-1, object), "giving a slot back to the plain daemon");
+	bench_check(daemon_ask(-1, object), "releasing a slot of the plain daemon");
 }
 
 PEER_LOOPS(daemon)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Peers that the kernel keeps: System V semaphores with SEM_UNDO, and locks on bytes of a file. */
+/* Peers in the kernel: System V semaphores with SEM_UNDO, and locks on bytes of a file. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -67,10 +67,10 @@ struct peer peer_undo = {
 
 /* -- OFD locks --------------------------------------------------------------------------------- */
 
-/* A slot is a locked byte of the object's file. Locks of one open file don't exclude each other:
- * which bytes are its own a process has to remember. */
+/* A slot is a locked byte of the object's file. Locks of one open file don't exclude each other, so a
+ * process must remember which bytes it has locked. */
 static int lock_fd[OBJECTS];
-static bool lock_mine[OBJECTS][ROOMY_LIMIT];
+static bool lock_mine[OBJECTS][FREE_LIMIT];
 static unsigned lock_last;
 
 static const char *ofd_start(void) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Peers in shared memory that know no names, without a system call while no process has to wait: the
- * bare instruction, a semaphore, a robust mutex with a counter. */
+/* Peers in shared memory that know no names and make no system call as long as no process has to wait:
+ * bare compare-and-swaps, a semaphore, a robust mutex with a counter. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -68,7 +68,7 @@ struct peer peer_floor_narrow = {
 };
 
 #if defined(__x86_64__)
-/* Both words of a line, with one instruction. */
+/* Changes both words of a line with one instruction. */
 static inline bool wide_swap(
 	struct line *l, uint64_t *count, uint64_t *changes, uint64_t new_count) {
 	bool done;
@@ -182,13 +182,13 @@ static inline void counter_lock(struct counter *c) {
 
 static inline bool mutex_take(unsigned object) {
 	struct counter *c = &counters[object];
-	bool room;
+	bool is_free;
 
 	counter_lock(c);
-	room = c->count < c->limit;
-	c->count += room;
+	is_free = c->count < c->limit;
+	c->count += is_free;
 	(void)pthread_mutex_unlock(&c->mutex);
-	return room;
+	return is_free;
 }
 
 static inline void mutex_give(unsigned object) {

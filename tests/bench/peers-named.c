@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Peers that know names, in shared memory: a semaphore found by the hash of its name, and a hash table
- * under one mutex. */
+/* Peers in shared memory that find names by their hash: semaphores, and a hash table under one mutex,
+ * plain or robust. */
 
 #include <sys/mman.h>
 

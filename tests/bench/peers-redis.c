@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A peer across machines: Redis, with a script that counts leases, over a unix socket. An instance
- * of the bench's own, without network and disk.
+ * A peer that works across machines: Redis, with a script that counts leases, here over a unix socket.
+ * The bench starts an instance of its own, without network and disk.
  *
- * The script is the usual one: a sorted set of holders by the time at which their lease ends; those
- * that have ended are dropped first, then the rest are counted.
+ * The script is the usual one. The holders are a sorted set, ordered by the time at which their lease
+ * ends. The script removes those whose lease has ended, then counts the others.
  */
 
 #include <errno.h>
@@ -42,7 +42,7 @@ static char acquire_sha[64], release_sha[64];
 
 /* -- the protocol ------------------------------------------------------------------------------ */
 
-/* One command out, one line of reply in, without its end. */
+/* Sends a command and receives a reply of one line, without its \r\n. */
 static void redis_call(const char *command, size_t length, char *reply, size_t size) {
 	size_t used = 0;
 
@@ -60,7 +60,7 @@ static void redis_call(const char *command, size_t length, char *reply, size_t s
 	bench_check(reply[0] != '-', "a command of redis");
 }
 
-/* An array of strings, as RESP has it. Returns its length. */
+/* Formats a command, an array of strings in Redis's protocol RESP. Returns its length. */
 static size_t redis_write(char *to, size_t size, const char *const words[]) {
 	size_t count = 0, used;
 
@@ -79,7 +79,7 @@ static void script_load(const char *script, char sha[64]) {
 	char command[1024], reply[128];
 
 	redis_call(command, redis_write(command, sizeof(command), words), reply, sizeof(reply));
-	/* $40, and the line after it */
+	/* "$40" and the end of the line, then 40 digits. */
 	bench_check(strlen(reply) == 5 + 40, "redis's answer to SCRIPT LOAD");
 	memcpy(sha, reply + 5, 40);
 }
@@ -99,7 +99,7 @@ static bool redis_connect(void) {
 
 /* -- the server -------------------------------------------------------------------------------- */
 
-/* Debian's redis-tools have the server, too, under another name. */
+/* In Debian's redis-tools the server has another name. */
 static const char *redis_find(void) {
 	static const char *const paths[] = {"/usr/bin/redis-server", "/usr/local/bin/redis-server",
 		"/usr/bin/redis-check-rdb", NULL};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The peers all together; and berth as one of them. */
+/* The list of peers, berth as one of them, and what is done with all of them. */
 
 #include <berth.h>
 
@@ -18,19 +18,18 @@ struct peer *const peers[] = {&peer_berth, &peer_sem, &peer_floor_narrow, &peer_
 	&peer_table, &peer_table_robust, &peer_mutex, &peer_ofd, &peer_undo, &peer_lmdb,
 	&peer_daemon, &peer_redis, NULL};
 
-const char *const object_names[OBJECTS] = {"roomy@example.com", "full@example.com",
-	"death@example.com", "counted@example.com", "own0@example.com", "own1@example.com",
+const char *const object_names[OBJECTS] = {"free@example.com", "full@example.com",
+	"killed@example.com", "counted@example.com", "own0@example.com", "own1@example.com",
 	"own2@example.com", "own3@example.com", "own4@example.com", "own5@example.com",
 	"own6@example.com", "own7@example.com"};
 
 unsigned object_limit(unsigned object) {
-	return object > OBJECT_ROOMY && object < OBJECT_OWN ? 1 : ROOMY_LIMIT;
+	return object > OBJECT_FREE && object < OBJECT_OWN ? 1 : FREE_LIMIT;
 }
 
 /* -- berth ------------------------------------------------------------------------------------- */
 
 static struct berthd berthd;
-static struct berth *berth;
 static berth_slot berth_taken;
 
 static const char *berth_start(void) {
@@ -54,11 +53,11 @@ static void berth_restart(void) {
 }
 
 static void peer_berth_open(void) {
-	bench_must(berth_open(NULL, &berth), "berth_open");
+	handle_open(0);
 }
 
 static bool berth_take(unsigned object) {
-	int code = berth_acquire(berth, object_name(object), &berth_taken);
+	int code = berth_acquire(handle, object_name(object), &berth_taken);
 
 	if (code == BERTH_CONNECTION_COUNT_LIMIT)
 		return false;
@@ -68,17 +67,11 @@ static bool berth_take(unsigned object) {
 
 static void berth_give(unsigned object) {
 	(void)object;
-	bench_must(berth_release(berth, berth_taken), "berth_release");
+	bench_must(berth_release(handle, berth_taken), "berth_release");
 }
 
 static void berth_pairs(unsigned object, unsigned long n) {
-	const char *name = object_name(object);
-	berth_slot slot;
-
-	while (n-- > 0) {
-		bench_must(berth_acquire(berth, name, &slot), "berth_acquire");
-		bench_must(berth_release(berth, slot), "berth_release");
-	}
+	handle_pairs(object_name(object), n);
 }
 
 static void berth_denials(unsigned object, unsigned long n) {
@@ -86,7 +79,7 @@ static void berth_denials(unsigned object, unsigned long n) {
 	berth_slot slot;
 
 	while (n-- > 0)
-		bench_check(berth_acquire(berth, name, &slot) == BERTH_CONNECTION_COUNT_LIMIT,
+		bench_check(berth_acquire(handle, name, &slot) == BERTH_CONNECTION_COUNT_LIMIT,
 			"a full account isn't full");
 }
 
@@ -105,13 +98,13 @@ struct peer peer_berth = {
 	.denials = berth_denials,
 };
 
-/* -- all together ------------------------------------------------------------------------------ */
+/* -- all peers --------------------------------------------------------------------------------- */
 
 #define PEERS (sizeof(peers) / sizeof(peers[0]) - 1)
 
 static pid_t fillers[PEERS];
 
-/* A process that takes a slot of the object and keeps it. */
+/* Starts a process that acquires a slot of the object and holds it. */
 static pid_t taker_start(const struct peer *p, unsigned object) {
 	int ends[2];
 	char byte;
@@ -158,11 +151,11 @@ void peers_stop(void) {
 	}
 }
 
-/* -- deaths ------------------------------------------------------------------------------------ */
+/* -- kills ------------------------------------------------------------------------------------- */
 
 #define FREED_WITHIN (500 * NS_OF_MS)
 
-/* In a child: exits with success if the slot is free, or soon. */
+/* True if a child can acquire the slot within half a second. */
 static bool slot_is_free(const struct peer *p, unsigned object) {
 	pid_t pid = bench_fork();
 	double end = bench_now() + FREED_WITHIN;
@@ -180,11 +173,11 @@ static bool slot_is_free(const struct peer *p, unsigned object) {
 	return status == 0;
 }
 
-bool peer_gives_back(const struct peer *p) {
-	pid_t pid = taker_start(p, OBJECT_DEATH);
+bool peer_frees_slot(const struct peer *p) {
+	pid_t pid = taker_start(p, OBJECT_KILLED);
 
 	bench_kill(pid);
-	return slot_is_free(p, OBJECT_DEATH);
+	return slot_is_free(p, OBJECT_KILLED);
 }
 
 bool peer_remembers(const struct peer *p) {

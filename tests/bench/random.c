@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Many accounts, chosen at random: what misses of the caches cost. And that ten million work.
+ * Accounts chosen at random among many, which shows what cache misses cost; and that ten million
+ * accounts work.
  *
- * Beside them as many semaphores, a cache line each: chosen by their index in an array, where it is
- * one miss; and found by the hash of their name, where it is one, too, but for the name.
+ * Beside them as many semaphores, each in a cache line of its own: found by their index in an array or
+ * by the hash of their name. Either way a pair has one cache miss.
  */
 
 #include <berth.h>
@@ -17,18 +18,17 @@
 #include "contest.h"
 #include "named.h"
 #include "report.h"
+#include "util.h"
 #include "works.h"
 
-#define RANDOM_BATCH      256 /* names, which then are in the nearest cache */
+#define RANDOM_BATCH      256 /* few enough names to stay in the first-level cache */
 #define MILLION           1000000u
 #define TEN_MILLION_BYTES 6e9
-#define KINDS             3 /* berth, sem_t by index, semaphores by name */
-#define POINTS_MAX        7 /* 10, 100, ... ten million */
+#define POINTS_MAX        7 /* 10, 100, ... 10,000,000 accounts */
 
-static struct berth *handle;
 static char names[RANDOM_BATCH][ACCOUNT_NAME_SIZE];
 
-/* Below count. */
+/* Returns a number below count. */
 static unsigned random_below(unsigned count) {
 	static uint64_t state = 88172645463325252;
 
@@ -53,9 +53,9 @@ static void names_pairs(unsigned count, unsigned long n) {
 	}
 }
 
-/* Every account once, so that every page is there. */
+/* Uses every account once, so that every page is mapped. */
 static void names_open(unsigned count) {
-	bench_must(berth_open(NULL, &handle), "berth_open");
+	handle_open(count);
 	for (unsigned i = 0; i < count; i++) {
 		account_name(i, names[0]);
 		names_pairs(count, 1);
@@ -128,54 +128,44 @@ static void table_open(unsigned count) {
 
 /* -- 10, 100, ... accounts --------------------------------------------------------------------- */
 
-/* The target is for as many accounts as are configured: a million. */
-static void random_rows(struct work *w, const struct contender *c, unsigned points, bool target) {
-	char number[NUMBER_SIZE], name[64];
+static const struct contender kinds[] = {
+	{.name = "berth", .open = names_open, .prepare = names_prepare, .run = names_pairs},
+	{.name = "sem_t", .open = indices_open, .prepare = indices_prepare, .run = indices_pairs},
+	{.name = "by name", .open = table_open, .prepare = names_prepare, .run = table_pairs},
+};
+#define KINDS ELEMENTS(kinds)
 
-	for (unsigned i = 0; i < points; i++) {
-		bool last = target && i + 1 == points;
-		struct row *r;
+static unsigned contenders_make(struct contender *c, unsigned count, unsigned most) {
+	unsigned n = 0;
 
-		(void)snprintf(name, sizeof(name), "%s, of %s", c[i].name,
-			count_text(c[i].object, number));
-		r = work_row(w, name, "ns", &c[i].ns);
-		if (i > 0)
-			row_versus(r, "of 10", &c[0].ns, last ? BOUND_AT_MOST : BOUND_NONE, 6);
-	}
+	for (unsigned k = 0; k < count; k++)
+		for (unsigned accounts = 10; accounts <= most; accounts *= 10) {
+			c[n] = kinds[k];
+			c[n].object = accounts;
+			c[n++].batch = RANDOM_BATCH;
+		}
+	return n;
 }
 
-static unsigned contenders_make(struct contender *c, unsigned most) {
-	unsigned points = 0;
+static void rows_make(struct work *w, const struct contender *c, unsigned count) {
+	const struct contender *first = c;
+	char number[NUMBER_SIZE];
 
-	for (unsigned count = 10; count <= most; count *= 10)
-		c[points++] = (struct contender){.name = "berth",
-			.object = count,
-			.batch = RANDOM_BATCH,
-			.open = names_open,
-			.prepare = names_prepare,
-			.run = names_pairs};
-	for (unsigned i = 0; i < points; i++) {
-		c[points + i] = (struct contender){.name = "sem_t",
-			.object = c[i].object,
-			.batch = RANDOM_BATCH,
-			.open = indices_open,
-			.prepare = indices_prepare,
-			.run = indices_pairs};
-		c[2 * points + i] = (struct contender){.name = "by name",
-			.object = c[i].object,
-			.batch = RANDOM_BATCH,
-			.open = table_open,
-			.prepare = names_prepare,
-			.run = table_pairs};
+	for (unsigned i = 0; i < count; i++) {
+		struct row *r = work_row(
+			w, "ns", &c[i].ns, "%s, of %s", c[i].name, count_text(c[i].object, number));
+
+		if (c[i].object == 10)
+			first = &c[i];
+		else
+			row_versus(r, "of 10", &first->ns);
 	}
-	return points;
 }
 
 void random_measure(unsigned most) {
 	struct contender c[KINDS * POINTS_MAX] = {0};
-	unsigned points = contenders_make(c, most);
-	/* A table of ten million names would take 2 GB. */
-	unsigned kinds = most > MILLION ? KINDS - 1 : KINDS;
+	/* A hash table of ten million names would take 2 GB. */
+	unsigned count = most > MILLION ? KINDS - 1 : KINDS, n = contenders_make(c, count, most);
 	struct work *w = work_new(most > MILLION ? "random-10m" : "random",
 		most > MILLION ? "Accounts chosen at random, of 10,000,000 configured ones"
 			       : "Accounts chosen at random, of 1,000,000 configured ones",
@@ -183,17 +173,18 @@ void random_measure(unsigned most) {
 		"before; a sem_t is found by its index, a semaphore by name by a hash; each is one "
 		"cache line");
 
-	w->why = "a million accounts don't fit into the caches, and berth's table of names, "
-		 "entry and cell are three lines, where a semaphore is one";
+	w->why = "a million accounts don't fit into the caches, and berth reads three cache lines, "
+		 "one each of the table of names, the entries and the cells, where a semaphore is "
+		 "one";
 	semaphores_make(most);
-	if (kinds == KINDS)
+	if (count == KINDS)
 		table_make(most);
-	contest(c, kinds * points, bench.rounds);
-	random_rows(w, c, points, most == MILLION);
-	for (unsigned k = 1; k < kinds; k++)
-		random_rows(w, c + k * points, points, false);
+	contest(c, n, bench.rounds);
+	rows_make(w, c, n);
+	if (most == MILLION)
+		row_at_most(&w->row[n / KINDS - 1], 6); /* berth, of 1,000,000 */
 	report_show(w);
-	if (kinds == KINDS)
+	if (count == KINDS)
 		named_free(table);
 	(void)munmap(semaphores, most * sizeof(*semaphores));
 }
@@ -212,7 +203,7 @@ static void ten_million_measure(void) {
 	}
 	berthd_start(&d, 10 * MILLION + 1000, 100000);
 	imported = series_one(berthd_import(accounts_file(10 * MILLION, 10)));
-	(void)work_row(w, "import, one synced commit", "ns", &imported);
+	(void)work_row(w, "ns", &imported, "import, one synced commit");
 	report_show(w);
 	random_measure(10 * MILLION);
 	berthd_end(&d);

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Collects the results, and shows each work when it is finished. */
+/*
+ * Collects the results, and prints them as tables. The tables are Markdown, padded so that they can
+ * be read in a terminal as well.
+ */
 
 #include <berth.h>
 
-#include <stdio.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench.h"
 #include "report.h"
 
-#define WORKS_MAX 48
+struct work *works[WORKS_MAX];
+unsigned work_count;
 
-static struct work *works[WORKS_MAX];
-static unsigned work_count;
+/* -- rows -------------------------------------------------------------------------------------- */
 
 struct work *work_new(const char *key, const char *title, const char *note) {
 	struct work *w = calloc(1, sizeof(*w));
@@ -27,12 +30,15 @@ struct work *work_new(const char *key, const char *title, const char *note) {
 	return w;
 }
 
-struct row *work_row(
-	struct work *w, const char *contender, const char *unit, const struct series *figures) {
+struct row *work_row(struct work *w, const char *unit, const struct series *figures,
+	const char *contender, ...) {
 	struct row *r = &w->row[w->count++];
+	va_list arguments;
 
 	bench_check(w->count <= WORK_ROWS, "too many rows");
-	(void)snprintf(r->contender, sizeof(r->contender), "%s", contender);
+	va_start(arguments, contender);
+	(void)vsnprintf(r->contender, sizeof(r->contender), contender, arguments);
+	va_end(arguments);
 	r->unit = unit;
 	r->figures = *figures;
 	return r;
@@ -41,27 +47,30 @@ struct row *work_row(
 void work_missing(struct work *w, const char *contender, const char *why) {
 	const struct series none = {0};
 
-	work_row(w, contender, "", &none)->missing = why;
+	work_row(w, "", &none, "%s", contender)->missing = why;
 }
 
-void row_bound(struct row *r, enum bound bound, double target) {
-	r->bound = bound;
-	r->target = target;
-}
-
-/* A time is best when it is least, a rate when it is most. */
+/* Times are best when they are least, rates when they are most. */
 static double series_fastest(const struct series *s, const char *unit) {
 	return strcmp(unit, "ns") == 0 ? series_min(s) : series_max(s);
 }
 
-void row_versus(struct row *r, const char *versus, const struct series *other, enum bound bound,
-	double target) {
+void row_versus(struct row *r, const char *versus, const struct series *other) {
 	r->versus = versus;
 	r->ratio = series_ratio(&r->figures, other);
 	if (r->ratio.count)
 		r->ratio_fastest =
 			series_fastest(&r->figures, r->unit) / series_fastest(other, r->unit);
-	row_bound(r, bound, target);
+}
+
+void row_at_most(struct row *r, double target) {
+	r->bound = BOUND_AT_MOST;
+	r->target = target;
+}
+
+void row_at_least(struct row *r, double target) {
+	r->bound = BOUND_AT_LEAST;
+	r->target = target;
 }
 
 bool row_meets(const struct row *r) {
@@ -84,82 +93,163 @@ bool work_meets(const struct work *w) {
 	return true;
 }
 
-unsigned works_count(void) {
-	return work_count;
-}
+/* -- numbers as text --------------------------------------------------------------------------- */
 
-const struct work *works_get(unsigned i) {
-	return works[i];
-}
+const char *count_text(unsigned count, char to[NUMBER_SIZE]) {
+	char digits[16];
+	unsigned length = (unsigned)snprintf(digits, sizeof(digits), "%u", count), used = 0;
 
-/* -- as they are shown ------------------------------------------------------------------------- */
-
-/* printf pads bytes, not characters. */
-static int characters(const char *text) {
-	int n = 0;
-
-	for (const char *p = text; *p; p++)
-		n += (*p & 0xC0) != 0x80;
-	return n;
-}
-
-static void pad(FILE *f, const char *text, int width) {
-	int shown = characters(text);
-
-	fprintf(f, "%s%*s", text, width > shown ? width - shown : 0, "");
-}
-
-static void row_show(FILE *f, const struct row *r) {
-	struct texts t;
-
-	fprintf(f, "  ");
-	pad(f, r->contender, 36);
-	if (r->missing) {
-		fprintf(f, "  not measured: %s\n", r->missing);
-		return;
+	for (unsigned i = 0; i < length; i++) {
+		to[used++] = digits[i];
+		if ((length - i) % 3 == 1 && i + 1 < length)
+			to[used++] = ',';
 	}
-	texts_make(r, &t);
-	fprintf(f, "%*s", 14 > characters(t.median) ? 14 - characters(t.median) : 1, "");
-	pad(f, t.median, 0);
-	fprintf(f, "  ");
-	pad(f, t.spread, 20);
-	pad(f, t.ratio, 40);
-	pad(f, t.target, 20);
-	fprintf(f, "%s\n", r->remark ? r->remark : "");
+	to[used] = '\0';
+	return to;
 }
 
-static void work_show(FILE *f, const struct work *w) {
-	fprintf(f, "\n%s\n", w->title);
+/* Rounds to three significant digits; larger numbers to integers. */
+static const char *number_text(double value, char to[NUMBER_SIZE]) {
+	double size = value < 0 ? -value : value;
+	int decimals = 0;
+
+	if (value >= 999.5)
+		return count_text((unsigned)(value + 0.5), to);
+	if (value != (double)(long)value)
+		for (; size < 99.95 && decimals < 4; size *= 10)
+			decimals++;
+	(void)snprintf(to, NUMBER_SIZE, "%.*f", decimals, value);
+	return to;
+}
+
+/* Chooses a unit that suits the row's figures. Returns the factor that converts them to it. */
+static double unit_choose(const struct row *r, const char **ret_unit) {
+	static const char *const units[] = {"ns", "µs", "ms", "s"};
+	double size = series_median(&r->figures), factor = 1;
+	unsigned u = 0;
+
+	*ret_unit = r->unit;
+	if (strcmp(r->unit, "ns") != 0)
+		return 1;
+	for (; size * factor >= 9999.5 && u < 3; u++)
+		factor /= 1000;
+	*ret_unit = units[u];
+	return factor;
+}
+
+/* -- tables ------------------------------------------------------------------------------------ */
+
+enum { CONTENDER, MEDIAN, SPREAD, RATIO, TARGET, REMARK, COLUMNS };
+
+#define CELL_SIZE 128
+static const char *const column_title[COLUMNS] = {
+	"", "median", "fastest to slowest", "ratio", "target", ""};
+static const int column_width[COLUMNS] = {36, 14, 20, 40, 18, 0};
+
+/* Pads by hand: printf's width counts bytes, and "µ" has two. */
+static void line_print(FILE *f, const char cells[COLUMNS][CELL_SIZE]) {
+	for (int i = 0; i < COLUMNS; i++) {
+		int shown = 0;
+
+		for (const char *p = cells[i]; *p; p++)
+			shown += (*p & 0xC0) != 0x80;
+		fprintf(f, "| %s%*s ", cells[i],
+			column_width[i] > shown ? column_width[i] - shown : 0, "");
+	}
+	fprintf(f, "|\n");
+}
+
+static void row_print(FILE *f, const struct row *r) {
+	char cells[COLUMNS][CELL_SIZE] = {0}, a[NUMBER_SIZE], b[NUMBER_SIZE];
+	const char *unit;
+	double factor = unit_choose(r, &unit);
+
+	(void)snprintf(cells[CONTENDER], CELL_SIZE, "%s", r->contender);
+	(void)snprintf(cells[REMARK], CELL_SIZE, "%s%s", r->missing ? "not measured: " : "",
+		r->missing  ? r->missing
+		: r->remark ? r->remark
+			    : "");
+	if (!r->missing)
+		(void)snprintf(cells[MEDIAN], CELL_SIZE, "%s %s",
+			number_text(series_median(&r->figures) * factor, a), unit);
+	if (r->figures.count > 1)
+		(void)snprintf(cells[SPREAD], CELL_SIZE, "%s to %s",
+			number_text(series_min(&r->figures) * factor, a),
+			number_text(series_max(&r->figures) * factor, b));
+	if (r->ratio.count)
+		(void)snprintf(cells[RATIO], CELL_SIZE, "%s (%s) × %s",
+			number_text(series_median(&r->ratio), a), number_text(r->ratio_fastest, b),
+			r->versus);
+	if (r->bound != BOUND_NONE)
+		(void)snprintf(cells[TARGET], CELL_SIZE, "%s %s%s%s: %s",
+			r->bound == BOUND_AT_MOST ? "≤" : "≥",
+			number_text(r->target * (r->ratio.count ? 1 : factor), a),
+			r->ratio.count ? "" : " ", r->ratio.count ? "" : unit,
+			row_meets(r) ? "met" : "MISSED");
+	line_print(f, cells);
+}
+
+static void work_print(FILE *f, const struct work *w) {
+	char cells[COLUMNS][CELL_SIZE] = {0};
+
+	fprintf(f, "\n%s\n\n", w->title);
+	for (int i = 0; i < COLUMNS; i++)
+		(void)snprintf(cells[i], CELL_SIZE, "%s", column_title[i]);
+	line_print(f, cells);
+	for (int i = 0; i < COLUMNS; i++)
+		(void)snprintf(cells[i], CELL_SIZE, "---");
+	line_print(f, cells);
 	for (unsigned i = 0; i < w->count; i++)
-		row_show(f, &w->row[i]);
+		row_print(f, &w->row[i]);
 	if (w->note)
-		fprintf(f, "  (%s)\n", w->note);
+		fprintf(f, "\n(%s)\n", w->note);
 	if (!work_meets(w) && w->why)
-		fprintf(f, "  Missed, since %s.\n", w->why);
+		fprintf(f, "\nMissed, since %s.\n", w->why);
 }
 
-static void head_show(FILE *f) {
+static void head_print(FILE *f) {
 	const struct machine *m = machine_describe();
 
-	fprintf(f, "berth " BERTH_VERSION ", %s\n%s, %u CPU%s, load %.2f; %s, %s, results on %s\n",
+	fprintf(f,
+		"berth " BERTH_VERSION ", `%s`\n%s, %u CPU%s, load %.2f; %s, %s, results on %s\n\n",
 		m->command, m->cpu, m->cpus, m->cpus == 1 ? "" : "s", m->load, m->kernel,
 		m->compiler, m->disk);
 	fprintf(f,
-		"Median of %u rounds that take turns, fastest to slowest; a ratio is the median of "
-		"the rounds' ratios, and in brackets that of the fastest rounds.\n",
+		"Medians of %u rounds, in which contenders take turns. A ratio is the median of "
+		"the "
+		"rounds' ratios; the ratio of the fastest rounds is in brackets.\n",
 		bench.rounds);
 }
 
 void report_head(void) {
-	head_show(stdout);
+	head_print(stdout);
 }
 
 void report_show(const struct work *w) {
-	work_show(stdout, w);
+	work_print(stdout, w);
 }
 
-void report_text(FILE *f) {
-	head_show(f);
+/* -- files ------------------------------------------------------------------------------------- */
+
+static void report_table(FILE *f) {
+	head_print(f);
 	for (unsigned i = 0; i < work_count; i++)
-		work_show(f, works[i]);
+		work_print(f, works[i]);
+}
+
+static void file_write(const char *name, void (*write)(FILE *f)) {
+	char path[600];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%.500s/%s", bench.out, name);
+	f = fopen(path, "we");
+	bench_check(f != NULL, path);
+	write(f);
+	bench_check(fclose(f) == 0, path);
+}
+
+void report_write(void) {
+	file_write("table.txt", report_table);
+	file_write("results.json", report_json);
+	printf("\nIn %s: table.txt, results.json\n", bench.out);
 }

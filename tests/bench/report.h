@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The results: works, each with a row for every contender. Shown as text, and written as Markdown
- * and JSON.
+ * The results. A work is one thing that is measured, with a row for every contender. Each work is
+ * printed when it is finished; at the end, report_write() writes all of them into table.txt and
+ * results.json (report-json.c has its schema).
  */
 
 #include <stdbool.h>
@@ -17,60 +18,52 @@ struct row {
 	char contender[64];
 	const char *unit;
 	struct series figures;
-	/* Figures divided by those of another contender. */
+	/* The figures divided by those of another contender, whose name is `versus`. */
 	const char *versus;
 	struct series ratio;
 	double ratio_fastest; /* of the fastest rounds of both */
-	/* What the median of the ratio is to be; of the figures, if there is no ratio. */
+	/* The target for the median of the ratio or, in a row without a ratio, of the figures. */
 	enum bound bound;
 	double target;
-	const char *remark;  /* what to know about it; or NULL */
-	const char *missing; /* why it wasn't measured; or NULL */
+	const char *remark;  /* NULL: none */
+	const char *missing; /* why the contender wasn't measured; NULL: it was */
 };
 
 #define WORK_ROWS 24
 struct work {
 	const char *key, *title;
-	const char *note; /* how it was measured */
-	const char *why;  /* a target is missed, if one is; goes on after "since" */
+	const char *note; /* how it was measured; NULL: nothing to say */
+	const char *why;  /* why a target is missed, shown only if one is; follows "since" */
 	unsigned count;
 	struct row row[WORK_ROWS];
 };
 
 struct work *work_new(const char *key, const char *title, const char *note);
-struct row *work_row(
-	struct work *w, const char *contender, const char *unit, const struct series *figures);
-/* The row's figures are to be at most, or at least, so many times the other's. */
-void row_versus(struct row *r, const char *versus, const struct series *other, enum bound bound,
-	double target);
-/* They are to be at most, or at least, that much. */
-void row_bound(struct row *r, enum bound bound, double target);
+/* Adds a row; the contender's name is formatted as by printf. */
+struct row *work_row(struct work *w, const char *unit, const struct series *figures,
+	const char *contender, ...) __attribute__((format(printf, 4, 5)));
+/* Adds a row for a contender that can't be measured here. */
 void work_missing(struct work *w, const char *contender, const char *why);
+/* Adds the ratio to another contender's figures of the same rounds. */
+void row_versus(struct row *r, const char *versus, const struct series *other);
+/* Set the row's target; after row_versus(), it is one for the ratio. */
+void row_at_most(struct row *r, double target);
+void row_at_least(struct row *r, double target);
 bool row_meets(const struct row *r);
 bool work_meets(const struct work *w);
 
-/* Shows a finished work. */
-void report_show(const struct work *w);
+/* Prints what the figures were measured on; then each work as it is finished. */
 void report_head(void);
-/* All of them as text (report.c); as Markdown what has a target, what a pair costs with names, levels
- * and threads, and the peers (report-text.c). */
-void report_text(FILE *f);
-void report_markdown(FILE *f);
-/* Writes table.txt, table.md and results.json (report-files.c). */
+void report_show(const struct work *w);
+/* Writes table.txt and results.json into the results' directory. */
 void report_write(void);
 
-/* "3", "12.3", "4,560": no more digits than matter. */
+/* "1,000,000" */
 #define NUMBER_SIZE 32
-const char *number_text(double value, char to[NUMBER_SIZE]);
-/* "1,000,000": all of them. */
 const char *count_text(unsigned count, char to[NUMBER_SIZE]);
 
-/* A row's columns. */
-struct texts {
-	char median[64], spread[64], ratio[96], target[64];
-};
-void texts_make(const struct row *r, struct texts *t);
-
-/* All works so far (report.c). */
-unsigned works_count(void);
-const struct work *works_get(unsigned i);
+/* All works so far, for report-json.c. */
+#define WORKS_MAX 48
+extern struct work *works[WORKS_MAX];
+extern unsigned work_count;
+void report_json(FILE *f);

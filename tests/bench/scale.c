@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A million accounts: to import them, to start with them, to adopt them from a berthd that died, to
- * use them at random, and what they cost in memory and on disk.
+ * A million accounts: how long it takes to import them, to start with them and to adopt them from a
+ * berthd that was killed; what accounts chosen at random cost; and what memory and disk they need.
  *
- * All of it is one life of a berthd, lived several times: it imports, is killed while a process
- * holds a slot of every account, comes back; is stopped, loses what it shares as in a reboot, comes back.
+ * Each pass starts a new berthd, imports the accounts, kills berthd while a process holds a slot of
+ * every account, and starts it again ("adopt"). Then it stops berthd, removes the shared files as a
+ * reboot does, and starts it a last time ("cold").
  */
 
 #include <berth.h>
@@ -22,10 +23,10 @@
 #include "report.h"
 #include "works.h"
 
-#define LIVES 3
+#define PASSES 3
 
-/* Of each life. */
-struct lives {
+/* One figure a pass. */
+struct figures {
 	struct series import, cold, adopt;              /* ns */
 	struct series memory_import, memory_cold, disk; /* bytes an account */
 };
@@ -43,17 +44,17 @@ static double bytes_of_file(const char *dir, const char *name) {
 	return (double)st.st_blocks * 512;
 }
 
-/* What it shares with clients, and its own memory; not what it maps of the store, which the kernel
- * drops when it wants to. */
+/* The files that berthd shares with clients, and its private memory. The mapped store isn't counted: the
+ * kernel can drop it at any time. */
 static double bytes_in_memory(const struct berthd *d) {
 	return bytes_of_file(d->instance.runtime_dir, "segment") +
 	       bytes_of_file(d->instance.runtime_dir, "directory") +
 	       process_bytes(d->instance.berthd, "RssAnon:");
 }
 
-/* -- a life ------------------------------------------------------------------------------------ */
+/* -- a pass ------------------------------------------------------------------------------------ */
 
-/* The kernel shall read the store from the disk, as after a reboot. */
+/* Makes the kernel read the store from the disk again, as after a reboot. */
 static void forget_cached(const struct berthd *d, const char *name) {
 	char path[700];
 	int fd;
@@ -65,20 +66,19 @@ static void forget_cached(const struct berthd *d, const char *name) {
 	(void)close(fd);
 }
 
-/* Until a new client has got a slot, and released it. */
+/* Starts berthd. Returns how long it takes until a new client has acquired a slot. */
 static double start_timed(struct berthd *d) {
 	double start = bench_now(), end;
 	char name[ACCOUNT_NAME_SIZE];
-	struct berth *b;
 	berth_slot slot;
 
 	instance_restart(&d->instance);
-	bench_must(berth_open(NULL, &b), "berth_open");
+	handle_open(0);
 	account_name(accounts / 2, name);
-	bench_must(berth_acquire(b, name, &slot), "berth_acquire");
+	bench_must(berth_acquire(handle, name, &slot), "berth_acquire");
 	end = bench_now();
-	bench_must(berth_release(b, slot), "berth_release");
-	berth_close(b);
+	bench_must(berth_release(handle, slot), "berth_release");
+	berth_close(handle);
 	return end - start;
 }
 
@@ -92,89 +92,85 @@ static void shared_remove(const struct berthd *d) {
 	}
 }
 
-static void live_imported(struct berthd *d, struct lives *l, const char *file) {
+static void measure_import(struct berthd *d, struct figures *f, const char *file) {
 	double before = bytes_in_memory(d);
 
-	series_add(&l->import, berthd_import(file));
-	/* What the import itself took is given back when there is nothing more to do. */
+	series_add(&f->import, berthd_import(file));
+	/* berthd frees the memory that the import itself needed when it is idle. */
 	sleep(2);
-	series_add(&l->memory_import, (bytes_in_memory(d) - before) / accounts);
-	series_add(&l->disk, bytes_of_file(d->state_dir, "limits/data.mdb") / accounts);
+	series_add(&f->memory_import, (bytes_in_memory(d) - before) / accounts);
+	series_add(&f->disk, bytes_of_file(d->state_dir, "limits/data.mdb") / accounts);
 }
 
-static void live_adopted(struct berthd *d, struct lives *l) {
+static void measure_adopt(struct berthd *d, struct figures *f) {
 	pid_t holder = holder_start(NULL, accounts);
 
 	(void)instance_kill(&d->instance, SIGKILL);
-	series_add(&l->adopt, start_timed(d));
+	series_add(&f->adopt, start_timed(d));
 	bench_kill(holder);
 }
 
-static void live_cold(struct berthd *d, struct lives *l, double empty) {
+static void measure_cold(struct berthd *d, struct figures *f, double empty) {
 	(void)instance_kill(&d->instance, SIGTERM);
 	shared_remove(d);
 	forget_cached(d, "limits");
 	forget_cached(d, "counts");
-	series_add(&l->cold, start_timed(d));
-	series_add(&l->memory_cold, (bytes_in_memory(d) - empty) / accounts);
+	series_add(&f->cold, start_timed(d));
+	series_add(&f->memory_cold, (bytes_in_memory(d) - empty) / accounts);
 }
 
 /* -- rows -------------------------------------------------------------------------------------- */
 
-static void rows_time(const struct lives *l) {
+static void rows_time(const struct figures *f) {
 	struct work *w = work_new("scale", "1,000,000 accounts: import, start, adopt",
-		"until a new client has a slot; started cold, limits and counts come from the "
+		"until a new client has a slot; at a cold start, limits and counts come from the "
 		"disk");
 
-	w->why = "a start looks at every page of the stored limits before it believes one, then "
-		 "finds "
-		 "each name in the directory, which is far away for a million of them; nobody is "
-		 "served before all limits are in force";
-	row_bound(work_row(w, "import, one synced commit", "ns", &l->import), BOUND_AT_MOST,
-		3 * NS_OF_S);
-	row_bound(work_row(w, "cold start, after a reboot", "ns", &l->cold), BOUND_AT_MOST,
-		1 * NS_OF_S);
-	row_bound(work_row(w, "adopting 1,000,000 held slots", "ns", &l->adopt), BOUND_AT_MOST,
-		0.3 * NS_OF_S);
+	w->why =
+		"berthd checks every page of the stored limits before it uses one, then looks each "
+		"name up in the directory, which for a million names isn't in the CPU's cache; it "
+		"serves no client before all limits are in force";
+	row_at_most(work_row(w, "ns", &f->import, "import, one synced commit"), 3 * NS_OF_S);
+	row_at_most(work_row(w, "ns", &f->cold, "cold start, after a reboot"), 1 * NS_OF_S);
+	row_at_most(work_row(w, "ns", &f->adopt, "adopting 1,000,000 held slots"), 0.3 * NS_OF_S);
 	report_show(w);
 }
 
-static void rows_memory(const struct lives *l) {
+static void rows_memory(const struct figures *f) {
 	struct work *w = work_new("memory", "Memory and disk for 1,000,000 accounts",
 		"in memory: segment and directory as allocated, and berthd's own (RssAnon); on "
 		"disk: limits/data.mdb as allocated; names have 21 bytes");
 
-	row_bound(work_row(w, "in memory, 2 s after the import", "bytes", &l->memory_import),
-		BOUND_AT_MOST, 200);
-	row_bound(work_row(w, "in memory, after a cold start", "bytes", &l->memory_cold),
-		BOUND_AT_MOST, 200);
-	row_bound(work_row(w, "in LMDB", "bytes", &l->disk), BOUND_AT_MOST, 128);
+	row_at_most(
+		work_row(w, "bytes", &f->memory_import, "in memory, 2 s after the import"), 200);
+	row_at_most(work_row(w, "bytes", &f->memory_cold, "in memory, after a cold start"), 200);
+	row_at_most(work_row(w, "bytes", &f->disk, "in LMDB"), 128);
 	report_show(w);
 }
 
 void works_scale(void) {
-	unsigned lives = bench.quick ? 1 : LIVES;
-	static struct lives l;
+	unsigned passes = bench.quick ? 1 : PASSES;
+	static struct figures f;
 	char *file;
 
 	accounts = 1000000;
 	file = strdup(accounts_file(accounts, 10));
-	for (unsigned i = 0; i < lives; i++) {
+	for (unsigned i = 0; i < passes; i++) {
 		struct berthd d;
 		double empty;
 
 		cpus_pin_servers(false);
 		berthd_start(&d, accounts + 100000, accounts + 100000);
 		empty = bytes_in_memory(&d);
-		live_imported(&d, &l, file);
+		measure_import(&d, &f, file);
 		if (i == 0)
 			random_measure(accounts);
-		live_adopted(&d, &l);
-		live_cold(&d, &l, empty);
+		measure_adopt(&d, &f);
+		measure_cold(&d, &f, empty);
 		berthd_end(&d);
 		cpus_pin_servers(true);
 	}
-	rows_time(&l);
-	rows_memory(&l);
+	rows_time(&f);
+	rows_memory(&f);
 	free(file);
 }

@@ -9,7 +9,7 @@
 #include "series.h"
 
 void series_add(struct series *s, double value) {
-	bench_check(s->count < SERIES_MAX, "more rounds than there is room for");
+	bench_check(s->count < SERIES_MAX, "more rounds than a series holds");
 	s->value[s->count++] = value;
 }
 
@@ -56,14 +56,6 @@ struct series series_ratio(const struct series *a, const struct series *b) {
 	return ratio;
 }
 
-struct series series_scale(const struct series *s, double factor) {
-	struct series scaled = *s;
-
-	for (unsigned i = 0; i < s->count; i++)
-		scaled.value[i] *= factor;
-	return scaled;
-}
-
 struct series series_one(double value) {
 	struct series s = {0};
 
@@ -71,7 +63,7 @@ struct series series_one(double value) {
 	return s;
 }
 
-/* Below 16 a bucket each; then 16 buckets for every doubling. */
+/* Each time below 16 ns has a bucket of its own; from there on each doubling has 16 buckets. */
 static unsigned bucket_of(uint64_t ns) {
 	unsigned doubling;
 
@@ -81,7 +73,7 @@ static unsigned bucket_of(uint64_t ns) {
 	return doubling * 16 + (unsigned)(ns >> (doubling - 1) & 15);
 }
 
-/* The largest time that goes into the bucket. */
+/* The longest time that belongs to the bucket. */
 static double bucket_end(unsigned bucket) {
 	unsigned doubling = bucket / 16;
 
@@ -94,6 +86,13 @@ void histogram_add(struct histogram *h, uint64_t ns) {
 	h->total++;
 	h->count[bucket_of(ns)]++;
 	h->longest = ns > h->longest ? ns : h->longest;
+}
+
+void histogram_merge(struct histogram *to, const struct histogram *from) {
+	to->total += from->total;
+	to->longest = from->longest > to->longest ? from->longest : to->longest;
+	for (unsigned b = 0; b < HISTOGRAM_SIZE; b++)
+		to->count[b] += from->count[b];
 }
 
 double histogram_quantile(const struct histogram *h, double share) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Figures of rounds, and of single operations. */
+/* Statistics of rounds, and of single operations. */
 
 #include <stdint.h>
 
@@ -14,17 +14,16 @@ struct series {
 };
 
 void series_add(struct series *s, double value);
-/* Sorts what it is given. */
+/* Sorts the values. */
 double median_of(double *values, unsigned count);
 double series_median(const struct series *s);
 double series_min(const struct series *s);
 double series_max(const struct series *s);
-/* a/b of each round: what disturbs both of them in a round doesn't show. */
+/* a/b of each round, so that a disturbance that slows both down alike cancels out. */
 struct series series_ratio(const struct series *a, const struct series *b);
-struct series series_scale(const struct series *s, double factor);
 struct series series_one(double value);
 
-/* How long single operations took: exact to a sixteenth. */
+/* How long single operations took, exact to a sixteenth. */
 #define HISTOGRAM_SIZE 1024
 struct histogram {
 	uint64_t total, longest;
@@ -32,5 +31,6 @@ struct histogram {
 };
 
 void histogram_add(struct histogram *h, uint64_t ns);
-/* What the given share of the operations stayed within. */
+void histogram_merge(struct histogram *to, const struct histogram *from);
+/* The time that the given share of the operations, 0 to 1, stayed within. */
 double histogram_quantile(const struct histogram *h, double share);

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What is measured: families of works, each in a file of its own. */
+/* The families of works, each in a file of its own. */
 
 #include <stdbool.h>
 
-void works_fast(void);        /* one process */
+void works_fast(void);        /* one process, every peer */
 void works_forms(void);       /* one process: names, labels, threads, several slots, accounts */
 void works_shared(void);      /* several processes */
 void works_ends(void);        /* killed processes */
 void works_limits(void);      /* changed limits */
-void works_checkpoint(void);  /* counts being stored */
+void works_checkpoint(void);  /* storing counts */
 void works_scale(void);       /* a million accounts */
-void works_ten_million(void); /* not in a quick run */
-void works_growth(void);      /* with slots held, with processes */
+void works_ten_million(void); /* left out of a quick run */
+void works_growth(void);      /* many held slots, many processes */
 
-/* Accounts of the berthd that clients find: 10, 100, ... and at most so many of them. */
+/* Accounts chosen at random among 10, 100, ... `most` accounts of the berthd that clients find. */
 void random_measure(unsigned most);
 
-/* An idle berthd beside them: started first, watched from when it has settled, looked at last. */
+/* An idle berthd, beside all families: idle_begin() starts it, idle_watch() begins to count its wake-ups
+ * once it has settled, idle_end() reports. */
 void idle_begin(void);
 void idle_watch(void);
 void idle_end(void);
