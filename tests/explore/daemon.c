@@ -284,12 +284,11 @@ void daemon_close_records(uint32_t process) {
 
 /* Revokes whatever is held, or some of it. */
 static void act_revoke(void) {
-	uint32_t first = BERTH_RANGE + below(RECORDS - BERTH_RANGE),
-		 some = one_in(4) ? RECORDS : 16;
+	const uint32_t granted = RECORDS - BERTH_RANGE;
+	uint32_t first = below(granted), count = one_in(4) ? granted : 16;
 
-	for (uint32_t i = 0; i < some; i++) {
-		uint32_t record =
-			first + i < RECORDS ? first + i : first + i - RECORDS + BERTH_RANGE;
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t record = BERTH_RANGE + (first + i) % granted;
 
 		if (daemon_revoke(record) == 0 && !one_in(4))
 			return;
