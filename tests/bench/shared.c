@@ -23,11 +23,6 @@ static struct peer *const fast_peers[] = {
  * back. */
 static _Atomic unsigned *ball;
 
-static void ball_make(void) {
-	ball = mmap(NULL, sizeof(*ball), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	bench_check(ball != MAP_FAILED, "mmap");
-}
-
 /* A process stops waiting after SPINS_MAX looks, since the other one may have ended its slice. */
 static void ball_play(unsigned side, unsigned long n) {
 	while (n-- > 0) {
@@ -58,7 +53,8 @@ static void work_same(void) {
 			.processes = 2,
 			.object = OBJECT_FREE,
 			.run = fast_peers[i]->pairs};
-	ball_make();
+	ball = mmap(NULL, sizeof(*ball), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	bench_check(ball != MAP_FAILED, "mmap");
 	c[FAST_PEERS] = (struct contender){.name = "a cache line, there and back",
 		.processes = 2,
 		.apart = true,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Adds up the records after each write, and compares the sums with the counts; and these with what is
- * held for certain, and with the limits. The sums must be the counts, to the unit, at every instant: so
- * no drift can be made up for by another.
+ * After each write, adds up for each account what the records have charged. That sum must be the count, at
+ * every instant, so that no error can hide behind another one. The count must also be at least what is
+ * certainly held, and a process may raise it only within the limit.
  */
 
 #include <stdio.h>
@@ -19,7 +19,7 @@ uint64_t audits;
 
 static struct cell_view cells[CELLS]; /* as of the last audit */
 static uint64_t noted[RECORDS];
-static uint64_t tagged[RECORDS]; /* the newest seq that was written to a cell */
+static uint64_t tagged[RECORDS]; /* the newest seq of each record that was written to a cell */
 
 /* -- counts against records ---------------------------------------------------------------------- */
 
@@ -28,7 +28,7 @@ static void record_add(uint32_t number, const struct record_view *r, uint32_t su
 
 	for (uint32_t k = 0; k <= r->top && account != 0; k++) {
 		if (account >= CELLS) {
-			verdict_fault("record %u stands on account %u, which there can't be",
+			verdict_fault("record %u is placed on account %u, which can't exist",
 				number, account);
 			return;
 		}
@@ -54,7 +54,7 @@ static const char *name_of(uint32_t account) {
 	return "removed";
 }
 
-static void cell_judge(uint32_t account, uint32_t sum, uint32_t record) {
+static void cell_check(uint32_t account, uint32_t sum, uint32_t record) {
 	const struct cell_view *c = &cells[account];
 
 	if (c->count == sum && truth.held[account] <= c->count &&
@@ -71,20 +71,20 @@ static void cell_judge(uint32_t account, uint32_t sum, uint32_t record) {
 		verdict_fault("account %u is removed, and counts %u", account, c->count);
 }
 
-/* `record`: the one that was written; 0: a cell was. */
+/* record: the record that was written; 0: another word was. */
 static void audit(uint32_t record) {
 	uint32_t sum[CELLS] = {0};
 
 	audits++;
 	records_add(sum);
 	for (uint32_t a = 1; a < CELLS; a++)
-		cell_judge(a, sum[a], record);
+		cell_check(a, sum[a], record);
 }
 
 /* -- seqs ---------------------------------------------------------------------------------------- */
 
-/* No tag is written twice, and a record's are written in order. */
-static void tag_judge(uint32_t account) {
+/* No tag is written twice, and the tags of a record are written in order. */
+static void tag_check(uint32_t account) {
 	const struct cell_view *c = &cells[account];
 
 	if (c->record == 0 || c->record >= RECORDS || c->seq > tagged[c->record]) {
@@ -96,7 +96,7 @@ static void tag_judge(uint32_t account) {
 		account, name_of(account), c->record);
 }
 
-static void note_judge(uint32_t number) {
+static void note_check(uint32_t number) {
 	uint64_t now = view_record(number).noted;
 
 	if (now >= noted[number]) {
@@ -109,8 +109,8 @@ static void note_judge(uint32_t number) {
 
 /* -- counts against limits ----------------------------------------------------------------------- */
 
-/* A client has raised a count: a limit that is in force must let it. */
-static void admission_judge(uint32_t account) {
+/* A process has raised the count, which one of the limits in force must permit. */
+static void admission_check(uint32_t account) {
 	uint32_t limit = truth_limit(account);
 
 	if (cells[account].count <= limit)
@@ -125,9 +125,9 @@ static void cell_written(uint32_t account) {
 
 	cells[account] = view_cell(account);
 	if (cells[account].record != before.record || cells[account].seq != before.seq)
-		tag_judge(account);
+		tag_check(account);
 	if (running && running->process != DAEMON && cells[account].count > before.count)
-		admission_judge(account);
+		admission_check(account);
 }
 
 void audit_write(uint32_t word) {
@@ -138,7 +138,7 @@ void audit_write(uint32_t word) {
 	if (word < RECORD_WORDS)
 		cell_written(account);
 	else
-		note_judge((word - RECORD_WORDS) / 8);
+		note_check((word - RECORD_WORDS) / 8);
 	audit(word < RECORD_WORDS ? 0 : (word - RECORD_WORDS) / 8);
 }
 
@@ -161,7 +161,8 @@ void audit_returned(uint32_t word, bool alone) {
 		return;
 	verdict_about(word < RECORD_WORDS ? word / 8 : 0,
 		word < RECORD_WORDS ? 0 : (word - RECORD_WORDS) / 8);
-	verdict_fault("a compare-and-swap succeeded on a word that had changed and come back");
+	verdict_fault("a compare-and-swap succeeded on a word that had changed and come back to "
+		      "the same value");
 }
 
 void audit_reset(void) {

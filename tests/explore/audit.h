@@ -2,23 +2,23 @@
 #pragma once
 
 /*
- * Judges the shared words after each write to them.
+ * Checks the shared words after each write to them.
  */
 
 #include "world.h"
 
 /* A word of a cell or record was written. */
 void audit_write(uint32_t word);
-/* Something else in the two files was. */
+/* Something else in the two files was written. */
 void audit_other_write(const volatile void *p);
-/* A compare-and-swap, of this word alone or of two, took it for unchanged though it had changed and come
- * back. */
+/* A compare-and-swap of this word, alone or with a second one, succeeded though the word had changed and
+ * come back to the same value. */
 void audit_returned(uint32_t word, bool alone);
-/* Once all have released what they held, and berthd has done what it had to. */
+/* At the end of a run: all slots are released, and berthd has nothing to do. */
 void audit_end(void);
 
 /* Before each run. */
 void audit_reset(void);
 
-/* So many audits, in all runs. */
+/* The number of audits in all runs. */
 extern uint64_t audits;

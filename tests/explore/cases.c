@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The faults that were found in the counter, or in designs of it, as scripts. */
+/* The scripts. Each shows a fault that was once in the counter, or in a design of it. "Victim" is the party
+ * that is stopped; process 0 is A in traces, process 1 is B. */
 
 #include "schedule.h"
 #include "scripts.h"
 #include "verdict.h"
 #include "view.h"
 
-/* Two processes, and accounts of one and of two levels. */
+/* Two processes with two threads, and accounts of one and of two levels, all with a limit of 3. */
 static void prepare(const struct stops *s) {
 	const struct plan plan_of_scripts = {
 		.processes = 2,
 		.threads = 2,
 		.names = 1u << A | 1u << B | 1u << P | 1u << Q | 1u << P_X | 1u << P_Y | 1u << MANY,
 		.limit = 1,
-		.free = 1,
-		.kept = s->kept,
+		.free_records = 1,
+		.kept_records = s->kept_records,
 		.entries = NAMES,
 		.one_range = true,
 		.stall = 1,
@@ -30,16 +31,17 @@ static void prepare(const struct stops *s) {
 	perform(0, 1, task_occupy, 1);
 }
 
-/* Everybody comes by once more. */
-static void come_by(uint32_t name) {
+/* Both processes use the account again, so that a damaged cell or record shows. */
+static void use_again(uint32_t name) {
 	for (int i = 0; i < 3; i++) {
 		perform(0, 1, task_pair, name);
 		perform(1, 0, task_pair, name);
 	}
 }
 
-/* A thread looks at p. A sibling leaves a tag of their only free record in p, and goes far with it
- * elsewhere. The thread places it on p by what it saw. */
+/* A thread reads the cell of p. Another thread leaves a tag of their only free record in that cell, then
+ * makes many pairs elsewhere with the record. The first thread places the record on p, by what it read
+ * before. */
 static void stale_look(struct stops *s) {
 	struct coroutine *victim;
 
@@ -48,17 +50,17 @@ static void stale_look(struct stops *s) {
 	perform(0, 1, task_end, 0);
 	perform(1, 0, task_pair, P);
 	warm_up(s, 0, 0, P);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P);
 	perform(0, 1, task_pair, P_X);
-	perform(0, 1, task_go_far, A);
+	perform(0, 1, task_many_pairs, A);
 	perform(0, 1, task_end, 0);
 	finish(victim);
 	perform(0, 0, task_release, P);
-	come_by(P);
+	use_again(P);
 }
 
-/* The same, and the sibling uses the record on p meanwhile: the thread's first compare-and-swap fails, and
- * what it was going to write must not be used. */
+/* The same, but the other thread uses the record on p. So the first thread's compare-and-swap fails, and it
+ * mustn't go on with the seqs that it had chosen. */
 static void stale_base(struct stops *s) {
 	struct coroutine *victim;
 
@@ -67,7 +69,7 @@ static void stale_base(struct stops *s) {
 	perform(0, 1, task_end, 0);
 	perform(1, 0, task_pair, P);
 	warm_up(s, 0, 0, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P_X);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
@@ -76,11 +78,12 @@ static void stale_base(struct stops *s) {
 	perform(1, 0, task_pair, P_X);
 	perform(0, 0, task_release, P_X);
 	perform(1, 0, task_release, P);
-	come_by(P_X);
+	use_again(P_X);
 }
 
-/* A thread has found the path of p/x, which is removed then; its index comes to be q/x. A sibling leaves a
- * tag in q, goes far, and the thread has the record stand where it found the path. */
+/* A thread has found the path of p/x. Then p/x is removed, and q/x gets its index. Another thread leaves a
+ * tag of their record in q and makes many pairs with it. The first thread places the record on the path
+ * that it found. */
 static void stale_path(struct stops *s) {
 	struct coroutine *victim;
 
@@ -88,44 +91,44 @@ static void stale_path(struct stops *s) {
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P_X);
 	perform(DAEMON, 0, task_remove, P_X);
 	perform(DAEMON, 0, task_create, Q_X);
 	perform(0, 1, task_pair, Q_X);
-	perform(0, 1, task_go_far, A);
+	perform(0, 1, task_many_pairs, A);
 	perform(0, 1, task_end, 0);
 	finish(victim);
 	perform(0, 0, task_release, P_X);
-	come_by(Q_X);
+	use_again(Q_X);
 }
 
-/* A release is stopped between its steps. The next berthd comes upon it, and is stopped while it finishes
- * it; the release goes on, and its record goes far. */
+/* A release is stopped between its steps. The next berthd finishes it, and is stopped while it does. The
+ * release goes on, and its record makes many pairs. */
 static void finished_twice(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
 	prepare(s);
 	perform(0, 0, task_acquire, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
+	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	daemon_kill();
-	berthd = begin_and_stop(s, 1, DAEMON, 0, task_start, 0);
+	berthd = begin_and_stop(s, DAEMON, 0, task_start, 0);
 	finish(victim);
-	perform(0, 0, task_go_far, P_X);
+	perform(0, 0, task_many_pairs, P_X);
 	perform(0, 0, task_acquire, P_X);
 	finish(berthd);
 	perform(0, 0, task_release, P_X);
-	come_by(P_X);
+	use_again(P_X);
 }
 
-/* A record rests on p/x, and says of itself that it holds a slot: its last steps are in tags only. The
- * index becomes q/x, where no tag tells of them. The record's session ends. */
+/* A record rests on p/x, but its own words say that it holds a slot: only tags tell of its last steps. p/x is
+ * removed, and q/x gets its index; the cells of that path have no such tags. The record's session ends. */
 static void rests_where_another_is(struct stops *s) {
 	struct coroutine *victim;
 
 	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	perform(1, 0, task_pair, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
+	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	finish(victim);
 	perform(DAEMON, 0, task_remove, P_X);
 	perform(DAEMON, 0, task_create, Q_X);
@@ -135,24 +138,24 @@ static void rests_where_another_is(struct stops *s) {
 	perform(1, 0, task_release, Q_X);
 }
 
-/* A slot is revoked, its account removed, and perhaps another made of the index, before or while it is
- * released: the holder must be told that it was revoked. */
+/* A slot is revoked while it is released, then its account is removed and perhaps another one gets the
+ * index. The holder must be told that the slot was revoked. */
 static void released_after_removal(struct stops *s) {
 	struct coroutine *victim;
 
 	prepare(s);
 	perform(0, 0, task_acquire, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
+	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	perform(DAEMON, 0, task_revoke, 0);
 	perform(DAEMON, 0, task_remove, P_X);
 	perform(DAEMON, 0, task_remove, P_Y);
 	perform(DAEMON, 0, task_remove, P);
 	finish(victim);
 	perform(DAEMON, 0, task_create, P);
-	come_by(P);
+	use_again(P);
 }
 
-/* The same where the release begins only then. */
+/* The same, but the release begins after all that. */
 static void released_long_after(struct stops *s) {
 	struct coroutine *victim;
 
@@ -161,15 +164,15 @@ static void released_long_after(struct stops *s) {
 	perform(DAEMON, 0, task_revoke, 0);
 	perform(DAEMON, 0, task_remove, P_X);
 	perform(DAEMON, 0, task_create, Q_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
+	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	perform(1, 0, task_acquire, Q_X);
 	finish(victim);
 	perform(1, 0, task_release, Q_X);
-	come_by(Q_X);
+	use_again(Q_X);
 }
 
-/* An acquire of p is refused after its record was placed there. The next one finds the record on p, but
- * the process remembers the path of a. */
+/* An acquire of p is refused after its record was placed on p. The next acquire finds the record on p, but
+ * in the process's memory the record still belongs to the path of a. */
 static void remembered_path(struct stops *s) {
 	struct coroutine *victim;
 
@@ -178,19 +181,19 @@ static void remembered_path(struct stops *s) {
 	perform(0, 0, task_pair, A);
 	perform(1, 0, task_pair, P);
 	warm_up(s, 0, 0, P);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P);
 	perform(1, 0, task_acquire, P);
 	finish(victim);
 	perform(1, 0, task_release, P);
 	perform(0, 0, task_release, P);
 	perform(0, 0, task_acquire, P);
 	perform(0, 0, task_release, P);
-	come_by(P);
-	come_by(A);
+	use_again(P);
+	use_again(A);
 }
 
-/* A thread's record of p comes back from another thread, and takes a slot below p. Then the thread is
- * refused at p, where it still remembers that record. */
+/* A thread's record for p returns to it from another thread, and gets a slot of p/x. Then p refuses the
+ * thread, whose path cache still has that record for p. */
 static void remembered_record(struct stops *s) {
 	prepare(s);
 	perform(0, 0, task_acquire, P);
@@ -200,10 +203,10 @@ static void remembered_record(struct stops *s) {
 	perform(DAEMON, 0, task_fill, P);
 	perform(0, 0, task_pair, P);
 	perform(0, 0, task_release, P_X);
-	come_by(P_X);
+	use_again(P_X);
 }
 
-/* As remembered_path() with two levels, where it is the upper one that is full. */
+/* As remembered_path(), but with two levels, of which the upper one is full. */
 static void refused_above(struct stops *s) {
 	struct coroutine *victim;
 
@@ -212,48 +215,48 @@ static void refused_above(struct stops *s) {
 	perform(0, 0, task_pair, P_Y);
 	perform(1, 0, task_pair, P_X);
 	warm_up(s, 0, 0, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P_X);
 	perform(1, 0, task_acquire, P_Y);
 	finish(victim);
 	perform(1, 0, task_release, P_Y);
 	perform(0, 0, task_release, P_X);
 	perform(0, 0, task_acquire, P_X);
 	perform(0, 0, task_release, P_X);
-	come_by(P_X);
+	use_again(P_X);
 }
 
-/* A revocation is cut short, others write over its tag at the top, and the session's end goes on with
- * it. */
+/* berthd is killed in the middle of a revocation. Others overwrite the tag of its first step. The end of the
+ * session must finish the revocation. */
 static void revoked_halfway(struct stops *s) {
 	struct coroutine *berthd;
 
 	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	perform(1, 0, task_pair, P_X);
-	berthd = begin_and_stop(s, 0, DAEMON, 0, task_revoke, 0);
+	berthd = begin_and_stop(s, DAEMON, 0, task_revoke, 0);
 	perform(1, 0, task_pair, P);
 	berthd->alive = false;
 	daemon_kill();
 	process_kill(0);
-	berthd = begin_and_stop(s, 1, DAEMON, 0, task_start, 0);
+	berthd = begin_and_stop(s, DAEMON, 0, task_start, 0);
 	perform(1, 0, task_pair, P_Y);
 	finish(berthd);
 	perform(DAEMON, 0, task_serve, 0);
 	perform(1, 0, task_pair, P_X);
 }
 
-/* The same where the next berthd lacks the memory to finish it. */
+/* The same, but the records are closed while the next berthd can't finish the revocation. */
 static void revoked_halfway_and_closed(struct stops *s) {
 	struct coroutine *berthd;
 
 	prepare(s);
 	perform(1, 0, task_pair, P);
 	perform(0, 0, task_acquire, P_X);
-	berthd = begin_and_stop(s, 0, DAEMON, 0, task_revoke, 0);
+	berthd = begin_and_stop(s, DAEMON, 0, task_revoke, 0);
 	berthd->alive = false;
 	daemon_kill();
 	process_kill(0);
-	berthd = begin_and_stop(s, 1, DAEMON, 0, task_close_records, 0);
+	berthd = begin_and_stop(s, DAEMON, 0, task_close_records, 0);
 	perform(1, 0, task_pair, P);
 	finish(berthd);
 	perform(DAEMON, 0, task_start, 0);
@@ -261,7 +264,7 @@ static void revoked_halfway_and_closed(struct stops *s) {
 	perform(1, 0, task_pair, P_X);
 }
 
-/* The same while a thread is taking the slot, or giving it back. */
+/* A slot is revoked while a thread acquires it; in the next script, while the thread releases it. */
 static void revoked_while_taking(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
@@ -269,13 +272,13 @@ static void revoked_while_taking(struct stops *s) {
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
-	berthd = begin_and_stop(s, 1, DAEMON, 0, task_revoke, 0);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P_X);
+	berthd = begin_and_stop(s, DAEMON, 0, task_revoke, 0);
 	perform(1, 0, task_pair, P);
 	finish(victim);
 	finish(berthd);
 	perform(0, 0, task_release, P_X);
-	come_by(P_X);
+	use_again(P_X);
 }
 
 static void revoked_while_giving_back(struct stops *s) {
@@ -283,56 +286,56 @@ static void revoked_while_giving_back(struct stops *s) {
 
 	prepare(s);
 	perform(0, 0, task_acquire, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
-	berthd = begin_and_stop(s, 1, DAEMON, 0, task_revoke, 0);
+	victim = begin_and_stop(s, 0, 0, task_release, P_X);
+	berthd = begin_and_stop(s, DAEMON, 0, task_revoke, 0);
 	perform(1, 0, task_pair, P);
 	finish(victim);
 	perform(0, 0, task_pair, P_X);
 	finish(berthd);
-	come_by(P_X);
+	use_again(P_X);
 }
 
-/* A limit is lowered while a thread that has looked at the old one takes a slot. */
+/* A limit is lowered while a thread that has read the old one acquires a slot. */
 static void limit_lowered(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
 	prepare(s);
 	perform(1, 0, task_acquire, P_X);
 	warm_up(s, 0, 0, P_Y);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_Y);
-	berthd = begin_and_stop(s, 1, DAEMON, 0, task_fill, P);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P_Y);
+	berthd = begin_and_stop(s, DAEMON, 0, task_fill, P);
 	finish(berthd);
 	finish(victim);
 	perform(0, 0, task_release, P_Y);
 	perform(1, 0, task_release, P_X);
-	come_by(P_X);
+	use_again(P_X);
 }
 
-/* An account is removed while a thread that has looked at it takes a slot. */
+/* An account is removed while a thread that has read its entry acquires a slot. */
 static void removed_while_taking(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
 	prepare(s);
 	warm_up(s, 0, 0, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
-	berthd = begin_and_stop(s, 1, DAEMON, 0, task_remove, P_X);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P_X);
+	berthd = begin_and_stop(s, DAEMON, 0, task_remove, P_X);
 	perform(1, 0, task_pair, P);
 	finish(berthd);
 	perform(DAEMON, 0, task_create, Q_X);
 	finish(victim);
 	perform(0, 0, task_release, P_X);
-	come_by(Q_X);
+	use_again(Q_X);
 }
 
-/* A limit is set, and berthd dies between that and its acknowledgement; so does the next. */
+/* A limit is set, and berthd is killed before it acknowledges that. The next berthd starts. */
 static void limit_cut_short(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
 	prepare(s);
 	perform(1, 0, task_acquire, P);
 	warm_up(s, 0, 0, P);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P);
-	berthd = begin_and_stop(s, 1, DAEMON, 0, task_fill, P);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P);
+	berthd = begin_and_stop(s, DAEMON, 0, task_fill, P);
 	berthd->alive = false;
 	daemon_kill();
 	perform(DAEMON, 0, task_start, 0);
@@ -341,7 +344,8 @@ static void limit_cut_short(struct stops *s) {
 	perform(1, 0, task_release, P);
 }
 
-/* A handle is closed while a thread is inside, and its records go to another process at once. */
+/* A handle is closed while a thread is inside an acquire; in the next script, inside a release. Another process
+ * gets the records at once. */
 static void closed_while_taking(struct stops *s) {
 	struct coroutine *victim;
 
@@ -349,7 +353,7 @@ static void closed_while_taking(struct stops *s) {
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_acquire, P_X);
+	victim = begin_and_stop(s, 0, 0, task_acquire, P_X);
 	perform(0, 1, task_close, 0);
 	perform(DAEMON, 0, task_serve, 0);
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
@@ -359,7 +363,7 @@ static void closed_while_taking(struct stops *s) {
 	perform(1, 0, task_pair, P);
 	perform(0, 0, task_release, P_X);
 	perform(1, 1, task_release, P_X);
-	come_by(P_X);
+	use_again(P_X);
 }
 
 static void closed_while_giving_back(struct stops *s) {
@@ -367,33 +371,33 @@ static void closed_while_giving_back(struct stops *s) {
 
 	prepare(s);
 	perform(0, 0, task_acquire, P_X);
-	victim = begin_and_stop(s, 0, 0, 0, task_release, P_X);
+	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	perform(0, 1, task_close, 0);
 	perform(DAEMON, 0, task_serve, 0);
 	perform(1, 1, task_acquire, P_X);
 	finish(victim);
 	perform(1, 0, task_pair, P);
 	perform(1, 1, task_release, P_X);
-	come_by(P_X);
+	use_again(P_X);
 }
 
-/* A slot is released twice, by two threads at once, while its record goes on to a longer path. */
+/* Two threads release the same slot at the same time, while its record is placed on a longer path. */
 static void released_twice(struct stops *s) {
 	struct coroutine *first, *second;
 
 	prepare(s);
 	perform(0, 0, task_acquire, A);
-	first = begin_and_stop(s, 0, 0, 1, task_release_other, 0);
+	first = begin_and_stop(s, 0, 1, task_release_other, 0);
 	perform(0, 0, task_release, A);
-	second = begin_and_stop(s, 1, 0, 0, task_acquire, P_X);
+	second = begin_and_stop(s, 0, 0, task_acquire, P_X);
 	finish(first);
 	finish(second);
 	perform(0, 0, task_release, P_X);
-	come_by(P_X);
+	use_again(P_X);
 }
 
-/* Records that are noise go to a session like others, and those that have used up their seqs don't; a
- * session without any is given another range. */
+/* Records with noise in their words are used like others. Records that have used up their seqs aren't; a
+ * session that has only such records gets another range. */
 static void noise_and_used_up(struct stops *s) {
 	prepare(s);
 	for (uint32_t n = 2 * BERTH_RANGE; n < RECORDS; n++)
@@ -404,7 +408,8 @@ static void noise_and_used_up(struct stops *s) {
 	for (uint32_t i = 0; i < BERTH_RANGE / 2; i++)
 		perform(1, 0, task_acquire, MANY);
 	if (!task_held(1, 0))
-		verdict_fault("of 16 records, 8 of which are noise, none is left");
+		verdict_fault("none of 16 records can be used, though 8 have noise in them and the "
+			      "others few seqs");
 }
 
 const struct script scripts[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Switches between the scheduler's stack and those of the coroutines: by hand on x86-64, where a switch
- * takes nanoseconds, elsewhere by ucontext. */
+/* Switches between the stacks of the scheduler and of the coroutines: with a few instructions on x86-64,
+ * where a switch so takes nanoseconds, elsewhere with ucontext. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ struct coroutine *running;
 
 static void coroutine_enter(void) {
 	running->body(running);
-	/* A body ends by pausing for ever. */
+	/* A body never returns: it pauses at its end. */
 	abort();
 }
 
@@ -34,7 +34,7 @@ static void stack_make(struct coroutine *c) {
 
 static void *scheduler;
 
-/* Saves what a function must keep, and goes on with what was saved at `to`. */
+/* Saves the registers that a function must preserve, and restores those that were saved at `to`. */
 __attribute__((naked, noinline)) static void stack_switch(void **save, void *to) {
 	(void)save, (void)to;
 	__asm__("push %rbp\n\tpush %rbx\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
@@ -45,7 +45,7 @@ __attribute__((naked, noinline)) static void stack_switch(void **save, void *to)
 static void context_start(struct coroutine *c) {
 	void **top = (void **)(void *)(c->stack + STACK_SIZE);
 
-	*--top = NULL; /* what coroutine_enter would return to */
+	*--top = NULL; /* the return address of coroutine_enter, which never returns */
 	*--top = (void *)(uintptr_t)coroutine_enter;
 	for (int i = 0; i < 6; i++)
 		*--top = NULL;
@@ -88,6 +88,7 @@ static void context_pause(struct coroutine *c) {
 
 #endif
 
+/* The value of cache_thread in a thread that libberth doesn't know. */
 static struct thread *unknown;
 
 void coroutines_prepare(void) {
@@ -104,20 +105,20 @@ void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c)) {
 	c->parked = false;
 	c->sleeps_until = 0;
 	c->ready = NULL;
-	if (!c->block)
-		c->block = unknown;
+	if (!c->cache_thread)
+		c->cache_thread = unknown;
 	memset(c->seen, 0, sizeof(c->seen));
 	context_start(c);
 }
 
 void coroutine_resume(struct coroutine *c) {
-	struct thread *mine = cache_thread;
+	struct thread *scheduler_thread = cache_thread;
 
 	running = c;
-	cache_thread = c->block;
+	cache_thread = c->cache_thread;
 	context_resume(c);
-	c->block = cache_thread;
-	cache_thread = mine;
+	c->cache_thread = cache_thread;
+	cache_thread = scheduler_thread;
 	running = NULL;
 }
 

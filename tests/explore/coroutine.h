@@ -2,11 +2,12 @@
 #pragma once
 
 /*
- * Coroutines: functions that are left in the middle and gone on with later, all of them in one thread.
+ * Coroutines: functions with a stack of their own that can be paused anywhere and resumed later, all in
+ * one thread.
  *
- * The scheduler (schedule.c, scripts.c) resumes one, which runs until it pauses; a coroutine that isn't
- * resumed any more is abandoned, as a process that is killed. What each of them has seen of the shared
- * words is kept here, too, since it goes with the coroutine.
+ * The scheduler (schedule.c, scripts.c) resumes a coroutine, which runs until it pauses. To kill it, as a
+ * process is killed, the scheduler doesn't resume it any more. A coroutine also remembers which version of
+ * each shared word it has read last.
  */
 
 #include <stdbool.h>
@@ -21,36 +22,35 @@ struct coroutine {
 	void *stack_pointer;
 	char *stack;
 	void (*body)(struct coroutine *c);
-	char name[8];          /* in traces: the process's letter and the thread's number */
-	uint32_t process;      /* DAEMON: the daemon's */
-	uint32_t thread;       /* in its process */
+	char name[8];          /* in traces: the letter of the process, the number of the thread */
+	uint32_t process;      /* DAEMON: berthd */
+	uint32_t thread;       /* the number in its process */
 	bool alive;            /* may be resumed */
-	bool parked;           /* has done what it had to */
-	uint64_t sleeps_until; /* stalled until so many whole operations are done by all */
+	bool parked;           /* has done all that it had to do */
+	uint64_t sleeps_until; /* stalled until all parties have done that many operations */
 	uint64_t began;        /* the number of the access with which its operation began */
-	bool (*ready)(void *); /* NULL: needs nothing before it goes on */
+	bool (*ready)(void *); /* not resumed before ready(ready_data); NULL: may be resumed */
 	void *ready_data;
-	void *block;          /* libberth's pointer in thread-local storage (cache.h) */
-	void *specific;       /* that of pthread_setspecific() */
+	void *cache_thread;   /* libberth's thread-local variable of that name (path-cache.h) */
+	void *specific;       /* the pointer of pthread_setspecific() */
 	uint32_t seen[WORDS]; /* the version of each shared word when it was loaded last */
 };
 
-/* Begins anew, whatever it was doing; as the thread that it was, but for libberth a new one if `block` is
- * NULL. */
+/* Starts the coroutine with this function, whatever it was doing before. For libberth it is a new thread if
+ * `cache_thread` is NULL, else the thread that it was. */
 void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c));
 
-/* Once: what libberth's pointer is in a thread that it doesn't know. And before each run: the scheduler's
- * is that, too. */
+/* Before each run: makes the scheduler a thread that libberth doesn't know. */
 void coroutines_prepare(void);
 
-/* From the scheduler: goes on with it until it pauses. */
+/* Called by the scheduler: runs the coroutine until it pauses. */
 void coroutine_resume(struct coroutine *c);
 
-/* From within: lets the scheduler go on. */
+/* Called by a coroutine: returns to the scheduler. */
 void coroutine_pause(void);
 
-/* From within: pauses until ready(data), and at least once. */
+/* Called by a coroutine: pauses at least once, until ready(data). */
 void coroutine_await(bool (*ready)(void *), void *data);
 
-/* The one that runs; NULL: the scheduler. */
+/* The coroutine that runs; NULL: the scheduler runs. */
 extern struct coroutine *running;

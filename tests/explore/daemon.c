@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * berthd: the real sessions, ranges, directory and recount, driven by messages, by deaths of processes
- * and by an administrator who revokes, sets limits, removes and makes accounts. When it is killed, what
- * it had in its memory is lost, and the next one begins with what is in the segment.
+ * berthd: its real sessions, ranges, directory and recount. They are driven by messages, by deaths of
+ * processes, and by an administrator who revokes, sets limits, removes and creates accounts. When berthd is
+ * killed, its private memory is lost, and the next berthd begins with the segment.
  */
 
 #include <string.h>
@@ -24,7 +24,7 @@ struct daemon {
 	struct directory *directory;
 	struct sessions *sessions;
 	struct recount *recount;
-	struct session *session[PROCESSES]; /* of the connection */
+	struct session *session[PROCESSES]; /* NULL: the process isn't connected */
 	uint64_t next_act;
 };
 
@@ -57,9 +57,9 @@ static void accounts_make(void) {
 				"making an account");
 }
 
-/* Which accounts there are after a start: one whose removal was begun may be gone, or not; likewise
- * one that was being made. */
-static void accounts_find_again(struct daemon *d) {
+/* Learns after a start which accounts exist: one that the last berthd was removing, or creating, when it
+ * was killed may exist or not. */
+static void accounts_learn(struct daemon *d) {
 	for (uint32_t a = 1; a < CELLS; a++)
 		truth.removed[a] = !(entry_flags(load_relaxed(&world.entry[a].word)) & ENTRY_LIVE);
 	for (uint32_t n = 0; n < NAMES; n++) {
@@ -87,11 +87,11 @@ void daemon_start(void) {
 	if (first)
 		accounts_make();
 	else
-		accounts_find_again(d);
+		accounts_learn(d);
 	d->next_act = operations + below_log(plan.pause);
 }
 
-/* Connections break; what was asked is asked again. */
+/* All connections end. Processes that wait for an answer connect again and ask again. */
 void daemon_kill(void) {
 	daemon_now = NULL;
 	for (uint32_t p = 0; p < PROCESSES; p++) {
@@ -157,7 +157,7 @@ static int mail_answer(struct daemon *d, struct process *p, struct mail *m) {
 		return -ECONNRESET;
 	r = counter_finish_seized(d->segment.map, m->record);
 	if (r > 0)
-		verdict_fault("settling record %u: a count is too small", m->record);
+		verdict_fault("settling record %u: a count is smaller than its weight", m->record);
 	return r == -ENOMEM ? BERTH_NO_SYSTEM_RESOURCES : 0;
 }
 
@@ -263,10 +263,6 @@ int daemon_remove(uint32_t name) {
 	return 0;
 }
 
-void daemon_recount(void) {
-	recount_request(daemon_now->recount);
-}
-
 void daemon_close_records(uint32_t process) {
 	struct map *m = world_map(DAEMON);
 	const struct session_entry *e;
@@ -282,7 +278,7 @@ void daemon_close_records(uint32_t process) {
 	}
 }
 
-/* Revokes whatever is held, or some of it. */
+/* Revokes the first held slot that it finds, from a random record on; now and then several. */
 static void act_revoke(void) {
 	const uint32_t granted = RECORDS - BERTH_RANGE;
 	uint32_t first = below(granted), count = one_in(4) ? granted : 16;
@@ -295,7 +291,8 @@ static void act_revoke(void) {
 	}
 }
 
-/* A name that isn't there is made, one that is goes; the index of the last that went is used first. */
+/* Creates an account that doesn't exist, or removes one that does. berthd gives a new account the index that
+ * was freed last. */
 static void act_removal(void) {
 	uint32_t name = below(NAMES - 1);
 
@@ -317,7 +314,7 @@ static void act(void) {
 	else if (which < plan.revoke + plan.limits + plan.removal)
 		act_removal();
 	else
-		daemon_recount();
+		recount_request(daemon_now->recount);
 }
 
 static bool is_wanted(void *data) {

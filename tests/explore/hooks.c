@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What -fsanitize=thread has the compiler call, without libtsan. An access is made after the coroutine
- * was gone on with, so that whatever others did meanwhile comes before it. Memory is as strong here as
- * it can be: one access after the other.
+ * The functions that code compiled with -fsanitize=thread calls, as libtsan has them. Each makes its access
+ * after the pause, so that it sees what others did meanwhile. Accesses are made one after the other: weak
+ * memory isn't explored.
  *
- * A compare-and-swap that succeeds on a word that has changed since it was loaded, and has come back,
- * is reported (audit.c); so are all writes to cells and records.
+ * All writes to cells and records are reported to audit.c; so is a compare-and-swap that succeeds though
+ * its word has changed and has come back to the same value since the coroutine loaded it.
  */
 
 #include <string.h>
@@ -26,7 +26,7 @@ void hooks_reset(void) {
 	accesses_left = writes_left = loads_left = NO_END;
 }
 
-/* -- switching ---------------------------------------------------------------------------------- */
+/* -- pausing ------------------------------------------------------------------------------------ */
 
 static __attribute__((noinline)) void pause_here(void) {
 	if (running)
@@ -46,7 +46,6 @@ static inline void point_plain(const volatile void *p) {
 		point();
 }
 
-/* The number of the word of a cell or record; NO_WORD: something else. */
 static inline uint32_t word_at(const volatile void *p) {
 	return __builtin_expect(world_has(p), 1) ? world_word(p) : NO_WORD;
 }
@@ -60,7 +59,7 @@ static inline uint32_t point_write(const volatile void *p) {
 	return word;
 }
 
-/* -- what was seen, and what was done ------------------------------------------------------------ */
+/* -- loads and stores ---------------------------------------------------------------------------- */
 
 static inline void loaded(const volatile void *p, size_t size) {
 	uint32_t word = size == 8 ? word_at(p) : NO_WORD;
@@ -83,7 +82,7 @@ static void changed(uint32_t word, uint64_t before, uint64_t after) {
 		trace_word(TRACE_WRITE, word, before, after);
 }
 
-/* A store, or what comes to one, of up to eight bytes. */
+/* After a write of up to eight bytes: a store, or an operation that stores. */
 static inline void stored(const volatile void *p, uint32_t word, uint64_t before, uint64_t after) {
 	if (word != NO_WORD) {
 		writes++;
@@ -100,7 +99,7 @@ static void swap_failed(uint32_t word, uint64_t wanted) {
 		trace_word(TRACE_FAILED, word, wanted, 0);
 }
 
-/* One word of a compare-and-swap that succeeds. */
+/* For each word of a compare-and-swap that succeeds. */
 static inline void swap_check(uint32_t word, bool alone) {
 	if (running && running->seen[word] != version[word])
 		audit_returned(word, alone);
@@ -167,7 +166,7 @@ void __tsan_atomic_signal_fence(int order) {
 		return before;                                                   \
 	}
 
-/* Returns what stood there. */
+/* Returns the former value. */
 #define SWAP(bits, type)                                                       \
 	static inline type swap##bits(volatile type *p, type wanted, type v) { \
 		uint32_t word = point_write(p);                                \
@@ -240,7 +239,7 @@ ATOMIC(16, uint16_t)
 ATOMIC(32, uint32_t)
 ATOMIC(64, uint64_t)
 
-/* -- sixteen bytes: two words -------------------------------------------------------------------- */
+/* -- atomic accesses of sixteen bytes: two words -------------------------------------------------- */
 
 static void pair_written(uint32_t word, u128 before, u128 after) {
 	writes++;

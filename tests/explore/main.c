@@ -1,15 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The stall explorer: the real counter, pool, library and daemon code in one process, as coroutines that
- * switch at every shared access, in schedules drawn from seeds.
+ * The stall explorer looks for schedules in which the counter goes wrong. It runs the real code of library
+ * and daemon in one process, as coroutines, and switches between them at any access to shared memory.
  *
- *     explore                               a sample, for `make check`: both of the next; $SEED
- *     explore --script[=NAME] [--stride N]  schedules written by hand
+ *     explore                               a sample, for `make check`: scripts, then runs from $SEED on
+ *     explore --script[=NAME] [--stride N]  schedules written by hand: all, or those whose names begin so
  *     explore --seconds N [--first SEED] [--runs N] [--all]
- *     explore --seed N [--trace]            one run, exactly as it was made then
+ *                                           random runs, for N seconds of CPU; --all: after a fault, too
+ *     explore --seed N [--trace]            the run of that seed once more, with all its events
  *
- * Exit status: 0, nothing wrong was found; 1, something was. --all goes on after a fault.
+ * Exit status: 0, no fault was found; 1, a fault was found; 2, a wrong command line.
+ *
+ * How it works:
+ *
+ *   The world (world.h) is the segment and the directory, very small, mapped once for each process and once
+ *     for berthd, all in the explorer's own address space.
+ *   The parties (parties.h) use it: up to three processes with up to three threads each, and berthd. Each
+ *     thread, and berthd, is a coroutine (coroutine.h). process.c stands in for libberth's connection to
+ *     berthd, thread.c acquires and releases through libberth, daemon.c drives berthd's sessions, directory
+ *     and recount.
+ *   The hooks (hooks.h) make the coroutines switch. The sources under test are compiled with
+ *     -fsanitize=thread but linked without libtsan, so the compiler calls a function at each access; these
+ *     functions are the explorer's. At each of them the running coroutine may be paused.
+ *   The seam (seam.h) replaces what those sources call in libc and libsystemd: memory, system calls,
+ *     threads, the event loop. So a run depends on nothing but its seed.
+ *   A schedule says which coroutine runs when, for how long, and which one is stalled or killed. Either it
+ *     is random (schedule.c), where a plan (parties.h), drawn from the seed, sets the odds of everything;
+ *     or it is written by hand (scripts.h, cases.c), and repeated with its parties stopped at each place.
+ *   The truth (truth.h) is the explorer's own record of accounts, limits and held slots, which it keeps
+ *     beside the code under test.
+ *   The audit (audit.h) runs after each write to a cell or record. It reads them through the view (view.h),
+ *     which decodes them without the counter's own functions, and compares them with each other and with
+ *     the truth.
+ *   The verdict (verdict.h) of a run is the first fault that was found, or none. A run with a fault is
+ *     repeated with a trace, which is printed.
  */
 
 #include <getopt.h>
@@ -31,12 +56,12 @@
 struct options {
 	double seconds;
 	uint64_t runs, seed, first;
-	uint32_t stride; /* odd */
-	bool one, trace, scripts, all;
+	uint32_t stride; /* of scripts (scripts.h); odd */
+	bool has_seed, trace, scripts, all;
 	const char *script;
 };
 
-/* Of CPU: how much is explored shouldn't depend on what else the machine does. */
+/* CPU time, so that other programs on the machine don't make the exploration shorter. */
 static double now(void) {
 	struct timespec t;
 
@@ -44,25 +69,25 @@ static double now(void) {
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void say_tally(double seconds) {
+static void print_tally(double seconds) {
 	(void)printf("explore: %llu runs in %.0f s of CPU: %llu operations, %llu accesses, %llu "
 		     "switches, %llu stalls (up to %llu operations), %llu processes and %llu "
 		     "daemons killed, %llu writes audited, %llu compare-and-swaps lost\n",
 		(unsigned long long)tally.runs, seconds, (unsigned long long)tally.operations,
 		(unsigned long long)accesses, (unsigned long long)tally.switches,
-		(unsigned long long)tally.stalls, (unsigned long long)tally.longest,
+		(unsigned long long)tally.stalls, (unsigned long long)tally.longest_stall,
 		(unsigned long long)tally.kills, (unsigned long long)tally.daemon_kills,
 		(unsigned long long)audits, (unsigned long long)failures);
 }
 
-static void say_short(double seconds) {
+static void print_verdict(double seconds) {
 	(void)printf("explore: %s, after %.0f s of CPU: %s\n", verdict.run, seconds, verdict.text);
 }
 
-/* The code under test has crashed, and the explorer with it: which is a fault as well. */
+/* A crash of the code under test is a fault, too. It ends the explorer. */
 static void on_crash(int signal, siginfo_t *info, void *context) {
 	(void)signal, (void)context;
-	(void)printf("explore: %s: %s accesses %p, where nothing is\n", verdict.run,
+	(void)printf("explore: %s: %s accesses %p, where no memory is mapped\n", verdict.run,
 		running ? running->name : "the explorer", info->si_addr);
 	if (tracing)
 		trace_print(true);
@@ -81,8 +106,8 @@ static void crashes_catch(void) {
 	(void)sigaction(SIGBUS, &action, NULL);
 }
 
-/* Once more, with a trace. */
-static void say_fault(uint64_t seed, bool all) {
+/* Repeats a run that failed, with a trace. */
+static void print_trace_of(uint64_t seed, bool all) {
 	tracing = true;
 	run(seed);
 	trace_print(all);
@@ -93,19 +118,19 @@ static bool explore(const struct options *o) {
 	double begun = now();
 	uint64_t seed = o->first;
 
-	(void)printf("explore: seeds from %llu on\n", (unsigned long long)seed);
+	(void)printf("explore: runs with seeds from %llu on\n", (unsigned long long)seed);
 	for (uint64_t n = 0; n < o->runs; n++, seed++) {
 		run(seed);
 		if (verdict.failed)
-			say_short(now() - begun);
+			print_verdict(now() - begun);
 		if (verdict.failed && !o->all)
 			break;
 		if (n % 64 == 0 && now() - begun > o->seconds)
 			break;
 	}
-	say_tally(now() - begun);
+	print_tally(now() - begun);
 	if (verdict.failed)
-		say_fault(seed, false);
+		print_trace_of(seed, false);
 	return tally.faults == 0;
 }
 
@@ -114,11 +139,11 @@ static bool explore_one(const struct options *o) {
 	run(o->seed);
 	tracing = false;
 	if (!verdict.failed) {
-		say_tally(now());
+		print_tally(now());
 		return true;
 	}
-	say_short(now());
-	say_fault(o->seed, o->trace);
+	print_verdict(now());
+	print_trace_of(o->seed, o->trace);
 	return false;
 }
 
@@ -141,7 +166,7 @@ static bool option_take(struct options *o, int option) {
 		return true;
 	case 'S':
 		o->seed = strtoull(optarg, NULL, 0);
-		return o->one = true;
+		return o->has_seed = true;
 	case 'f':
 		o->first = strtoull(optarg, NULL, 0);
 		return true;
@@ -182,14 +207,15 @@ int main(int argc, char **argv) {
 	bool sound;
 
 	if (!options_take(&o, argc, argv)) {
-		(void)fprintf(stderr, "explore: see the top of tests/explore/main.c\n");
+		(void)fprintf(stderr,
+			"explore: wrong command line; see the top of tests/explore/main.c\n");
 		return 2;
 	}
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	world_make();
 	statics_keep();
 	crashes_catch();
-	if (o.one)
+	if (o.has_seed)
 		sound = explore_one(&o);
 	else if (o.scripts)
 		sound = scripts_run(o.script, o.stride);

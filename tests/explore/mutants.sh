@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Shows that the stall explorer can fail: takes one safety step at a time out of a copy of the sources, and
-# has the explorer look for what goes wrong then.
+# Shows that the stall explorer finds faults. A mutant is a copy of the sources without one safety step, for
+# which the explorer must find a fault.
 #
 #     tests/explore/mutants.sh BUILD SECONDS [NAME]...
 #
-# Each is looked for with the scripts, then by chance for so many seconds. A line for each; exit status 1 if
-# one wasn't found that should be.
+# For each mutant, or those that are named, the explorer plays its scripts and then does random runs for that
+# many seconds of CPU. Prints a line for each mutant. Exit status 1: for a mutant no fault was found.
 set -eu
 
 build=$1 seconds=$2
@@ -16,7 +16,7 @@ work=$build/mutants/tree found=0 missed=0
 
 trap 'exit 130' HUP INT TERM
 
-# The tree with the objects that are there, so that only what is changed is compiled anew.
+# Copies the sources and the objects that exist, so that make compiles only the changed source.
 tree_make() {
 	rm -rf "$work"
 	mkdir -p "$work/tests" "$work/build/tests"
@@ -26,7 +26,7 @@ tree_make() {
 	cp -a "$build/tests/explore" "$work/build/tests"
 }
 
-# wanted NAME [NAME...]: whether it is among those named, or none is.
+# wanted NAME [CHOSEN]...: true if NAME is one of those chosen, or none is.
 wanted() {
 	name=$1
 	shift
@@ -37,14 +37,14 @@ wanted() {
 
 names=$*
 
-# mutant NAME FILE SED-SCRIPT: what must be found.
+# mutant NAME FILE SED-SCRIPT: makes the mutant and has the explorer look for a fault in it.
 mutant() {
 	# shellcheck disable=SC2086 # a list
 	wanted "$1" $names || return 0
 	tree_make
 	sed -E "$3" "$2" >"$work/$2"
 	if cmp -s "$2" "$work/$2"; then
-		printf '%-34s not in %s any more\n' "$1" "$2"
+		printf '%-34s sed changes nothing in %s\n' "$1" "$2"
 		missed=$((missed + 1))
 		return 0
 	fi
@@ -56,7 +56,7 @@ mutant() {
 	fi
 	explorer=$work/build/tests/explore/explore
 	if "$explorer" --script --stride 5 >"$log" && "$explorer" --seconds "$seconds" >>"$log"; then
-		printf '%-34s not found\n' "$1"
+		printf '%-34s no fault found\n' "$1"
 		missed=$((missed + 1))
 		return 0
 	fi
@@ -124,5 +124,5 @@ mutant no-turn-of-states daemon/holders/sessions.c \
 mutant closed-without-taking-back client/core/counter.c \
 	's/r = record_finish_seized\(m, at, RECORD_CLOSED\);/r = 0, (void)cas(\&at.record->place, load_acquire(\&at.record->place), 0);/'
 
-echo "$found of $((found + missed)) mutants found"
+echo "faults were found in $found of $((found + missed)) mutants"
 [ "$missed" = 0 ]

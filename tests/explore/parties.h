@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The parties: processes with threads that acquire and release through the real library, and berthd.
- * A message is a struct in the process, which berthd looks at when it is its turn.
+ * The parties of a run: processes, whose threads acquire and release through the real library, and berthd.
+ * A message to berthd is a struct of the process, which berthd reads when its coroutine runs.
  */
 
 #include <systemd/sd-event.h>
@@ -12,7 +12,7 @@
 
 /* -- chance ------------------------------------------------------------------------------------- */
 
-/* The same numbers from the same seed. */
+/* The same seed gives the same numbers. */
 void chance_seed(uint64_t seed);
 uint64_t chance(void);
 static inline uint32_t below(uint32_t n) {
@@ -21,44 +21,51 @@ static inline uint32_t below(uint32_t n) {
 static inline bool one_in(uint32_t n) {
 	return below(n) == 0;
 }
-/* From 1 to 2^bits, each order of magnitude as often as another. */
+/* From 1 to 2^bits, with each power of two as likely as another. */
 static inline uint64_t below_log(uint32_t bits) {
 	return 1 + (chance() >> 1) % (UINT64_C(1) << below(bits + 1));
 }
-/* The same, but every second time each number as often as another. */
+/* Every second time as below_log(), else with each number as likely as another. */
 static inline uint64_t below_size(uint32_t bits) {
 	return one_in(2) ? below_log(bits) : 1 + below(UINT32_C(1) << bits);
 }
 
-/* -- how often what happens ------------------------------------------------------------------------ */
+/* -- the plan ------------------------------------------------------------------------------------- */
 
-/* Drawn for each run; one in so many, 0: never. */
+/* How large a run is, and how often things happen in it. Drawn for each random run; a script sets it. */
 struct plan {
 	uint32_t processes, threads;
-	uint32_t names;      /* a bit for each that is there at first, or may be made */
-	uint32_t limit;      /* highest */
-	uint32_t free;       /* records of a process that aren't held all the time */
-	uint32_t kept;       /* records that a thread keeps at most */
-	uint32_t entries;    /* of accounts that it does */
-	bool one_range;      /* a session isn't granted more */
-	uint32_t levels;     /* acquires are of names with so many levels at most */
-	uint32_t burst;      /* bits of the length of a burst of pairs */
-	uint32_t bursts;     /* of 16 operations */
-	uint32_t burst_name; /* of which three in four are */
-	uint64_t length;     /* accesses */
-	uint32_t preempt;    /* accesses between two switches, about */
-	uint32_t stall;      /* one switch in so many stalls the one that was left */
-	uint32_t stalled;    /* so many at once at most */
-	uint32_t stall_bits; /* for up to 2^bits operations */
-	uint32_t kill, daemon_kill, hang_up, close, thread_end;
-	uint32_t used_up; /* one record in so many has few seqs left */
-	uint32_t pause;   /* bits of the operations between two acts of berthd's administrator */
-	uint32_t revoke, limits, removal, recount; /* weights among these acts */
+	uint32_t names;        /* a bit for each account that exists at first, or may be created */
+	uint32_t limit;        /* the highest limit that is set */
+	uint32_t free_records; /* of a process; slots of MANY hold its other records all the time */
+	uint32_t kept_records; /* the most that a thread keeps to itself */
+	uint32_t entries;      /* the most accounts in a thread's path cache */
+	bool one_range;        /* a session is granted one range only */
+	uint32_t levels;       /* the most levels of an account that is acquired */
+	uint64_t length;       /* accesses in the run */
+	uint32_t preempt;      /* accesses between two switches, roughly */
+
+	/* A burst is up to 2^burst pairs of one account, three times in four of burst_name. */
+	uint32_t burst, burst_name;
+	uint32_t bursts; /* of 16 operations, that many are bursts */
+
+	/* One switch in `stall` stalls the coroutine that paused, for up to 2^stall_bits operations; at most
+	 * `stalled` coroutines are stalled at the same time. */
+	uint32_t stall, stalled, stall_bits;
+
+	/* These happen once in so many times; 0: never. */
+	uint32_t kill, daemon_kill;          /* after a switch */
+	uint32_t hang_up, close, thread_end; /* instead of an operation */
+	uint32_t used_up;                    /* records that have few seqs left */
+
+	/* berthd's administrator acts after up to 2^pause operations; the others are the weights of what he
+	 * does. */
+	uint32_t pause, revoke, limits, removal, recount;
 };
 
 extern struct plan plan;
 
-/* Whole operations, by all, in this run. */
+/* Operations that all parties together have done in this run. */
 extern uint64_t operations;
 
 /* -- processes ------------------------------------------------------------------------------------- */
@@ -67,14 +74,16 @@ extern uint64_t operations;
 
 enum mail_kind { MAIL_HELLO, MAIL_RANGES, MAIL_RESOLVE, MAIL_SETTLE };
 
-/* A message, and its answer. */
+/* A message to berthd, and its answer. */
 struct mail {
 	enum mail_kind kind;
 	bool posted, answered;
 	int code;
-	uint32_t count, name, record; /* asked */
+	/* The question: */
+	uint32_t count, name, record;
 	uint32_t resume_session, resume_serial;
-	bool resumed; /* answered */
+	/* The answer: */
+	bool resumed;
 	uint32_t session, serial, ranges, range[4];
 };
 
@@ -82,10 +91,10 @@ struct process {
 	uint32_t index, pid;
 	bool alive;
 	bool connected;
-	bool hung_up, goodbye; /* berthd is to be told */
-	uint64_t closed;       /* a bit for each serial, modulo 64, of a session that was closed */
+	bool hung_up, goodbye; /* the connection has ended; berthd hasn't seen it yet */
+	uint64_t closed;       /* a bit for each closed session, by its serial modulo 64 */
 	struct berth *berth;
-	struct coroutine *lock; /* has the session's lock */
+	struct coroutine *lock; /* the thread that has the session's lock; NULL: none */
 	struct mail mail;
 	struct holding holding[HOLDINGS];
 };
@@ -93,27 +102,27 @@ struct process {
 extern struct process processes[PROCESSES];
 
 void processes_reset(void);
-/* A new process takes the place of a dead one. */
+/* Starts a new process with this index, in place of a dead one. */
 void process_start(uint32_t index);
-/* None of its threads is gone on with. */
+/* The caller doesn't resume its threads any more. */
 void process_kill(uint32_t index);
 bool process_lives(uint32_t pid);
-/* As berth_close() does, while other threads are inside; they go on with a new session. */
+/* Does what berth_close() does, while other threads are inside; these go on with a new session. */
 void process_close(struct process *p);
 
-/* As a thread's end does: the next call is that of a new one. */
+/* Does what the end of a thread does. The coroutine goes on as a new thread. */
 void seam_thread_end(void);
-/* The scheduler itself is a thread that libberth doesn't know. */
+/* Makes the scheduler a thread that libberth doesn't know. */
 void seam_thread_forget(void);
 
-/* What a thread does for as long as the run goes on. */
+/* The body of a thread in a random run. */
 void thread_body(struct coroutine *c);
-/* One operation of a thread's, chosen by chance. */
+/* One random operation of a thread. */
 void thread_operate(struct process *p);
-/* 0, or a code of berth.h. */
+/* Both return 0 or a code of berth.h. */
 int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct holding **ret);
 int thread_release(struct process *p, struct holding *h);
-/* Keeps all but plan.free of its records. */
+/* Acquires slots of MANY, so that only plan.free_records of the first range are left. */
 void process_occupy(struct process *p);
 void process_release_all(struct process *p);
 
@@ -131,23 +140,24 @@ struct sd_event {
 	struct sd_event_source *sources;
 };
 
-/* The start, with what is found in the segment; the first one makes the accounts of the plan, too. */
+/* Starts berthd on what the segment says. The first one creates the accounts of the plan, too. */
 void daemon_start(void);
-/* It isn't gone on with. */
+/* The caller doesn't resume berthd's coroutine any more. */
 void daemon_kill(void);
+/* The body of berthd in a random run. */
 void daemon_body(struct coroutine *c);
-/* Whatever there is to be done: messages, deaths, retries; true if there was something. */
+/* Does one thing that berthd has to do: answers a message, or handles a death or a timer. False: there is
+ * nothing to do. */
 bool daemon_serve(void);
-/* For scripts. */
+/* What the administrator does. All return 0 or a negative errno. */
 int daemon_revoke(uint32_t record);
 int daemon_limit(uint32_t name, uint32_t limit);
 int daemon_remove(uint32_t name);
 int daemon_create(uint32_t name, uint32_t limit);
-void daemon_recount(void);
-/* As at the end of the process's session, but by itself: no berthd needs to be there. */
+/* Closes the process's records, as the end of its session does. berthd needn't run. */
 void daemon_close_records(uint32_t process);
 
-/* The coroutines: those of process p begin at p * THREADS; the last is berthd's. */
+/* Those of process p begin at p * THREADS; the last one is berthd. */
 #define COROUTINES (PROCESSES * THREADS + 1)
 extern struct coroutine coroutines[COROUTINES];
 
@@ -155,5 +165,5 @@ static inline struct coroutine *coroutine_of(uint32_t process, uint32_t thread) 
 	return &coroutines[process * THREADS + thread];
 }
 
-/* True once the parties are to end what they do. */
+/* True once the parties finish what they are doing and begin nothing new. */
 extern bool winding_up;

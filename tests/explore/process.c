@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Processes, and the part of libberth that talks to berthd (session.h), which is the explorer's own:
- * messages are structs, and a thread that waits for an answer lets others run. The rest of libberth is
- * the real one.
+ * Processes. And the explorer's own session.h, the part of libberth that talks to berthd: here messages are
+ * structs, and a thread that waits for an answer pauses its coroutine. The rest of libberth is the real
+ * one.
  */
 
 #include <string.h>
@@ -25,14 +25,14 @@ void session_fork_repair(void) {}
 
 struct session session_none = {.number = UINT64_MAX};
 
-static uint64_t numbers; /* of sessions */
+static uint64_t sessions_made;
 
 /* -- processes ----------------------------------------------------------------------------------- */
 
 void processes_reset(void) {
 	memset(processes, 0, sizeof(processes));
 	pids = 0;
-	numbers = 0;
+	sessions_made = 0;
 }
 
 void process_start(uint32_t index) {
@@ -48,14 +48,14 @@ void process_start(uint32_t index) {
 	p->berth->fd = (int)index;
 }
 
-/* The kernel closes its connection. */
+/* The kernel closes the connection of a killed process. */
 void process_kill(uint32_t index) {
 	struct process *p = &processes[index];
 
 	for (uint32_t i = 0; i < HOLDINGS; i++)
 		if (p->holding[i].used)
 			truth_drop(&p->holding[i]);
-	/* It may have been closing it. */
+	/* Undoes truth_session_ending() if a thread was closing the session. */
 	if (process_session(p))
 		truth_session_ended(process_session(p)->index);
 	p->alive = false;
@@ -64,7 +64,7 @@ void process_kill(uint32_t index) {
 	p->goodbye = false;
 }
 
-/* Slots that the program held it releases with its handle. */
+/* With its handle a program releases the slots that it holds. */
 static void holdings_forget(struct process *p) {
 	for (uint32_t i = 0; i < HOLDINGS; i++) {
 		struct holding *h = &p->holding[i];
@@ -116,7 +116,8 @@ static bool is_answered(void *data) {
 	return p->mail.answered || !p->mail.posted;
 }
 
-/* -ECONNRESET: berthd has died, or hung up. The scheduler has berthd answer at once. */
+/* Sends p->mail and waits for the answer. -ECONNRESET: the connection has ended. In the scheduler, which
+ * can't wait, berthd answers at once. */
 static int mail_send(struct process *p) {
 	p->mail.posted = true;
 	p->mail.answered = false;
@@ -139,7 +140,7 @@ static int session_make(struct process *p, struct session **ret) {
 	s->handle = p->berth;
 	s->index = m->session;
 	s->serial = m->serial;
-	s->number = ++numbers;
+	s->number = ++sessions_made;
 	s->slots = s->number << SESSION_SHIFT;
 	s->map = world_map(p->index);
 	s->entry = map_session(s->map, s->index);
@@ -162,7 +163,7 @@ static void session_publish(struct berth *b, struct session *s) {
 	store_release(&b->fast, s);
 }
 
-/* Of the process whose thread ends. */
+/* Called by libberth at the end of a thread, for the sessions of its process. */
 void sessions_each(void (*call)(struct session *s, void *data), void *data) {
 	struct berth *b = processes[running->process].berth;
 	struct session *current = load_acquire(&b->current);
@@ -193,7 +194,7 @@ static int session_connect(struct process *p, const struct session *resume) {
 	return r;
 }
 
-/* Under the lock, of the current session. -ESHUTDOWN: it isn't current any more. */
+/* Asks berthd. The caller has the lock. -ESHUTDOWN: s isn't the process's current session any more. */
 static int ask(struct process *p, const struct session *s, const struct mail *m) {
 	for (;;) {
 		int r = 0;
@@ -222,7 +223,7 @@ static bool lock_is_free(void *data) {
 	return !p->lock;
 }
 
-/* False: the deadline is over. */
+/* Takes the lock. False: the deadline has passed. */
 static bool enter(struct process *p, int64_t deadline) {
 	while (running && p->lock) {
 		coroutine_await(lock_is_free, p);
@@ -274,7 +275,7 @@ int session_replace(struct berth *b, const struct session *s, int64_t deadline) 
 
 int session_renew(struct berth *b, struct session *s, int64_t deadline) {
 	(void)b, (void)s, (void)deadline;
-	verdict_fault("a window is missing");
+	verdict_fault("libberth asks for a window, though all are mapped");
 	return -ENOMEM;
 }
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A process's session, as libberth knows it: berthd's struct of that name is another. */
+/* A process's session: libberth's struct session. berthd has another struct of that name, so the two headers
+ * can't be included together. */
 
 #include "parties.h"
 #include "session.h"
 
-/* The current one; NULL: none yet. */
+/* NULL: the process has no session yet. */
 static inline struct session *process_session(struct process *p) {
 	return load_acquire(&p->berth->current);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Draws a plan from a seed, and then, again and again, a coroutine that goes on, for some accesses or up
- * to one of its next writes. The one that was left may be stalled until so many whole operations are done by
- * the others, or killed with its process. When all has been done, everybody ends what he does, all slots
- * are released, the processes die, and nothing must be left.
+ * Random runs. A run draws a plan from its seed. Then it chooses a coroutine again and again, and resumes
+ * it for a time slice: for some accesses, or until one of its next loads or writes. The coroutine that
+ * paused may then be stalled until the others have done a number of operations, or killed with its process.
+ * At the end all coroutines finish what they are doing, all slots are released, the processes are killed,
+ * and nothing may be left.
  */
 
 #include <string.h>
@@ -15,8 +16,8 @@
 #include "verdict.h"
 #include "view.h"
 
-/* An operation that makes so many accesses, with nobody else at work, doesn't end. */
-#define HANGS 20000000u
+/* With more accesses than this at the end of a run, an operation is in an endless loop. */
+#define ACCESSES_MAX 20000000u
 
 struct tally tally;
 struct plan plan;
@@ -24,7 +25,8 @@ uint64_t operations;
 bool winding_up;
 struct coroutine coroutines[COROUTINES];
 
-static uint64_t process_starts[PROCESSES], daemon_starts; /* again, at that operation */
+/* At which operation a killed process, and berthd, start again. */
+static uint64_t process_starts[PROCESSES], daemon_starts;
 
 /* -- chance --------------------------------------------------------------------------------------- */
 
@@ -44,7 +46,7 @@ uint64_t chance(void) {
 
 /* -- the plan ------------------------------------------------------------------------------------- */
 
-static uint32_t parents_and(uint32_t name) {
+static uint32_t name_and_parents(uint32_t name) {
 	uint32_t bits = 0;
 
 	for (int i = (int)name; i >= 0; i = names[i].parent)
@@ -52,29 +54,29 @@ static uint32_t parents_and(uint32_t name) {
 	return bits;
 }
 
-/* Parents of what is there are there, too; and what many slots are held of. */
+/* The first account and MANY always exist, others with their parents. */
 static uint32_t names_draw(void) {
-	uint32_t there = UINT32_C(1) << (NAMES - 1) | 1;
+	uint32_t drawn = UINT32_C(1) << (NAMES - 1) | 1;
 
 	for (uint32_t n = 1; n < NAMES - 1; n++)
 		if (one_in(2))
-			there |= parents_and(n);
-	return there;
+			drawn |= name_and_parents(n);
+	return drawn;
 }
 
 static uint32_t maybe(uint32_t often, uint32_t n) {
 	return one_in(often) ? n : 0;
 }
 
-/* A bit of everything. */
-static struct plan plan_of_all(void) {
+/* Everything happens now and then. */
+static struct plan plan_of_everything(void) {
 	return (struct plan){
 		.processes = 1 + below(PROCESSES),
 		.threads = 1 + below(THREADS),
 		.names = names_draw(),
 		.limit = 1 + below(4),
-		.free = one_in(3) ? BERTH_RANGE : 1 + below(4),
-		.kept = one_in(2) ? 1 : 2 + below(7),
+		.free_records = one_in(3) ? BERTH_RANGE : 1 + below(4),
+		.kept_records = one_in(2) ? 1 : 2 + below(7),
 		.entries = one_in(4) ? 2 + below(4) : NAMES,
 		.one_range = one_in(2),
 		.levels = one_in(2) ? 1 + below(2) : 4,
@@ -99,9 +101,9 @@ static struct plan plan_of_all(void) {
 	};
 }
 
-/* Few records that go far, on few accounts, while threads are stalled for long. */
-static struct plan plan_of_going_far(void) {
-	struct plan p = plan_of_all();
+/* Few records make many pairs, on few accounts, while threads are stalled for long. */
+static struct plan plan_of_many_pairs(void) {
+	struct plan p = plan_of_everything();
 
 	p.processes = 1 + one_in(2);
 	p.threads = 2 + one_in(3);
@@ -109,30 +111,26 @@ static struct plan plan_of_going_far(void) {
 	for (uint32_t i = 1 + below(2); i > 0; i--) {
 		uint32_t name = 1 + below(NAMES - 2);
 
-		p.names |= parents_and(name);
+		p.names |= name_and_parents(name);
 		p.burst_name = one_in(3) ? name : 0;
 	}
 	p.levels = one_in(2) ? 2 : 4;
-	p.free = 1 + below(2);
+	p.free_records = 1 + below(2);
 	p.one_range = !one_in(4);
-	p.burst = VIEW_FAR_BITS - 1 + below(2);
+	p.burst = MANY_PAIRS_BITS - 1 + below(2);
 	p.bursts = 4 + below(8);
-	p.length = (50 + below(500)) << VIEW_FAR_BITS;
+	p.length = (50 + below(500)) << MANY_PAIRS_BITS;
 	p.preempt = 10 + below(200);
 	p.stall = 2 + below(4);
 	p.stalled = 1 + below(3);
-	p.stall_bits = VIEW_FAR_BITS + below(3);
+	p.stall_bits = MANY_PAIRS_BITS + below(3);
 	p.kill = maybe(8, 300);
 	p.daemon_kill = maybe(2, 1 + below(50));
 	p.hang_up = 0;
 	p.close = 0;
-	p.pause = 2 + below(VIEW_FAR_BITS);
+	p.pause = 2 + below(MANY_PAIRS_BITS);
 	p.limits++;
 	return p;
-}
-
-static struct plan plan_draw(void) {
-	return one_in(2) ? plan_of_all() : plan_of_going_far();
 }
 
 /* -- coroutines ------------------------------------------------------------------------------------ */
@@ -142,7 +140,7 @@ static void thread_start(uint32_t process, uint32_t thread) {
 
 	c->process = process;
 	c->thread = thread;
-	c->block = c->specific = NULL;
+	c->cache_thread = c->specific = NULL;
 	c->name[0] = (char)('A' + process);
 	c->name[1] = (char)('1' + thread);
 	c->name[2] = 0;
@@ -180,7 +178,7 @@ static void daemon_end(void) {
 	tally.daemon_kills++;
 }
 
-/* Whatever was killed begins again when its time has come, or nothing else can go on. */
+/* Starts what was killed again when it is time; all: at once, since nothing else can run. */
 static void restart(bool all) {
 	if (!coroutine_of(DAEMON, 0)->alive && (all || operations >= daemon_starts))
 		daemon_coroutine_start();
@@ -189,7 +187,7 @@ static void restart(bool all) {
 			process_begin(p);
 }
 
-static bool may_go_on(const struct coroutine *c) {
+static bool may_run(const struct coroutine *c) {
 	return c->alive && !c->parked && c->sleeps_until <= operations &&
 	       (!c->ready || c->ready(c->ready_data));
 }
@@ -199,11 +197,11 @@ static struct coroutine *coroutine_pick(void) {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < COROUTINES; i++)
-		if (may_go_on(&coroutines[i]))
+		if (may_run(&coroutines[i]))
 			may[n++] = &coroutines[i];
 	if (n > 0)
 		return may[below(n)];
-	/* Those that were stalled. */
+	/* All others wait, so the stalled coroutine whose stall ends first goes on now. */
 	for (uint32_t i = 0; i < COROUTINES; i++) {
 		struct coroutine *c = &coroutines[i];
 
@@ -213,12 +211,12 @@ static struct coroutine *coroutine_pick(void) {
 	}
 	if (next)
 		next->sleeps_until = operations;
-	return next && may_go_on(next) ? next : NULL;
+	return next && may_run(next) ? next : NULL;
 }
 
 /* -- the schedule ---------------------------------------------------------------------------------- */
 
-static void turn_draw(void) {
+static void slice_draw(void) {
 	accesses_left = writes_left = loads_left = NO_END;
 	switch (below(8)) {
 	case 0:
@@ -255,12 +253,13 @@ static void stall(struct coroutine *c) {
 
 	c->sleeps_until = operations + length;
 	tally.stalls++;
-	if (length > tally.longest)
-		tally.longest = length;
+	if (length > tally.longest_stall)
+		tally.longest_stall = length;
 	trace_text("%s is stalled for %llu operations", c->name, (unsigned long long)length);
 }
 
-static void fate_draw(struct coroutine *c) {
+/* After the time slice of c. */
+static void stall_or_kill(struct coroutine *c) {
 	if (one_in(plan.stall) && stalled_now() < plan.stalled)
 		stall(c);
 	if (c->process == DAEMON) {
@@ -271,25 +270,25 @@ static void fate_draw(struct coroutine *c) {
 	}
 }
 
-/* False: nothing can go on. */
-static bool turn_take(void) {
+/* False: no coroutine can run. */
+static bool slice_run(void) {
 	struct coroutine *c = coroutine_pick();
 
 	if (!c)
 		return false;
-	turn_draw();
+	slice_draw();
 	tally.switches++;
 	coroutine_resume(c);
 	accesses_left = writes_left = loads_left = NO_END;
 	if (!run_is_over() && c->alive && !winding_up)
-		fate_draw(c);
+		stall_or_kill(c);
 	return true;
 }
 
-static void go_on_until(uint64_t access) {
+static void run_until(uint64_t access) {
 	while (!run_is_over() && accesses < access) {
 		restart(false);
-		if (!turn_take())
+		if (!slice_run())
 			restart(true);
 	}
 }
@@ -312,7 +311,7 @@ void run_prepare(const struct plan *p) {
 	for (uint32_t i = 0; i < COROUTINES; i++)
 		coroutines[i].alive = false;
 	for (uint32_t i = 0; i < COROUTINES; i++)
-		coroutines[i].block = coroutines[i].specific = NULL;
+		coroutines[i].cache_thread = coroutines[i].specific = NULL;
 	for (uint32_t n = BERTH_RANGE; n < RECORDS && plan.used_up != 0; n++)
 		if (one_in(plan.used_up))
 			view_use_up(n, 2 + below(64));
@@ -323,13 +322,14 @@ static bool all_parked(void) {
 	for (uint32_t i = 0; i < COROUTINES; i++) {
 		const struct coroutine *c = &coroutines[i];
 
-		if (c->alive && !c->parked && (c->process != DAEMON || may_go_on(c) || !c->ready))
+		if (c->alive && !c->parked && (c->process != DAEMON || may_run(c) || !c->ready))
 			return false;
 	}
 	return coroutine_of(DAEMON, 0)->alive;
 }
 
-static void all_end_what_they_do(void) {
+/* Until all coroutines are parked. */
+static void run_to_the_end(void) {
 	uint64_t begun = accesses;
 
 	for (uint32_t i = 0; i < COROUTINES; i++)
@@ -337,14 +337,14 @@ static void all_end_what_they_do(void) {
 	while (!run_is_over() && !all_parked()) {
 		if (!coroutine_of(DAEMON, 0)->alive)
 			daemon_coroutine_start();
-		if (!turn_take() && !all_parked())
-			verdict_fault("nothing can go on");
-		if (accesses - begun > HANGS)
-			verdict_fault("something doesn't end");
+		if (!slice_run() && !all_parked())
+			verdict_fault("no coroutine can run, though not all have finished");
+		if (accesses - begun > ACCESSES_MAX)
+			verdict_fault("an operation doesn't end");
 	}
 }
 
-static void records_judge(void) {
+static void records_check(void) {
 	for (uint32_t n = BERTH_RANGE; n < RECORDS && !run_is_over(); n++) {
 		struct record_view r = view_record(n);
 
@@ -358,20 +358,20 @@ static void records_judge(void) {
 
 void run_wind_up(void) {
 	winding_up = true;
-	all_end_what_they_do();
+	run_to_the_end();
 	for (uint32_t p = 0; p < PROCESSES && !run_is_over(); p++)
 		if (processes[p].alive)
 			process_release_all(&processes[p]);
-	/* Records rest where they were. Where a handle was closed, and berthd died before it heard of that,
-	 * a thread that was inside may have a slot until its process dies. */
+	/* No slot is held now, with one exception. If a handle was closed, and berthd was killed before it saw
+	 * that, a thread that was inside may hold a slot until its process dies. */
 	if (plan.close == 0)
 		audit_end();
 	for (uint32_t p = 0; p < PROCESSES && !run_is_over(); p++)
 		if (processes[p].alive)
 			process_end(p);
-	all_end_what_they_do();
+	run_to_the_end();
 	audit_end();
-	records_judge();
+	records_check();
 }
 
 void run(uint64_t seed) {
@@ -379,12 +379,12 @@ void run(uint64_t seed) {
 
 	verdict_begin("seed %llu", (unsigned long long)seed);
 	chance_seed(seed);
-	drawn = plan_draw();
+	drawn = one_in(2) ? plan_of_everything() : plan_of_many_pairs();
 	run_prepare(&drawn);
 	for (uint32_t p = 0; p < plan.processes; p++)
 		process_begin(p);
 	daemon_coroutine_start();
-	go_on_until(accesses + plan.length);
+	run_until(accesses + plan.length);
 	if (!run_is_over())
 		run_wind_up();
 	tally.runs++;

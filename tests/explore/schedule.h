@@ -2,25 +2,26 @@
 #pragma once
 
 /*
- * Runs: who goes on when, and for how long, is drawn from a seed.
+ * Runs. The seed of a random run decides which coroutine runs when, and for how long.
  */
 
 #include "parties.h"
 
-/* What all runs have done together. */
+/* Sums of all runs. */
 struct tally {
 	uint64_t runs, faults;
 	uint64_t switches, stalls, kills, daemon_kills;
 	uint64_t operations;
-	uint64_t longest; /* stall, in operations */
+	uint64_t longest_stall; /* in operations */
 };
 
 extern struct tally tally;
 
-/* One run; the verdict says what it came to. */
+/* Does a random run; the verdict is its result. */
 void run(uint64_t seed);
 
-/* For scripts: everything as at the beginning of a run with this plan, and nothing has begun. */
+/* Prepares a run with this plan: berthd has started, no process has. */
 void run_prepare(const struct plan *p);
-/* Goes on with everything until it has ended what it does; releases all, ends all, and judges. */
+/* Ends a run: lets all coroutines finish what they are doing, releases all slots, kills all processes, and
+ * checks that nothing is left. */
 void run_wind_up(void);

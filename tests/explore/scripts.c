@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Plays scripts: has their parties begin, stop and end, at each place in turn where they may stop. */
+/* Plays scripts, with their parties stopped at each place in turn. */
 
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +19,7 @@ struct assignment {
 };
 
 static struct assignment assignments[COROUTINES];
-static struct holding *held[PROCESSES][THREADS]; /* by the latest acquire of each */
+static struct holding *held[PROCESSES][THREADS]; /* the slot of each thread's last task_acquire() */
 
 static void script_body(struct coroutine *c) {
 	const struct assignment *a = &assignments[c - coroutines];
@@ -45,16 +45,16 @@ static struct coroutine *assign(uint32_t process, uint32_t thread, task do_it, u
 	return c;
 }
 
-/* True if it has done what it had to. Stopped after so many looks at cells and records or, by half a
- * step more, in front of its next write. */
-static bool advance(struct coroutine *c, int64_t stop, bool every_access) {
+/* Runs it up to a place. Even numbers are the places after its loads from cells and records, odd numbers
+ * those in front of its writes. True: it ended before. */
+static bool advance(struct coroutine *c, int64_t place, bool every_access) {
 	accesses_left = writes_left = loads_left = NO_END;
 	if (every_access)
-		accesses_left = stop;
-	else if (stop != NO_END && stop % 2 == 0)
-		loads_left = stop / 2;
-	else if (stop != NO_END)
-		writes_left = stop / 2;
+		accesses_left = place;
+	else if (place != NO_END && place % 2 == 0)
+		loads_left = place / 2;
+	else if (place != NO_END)
+		writes_left = place / 2;
 	if (!run_is_over())
 		coroutine_resume(c);
 	accesses_left = writes_left = loads_left = NO_END;
@@ -66,14 +66,15 @@ void finish(struct coroutine *c) {
 		if (c->process != DAEMON)
 			(void)daemon_serve();
 	if (!c->parked && !run_is_over())
-		verdict_fault("a script's party doesn't end");
+		verdict_fault("a party of the script doesn't end");
 }
 
 struct coroutine *begin_and_stop(
-	struct stops *s, int which, uint32_t process, uint32_t thread, task do_it, uint32_t name) {
+	struct stops *s, uint32_t process, uint32_t thread, task do_it, uint32_t name) {
 	struct coroutine *c = assign(process, thread, do_it, name);
+	uint32_t which = s->begun++;
 
-	/* One that asks berthd goes no further by itself. */
+	/* A party that waits for berthd's answer can't go on to its place either. */
 	s->ended[which] = advance(c, s->at[which], s->every_access) || c->ready;
 	return c;
 }
@@ -134,12 +135,12 @@ bool task_held(uint32_t process, uint32_t thread) {
 }
 
 void task_occupy(struct process *p, uint32_t free) {
-	plan.free = free;
+	plan.free_records = free;
 	process_occupy(p);
 }
 
-void task_go_far(struct process *p, uint32_t name) {
-	for (uint32_t i = 0; i < 1u << VIEW_FAR_BITS; i++)
+void task_many_pairs(struct process *p, uint32_t name) {
+	for (uint32_t i = 0; i < 1u << MANY_PAIRS_BITS; i++)
 		task_pair(p, name);
 }
 
@@ -194,42 +195,40 @@ void task_raise(struct process *p, uint32_t name) {
 static void script_play(const struct script *script, struct stops *s) {
 	verdict_begin("script %s, stops %lld and %lld", script->name, (long long)s->at[0],
 		(long long)s->at[1]);
+	s->begun = 0;
+	memset(s->ended, 0, sizeof(s->ended));
 	script->play(s);
-	/* Whatever berthd does from here on is not the script's. */
+	/* The end of the run starts a new coroutine for berthd. */
 	coroutine_of(DAEMON, 0)->alive = false;
 	if (!run_is_over())
 		run_wind_up();
 }
 
-static void script_say(const struct script *script, const struct stops *s) {
-	struct stops again;
-
+/* Prints the fault; then plays the script with the same stops again, to print a trace. */
+static void script_print(const struct script *script, struct stops *s) {
 	(void)printf("explore: %s: %s\n", verdict.run, verdict.text);
 	tracing = true;
-	again = *s;
-	memset(again.ended, 0, sizeof(again.ended));
-	script_play(script, &again);
+	script_play(script, s);
 	trace_print(false);
 	tracing = false;
 }
 
-/* False: a fault, at some stops. */
+/* Plays the script with its parties stopped at every place. False: there was a fault. */
 static bool script_sweep(
-	const struct script *script, bool warm, uint32_t kept, uint32_t stride, uint64_t *plays) {
-	struct stops s = {.every_access = script->every_access, .warm = warm, .kept = kept};
-	/* With neither a look nor a write left to be stopped at. */
+	const struct script *script, struct stops s, uint32_t stride, uint64_t *plays) {
+	/* How often, one after the other, a party ended before its place. A party that did so at an even place
+	 * and at an odd one has no places left. */
 	uint32_t ended[2] = {0};
 
 	for (s.at[0] = 0; ended[0] < 2; s.at[0]++) {
 		ended[1] = 0;
 		for (s.at[1] = s.at[0] % stride; ended[1] < 2; s.at[1] += stride) {
-			memset(s.ended, 0, sizeof(s.ended));
 			script_play(script, &s);
 			++*plays;
-			if (verdict.failed)
-				script_say(script, &s);
-			if (verdict.failed)
+			if (verdict.failed) {
+				script_print(script, &s);
 				return false;
+			}
 			ended[1] = script->stops < 2 ? 2 : s.ended[1] ? ended[1] + 1 : 0;
 		}
 		ended[0] = script->stops == 0 ? 2 : s.ended[0] ? ended[0] + 1 : 0;
@@ -239,15 +238,18 @@ static bool script_sweep(
 
 static bool script_run(const struct script *script, uint32_t stride) {
 	uint64_t plays = 0;
-	bool sound = script_sweep(script, false, 1, stride, &plays) &&
-		     script_sweep(script, true, 1, stride, &plays) &&
-		     script_sweep(script, false, 4, stride, &plays) &&
-		     script_sweep(script, true, 4, stride, &plays);
 
-	if (sound)
-		(void)printf("explore: script %s: %llu times, nothing found\n", script->name,
-			(unsigned long long)plays);
-	return sound;
+	for (uint32_t i = 0; i < 4; i++) {
+		const struct stops s = {.every_access = script->every_access,
+			.warm = i % 2,
+			.kept_records = i < 2 ? 1 : 4};
+
+		if (!script_sweep(script, s, stride, &plays))
+			return false;
+	}
+	(void)printf("explore: script %s: played %llu times, no fault found\n", script->name,
+		(unsigned long long)plays);
+	return true;
 }
 
 bool scripts_run(const char *name, uint32_t stride) {

@@ -2,75 +2,79 @@
 #pragma once
 
 /*
- * Schedules written by hand, for faults that chance is slow to find: one party is stopped at its n-th
- * access, for every n, and perhaps another at its m-th, while the others do what the fault needs.
+ * Scripts: schedules written by hand, for faults that random runs are slow to find. A script stops one party
+ * in the middle of an operation, and perhaps a second one, while others do what the fault needs. It is
+ * played again and again, with the parties stopped at each of their looks at cells and records, and in
+ * front of each of their writes, in turn.
  */
 
 #include "parties.h"
 
-/* Runs the scripts whose names begin so; NULL: all. A second party is stopped at one place in `stride`,
- * an odd number. False: one of them found a fault, and said so. */
+/* Plays the scripts whose names begin with `name`; NULL: all. A second party is stopped at every stride-th
+ * place only; stride is odd. False: a script found a fault, which was printed. */
 bool scripts_run(const char *name, uint32_t stride);
 
 /* -- for cases.c ---------------------------------------------------------------------------------- */
 
-/* Where a script stops its parties. `ended` is set where a party got to its end before it was to be
- * stopped. */
+/* How a script is played, and where it stops its parties. */
 struct stops {
-	int64_t at[2];
-	bool ended[2];
-	bool every_access;
-	bool warm;
-	uint32_t kept; /* records that a thread keeps at most */
+	int64_t at[2];     /* the places at which the first and the second party are stopped */
+	uint32_t begun;    /* parties that were begun */
+	bool ended[2];     /* the party ended before it came to its place */
+	bool every_access; /* places are accesses, not only looks at cells and records, and writes */
+	bool warm;         /* the first party has used its account lately */
+	uint32_t kept_records; /* the most that a thread keeps to itself */
 };
 
 struct script {
 	const char *name;
 	void (*play)(struct stops *s);
-	uint32_t stops; /* of parties: 0, 1 or 2 */
-	bool every_access; /* is where they are stopped, not only looks at cells and records, and writes */
+	uint32_t stops; /* parties that it stops: 0, 1 or 2 */
+	bool every_access;
 };
 
 extern const struct script scripts[];
 extern const size_t scripts_end;
 
-/* What a party does; for berthd p is NULL. */
+/* What a party is to do. p: its process; NULL: the party is berthd. */
 typedef void (*task)(struct process *p, uint32_t name);
 
-/* Has a party begin something, and stops it at the place that the script is to stop it at. */
+/* Begins a party's task and stops it at its place, the first party of the script at at[0], the second one at
+ * at[1]. */
 struct coroutine *begin_and_stop(
-	struct stops *s, int which, uint32_t process, uint32_t thread, task do_it, uint32_t name);
-/* Before: in half of the plays the party has used the account lately. */
+	struct stops *s, uint32_t process, uint32_t thread, task do_it, uint32_t name);
+/* If the script is played warm: makes a pair first, so that the thread knows the account and the acquire
+ * that follows takes the fast path. */
 void warm_up(const struct stops *s, uint32_t process, uint32_t thread, uint32_t name);
-/* Goes on with it to its end; berthd answers what is asked meanwhile. */
+/* Runs it to its end. berthd answers what it asks. */
 void finish(struct coroutine *c);
-/* Both. */
+/* Does a whole task. */
 void perform(uint32_t process, uint32_t thread, task do_it, uint32_t name);
 
-/* Tasks. An acquire's slot is what the same thread's next release releases. */
+/* Tasks of threads. task_release() releases the slot of the same thread's last task_acquire(). */
 void task_acquire(struct process *p, uint32_t name);
 void task_release(struct process *p, uint32_t name);
-/* The slot that the process's thread of that number took. */
+/* Releases the slot that another thread of the process acquired. */
 void task_release_other(struct process *p, uint32_t thread);
 void task_pair(struct process *p, uint32_t name);
-/* The thread ends; the next task is that of a new one. */
+/* The thread ends. Its next task is that of a new thread. */
 void task_end(struct process *p, uint32_t unused);
 void task_close(struct process *p, uint32_t unused);
-/* True if the thread's latest acquire was admitted. */
+/* True if the thread's last task_acquire() got a slot. */
 bool task_held(uint32_t process, uint32_t thread);
-/* Keeps all records of the first range but so many. */
+/* Holds slots of MANY, so that `free` records of the first range are left. */
 void task_occupy(struct process *p, uint32_t free);
-/* So many pairs that a record goes far. */
-void task_go_far(struct process *p, uint32_t name);
-/* berthd's. */
+/* Makes so many pairs that the record's seqs leave all old tags far behind. */
+void task_many_pairs(struct process *p, uint32_t name);
+/* Tasks of berthd. */
 void task_start(struct process *p, uint32_t unused);
 void task_close_records(struct process *p, uint32_t process);
 void task_serve(struct process *p, uint32_t unused);
-void task_revoke(struct process *p, uint32_t unused); /* what stands on anything but MANY */
+void task_revoke(struct process *p, uint32_t unused); /* all slots but those of MANY */
 void task_remove(struct process *p, uint32_t name);
 void task_create(struct process *p, uint32_t name);
 void task_fill(struct process *p, uint32_t name);  /* limit 1 */
 void task_raise(struct process *p, uint32_t name); /* limit 3 */
 
-/* The names of truth.c. */
+/* The accounts of truth.c, by number. */
 enum { A, B, P, Q, P_X, Q_X, P_Y, Q_X_Z, P_X_Z, MANY = NAMES - 1 };

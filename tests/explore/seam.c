@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What the sources under test call and the explorer stands in for: memory, system calls, the event
- * loop, the log, and the growing of the two files, which have all they may have from the start.
+ * The explorer's own versions of functions that the sources under test call: memory, system calls, threads,
+ * the event loop, the log, and those that grow the two files, which have their full size from the start.
  *
- * Of the event loop there is as much as sessions.c and recount.c need: sources that are enabled or not;
- * daemon.c dispatches them.
+ * The event loop has only what sessions.c and recount.c need: a list of sources, enabled or not. daemon.c
+ * dispatches them.
  */
 
 #include <stdarg.h>
@@ -24,7 +24,7 @@
 
 /* -- memory ------------------------------------------------------------------------------------- */
 
-/* The size stands in front. */
+/* In front of each block is a header, which begins with the block's size. */
 #define HEADER 128u
 
 void *seam_new(size_t size);
@@ -45,12 +45,12 @@ void *seam_new(size_t size) {
 
 void *seam_grow(void *p, size_t size) {
 	void *new = seam_new(size);
-	size_t had = 0;
+	size_t old_size = 0;
 
-	if (p)
-		memcpy(&had, (char *)p - HEADER, sizeof(had));
-	if (p)
-		memcpy(new, p, MIN_OF(had, size));
+	if (p) {
+		memcpy(&old_size, (char *)p - HEADER, sizeof(old_size));
+		memcpy(new, p, MIN_OF(old_size, size));
+	}
 	return new;
 }
 
@@ -58,19 +58,19 @@ uint32_t seam_entries_max(void) {
 	return plan.entries;
 }
 
-/* Of the table: so many records. */
+/* path-cache.c divides the number of records by this. */
 uint32_t seam_kept_part(void) {
-	return world.names->max_slots / plan.kept;
+	return world.names->max_slots / plan.kept_records;
 }
 
-/* It isn't given out again in this run; whatever is still read there leads nowhere. */
+/* Freed memory isn't used again in this run. It is overwritten, so that code which still uses it fails. */
 void seam_free(void *p) {
-	size_t had = 0;
+	size_t size = 0;
 
 	if (!p)
 		return;
-	memcpy(&had, (char *)p - HEADER, sizeof(had));
-	memset(p, 0xDD, had);
+	memcpy(&size, (char *)p - HEADER, sizeof(size));
+	memset(p, 0xDD, size);
 }
 
 /* -- system calls ------------------------------------------------------------------------------- */
@@ -80,7 +80,7 @@ long seam_syscall(long number, ...) {
 	long r = 0;
 
 	va_start(arguments, number);
-	/* The descriptor is the number of the process, too. */
+	/* A process's pidfd is the same number as its pid. */
 	if (number == SYS_pidfd_open)
 		r = va_arg(arguments, int);
 	va_end(arguments);
@@ -131,7 +131,7 @@ int process_start_time(pid_t pid, uint64_t *ret) {
 	return 0;
 }
 
-/* Every window is there already. */
+/* All windows are mapped from the start. */
 void *map_window(struct map *m, struct map_file *file, uint32_t window) {
 	(void)m, (void)file, (void)window;
 	return NULL;
@@ -164,11 +164,11 @@ int segment_grow_sessions(struct segment *s) {
 
 /* -- the log ------------------------------------------------------------------------------------ */
 
-static void log_judge(const char *format, va_list arguments) {
+static void log_check(const char *format, va_list arguments) {
 	char text[300];
 
 	(void)vsnprintf(text, sizeof(text), format, arguments);
-	/* Nobody writes over the segment here. */
+	/* No process writes noise into the segment here, so berthd must find nothing wrong in it. */
 	if (strstr(text, "contradict") || strstr(text, "epaired") || strstr(text, "Can't"))
 		verdict_fault("berthd's log: %s", text);
 }
@@ -179,7 +179,7 @@ void log_message(int level, const char *format, ...) {
 	if (level > LOG_WARNING)
 		return;
 	va_start(arguments, format);
-	log_judge(format, arguments);
+	log_check(format, arguments);
 	va_end(arguments);
 }
 
@@ -189,7 +189,7 @@ void log_event(
 
 	(void)level, (void)message_id, (void)fields;
 	va_start(arguments, format);
-	log_judge(format, arguments);
+	log_check(format, arguments);
 	va_end(arguments);
 }
 

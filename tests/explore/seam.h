@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Comes before every source under test, and gives it the explorer's memory, clock and system calls in
- * place of libc's: what is allocated goes with the run, and nothing depends on anything but the seed.
+ * Included before every source under test (gcc -include). Its macros replace libc's memory, clock, threads
+ * and system calls by the explorer's. So a run's memory is freed with the run, and a run depends on nothing
+ * but its seed.
  */
 
 #include <errno.h>
@@ -44,11 +45,11 @@ uint32_t seam_kept_part(void);
 #define munmap(p, size)          0
 #define madvise(p, size, advice) 0
 
-/* What a thread keeps is the plan's to say. */
+/* The plan sets how many accounts and records a thread keeps (path-cache.c). */
 #define ENTRIES_MAX seam_entries_max()
 #define KEPT_PART   seam_kept_part()
 
-/* Each coroutine is a thread of its own. */
+/* Each coroutine is a thread. */
 #define pthread_once(once, call)        ((void)(once), (call)(), 0)
 #define pthread_key_create(key, at_end) seam_key((key), (at_end))
 #define pthread_setspecific(key, p)     seam_specific(p)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What threads do: they acquire and release through libberth, one slot, a burst of pairs, or more than
- * the limit lets them; and they judge what they are told. A slot that is held for certain must be
- * released with success, and by one thread; one that berthd may have revoked, either so or with the
- * news that it was; an acquire may be refused for a reason only.
+ * The threads of processes. They acquire and release slots through libberth, singly or in bursts of pairs,
+ * and check the codes that libberth returns. A slot that is certainly held must be released with success,
+ * by one thread only. A slot that berthd may have revoked may also be released with
+ * BERTH_CONNECTION_ABORTED. An acquire may fail only with the codes of refusal_is_right().
  */
 
 #include <string.h>
@@ -54,7 +54,7 @@ int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct hol
 
 	if (!h)
 		return BERTH_NO_SYSTEM_RESOURCES;
-	/* Others of the process may look for a place meanwhile. */
+	/* Another thread of the process mustn't use this place meanwhile. */
 	*h = (struct holding){.used = true};
 	if (running)
 		running->began = began;
@@ -81,12 +81,12 @@ int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct hol
 
 /* -- releasing ------------------------------------------------------------------------------------- */
 
-static void release_judge(const struct holding *h, bool was_certain, int code) {
+static void release_check(const struct holding *h, bool was_certain, int code) {
 	if (code == BERTH_SUCCESS || (code == BERTH_CONNECTION_ABORTED && !was_certain))
 		return;
 	verdict_about(truth.account[h->name], h->record);
 	verdict_fault("a slot of '%s' (record %u), %s, was released with %d", names[h->name].text,
-		h->record, was_certain ? "held for certain" : "perhaps revoked", code);
+		h->record, was_certain ? "certainly held" : "perhaps revoked", code);
 }
 
 int thread_release(struct process *p, struct holding *h) {
@@ -104,11 +104,11 @@ int thread_release(struct process *p, struct holding *h) {
 	trace_text("released a slot of record %u: %d", was.record, code);
 	last = --h->releasing == 0;
 	if (code == BERTH_TOO_MANY_POSTS && (h->told || !last || p->closed >> h->serial % 64 & 1))
-		; /* another thread is told that it did, or was */
+		; /* another thread releases it, or has released it */
 	else if (code == BERTH_SUCCESS && h->succeeded)
 		verdict_fault("a slot of record %u was released twice", h->record);
 	else
-		release_judge(h, was.certain && truth_is_untouched(h, began), code);
+		release_check(h, was.certain && truth_is_untouched(h, began), code);
 	h->told = h->told || code != BERTH_TOO_MANY_POSTS;
 	h->succeeded = h->succeeded || code == BERTH_SUCCESS;
 	if (last)
@@ -118,14 +118,15 @@ int thread_release(struct process *p, struct holding *h) {
 
 /* -- what a thread does ---------------------------------------------------------------------------- */
 
-static struct holding *holding_any(struct process *p, bool also_leaving) {
+/* also_releasing: also a slot that another thread is releasing. */
+static struct holding *holding_any(struct process *p, bool also_releasing) {
 	uint32_t first = below(HOLDINGS);
 
 	for (uint32_t i = 0; i < HOLDINGS; i++) {
 		struct holding *h = &p->holding[(first + i) % HOLDINGS];
 
 		if (h->used && h->slot != 0 && h->name != NAMES - 1 &&
-			(also_leaving || h->releasing == 0))
+			(also_releasing || h->releasing == 0))
 			return h;
 	}
 	return NULL;
@@ -149,8 +150,8 @@ static uint32_t name_any(void) {
 	return 0;
 }
 
-/* Pairs of one account, which come to be made by one record; most often of the same, so that the others
- * bear tags from before. */
+/* Pairs of one account, which in the end use one record. Most bursts are of the same account, so that the
+ * cells of the others bear old tags. */
 static void burst(struct process *p) {
 	uint32_t name = one_in(4) ? name_any() : plan.burst_name, weight = 1 + one_in(4);
 
@@ -196,7 +197,7 @@ void process_release_all(struct process *p) {
 void process_occupy(struct process *p) {
 	struct holding *h;
 
-	for (uint32_t i = plan.free; i < BERTH_RANGE; i++)
+	for (uint32_t i = plan.free_records; i < BERTH_RANGE; i++)
 		(void)thread_acquire(p, NAMES - 1, 1, &h);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Keeps account of accounts, limits and slots beside the code under test. */
+/* Records accounts, limits and slots, independently of the code under test. */
 
 #include <string.h>
 
@@ -24,7 +24,7 @@ const struct name_known names[NAMES] = {
 	{"many", -1},
 };
 
-/* Of each account's limits: the one that was written last, and the highest of those in force. */
+/* Of each account: the limit that was written last, and the highest limit in force. */
 static uint32_t newest[CELLS], highest[CELLS];
 
 struct truth truth;
@@ -53,7 +53,7 @@ static void held_add(const struct holding *h, uint32_t weight) {
 		truth.held[h->level[k]] += weight;
 }
 
-static void unsure(struct holding *h) {
+void truth_drop(struct holding *h) {
 	if (h->certain)
 		held_add(h, -h->weight);
 	h->certain = false;
@@ -74,22 +74,18 @@ void truth_hold(struct holding *h, uint64_t began) {
 		return;
 	h->depth = truth_path(h->name, h->level);
 	if (h->depth == 0)
-		verdict_fault(
-			"an acquire was admitted to '%s', which is removed", names[h->name].text);
+		verdict_fault("an acquire of '%s' succeeded, though the account is removed",
+			names[h->name].text);
 	held_add(h, h->weight);
 }
 
-void truth_drop(struct holding *h) {
-	unsure(h);
-}
-
-static void unsure_where(bool (*is_meant)(const struct holding *h, uint32_t what), uint32_t what) {
+static void drop_where(bool (*matches)(const struct holding *h, uint32_t number), uint32_t number) {
 	for (uint32_t p = 0; p < PROCESSES; p++)
 		for (uint32_t i = 0; i < HOLDINGS; i++) {
 			struct holding *h = &processes[p].holding[i];
 
-			if (h->used && h->certain && is_meant(h, what))
-				unsure(h);
+			if (h->used && h->certain && matches(h, number))
+				truth_drop(h);
 		}
 }
 
@@ -100,7 +96,7 @@ static bool is_of_record(const struct holding *h, uint32_t record) {
 void truth_doubt(uint32_t record, bool begins) {
 	truth.revoking[record] = begins;
 	truth.doubted[record] = accesses;
-	unsure_where(is_of_record, record);
+	drop_where(is_of_record, record);
 }
 
 static bool is_of_session(const struct holding *h, uint32_t session) {
@@ -121,7 +117,7 @@ void truth_session_ending(uint32_t session) {
 
 void truth_session_ended(uint32_t session) {
 	truth.ended[session] = accesses;
-	unsure_where(is_of_session, session);
+	drop_where(is_of_session, session);
 }
 
 /* -- limits ------------------------------------------------------------------------------------- */
@@ -135,7 +131,6 @@ static void name_find(uint32_t account) {
 	truth.removed[account] = false;
 }
 
-/* Until it is acknowledged, the ones before may let acquires through, too. */
 void truth_entry_written(uint32_t account) {
 	uint64_t word = load_relaxed(&world.entry[account].word);
 

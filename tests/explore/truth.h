@@ -2,39 +2,41 @@
 #pragma once
 
 /*
- * What the explorer itself knows, whatever the shared words say: which accounts there are, which
- * limits have been in force when, and which slots are held for certain.
+ * The truth: what the explorer itself records about accounts, limits and held slots, independently of the
+ * shared words. Some of it can't be certain: a slot that berthd has begun to revoke may be held or not.
  */
 
 #include "berth.h"
 #include "coroutine.h"
 
-/* Names, and the parent of each; the first NAMES_FLAT have none. */
+/* The accounts that may exist. The last one, "many", is for slots that keep records busy. */
 #define NAMES 12u
 extern const struct name_known {
 	const char *text;
 	int parent; /* -1: none */
 } names[NAMES];
 
+/* A slot that a process has acquired. */
 struct holding {
 	berth_slot slot;
-	uint32_t session, serial; /* of its session */
+	uint32_t session, serial; /* the session in which it was acquired */
 	uint32_t record, weight;
 	uint32_t name;
-	uint32_t level[BERTH_LEVELS_MAX], depth; /* accounts */
-	bool used;                               /* this place is */
-	bool certain;      /* nobody has released or revoked it, or has begun to */
-	uint8_t releasing; /* so many threads are */
-	bool told;         /* one of them what became of it */
-	bool succeeded;    /* that it released it */
+	uint32_t level[BERTH_LEVELS_MAX], depth; /* the accounts of its path */
+	bool used;                               /* false: this struct is free */
+	bool certain;      /* certainly held: no party has begun to release or revoke it */
+	uint8_t releasing; /* threads that are releasing it */
+	bool told;         /* a thread was told that the slot was released or revoked */
+	bool succeeded;    /* a thread was told that it released the slot */
 };
 
 struct truth {
-	uint32_t account[NAMES];   /* its index; 0: there is no such account */
-	uint32_t held[CELLS];      /* for certain, by weight */
-	bool removed[CELLS];       /* the index is nobody's */
-	uint64_t doubted[RECORDS]; /* the access at which berthd last had to do with it */
-	bool revoking[RECORDS];
+	uint32_t account[NAMES];   /* the account's index; 0: the account doesn't exist */
+	uint32_t held[CELLS];      /* the weights of the slots that are certainly held */
+	bool removed[CELLS];       /* no account has this index */
+	bool revoking[RECORDS];    /* berthd is revoking the record's slot */
+	uint64_t doubted[RECORDS]; /* the access at which berthd last began or ended to do so */
+	/* The access at which the session ended; UINT64_MAX: a thread is closing it. */
 	uint64_t ended[SESSIONS];
 };
 
@@ -42,30 +44,30 @@ extern struct truth truth;
 
 void truth_reset(void);
 
-/* The accounts of a name's path, as berthd has made them. 0: there is none. */
+/* The accounts of a name's path. Returns their number; 0: one of them doesn't exist. */
 uint32_t truth_path(uint32_t name, uint32_t ret[BERTH_LEVELS_MAX]);
 
-/* A slot that an acquire, begun at access `began`, has just returned: it is certain unless berthd may have
- * revoked it since. */
+/* An acquire that began at access `began` has just returned this slot. It is certainly held unless berthd may
+ * have revoked it since. */
 void truth_hold(struct holding *h, uint64_t began);
-/* True if berthd can't have revoked it since, nor ended its session. */
+/* True if berthd has neither revoked the slot nor ended its session since that access. */
 bool truth_is_untouched(const struct holding *h, uint64_t since);
-/* It is about to be released, or its process has died. */
+/* The slot isn't certainly held any more: it is about to be released, or its process has died. */
 void truth_drop(struct holding *h);
 
-/* berthd begins, and ends, to revoke whatever the record holds. */
+/* berthd begins, or has ended, to revoke the slot that the record holds. */
 void truth_doubt(uint32_t record, bool begins);
-/* The session's entry was written: if it isn't open, its slots are revoked now or soon. */
+/* The state of the session was written. Unless it is OPEN, berthd revokes its slots now or soon. */
 void truth_session_written(uint32_t session);
 
-/* From here on until it has ended, slots of it may be released by the thread that closes it. */
+/* A thread begins to close the session, and releases its slots until truth_session_ended(). */
 void truth_session_ending(uint32_t session);
-/* Its slots aren't its holders' any more. */
+/* The session's slots don't belong to their holders any more. */
 void truth_session_ended(uint32_t session);
 
-/* The word of an account's entry was written: the limit is one of those in force, the only one as soon
- * as berthd has acknowledged it; and where it is LIVE, the account has this index. */
+/* The word of an account's entry was written. Until berthd acknowledges the new limit, it and the former
+ * ones are in force; then it alone. If the word is LIVE, an account has this index. */
 void truth_entry_written(uint32_t account);
 void truth_limit_acknowledged(uint32_t account);
-/* The highest that is in force. */
+/* The highest limit in force. */
 uint32_t truth_limit(uint32_t account);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Keeps the first fault of a run, and, when the run is made again, the events that led to it. */
+/* Records the first fault of a run and, when the run is repeated, the events that led to it. */
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,11 +12,6 @@
 #include "view.h"
 
 struct verdict verdict;
-
-static void stop(void) {
-	if (running)
-		coroutine_pause();
-}
 
 void verdict_begin(const char *format, ...) {
 	va_list arguments;
@@ -49,7 +44,8 @@ void verdict_fault(const char *format, ...) {
 			arguments);
 		va_end(arguments);
 	}
-	stop();
+	if (running)
+		coroutine_pause();
 }
 
 /* -- the trace ------------------------------------------------------------------------------------- */
@@ -129,7 +125,7 @@ static void event_print(const struct event *e) {
 	if (e->kind == TRACE_LOAD)
 		(void)printf("    reads %s: %s\n", where, after);
 	else if (e->kind == TRACE_FAILED)
-		(void)printf("    %s isn't: %s\n", where, before);
+		(void)printf("    compare-and-swap of %s fails, expected: %s\n", where, before);
 	else
 		(void)printf("  %s: %s  ->  %s\n", where, before, after);
 }
@@ -141,7 +137,7 @@ static bool concerns(const struct event *e) {
 				      : (e->word - RECORD_WORDS) / 8 == verdict.record;
 }
 
-/* The parties that wrote to the words in question, or loaded them, within the last events. */
+/* Of events that aren't writes, only those of the scheduler and of the party that wrote last matter. */
 static bool party_concerns(const struct event *e, const char *last) {
 	return e->kind == TRACE_WRITE || strcmp(e->party, last) == 0 || e->party[0] == 0;
 }

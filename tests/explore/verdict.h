@@ -2,27 +2,28 @@
 #pragma once
 
 /*
- * What a run came to, and the trace of one that is run again because it failed.
+ * The verdict of a run: the first fault that was found in it, or none. And the trace, which records the
+ * events of a run that is repeated because it failed.
  */
 
 #include "coroutine.h"
 
 struct verdict {
-	char run[80]; /* which it is: a seed, or a script and its stops */
+	char run[80]; /* the run's seed, or the script and its stops */
 	bool failed;
 	char text[600];
-	uint32_t account, record; /* whose words tell the story; 0: none */
-	uint64_t access;          /* the number of the access */
+	uint32_t account, record; /* those whose words matter in the trace; 0: none */
+	uint64_t access;          /* the number of the access at which the fault was found */
 };
 
 extern struct verdict verdict;
 
-/* A run of this name begins. */
+/* Begins a run; the text is its name. */
 __attribute__((format(printf, 1, 2))) void verdict_begin(const char *format, ...);
 
-/* The first fault counts. A coroutine that reports one isn't gone on with. */
+/* Reports a fault; only the first one of a run counts. A coroutine that reports one pauses for good. */
 __attribute__((format(printf, 1, 2))) void verdict_fault(const char *format, ...);
-/* The same, and the account and record that it is about. */
+/* Before verdict_fault(): the account and record that the fault is about. */
 void verdict_about(uint32_t account, uint32_t record);
 
 static inline bool run_is_over(void) {
@@ -44,6 +45,5 @@ void trace_clear(void);
 void trace_word(enum trace_kind kind, uint32_t word, uint64_t before, uint64_t after);
 __attribute__((format(printf, 1, 2))) void trace_text(const char *format, ...);
 
-/* The events that concern the verdict's account and record, long repetitions left out; all of
- * them, if `all`. */
+/* Prints the last events that concern the verdict's account and record; all: all events of the run. */
 void trace_print(bool all);

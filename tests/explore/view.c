@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Reads cells and records as counter.c says that they are to be read, but not by its functions, which
- * are judged here. */
+/* Decodes cells and records as the top of counter.c describes them, but without its functions, which are
+ * under test. */
 
 #include <stdio.h>
 
@@ -9,7 +9,7 @@
 #include "pool.h"
 #include "view.h"
 
-/* Where count and tag, or place and noted, stand. */
+/* The first two words of eight: count and tag of a cell, place and noted of a record. */
 #define FIRST  0u
 #define SECOND 1u
 

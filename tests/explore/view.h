@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What cells and records say: the only file of the explorer that knows their layout, beside the way in
- * which berthd looks at a record before it revokes.
+ * Decodes cells and records. This is the only file of the explorer that knows their layout. It also has
+ * what needs that knowledge: to revoke a slot, and to change a record before it is used.
  */
 
 #include "world.h"
@@ -25,31 +25,32 @@ struct record_view view_record(uint32_t number);
 /* The account above; 0: none. */
 uint32_t view_parent(uint32_t account);
 
-/* Whether it stands on a path, so that it may have charged something. */
+/* True if the record is on a path, so that it may have charged levels. */
 bool view_stands(const struct record_view *r);
 
-/* Whether the record has charged this level of its path, whose cell says so much. */
+/* True if the record has charged this level of its path; `cell` is that level's. */
 bool view_has_charged(
 	const struct record_view *r, uint32_t number, uint32_t level, const struct cell_view *cell);
 
-/* True if the word bears a count, a tag or where a record stands, and not what is beside these. */
+/* True if the word is a count, a tag, a place or a noted seq. */
 bool view_counts(uint32_t word);
 
-/* True if a compare-and-swap of this word alone may take it for unchanged though it changed and came back:
- * where a record stands. */
+/* True if a compare-and-swap of this word alone may succeed though the word has changed and come back
+ * meanwhile: a record's place, or a word that doesn't count. */
 bool view_may_return(uint32_t word);
 
-/* A record that has made 2^VIEW_FAR_BITS pairs has gone far. */
-#define VIEW_FAR_BITS 6u
+/* 2^MANY_PAIRS_BITS pairs are enough that a record's seqs leave all its old tags far behind. */
+#define MANY_PAIRS_BITS 6u
 
-/* For traces: what a word's value says. */
+/* Describes the value of a word, for traces. */
 void view_describe(uint32_t word, uint64_t value, char ret[80]);
 
-/* As berthctl revoke does, once. What counter_revoke returned; -ENOENT: it holds nothing. */
+/* Tries once to revoke the slot that the record holds, as berthctl revoke does. Returns what
+ * counter_revoke() returned; -ENOENT: the record holds no slot. */
 int view_revoke(struct map *m, uint32_t record);
 
-/* The record of a slot. */
+/* The number of a slot's record. */
 uint32_t view_slot_record(uint64_t slot);
 
-/* Begins with so many seqs left; ~0: with noise. Of a record that nobody uses yet. */
+/* Leaves a record that wasn't used yet that many cycles; UINT64_MAX: fills `noted` with noise. */
 void view_use_up(uint32_t record, uint64_t left);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Makes the two files, maps them for everybody, and empties them and the private memory for the next
- * run: only what is used of them, which is a few pages. */
+/* Makes the two files and maps them. Empties them and the arena before a run, but only the few pages that
+ * are in use. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static char *file_at(uint32_t process, bool directory) {
 	return world.begin + (2 * (uint64_t)process + directory) * MAP_WINDOW;
 }
 
-/* One window of each file is all that is used. Clients can't write the directory. */
+/* A file is one window long. Processes can't write the directory, berthd can. */
 static void file_map(uint32_t process, bool directory, int fd) {
 	int prot = directory && process != DAEMON ? PROT_READ : PROT_READ | PROT_WRITE;
 
@@ -64,7 +64,7 @@ void world_make(void) {
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
 }
 
-/* The table of names that is in use is the smallest there is. */
+/* The table of names is the smallest possible one. */
 void world_reset(void) {
 	memset(file_at(DAEMON, false), 0, world.layout.segment_size);
 	memset(file_at(DAEMON, true), 0, world.layout.tables + (8u << BERTH_TABLE_BITS_MIN));
@@ -85,7 +85,7 @@ void *arena_take(size_t size) {
 
 	arena_used += ROUND_UP(size, 128);
 	if (arena_used > ARENA_SIZE) {
-		(void)fprintf(stderr, "explore: a run takes too much memory\n");
+		(void)fprintf(stderr, "explore: a run allocates too much memory\n");
 		exit(2);
 	}
 	return p;

@@ -2,33 +2,35 @@
 #pragma once
 
 /*
- * The two shared files, mapped once for the daemon and once for each process, all within one stretch of
- * address space; and the private memory of everybody. Both are emptied before each run.
+ * The memory of a run. The two shared files are mapped once for berthd and once for each process, one
+ * mapping after the other. The private memory of all parties is one arena. Both are emptied before each
+ * run.
  */
 
 #include "map.h"
 
-/* How much there is of everything: little, so that a run begins, and is audited, within microseconds. */
+/* The sizes are small, so that a run begins, and an audit ends, within microseconds. */
 #define PROCESSES 3u
 #define DAEMON    PROCESSES
 #define THREADS   3u
 #define ACCOUNTS  15u
-#define RANGES    7u /* the first isn't granted */
+#define RANGES    7u /* the first one is never granted */
 #define SESSIONS  8u
 
 #define CELLS   (ACCOUNTS + 1)
 #define RECORDS (RANGES * BERTH_RANGE)
 
-/* The words of cells and records, numbered; a cell and a record are eight words each. */
+/* The words of cells and records have numbers: those of cell a begin at 8 * a, those of record r at
+ * RECORD_WORDS + 8 * r. */
 #define RECORD_WORDS (CELLS * 8)
 #define WORDS        (RECORD_WORDS + RECORDS * 8)
 #define NO_WORD      UINT32_MAX
 
 struct world {
-	char *begin;     /* of the mappings */
-	uint64_t length; /* of all of them */
+	char *begin; /* all mappings */
+	uint64_t length;
 	struct layout layout;
-	/* As the daemon has them mapped. */
+	/* In berthd's mapping: */
 	struct segment_header *header;
 	struct directory_header *names;
 	struct entry *entry;
@@ -41,26 +43,27 @@ extern struct world world;
 /* Once, before the first run. */
 void world_make(void);
 
-/* What the sources under test keep in static variables is as it was when the program began. */
+/* statics_keep() copies the static variables of the sources under test, before the first run;
+ * statics_reset() restores them. */
 void statics_keep(void);
 void statics_reset(void);
 
-/* Everything is as in a new segment whose parts are all published. */
+/* Makes both files those of a new segment, all of whose parts are published. */
 void world_reset(void);
 
-/* The two files as a process, or the daemon, has them mapped; from private memory. */
+/* The mapping of a process, or of DAEMON. Allocated in the arena. */
 struct map *world_map(uint32_t process);
 
-/* Private memory, zeroed; what is freed isn't used again in the same run. */
+/* Allocates private memory, zeroed. Freed memory isn't used again in the same run. */
 void *arena_take(size_t size);
 
 static inline bool world_has(const volatile void *p) {
 	return (uint64_t)((uintptr_t)p - (uintptr_t)world.begin) < world.length;
 }
 
-/* The number of the word of a cell or record that stands there; NO_WORD: another thing does. */
+/* The number of the word at that address; NO_WORD: it isn't one of a cell or record. */
 uint32_t world_word(const volatile void *p);
-/* The account whose entry's word stands there; 0: another thing does. */
+/* The account of whose entry `word` is at that address; 0: of no account. */
 uint32_t world_entry_word(const volatile void *p);
-/* The session whose state stands there; SESSIONS: another thing does. */
+/* The session whose state is at that address; SESSIONS: of no session. */
 uint32_t world_session_state(const volatile void *p);
