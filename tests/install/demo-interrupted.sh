@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# The demo leaves nothing behind when it is interrupted, at whatever moment: no process, no
-# directory. Its processes are known by their environment, which names its directory.
+# The demo leaves no process and no directory behind, whenever it is interrupted. Its processes are found
+# by a variable in their environment.
 set -eu
 
 TMPDIR=$(mktemp -d /dev/shm/berth-test.XXXXXX)
@@ -26,7 +26,7 @@ interrupt() {
 	dir=$(sed -n 's/^This is berth at work, in \(.*\), which.*/\1/p' "$TMPDIR/out")
 	left=$(survivors)
 	if [ -n "$left" ] || { [ -n "$dir" ] && [ -e "$dir" ]; }; then
-		printf 'SIG%s after %s s (status %s) leaves %s and: %s\n' \
+		printf 'SIG%s after %s s (status %s) leaves the directory %s and the processes: %s\n' \
 			"$1" "$2" "$status" "$dir" "$left"
 		cat "$TMPDIR/out"
 		exit 1

@@ -3,12 +3,14 @@
 /*
  * The servers of tests/install/demo.sh, written as a user of libberth would write them.
  *
- *     demo-server ACCOUNT LABEL        acquires a slot, says what it got, and holds it until killed
- *     demo-server ACCOUNT LABEL PID    takes over the slot of process PID once that is dead, and
- *                                      shows what goes on without berthd; a line on standard input
- *                                      is the sign to go on
+ *     demo-server ACCOUNT LABEL        acquires a slot, prints the result, and holds the slot until it
+ *                                      is killed
+ *     demo-server ACCOUNT LABEL PID    waits until process PID is dead, acquires a slot, and goes on
+ *                                      while berthd is dead
  *
- * What the script is to know comes first, as one line; a person reads the rest.
+ * With PID it prints a line for each step: "watching"; the ms until it got the slot; then, after a line
+ * on standard input, how many million times it got a slot in a second; and the result of acquiring one
+ * more. A second line on standard input ends it.
  */
 
 #include <berth.h>
@@ -23,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 10000
+#define TIMEOUT_MS 10000
 
 static uint64_t now_ns(void) {
 	struct timespec t;
@@ -32,7 +34,7 @@ static uint64_t now_ns(void) {
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-static void say(int code) {
+static void print_result(int code) {
 	if (code == BERTH_SUCCESS)
 		printf("has a slot\n");
 	else
@@ -52,10 +54,10 @@ static void wait_for_line(void) {
 		c = getchar();
 	} while (c != '\n' && c != EOF);
 	if (c == EOF)
-		exit(EXIT_FAILURE); /* the script is gone */
+		exit(EXIT_FAILURE); /* the script has ended */
 }
 
-/* Until the kernel says that the process is dead. */
+/* Returns when the kernel reports that the process is dead. */
 static void wait_for_death(pid_t pid) {
 	struct pollfd dead = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
 
@@ -68,22 +70,22 @@ static void wait_for_death(pid_t pid) {
 	(void)close(dead.fd);
 }
 
-/* Tries until it is no longer denied; returns how long that took. */
+/* Tries again and again while it is denied. Returns how long that took, in ns. */
 static uint64_t acquire_soon(
 	struct berth *b, const struct berth_request *request, berth_slot *ret) {
-	uint64_t start = now_ns(), end = start + PATIENCE_MS * UINT64_C(1000000);
+	uint64_t start = now_ns(), end = start + TIMEOUT_MS * UINT64_C(1000000);
 	int code;
 
 	do {
 		code = berth_acquire_req(b, request, ret);
 		if (code != BERTH_SUCCESS)
-			(void)sched_yield(); /* there may be one CPU, and berthd wants it */
+			(void)sched_yield(); /* berthd needs the CPU, if there is only one */
 	} while (code == BERTH_CONNECTION_COUNT_LIMIT && now_ns() < end);
 	must(code, "acquire");
 	return now_ns() - start;
 }
 
-/* Releases the slot and acquires another, for a second; returns how often. */
+/* Releases the slot and acquires another one, for a second. Returns how often. */
 static uint64_t go_on(struct berth *b, const struct berth_request *request, berth_slot *slot) {
 	uint64_t end = now_ns() + 1000000000, times = 0;
 
@@ -96,7 +98,7 @@ static uint64_t go_on(struct berth *b, const struct berth_request *request, bert
 	return times;
 }
 
-static void succeed(struct berth *b, const struct berth_request *request, pid_t pid) {
+static void take_over(struct berth *b, const struct berth_request *request, pid_t pid) {
 	berth_slot slot, another;
 
 	wait_for_death(pid);
@@ -104,7 +106,7 @@ static void succeed(struct berth *b, const struct berth_request *request, pid_t 
 	(void)fflush(stdout);
 	wait_for_line(); /* berthd is dead now */
 	printf("%.1f\n", (double)go_on(b, request, &slot) / 1e6);
-	say(berth_acquire_req(b, request, &another));
+	print_result(berth_acquire_req(b, request, &another));
 	wait_for_line(); /* berthd is back */
 	must(berth_release(b, slot), "release");
 }
@@ -113,7 +115,7 @@ static int hold(struct berth *b, const struct berth_request *request) {
 	berth_slot slot;
 	int code = berth_acquire_req(b, request, &slot);
 
-	say(code);
+	print_result(code);
 	while (code == BERTH_SUCCESS)
 		(void)pause();
 	return code == BERTH_CONNECTION_COUNT_LIMIT ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -130,7 +132,7 @@ int main(int argc, char **argv) {
 	request.label = argv[2];
 	must(berth_open(NULL, &b), "berth_open");
 	if (argc == 4)
-		succeed(b, &request, (pid_t)strtol(argv[3], NULL, 10));
+		take_over(b, &request, (pid_t)strtol(argv[3], NULL, 10));
 	else
 		status = hold(b, &request);
 	berth_close(b);

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# `make demo`: the real berthd, berthctl and libberth.so in a private directory, and small servers
-# (demo-server.c) that want slots of one account. Leaves nothing behind, however it ends.
+# `make demo`: runs the real berthd, berthctl and libberth.so in a private directory, with small servers
+# (demo-server.c) that acquire slots of one account. Removes the directory and kills its processes, however
+# it ends.
 set -eu
 
 build=${BUILD:-build}
@@ -18,7 +19,7 @@ if [ -t 1 ] && [ -z "${NO_COLOR-}" ] && [ "${TERM-dumb}" != dumb ]; then
 	red=$(printf '\033[31m') green=$(printf '\033[32m')
 fi
 
-# A new chapter; somebody who watches gets a moment to read the last one.
+# Begins a chapter. On a terminal it waits a second, so that the last chapter can be read.
 title() {
 	if [ -t 1 ]; then sleep 1; fi
 	printf '\n%s%s%s\n\n' "$bold" "$1" "$off"
@@ -27,7 +28,7 @@ explain() { printf '%s\n' "$@"; }
 show() { printf '  %s$ %s%s\n' "$dim" "$*" "$off"; }
 indent() { sed 's/^/  /'; }
 
-# $! is there for what was started a moment ago and isn't in $pids yet.
+# A process that was started a moment ago may be in $! but not in $pids yet.
 cleanup() {
 	trap '' HUP INT TERM
 	# shellcheck disable=SC2086
@@ -43,7 +44,7 @@ trap 'exit 143' TERM
 
 fail() {
 	printf '\ndemo: %s\n' "$*" >&2
-	[ ! -s "$dir/log" ] || { echo 'berthd said:' && cat "$dir/log"; } >&2
+	[ ! -s "$dir/log" ] || { echo 'The log of berthd:' && cat "$dir/log"; } >&2
 	exit 1
 }
 
@@ -67,25 +68,25 @@ kill_hard() {
 	wait "$1" 2>/dev/null || true
 }
 
-# start_server N: starts it, waits until it knows whether it has a slot, and shows that.
+# start_server N: starts server N, waits for the result of its acquire, and prints it.
 start_server() {
 	mkfifo "$dir/server-$1"
 	"$build/tests/install/demo-server" alice "server $1" >"$dir/server-$1" &
 	pid=$!
 	pids="$pids $pid"
-	read -r said <"$dir/server-$1" || fail "server $1 died"
-	case $said in
+	read -r line <"$dir/server-$1" || fail "server $1 died"
+	case $line in
 	has*) colour=$green ;;
 	*) colour=$red ;;
 	esac
-	printf '  server %s (pid %s) %s%s%s\n' "$1" "$pid" "$colour" "$said" "$off" |
+	printf '  server %s (pid %s) %s%s%s\n' "$1" "$pid" "$colour" "$line" "$off" |
 		fold -s -w 92 | sed '2,$s/^/    /; s/ $//'
 }
 
-# The next thing that server 6 says.
-hear() { read -r said <&3 || fail 'server 6 died'; }
+# Reads the next line that server 6 prints.
+read_line() { read -r line <&3 || fail 'server 6 died'; }
 
-# Slots, processes, times: all that berthd knows about the holders that stay as they are.
+# What berthd knows about the slots of servers 1 and 3, which don't change: slot, process, time.
 staying() { berthctl holders alice --json | grep '"server [13]"' | sed 's/,$//'; }
 
 dir=$(mktemp -d /dev/shm/berth-demo.XXXXXX 2>/dev/null || mktemp -d)
@@ -101,8 +102,8 @@ show berthctl set alice 3
 berthctl set alice 3
 
 title '2. Five servers want a slot each'
-explain 'They are processes of their own that know nothing of each other. Each acquires a slot for' \
-	'alice, in memory that they share, and keeps it. Two must be denied:' ''
+explain 'They are separate processes that know nothing of each other. Each acquires a slot for alice,' \
+	'in memory that they share, and keeps it. Two of them are denied:' ''
 start_server 1 && start_server 2
 victim=$pid
 start_server 3 && start_server 4 && start_server 5
@@ -111,38 +112,38 @@ show berthctl holders alice
 berthctl holders alice | indent
 
 title '3. A holder is killed'
-explain 'Server 2 gets SIGKILL, so it cannot give its slot back. berthd sees it die and does that in' \
-	'its place. Server 6 is waiting for this, trying to acquire:' ''
+explain 'Server 2 gets SIGKILL, so it cannot release its slot. berthd notices its death and releases the' \
+	'slot. Server 6 waits for this, and tries to acquire:' ''
 mkfifo "$dir/go" "$dir/server-6"
 "$build/tests/install/demo-server" alice 'server 6' "$victim" <"$dir/go" >"$dir/server-6" &
 pids="$pids $!"
-# An interrupted exec would end the shell as it is, without its trap.
+# A plain exec that is interrupted would end the shell without running its trap.
 command exec 4>"$dir/go" 3<"$dir/server-6" || fail 'server 6 does not start'
-hear
+read_line
 show kill -KILL "$victim"
 kill_hard "$victim"
-hear
+read_line
 printf '  server 6 %shas the slot%s, %s%s ms%s after the kernel reported that server 2 is dead\n' \
-	"$green" "$off" "$bold" "$said" "$off"
+	"$green" "$off" "$bold" "$line" "$off"
 
 title '4. berthd is killed, too'
-explain 'Server 6 knows alice by now. It goes on without berthd, releasing and acquiring for a second:' ''
+explain 'Server 6 knows alice by now. It goes on without berthd, and releases and acquires for a second:' ''
 before=$(staying)
 [ -n "$before" ] || fail 'servers 1 and 3 hold nothing'
 show kill -KILL "$berthd"
 kill_hard "$berthd"
 echo go >&4
-hear
-printf '  server 6 got its slot %s%s million times%s in that second\n' "$bold" "$said" "$off"
-hear
-explain '' 'It holds the third slot again, and the limit is still the limit. A fourth:' ''
-printf '  server 6 %s%s%s\n' "$red" "${said%%:*}" "$off"
+read_line
+printf '  server 6 got its slot %s%s million times%s in that second\n' "$bold" "$line" "$off"
+read_line
+explain '' 'It holds the third slot again, and the limit still holds. It asks for a fourth slot:' ''
+printf '  server 6 %s%s%s\n' "$red" "${line%%:*}" "$off"
 
 title '5. berthd returns'
-explain 'It finds in shared memory who holds what, the slot acquired while it was dead included:' ''
+explain 'It finds all holders in shared memory, also the one that acquired its slot while berthd was dead:' ''
 start_berthd
 show berthctl holders alice
 berthctl holders alice | indent
-[ "$(staying)" = "$before" ] || fail "these were the holders before: $before"
-explain '' 'Servers 1 and 3 hold the same slots since the same time: nothing was lost, nothing leaked.'
+[ "$(staying)" = "$before" ] || fail "servers 1 and 3 held these slots before: $before"
+explain '' 'Servers 1 and 3 hold the same slots since the same time: no slot was lost, none leaked.'
 echo go >&4

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# `make install`, as a packager and then a user meet it: what is there, what the library exports,
-# and whether the example in README.md, compiled against the installed tree through pkg-config in
-# C and C++, dynamically and statically, runs with the installed programs. Then `make uninstall`
-# must leave no file.
+# Checks `make install` as a packager and a user see it: which files it installs, what the library
+# exports, and whether the example in README.md runs with the installed programs. The example is
+# compiled through pkg-config against the installed tree, as C and C++, dynamically and statically.
+# Then `make uninstall` must leave no file.
 set -eu
 
 root=$(mktemp -d /dev/shm/berth-test.XXXXXX)
@@ -34,14 +34,14 @@ for file in sbin/berthd bin/berthctl lib/libberth.so.0 lib/libberth.so lib/libbe
 	share/man/man3/berth_release.3 share/man/man7/berth-protocol.7 share/man/man8/berthd.8 \
 	share/bash-completion/completions/berthctl lib/systemd/system/berthd@.socket \
 	lib/sysusers.d/berth.conf lib/tmpfiles.d/berth.conf; do
-	[ -f "$prefix/$file" ] || fail "there is no $file"
+	[ -f "$prefix/$file" ] || fail "$file is missing"
 done
 
 step 'the library exports what berth.h declares, and nothing else'
 sed -n '/^BERTH_PUBLIC/s/.*\(berth_[a-z_]*\)(.*/\1/p' include/berth.h | sort >"$root/declared"
 nm -D --defined-only "$prefix/lib/libberth.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' |
 	sort >"$root/exported"
-diff "$root/declared" "$root/exported" || fail 'exported (>) is not what is declared (<)'
+diff "$root/declared" "$root/exported" || fail 'the exported functions (>) differ from the declared ones (<)'
 
 step 'no run path into the build tree, and the soname'
 for file in sbin/berthd bin/berthctl lib/libberth.so; do
@@ -65,7 +65,7 @@ if readelf -d "$root/example-c--static" | grep NEEDED; then
 	fail 'the static example needs a library at run time'
 fi
 
-step "a program may have functions called as libberth's own are"
+step "a program may define functions that have the names of libberth's internal ones"
 printf '%s\n' '#include <berth.h>' '#include <stddef.h>' \
 	'int pool_new(void); int pool_new(void) { return 7; }' \
 	'int main(void) { struct berth *b; return berth_open(NULL, &b) || pool_new() != 7; }' \
@@ -84,35 +84,35 @@ until "$prefix/bin/berthctl" status >/dev/null 2>&1; do
 	sleep 0.05
 done
 "$prefix/bin/berthctl" set alice 1
-"$root/names" || fail 'libberth.a uses functions of the program'
+"$root/names" || fail 'libberth.a calls a function of the program'
 for example in "$root"/example-*; do
 	"$example" alice
 	status=0
-	said=$("$prefix/bin/berthctl" run alice -- "$example" alice 2>&1) || status=$?
-	[ "$status" = 75 ] || fail "$example exits with $status where the limit is reached"
-	case $said in
+	output=$("$prefix/bin/berthctl" run alice -- "$example" alice 2>&1) || status=$?
+	[ "$status" = 75 ] || fail "$example exits with $status when the limit is reached"
+	case $output in
 	*'limit on the number of concurrent connections for this account has been reached'*) ;;
-	*) fail "$example says: $said" ;;
+	*) fail "$example prints: $output" ;;
 	esac
 done
 
 step 'uninstall leaves no file'
 make -s BUILD="$BUILD" DESTDIR="$tree" PREFIX=/usr uninstall
 left=$(find "$tree" ! -type d)
-[ -z "$left" ] || fail "left: $left"
+[ -z "$left" ] || fail "these files are left: $left"
 
-step 'libraries and manual pages go where they are told to'
+step 'LIBDIR, MANDIR and UNITDIR are respected'
 set -- BUILD="$BUILD" DESTDIR="$tree" PREFIX=/opt LIBDIR=/opt/lib64 MANDIR=/opt/man \
 	UNITDIR=/lib/systemd/system
 make -s "$@" install install-systemd
 for file in lib64/libberth.so.0 lib64/pkgconfig/berth.pc man/man8/berthd.8 \
 	man/man3/berth_close.3; do
-	[ -f "$tree/opt/$file" ] || fail "there is no $file"
+	[ -f "$tree/opt/$file" ] || fail "$file is missing"
 done
 grep -qx 'libdir=/opt/lib64' "$tree/opt/lib64/pkgconfig/berth.pc" ||
-	fail 'berth.pc has another libdir'
+	fail 'berth.pc has a wrong libdir'
 grep -q '^ExecStart=/opt/sbin/berthd ' "$tree/lib/systemd/system/berthd.service" ||
-	fail 'berthd.service starts another berthd'
+	fail 'berthd.service starts a wrong berthd'
 make -s "$@" uninstall
 left=$(find "$tree" ! -type d)
-[ -z "$left" ] || fail "left: $left"
+[ -z "$left" ] || fail "these files are left: $left"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# `make packagetest`: what can be said of the packages in build/deb without installing them. Building
-# them has run the tests. The last line is "N passed, N failed".
+# `make packagetest`: checks the packages in build/deb without installing them. The build of the packages has
+# run the tests already. The last line is "N passed, N failed".
 set -u
 
 deb=$BUILD/deb
@@ -11,7 +11,7 @@ passed=0 failed=0
 LC_ALL=C.UTF-8
 export LC_ALL
 
-# check SENTENCE FUNCTION: passes if that says nothing and succeeds.
+# check SENTENCE FUNCTION: passes if the function succeeds and prints nothing.
 check() {
 	if "$2" >"$log" 2>&1 </dev/null && [ ! -s "$log" ]; then
 		passed=$((passed + 1)) verdict=ok
@@ -22,7 +22,7 @@ check() {
 	[ "$verdict" = ok ] || head -n 60 "$log" | sed 's/^/    | /'
 }
 
-# Experimental tags, too. An override is accepted if a comment stands above it.
+# With experimental tags. Every override must have a comment above it.
 lint() {
 	lintian --pedantic --display-info --display-experimental --tag-display-limit 0 \
 		--allow-root "$deb"/*.changes
@@ -32,7 +32,8 @@ lint() {
 	done
 }
 
-# Of the source package, by another user, elsewhere, with other settings, without the tests.
+# Builds the source package again, as another user, in another directory, with other settings, without
+# the tests; and compares the results.
 build_again() {
 	again=$(mktemp -d /var/tmp/berth-another-place.XXXXXX) || return 1
 	cp "$deb"/*.dsc "$deb"/*.tar.* "$again"
@@ -52,29 +53,29 @@ build_again() {
 	rm -rf "$again" "$log.again"
 }
 
-# As programs see it: what it exports, and the types in berth.h. A change that is meant is noted by
-# `make abi`, and one that breaks programs needs another soname.
+# Compares the library with packaging/libberth.abi: the symbols that it exports and the types in berth.h. After
+# an intended change, `make abi` updates that file; a change that breaks programs needs a new soname.
 compare_abi() {
 	abidiff packaging/libberth.abi "$deb/berth-$VERSION/build/libberth.so.0" >"$log.abi" ||
 		cat "$log.abi"
 	rm -f "$log.abi"
 }
 
-# dpkg-gensymbols has compared it with the library already.
+# dpkg-gensymbols has compared the symbols file with the library already.
 compare_symbols() {
 	sed -n 's/^\t\(berth_.*\);/\1/p' client/lib/libberth.map | sort >"$log.map"
 	sed -n 's/^ \(berth_.*\)@.*/\1/p' packaging/debian/libberth0.symbols | diff "$log.map" -
 	rm -f "$log.map"
 }
 
-# Every id that the sources have is explained, and no other.
+# The catalog explains every message id in the sources, and no other.
 compare_catalog() {
 	grep -ohE '"[0-9a-f]{32}"' daemon/*/*.[ch] | tr -d '"' | sort -u >"$log.ids"
 	sed -n 's/^-- //p' packaging/systemd/berth.catalog | sort | diff "$log.ids" -
 	rm -f "$log.ids"
 }
 
-# The completion has the verbs that berthctl has, and their options.
+# The completion offers the verbs of berthctl, and their options.
 compare_completion() {
 	ctl=$deb/berth-$VERSION/build/berthctl
 	# shellcheck disable=SC2016 # for bash
@@ -92,9 +93,9 @@ compare_completion() {
 	rm -f "$log.verbs" "$log.options"
 }
 
-check 'lintian has no complaint, and every override a reason' lint
+check 'lintian finds nothing, and every override has a reason' lint
 check 'built elsewhere by another user with other settings, the packages have the same bytes' build_again
-check 'the ABI is the one that was noted' compare_abi
+check 'the ABI is the one in libberth.abi' compare_abi
 check 'the symbols file has the functions of the symbol map' compare_symbols
 check 'the journal catalog explains the message ids of berthd' compare_catalog
 check 'the completion has the verbs and options of berthctl' compare_completion

@@ -3,20 +3,19 @@
 #
 # `make portable`: berth with other compilers, another architecture and another C library.
 #
-#     gcc, clang   every program and test builds without a warning; clang's unit tests pass
-#     aarch64      cross-compiled against Debian's arm64 packages; unit tests, integration tests and
-#                  the torture test run under qemu-user, with a berthd of this machine, then with an
-#                  arm64 one. Left out are test-crash, since qemu-user has no ptrace, and test-store,
-#                  since it maps LMDB's many GiB again and again, which takes qemu-user seconds each
-#     musl         libberth alone; a client of it, dynamic and static, beside a berthd with glibc
+#     gcc, clang   every program and test builds without a warning; the unit tests pass with clang
+#     aarch64      cross-compiled against Debian's arm64 packages. Unit tests, integration tests and
+#                  the torture test run under qemu-user, first with this machine's berthd, then with
+#                  an arm64 one. test-crash is left out, since qemu-user has no ptrace; so is
+#                  test-store, which maps LMDB's many GiB often, for seconds each time under qemu-user
+#     musl         libberth only: a client of it, dynamic and static, with a berthd that uses glibc
 #
-# What qemu-user shows: that the arm64 code is right, its compare-and-swaps included, with many
-# processes and threads that share memory and are killed anywhere. What it doesn't: on x86 it never
-# lets one processor see another's plain stores out of order, as arm64 hardware may. So the
-# instructions are looked at, too: each access to a shared word has the ordering that the code asks
-# for.
+# qemu-user shows that the arm64 code works, its compare-and-swaps included, with many processes and
+# threads that share memory and are killed anywhere. But on x86 it never reorders plain stores, which
+# arm64 hardware may do. So this script also checks the instructions: each access to a shared word
+# must have the ordering that the source asks for.
 #
-#     tests/install/portable.sh [gcc|clang|aarch64|musl]...      all of them, if none is named
+#     tests/install/portable.sh [gcc|clang|aarch64|musl]...      none named: all of them
 set -eu
 
 jobs=$(nproc)
@@ -31,8 +30,8 @@ trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 unset MAKEFLAGS MFLAGS MAKELEVEL BERTH_RUNTIME_DIR BERTH_STATE_DIR || true
 
-# try NAME COMMAND...: a line for each, and all it said if it failed. Where nothing was built, what an
-# earlier run left isn't tried.
+# try NAME COMMAND...: runs a command, and prints a line with its result; if it failed, also its output.
+# Sets $verdict: after a failed build, callers don't test what an earlier run has built.
 try() {
 	name=$1 start=$(date +%s%3N) status=0
 	shift
@@ -85,7 +84,7 @@ test_clang() {
 
 sysroot=$PWD/build-sysroot
 
-# Debian's packages for arm64, unpacked only; this machine's own sources and settings of apt.
+# Unpacks Debian's packages for arm64, with this machine's apt sources and settings.
 make_sysroot() {
 	[ ! -e "$sysroot/usr/include/xxhash.h" ] || return 0
 	rm -rf "$sysroot"
@@ -106,15 +105,15 @@ make_sysroot() {
 		--include=check,libsubunit-dev "$@" "$VERSION_CODENAME" "$sysroot" ${sources-}
 }
 
-# has FUNCTION INSTRUCTION: in the code of the probe.
+# has FUNCTION INSTRUCTION: true if the probe's function has that instruction.
 has() {
 	awk -v name="<$1>:" '$2 == name { inside = 1; next } /^$/ { inside = 0 }
 		inside { print $2 }' "$root/code" | grep -qx "$2" ||
 		{ echo "$1 ($march) has no $2"; return 1; }
 }
 
-# What atomic.h's words for shared words become, with and without compare-and-swap instructions; and
-# that no change of a word in the library is less than acquire and release.
+# Checks the instructions that atomic.h's functions become, on processors with and without compare-and-swap
+# instructions; and that every atomic change in the library is an acquire and a release.
 orderings() {
 	cat >"$root/probe.c" <<-'END'
 		#include "atomic.h"
@@ -152,11 +151,11 @@ orderings() {
 	done >"$root/code"
 	grep -q aarch64_cas8_acq_rel "$root/code" || return 1
 	! grep -E 'aarch64_(cas|swp|ldadd|ldset|ldclr)[48]_(relax|acq|rel)$' "$root/code" |
-		grep -v 'ldadd[48]_relax' # what only adds up: numbers, records that are retired
+		grep -v 'ldadd[48]_relax' # statistics and serial numbers need no ordering
 }
 
 test_aarch64() {
-	try 'aarch64: the packages to build with' make_sysroot
+	try 'aarch64: the packages that the build needs' make_sysroot
 	try 'aarch64: everything builds' build build-aarch64 tests -- \
 		CC="aarch64-linux-gnu-gcc --sysroot=$sysroot" AR=aarch64-linux-gnu-ar \
 		OBJCOPY=aarch64-linux-gnu-objcopy
@@ -186,7 +185,7 @@ test_aarch64() {
 
 # -- musl -------------------------------------------------------------------------------------
 
-# The kernel's headers, and xxhash.h, come after musl's own.
+# The headers of the kernel and xxhash.h are searched after musl's own headers.
 musl="musl-gcc -idirafter /usr/include -idirafter /usr/include/$(gcc -print-multiarch)"
 
 musl_exports() {
@@ -197,7 +196,7 @@ musl_exports() {
 	! grep -v 'libc.so\]' "$root/needed"
 }
 
-# musl_client PROGRAM: gets a slot, then is denied beside another, from the berthd that runs.
+# musl_client PROGRAM: the program gets a slot; then it is denied while another process holds the slot.
 musl_client() {
 	"$1" alice || return 1
 	denied=0
@@ -220,7 +219,7 @@ test_musl() {
 	try 'musl: libberth builds' build build-musl \
 		build-musl/libberth.so build-musl/libberth.a -- CC="$musl"
 	[ "$verdict" = ok ] || return 0
-	try 'musl: it exports the same, and needs libc alone' musl_exports
+	try 'musl: it exports the same symbols, and needs only libc' musl_exports
 	awk '/^```/ { inside = $0 == "```c" && !seen++; next } inside' README.md >"$root/example.c"
 	# shellcheck disable=SC2086 # a command and its options
 	try 'musl: a client builds, dynamic and static' eval "

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Runs a command under whose children pidfd.c may ask for pidfds:
+ * Runs a command, and opens pidfds for its processes, which call pidfd.c:
  *
  *     pidfd-server COMMAND [ARGUMENT]...
  *
- * Exits as the command does, and takes its socket along.
+ * Exits with the command's status, or 128 and the signal that ended it, and removes its socket.
  */
 
 #include <errno.h>
@@ -40,7 +40,7 @@ static int socket_open(void) {
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 		listen(fd, SOMAXCONN) < 0)
 		die(path);
-	/* Tests drop root. */
+	/* Some tests give up root. */
 	(void)chmod(path, 0666);
 	return setenv(PIDFD_SERVER, path, 1) == 0 ? fd : -1;
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Preloaded into programs that run under valgrind, which as of 3.19 knows no pidfd_open and answers
- * ENOSYS for it: libberth and berthd call it through syscall(), so this does, and has a process
- * outside of valgrind (pidfd-server.c) open the descriptor and hand it over. Anything else goes to
- * the kernel as it is. The descriptor is a real one, and berthd looks at it as ever.
+ * Preloaded into programs that run under valgrind, in which (as of 3.19) pidfd_open fails with ENOSYS.
+ * libberth and berthd call it through syscall(). This library replaces syscall(): for pidfd_open it asks
+ * a process outside of valgrind (pidfd-server.c), which opens the descriptor and sends it. All other
+ * system calls go to the kernel. The descriptor is a real pidfd.
  */
 
 #include <dlfcn.h>
@@ -20,7 +20,7 @@
 
 #include "pidfd.h"
 
-/* valgrind calls every process by its own name, which is shown of those that hold slots. */
+/* Under valgrind the name of every process is valgrind's, but tests check the names of holders. */
 __attribute__((constructor)) static void name_take(void) {
 	(void)prctl(PR_SET_NAME, program_invocation_short_name);
 }
@@ -41,7 +41,7 @@ static int server_connect(void) {
 	return fd;
 }
 
-/* The answer's descriptor, or -1 and its errno. */
+/* Returns the descriptor in the answer, or -1 with errno set. */
 static int answer_receive(int fd) {
 	char space[CMSG_SPACE(sizeof(int))];
 	int error = ENOSYS, pidfd;
@@ -64,7 +64,7 @@ static int answer_receive(int fd) {
 	return -1;
 }
 
-static long pidfd_open_elsewhere(pid_t pid) {
+static long pidfd_open_by_server(pid_t pid) {
 	int fd = server_connect(), saved, pidfd = -1;
 
 	if (fd < 0) {
@@ -89,7 +89,7 @@ __attribute__((visibility("default"))) long syscall(long number, ...) {
 		a[i] = va_arg(args, long);
 	va_end(args);
 	if (number == SYS_pidfd_open)
-		return pidfd_open_elsewhere((pid_t)a[0]);
+		return pidfd_open_by_server((pid_t)a[0]);
 	*(void **)&kernel = dlsym(RTLD_NEXT, "syscall");
 	return kernel(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# What tests/install/system/run checks, one function each, as root inside of the container:
+# The checks of tests/install/system/run, a function each. They run as root in the container:
 #
 #     sh checks.sh FUNCTION [ARGUMENT]...
 #
-# A function ends at its first failure; lines that begin with # are shown of those that pass, too.
+# A function ends at its first failure. tests/install/system/run prints its output if it fails; lines that
+# begin with # are always printed.
 set -eu
 
 units='berthd.service berthd.socket berthd-admin.socket'
@@ -26,32 +27,32 @@ eventually() {
 	done
 }
 
-# -- what is -------------------------------------------------------------------------------------
+# -- states --------------------------------------------------------------------------------------
 
 property() { systemctl show --value -p "$2" "$1"; }
 main_pid() { property "${1:-berthd.service}" MainPID; }
 is_active() { systemctl is-active --quiet "$@"; }
 has_ended() { [ "$(property "$1" MainPID)" = 0 ]; }
 
-# Of all that berthd@NAME and the plain one have, what `berthctl get` calls KEY.
+# number ACCOUNT KEY: a number of `berthctl get ACCOUNT --json`.
 number() { berthctl get "$1" --json | sed -n "s/.*\"$2\": *\([0-9]*\).*/\1/p"; }
 holds() { [ "$(number "$1" current)" = "$2" ]; }
 
-# The slots that stay held all the time. Those that come and go have the same label.
+# The slots of alice and acme/bob. Those with the label "held" are held all the time or for a moment.
 held_slots() {
 	for account in alice acme/bob; do
 		berthctl holders "$account" --json | grep '"slot"' | sed 's/,$//'
 	done | sort
 }
 
-look_at_units() {
+check_running() {
 	for unit in ${1:-$units}; do
 		is_active "$unit" || fail "$unit is $(property "$unit" ActiveState)"
 	done
-	same 'what failed' '' "$(systemctl list-units --failed --plain --no-legend)"
+	same 'the list of failed units' '' "$(systemctl list-units --failed --plain --no-legend)"
 }
 
-look_at_files() {
+check_files() {
 	wanted='/run/berth 755 berth:berth
 /run/berth/admin.sock 660 root:berth-admin
 /run/berth/berth.sock 660 root:berth
@@ -63,35 +64,35 @@ look_at_files() {
 	[ "$found" = "$wanted" ] || fail "$found"
 }
 
-# Before and after something that must not be noticed: note, do it, then everything_stands.
+# A check calls note, does something that must not disturb the servers, then calls check_undisturbed.
 note() {
 	held_slots >$work/held
-	[ -s $work/held ] || fail 'nobody holds anything'
+	[ -s $work/held ] || fail 'no slot is held'
 	main_pid >$work/pid
 	stat -c %i /run/berth/*.sock /run/berth/segment >$work/inodes
 }
 
-# Is anything said by the programs that work all along but what they hold?
+# True if no program that runs all the time has printed a failure.
 no_failure() { ! grep -H FAILED $work/*.out; }
 
-# A slot that is held all the time must still be the same; those that come and go differ.
-everything_stands() {
+# Slots that are held all the time must be the same as before; those that come and go differ.
+check_undisturbed() {
 	eventually is_active berthd.service
 	no_failure
 	held_slots >$work/held.now
 	lost=$(grep '"held"' $work/held | grep -Fxv -f $work/held.now || true)
-	[ -z "$lost" ] || fail "lost: $lost"
+	[ -z "$lost" ] || fail "these slots are lost: $lost"
 	stat -c %i /run/berth/*.sock /run/berth/segment | diff $work/inodes - ||
-		fail 'sockets or segment are others than before'
-	look_at_files
-	look_at_units
-	# The limit is the limit: what is held, and what comes and goes, and no more.
+		fail 'the sockets or the segment are new ones'
+	check_files
+	check_running
+	# With the slots that are held and those that come and go, the limit is reached.
 	status=0
 	berthctl run --weight 3 alice -- true 2>$work/denied || status=$?
-	[ "$status" = 75 ] || fail "beyond the limit, the status is $status: $(cat $work/denied)"
+	[ "$status" = 75 ] || fail "an acquire beyond the limit has the status $status: $(cat $work/denied)"
 }
 
-# -- installed -----------------------------------------------------------------------------------
+# -- installation --------------------------------------------------------------------------------
 
 list_files() {
 	find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /packages \
@@ -107,25 +108,25 @@ install_packages() {
 	chmod 755 /root $work
 	list_files | sort >$work/files.before
 	dpkg -i /packages/*.deb
-	look_at_units
+	check_running
 	berthctl status >/dev/null
-	look_at_files
+	check_files
 }
 
-judge_units() {
+check_units() {
 	cd /lib/systemd/system
-	said=$(systemd-analyze verify --man=no berthd.service berthd.socket berthd-admin.socket \
+	output=$(systemd-analyze verify --man=no berthd.service berthd.socket berthd-admin.socket \
 		berthd@mail.service berthd@mail.socket berthd-admin@mail.socket 2>&1)
-	same 'what systemd-analyze verify says' '' "$said"
+	same 'the output of systemd-analyze verify' '' "$output"
 	for unit in berthd.service berthd@mail.service; do
 		systemd-analyze security --no-pager --offline=true --threshold=10 "$PWD/$unit" >$work/security ||
 			{ cat $work/security; fail "$unit is exposed"; }
-		# What is marked as exposed is explained in the unit.
+		# The unit must explain every option that is marked as exposed.
 		exposed=$(sed -n 's/^✗ *\([A-Za-z]*\)=.*/\1/p' $work/security)
 		[ -n "$exposed" ] || fail 'nothing is marked as exposed'
 		for option in $exposed; do
 			grep -q "^# \(.*, \)*$option=" "$(echo "$unit" | sed s/@mail/@/)" ||
-				fail "why $unit has no $option= isn't said"
+				fail "$unit doesn't say why it has no $option="
 		done
 		sed -n "s/.*exposure level for \(.*\)/# \1/p" $work/security
 	done
@@ -136,37 +137,37 @@ set_limit_before_boot() {
 	berthctl run reboot -- true
 }
 
-look_after_boot() {
-	look_at_units
+check_after_boot() {
+	check_running
 	same 'the limit' 3 "$(number reboot limit)"
-	same 'what is held' 0 "$(number reboot current)"
-	look_at_files
+	same 'the count' 0 "$(number reboot current)"
+	check_files
 }
 
 activate() {
 	systemctl stop berthd.service
 	! is_active berthd.service || fail 'berthd runs though it was stopped'
-	look_at_files
+	check_files
 	berthctl status >/dev/null
-	look_at_units
+	check_running
 	systemctl stop berthd.service
 	useradd --system server
 	usermod --append --groups berth server
 	berthctl set first 1
 	setpriv --reuid server --regid server --init-groups berthctl run first -- true
-	look_at_units
-	look_at_files
+	check_running
+	check_files
 }
 
-# The directory is given to its user as a socket starts, and nothing in it along with it. (Whoever
-# connects while a socket is being made may find it without its group.)
+# When a socket starts, the directory is given to its user, but not the files in it. (A client that connects
+# while systemd makes a socket may find it without its group.)
 restart_sockets() {
 	segment=$(stat -c %i /run/berth/segment)
 	chown root:root /run/berth
 	systemctl restart berthd.socket berthd-admin.socket
 	eventually is_active berthd.service
-	look_at_units
-	look_at_files
+	check_running
+	check_files
 	same 'the segment' "$segment" "$(stat -c %i /run/berth/segment)"
 	setpriv --reuid server --regid server --init-groups berthctl run first -- true
 }
@@ -174,16 +175,16 @@ restart_sockets() {
 # The hard limit of a process.
 descriptors() { awk '/^Max open files/ { print $5 }' "/proc/$1/limits"; }
 
-look_at_process() {
+check_process() {
 	pid=$(main_pid)
-	# Where the machine doesn't let its containers have so much, they have what it lets them.
+	# The machine may permit its containers fewer descriptors.
 	same 'the limit of descriptors' 132096 "$(property berthd.service LimitNOFILE)"
 	most=$(descriptors 1)
 	[ "$most" -le 132096 ] || most=132096
 	[ "$most" = 132096 ] || echo "# the machine has only $most descriptors for it"
 	same 'its limit of descriptors' "$most" "$(descriptors "$pid")"
 	same 'its user' berth "$(stat -c %U "/proc/$pid")"
-	same 'what of its capabilities is not 0' '' \
+	same 'its capabilities' '' \
 		"$(grep '^Cap' "/proc/$pid/status" | grep -v '0000000000000000$' || true)"
 	grep -q '^NoNewPrivs:.1' "/proc/$pid/status" || fail 'it may get new privileges'
 	grep -q '^Seccomp:.2' "/proc/$pid/status" || fail 'there is no filter of system calls'
@@ -193,7 +194,7 @@ look_at_process() {
 	fi
 	same 'its network' lo "$(sed -n 's/^ *\(.*\):.*/\1/p' "/proc/$pid/net/dev")"
 	! nsenter -t "$pid" -m touch /etc/berth /var/lib/other /root/berth 2>/dev/null ||
-		fail 'it sees a file system that is writable'
+		fail 'it can write outside of its directories'
 	nsenter -t "$pid" -m touch /run/berth/x /var/lib/berth/x
 	rm /run/berth/x /var/lib/berth/x
 	same 'its watchdog' 30s "$(property berthd.service WatchdogUSec)"
@@ -201,8 +202,8 @@ look_at_process() {
 	for socket in berthd.socket berthd-admin.socket; do
 		same "the start limit of $socket" 0 "$(property $socket TriggerLimitIntervalUSec)"
 	done
-	# Documents were left out of the root file system.
-	same 'what isn.t as packaged' '' "$(dpkg -V berthd berthctl libberth0 libberth-dev |
+	# The root file system has no documents.
+	same 'the list of files that differ from the package' '' "$(dpkg -V berthd berthctl libberth0 libberth-dev |
 		grep -v '^missing  *[c ]* */usr/share/\(doc\|man\)/' || true)"
 }
 
@@ -220,7 +221,7 @@ build_workload() {
 	! readelf -d $work/workload-static | grep libberth || fail 'the static program needs libberth.so'
 }
 
-# as_service NAME COMMAND...: what NAME says goes to a file.
+# as_service NAME COMMAND...: runs the command as a service; its output goes to $work/NAME.out.
 as_service() {
 	name=$1
 	shift
@@ -235,29 +236,29 @@ start_workload() {
 	as_service alice $work/workload alice 5 held
 	as_service bob $work/workload-static acme/bob 3 held
 	note
-	same 'what the programs hold' 8 "$(grep -c '"held"' $work/held)"
-	everything_stands
+	same 'the number of held slots' 8 "$(grep -c '"held"' $work/held)"
+	check_undisturbed
 }
 
 restart() {
 	note
 	systemctl restart berthd.service
-	everything_stands
+	check_undisturbed
 	! grep -qx "$(main_pid)" $work/pid || fail 'the process is the same'
 }
 
 stop_start() {
 	note
 	systemctl stop berthd.service
-	look_at_files
+	check_files
 	systemctl start berthd.service
-	everything_stands
+	check_undisturbed
 }
 
 is_another() { pid=$(main_pid) && [ "$pid" != 0 ] && [ "$pid" != "$1" ] && is_active berthd.service; }
 
-# A berthd that is stopped as a unit would be started by the next server to arrive; this one is stopped
-# by a signal, and killed before it has looked.
+# If the unit were stopped, the next server that connects would start it. So berthd is stopped by a signal,
+# and killed before it has noticed the death.
 die_meanwhile() {
 	note
 	berthctl set carol 4
@@ -272,7 +273,7 @@ die_meanwhile() {
 	eventually holds carol 0
 	case $holders in *workload*) ;; *) fail "$holders" ;; esac
 	systemctl reset-failed carol.service
-	everything_stands
+	check_undisturbed
 }
 
 kill_twenty() {
@@ -280,11 +281,11 @@ kill_twenty() {
 	for i in $(seq 20); do
 		before=$(main_pid)
 		kill -KILL "$before"
-		# Some are killed as soon as they are back, some after they have served.
+		# Some are killed as soon as they run again, some after they have answered a client.
 		[ $((i % 4)) != 0 ] || berthctl get alice >/dev/null
 		eventually is_another "$before"
 	done
-	everything_stands
+	check_undisturbed
 	echo "# restarts: $(property berthd.service NRestarts)"
 	[ "$(property berthd.service NRestarts)" -ge 20 ] || fail 'it was not restarted 20 times'
 }
@@ -298,14 +299,14 @@ hang() {
 	before=$(main_pid)
 	kill -STOP "$before"
 	eventually is_another "$before"
-	journalctl -u berthd.service | grep -q 'Watchdog timeout' || fail 'it was not the watchdog'
+	journalctl -u berthd.service | grep -q 'Watchdog timeout' || fail 'the watchdog has not killed it'
 	rm -r /run/systemd/system/berthd.service.d
 	systemctl daemon-reload
 	systemctl restart berthd.service
-	everything_stands
+	check_undisturbed
 }
 
-# In a namespace of process numbers inside the container's: its own number there is 1, or nearly.
+# A client in a nested pid namespace, where its pid is about 1.
 nest() {
 	berthctl set nested 5
 	note
@@ -322,19 +323,19 @@ nest() {
 	eventually holds nested 0
 	! grep FAILED $work/nested.out || fail 'it saw a failure'
 	systemctl reset-failed nested.service
-	everything_stands
+	check_undisturbed
 }
 
-# -- who may and who may not ----------------------------------------------------------------------
+# -- permissions ----------------------------------------------------------------------------------
 
-# refused STATUS TEXT USER COMMAND...
+# refused STATUS TEXT USER COMMAND...: the user's command must exit with STATUS and print TEXT.
 refused() {
 	expected=$1 text=$2 user=$3
 	shift 3
 	status=0
-	said=$(setpriv --reuid "$user" --regid "$user" --init-groups "$@" 2>&1) || status=$?
+	output=$(setpriv --reuid "$user" --regid "$user" --init-groups "$@" 2>&1) || status=$?
 	same "the status of $* by $user" "$expected" "$status"
-	case $said in *"$text"*) ;; *) fail "$* by $user says: $said" ;; esac
+	case $output in *"$text"*) ;; *) fail "$* by $user prints: $output" ;; esac
 }
 
 refuse_outsiders() {
@@ -350,13 +351,13 @@ refuse_outsiders() {
 	refused 1 "Access is denied" outsider $work/workload first 1 no
 }
 
-# -- beside it -----------------------------------------------------------------------------------
+# -- an instance ---------------------------------------------------------------------------------
 
 run_instance() {
 	note
 	systemctl enable --now berthd@mail.socket berthd-admin@mail.socket 2>/dev/null
 	berthctl --runtime-dir $mail set alice 1
-	look_at_units 'berthd@mail.service berthd@mail.socket berthd-admin@mail.socket'
+	check_running 'berthd@mail.service berthd@mail.socket berthd-admin@mail.socket'
 	found=$(stat -c '%n %a %U:%G' $mail $mail/* /var/lib/berth@mail)
 	same 'its files' "$mail 755 berth-mail:berth-mail
 $mail/admin.sock 660 root:berth-admin
@@ -375,7 +376,7 @@ $mail/segment 600 berth-mail:berth-mail
 	for file in /run/berth/segment /var/lib/berth/limits /run/berth/x; do
 		! nsenter -t "$pid" -m setpriv --reuid berth-mail --regid berth-mail --clear-groups \
 			sh -c "ls $file/ || cat $file || touch $file" >/dev/null 2>&1 ||
-			fail "it could reach $file"
+			fail "berthd@mail can access $file"
 	done
 	systemctl restart berthd@mail.service
 	systemctl stop berthd@mail.service
@@ -384,17 +385,17 @@ $mail/segment 600 berth-mail:berth-mail
 	grep -qx "$(main_pid)" $work/pid || fail 'berthd was restarted with its instance'
 	berthctl --runtime-dir $mail set dave 4
 	as_mailer
-	everything_stands
+	check_undisturbed
 }
 
-# The group of its servers would be that of the administrators.
+# The servers of an instance named admin would have the group berth-admin, that of the administrators.
 refuse_instance() {
-	! systemctl start berthd@admin.service 2>/dev/null || fail 'an instance is called admin'
+	! systemctl start berthd@admin.service 2>/dev/null || fail 'an instance named admin was started'
 	journalctl -q -b -u berthd@admin.socket | grep -q 'no instance can be called admin' ||
 		fail 'the journal has no reason'
-	! getent passwd berth-admin || fail 'the administrators became a user'
+	! getent passwd berth-admin || fail 'there is a user berth-admin'
 	systemctl reset-failed 'berthd@admin.*' 'berthd-admin@admin.*'
-	look_at_units
+	check_running
 }
 
 as_mailer() {
@@ -403,7 +404,7 @@ as_mailer() {
 	eventually grep -q HOLDING $work/mailer.out
 }
 
-# -- exchanged -----------------------------------------------------------------------------------
+# -- other versions ------------------------------------------------------------------------------
 
 version() { berthctl "$@" status --json | sed -n 's/.*"version": *"\([^"]*\)".*/\1/p'; }
 
@@ -413,10 +414,10 @@ exchange() {
 	shift
 	note
 	dpkg -i "$@" >$work/dpkg 2>&1 || { cat $work/dpkg; fail 'dpkg fails'; }
-	! grep -i -E 'error|fail' $work/dpkg || fail 'dpkg has complaints'
-	everything_stands
+	! grep -i -E 'error|fail' $work/dpkg || fail 'dpkg prints errors'
+	check_undisturbed
 	! grep -qx "$(main_pid)" $work/pid || fail 'the process is the same'
-	same 'the version that runs' "$expected" "$(version)"
+	same 'the running version' "$expected" "$(version)"
 }
 
 installed_version() { dpkg-query -W -f '${Version}' berthd; }
@@ -436,7 +437,8 @@ upgrade() {
 
 downgrade() { exchange "$(cat $work/version)" --force-downgrade /packages/*.deb; }
 
-# The version stands in the byte after the magic number. Servers don't look at it any more.
+# The version of the layout is the byte after the magic number. Servers that are connected don't read it
+# again.
 layout() { dd if=/run/berth/directory bs=1 skip=8 count=1 status=none | od -An -to1 | tr -d ' '; }
 layout_set() {
 	# shellcheck disable=SC2059 # \ooo
@@ -448,17 +450,17 @@ has_complained() { [ "$(complaints)" -gt "$1" ]; }
 has_given_up() { is_failed berthd.service && same 'its exit status' 78 "$(property berthd.service ExecMainStatus)"; }
 is_failed() { [ "$(property "$1" ActiveState)" = failed ]; }
 
-# The servers stand still: they would open sessions, and be refused.
+# The servers are stopped meanwhile; they would open sessions and be refused.
 servers() { systemctl kill --signal="$1" alice.service bob.service; }
 
 lists_servers() {
 	for name in alice bob; do
 		pid=$(main_pid $name.service)
-		grep -q "^ *$pid workload" "$1" || { cat "$1"; fail "$pid isn't listed"; }
+		grep -q "^ *$pid workload" "$1" || { cat "$1"; fail "the server $pid isn't listed"; }
 	done
 }
 
-# What runs doesn't look at the version again.
+# The running berthd doesn't read the version again.
 other_layout_package() {
 	note
 	servers STOP
@@ -472,11 +474,11 @@ other_layout_package() {
 	lists_servers $work/dpkg
 	for text in 'berthd.service is not restarted' 'systemctl restart berthd.service' \
 		'--check-segment --runtime-dir /run/berth$' '1306'; do
-		grep -q -e "$text" $work/dpkg || { cat $work/dpkg; fail "not said: $text"; }
+		grep -q -e "$text" $work/dpkg || { cat $work/dpkg; fail "dpkg's output lacks: $text"; }
 	done
-	! grep -q 'berthd@mail.service is not' $work/dpkg || fail 'nothing was in the way of the instance'
+	! grep -q 'berthd@mail.service is not' $work/dpkg || fail 'the instance was not restarted'
 	grep -qx "$(main_pid)" $work/pid || fail 'berthd was restarted'
-	everything_stands
+	check_undisturbed
 }
 
 other_layout() {
@@ -488,53 +490,53 @@ other_layout() {
 	kill -KILL "$(main_pid)"
 	eventually has_complained "$before"
 	eventually has_given_up
-	said=$(journalctl -q -b -x -t berthd MESSAGE_ID=2433097302e648d68011b9d06aac4f8b)
-	case $said in
+	output=$(journalctl -q -b -x -t berthd MESSAGE_ID=2433097302e648d68011b9d06aac4f8b)
+	case $output in
 	*'Stop these servers'*'install the former version again'*) ;;
-	*) fail "$said" ;;
+	*) fail "$output" ;;
 	esac
 	status=0
 	berthd --check-segment >$work/check || status=$?
 	same 'the status of the check' 78 "$status"
 	lists_servers $work/check
 
-	# A connection has it started once, is refused, and doesn't have it started again and again.
+	# A connection starts berthd once and is refused. It doesn't start berthd again and again.
 	before=$(complaints)
 	refused 1 'its log says what to do: journalctl -t berthd (1306)' root berthctl status
 	eventually has_given_up
 	sleep 2
-	same 'how often it was started' $((before + 1)) "$(complaints)"
+	same 'the number of complaints' $((before + 1)) "$(complaints)"
 	is_active berthd.socket || fail 'the socket is gone'
 
 	layout_set "$ours"
 	systemctl restart berthd.service
 	servers CONT
-	everything_stands
+	check_undisturbed
 }
 
-# -- looking and leaving -------------------------------------------------------------------------
+# -- the journal, completion and removal ---------------------------------------------------------
 
-look_at_journal() {
+check_journal() {
 	journalctl -q -b -x -u berthd.service >$work/journal
 	for text in 'serves /run/berth' 'Limits are in force' 'Got SIGTERM' 'The berth daemon stops' \
 		'Documentation: man:berthd(8)'; do
-		grep -qF "$text" $work/journal || fail "the journal hasn't: $text"
+		grep -qF "$text" $work/journal || fail "the journal lacks: $text"
 	done
 	journalctl -q -b -u berthd.service MESSAGE_ID=8db1a39105cf40eb806104e2ff06c31c -o json |
 		grep -q '"SYSLOG_IDENTIFIER":"berthd"' || fail 'no message has the id of serving'
 	complaints=$(journalctl -q -b -p warning -t berthd -o cat |
 		grep -v 'made by another version\|Can.t start' || true)
-	same 'what berthd warned of' '' "$complaints"
+	same 'the list of warnings' '' "$complaints"
 }
 
-# completes LINE WORDS EXPECTED: words are what bash makes of the line.
+# completes LINE WORDS EXPECTED: WORDS is LINE as bash splits it.
 completes() {
 	# shellcheck disable=SC2016 # for bash
 	found=$(bash -c '. /usr/share/bash-completion/completions/berthctl
 		COMP_LINE="berthctl $1" COMP_WORDS=(berthctl $2) COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 		COMP_WORDBREAKS=" @:="
 		_berthctl; echo "${COMPREPLY[*]}"' bash "$1" "$2")
-	same "what completes 'berthctl $1'" "$3" "$found"
+	same "the completion of 'berthctl $1'" "$3" "$found"
 }
 
 complete() {
@@ -552,25 +554,25 @@ complete() {
 end_workload() {
 	for name in alice bob mailer; do
 		systemctl stop $name.service
-		same "how $name ended" success "$(property $name.service Result)"
+		same "the result of $name" success "$(property $name.service Result)"
 		sed -n "s/^CYCLES/# $name: &/p" $work/$name.out
 		grep -q 'CYCLES [1-9][0-9]* SESSIONS [1-9][0-9]* FAILURES 0$' $work/$name.out ||
 			fail "$(cat $work/$name.out)"
 	done
 	eventually holds alice 0
-	holds acme/bob 0 || fail 'slots of acme/bob are left'
+	holds acme/bob 0 || fail 'slots of acme/bob are still held'
 }
 
 remove() {
 	dpkg --remove berthd berthd-dbgsym berthctl berthctl-dbgsym >$work/dpkg 2>&1
-	! grep -i -E 'error|fail|warning' $work/dpkg || fail 'dpkg has complaints'
-	same 'what is active' '' "$(systemctl list-units --plain --no-legend 'berth*')"
+	! grep -i -E 'error|fail|warning' $work/dpkg || fail 'dpkg prints errors or warnings'
+	same 'the list of active units' '' "$(systemctl list-units --plain --no-legend 'berth*')"
 	stat -c %n /var/lib/berth/limits /var/lib/berth@mail/limits >/dev/null
 	dpkg -i /packages/berthd_*.deb /packages/berthctl_*.deb
 	same 'the limit' 7 "$(number alice limit)"
 }
 
-# Users and groups stay (see berthd.postrm), locked.
+# Users and groups stay, but locked (see berthd.postrm).
 purge() {
 	# shellcheck disable=SC2046 # a list
 	dpkg --purge $(dpkg-query -W -f '${Package} ' '*berth*')
@@ -578,14 +580,14 @@ purge() {
 	left=$(grep '^[<>]' $work/files.diff | grep -v -x -F \
 		-e '> /etc/group-' -e '> /etc/passwd-' -e '> /etc/shadow-' -e '> /etc/gshadow-' \
 		-e '> /etc/subgid-' -e '> /etc/subuid-' -e '> /etc/.pwd.lock' || true)
-	same 'what is left' '' "$left"
-	same 'what systemd knows' '' "$(systemctl list-units --all --plain --no-legend 'berthd*')"
+	same 'the list of files that differ from before' '' "$left"
+	same 'the list of units' '' "$(systemctl list-units --all --plain --no-legend 'berthd*')"
 	for user in berth berth-mail; do
 		case $(getent shadow $user) in $user:!*) ;; *) fail "$user is not locked" ;; esac
 	done
 }
 
-# What `make install install-systemd` made, and then what README.md says.
+# Copies the files of `make install install-systemd`, then runs the commands in README.md.
 install_plain() {
 	cp -a /tree/usr/local/. /usr/local
 	ldconfig
@@ -594,9 +596,9 @@ install_plain() {
 	journalctl --update-catalog
 	systemctl daemon-reload
 	systemctl enable --now berthd.service 2>/dev/null
-	look_at_units
-	look_at_files
-	same 'what runs' /usr/local/sbin/berthd "$(readlink "/proc/$(main_pid)/exe")"
+	check_running
+	check_files
+	same 'the running program' /usr/local/sbin/berthd "$(readlink "/proc/$(main_pid)/exe")"
 	berthctl set alice 1
 	berthctl run alice -- true
 	journalctl -q -b -x -t berthd | grep -q 'Limits are in force' ||

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A server that works all along while berthd is stopped, killed and replaced under it. Built in the
- * container against the installed libberth-dev, with the flags that pkg-config gives.
+ * A server that runs while berthd is stopped, killed and replaced. It is built in the container against the
+ * installed libberth-dev, with the flags of pkg-config.
  *
  *     workload ACCOUNT N LABEL
  *
- * Holds N slots of ACCOUNT; one thread acquires and releases another one for ever, and one does that in
- * sessions of its own, a new one each time: the account's limit must be N + 2. Nothing that it does may
- * fail: the first failure is said at once, by a line "FAILED ...". SIGTERM ends it: it releases what it
- * holds, says "CYCLES n SESSIONS n FAILURES n", and exits with 0 if there was no failure.
+ * Holds N slots of ACCOUNT. A thread acquires and releases another slot again and again; a second thread
+ * does so, too, with a new session each time. So the account's limit must be N + 2. No operation may fail:
+ * the first failure is printed at once, as a line "FAILED ...". On SIGTERM the program releases its slots,
+ * prints "CYCLES n SESSIONS n FAILURES n", and exits with 0 if there was no failure.
  */
 
 #include <berth.h>
@@ -27,9 +27,9 @@
 static const char *account, *label;
 static struct berth *session;
 static atomic_bool ending;
-static atomic_uint_fast64_t cycles, arrivals, failures;
+static atomic_uint_fast64_t cycles, sessions, failures;
 
-/* Who opens a session waits for berthd, however slow the machine. */
+/* A long timeout, for slow machines. */
 static const struct berth_options patient = {
 	.size = sizeof(patient),
 	.timeout_ms = 120000,
@@ -56,7 +56,7 @@ static int acquire(struct berth *b, berth_slot *ret) {
 	return code;
 }
 
-/* With pauses: the machine is berthd's as well. */
+/* Pauses, so that berthd gets CPU time. */
 static void *cycle(void *unused) {
 	const struct timespec pause = {.tv_nsec = 200000};
 	berth_slot slot;
@@ -71,8 +71,8 @@ static void *cycle(void *unused) {
 	return NULL;
 }
 
-/* What a server does that has just been started. */
-static void arrive(void) {
+/* Does what a server does that has just been started. */
+static void session_use(void) {
 	struct berth *b;
 	berth_slot slot;
 	int code = berth_open_options(&patient, &b);
@@ -83,15 +83,15 @@ static void arrive(void) {
 	if (acquire(b, &slot) == BERTH_SUCCESS)
 		check(berth_release(b, slot), "release in another session");
 	berth_close(b);
-	atomic_fetch_add(&arrivals, 1);
+	atomic_fetch_add(&sessions, 1);
 }
 
-static void *keep_arriving(void *unused) {
+static void *sessions_cycle(void *unused) {
 	const struct timespec pause = {.tv_nsec = 20000000};
 
 	(void)unused;
 	while (!atomic_load(&ending)) {
-		arrive();
+		session_use();
 		(void)nanosleep(&pause, NULL);
 	}
 	return NULL;
@@ -128,7 +128,7 @@ int main(int argc, char **argv) {
 	printf("HOLDING %ld\n", count);
 	(void)fflush(stdout);
 	if (pthread_create(&threads[0], NULL, cycle, NULL) != 0 ||
-		pthread_create(&threads[1], NULL, keep_arriving, NULL) != 0)
+		pthread_create(&threads[1], NULL, sessions_cycle, NULL) != 0)
 		return 1;
 	wait_for_end(&set);
 	for (int i = 0; i < 2; i++)
@@ -137,6 +137,6 @@ int main(int argc, char **argv) {
 		check(berth_release(session, held[i]), "release a held slot of");
 	berth_close(session);
 	printf("CYCLES %" PRIuFAST64 " SESSIONS %" PRIuFAST64 " FAILURES %" PRIuFAST64 "\n", cycles,
-		arrivals, failures);
+		sessions, failures);
 	return failures == 0 ? 0 : 1;
 }
