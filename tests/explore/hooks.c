@@ -227,7 +227,7 @@ void __tsan_atomic_signal_fence(int order) {
 	FETCH(bits, type, exchange, v)                                          \
 	FETCH(bits, type, fetch_add, before + v)                                \
 	FETCH(bits, type, fetch_sub, before - v)                                \
-	FETCH(bits, type, fetch_and, before &v)                                 \
+	FETCH(bits, type, fetch_and, (before & v))                              \
 	FETCH(bits, type, fetch_or, before | v)                                 \
 	FETCH(bits, type, fetch_xor, before ^ v)                                \
 	FETCH(bits, type, fetch_nand, ~(before & v))                            \

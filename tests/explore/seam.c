@@ -168,7 +168,8 @@ static void log_check(const char *format, va_list arguments) {
 	char text[300];
 
 	(void)vsnprintf(text, sizeof(text), format, arguments);
-	/* No process writes noise into the segment here, so berthd must find nothing wrong in it. */
+	/* No process writes noise into the segment here, so berthd must find nothing wrong in it. These words
+	 * are in what sessions.c, ranges.c and recount.c log then. */
 	if (strstr(text, "contradict") || strstr(text, "epaired") || strstr(text, "Can't"))
 		verdict_fault("berthd's log: %s", text);
 }
