@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The codes of berth.h in words: a sentence for people, a name for programs. */
+/* Gives each code of berth.h a name for programs and a sentence for people. */
 
 #include "berth.h"
 #include "util.h"

@@ -4,9 +4,9 @@
 /*
  * The messages on berth.sock and admin.sock. message.h sends and receives them.
  *
- * The sockets are SOCK_SEQPACKET. A packet is one message. Each request, except BYE, has one
- * reply, and the replies come in the order of the requests. Numbers have the machine's byte order, since both ends
- * are on one machine. All padding is explicit, and `reserved` is 0.
+ * The sockets are SOCK_SEQPACKET. A packet is one message. Each request, except BYE, has one reply,
+ * and the replies come in the order of the requests. Numbers have the machine's byte order, since
+ * both ends are on one machine. All padding is explicit, and `reserved` is 0.
  *
  * Each message has an exact size. berthd answers an unknown size or opcode with
  * BERTH_INVALID_PARAMETER, and an unknown version with BERTH_REVISION_MISMATCH; if it can't trust
