@@ -1,27 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * client/counter.c, step by step: its functions under their names, its writes under their letters
- * (P1, A1, R1, N1, B1, V1, V3).
+ * A model of client/core/counter.c, step by step. Functions have the names that they have there where
+ * they are alike, and writes have their letters (P1, A1, R1, N1, B1, V1, V3).
  *
- * Each access to a shared word is one step (STEP), in the order of the code; the two words of a cell are
- * read in two steps, and a compare-and-swap of 16 bytes is one. Before each step the party may turn out to
- * be dead: killed with every write before this step done, and no write after. As long as no party has
- * noticed the death, a killed party is one that is merely slow; so death is modelled at the moment when
- * another party acts on it: when the daemon ends the session, or when the next daemon starts.
+ * Each access to a shared word is one step (STEP), in the order of the code. The two words of a cell are
+ * read in two steps; a compare-and-swap of 16 bytes is one step. A party may be killed before each step:
+ * then all its writes before this step are done, and none after it. As long as no other party acts on the
+ * death, a killed party is the same as one that is merely slow. So the model has the death at the moment
+ * when another party acts on it: when the daemon ends the session, or when the next daemon starts.
  *
- * A cycle has 2 × LEVELS steps here, not 16, and the model's seqs and bumps never run out: a promise
- * fails if they would.
+ * A cycle has 2 × LEVELS steps here, not 16. The model's seqs and bumps don't run out: a promise fails if
+ * they would.
  *
- * No choice is without its else (tests/model/run looks), so no statement waits; and seqs and bumps
- * only grow, so a state can come again only if a loop went round without any word having changed: spin
- * finds that there is no such cycle (-DNP). Hence from every state each party that is left alone comes
- * to the end of what it does.
+ * Each choice has an else (tests/model/run checks this), so no statement waits. Seqs and bumps only grow,
+ * so a state can come again only if a loop went round without a change of any word; spin checks that there
+ * is no such cycle (-DNP). Hence from every state, each party that runs alone completes its work.
  *
  * A configuration defines RECORDS, CELLS, LEVELS and PARTIES, and what its threads choose. With -D, a
  * safety step is taken away (the tables in tests/model/run).
  *
- * Not here: peaks, denials, labels, wake-ups; `closed`; lack of memory, but for ABANDON; noise.
+ * The model leaves out peaks, denials, labels, wake-ups, `closed`, noise, and lack of memory except for
+ * ABANDON.
  */
 
 #ifndef ROUNDS /* acquires of the first thread */
@@ -96,13 +96,13 @@ byte finished;   /* parties */
 
 /* -- what must hold ------------------------------------------------------------------------------ */
 
-/* The truth, which no code reads. */
+/* The truth, which only the promises read. */
 byte taken[RECORDS + 1];     /* bit c: the record has charged cell c */
-byte slot[RECORDS + 1];      /* the seq of the slot that it holds, 0 while it holds none */
-bit revoked[RECORDS + 1];    /* the daemon took the last one */
-byte owner[RECORDS + 1];     /* the process whose session has the record, 0 if none has */
+byte slot[RECORDS + 1];      /* the seq of the slot that it holds; 0: it holds none */
+bit revoked[RECORDS + 1];    /* the daemon released its last slot */
+byte owner[RECORDS + 1];     /* the process whose session has the record; 0: none */
 byte allowed[CELLS];         /* the highest count that an acquire may make now */
-byte alive_from[CELLS];      /* lower generations are of accounts whose removal was acknowledged */
+byte alive_from[CELLS];      /* lower generations belong to accounts whose removal was acknowledged */
 
 hidden byte cells_and_records_tell_what_was_done;
 hidden byte counts_are_what_records_have_charged;
@@ -119,7 +119,7 @@ hidden byte the_model_has_seqs_and_bumps_enough;
 #define promise(name, condition) name = (condition); assert(name)
 
 c_code {
-/* The invariant: what the cell and the record alone say of the record. */
+/* The invariant: what the cell and the record alone tell about the record. */
 static int has_charged(int r, int c)
 {
 	int place = now.place_of[r], tag = now.cell_tag[c], newest = now.noted_of[r];
@@ -174,9 +174,9 @@ inline check() {
 
 /* -- accesses ---------------------------------------------------------------------------------------- */
 
-/* Between two accesses a party goes on alone: what it computes for itself no party sees. At each access
- * the scheduler hands the turn to any party. `mortal`: a daemon may die here; at dies: its successor
- * begins. */
+/* Between two accesses a party runs alone, since no other party sees what it computes. At each access the
+ * scheduler lets any party go on. `mortal`: a daemon may die here; its successor begins at the label
+ * `dies`. */
 chan go[PARTIES + 1] = [0] of { bit };
 #define STEP \
 	go[_pid] ? _; \
@@ -184,12 +184,12 @@ chan go[PARTIES + 1] = [0] of { bit };
 	:: dead[self] || mortal -> goto dies \
 	:: !dead[self] fi
 
-/* Every party has these: of the record r that it works with, on the path of a place. */
+/* Variables of each party, about the record r that it works with, on the path of a place. */
 #define LOCALS \
 	byte stood, above;            /* the place, and the account of its level 1 */ \
-	byte c;                       /* the account of the level that is at hand */ \
+	byte c;                       /* the account of the level that it works on */ \
 	byte tag, word, noted, place; /* as read */ \
-	byte at;                      /* the newest step that was seen */ \
+	byte at;                      /* the newest step that it has seen */ \
 	byte n, last, to, other;      /* levels that are charged; the steps of R1; N1 */ \
 	bit ok, begun, mortal
 #define FORGET skip; d_step { \
@@ -221,7 +221,7 @@ inline load(into, from) {
 #define load_pair() load(tag, cell_tag[c]); load(word, cell_word[c])
 #endif
 
-/* Where entries and parents never change, reading them is no step. */
+/* If entries and parents never change in a configuration, reading them is no step. */
 #ifndef entry_of
 #define load_entry()       load(limit, entry[c])
 #else
@@ -233,7 +233,7 @@ inline load(into, from) {
 #define load_parent(account) above = parent_of(account)
 #endif
 
-/* Of a record, by what it has noted and by a tag. */
+/* The newest step of the record r, from what it has noted and from a tag. */
 #define newest(seq, name) (tag_record(name) == r && tag_seq(name) > (seq) -> tag_seq(name) : (seq))
 
 inline cell_write(new_word, new_tag) {
@@ -260,7 +260,7 @@ inline cell_charge() { /* A1 at level n */
 	fi
 }
 
-/* R1, the step `to`; of the slot `seen`, if a slot is held. */
+/* R1, the step `to`; if the record holds a slot, this must be the slot `seen`. */
 #define ANY_SLOT 0
 inline cell_discharge(seen) {
 	STEP;
@@ -358,7 +358,7 @@ inline tag_note_of_others() {
 #endif
 }
 
-/* -- where a record is ---------------------------------------------------------------------------------- */
+/* -- reading a record ------------------------------------------------------------------------------------ */
 
 #define is_on_path(place) (place_state(place) >= RECORD_PLACED)
 
@@ -395,9 +395,9 @@ inline record_load() {
 	other = 0
 }
 
-/* -- giving back: R1 ------------------------------------------------------------------------------------- */
+/* -- discharging: R1 ------------------------------------------------------------------------------------- */
 
-/* The step `to` at this level, unless a newer one than `last` was made. ok: this party made it. */
+/* The step `to` at this level, unless a step newer than `last` was made. ok: this party made it. */
 inline level_discharge(level) {
 	c = path(level);
 	do
@@ -428,8 +428,8 @@ inline level_discharge(level) {
 	place = 0
 }
 
-/* The levels below n: the first by the step `to`, unless a newer one than `last` was made; the others by
- * the steps that follow. n: what was left when another party's step was found instead of the first. */
+/* Discharges the levels below n: the first one by the step `to`, unless a step newer than `last` was made; the
+ * others by the steps that follow. If another party has made the first step, n stays as it was. */
 inline descend() {
 	begun = false;
 	do
@@ -438,7 +438,7 @@ inline descend() {
 		if
 		:: true
 #ifdef ABANDON
-		:: begun && self != DAEMON -> /* lacks the memory to go on */
+		:: begun && self != DAEMON -> /* it lacks the memory to go on */
 			load(place, place_of[r]);
 			if
 			:: place == stood -> place_write(place_with_state(place, RECORD_SEIZED)) /* V1 */
@@ -461,9 +461,9 @@ inline descend() {
 	to = 0
 }
 
-/* -- taking: P1, A1 ----------------------------------------------------------------------------------------- */
+/* -- placing and charging: P1, A1 ---------------------------------------------------------------------------- */
 
-/* What the thread has looked at before it claimed a record; what it knows of the account. */
+/* What the thread has read before it claimed a record, and what it knows of the account. */
 #define ACQUIRE_LOCALS \
 	byte look_tag[LEVELS], look_word[LEVELS], found, code, limit; \
 	bit looked
@@ -481,7 +481,7 @@ inline descend() {
 #define is_stale(entry) (n == 0 && entry_generation(entry) != found)
 #endif
 
-/* Order 3, for the word. */
+/* Order 3, for the count in `word`. */
 inline level_admit() {
 #ifndef LIMIT_FIRST
 	load_entry();
@@ -515,7 +515,7 @@ inline counter_check() {
 	n = 0
 }
 
-/* How much further than it must a record may go that is placed. */
+/* FAR: by how many cycles more than needed a record that is placed may go on. */
 #ifdef FAR
 #define go_far() if :: true :: at = at + FAR * CYCLE fi
 #else
@@ -528,7 +528,7 @@ inline counter_check() {
 #define load_tag_of_old_place() load(tag, cell_tag[place_account(place)])
 #endif
 
-/* For a record that was claimed: the base of its next cycle is `at`, on the path of `stood`. */
+/* Places the record, which was claimed, on the path of `stood`. at: the base of its next cycle. */
 inline record_ready() {
 	looked = true;
 	do
@@ -571,7 +571,7 @@ inline record_ready() {
 	place = 0
 }
 
-/* Order 1 to 3, for level n. */
+/* Orders 1 to 3, for level n. */
 inline level_look() {
 #ifdef LIMIT_FIRST
 	load_entry();
@@ -603,7 +603,7 @@ inline level_look() {
 	place = 0
 }
 
-/* Up from the base `at`, until all levels are charged, or one refuses. n: how many are. */
+/* Charges levels, from the base `at`, until all are charged or one refuses. n: how many are charged. */
 inline ascend() {
 	n = 0;
 	do
@@ -675,7 +675,7 @@ inline level_seal(level) {
 	to = 0
 }
 
-/* V2, V3, of a SEIZED record as record_load() has found it. */
+/* V2 and V3 of a SEIZED record, which record_load() has read. */
 inline record_finish_seized(state) {
 	stood = place;
 #ifndef NO_NOTE_SEIZED
@@ -703,8 +703,8 @@ inline record_finish_seized(state) {
 	od
 }
 
-/* Finishes what was begun: V2 and V3 of a SEIZED record, or the way down. `all`: also takes what the
- * record holds, or is taking. */
+/* Completes what was begun: V2 and V3 of a SEIZED record, or the way down. `all`: also revokes what the record
+ * holds, or is taking. */
 inline descent_finish(number, all) {
 	r = number;
 	do

@@ -20,7 +20,7 @@ inline limit_store(limit) {
 	allowed[0] = (limit > allowed[0] -> limit : allowed[0])
 }
 
-/* From here on it is in force. */
+/* From here on, the limit is in force. */
 inline acknowledge() {
 	allowed[0] = entry_limit(entry[0])
 }

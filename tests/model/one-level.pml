@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Two processes and one account. The daemon revokes what the first holds or takes, while that goes on;
- * then it finds the second dead, and closes its record.
+ * Two processes and one account. The daemon revokes what the first process holds or takes, while both go on.
+ * Then it finds the second process dead, and closes its record.
  *
  * WEIGHTS: slots of weight 1 or 2, of 3.
  */

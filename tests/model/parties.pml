@@ -3,8 +3,9 @@
 /*
  * The threads of a server, and what each daemon does at its start.
  *
- * A configuration defines choose(): `stood`, the place that an acquire is for, `above`, and `found`, the
- * generation of the account; and may_acquire(): ok says whether the session is open.
+ * A configuration defines choose(), which sets `stood`, the place that an acquire is for, `above`, and
+ * `found`, the generation of the account; and may_acquire(), after which `ok` tells whether the session is
+ * open.
  */
 
 #ifndef choose
@@ -49,7 +50,7 @@ inline thread(process, number, rounds) {
 inline kill(process) {
 	STEP;
 	dead[process] = true;
-	threads[process] == 0 /* what a dead thread does next, no party sees */
+	threads[process] == 0 /* no party sees what a dead thread does next */
 }
 
 #ifndef SHARED /* by two threads */
@@ -75,7 +76,8 @@ inline token_store(value) {
 	token[r] = (ok -> 0 : token[r])
 #endif
 
-/* The slot `last` could not be released: whether another thread of the process did, or the daemon. */
+/* The thread could not release the slot `last`. It finds out whether another thread of its process released it,
+ * or the daemon. */
 inline tell_holder() {
 	record_load();
 	STEP;
@@ -84,13 +86,13 @@ inline tell_holder() {
 		promise(the_holder_is_told_the_truth, !revoked[r])
 	:: else ->
 		token_take();
-		/* From V1 on it is the daemon's to take back. */
+		/* From V1 on, the daemon releases the slot. */
 		promise(the_holder_is_told_the_truth,
 			!ok || revoked[r] || place_state(place_of[r]) == RECORD_SEIZED)
 	fi
 }
 
-/* Acquires and releases so many times with the record r. */
+/* Acquires and releases `rounds` times with the record r. */
 proctype Thread(byte self; byte r; byte rounds) { atomic {
 	LOCALS;
 	ACQUIRE_LOCALS;
@@ -148,8 +150,8 @@ dies:
 	finish() }
 }
 
-/* The daemon does what a configuration says in daemon_does(). If it is mortal, it may die at each step;
- * the next one begins with what is here. */
+/* The daemon executes the configuration's daemon_does(). If it is mortal, it may die at each step; the next
+ * daemon then starts as below. */
 proctype Daemon(bit is_mortal) { atomic {
 	LOCALS;
 	byte self, r, i;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * daemon/recount.c beside two processes: as nobody writes over the segment, it never finds a count that
- * isn't the sum of what the records have charged. The first record goes from account 0 to account 1.
+ * daemon/upkeep/recount.c beside two processes. No process writes over the segment, so the recount never finds
+ * a count that isn't the sum of what the records have charged. The first record goes from account 0 to account 1.
  *
- * DEEP: account 1 is below account 0, which the second process uses; DEEP is the account that is recounted.
+ * DEEP: account 1 is below account 0, which the second process uses. The recount is of account DEEP.
  */
 
 #define RECORDS 2

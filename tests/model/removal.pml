@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * daemon/directory-write.c: account 1, below account 0, is removed if its count is 0, and its index used
- * again below account 2, while a process acquires whatever the name was when it resolved it; its record may
- * rest there. Another process takes slots of either parent. The daemon revokes, and may be killed anywhere; the next one takes stock.
+ * daemon/shared/directory-write.c: account 1, below account 0, is removed if its count is 0, and its index is used
+ * again below account 2. Meanwhile a process acquires slots of the account that it found by the name; its record
+ * may rest there. Another process takes slots of either parent. The daemon revokes, and may be killed anywhere;
+ * the next one restores its state from the shared files.
  *
- * SHARED: another thread of the first process, with the same record and a path that may be old.
+ * SHARED: another thread of the first process uses the same record, and a path that may be out of date.
  */
 
 #define RECORDS 2
@@ -37,12 +38,12 @@ inline entry_store(limit) {
 	allowed[1] = (limit > allowed[1] -> limit : allowed[1])
 }
 
-inline directory_renew() { /* the removal is taken back */
+inline directory_renew() { /* the removal is undone */
 	entry_store(1);
 	counter_bump(1)
 }
 
-/* Once no slot is held, and none can be taken: the index is free. */
+/* No slot is held, and none can be taken: frees the index. */
 inline index_free() {
 #ifndef NO_NOTE_REMOVAL
 	load(tag, cell_tag[1]);

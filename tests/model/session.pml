@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * daemon/sessions.c and ranges.c: the session of a process ends while two threads of it are inside, for its
- * socket hung up; when the process is dead, its range (one record) goes to another session. The daemon may
- * be killed anywhere; the next one goes on.
+ * daemon/holders/sessions.c and ranges.c: the session of a process ends, since its socket hung up, while two
+ * threads of the process are inside. When the process is dead, its range (one record) goes to another session. The
+ * daemon may be killed anywhere; the next one goes on.
  *
  * GOODBYE: instead, a thread of the process closes the session, and says goodbye if it has claimed every
- * record; then the range goes to the other session at once.
+ * record. Then the range goes to the other session at once.
  */
 
 #define RECORDS 1
@@ -51,7 +51,7 @@ inline owner_write(process) {
 	owner[1] = process
 }
 
-/* As far as it can be gone now. */
+/* Ends the session as far as is possible now. */
 inline session_end(is_dead) {
 	if
 	:: session[1] == SESSION_OPEN -> state_write(SESSION_ENDING) /* E1 */
@@ -91,7 +91,7 @@ inline ranges_grant() {
 #define is_gone (dead[1] || goodbye)
 #endif
 
-/* Hung up, with or without a goodbye; then the process dies. */
+/* The socket hangs up, with or without a goodbye; then the process dies. */
 inline session_serve() {
 	session_end(is_gone);
 	ranges_grant();

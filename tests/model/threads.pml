@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Two threads of one process, which share a record by claims, and have both looked at cells before they
- * claim it. It may go far while it is placed elsewhere, on account 1, between the look and the claim of
- * the other thread. Another process takes a slot of account 0; the daemon revokes.
+ * Two threads of one process share a record by claims, and both have read cells before they claim it. Between the
+ * read and the claim of one thread, the other may place the record elsewhere, on account 1, and use many of its
+ * cycles there. Another process takes a slot of account 0; the daemon revokes.
  */
 
 #define RECORDS 2
@@ -25,7 +25,7 @@
 #define entry_of(account)  entry_pack(1, 0)
 #define parent_of(account) 1
 
-/* The first thread goes elsewhere, and comes back. DEEP: account 1 is also the parent of account 0. */
+/* The first thread uses account 1, then account 0. DEEP: account 1 is also the parent of account 0. */
 #define choose() \
 	stood = (r == 1 && rounds == 1 -> place_pack(RECORD_PLACED, 0, 1, 1) \
 		: place_pack(RECORD_PLACED, LEVELS - 1, 1, 0))
@@ -43,7 +43,7 @@ inline daemon_does() {
 #include "parties.pml"
 
 #ifdef TWICE
-/* Releases what the other thread holds, as that does itself. */
+/* Releases the slot that the other thread holds, which that thread releases at the same time. */
 proctype Releaser(byte self; byte r) { atomic {
 	LOCALS;
 
@@ -74,7 +74,7 @@ init {
 		parent[0] = 1;
 		record(1, 1);
 		record(2, 2);
-		/* It rests there since a while. */
+		/* The record rests there at the start. */
 		place_of[1] = place_pack(RECORD_PLACED, LEVELS - 1, 1, 0);
 		cell_tag[0] = tag_pack(1, CYCLE);
 #ifdef TWICE

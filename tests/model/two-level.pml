@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Two processes, and two accounts below one that has room for one slot: who comes second is refused
- * above a charged level, and goes down again. The daemon revokes what the first holds or takes.
+ * Two processes, and two accounts below one whose limit is one slot. The process that comes second is refused
+ * above a charged level, and discharges that level. The daemon revokes what the first process holds or takes.
  *
- * KILL: then it finds the second dead, and closes its record. SAME: both are on one path. PARENT: the
- * second takes slots of the parent itself.
+ * KILL: then the daemon finds the second process dead, and closes its record. SAME: both processes use one path.
+ * PARENT: the second process takes slots of the parent itself.
  *
- * ABANDON: an owner may lack the memory to go on, and leaves a release to the daemon. LEAVE: the next daemon
- * lacks it; it leaves what was begun until the first process is dead.
+ * ABANDON: an owner may lack the memory to go on, and seizes its record, so that the daemon completes the release.
+ * LEAVE: the next daemon lacks the memory; it completes nothing until the first process is dead.
  */
 
 #define RECORDS 2
@@ -29,7 +29,7 @@
 
 #include "counter.pml"
 
-/* What an owner has left to the daemon for lack of memory. */
+/* Completes what owners could not complete for lack of memory. */
 inline settle() {
 #ifdef ABANDON
 	threads[1] == 0 && threads[2] == 0;
