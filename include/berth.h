@@ -248,7 +248,7 @@ struct berth_options {
  * a timeout of 5000 milliseconds.
  *
  * While no berthd answers, the call retries until the timeout, so a restart of berthd goes
- * unnoticed. *ret is the handle. The caller owns it, and gives it back by berth_close().
+ * unnoticed. *ret is the handle. The caller owns it, and closes it by berth_close().
  *
  * Returns
  *   BERTH_SUCCESS

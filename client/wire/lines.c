@@ -3,14 +3,14 @@
 /*
  * The text format of import and export, without any I/O.
  *
- * A line is `ACCOUNT LIMIT`. The last word is the limit; what stands before it is the account,
- * without the blanks (spaces and tabs) around it. A line whose first character is `#` is a comment;
- * empty lines mean nothing. CR LF ends a line as LF does, and a byte order mark is skipped.
+ * A line is `ACCOUNT LIMIT`. The last word is the limit. The text before it is the account, without
+ * the blanks (spaces and tabs) around it. A line whose first character is `#` is a comment, and an
+ * empty line is ignored. A line ends with LF or CR LF, and a byte order mark is skipped.
  *
- * An account may be called anything but a tab, so what can't be written so (a name that begins or
- * ends with a space, or begins with `#` or a byte order mark) stands between two tabs, where nothing
- * is taken off: TAB ACCOUNT TAB LIMIT. Escapes would have been simpler to explain, but every character
- * that could introduce one (`\`, `%`) is common in account names.
+ * A name may contain every character except a tab. A name that can't be written this way, since it
+ * begins or ends with a space or begins with `#` or a byte order mark, stands between two tabs:
+ * TAB ACCOUNT TAB LIMIT. There, no blanks are removed from it. Escapes would be simpler to explain,
+ * but each character that could introduce one (`\`, `%`) is common in names of accounts.
  */
 
 #include <inttypes.h>
@@ -29,10 +29,10 @@
 #include "protocol.h"
 #include "util.h"
 
-/* How much of a bad line a message shows. */
+/* How many bytes of a bad line a message shows. */
 #define SHOWN_BYTES 100
 
-/* The longest word that may be a limit, and room to see that a longer one isn't. */
+/* The size of the longest word that may be a limit, and of a longer one, which isn't. */
 #define WORD_SIZE 32
 
 /* The byte order mark, in UTF-8. */
@@ -105,7 +105,7 @@ static uint32_t *table_place(const struct lines *l, const struct lines_entry *e)
 	return &l->table[i];
 }
 
-/* Never more than half full. */
+/* The table is never more than half full. */
 static int table_grow(struct lines *l) {
 	size_t size = l->table_size ? l->table_size * 2 : 1024;
 	uint32_t *table;
@@ -160,7 +160,7 @@ static int word_parse(struct piece word, uint32_t *ret) {
 	uint32_t limit;
 	int r;
 
-	/* A NUL inside would hide what follows it. */
+	/* A NUL inside the word would hide the bytes after it. */
 	if (word.length >= sizeof(text) || memchr(word.at, '\0', word.length))
 		return -EINVAL;
 	memcpy(text, word.at, word.length);
@@ -172,7 +172,7 @@ static int word_parse(struct piece word, uint32_t *ret) {
 	return 0;
 }
 
-/* Whether what stands before the limit is a name between two tabs. */
+/* True if the text before the limit is a name between two tabs. */
 static bool name_is_exact(struct piece p) {
 	return p.length >= 3 && p.at[0] == '\t' && p.at[p.length - 1] == '\t';
 }
@@ -224,7 +224,8 @@ static struct piece bom_skip(struct piece p) {
 int lines_parse(struct lines *l, const char *text, size_t length) {
 	struct piece rest = bom_skip((struct piece){text, length});
 
-	/* Without randomness somebody's names may collide: slow, not wrong. */
+	/* Without a random seed, names that an attacker chose may collide. That is slow, but not
+	 * wrong. */
 	if (getrandom(&l->seed, sizeof(l->seed), GRND_NONBLOCK) != sizeof(l->seed))
 		l->seed = (uintptr_t)l;
 	for (uint32_t line = 1; rest.length > 0; line++) {

@@ -22,7 +22,7 @@ struct lines_error {
 	char *text;
 };
 
-/* Zeroed before use. */
+/* The caller zeroes it before lines_parse(), and frees it by lines_deinit(). */
 struct lines {
 	struct lines_entry *entry;
 	size_t count, capacity;
@@ -33,9 +33,10 @@ struct lines {
 	uint64_t seed;
 };
 
-/* Reads a file of `ACCOUNT LIMIT` lines. 0, with what is wrong with it in error[]; -ENOMEM. */
+/* Parses a text of `ACCOUNT LIMIT` lines, which must stay in memory as long as the entries are
+ * used. Returns 0 also if lines are wrong; error[] tells which. -ENOMEM. */
 int lines_parse(struct lines *l, const char *text, size_t length);
 void lines_deinit(struct lines *l);
 
-/* One line, newline included, that lines_parse reads back to the same name and limit. */
+/* Writes a line, with its newline. lines_parse() reads it back as the same name and limit. */
 void line_write(FILE *out, const char *name, uint32_t limit);
