@@ -85,7 +85,7 @@ static _always_inline_ bool level_charge(
 /* Takes a slot on a path of one level whose cell bears the tag of this record's last step. `seen`:
  * the cell, as the caller read it in orders 1 and 3. `place`: the record's place on this path, with
  * this weight. On success the caller must stamp the record and announce the change (wake.h); *ret
- * is what the cell is now. False: one of these conditions doesn't hold; nothing was done. */
+ * is what the cell is now. False: one of these conditions doesn't hold; no slot was taken. */
 static _always_inline_ bool counter_acquire_one(struct record_at at, struct cell *cell,
 	struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
 	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
@@ -98,7 +98,7 @@ static _always_inline_ bool counter_acquire_one(struct record_at at, struct cell
 		return false;
 	ret->first = seen.first + ((uint64_t)weight << BERTH_COUNT_SHIFT);
 	ret->second = seen.second + 1;
-	return likely(cas16(&cell->count, seen, *ret)); /* A1, 5 */
+	return likely(cas16(&cell->count, seen, *ret)); /* A1, order 5 */
 }
 
 /* Like counter_acquire_one(), for a cell that bears the tag of another record. */
@@ -112,13 +112,12 @@ static _always_inline_ bool counter_acquire_other(struct map *m, struct record_a
 		return false;
 	ret->first = seen.first + ((uint64_t)weight << BERTH_COUNT_SHIFT);
 	ret->second = tag_pack(at.number, noted + 1);
-	return likely(cas16(&cell->count, seen, *ret)); /* A1, 5 */
+	return likely(cas16(&cell->count, seen, *ret)); /* A1, order 5 */
 }
 
 /* Takes a slot on a path of any depth. Returns how many levels it has charged, from level 0, and
  * announced. If it charged some levels but not all, the caller must go on with
- * counter_acquire_continue(). 0: nothing was done. *ret_seq is valid if at least one level is
- * charged. */
+ * counter_acquire_continue(). *ret_seq is valid if at least one level is charged. */
 static inline uint32_t counter_acquire_fast(
 	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct path *path = request->path;
@@ -155,7 +154,7 @@ static _always_inline_ bool level_discharge(struct map *m, struct cell *cell,
 
 /* Releases a slot on a path of one level whose cell still bears `tag`, the tag of the step that
  * took the slot. On success the caller must announce the change (wake.h). False: the cell bears
- * another tag; nothing was done.
+ * another tag, or has changed; the slot was not released.
  *
  * While the cell bears that tag, no party has released the slot, and the record still stands on
  * this path. So this function doesn't read the record. */
@@ -189,7 +188,7 @@ static _always_inline_ bool counter_release_other(
 
 /* Releases the slot `seq` on a path of any depth, which must be the slot's path. Returns how many
  * levels it has discharged, from the top, and announced. If it discharged some levels but not all,
- * the caller must go on with counter_release_continue(). 0: nothing was done. */
+ * the caller must go on with counter_release_continue(). */
 static inline uint32_t counter_release_fast(
 	struct map *m, struct record_at at, const struct path *path, uint64_t seq) {
 	struct pair seen[BERTH_LEVELS_MAX];

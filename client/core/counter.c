@@ -63,18 +63,18 @@
  * Death or stall of any length after the write before the bar, and before the one after it:
  *   P1 | A1    the record rests on its path
  *   last A1 | return    the record holds a slot
- *   A1 | A1    levels 0 … k are charged. The owner goes on; or V1 … V3 follow, when the session ends
- *              or the slot is revoked. An owner that resumes after that finds the cell sealed or the
- *              place changed
- *   R1 | R1    levels top … k are discharged. Any party goes on: the owner, a revocation, the end of
- *              the session, the next daemon. Each step has its own seq, so "newest ≥ my step" tells
- *              for ever that the step was made
+ *   A1 | A1    levels 0 … k are charged. The owner goes on; or V1 … V3 follow, when the session
+ *              ends or the slot is revoked. An owner that resumes after that finds the cell sealed
+ *              or the place changed
+ *   R1 | R1    levels top … k are discharged. Any party goes on: the owner, a revocation, the end
+ *              of the session, the next daemon. Each step has its own seq, so "newest ≥ my step"
+ *              tells for ever that the step was made
  *   N1 | 5     the step is noted early; a late N1 changes nothing
  *   V1 | V3    the daemon, or the next one, makes V2 again from the top. It sees which levels are
  *              discharged, and seals them once more
  *   a revocation's R1 at the top | the others    as R1 | R1, in the next cycle
- *   limit or generation | B1    the change was not acknowledged; the next daemon bumps every cell at
- *              its start
+ *   limit or generation | B1    the change was not acknowledged; the next daemon bumps every cell
+ *              at its start
  * No step waits for another process. The daemon's steps need no claim, since each of them is
  * conditional on the content of the cell.
  *
@@ -302,8 +302,9 @@ static int level_discharge_once(const struct placement *p, const struct level *l
 	return -EUCLEAN;
 }
 
-/* Discharges the levels below `above`, in the cycle that begins at `base`. It goes on after a fault
- * at a level, except for lack of memory, and returns the first fault. */
+/* Discharges the levels below `above`, in the cycle that begins at `base`. It goes on after an
+ * error at a level, except for -ENOMEM. Returns the first error; otherwise COUNTER_NEEDS_RECOUNT if
+ * any level did. */
 static int descend(
 	const struct placement *p, const struct path *path, uint32_t above, uint64_t base) {
 	int result = 0;
@@ -439,8 +440,9 @@ void counter_note_peak(struct cell *cell, uint32_t count) {
 }
 
 /* After `level` was refused with r: discharges the levels below it, which were charged in the cycle
- * that begins at `base`, in that same cycle. If that fails, it seizes the record, and the daemon
- * discharges them. Returns r, or -ENOMEM if it failed. */
+ * that begins at `base`, in that same cycle. If r is -ENOMEM, or if a level can't be discharged, it
+ * seizes the record instead, so that the daemon discharges the levels, and returns -ENOMEM.
+ * Otherwise it returns r. */
 static _cold_ int retreat(const struct placement *p, const struct path *path, uint32_t level,
 	uint64_t base, int r, uint32_t *ret_level) {
 	int down;

@@ -22,8 +22,7 @@
 struct map_file {
 	int fd;
 	int prot;
-	uint64_t dev,
-		ino; /* of the file: they tell whether the application has reused the number `fd` */
+	uint64_t dev, ino; /* of the file; they reveal that the application has reused `fd` */
 	uint32_t windows;
 	_Atomic(void *) *window; /* address of each window; NULL: not mapped yet */
 };
@@ -34,8 +33,7 @@ struct map {
 	struct segment_header *header;
 	const struct directory_header *names;
 	struct session_entry *session; /* of this process's session (denials.h); NULL: none */
-	pthread_mutex_t
-		lock; /* serialises mapping a window and map_close_files() in this process */
+	pthread_mutex_t lock;          /* serialises mapping a window and map_close_files() */
 };
 
 /* Maps the headers of both files. Takes ownership of both descriptors, also if it fails.
