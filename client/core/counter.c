@@ -40,7 +40,8 @@
  * between a slot's seq and the end of its cycle lie only the steps of a release.
  *
  * Order. A party that makes a step reads
- *   1 the cell: tag, count   2 the record: noted, place   3 limit and generation
+ *   1 the cell: tag, count   and after that, in either order,
+ *   2 the record: noted, place   3 limit and generation
  * and then makes
  *   4 N1 for the tag's record, unless the tag is of the party's own record
  *   5 the compare-and-swap

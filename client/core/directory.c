@@ -80,9 +80,10 @@ static _Atomic uint32_t *table_slot(struct map *m, uint32_t bits, uint32_t i) {
 	return map_at(m, &m->directory, m->layout.tables + offset * sizeof(uint32_t));
 }
 
-static _always_inline_ int find(struct map *m, const struct name *name, uint64_t hash,
-	bool for_cell, uint32_t *ret_account, uint64_t *ret_word) {
+int directory_find(
+	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word) {
 	uint32_t bits = load_acquire(&m->names->table_bits);
+	uint64_t hash = directory_hash(m, name);
 
 	if (unlikely(bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX))
 		return -EUCLEAN;
@@ -105,31 +106,13 @@ static _always_inline_ int find(struct map *m, const struct name *name, uint64_t
 			return map_account_error(m, found & 0xFFFFFF);
 		/* If accounts are many, neither cell nor entry is in the processor's cache. The
 		 * prefetch makes both arrive at the same time. */
-		if (for_cell)
-			__builtin_prefetch(map_cell_at(m, found & 0xFFFFFF), 1);
+		__builtin_prefetch(map_cell_at(m, found & 0xFFFFFF), 1);
 		if (load_relaxed(&e->hash) == hash && entry_matches(m, e, name, ret_word)) {
 			*ret_account = found & 0xFFFFFF;
 			return 0;
 		}
 	}
 	return -ENOENT;
-}
-
-int directory_find(
-	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word) {
-	return find(m, name, directory_hash(m, name), true, ret_account, ret_word);
-}
-
-int directory_find_hash(struct map *m, const struct name *name, uint64_t hash,
-	uint32_t *ret_account, uint64_t *ret_word) {
-	return find(m, name, hash, false, ret_account, ret_word);
-}
-
-bool directory_has_name(struct map *m, uint32_t account, const struct name *name, uint64_t hash) {
-	struct entry *e = map_entry(m, account);
-	uint64_t word;
-
-	return e && load_relaxed(&e->hash) == hash && entry_matches(m, e, name, &word);
 }
 
 static int level_fill(struct map *m, uint32_t account, struct level *l) {

@@ -51,13 +51,6 @@ uint64_t directory_hash(const struct map *m, const struct name *name);
 int directory_find(
 	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word);
 
-/* The same for a caller that has the name's hash already, and doesn't need the cell. */
-int directory_find_hash(struct map *m, const struct name *name, uint64_t hash,
-	uint32_t *ret_account, uint64_t *ret_word);
-
-/* True if the account has this name. `hash`: the name's. */
-bool directory_has_name(struct map *m, uint32_t account, const struct name *name, uint64_t hash);
-
 /* Finds the levels of an account's path. -ESTALE: the account no longer has this generation;
  * -ENOMEM; -EUCLEAN. */
 int directory_path(struct map *m, uint32_t account, uint32_t generation, struct path *ret);
