@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Caches of threads, with the library's fast and general path over them, and without a daemon: the test
- * makes the sessions, and plays the daemon.
+ * The path caches of threads, with the library's fast path and general path above them. No daemon
+ * runs: the test makes the sessions and grants the ranges itself.
  *
- * Wherever slots, threads and records have been: each record is in one place.
+ * Most tests end with check_records(): whatever slots and threads did, each record of the session
+ * is in exactly one place (pool.h).
  */
 
 #include <fcntl.h>
@@ -25,16 +26,16 @@
 #include "message.h"
 #include "session.h"
 
-#define RANGES    40u /* of a session, unless the test wants others */
+#define RANGES    40u /* of the session `b` */
 #define RECORDS   (RANGES * BERTH_RANGE)
-#define PUBLISHED 4096u /* records, at least */
-#define ENTRIES   1024u /* that a cache has at most */
+#define PUBLISHED 4096u /* records in the segment, at least */
+#define ENTRIES   1024u /* in a cache, at most */
 #define ACCOUNTS  1300u
 
-/* Of so many slots that a thread keeps as many records as it ever does. */
+/* The table is so large that a thread keeps CACHE_KEPT records. */
 static const struct capacities want = {8000, 262144, 16};
 static struct fixture f;
-static struct berth *b; /* of most tests */
+static struct berth *b; /* the handle of most tests */
 static uint32_t next_range, next_session;
 
 static void set_up(void) {
@@ -52,7 +53,7 @@ static struct session *session_of(const struct berth *h) {
 	return load_relaxed(&h->current);
 }
 
-static struct map *map_again(void) {
+static struct map *map_open(void) {
 	char path[64];
 	struct map *map;
 	int segment, directory;
@@ -65,36 +66,36 @@ static struct map *map_again(void) {
 	return map;
 }
 
-static void range_give(struct session *s) {
+static void range_grant(struct session *s) {
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		ck_assert_int_eq(counter_open(f.map, next_range * BERTH_RANGE + i), 0);
 	ck_assert_int_eq(pool_add_range(s->pool, next_range++), 0);
 }
 
-/* As if a daemon had granted it. */
+/* A handle with an open session and this number of ranges, as if berthd had granted them. */
 static struct berth *handle_new(uint32_t ranges) {
 	static uint64_t numbers = 1 << 20;
 	struct session *s = calloc(1, sizeof(*s));
-	const uint32_t said[2] = {SESSION_OPEN, next_session + 1};
+	const uint32_t opened[2] = {SESSION_OPEN, next_session + 1};
 	uint64_t open_word;
 	struct berth *h;
 
 	ck_assert_ptr_nonnull(s);
 	ck_assert_int_eq(session_handle_new("/nonexistent", 20, &h), 0);
-	s->map = map_again();
+	s->map = map_open();
 	s->index = next_session++;
-	s->serial = said[1];
+	s->serial = opened[1];
 	s->number = ++numbers;
 	s->slots = s->number << SESSION_SHIFT;
 	s->entry = map_session(s->map, s->index);
 	s->map->session = s->entry;
 	store_relaxed(&map_session(f.map, s->index)->serial, s->serial);
 	store_relaxed(&map_session(f.map, s->index)->state, SESSION_OPEN);
-	memcpy(&open_word, said, sizeof(open_word));
+	memcpy(&open_word, opened, sizeof(open_word));
 	store_relaxed(&s->open, open_word);
 	ck_assert_int_eq(pool_new(s->map, s->slots, &s->pool), 0);
 	while (ranges-- > 0)
-		range_give(s);
+		range_grant(s);
 	s->handle = h;
 	store_release(&h->current, s);
 	store_release(&h->fast, s);
@@ -111,13 +112,13 @@ static void tear_down(void) {
 	fixture_free(&f);
 }
 
-/* -- accounts -------------------------------------------------------------------------------------- */
+/* -- accounts ---------------------------------------------------------------------------------- */
 
 static void limit_set(const char *name, uint32_t limit) {
 	ck_assert_int_eq(fixture_configure(f.accounts, name, limit), 0);
 }
 
-static void account_make(const char *name) {
+static void account_create(const char *name) {
 	limit_set(name, BERTH_LIMIT_NONE);
 }
 
@@ -128,9 +129,9 @@ static const char *numbered(uint32_t n) {
 	return name;
 }
 
-static void accounts_make(uint32_t n) {
+static void accounts_create(uint32_t n) {
 	while (n-- > 0)
-		account_make(numbered(n));
+		account_create(numbered(n));
 }
 
 static struct entry *entry_of(const char *name) {
@@ -147,10 +148,10 @@ static void check_no_counts(void) {
 			counter_count(f.map, a));
 }
 
-/* -- where the records are ------------------------------------------------------------------------- */
+/* -- places of the records --------------------------------------------------------------------- */
 
-/* The caches' own: each is named by the entry of its account, or among the spares, once. */
-static void caches_look(const struct session *s, uint8_t *named, uint8_t *spare) {
+/* Marks the records that the session's caches have: an entry names them, or they are spares. */
+static void caches_mark_records(const struct session *s, uint8_t *named, uint8_t *spare) {
 	for (struct cache *c = load_relaxed(&s->caches); c; c = c->next) {
 		ck_assert_uint_le(c->kept, c->keeps_most);
 		ck_assert_uint_le(c->spares, MIN_OF(c->keeps_most - 1, CACHE_SPARE));
@@ -164,12 +165,13 @@ static void caches_look(const struct session *s, uint8_t *named, uint8_t *spare)
 		}
 		for (uint32_t i = 0; i < c->spares; i++)
 			spare[c->spare[i]->number]++;
-		/* One that its thread has left has none. */
+		/* A cache that no thread uses has no records. */
 		ck_assert(load_relaxed(&c->thread) || c->kept + c->spares == 0);
 	}
 }
 
-static void stack_look(struct pool *p, uint8_t *pooled) {
+/* Marks the records in the pool's stack; it takes them all out and puts them back. */
+static void stack_mark_records(struct pool *p, uint8_t *pooled) {
 	static struct local_slot *all[PUBLISHED];
 	uint32_t n = 0;
 
@@ -181,21 +183,21 @@ static void stack_look(struct pool *p, uint8_t *pooled) {
 	}
 }
 
-struct places {
+struct record_places {
 	uint32_t slots, named, spare, pooled, spent;
 };
 
-/* No thread is in a call. */
-static struct places places_of(const struct berth *h) {
+/* Counts the records by place. No thread may be in a call meanwhile. */
+static struct record_places records_count(const struct berth *h) {
 	static uint8_t named[PUBLISHED], spare[PUBLISHED], pooled[PUBLISHED];
 	const struct session *s = session_of(h);
-	struct places n = {0};
+	struct record_places n = {0};
 
 	memset(named, 0, sizeof(named));
 	memset(spare, 0, sizeof(spare));
 	memset(pooled, 0, sizeof(pooled));
-	stack_look(s->pool, pooled);
-	caches_look(s, named, spare);
+	stack_mark_records(s->pool, pooled);
+	caches_mark_records(s, named, spare);
 	for (struct range *r = load_acquire(&s->pool->added); r; r = load_acquire(&r->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			const struct local_slot *local = &r->local[i];
@@ -220,8 +222,9 @@ static struct places places_of(const struct berth *h) {
 	return n;
 }
 
-static struct places check_records(const struct berth *h, uint32_t slots) {
-	struct places n = places_of(h);
+/* No record is lost or retired, and this number of them holds a slot. */
+static struct record_places check_records(const struct berth *h, uint32_t slots) {
+	struct record_places n = records_count(h);
 
 	ck_assert_uint_eq(n.slots, slots);
 	ck_assert_uint_eq(n.slots + n.named + n.spare + n.pooled + n.spent,
@@ -230,9 +233,9 @@ static struct places check_records(const struct berth *h, uint32_t slots) {
 	return n;
 }
 
-/* -- calls ----------------------------------------------------------------------------------------- */
+/* -- calls ------------------------------------------------------------------------------------- */
 
-static berth_slot take(struct berth *h, const char *account) {
+static berth_slot acquire(struct berth *h, const char *account) {
 	berth_slot slot = 0;
 	int code = berth_acquire(h, account, &slot);
 
@@ -240,7 +243,7 @@ static berth_slot take(struct berth *h, const char *account) {
 	return slot;
 }
 
-static void give(struct berth *h, berth_slot slot) {
+static void release(struct berth *h, berth_slot slot) {
 	int code = berth_release(h, slot);
 
 	ck_assert_msg(code == 0, "slot %llx: %d", (unsigned long long)slot, code);
@@ -266,8 +269,8 @@ static struct cache *cache_of(const struct berth *h) {
 	return c;
 }
 
-/* As the daemon revokes it. */
-static void take_back(berth_slot slot) {
+/* Revokes the slot as berthd does. */
+static void revoke_slot(berth_slot slot) {
 	uint32_t record = slot >> POOL_CYCLE_BITS & 0x3FFFFF;
 	struct snapshot seen;
 
@@ -275,9 +278,9 @@ static void take_back(berth_slot slot) {
 	ck_assert_int_eq(counter_revoke(f.map, record, seen), 0);
 }
 
-/* -- other threads --------------------------------------------------------------------------------- */
+/* -- other threads ----------------------------------------------------------------------------- */
 
-/* A thread that does one thing after the other, as it is told. */
+/* A thread that runs the jobs of worker_do(), one after the other. */
 struct worker {
 	pthread_t thread;
 	sem_t go, done;
@@ -312,7 +315,7 @@ static void worker_do(struct worker *w, void (*job)(void *data), void *data) {
 		;
 }
 
-/* The thread exits. */
+/* Makes the thread exit, and joins it. */
 static void worker_end(struct worker *w) {
 	w->job = NULL;
 	(void)sem_post(&w->go);
@@ -340,7 +343,7 @@ static void job_release(void *data) {
 	c->code = berth_release(c->h, c->slot);
 }
 
-static berth_slot take_by(struct worker *w, struct berth *h, const char *account) {
+static berth_slot acquire_by(struct worker *w, struct berth *h, const char *account) {
 	struct call c = {.h = h, .account = account};
 
 	worker_do(w, job_acquire, &c);
@@ -348,7 +351,7 @@ static berth_slot take_by(struct worker *w, struct berth *h, const char *account
 	return c.slot;
 }
 
-static void give_by(struct worker *w, struct berth *h, berth_slot slot) {
+static void release_by(struct worker *w, struct berth *h, berth_slot slot) {
 	struct call c = {.h = h, .slot = slot};
 
 	worker_do(w, job_release, &c);
@@ -357,7 +360,7 @@ static void give_by(struct worker *w, struct berth *h, berth_slot slot) {
 	ck_assert_int_eq(c.code, BERTH_TOO_MANY_POSTS);
 }
 
-/* -- names ----------------------------------------------------------------------------------------- */
+/* -- names ------------------------------------------------------------------------------------- */
 
 static void check_same(const struct path *a, const struct path *p) {
 	ck_assert_uint_eq(a->depth, p->depth);
@@ -381,7 +384,7 @@ static struct path path_of(const char *name) {
 	return path;
 }
 
-/* What follows from the name and the path. */
+/* The entry has this name and path, and the place that follows from the path. */
 static void check_entry(const struct cache_entry *e, const char *name, const struct path *path) {
 	ck_assert_ptr_nonnull(e);
 	ck_assert_str_eq(e->name, name);
@@ -391,12 +394,12 @@ static void check_entry(const struct cache_entry *e, const char *name, const str
 		e->place, place_pack(RECORD_PLACED, path->depth - 1, 1, path->level[0].account));
 }
 
-/* Each name stands at the end of its memory, so that a tool that watches it sees reads beyond. */
-START_TEST(a_name_of_any_length_is_told_from_one_that_differs_in_a_byte) {
+/* Each name ends where its allocation ends, so that valgrind and the sanitizers see an overrun. */
+START_TEST(names_that_differ_in_one_byte_are_told_apart_at_every_length) {
 	struct cache *c = cache_get(session_of(b));
 	struct path path;
 
-	account_make("alice");
+	account_create("alice");
 	path = path_of("alice");
 	for (size_t length = 1; length <= BERTH_NAME_MAX; length++) {
 		char *text = malloc(length + 1);
@@ -411,7 +414,8 @@ START_TEST(a_name_of_any_length_is_told_from_one_that_differs_in_a_byte) {
 		ck_assert_ptr_eq(c->last, e);
 		for (size_t i = 0; i < length; i++) {
 			text[i] = 'b';
-			ck_assert_msg(!cache_find(c, text), "%zu of %zu", i, length);
+			ck_assert_msg(
+				!cache_find(c, text), "byte %zu of %zu isn't compared", i, length);
 			text[i] = 'a';
 		}
 		ck_assert_ptr_eq(cache_find(c, text), e);
@@ -421,14 +425,14 @@ START_TEST(a_name_of_any_length_is_told_from_one_that_differs_in_a_byte) {
 }
 END_TEST
 
-/* Through the library, whose first look is at the account that was used last. */
-START_TEST(names_of_every_length_take_slots_of_their_own_accounts) {
+/* An acquire compares the name with that of the account used last, before it asks the table. */
+START_TEST(names_of_every_length_acquire_slots_of_their_own_accounts) {
 	char text[BERTH_NAME_MAX + 2];
 
 	for (size_t length = 1; length <= BERTH_NAME_MAX; length++) {
 		memset(text, 'n', length);
 		text[length] = '\0';
-		account_make(text);
+		account_create(text);
 	}
 	for (int round = 0; round < 3; round++)
 		for (size_t length = 1; length <= BERTH_NAME_MAX; length++) {
@@ -436,9 +440,9 @@ START_TEST(names_of_every_length_take_slots_of_their_own_accounts) {
 
 			memset(text, 'n', length);
 			text[length] = '\0';
-			slot = take(b, text);
+			slot = acquire(b, text);
 			ck_assert_uint_eq(count_at(text), 1);
-			give(b, slot);
+			release(b, slot);
 			text[length - 1] = 'm';
 			ck_assert_int_ne(berth_acquire(b, text, &slot), 0);
 			if (round == 0 && length % 64 != 0)
@@ -450,12 +454,12 @@ START_TEST(names_of_every_length_take_slots_of_their_own_accounts) {
 }
 END_TEST
 
-START_TEST(what_is_no_name_is_refused_and_takes_nothing) {
+START_TEST(invalid_arguments_are_refused_and_acquire_nothing) {
 	char text[BERTH_NAME_MAX + 2] = "";
 	struct berth_request request = {.size = sizeof(request), .account = "alice"};
 	berth_slot slot = 7;
 
-	account_make("alice");
+	account_create("alice");
 	for (int round = 0; round < 2; round++) {
 		ck_assert_int_eq(berth_acquire(b, "", &slot), BERTH_INVALID_PARAMETER);
 		memset(text, 'a', BERTH_NAME_MAX + 1);
@@ -473,16 +477,16 @@ START_TEST(what_is_no_name_is_refused_and_takes_nothing) {
 			ck_assert_int_eq(berth_release(b, none), BERTH_TOO_MANY_POSTS);
 		ck_assert_int_eq(berth_release(NULL, 7), BERTH_INVALID_PARAMETER);
 		check_no_counts();
-		/* And so once the thread has a cache. */
-		give(b, take(b, "alice"));
+		/* The second round runs with a cache. */
+		release(b, acquire(b, "alice"));
 	}
 	ck_assert_int_eq(acquire_with(b, "alice", 0, NULL, &slot), 0);
 	ck_assert_uint_eq(count_at("alice"), 1);
-	give(b, slot);
+	release(b, slot);
 }
 END_TEST
 
-static struct cache_entry **place_of(struct cache *c, const struct cache_entry *e) {
+static struct cache_entry **table_place_of(struct cache *c, const struct cache_entry *e) {
 	uint32_t i = 0;
 
 	while (c->table[i] != e)
@@ -490,12 +494,12 @@ static struct cache_entry **place_of(struct cache *c, const struct cache_entry *
 	return &c->table[i];
 }
 
-/* As if it had come first: it stands where the other one would be found, which stands behind it. */
-static void keys_make_the_same(struct cache *c, struct cache_entry *first, struct cache_entry *e) {
+/* Gives `first` the key of `e`, and puts it where the look-up begins, with `e` behind. */
+static void key_copy(struct cache *c, struct cache_entry *first, struct cache_entry *e) {
 	uint32_t mask = (1u << c->bits) - 1, i;
 
-	*place_of(c, first) = NULL;
-	*place_of(c, e) = NULL;
+	*table_place_of(c, first) = NULL;
+	*table_place_of(c, e) = NULL;
 	first->key = e->key;
 	for (i = (uint32_t)(e->key >> 32) & mask; c->table[i]; i = (i + 1) & mask)
 		;
@@ -513,23 +517,23 @@ START_TEST(names_whose_keys_are_the_same_are_told_apart) {
 	for (size_t k = 0; k < ELEMENTS(names); k++) {
 		struct path path;
 
-		account_make(names[k]);
+		account_create(names[k]);
 		path = path_of(names[k]);
 		entry[k] = cache_add(c, session_of(b)->pool, names[k], &path);
 		ck_assert_ptr_eq(cache_find(c, names[k]), entry[k]);
 	}
-	/* Of another length, and of the same. */
-	keys_make_the_same(c, entry[1], entry[0]);
+	/* The other name has another length, and then the same length. */
+	key_copy(c, entry[1], entry[0]);
 	ck_assert_ptr_eq(cache_find(c, names[0]), entry[0]);
-	keys_make_the_same(c, entry[2], entry[0]);
+	key_copy(c, entry[2], entry[0]);
 	ck_assert_ptr_eq(cache_find(c, names[0]), entry[0]);
 	ck_assert_ptr_null(cache_find(c, names[2]));
 	for (int i = 0; i < 3; i++) {
-		berth_slot slot = take(b, names[0]);
+		berth_slot slot = acquire(b, names[0]);
 
 		ck_assert_uint_eq(count_at(names[0]), 1);
 		ck_assert_uint_eq(count_at(names[1]) + count_at(names[2]), 0);
-		give(b, slot);
+		release(b, slot);
 	}
 }
 END_TEST
@@ -540,22 +544,22 @@ START_TEST(names_that_differ_in_the_middle_are_told_apart) {
 	for (size_t i = 0; i < ELEMENTS(name); i++) {
 		(void)snprintf(
 			name[i], sizeof(name[i]), "a-prefix-of-16-b%08zx-a-suffix-of-16-", i);
-		account_make(name[i]);
+		account_create(name[i]);
 	}
 	for (size_t i = 0; i < 3 * ELEMENTS(name); i++) {
 		size_t n = i * 7 % ELEMENTS(name);
-		berth_slot slot = take(b, name[n]);
+		berth_slot slot = acquire(b, name[n]);
 		const struct path path = path_of(name[n]);
 
 		check_entry(cache_find(cache_of(b), name[n]), name[n], &path);
 		for (size_t k = 0; k < ELEMENTS(name); k++)
 			ck_assert_uint_eq(count_at(name[k]), k == n);
-		give(b, slot);
+		release(b, slot);
 	}
 }
 END_TEST
 
-START_TEST(names_that_share_a_prefix_or_a_suffix_or_are_one_of_another_are_told_apart) {
+START_TEST(names_that_share_a_prefix_or_a_suffix_are_told_apart) {
 	static const char *const names[] = {"a", "ab", "abc", "abcdefg", "abcdefgh", "abcdefghi",
 		"bc", "c", "cdefgh", "alice@example.com", "alice@example.org", "malice@example.com",
 		"acme", "acme/alice", "acme/alice/10.0.0.1", "acme/alice/10.0.0.10",
@@ -563,24 +567,24 @@ START_TEST(names_that_share_a_prefix_or_a_suffix_or_are_one_of_another_are_told_
 		"acme-and-sons/alicia-in-wonderland/x"};
 
 	for (size_t i = 0; i < ELEMENTS(names); i++)
-		account_make(names[i]);
+		account_create(names[i]);
 	for (size_t i = 0; i < ELEMENTS(names) * ELEMENTS(names); i++) {
 		size_t n = i % 2 ? i / 2 % ELEMENTS(names) : i / ELEMENTS(names);
-		berth_slot slot = take(b, names[n]);
+		berth_slot slot = acquire(b, names[n]);
 		const struct path path = path_of(names[n]);
 
 		check_entry(cache_find(cache_of(b), names[n]), names[n], &path);
 		for (uint32_t k = 0; k < path.depth; k++)
 			ck_assert_uint_eq(counter_count(f.map, path.level[k].account), 1);
-		give(b, slot);
+		release(b, slot);
 		check_no_counts();
 	}
 }
 END_TEST
 
-/* -- what a name means ----------------------------------------------------------------------------- */
+/* -- changes of the directory ------------------------------------------------------------------ */
 
-/* As the daemon does when an entry begins or ceases to be what the name says. */
+/* Raises the generation, as berthd does when the account comes into use or goes out of use. */
 static void generation_raise(const char *name) {
 	struct entry *e = entry_of(name);
 	uint64_t word = load_relaxed(&e->word);
@@ -590,56 +594,56 @@ static void generation_raise(const char *name) {
 	ck_assert_int_eq(counter_bump(f.map, accounts_find(f.accounts, name)), 0);
 }
 
-START_TEST(an_entry_is_made_anew_when_any_level_s_generation_changes) {
+START_TEST(an_entry_is_rebuilt_when_the_generation_of_any_level_changes) {
 	static const char *const level[] = {"a/b/c", "a/b", "a"};
 	const char *name = level[0];
 	struct path path;
 
-	account_make(name);
+	account_create(name);
 	for (int i = 0; i < 30; i++) {
 		struct cache_entry *old, *new;
 		berth_slot held = 0;
 
-		give(b, take(b, name));
+		release(b, acquire(b, name));
 		old = cache_find(cache_of(b), name);
 		if (i % 2)
-			held = take(b, name);
+			held = acquire(b, name);
 		generation_raise(level[i % 3]);
-		give(b, take(b, name));
+		release(b, acquire(b, name));
 		new = cache_find(cache_of(b), name);
 		ck_assert_ptr_ne(new, old);
 		path = path_of(name);
 		check_entry(new, name, &path);
-		/* The same again is the same. */
-		give(b, take(b, name));
+		/* Another acquire uses the same entry. */
+		release(b, acquire(b, name));
 		ck_assert_ptr_eq(cache_find(cache_of(b), name), new);
 		if (held)
-			give(b, held);
+			release(b, held);
 		check_no_counts();
 		(void)check_records(b, 0);
 	}
 }
 END_TEST
 
-START_TEST(a_limit_that_was_changed_counts_at_once_at_every_level) {
+START_TEST(a_changed_limit_takes_effect_at_once_at_every_level) {
 	static const char *const level[] = {"a/b/c", "a/b", "a"};
 	berth_slot slot[3];
 
-	account_make(level[0]);
-	give(b, take(b, level[0]));
+	account_create(level[0]);
+	release(b, acquire(b, level[0]));
 	for (size_t i = 0; i < ELEMENTS(level); i++) {
 		limit_set(level[i], 2);
-		slot[0] = take(b, level[0]);
-		slot[1] = take(b, level[0]);
+		slot[0] = acquire(b, level[0]);
+		slot[1] = acquire(b, level[0]);
 		ck_assert_int_eq(
 			berth_acquire(b, level[0], &slot[2]), BERTH_CONNECTION_COUNT_LIMIT);
 		limit_set(level[i], 3);
-		slot[2] = take(b, level[0]);
+		slot[2] = acquire(b, level[0]);
 		limit_set(level[i], 0);
 		for (size_t k = 0; k < ELEMENTS(slot); k++) {
 			berth_slot none;
 
-			give(b, slot[k]);
+			release(b, slot[k]);
 			ck_assert_int_eq(
 				berth_acquire(b, level[0], &none), BERTH_CONNECTION_COUNT_LIMIT);
 		}
@@ -650,71 +654,71 @@ START_TEST(a_limit_that_was_changed_counts_at_once_at_every_level) {
 }
 END_TEST
 
-/* No daemon is there to ask, so the answer is none of a slot. */
-START_TEST(an_account_that_ceased_to_be_usable_is_not_used) {
+/* No daemon answers, so an acquire that has to ask for the account is refused. */
+START_TEST(an_account_that_is_no_longer_usable_is_refused) {
 	berth_slot slot;
 
-	account_make("acme");
-	give(b, take(b, "acme"));
-	account_make("acme/alice");
+	account_create("acme");
+	release(b, acquire(b, "acme"));
+	account_create("acme/alice");
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme"), 0);
 	ck_assert_int_eq(berth_acquire(b, "acme", &slot), BERTH_CONNECTION_REFUSED);
-	slot = take(b, "acme/alice");
+	slot = acquire(b, "acme/alice");
 	ck_assert_uint_eq(count_at("acme"), 1);
-	give(b, slot);
-	account_make("acme");
-	give(b, take(b, "acme"));
+	release(b, slot);
+	account_create("acme");
+	release(b, acquire(b, "acme"));
 }
 END_TEST
 
-START_TEST(a_deleted_account_is_not_used_nor_its_successor_by_its_entry) {
+START_TEST(a_deleted_account_is_refused_even_when_its_index_is_used_again) {
 	struct cache_entry *old;
 	uint32_t index;
 	berth_slot slot;
 
-	account_make("alice");
-	give(b, take(b, "alice"));
+	account_create("alice");
+	release(b, acquire(b, "alice"));
 	old = cache_find(cache_of(b), "alice");
 	index = old->path.level[0].account;
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	ck_assert_int_eq(berth_acquire(b, "alice", &slot), BERTH_CONNECTION_REFUSED);
-	/* The index is another name's. */
-	account_make("mallory");
+	/* Another account gets the index. */
+	account_create("mallory");
 	ck_assert_uint_eq(accounts_find(f.accounts, "mallory"), index);
 	ck_assert_int_eq(berth_acquire(b, "alice", &slot), BERTH_CONNECTION_REFUSED);
 	ck_assert_uint_eq(count_at("mallory"), 0);
-	slot = take(b, "mallory");
+	slot = acquire(b, "mallory");
 	ck_assert_uint_eq(count_at("mallory"), 1);
 	ck_assert_int_eq(berth_acquire(b, "alice", &(berth_slot){0}), BERTH_CONNECTION_REFUSED);
-	account_make("alice");
-	give(b, take(b, "alice"));
+	account_create("alice");
+	release(b, acquire(b, "alice"));
 	ck_assert_uint_eq(count_at("mallory"), 1);
-	give(b, slot);
+	release(b, slot);
 	ck_assert_ptr_ne(cache_find(cache_of(b), "alice"), old);
 	check_no_counts();
 	(void)check_records(b, 0);
 }
 END_TEST
 
-/* The index stands below another parent; a slot held there meanwhile was revoked. */
-START_TEST(a_slot_of_an_account_that_was_removed_is_told_and_harms_no_other) {
+/* The slot is revoked, its account removed, and the index used again below another parent. */
+START_TEST(a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_count) {
 	for (int i = 0; i < 2; i++) {
 		berth_slot slot, other;
 
-		account_make("old/alice");
+		account_create("old/alice");
 		if (i == 1)
-			give(b, take(b, "old/alice"));
-		slot = take(b, "old/alice");
-		take_back(slot);
+			release(b, acquire(b, "old/alice"));
+		slot = acquire(b, "old/alice");
+		revoke_slot(slot);
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "old/alice"), 0);
-		account_make("new");
-		account_make("new/mallory");
-		other = take(b, "new/mallory");
+		account_create("new");
+		account_create("new/mallory");
+		other = acquire(b, "new/mallory");
 		ck_assert_int_eq(berth_release(b, slot), BERTH_CONNECTION_ABORTED);
 		ck_assert_int_eq(berth_release(b, slot), BERTH_TOO_MANY_POSTS);
 		ck_assert_uint_eq(count_at("new/mallory"), 1);
 		ck_assert_uint_eq(count_at("new"), 1);
-		give(b, other);
+		release(b, other);
 		check_no_counts();
 		(void)check_records(b, 0);
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "new/mallory"), 0);
@@ -722,13 +726,14 @@ START_TEST(a_slot_of_an_account_that_was_removed_is_told_and_harms_no_other) {
 }
 END_TEST
 
-/* An entry goes on naming a record that took a slot for another account, above or below its own. */
-START_TEST(a_slot_is_given_back_where_it_was_taken_whatever_entry_names_its_record) {
+/* A record is used for a second account, above or below the first, while the first account's entry
+ * still names it. */
+START_TEST(a_slot_is_released_at_its_own_account_whatever_entry_names_its_record) {
 	static const char *const names[] = {"1", "1/2", "1/2/3"};
 	const size_t n = ELEMENTS(names);
 
 	for (size_t i = 0; i < n; i++)
-		account_make(names[i]);
+		account_create(names[i]);
 	for (size_t i = 0; i < n * n; i++) {
 		const char *first = names[i / n], *second = names[i % n];
 		struct local_slot *local;
@@ -737,17 +742,18 @@ START_TEST(a_slot_is_given_back_where_it_was_taken_whatever_entry_names_its_reco
 
 		berth_close(b);
 		b = handle_new(1);
-		slot = take(b, first);
+		slot = acquire(b, first);
 		local = local_of(b, slot);
-		/* By a thread that ends, so that its record is in the stack. */
+		/* A thread that ends releases the slot, so that its record goes to the stack. */
 		worker_start(&w);
-		give_by(&w, b, slot);
+		release_by(&w, b, slot);
 		worker_end(&w);
-		slot = take(b, second);
+		slot = acquire(b, second);
 		ck_assert_ptr_eq(local_of(b, slot), local);
-		/* As an acquire that is refused. */
+		/* The first account's entry becomes the last entry used, as after a refused
+		 * acquire. */
 		ck_assert_ptr_nonnull(cache_find(cache_of(b), first));
-		give(b, slot);
+		release(b, slot);
 		check_no_counts();
 		ck_assert_int_eq(berth_release(b, slot), BERTH_TOO_MANY_POSTS);
 		(void)check_records(b, 0);
@@ -755,19 +761,19 @@ START_TEST(a_slot_is_given_back_where_it_was_taken_whatever_entry_names_its_reco
 }
 END_TEST
 
-/* The tags of repairs are no record's, and no state of one in a process's memory. */
-START_TEST(a_slot_released_twice_is_refused_whatever_tag_a_repair_has_left) {
+/* A repair's tag is neither a record's step nor one of the tokens of pool.h. */
+START_TEST(a_second_release_is_refused_whatever_tag_a_repair_has_left) {
 	berth_slot slot;
 	uint32_t account;
 
-	account_make("alice");
+	account_create("alice");
 	account = accounts_find(f.accounts, "alice");
-	slot = take(b, "alice");
-	give(b, slot);
+	slot = acquire(b, "alice");
+	release(b, slot);
 	for (int i = 0; i < 100; i++) {
 		struct pair seen = cell_load(map_cell(f.map, account));
 
-		/* Another process has one. */
+		/* The repair counts a slot of another process. */
 		ck_assert_int_eq(counter_repair(f.map, account, seen, 1), 0);
 		ck_assert_int_eq(berth_release(b, slot), BERTH_TOO_MANY_POSTS);
 		ck_assert_uint_eq(count_at("alice"), 1);
@@ -775,9 +781,9 @@ START_TEST(a_slot_released_twice_is_refused_whatever_tag_a_repair_has_left) {
 }
 END_TEST
 
-/* -- records --------------------------------------------------------------------------------------- */
+/* -- records ----------------------------------------------------------------------------------- */
 
-START_TEST(an_account_s_own_record_is_used_again_and_stays_as_it_is) {
+START_TEST(an_account_reuses_its_own_record_and_leaves_it_unchanged) {
 	static const char *const names[] = {"alice", "acme/alice", "1/2/3/4/5/6/7/8"};
 	struct local_slot *own[ELEMENTS(names)];
 	struct pair was[ELEMENTS(names)];
@@ -786,20 +792,20 @@ START_TEST(an_account_s_own_record_is_used_again_and_stays_as_it_is) {
 		berth_slot slot;
 		struct record *r;
 
-		account_make(names[i]);
-		slot = take(b, names[i]);
+		account_create(names[i]);
+		slot = acquire(b, names[i]);
 		own[i] = local_of(b, slot);
-		give(b, slot);
+		release(b, slot);
 		r = load_relaxed(&own[i]->record);
 		was[i] = (struct pair){load_relaxed(&r->place), load_relaxed(&r->noted)};
 	}
 	for (size_t i = 0; i < 100 * ELEMENTS(names); i++) {
 		size_t n = i % 2 ? i / 7 % ELEMENTS(names) : i % ELEMENTS(names);
 		const struct record *r = load_relaxed(&own[n]->record);
-		berth_slot slot = take(b, names[n]);
+		berth_slot slot = acquire(b, names[n]);
 
 		ck_assert_ptr_eq(local_of(b, slot), own[n]);
-		give(b, slot);
+		release(b, slot);
 		ck_assert_uint_eq(load_relaxed(&r->place), was[n].first);
 		ck_assert_uint_eq(load_relaxed(&r->noted), was[n].second);
 	}
@@ -807,21 +813,21 @@ START_TEST(an_account_s_own_record_is_used_again_and_stays_as_it_is) {
 }
 END_TEST
 
-START_TEST(slots_of_one_account_have_records_that_rest_there_afterwards) {
+START_TEST(after_many_slots_of_one_account_a_thread_keeps_one_record_and_its_spares) {
 	berth_slot slot[100];
-	struct places n;
+	struct record_places n;
 
-	account_make("alice");
+	account_create("alice");
 	for (int round = 0; round < 3; round++) {
 		for (size_t i = 0; i < ELEMENTS(slot); i++) {
-			slot[i] = take(b, "alice");
+			slot[i] = acquire(b, "alice");
 			for (size_t k = 0; k < i; k++)
 				ck_assert_uint_ne(slot[i], slot[k]);
 		}
 		ck_assert_uint_eq(count_at("alice"), ELEMENTS(slot));
 		(void)check_records(b, ELEMENTS(slot));
 		for (size_t i = 0; i < ELEMENTS(slot); i++)
-			give(b, slot[round % 2 ? i : ELEMENTS(slot) - 1 - i]);
+			release(b, slot[round % 2 ? i : ELEMENTS(slot) - 1 - i]);
 		n = check_records(b, 0);
 		ck_assert_uint_eq(n.named, 1);
 		ck_assert_uint_eq(n.spare, CACHE_SPARE);
@@ -830,29 +836,29 @@ START_TEST(slots_of_one_account_have_records_that_rest_there_afterwards) {
 }
 END_TEST
 
-START_TEST(so_many_accounts_keep_a_record_and_the_oldest_gives_it_up) {
+START_TEST(a_cache_that_keeps_its_most_records_takes_that_of_the_oldest_account) {
 	struct local_slot *first;
 	berth_slot slot;
 
-	accounts_make(3 * CACHE_KEPT);
-	slot = take(b, numbered(0));
+	accounts_create(3 * CACHE_KEPT);
+	slot = acquire(b, numbered(0));
 	first = local_of(b, slot);
-	give(b, slot);
+	release(b, slot);
 	for (uint32_t i = 1; i < CACHE_KEPT; i++)
-		give(b, take(b, numbered(i)));
+		release(b, acquire(b, numbered(i)));
 	ck_assert_ptr_eq(cache_find(cache_of(b), numbered(0))->local, first);
 	ck_assert_uint_eq(check_records(b, 0).named, CACHE_KEPT);
-	/* And that is the one that the next account has. */
+	/* The next account gets the record of the oldest. */
 	for (uint32_t i = 0; i < 2 * CACHE_KEPT; i++) {
 		struct cache_entry *oldest = cache_find(cache_of(b), numbered(i));
 		struct local_slot *local = oldest->local;
-		struct places n;
+		struct record_places n;
 
 		ck_assert_ptr_ne(local, &cache_no_slot);
-		slot = take(b, numbered(CACHE_KEPT + i));
+		slot = acquire(b, numbered(CACHE_KEPT + i));
 		ck_assert_ptr_eq(local_of(b, slot), local);
 		ck_assert_ptr_eq(oldest->local, &cache_no_slot);
-		give(b, slot);
+		release(b, slot);
 		n = check_records(b, 0);
 		ck_assert_uint_eq(n.named, CACHE_KEPT);
 		ck_assert_uint_eq(n.spare, 0);
@@ -861,37 +867,37 @@ START_TEST(so_many_accounts_keep_a_record_and_the_oldest_gives_it_up) {
 }
 END_TEST
 
-START_TEST(where_there_are_few_slots_a_thread_keeps_few_records) {
+START_TEST(a_thread_keeps_few_records_if_few_are_allowed) {
 	static const uint32_t most[] = {1, 2, 3, 20};
 	berth_slot slot[40];
 
-	accounts_make(40);
+	accounts_create(40);
 	ck_assert_uint_eq(cache_get(session_of(b))->keeps_most, CACHE_KEPT);
 	for (size_t m = 0; m < ELEMENTS(most); m++) {
-		struct places n;
+		struct record_places n;
 
 		berth_close(b);
 		b = handle_new(RANGES / 8);
 		cache_get(session_of(b))->keeps_most = most[m];
 		for (uint32_t round = 0; round < 3; round++) {
 			for (uint32_t i = 0; i < 40; i++)
-				slot[i] = take(b, numbered(round == 1 ? i % 4 : i));
+				slot[i] = acquire(b, numbered(round == 1 ? i % 4 : i));
 			(void)check_records(b, 40);
 			for (uint32_t i = 0; i < 40; i++)
-				give(b, slot[i]);
+				release(b, slot[i]);
 			n = check_records(b, 0);
 			ck_assert_uint_le(n.named, most[m]);
 			ck_assert_uint_ge(n.named + n.spare, most[m]);
 		}
 		for (uint32_t i = 0; i < 100; i++)
-			give(b, take(b, numbered(i * 7 % 40)));
+			release(b, acquire(b, numbered(i * 7 % 40)));
 		(void)check_records(b, 0);
 	}
 	check_no_counts();
 }
 END_TEST
 
-START_TEST(how_many_records_a_thread_keeps_depends_on_the_table) {
+START_TEST(the_number_of_records_a_thread_keeps_depends_on_the_table_size) {
 	static const uint32_t slots[] = {16, 2048, 8192, 262144, 524288};
 	static const uint32_t most[] = {1, 1, 4, 128, 128};
 
@@ -905,69 +911,69 @@ START_TEST(how_many_records_a_thread_keeps_depends_on_the_table) {
 }
 END_TEST
 
-START_TEST(entries_are_dropped_when_they_are_too_many_and_no_record_is_lost) {
+START_TEST(a_full_cache_drops_all_entries_and_loses_no_record) {
 	berth_slot held[300];
 	struct cache *c;
 	uint64_t stamp;
 	size_t n = 0;
 
-	accounts_make(ACCOUNTS);
-	give(b, take(b, numbered(0)));
+	accounts_create(ACCOUNTS);
+	release(b, acquire(b, numbered(0)));
 	c = cache_of(b);
 	stamp = c->stamp;
 	for (uint32_t i = 1; i < ENTRIES; i++) {
-		berth_slot slot = take(b, numbered(i));
+		berth_slot slot = acquire(b, numbered(i));
 
 		if (i % 4 == 0)
 			held[n++] = slot;
 		else
-			give(b, slot);
+			release(b, slot);
 	}
 	ck_assert_uint_eq(c->made, ENTRIES);
 	ck_assert_uint_eq(c->stamp, stamp);
 	(void)check_records(b, (uint32_t)n);
-	held[n++] = take(b, numbered(ENTRIES));
+	held[n++] = acquire(b, numbered(ENTRIES));
 	ck_assert_uint_eq(c->made, 1);
 	ck_assert_uint_ne(c->stamp, stamp);
 	ck_assert_uint_eq(check_records(b, (uint32_t)n).pooled, RECORDS - n);
 	for (uint32_t i = 0; i < ENTRIES; i++)
 		ck_assert_ptr_null(cache_find(c, numbered(i)));
-	/* Slots that were taken for entries which are gone, and for others that stand in their place. */
+	/* Release slots whose entries are gone, after new entries have taken their memory. */
 	for (uint32_t i = 0; i < ENTRIES / 2; i++)
-		give(b, take(b, numbered(i)));
+		release(b, acquire(b, numbered(i)));
 	while (n > 0)
-		give(b, held[--n]);
+		release(b, held[--n]);
 	check_no_counts();
 	(void)check_records(b, 0);
 }
 END_TEST
 
-START_TEST(more_accounts_than_a_cache_can_hold_are_used_in_turn) {
+START_TEST(a_thread_uses_more_accounts_than_its_cache_can_hold) {
 	berth_slot held[100] = {0};
 
-	accounts_make(ACCOUNTS);
+	accounts_create(ACCOUNTS);
 	for (uint32_t i = 0; i < 6 * ACCOUNTS; i++) {
 		berth_slot *at = &held[i * 31 % ELEMENTS(held)];
 
 		if (*at)
-			give(b, *at);
-		*at = take(b, numbered(i * 7 % ACCOUNTS));
+			release(b, *at);
+		*at = acquire(b, numbered(i * 7 % ACCOUNTS));
 	}
 	(void)check_records(b, ELEMENTS(held));
 	for (size_t i = 0; i < ELEMENTS(held); i++)
-		give(b, held[i]);
+		release(b, held[i]);
 	check_no_counts();
 	(void)check_records(b, 0);
 }
 END_TEST
 
-START_TEST(a_weight_and_a_label_are_those_of_the_slot_that_is_held) {
+START_TEST(a_held_slot_has_the_weight_and_label_of_its_request) {
 	static const uint32_t weights[] = {1, 1, 2, BERTH_WEIGHT_MAX, 1, 2, 2};
 	static const char *const names[] = {"alice", "acme/alice"};
 	const char text[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 	for (size_t i = 0; i < ELEMENTS(names); i++)
-		account_make(names[i]);
+		account_create(names[i]);
 	for (size_t i = 0; i < 4 * sizeof(text); i++) {
 		size_t length = i / 4 % 2 ? sizeof(text) - i / 4 : i / 4;
 		uint32_t weight = weights[i % ELEMENTS(weights)];
@@ -990,25 +996,25 @@ START_TEST(a_weight_and_a_label_are_those_of_the_slot_that_is_held) {
 		ck_assert(!label || strncmp(shown, label, strlen(shown)) == 0);
 		ck_assert_uint_ne(load_relaxed(&r->since), 0);
 		free(label);
-		give(b, slot);
+		release(b, slot);
 		check_no_counts();
 	}
 	(void)check_records(b, 0);
 }
 END_TEST
 
-/* The daemon takes them back, or noise lies over them. */
-START_TEST(records_that_are_of_no_use_are_passed_over_and_not_lost) {
+/* A third of the records is seized, or overwritten with noise. */
+START_TEST(unusable_records_are_passed_over_and_not_lost) {
 	berth_slot slot[40], more;
 
-	account_make("alice");
-	account_make("bob");
-	/* One is the account's own. */
-	give(b, take(b, "alice"));
+	account_create("alice");
+	account_create("bob");
+	/* One record is alice's own. */
+	release(b, acquire(b, "alice"));
 	for (uint32_t i = 0; i < 40; i++)
-		slot[i] = take(b, "bob");
+		slot[i] = acquire(b, "bob");
 	for (uint32_t i = 0; i < 40; i++)
-		give(b, slot[i]);
+		release(b, slot[i]);
 	for (struct range *r = load_acquire(&session_of(b)->pool->added); r;
 		r = load_acquire(&r->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
@@ -1023,12 +1029,12 @@ START_TEST(records_that_are_of_no_use_are_passed_over_and_not_lost) {
 	for (uint32_t i = 0; i < 100; i++) {
 		const char *name = i % 2 ? "alice" : "bob";
 
-		more = take(b, name);
+		more = acquire(b, name);
 		ck_assert_uint_ne(local_of(b, more)->number % 3, 0);
-		give(b, more);
+		release(b, more);
 		(void)check_records(b, 0);
 	}
-	/* And used again once they are of use. */
+	/* Once they are usable again, they are used. */
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++) {
 		struct record *record = map_record(f.map, n);
 
@@ -1037,29 +1043,29 @@ START_TEST(records_that_are_of_no_use_are_passed_over_and_not_lost) {
 		ck_assert_int_eq(counter_finish_seized(f.map, n), 0);
 	}
 	for (uint32_t i = 0; i < RECORDS; i++)
-		(void)take(b, i % 2 ? "alice" : "bob");
+		(void)acquire(b, i % 2 ? "alice" : "bob");
 	(void)check_records(b, RECORDS);
 }
 END_TEST
 
-START_TEST(a_record_that_has_used_up_its_seqs_is_named_no_more) {
-	struct places n;
+START_TEST(a_record_that_has_used_up_its_seqs_is_retired) {
+	struct record_places n;
 	berth_slot slot;
 
-	account_make("alice");
+	account_create("alice");
 	for (uint32_t i = 1; i <= 20; i++) {
 		struct local_slot *local;
 
-		slot = take(b, "alice");
+		slot = acquire(b, "alice");
 		local = local_of(b, slot);
-		give(b, slot);
+		release(b, slot);
 		store_relaxed(&load_relaxed(&local->record)->noted,
 			BERTH_SEQ_LAST + (i % 2 ? 1 : 2) * BERTH_CYCLE);
-		slot = take(b, "alice");
+		slot = acquire(b, "alice");
 		ck_assert_ptr_ne(local_of(b, slot), local);
 		ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_SPENT);
-		give(b, slot);
-		n = places_of(b);
+		release(b, slot);
+		n = records_count(b);
 		ck_assert_uint_eq(n.spent, i);
 		ck_assert_uint_eq(n.named + n.spare + n.pooled, RECORDS - i);
 	}
@@ -1067,17 +1073,16 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_named_no_more) {
 }
 END_TEST
 
-/* The application has closed the files, and berthd can't be asked. */
-START_TEST(records_that_can_t_be_mapped_are_no_slots_and_not_lost) {
+/* The records lie beyond the published part of the segment. */
+START_TEST(records_that_can_t_be_mapped_hold_no_slots_and_are_not_lost) {
 	const uint32_t far = want.slots / BERTH_RANGE;
 	struct session *s;
 	berth_slot slot = 0;
 
-	account_make("alice");
+	account_create("alice");
 	berth_close(b);
 	b = handle_new(0);
 	s = session_of(b);
-	/* Beyond what is published. */
 	ck_assert_int_eq(pool_add_range(s->pool, far), 0);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_ne(berth_acquire(b, "alice", &slot), 0);
@@ -1088,34 +1093,35 @@ START_TEST(records_that_can_t_be_mapped_are_no_slots_and_not_lost) {
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		ck_assert_uint_eq(load_relaxed(&pool_local(s->pool, far * BERTH_RANGE + i)->token),
 			TOKEN_POOLED);
-	range_give(s);
+	range_grant(s);
 	for (int i = 0; i < 3; i++)
-		give(b, take(b, "alice"));
+		release(b, acquire(b, "alice"));
 	check_no_counts();
 }
 END_TEST
 
-/* -- threads --------------------------------------------------------------------------------------- */
+/* -- threads ----------------------------------------------------------------------------------- */
 
-START_TEST(a_slot_is_released_by_any_thread_and_its_record_goes_on_there) {
+START_TEST(any_thread_releases_a_slot_and_keeps_its_record) {
 	struct worker w;
 	berth_slot slot[20];
 
-	account_make("alice");
-	account_make("acme/alice");
+	account_create("alice");
+	account_create("acme/alice");
 	worker_start(&w);
 	for (int round = 0; round < 20; round++) {
 		for (size_t i = 0; i < ELEMENTS(slot); i++) {
 			const char *name = i % 3 ? "alice" : "acme/alice";
 
-			slot[i] = (i + (size_t)round) % 2 ? take(b, name) : take_by(&w, b, name);
+			slot[i] = (i + (size_t)round) % 2 ? acquire(b, name)
+							  : acquire_by(&w, b, name);
 		}
 		(void)check_records(b, ELEMENTS(slot));
 		for (size_t i = 0; i < ELEMENTS(slot); i++)
 			if ((i / 2 + (size_t)round) % 2)
-				give(b, slot[i]);
+				release(b, slot[i]);
 			else
-				give_by(&w, b, slot[i]);
+				release_by(&w, b, slot[i]);
 		check_no_counts();
 		(void)check_records(b, 0);
 	}
@@ -1124,7 +1130,7 @@ START_TEST(a_slot_is_released_by_any_thread_and_its_record_goes_on_there) {
 }
 END_TEST
 
-START_TEST(a_slot_that_one_thread_took_is_revoked_and_another_is_told_so_once) {
+START_TEST(a_revocation_is_reported_once_to_the_thread_that_releases) {
 	static const char *const names[] = {"alice", "acme/alice"};
 	struct worker w;
 
@@ -1133,9 +1139,9 @@ START_TEST(a_slot_that_one_thread_took_is_revoked_and_another_is_told_so_once) {
 		const char *name = names[i / 2 % 2];
 		struct call c = {.h = b, .account = name};
 
-		account_make(name);
-		c.slot = i % 2 ? take(b, name) : take_by(&w, b, name);
-		take_back(c.slot);
+		account_create(name);
+		c.slot = i % 2 ? acquire(b, name) : acquire_by(&w, b, name);
+		revoke_slot(c.slot);
 		check_no_counts();
 		worker_do(&w, job_release, &c);
 		ck_assert_int_eq(c.code, BERTH_CONNECTION_ABORTED);
@@ -1148,36 +1154,36 @@ START_TEST(a_slot_that_one_thread_took_is_revoked_and_another_is_told_so_once) {
 }
 END_TEST
 
-START_TEST(what_a_thread_has_goes_to_others_when_it_ends_and_so_does_its_cache) {
+START_TEST(a_thread_that_ends_leaves_its_records_and_its_cache_to_others) {
 	struct cache *its;
 	struct worker w;
 	berth_slot held[30];
 
-	accounts_make(CACHE_KEPT + 20);
+	accounts_create(CACHE_KEPT + 20);
 	for (int round = 0; round < 5; round++) {
 		worker_start(&w);
 		for (uint32_t i = 0; i < CACHE_KEPT + 20; i++)
-			give_by(&w, b, take_by(&w, b, numbered(i)));
+			release_by(&w, b, acquire_by(&w, b, numbered(i)));
 		for (uint32_t i = 0; i < ELEMENTS(held); i++)
-			held[i] = take_by(&w, b, numbered(i % 7));
+			held[i] = acquire_by(&w, b, numbered(i % 7));
 		for (uint32_t i = 0; i < ELEMENTS(held); i += 2)
-			give_by(&w, b, held[i]);
+			release_by(&w, b, held[i]);
 		its = load_relaxed(&session_of(b)->caches);
-		/* One for every thread that is there at once. */
+		/* There are as many caches as threads at the same time. */
 		ck_assert_ptr_null(its->next);
 		ck_assert(load_relaxed(&its->thread) != NULL);
 		worker_end(&w);
 		ck_assert(load_relaxed(&its->thread) == NULL);
 		ck_assert_uint_eq(
 			check_records(b, ELEMENTS(held) / 2).pooled, RECORDS - ELEMENTS(held) / 2);
-		/* The slots are still there; the next thread, with the same cache, hasn't taken them. */
+		/* The next thread gets the same cache. The slots that are held stay held. */
 		worker_start(&w);
 		for (uint32_t i = 0; i < ELEMENTS(held); i++)
-			give_by(&w, b, take_by(&w, b, numbered(i % 7)));
+			release_by(&w, b, acquire_by(&w, b, numbered(i % 7)));
 		ck_assert_ptr_eq(load_relaxed(&session_of(b)->caches), its);
 		ck_assert(load_relaxed(&its->thread) != NULL);
 		for (uint32_t i = 1; i < ELEMENTS(held); i += 2)
-			give_by(&w, b, held[i]);
+			release_by(&w, b, held[i]);
 		check_no_counts();
 		worker_end(&w);
 		ck_assert_uint_eq(check_records(b, 0).pooled, RECORDS);
@@ -1185,9 +1191,9 @@ START_TEST(what_a_thread_has_goes_to_others_when_it_ends_and_so_does_its_cache) 
 }
 END_TEST
 
-/* A record that went away by another thread's release, and came back for another account: the entry of
- * the first account names it still. */
-START_TEST(a_record_that_was_away_is_the_account_s_that_has_it_now) {
+/* Another thread releases a slot, so that its record leaves the first thread's cache. The record
+ * comes back for a second account, while the entry of the first account still names it. */
+START_TEST(a_record_that_moved_to_another_account_no_longer_serves_the_first) {
 	static const char *const names[][3] = {
 		{"one", "two", "three"}, {"a/one", "a/two", "a/three"}, {"one", "b/two", "three"}};
 	const char *const *name = names[_i % 3];
@@ -1196,48 +1202,49 @@ START_TEST(a_record_that_was_away_is_the_account_s_that_has_it_now) {
 	struct worker w;
 
 	for (int i = 0; i < 3; i++)
-		account_make(name[i]);
-	s1 = take(b, name[0]);
+		account_create(name[i]);
+	s1 = acquire(b, name[0]);
 	away = local_of(b, s1);
 	worker_start(&w);
-	give_by(&w, b, s1);
-	worker_end(&w); /* its records are the pool's */
-	s2 = take(b, name[1]);
+	release_by(&w, b, s1);
+	worker_end(&w); /* its records go to the pool */
+	s2 = acquire(b, name[1]);
 	ck_assert_ptr_eq(local_of(b, s2), away);
 	if (_i / 3 == 0) {
-		/* It becomes a spare here. */
-		other = take(b, name[1]);
-		give(b, s2);
-		give(b, other);
+		/* The record becomes a spare. */
+		other = acquire(b, name[1]);
+		release(b, s2);
+		release(b, other);
 	} else {
-		give(b, s2);
+		release(b, s2);
 	}
-	s1 = take(b, name[0]);
-	s2 = take(b, name[2]);
-	s3 = take(b, name[1]);
+	s1 = acquire(b, name[0]);
+	s2 = acquire(b, name[2]);
+	s3 = acquire(b, name[1]);
 	ck_assert_uint_eq(count_at(name[0]), 1);
 	ck_assert_uint_eq(count_at(name[1]), 1);
 	ck_assert_uint_eq(count_at(name[2]), 1);
 	(void)check_records(b, 3);
-	give(b, s2);
-	give(b, s1);
-	give(b, s3);
+	release(b, s2);
+	release(b, s1);
+	release(b, s3);
 	check_no_counts();
 	(void)check_records(b, 0);
-	/* Slots and their records are told apart afterwards, too. */
+	/* Afterwards slots and records still go together. */
 	for (int i = 0; i < 60; i++) {
-		s1 = take(b, name[i % 3]);
-		s2 = take(b, name[i / 3 % 3]);
-		give(b, i / 9 % 2 ? s1 : s2);
-		give(b, i / 9 % 2 ? s2 : s1);
+		s1 = acquire(b, name[i % 3]);
+		s2 = acquire(b, name[i / 3 % 3]);
+		release(b, i / 9 % 2 ? s1 : s2);
+		release(b, i / 9 % 2 ? s2 : s1);
 		check_no_counts();
 		(void)check_records(b, 0);
 	}
 }
 END_TEST
 
-/* A berthd that has no more: answers each question by 8, until the other end hangs up. */
-static void *refuse(void *arg) {
+/* A berthd without free ranges: it answers each request with NO_SYSTEM_RESOURCES (8), until the
+ * client hangs up. */
+static void *refuse_main(void *arg) {
 	int fd = *(int *)arg;
 	union {
 		struct message_header header;
@@ -1257,8 +1264,8 @@ static void *refuse(void *arg) {
 	return NULL;
 }
 
-/* The handle's end of a socket; returns the daemon's. */
-static int socket_give(struct berth *h) {
+/* Connects the handle to one end of a new socket pair; returns berthd's end. */
+static int socket_connect(struct berth *h) {
 	struct stat st;
 	int fd[2];
 
@@ -1272,80 +1279,82 @@ static int socket_give(struct berth *h) {
 	return fd[1];
 }
 
-#define CROWD   6
+#define THREADS 6
 #define MAILBOX 64
 #define TIGHT   5
 
-/* Ranges enough for each member to keep all that it may. */
-#define CROWD_RANGES \
-	((CROWD * (CACHE_KEPT + CACHE_SPARE + 1) + MAILBOX + BERTH_RANGE - 1) / BERTH_RANGE)
+/* These ranges suffice for each thread to keep as many records as it may. */
+#define THREADS_RANGES \
+	((THREADS * (CACHE_KEPT + CACHE_SPARE + 1) + MAILBOX + BERTH_RANGE - 1) / BERTH_RANGE)
 
-static _Atomic uint64_t mailbox[MAILBOX]; /* slots held, for any thread to release */
-static _Atomic uint32_t tight_now, wrongs;
-static bool is_small; /* the session: there may be no record left */
-static _Atomic int last_wrong;
+static _Atomic uint64_t mailbox[MAILBOX]; /* held slots, which any thread may release */
+static _Atomic uint32_t tight_now, failures;
+static bool may_run_out; /* the session has so few records that an acquire may find none */
+static _Atomic int last_failure;
 
-static void wrong(int what) {
-	(void)add_relaxed(&wrongs, 1);
-	store_relaxed(&last_wrong, what);
+static void failed_with(int what) {
+	(void)add_relaxed(&failures, 1);
+	store_relaxed(&last_failure, what);
 }
 
-struct member {
+struct stress_thread {
 	pthread_t thread;
 	uint64_t random;
 	uint32_t turns;
 };
 
-static uint32_t below(uint64_t *state, uint32_t n) {
+static uint32_t random_below(uint64_t *state, uint32_t n) {
 	*state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 	return (uint32_t)((*state >> 33) % n);
 }
 
-/* The lowest bit says that it is a slot of `tight`: no slot's number uses the highest of the record. */
+/* Marks a slot of the account `tight`: no slot number uses the highest bit of the record's part. */
 #define TIGHT_BIT (UINT64_C(1) << 43)
 
-static void post(struct member *m) {
+/* Acquires a slot, puts it into the mailbox, and releases the slot that was there. */
+static void stress_step(struct stress_thread *m) {
 	static const char *const few[] = {"tight", "acme/alice", "acme/bob", "loose", "a/b/c/d"};
-	uint32_t n = below(&m->random, 8), weight = below(&m->random, 8) ? 1 : 2;
+	uint32_t n = random_below(&m->random, 8), weight = random_below(&m->random, 8) ? 1 : 2;
 	bool is_tight = n == 0;
-	const char *name = n < ELEMENTS(few) ? few[n] : numbered(below(&m->random, 200));
-	const char *label = below(&m->random, 3) ? NULL : "a label of a crowd's member";
+	const char *name = n < ELEMENTS(few) ? few[n] : numbered(random_below(&m->random, 200));
+	const char *label = random_below(&m->random, 3) ? NULL : "a label of a stress thread";
 	uint64_t slot = 0;
-	int code = is_tight || below(&m->random, 2) ? berth_acquire(b, name, &slot)
-						    : acquire_with(b, name, weight, label, &slot);
+	int code = is_tight || random_below(&m->random, 2)
+			   ? berth_acquire(b, name, &slot)
+			   : acquire_with(b, name, weight, label, &slot);
 
-	if (code == BERTH_NO_SYSTEM_RESOURCES && is_small)
+	if (code == BERTH_NO_SYSTEM_RESOURCES && may_run_out)
 		return;
 	if (code == BERTH_CONNECTION_COUNT_LIMIT && is_tight)
 		return;
 	if (code != BERTH_SUCCESS) {
-		wrong(code);
+		failed_with(code);
 		return;
 	}
 	if (is_tight && add_relaxed(&tight_now, 1) + 1 > TIGHT)
-		wrong(-1);
+		failed_with(-1);
 	slot |= is_tight ? TIGHT_BIT : 0;
-	slot = atomic_exchange(&mailbox[below(&m->random, MAILBOX)], slot);
+	slot = atomic_exchange(&mailbox[random_below(&m->random, MAILBOX)], slot);
 	if (slot & TIGHT_BIT)
 		(void)add_relaxed(&tight_now, -1u);
 	code = slot ? berth_release(b, slot & ~TIGHT_BIT) : 0;
 	if (code != BERTH_SUCCESS)
-		wrong(code);
-	/* A second time: nothing, whatever has become of its record. */
-	if (slot && below(&m->random, 4) == 0 &&
+		failed_with(code);
+	/* A second release is refused, whatever the record is used for by now. */
+	if (slot && random_below(&m->random, 4) == 0 &&
 		berth_release(b, slot & ~TIGHT_BIT) != BERTH_TOO_MANY_POSTS)
-		wrong(-2);
+		failed_with(-2);
 }
 
-static void *member_main(void *arg) {
-	struct member *m = arg;
+static void *stress_main(void *arg) {
+	struct stress_thread *m = arg;
 
 	for (uint32_t i = 0; i < m->turns; i++)
-		post(m);
+		stress_step(m);
 	return NULL;
 }
 
-static uint32_t mailbox_empty(void) {
+static uint32_t mailbox_release_all(void) {
 	uint32_t n = 0;
 
 	for (size_t i = 0; i < MAILBOX; i++) {
@@ -1356,51 +1365,52 @@ static uint32_t mailbox_empty(void) {
 		n++;
 		if (slot & TIGHT_BIT)
 			(void)add_relaxed(&tight_now, -1u);
-		give(b, slot & ~TIGHT_BIT);
+		release(b, slot & ~TIGHT_BIT);
 	}
 	return n;
 }
 
-/* Threads come and go meanwhile. */
-static void crowd_run(uint32_t generations, uint32_t turns) {
-	struct member member[CROWD];
+/* Each generation of threads ends before the next one starts. */
+static void stress_run(uint32_t generations, uint32_t turns) {
+	struct stress_thread thread[THREADS];
 	uint64_t random = (uint64_t)getpid();
 
 	printf("SEED=%llu\n", (unsigned long long)random);
 	for (uint32_t g = 0; g < generations; g++) {
-		for (size_t i = 0; i < CROWD; i++) {
-			member[i].random = random + g * 100 + i;
-			member[i].turns = turns / (1 + (uint32_t)i % 3);
+		for (size_t i = 0; i < THREADS; i++) {
+			thread[i].random = random + g * 100 + i;
+			thread[i].turns = turns / (1 + (uint32_t)i % 3);
 			ck_assert_int_eq(
-				pthread_create(&member[i].thread, NULL, member_main, &member[i]),
+				pthread_create(&thread[i].thread, NULL, stress_main, &thread[i]),
 				0);
 		}
-		for (size_t i = 0; i < CROWD; i++)
-			(void)pthread_join(member[i].thread, NULL);
-		ck_assert_msg(wrongs == 0, "%u wrong, the last: %d", wrongs, last_wrong);
+		for (size_t i = 0; i < THREADS; i++)
+			(void)pthread_join(thread[i].thread, NULL);
+		ck_assert_msg(
+			failures == 0, "%u failures, the last with %d", failures, last_failure);
 	}
 }
 
-static void crowd_accounts(void) {
-	accounts_make(200);
+static void stress_create_accounts(void) {
+	accounts_create(200);
 	limit_set("tight", TIGHT);
-	account_make("acme/alice");
-	account_make("acme/bob");
-	account_make("loose");
-	account_make("a/b/c/d");
+	account_create("acme/alice");
+	account_create("acme/bob");
+	account_create("loose");
+	account_create("a/b/c/d");
 }
 
-START_TEST(threads_that_take_and_release_each_other_s_slots_lose_none_and_no_record) {
+START_TEST(threads_that_release_each_other_s_slots_lose_no_slot_and_no_record) {
 	uint32_t held;
 
-	crowd_accounts();
+	stress_create_accounts();
 	berth_close(b);
-	b = handle_new(CROWD_RANGES);
-	crowd_run(10, 20000);
-	held = places_of(b).slots;
+	b = handle_new(THREADS_RANGES);
+	stress_run(10, 20000);
+	held = records_count(b).slots;
 	ck_assert_uint_le(held, MAILBOX);
 	(void)check_records(b, held);
-	ck_assert_uint_eq(mailbox_empty(), held);
+	ck_assert_uint_eq(mailbox_release_all(), held);
 	check_no_counts();
 	ck_assert_uint_eq(tight_now, 0);
 	(void)check_records(b, 0);
@@ -1409,20 +1419,21 @@ START_TEST(threads_that_take_and_release_each_other_s_slots_lose_none_and_no_rec
 }
 END_TEST
 
-/* So few that threads are told 8, unless they use what they keep for other accounts. */
-START_TEST(threads_that_want_more_records_than_there_are_lose_none) {
+/* There are so few records that threads are refused unless they use those they keep for other
+ * accounts. */
+START_TEST(threads_that_need_more_records_than_exist_lose_none) {
 	pthread_t daemon;
 	int fd;
 
-	crowd_accounts();
+	stress_create_accounts();
 	berth_close(b);
-	b = handle_new((MAILBOX + CROWD) / BERTH_RANGE + 1);
-	fd = socket_give(b);
-	ck_assert_int_eq(pthread_create(&daemon, NULL, refuse, &fd), 0);
-	is_small = true;
-	crowd_run(6, 10000);
+	b = handle_new((MAILBOX + THREADS) / BERTH_RANGE + 1);
+	fd = socket_connect(b);
+	ck_assert_int_eq(pthread_create(&daemon, NULL, refuse_main, &fd), 0);
+	may_run_out = true;
+	stress_run(6, 10000);
 	ck_assert(load_relaxed(&session_of(b)->pool->is_full));
-	(void)mailbox_empty();
+	(void)mailbox_release_all();
 	check_no_counts();
 	(void)check_records(b, 0);
 	berth_close(b);
@@ -1431,14 +1442,14 @@ START_TEST(threads_that_want_more_records_than_there_are_lose_none) {
 }
 END_TEST
 
-static _Atomic bool over;
+static _Atomic bool is_over;
 
-static void *revoke_now_and_then(void *arg) {
+static void *revoke_main(void *arg) {
 	uint64_t random = 1;
 
 	(void)arg;
-	while (!load_relaxed(&over)) {
-		uint32_t n = BERTH_RANGE + below(&random, RECORDS);
+	while (!load_relaxed(&is_over)) {
+		uint32_t n = BERTH_RANGE + random_below(&random, RECORDS);
 		struct snapshot seen;
 
 		if (counter_record(f.map, n, &seen) == 0 && snapshot_is_held(seen))
@@ -1448,20 +1459,20 @@ static void *revoke_now_and_then(void *arg) {
 	return NULL;
 }
 
-static void *churn_revoked(void *arg) {
-	struct member *m = arg;
+static void *stress_revoked_main(void *arg) {
+	struct stress_thread *m = arg;
 
 	for (uint32_t i = 0; i < m->turns; i++) {
 		static const char *const few[] = {"acme/alice", "acme/bob", "loose", "a/b/c/d"};
 		berth_slot slot[4];
 		size_t n = 0;
 
-		while (n < 1 + below(&m->random, 4)) {
-			int code = berth_acquire(b, few[below(&m->random, 4)], &slot[n]);
+		while (n < 1 + random_below(&m->random, 4)) {
+			int code = berth_acquire(b, few[random_below(&m->random, 4)], &slot[n]);
 
 			n += code == 0;
 			if (code != 0 && code != BERTH_CONNECTION_ABORTED)
-				wrong(code);
+				failed_with(code);
 			if (code != 0)
 				break;
 		}
@@ -1469,45 +1480,46 @@ static void *churn_revoked(void *arg) {
 			int code = berth_release(b, slot[--n]);
 
 			if (code != 0 && code != BERTH_CONNECTION_ABORTED)
-				wrong(code);
+				failed_with(code);
 			if (berth_release(b, slot[n]) != BERTH_TOO_MANY_POSTS)
-				wrong(-2);
+				failed_with(-2);
 		}
 	}
 	return NULL;
 }
 
-START_TEST(slots_that_are_revoked_under_threads_are_told_once_and_no_record_is_lost) {
-	struct member member[CROWD];
+START_TEST(slots_revoked_while_threads_run_are_reported_once_and_no_record_is_lost) {
+	struct stress_thread thread[THREADS];
 	pthread_t daemon;
-	struct places n;
+	struct record_places n;
 
-	crowd_accounts();
-	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_now_and_then, NULL), 0);
-	for (size_t i = 0; i < CROWD; i++) {
-		member[i].random = i + 1;
-		member[i].turns = 20000;
+	stress_create_accounts();
+	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_main, NULL), 0);
+	for (size_t i = 0; i < THREADS; i++) {
+		thread[i].random = i + 1;
+		thread[i].turns = 20000;
 		ck_assert_int_eq(
-			pthread_create(&member[i].thread, NULL, churn_revoked, &member[i]), 0);
+			pthread_create(&thread[i].thread, NULL, stress_revoked_main, &thread[i]),
+			0);
 	}
-	for (size_t i = 0; i < CROWD; i++)
-		(void)pthread_join(member[i].thread, NULL);
-	over = true;
+	for (size_t i = 0; i < THREADS; i++)
+		(void)pthread_join(thread[i].thread, NULL);
+	is_over = true;
 	(void)pthread_join(daemon, NULL);
-	ck_assert_msg(wrongs == 0, "%u wrong, the last: %d", wrongs, last_wrong);
+	ck_assert_msg(failures == 0, "%u failures, the last with %d", failures, last_failure);
 	check_no_counts();
-	n = places_of(b);
+	n = records_count(b);
 	ck_assert_uint_eq(n.slots, 0);
 	ck_assert_uint_eq(n.pooled + n.spent, RECORDS);
 }
 END_TEST
 
-/* -- denials --------------------------------------------------------------------------------------- */
+/* -- denials ----------------------------------------------------------------------------------- */
 
 struct denied {
 	struct berth *h;
 	const char *account;
-	int times, wrong;
+	int times, failures;
 };
 
 static void job_be_denied(void *data) {
@@ -1515,154 +1527,153 @@ static void job_be_denied(void *data) {
 	berth_slot slot;
 
 	for (int i = 0; i < d->times; i++)
-		d->wrong += berth_acquire(d->h, d->account, &slot) != BERTH_CONNECTION_COUNT_LIMIT;
+		d->failures +=
+			berth_acquire(d->h, d->account, &slot) != BERTH_CONNECTION_COUNT_LIMIT;
 }
 
 static uint64_t denied_in_cell(const char *name) {
 	return load_relaxed(&map_cell(f.map, accounts_find(f.accounts, name))->denied);
 }
 
-static uint64_t denied_in_words(const char *name) {
+static uint64_t denied_in_session(const char *name) {
 	return denials_pending(f.map, accounts_find(f.accounts, name));
 }
 
-/* Each thread has met the account, so that it is denied on the fast path. */
-static void denied_warm(struct worker *w, const char *name) {
+/* Gives the thread an entry of the account, so that the fast path denies it. */
+static void cache_warm(struct worker *w, const char *name) {
 	if (w)
-		give_by(w, b, take_by(w, b, name));
+		release_by(w, b, acquire_by(w, b, name));
 	else
-		give(b, take(b, name));
+		release(b, acquire(b, name));
 }
 
-START_TEST(one_thread_of_a_session_counts_denials_in_its_words_and_the_others_in_the_cell) {
+START_TEST(one_thread_counts_denials_in_the_session_and_the_others_in_the_cell) {
 	struct denied mine = {b, "full/alice", 10, 0}, theirs = {b, "full/alice", 100, 0};
 	struct berth_usage usage = {.size = sizeof(usage)};
 	struct worker w, x;
 
-	account_make("full");
-	account_make("full/alice");
-	denied_warm(NULL, "full/alice");
+	account_create("full");
+	account_create("full/alice");
+	cache_warm(NULL, "full/alice");
 	worker_start(&w);
 	worker_start(&x);
-	denied_warm(&w, "full/alice");
+	cache_warm(&w, "full/alice");
 	limit_set("full", 0);
 	job_be_denied(&mine);
 	ck_assert_uint_eq(denied_in_cell("full"), 0);
-	ck_assert_uint_eq(denied_in_words("full"), 10);
+	ck_assert_uint_eq(denied_in_session("full"), 10);
 	worker_do(&w, job_be_denied, &theirs);
 	ck_assert_uint_eq(denied_in_cell("full"), 100);
-	ck_assert_uint_eq(denied_in_words("full"), 10);
+	ck_assert_uint_eq(denied_in_session("full"), 10);
 	ck_assert_int_eq(berth_query(b, "full", &usage), 0);
 	ck_assert_uint_eq(usage.denied, 110);
-	ck_assert_uint_eq(denied_in_words("full/alice") + denied_in_cell("full/alice"), 0);
-	ck_assert_int_eq(mine.wrong + theirs.wrong, 0);
-	/* Until that one ends. */
+	ck_assert_uint_eq(denied_in_session("full/alice") + denied_in_cell("full/alice"), 0);
+	ck_assert_int_eq(mine.failures + theirs.failures, 0);
+	/* In a new session, another thread counts in the words, until it ends. */
 	limit_set("full", BERTH_LIMIT_NONE);
 	berth_close(b);
 	b = handle_new(4);
 	mine.h = theirs.h = b;
-	denied_warm(&w, "full/alice");
-	denied_warm(&x, "full/alice");
+	cache_warm(&w, "full/alice");
+	cache_warm(&x, "full/alice");
 	limit_set("full", 0);
 	denials_collect(f.map);
 	ck_assert_uint_eq(denied_in_cell("full"), 110);
 	worker_do(&w, job_be_denied, &mine);
 	worker_do(&x, job_be_denied, &theirs);
-	ck_assert_uint_eq(denied_in_words("full"), 10);
+	ck_assert_uint_eq(denied_in_session("full"), 10);
 	ck_assert_uint_eq(denied_in_cell("full"), 210);
 	worker_end(&w);
-	/* The general path has the thread ask for the words. */
+	/* An acquire on the general path makes the thread claim the session's words. */
 	worker_do(&x, job_be_denied, &mine);
 	limit_set("full", BERTH_LIMIT_NONE);
 	generation_raise("full");
-	denied_warm(&x, "full/alice");
+	cache_warm(&x, "full/alice");
 	limit_set("full", 0);
 	worker_do(&x, job_be_denied, &theirs);
-	ck_assert_uint_eq(denied_in_words("full"), 110);
+	ck_assert_uint_eq(denied_in_session("full"), 110);
 	ck_assert_uint_eq(denied_in_cell("full"), 220);
 	worker_end(&x);
 	denials_collect(f.map);
 	ck_assert_uint_eq(denied_in_cell("full"), 330);
-	ck_assert_int_eq(mine.wrong + theirs.wrong, 0);
+	ck_assert_int_eq(mine.failures + theirs.failures, 0);
 }
 END_TEST
 
-static void *deny_until_over(void *arg) {
+static void *deny_main(void *arg) {
 	struct denied *d = arg;
 
 	job_be_denied(d);
-	(void)add_relaxed(&wrongs, (uint32_t)d->wrong);
+	(void)add_relaxed(&failures, (uint32_t)d->failures);
 	return NULL;
 }
 
-START_TEST(denials_of_threads_that_come_and_go_are_all_counted) {
+START_TEST(denials_of_threads_that_start_and_end_are_all_counted) {
 	static const char *const names[] = {"full", "full/1", "full/2", "full/3", "full/4"};
-	struct denied d[5 * CROWD];
-	pthread_t thread[CROWD], daemon;
+	struct denied d[5 * THREADS];
+	pthread_t thread[THREADS];
 	uint64_t sum = 0;
 
-	(void)daemon;
 	for (size_t i = 0; i < ELEMENTS(names); i++)
 		limit_set(names[i], 0);
 	for (uint32_t g = 0; g < 5; g++) {
-		for (size_t i = 0; i < CROWD; i++) {
+		for (size_t i = 0; i < THREADS; i++) {
 			d[i] = (struct denied){b, names[(i + g) % ELEMENTS(names)], 5000, 0};
-			ck_assert_int_eq(
-				pthread_create(&thread[i], NULL, deny_until_over, &d[i]), 0);
+			ck_assert_int_eq(pthread_create(&thread[i], NULL, deny_main, &d[i]), 0);
 		}
 		for (int i = 0; i < 200; i++) {
 			denials_collect(f.map);
 			(void)sched_yield();
 		}
-		for (size_t i = 0; i < CROWD; i++)
+		for (size_t i = 0; i < THREADS; i++)
 			(void)pthread_join(thread[i], NULL);
 	}
 	for (size_t i = 0; i < ELEMENTS(names); i++)
-		sum += denied_in_cell(names[i]) + denied_in_words(names[i]);
-	ck_assert_uint_eq(sum, 5 * CROWD * 5000);
+		sum += denied_in_cell(names[i]) + denied_in_session(names[i]);
+	ck_assert_uint_eq(sum, 5 * THREADS * 5000);
 	denials_collect(f.map);
 	sum = 0;
 	for (size_t i = 0; i < ELEMENTS(names); i++)
 		sum += denied_in_cell(names[i]);
-	ck_assert_uint_eq(sum, 5 * CROWD * 5000);
-	ck_assert_uint_eq(wrongs, 0);
+	ck_assert_uint_eq(sum, 5 * THREADS * 5000);
+	ck_assert_uint_eq(failures, 0);
 	(void)check_records(b, 0);
 }
 END_TEST
 
-/* -- when there are no more records ---------------------------------------------------------------- */
+/* -- no record left ---------------------------------------------------------------------------- */
 
-START_TEST(a_thread_uses_what_it_keeps_for_other_accounts_before_it_is_told_8) {
+START_TEST(a_thread_uses_records_kept_for_other_accounts_before_it_is_refused) {
 	berth_slot slot[BERTH_RANGE], more;
 	pthread_t daemon;
 	int fd;
 
-	accounts_make(2 * BERTH_RANGE);
+	accounts_create(2 * BERTH_RANGE);
 	berth_close(b);
 	b = handle_new(1);
-	fd = socket_give(b);
-	ck_assert_int_eq(pthread_create(&daemon, NULL, refuse, &fd), 0);
+	fd = socket_connect(b);
+	ck_assert_int_eq(pthread_create(&daemon, NULL, refuse_main, &fd), 0);
 	for (int round = 0; round < 3; round++) {
-		/* Every record is kept for one account, or a spare. */
+		/* The thread keeps every record, for an account or as a spare. */
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			give(b, take(b, numbered(i)));
+			release(b, acquire(b, numbered(i)));
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			slot[i] = take(b, numbered(BERTH_RANGE + (round % 2 ? 0 : i)));
+			slot[i] = acquire(b, numbered(BERTH_RANGE + (round % 2 ? 0 : i)));
 		(void)check_records(b, BERTH_RANGE);
 		for (int i = 0; i < 3; i++)
 			ck_assert_int_eq(berth_acquire(b, numbered((uint32_t)i), &more),
 				BERTH_NO_SYSTEM_RESOURCES);
 		ck_assert(load_relaxed(&session_of(b)->pool->is_full));
-		/* One that is released is there for any account, by any thread. */
-		give(b, slot[5]);
-		slot[5] = take(b, numbered(3));
+		/* A record whose slot is released serves any account. */
+		release(b, slot[5]);
+		slot[5] = acquire(b, numbered(3));
 		(void)check_records(b, BERTH_RANGE);
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			give(b, slot[i]);
+			release(b, slot[i]);
 		check_no_counts();
 		(void)check_records(b, 0);
 	}
-	/* No thread gathers spares then. */
+	/* While the pool is empty, a thread keeps no spares. */
 	ck_assert_uint_eq(check_records(b, 0).spare, 0);
 	berth_close(b);
 	b = NULL;
@@ -1670,13 +1681,13 @@ START_TEST(a_thread_uses_what_it_keeps_for_other_accounts_before_it_is_told_8) {
 }
 END_TEST
 
-/* -- handles --------------------------------------------------------------------------------------- */
+/* -- handles ----------------------------------------------------------------------------------- */
 
 START_TEST(a_thread_may_use_more_handles_than_it_has_caches) {
 	struct berth *h[THREAD_CACHES + 3];
 	berth_slot held[ELEMENTS(h)][3] = {{0}};
 
-	accounts_make(5);
+	accounts_create(5);
 	for (size_t i = 0; i < ELEMENTS(h); i++)
 		h[i] = handle_new(2);
 	for (uint32_t i = 0; i < 600; i++) {
@@ -1684,10 +1695,10 @@ START_TEST(a_thread_may_use_more_handles_than_it_has_caches) {
 		berth_slot *at = &held[n][i / ELEMENTS(h) % 3];
 
 		if (*at)
-			give(h[n], *at);
-		*at = take(h[n], numbered(i % 5));
-		give(h[n], take(h[n], numbered(i % 3)));
-		/* Another handle's slot is none of this one's. */
+			release(h[n], *at);
+		*at = acquire(h[n], numbered(i % 5));
+		release(h[n], acquire(h[n], numbered(i % 3)));
+		/* A handle refuses the slot of another handle. */
 		ck_assert_int_eq(
 			berth_release(h[(n + 1) % ELEMENTS(h)], *at), BERTH_TOO_MANY_POSTS);
 	}
@@ -1704,7 +1715,7 @@ START_TEST(a_thread_may_use_more_handles_than_it_has_caches) {
 	for (size_t i = 0; i < ELEMENTS(h); i++) {
 		for (size_t k = 0; k < 3; k++)
 			if (held[i][k])
-				give(h[i], held[i][k]);
+				release(h[i], held[i][k]);
 		(void)check_records(h[i], 0);
 		berth_close(h[i]);
 	}
@@ -1715,47 +1726,48 @@ END_TEST
 struct user {
 	struct berth *h;
 	sem_t *used, *closed;
-	struct berth *next; /* used after that; or NULL */
+	struct berth *next; /* used after `h` is closed; may be NULL */
 };
 
-static void *use_and_stay(void *arg) {
+static void *use_and_stay_main(void *arg) {
 	struct user *u = arg;
 
 	for (uint32_t i = 0; i < 16; i++)
-		give(u->h, take(u->h, numbered(i)));
+		release(u->h, acquire(u->h, numbered(i)));
 	(void)sem_post(u->used);
 	while (sem_wait(u->closed) != 0)
 		;
 	for (uint32_t i = 0; u->next && i < 16; i++)
-		give(u->next, take(u->next, numbered(i)));
+		release(u->next, acquire(u->next, numbered(i)));
 	return NULL;
 }
 
-/* What is touched after it was freed, the sanitizers see. */
-START_TEST(a_handle_is_closed_while_threads_have_caches_of_it_that_end_later) {
-	pthread_t thread[CROWD];
-	struct user u[CROWD];
+/* The sanitizers see any access to freed memory. */
+START_TEST(a_handle_is_closed_before_the_threads_that_have_caches_of_it_end) {
+	pthread_t thread[THREADS];
+	struct user u[THREADS];
 	sem_t used, closed;
 
-	accounts_make(16);
+	accounts_create(16);
 	for (int round = 0; round < 4; round++) {
 		struct berth *h = handle_new(RANGES / 4),
 			     *next = round % 2 ? handle_new(RANGES / 4) : NULL;
 
 		(void)sem_init(&used, 0, 0);
 		(void)sem_init(&closed, 0, 0);
-		for (size_t i = 0; i < CROWD; i++) {
+		for (size_t i = 0; i < THREADS; i++) {
 			u[i] = (struct user){h, &used, &closed, next};
-			ck_assert_int_eq(pthread_create(&thread[i], NULL, use_and_stay, &u[i]), 0);
+			ck_assert_int_eq(
+				pthread_create(&thread[i], NULL, use_and_stay_main, &u[i]), 0);
 		}
-		for (size_t i = 0; i < CROWD; i++)
+		for (size_t i = 0; i < THREADS; i++)
 			while (sem_wait(&used) != 0)
 				;
 		(void)check_records(h, 0);
 		berth_close(h);
-		for (size_t i = 0; i < CROWD; i++)
+		for (size_t i = 0; i < THREADS; i++)
 			(void)sem_post(&closed);
-		for (size_t i = 0; i < CROWD; i++)
+		for (size_t i = 0; i < THREADS; i++)
 			(void)pthread_join(thread[i], NULL);
 		if (next)
 			(void)check_records(next, 0);
@@ -1765,25 +1777,25 @@ START_TEST(a_handle_is_closed_while_threads_have_caches_of_it_that_end_later) {
 }
 END_TEST
 
-static void *open_use_and_close(void *arg) {
+static void *use_main(void *arg) {
 	struct user *u = arg;
 
 	for (uint32_t i = 0; i < 200; i++)
-		give(u->h, take(u->h, numbered(i % 16)));
+		release(u->h, acquire(u->h, numbered(i % 16)));
 	(void)sem_post(u->used);
 	return NULL;
 }
 
-/* Threads end just as their handle is closed. */
+/* The threads end while their handle is being closed. */
 START_TEST(a_handle_is_closed_while_threads_end) {
-	accounts_make(16);
+	accounts_create(16);
 	for (int round = 0; round < 100; round++) {
 		struct berth *h = handle_new(0);
-		pthread_t thread[CROWD];
+		pthread_t thread[THREADS];
 		sem_t used;
 		struct user u = {h, &used, NULL, NULL};
 
-		/* The places, and ranges, of the rounds before. */
+		/* Use the session entry and the ranges of the previous round again. */
 		next_session = 1;
 		next_range = RANGES + 1;
 		for (uint32_t n = 0; n < 8; n++) {
@@ -1793,25 +1805,24 @@ START_TEST(a_handle_is_closed_while_threads_end) {
 					0);
 		}
 		for (uint32_t n = 0; n < 8; n++)
-			range_give(session_of(h));
+			range_grant(session_of(h));
 		(void)sem_init(&used, 0, 0);
-		for (size_t i = 0; i < CROWD; i++)
-			ck_assert_int_eq(
-				pthread_create(&thread[i], NULL, open_use_and_close, &u), 0);
-		for (size_t i = 0; i < CROWD; i++)
+		for (size_t i = 0; i < THREADS; i++)
+			ck_assert_int_eq(pthread_create(&thread[i], NULL, use_main, &u), 0);
+		for (size_t i = 0; i < THREADS; i++)
 			while (sem_wait(&used) != 0)
 				;
 		berth_close(h);
-		for (size_t i = 0; i < CROWD; i++)
+		for (size_t i = 0; i < THREADS; i++)
 			(void)pthread_join(thread[i], NULL);
 	}
 	check_no_counts();
 }
 END_TEST
 
-/* -- the session's end ----------------------------------------------------------------------------- */
+/* -- the session's end ------------------------------------------------------------------------- */
 
-/* What a closed handle has said at the other end. */
+/* Whether a handle that is closed sent a goodbye before it hung up. */
 static bool has_said_goodbye(int fd) {
 	struct message_bye bye;
 	ssize_t n = recv(fd, &bye, sizeof(bye), 0);
@@ -1828,39 +1839,39 @@ static bool has_said_goodbye(int fd) {
 START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 	struct worker w;
 
-	accounts_make(9);
+	accounts_create(9);
 	worker_start(&w);
 	for (int how = 0; how < 7; how++) {
 		struct berth *h = handle_new(2);
-		int fd = socket_give(h);
+		int fd = socket_connect(h);
 		struct local_slot *local;
 		berth_slot slot;
 
-		give_by(&w, h, take_by(&w, h, numbered(0)));
+		release_by(&w, h, acquire_by(&w, h, numbered(0)));
 		for (uint32_t i = 0; i < 9; i++)
-			give(h, take(h, numbered(i)));
+			release(h, acquire(h, numbered(i)));
 		switch (how) {
-		case 1: /* what is held is released */
-			(void)take(h, numbered(1));
-			(void)take_by(&w, h, numbered(2));
+		case 1: /* slots are held: the close releases them */
+			(void)acquire(h, numbered(1));
+			(void)acquire_by(&w, h, numbered(2));
 			break;
 		case 2: /* a thread is stopped in an acquire */
 			store_relaxed(&cache_of(h)->inside, true);
 			break;
-		case 3: /* another one is */
+		case 3: /* another thread is stopped in a call */
 			for (struct cache *c = load_relaxed(&session_of(h)->caches); c; c = c->next)
 				if (c != cache_of(h))
 					store_relaxed(&c->inside, true);
 			break;
-		case 4: /* one without a cache has a record */
+		case 4: /* a thread without a cache has claimed a record */
 			ck_assert_int_eq(pool_take(session_of(h)->pool, &local), 0);
 			break;
-		case 5: /* a slot that the daemon took is no reason to stay */
-			slot = take(h, numbered(1));
-			take_back(slot);
+		case 5: /* berthd has revoked a slot: that doesn't prevent the goodbye */
+			slot = acquire(h, numbered(1));
+			revoke_slot(slot);
 			break;
-		case 6: /* a slot that can't be released is */
-			slot = take(h, numbered(1));
+		case 6: /* a slot can't be released: that prevents the goodbye */
+			slot = acquire(h, numbered(1));
 			store_relaxed(&local_of(h, slot)->unsettled, true);
 			counter_seize(f.map, local_of(h, slot)->number);
 			break;
@@ -1878,7 +1889,7 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 }
 END_TEST
 
-/* -- fork ------------------------------------------------------------------------------------------ */
+/* -- fork -------------------------------------------------------------------------------------- */
 
 static int child_status(pid_t pid) {
 	int status = -1;
@@ -1892,7 +1903,7 @@ static pid_t fork_by(bool bare) {
 	return bare ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : fork();
 }
 
-/* qemu-user takes the advice, and does nothing. */
+/* Whether MADV_WIPEONFORK works: qemu-user accepts the advice and ignores it. */
 static bool kernel_wipes_on_fork(void) {
 	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int status;
@@ -1909,11 +1920,12 @@ static bool kernel_wipes_on_fork(void) {
 	return status == 0;
 }
 
-/* Steps that fail are reported by their number. There is no daemon to give the child a session. */
+/* Runs in the child. Returns the number of the step that failed, or 0. No daemon gives the child a
+ * session, so its acquires are refused. */
 static int child_uses(struct berth *h, const berth_slot *held, size_t n, bool wiped) {
 	berth_slot slot;
 
-	/* What a fast path looks at. */
+	/* The fast path looks for the session here. */
 	for (size_t i = 0; i < THREAD_CACHES; i++)
 		if (wiped && cache_thread->session[i] != 0)
 			return 1;
@@ -1949,51 +1961,53 @@ static void job_fork(void *data) {
 	x->status = child_status(pid);
 }
 
-/* A child that was made by the bare system call is noticed by what the kernel has wiped alone. */
-START_TEST(a_child_finds_no_cache_of_its_parent_s) {
+/* The clone system call runs no fork handlers, so the library notices such a child only by the
+ * memory that the kernel wiped. */
+START_TEST(a_child_uses_no_cache_of_its_parent) {
 	bool wiped = kernel_wipes_on_fork();
 	berth_slot held[6];
 	struct worker w;
 
-	accounts_make(5);
+	accounts_create(5);
 	worker_start(&w);
 	for (uint32_t i = 0; i < 5; i++) {
-		give(b, take(b, numbered(i)));
-		give_by(&w, b, take_by(&w, b, numbered(i)));
+		release(b, acquire(b, numbered(i)));
+		release_by(&w, b, acquire_by(&w, b, numbered(i)));
 	}
 	for (uint32_t i = 0; i < ELEMENTS(held); i++)
-		held[i] = i % 2 ? take(b, numbered(i % 3)) : take_by(&w, b, numbered(i % 3));
+		held[i] = i % 2 ? acquire(b, numbered(i % 3)) : acquire_by(&w, b, numbered(i % 3));
 	for (int i = 0; i < 8; i++) {
 		struct forked x = {b, held, ELEMENTS(held), wiped && i % 2, wiped, -1};
-		struct places before = check_records(b, ELEMENTS(held)), after;
+		struct record_places before = check_records(b, ELEMENTS(held)), after;
 
 		if (i / 2 % 2)
 			worker_do(&w, job_fork, &x);
 		else
 			job_fork(&x);
-		ck_assert_msg(x.status == 0, "fork %d: step %d", i, WEXITSTATUS(x.status));
+		ck_assert_msg(x.status == 0, "fork %d: step %d failed in the child", i,
+			WEXITSTATUS(x.status));
 		after = check_records(b, ELEMENTS(held));
 		ck_assert_mem_eq(&before, &after, sizeof(before));
-		give(b, take(b, numbered(4)));
+		release(b, acquire(b, numbered(4)));
 	}
 	for (uint32_t i = 0; i < ELEMENTS(held); i++)
-		give(b, held[i]);
+		release(b, held[i]);
 	check_no_counts();
 	worker_end(&w);
 }
 END_TEST
 
-/* -- a thread that is stopped at any instruction ---------------------------------------------------- */
+/* -- a thread stopped at any instruction ------------------------------------------------------- */
 
-/* The thread is stepped through a call. At one of its instructions, in this program's own code, something
- * else is done, to its end; then the call goes on. */
+/* The thread is single-stepped through a call. At one instruction of this program's own code it is
+ * stopped while other threads act; then the call goes on. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define STEPS 1
 
 extern const char __executable_start[], etext[];
 
 static volatile long steps, stop_at;
-static long stride; /* not every instruction, where they are many; $STRIDE says otherwise */
+static long stride; /* the call is stopped at every stride-th instruction; $STRIDE overrides it */
 static void (*at_stop)(void);
 
 static void on_step(int number, siginfo_t *info, void *data) {
@@ -2005,13 +2019,15 @@ static void on_step(int number, siginfo_t *info, void *data) {
 		at_stop();
 }
 
-/* Below the stack's end the compiler may keep something. */
+/* Sets or clears the trap flag. It skips the 128 bytes below the stack pointer (the red zone), in
+ * which the compiler may keep values. */
 #define FLAGS_CHANGE(how)                                                           \
 	__asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\t" how "\n\tpopfq\n\t" \
 			 "lea 128(%%rsp), %%rsp" ::                                 \
 				 : "memory", "cc")
 
-/* Again and again, each time stopped one instruction later; and once not at all. */
+/* Repeats the call until it has been stopped once at each stride-th instruction. The last time the
+ * call isn't stopped, and meanwhile() runs after it. */
 static void explore(
 	void (*prepare)(void), void (*call)(void), void (*meanwhile)(void), void (*check)(void)) {
 	struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
@@ -2041,122 +2057,129 @@ static void explore(
 static const char *const stepped[] = {"alice", "acme/alice", "a/b/c"};
 static int variant;
 static struct worker rival;
+/* One call that is stopped, and the acts of the rival thread meanwhile. */
 static struct {
 	const char *name;
 	berth_slot slot, extra, theirs[2];
 	int code, rivals;
-	bool quiet, revoked;
+	bool goodbye, revoked;
 	uint32_t charged;
-} at;
+} trial;
 
 static int by_rival(void (*job)(void *), berth_slot *slot) {
-	struct call c = {.h = b, .account = at.name, .slot = *slot};
+	struct call c = {.h = b, .account = trial.name, .slot = *slot};
 
 	worker_do(&rival, job, &c);
 	*slot = c.slot;
 	return c.code;
 }
 
-static void rival_takes(berth_slot *ret) {
+static void rival_acquires(berth_slot *ret) {
 	int code = by_rival(job_acquire, ret);
 
-	ck_assert_msg(code == 0, "the rival's acquire: %d", code);
+	ck_assert_msg(code == 0, "the rival's acquire returned %d", code);
 }
 
-static void rival_gives(berth_slot slot) {
+static void rival_releases(berth_slot slot) {
 	int code = by_rival(job_release, &slot);
 
-	ck_assert_msg(code == 0, "the rival's release: %d", code);
+	ck_assert_msg(code == 0, "the rival's release returned %d", code);
 }
 
 static void call_release(void) {
-	at.code = berth_release(b, at.slot);
+	trial.code = berth_release(b, trial.slot);
 }
 
 static void call_acquire(void) {
-	at.code = berth_acquire(b, at.name, &at.slot);
+	trial.code = berth_acquire(b, trial.name, &trial.slot);
 }
 
 static void steps_set_up(int i) {
 	variant = i;
 	stride = i % 3 ? 5 : 1;
-	memset(&at, 0, sizeof(at));
-	at.name = stepped[i % 3];
-	account_make(at.name);
-	account_make("bob");
+	memset(&trial, 0, sizeof(trial));
+	trial.name = stepped[i % 3];
+	account_create(trial.name);
+	account_create("bob");
 	worker_start(&rival);
 }
 
-/* It is the one that was taken last, or not. */
+/* trial.slot is the slot that was acquired last, or the one before. */
 static void prepare_held(void) {
-	at.theirs[0] = at.theirs[1] = 0;
-	at.slot = take(b, at.name);
-	at.extra = variant / 3 % 2 ? take(b, "bob") : 0;
+	trial.theirs[0] = trial.theirs[1] = 0;
+	trial.slot = acquire(b, trial.name);
+	trial.extra = variant / 3 % 2 ? acquire(b, "bob") : 0;
 	store_relaxed(&session_of(b)->pool->is_full, variant / 6 % 2);
 }
 
-/* If it is that thread which releases the slot, it has the record for its own slots at once. */
+/* If the rival's release succeeds, the rival uses the record for slots of its own at once. */
 static void meanwhile_released_twice(void) {
-	at.rivals = by_rival(job_release, &at.slot);
-	if (at.rivals != 0)
+	trial.rivals = by_rival(job_release, &trial.slot);
+	if (trial.rivals != 0)
 		return;
-	rival_takes(&at.theirs[0]);
-	rival_takes(&at.theirs[1]);
+	rival_acquires(&trial.theirs[0]);
+	rival_acquires(&trial.theirs[1]);
 }
 
-static void check_released_once(void) {
-	int no = at.rivals == 0 ? at.code : at.rivals;
-
-	ck_assert_msg((at.rivals == 0) != (at.code == 0) && no == BERTH_TOO_MANY_POSTS,
-		"stopped at %ld: %d, the rival: %d", stop_at, at.code, at.rivals);
-	ck_assert_uint_eq(count_at(at.name), at.rivals == 0 ? 2 : 0);
+/* Releases all other slots of the trial; then nothing is held. */
+static void check_after_release(void) {
 	for (int i = 0; i < 2; i++)
-		if (at.theirs[i])
-			rival_gives(at.theirs[i]);
-	if (at.extra)
-		give(b, at.extra);
+		if (trial.theirs[i])
+			rival_releases(trial.theirs[i]);
+	if (trial.extra)
+		release(b, trial.extra);
 	check_no_counts();
 	(void)check_records(b, 0);
 }
 
-START_TEST(a_slot_released_by_a_thread_that_is_stopped_and_by_another_is_released_once) {
+static void check_released_once(void) {
+	int no = trial.rivals == 0 ? trial.code : trial.rivals;
+
+	ck_assert_msg((trial.rivals == 0) != (trial.code == 0) && no == BERTH_TOO_MANY_POSTS,
+		"stopped at %ld: release %d, the rival's release %d", stop_at, trial.code,
+		trial.rivals);
+	ck_assert_uint_eq(count_at(trial.name), trial.rivals == 0 ? 2 : 0);
+	check_after_release();
+}
+
+START_TEST(a_slot_that_a_stopped_thread_and_another_release_is_released_once) {
 	steps_set_up(_i);
 	explore(prepare_held, call_release, meanwhile_released_twice, check_released_once);
 	worker_end(&rival);
 }
 END_TEST
 
-/* On a path that the thread knows, or not. */
+/* The thread has the path in its cache, or has to look it up again. */
 static void prepare_acquire(void) {
-	at.extra = take(b, at.name);
-	give(b, take(b, at.name));
+	trial.extra = acquire(b, trial.name);
+	release(b, acquire(b, trial.name));
 	if (variant / 3 % 2)
-		generation_raise(at.name);
+		generation_raise(trial.name);
 	else
-		give(b, take(b, at.name));
+		release(b, acquire(b, trial.name));
 }
 
-/* The cells change, and the record that the thread used before goes to another one. */
+/* The cells change, and the rival gets the record that the thread used before. */
 static void meanwhile_used(void) {
 	berth_slot slot = 0;
 
-	rival_takes(&at.theirs[0]);
-	rival_gives(at.extra);
-	rival_takes(&slot);
-	rival_gives(slot);
+	rival_acquires(&trial.theirs[0]);
+	rival_releases(trial.extra);
+	rival_acquires(&slot);
+	rival_releases(slot);
 }
 
 static void check_acquired(void) {
-	ck_assert_msg(at.code == 0, "stopped at %ld: %d", stop_at, at.code);
-	ck_assert_uint_eq(count_at(at.name), 2);
+	ck_assert_msg(trial.code == 0, "stopped at %ld: acquire returned %d", stop_at, trial.code);
+	ck_assert_uint_eq(count_at(trial.name), 2);
 	(void)check_records(b, 2);
-	rival_gives(at.theirs[0]);
-	give(b, at.slot);
+	rival_releases(trial.theirs[0]);
+	release(b, trial.slot);
 	check_no_counts();
 	(void)check_records(b, 0);
 }
 
-START_TEST(a_slot_is_taken_whatever_other_threads_do_while_its_thread_is_stopped) {
+START_TEST(an_acquire_succeeds_whatever_others_do_while_its_thread_is_stopped) {
 	steps_set_up(_i);
 	stride = _i / 3 % 2 ? 31 : stride;
 	explore(prepare_acquire, call_acquire, meanwhile_used, check_acquired);
@@ -2165,31 +2188,33 @@ START_TEST(a_slot_is_taken_whatever_other_threads_do_while_its_thread_is_stopped
 END_TEST
 
 static const char *limited(void) {
-	return variant / 6 % 2 && variant % 3 ? variant % 3 == 1 ? "acme" : "a" : at.name;
+	return variant / 6 % 2 && variant % 3 ? variant % 3 == 1 ? "acme" : "a" : trial.name;
 }
 
 static void prepare_limit(void) {
 	prepare_acquire();
-	give(b, at.extra);
+	release(b, trial.extra);
 }
 
-/* What is acknowledged then, no slot passes that wasn't counted before. */
+/* After the limit of 0 is acknowledged, an acquire may succeed only if the account was charged
+ * before. */
 static void meanwhile_limited(void) {
 	limit_set(limited(), 0);
-	at.charged = count_at(limited());
+	trial.charged = count_at(limited());
 }
 
 static void check_limited(void) {
-	ck_assert_msg(at.code == (at.charged ? 0 : BERTH_CONNECTION_COUNT_LIMIT),
-		"stopped at %ld: %d, where %u were charged", stop_at, at.code, at.charged);
-	if (at.code == 0)
-		give(b, at.slot);
+	ck_assert_msg(trial.code == (trial.charged ? 0 : BERTH_CONNECTION_COUNT_LIMIT),
+		"stopped at %ld: acquire returned %d, and %u were charged before the limit",
+		stop_at, trial.code, trial.charged);
+	if (trial.code == 0)
+		release(b, trial.slot);
 	check_no_counts();
 	limit_set(limited(), BERTH_LIMIT_NONE);
 	(void)check_records(b, 0);
 }
 
-START_TEST(a_limit_that_is_acknowledged_while_a_thread_is_stopped_holds) {
+START_TEST(a_limit_acknowledged_while_a_thread_is_stopped_holds) {
 	steps_set_up(_i);
 	stride = _i / 3 % 2 ? 61 : stride;
 	explore(prepare_limit, call_acquire, meanwhile_limited, check_limited);
@@ -2197,18 +2222,18 @@ START_TEST(a_limit_that_is_acknowledged_while_a_thread_is_stopped_holds) {
 }
 END_TEST
 
-/* As berthctl does. Another slot is taken there, too. */
+/* berthd revokes the slot, and half of the variants have the rival acquire one meanwhile. */
 static void meanwhile_revoked(void) {
-	uint32_t record = local_of(b, at.slot)->number;
+	uint32_t record = local_of(b, trial.slot)->number;
 	struct snapshot seen;
 
 	if (variant / 6 % 2)
-		rival_takes(&at.theirs[0]);
+		rival_acquires(&trial.theirs[0]);
 	ck_assert_int_eq(counter_record(f.map, record, &seen), 0);
-	at.revoked = snapshot_is_held(seen) && counter_revoke(f.map, record, seen) == 0;
-	if (!at.revoked)
+	trial.revoked = snapshot_is_held(seen) && counter_revoke(f.map, record, seen) == 0;
+	if (!trial.revoked)
 		ck_assert_int_eq(counter_finish(f.map, record), 0);
-	ck_assert_uint_eq(count_at(at.name), variant / 6 % 2);
+	ck_assert_uint_eq(count_at(trial.name), variant / 6 % 2);
 }
 
 static void prepare_revoked(void) {
@@ -2217,56 +2242,55 @@ static void prepare_revoked(void) {
 }
 
 static void check_revoked(void) {
-	ck_assert_msg(at.code == (at.revoked && steps > stop_at ? BERTH_CONNECTION_ABORTED : 0),
-		"stopped at %ld: %d, revoked: %d", stop_at, at.code, at.revoked);
-	ck_assert_int_eq(berth_release(b, at.slot), BERTH_TOO_MANY_POSTS);
-	if (at.theirs[0])
-		rival_gives(at.theirs[0]);
-	if (at.extra)
-		give(b, at.extra);
-	check_no_counts();
-	(void)check_records(b, 0);
+	ck_assert_msg(
+		trial.code == (trial.revoked && steps > stop_at ? BERTH_CONNECTION_ABORTED : 0),
+		"stopped at %ld: release returned %d, revoked: %d", stop_at, trial.code,
+		trial.revoked);
+	ck_assert_int_eq(berth_release(b, trial.slot), BERTH_TOO_MANY_POSTS);
+	check_after_release();
 }
 
-START_TEST(a_slot_revoked_while_its_release_is_stopped_is_given_back_once_and_told_right) {
+START_TEST(a_slot_revoked_while_its_release_is_stopped_is_released_once_and_reported) {
 	steps_set_up(_i);
 	explore(prepare_revoked, call_release, meanwhile_revoked, check_revoked);
 	worker_end(&rival);
 }
 END_TEST
 
-static uint32_t goodbyes, taken;
+static uint32_t goodbyes, acquired;
 
-/* Another session's records, that were this one's: each rests at the account, or holds a slot there. */
-static uint64_t next_one_s[BERTH_RANGE];
+/* The seqs that the next session gives to the records of this one: every other record holds a slot
+ * at the account, the others rest there. */
+static uint64_t next_session_seq[BERTH_RANGE];
 
 static void range_close(uint32_t range) {
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		ck_assert_int_eq(counter_close(f.map, range * BERTH_RANGE + i), 0);
 }
 
-/* A handle for each time, in the place of the one before. */
+/* A new handle each time, which uses the session entry and range of the previous one. */
 static void prepare_goodbye(void) {
 	next_session = 1;
 	next_range = RANGES + 1;
 	range_close(next_range);
 	b = handle_new(1);
 	b->timeout_ms = 1;
-	at.quiet = false;
-	give(b, take(b, at.name));
+	trial.goodbye = false;
+	release(b, acquire(b, trial.name));
 	if (variant / 3 % 2)
-		generation_raise(at.name);
+		generation_raise(trial.name);
 }
 
-/* As berth_close() does; if it says goodbye now, the daemon gives its records to the next session. */
+/* Closes the pool as berth_close() does. If the session may say goodbye, berthd gives its records
+ * to the next session. */
 static void meanwhile_goodbye(void) {
 	struct session *s = session_of(b);
 	const struct stamp stamp = {0};
-	struct path path = path_of(at.name);
+	struct path path = path_of(trial.name);
 	uint32_t level;
 
-	at.quiet = cache_close(s) && pool_close(s->pool);
-	if (!at.quiet)
+	trial.goodbye = cache_close(s) && pool_close(s->pool);
+	if (!trial.goodbye)
 		return;
 	store_release(&map_session(f.map, s->index)->state, SESSION_ENDED);
 	range_close(RANGES + 1);
@@ -2275,54 +2299,56 @@ static void meanwhile_goodbye(void) {
 
 		ck_assert_int_eq(counter_open(f.map, n), 0);
 		ck_assert_int_eq(
-			record_acquire(f.map, n, &path, 1, &stamp, &next_one_s[i], &level), 0);
+			record_acquire(f.map, n, &path, 1, &stamp, &next_session_seq[i], &level),
+			0);
 		if (i % 2)
-			ck_assert_int_eq(counter_release(f.map, n, next_one_s[i]), 0);
+			ck_assert_int_eq(counter_release(f.map, n, next_session_seq[i]), 0);
 	}
 }
 
 static void check_goodbye(void) {
-	if (at.quiet) {
-		ck_assert_msg(
-			at.code != 0, "stopped at %ld: a slot of the next session's", stop_at);
-		ck_assert_uint_eq(count_at(at.name), BERTH_RANGE / 2);
+	if (trial.goodbye) {
+		ck_assert_msg(trial.code != 0,
+			"stopped at %ld: it acquired a slot of the next session", stop_at);
+		ck_assert_uint_eq(count_at(trial.name), BERTH_RANGE / 2);
 		for (uint32_t i = 0; i < BERTH_RANGE; i += 2)
 			ck_assert_int_eq(counter_release(f.map, (RANGES + 1) * BERTH_RANGE + i,
-						 next_one_s[i]),
+						 next_session_seq[i]),
 				0);
 	}
-	/* Otherwise it may have entered, and have looked at the session afterwards. */
-	if (at.code == 0)
-		give(b, at.slot);
-	goodbyes += at.quiet;
-	taken += at.code == 0;
+	/* Without a goodbye the call may have entered the cache before the close, and succeed. */
+	if (trial.code == 0)
+		release(b, trial.slot);
+	goodbyes += trial.goodbye;
+	acquired += trial.code == 0;
 	check_no_counts();
 	berth_close(b);
 	b = NULL;
 }
 
-START_TEST(a_session_that_said_goodbye_while_a_thread_was_stopped_takes_nothing_of_the_next) {
+START_TEST(after_a_goodbye_a_stopped_thread_acquires_no_record_of_the_next_session) {
 	struct berth *mine = b;
 
 	variant = _i;
 	stride = _i / 3 ? 31 : _i % 3 ? 3 : 1;
-	at.name = stepped[_i % 3];
-	account_make(at.name);
+	trial.name = stepped[_i % 3];
+	account_create(trial.name);
 	explore(prepare_goodbye, call_acquire, meanwhile_goodbye, check_goodbye);
 	ck_assert_uint_gt(goodbyes, 0);
-	ck_assert_uint_gt(taken, 0);
+	ck_assert_uint_gt(acquired, 0);
 	b = mine;
 }
 END_TEST
 
 static struct path alices;
 
-/* Its entries are too many: they are all dropped. */
+/* The cache is full: the next entry makes it drop all entries. The long names fill more than one
+ * block of the arena. */
 static void prepare_dropped(void) {
 	char name[BERTH_NAME_MAX + 1];
 
 	alices = path_of("alice");
-	give(b, take(b, "alice"));
+	release(b, acquire(b, "alice"));
 	for (uint32_t i = 0; i < 25; i++) {
 		memset(name, 'a', BERTH_NAME_MAX);
 		(void)snprintf(name + BERTH_NAME_MAX - 4, 5, "%u", 1000 + i);
@@ -2332,31 +2358,32 @@ static void prepare_dropped(void) {
 }
 
 static void call_add(void) {
-	at.code = !cache_add(cache_thread->cache[0], session_of(b)->pool, "new", &alices);
+	trial.code = !cache_add(cache_thread->cache[0], session_of(b)->pool, "new", &alices);
 }
 
 static void meanwhile_forked(void) {
 	struct forked x = {b, NULL, 0, false, true, -1};
 
 	worker_do(&rival, job_fork, &x);
-	ck_assert_msg(x.status == 0, "stopped at %ld: %x", stop_at, (unsigned)x.status);
+	ck_assert_msg(x.status == 0, "stopped at %ld: the child's wait status is %x", stop_at,
+		(unsigned)x.status);
 }
 
 static void check_dropped(void) {
-	ck_assert_int_eq(at.code, 0);
+	ck_assert_int_eq(trial.code, 0);
 	ck_assert_uint_eq(cache_of(b)->made, 1);
 	(void)check_records(b, 0);
 }
 
-START_TEST(a_child_is_forked_whatever_another_thread_does_with_its_cache) {
+START_TEST(a_fork_succeeds_whatever_another_thread_does_with_its_cache) {
 	steps_set_up(0);
-	accounts_make(3);
+	accounts_create(3);
 	explore(prepare_dropped, call_add, meanwhile_forked, check_dropped);
 	worker_end(&rival);
 }
 END_TEST
 
-/* -- lack of memory -------------------------------------------------------------------------------- */
+/* -- lack of memory ---------------------------------------------------------------------------- */
 
 static void memory_limit(rlim_t bytes) {
 	struct rlimit limit;
@@ -2380,13 +2407,13 @@ static void job_without_memory(void *data) {
 	memory_limit(RLIM_INFINITY);
 }
 
-START_TEST(a_thread_without_memory_for_a_cache_takes_slots_all_the_same) {
+START_TEST(a_thread_without_memory_for_a_cache_still_acquires_slots) {
 	struct berth_usage usage = {.size = sizeof(usage)};
 	struct call c = {.h = b, .account = "alice"};
 	struct worker w;
 
-	account_make("alice");
-	/* What is there before: the files' windows. */
+	account_create("alice");
+	/* Map the windows of both files before memory is limited. */
 	ck_assert_int_eq(berth_query(b, "alice", &usage), 0);
 	for (uint32_t n = 1; n <= RANGES; n++)
 		ck_assert_ptr_nonnull(map_record(session_of(b)->map, n * BERTH_RANGE));
@@ -2395,8 +2422,8 @@ START_TEST(a_thread_without_memory_for_a_cache_takes_slots_all_the_same) {
 	ck_assert_int_eq(c.code, 0);
 	ck_assert_uint_eq(check_records(b, 0).pooled, RECORDS);
 	ck_assert_ptr_null(load_relaxed(&session_of(b)->caches));
-	/* And has one as soon as there is some. */
-	give_by(&w, b, take_by(&w, b, "alice"));
+	/* As soon as there is memory, the thread gets a cache. */
+	release_by(&w, b, acquire_by(&w, b, "alice"));
 	ck_assert_uint_eq(check_records(b, 0).named, 1);
 	worker_end(&w);
 	check_no_counts();
@@ -2407,91 +2434,87 @@ END_TEST
 #define STEPS 0
 #endif
 
-START_TEST(no_call_touches_errno) {
+START_TEST(no_call_changes_errno) {
 	berth_slot slot[3];
 
 	limit_set("full", 0);
-	account_make("acme/alice");
+	account_create("acme/alice");
 	for (int round = 0; round < 3; round++) {
 		errno = EEXIST;
-		slot[0] = take(b, "acme/alice");
-		slot[1] = take(b, "acme/alice");
+		slot[0] = acquire(b, "acme/alice");
+		slot[1] = acquire(b, "acme/alice");
 		ck_assert_int_eq(berth_acquire(b, "full", &slot[2]), BERTH_CONNECTION_COUNT_LIMIT);
 		ck_assert_int_eq(berth_acquire(b, "unknown", &slot[2]), BERTH_CONNECTION_REFUSED);
-		give(b, slot[0]);
-		give(b, slot[1]);
+		release(b, slot[0]);
+		release(b, slot[1]);
 		ck_assert_int_eq(errno, EEXIST);
 	}
 }
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("cache");
-	TCase *tc = tcase_create("cache");
+	Suite *suite = suite_create("path-cache");
+	TCase *tc = tcase_create("path-cache");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
 	tcase_add_checked_fixture(tc, set_up_with_handle, tear_down);
 	tcase_set_timeout(tc, 120);
-	tcase_add_test(tc, a_name_of_any_length_is_told_from_one_that_differs_in_a_byte);
-	tcase_add_test(tc, names_of_every_length_take_slots_of_their_own_accounts);
-	tcase_add_test(tc, what_is_no_name_is_refused_and_takes_nothing);
+	tcase_add_test(tc, names_that_differ_in_one_byte_are_told_apart_at_every_length);
+	tcase_add_test(tc, names_of_every_length_acquire_slots_of_their_own_accounts);
+	tcase_add_test(tc, invalid_arguments_are_refused_and_acquire_nothing);
 	tcase_add_test(tc, names_whose_keys_are_the_same_are_told_apart);
 	tcase_add_test(tc, names_that_differ_in_the_middle_are_told_apart);
+	tcase_add_test(tc, names_that_share_a_prefix_or_a_suffix_are_told_apart);
+	tcase_add_test(tc, an_entry_is_rebuilt_when_the_generation_of_any_level_changes);
+	tcase_add_test(tc, a_changed_limit_takes_effect_at_once_at_every_level);
+	tcase_add_test(tc, an_account_that_is_no_longer_usable_is_refused);
+	tcase_add_test(tc, a_deleted_account_is_refused_even_when_its_index_is_used_again);
 	tcase_add_test(
-		tc, names_that_share_a_prefix_or_a_suffix_or_are_one_of_another_are_told_apart);
-	tcase_add_test(tc, an_entry_is_made_anew_when_any_level_s_generation_changes);
-	tcase_add_test(tc, a_limit_that_was_changed_counts_at_once_at_every_level);
-	tcase_add_test(tc, an_account_that_ceased_to_be_usable_is_not_used);
-	tcase_add_test(tc, a_deleted_account_is_not_used_nor_its_successor_by_its_entry);
-	tcase_add_test(tc, a_slot_of_an_account_that_was_removed_is_told_and_harms_no_other);
-	tcase_add_test(tc, a_slot_is_given_back_where_it_was_taken_whatever_entry_names_its_record);
-	tcase_add_test(tc, a_slot_released_twice_is_refused_whatever_tag_a_repair_has_left);
-	tcase_add_test(tc, an_account_s_own_record_is_used_again_and_stays_as_it_is);
-	tcase_add_test(tc, slots_of_one_account_have_records_that_rest_there_afterwards);
-	tcase_add_test(tc, so_many_accounts_keep_a_record_and_the_oldest_gives_it_up);
-	tcase_add_test(tc, where_there_are_few_slots_a_thread_keeps_few_records);
-	tcase_add_test(tc, how_many_records_a_thread_keeps_depends_on_the_table);
-	tcase_add_test(tc, entries_are_dropped_when_they_are_too_many_and_no_record_is_lost);
-	tcase_add_test(tc, more_accounts_than_a_cache_can_hold_are_used_in_turn);
-	tcase_add_test(tc, a_weight_and_a_label_are_those_of_the_slot_that_is_held);
-	tcase_add_test(tc, records_that_are_of_no_use_are_passed_over_and_not_lost);
-	tcase_add_test(tc, a_record_that_has_used_up_its_seqs_is_named_no_more);
-	tcase_add_test(tc, records_that_can_t_be_mapped_are_no_slots_and_not_lost);
-	tcase_add_test(tc, a_slot_is_released_by_any_thread_and_its_record_goes_on_there);
-	tcase_add_test(tc, a_slot_that_one_thread_took_is_revoked_and_another_is_told_so_once);
-	tcase_add_test(tc, what_a_thread_has_goes_to_others_when_it_ends_and_so_does_its_cache);
-	tcase_add_loop_test(tc, a_record_that_was_away_is_the_account_s_that_has_it_now, 0, 6);
+		tc, a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_count);
+	tcase_add_test(tc, a_slot_is_released_at_its_own_account_whatever_entry_names_its_record);
+	tcase_add_test(tc, a_second_release_is_refused_whatever_tag_a_repair_has_left);
+	tcase_add_test(tc, an_account_reuses_its_own_record_and_leaves_it_unchanged);
 	tcase_add_test(
-		tc, threads_that_take_and_release_each_other_s_slots_lose_none_and_no_record);
-	tcase_add_test(tc, threads_that_want_more_records_than_there_are_lose_none);
-	tcase_add_test(
-		tc, slots_that_are_revoked_under_threads_are_told_once_and_no_record_is_lost);
-	tcase_add_test(
-		tc, one_thread_of_a_session_counts_denials_in_its_words_and_the_others_in_the_cell);
-	tcase_add_test(tc, denials_of_threads_that_come_and_go_are_all_counted);
-	tcase_add_test(tc, a_thread_uses_what_it_keeps_for_other_accounts_before_it_is_told_8);
+		tc, after_many_slots_of_one_account_a_thread_keeps_one_record_and_its_spares);
+	tcase_add_test(tc, a_cache_that_keeps_its_most_records_takes_that_of_the_oldest_account);
+	tcase_add_test(tc, a_thread_keeps_few_records_if_few_are_allowed);
+	tcase_add_test(tc, the_number_of_records_a_thread_keeps_depends_on_the_table_size);
+	tcase_add_test(tc, a_full_cache_drops_all_entries_and_loses_no_record);
+	tcase_add_test(tc, a_thread_uses_more_accounts_than_its_cache_can_hold);
+	tcase_add_test(tc, a_held_slot_has_the_weight_and_label_of_its_request);
+	tcase_add_test(tc, unusable_records_are_passed_over_and_not_lost);
+	tcase_add_test(tc, a_record_that_has_used_up_its_seqs_is_retired);
+	tcase_add_test(tc, records_that_can_t_be_mapped_hold_no_slots_and_are_not_lost);
+	tcase_add_test(tc, any_thread_releases_a_slot_and_keeps_its_record);
+	tcase_add_test(tc, a_revocation_is_reported_once_to_the_thread_that_releases);
+	tcase_add_test(tc, a_thread_that_ends_leaves_its_records_and_its_cache_to_others);
+	tcase_add_loop_test(
+		tc, a_record_that_moved_to_another_account_no_longer_serves_the_first, 0, 6);
+	tcase_add_test(tc, threads_that_release_each_other_s_slots_lose_no_slot_and_no_record);
+	tcase_add_test(tc, threads_that_need_more_records_than_exist_lose_none);
+	tcase_add_test(tc, slots_revoked_while_threads_run_are_reported_once_and_no_record_is_lost);
+	tcase_add_test(tc, one_thread_counts_denials_in_the_session_and_the_others_in_the_cell);
+	tcase_add_test(tc, denials_of_threads_that_start_and_end_are_all_counted);
+	tcase_add_test(tc, a_thread_uses_records_kept_for_other_accounts_before_it_is_refused);
 	tcase_add_test(tc, a_thread_may_use_more_handles_than_it_has_caches);
-	tcase_add_test(tc, a_handle_is_closed_while_threads_have_caches_of_it_that_end_later);
+	tcase_add_test(tc, a_handle_is_closed_before_the_threads_that_have_caches_of_it_end);
 	tcase_add_test(tc, a_handle_is_closed_while_threads_end);
 	tcase_add_test(tc, a_session_says_goodbye_if_no_thread_is_in_a_call);
-	tcase_add_test(tc, a_child_finds_no_cache_of_its_parent_s);
-	tcase_add_test(tc, no_call_touches_errno);
+	tcase_add_test(tc, a_child_uses_no_cache_of_its_parent);
+	tcase_add_test(tc, no_call_changes_errno);
 #if STEPS
-	tcase_add_loop_test(tc,
-		a_slot_released_by_a_thread_that_is_stopped_and_by_another_is_released_once, 0, 12);
 	tcase_add_loop_test(
-		tc, a_slot_is_taken_whatever_other_threads_do_while_its_thread_is_stopped, 0, 6);
+		tc, a_slot_that_a_stopped_thread_and_another_release_is_released_once, 0, 12);
 	tcase_add_loop_test(
-		tc, a_limit_that_is_acknowledged_while_a_thread_is_stopped_holds, 0, 12);
+		tc, an_acquire_succeeds_whatever_others_do_while_its_thread_is_stopped, 0, 6);
+	tcase_add_loop_test(tc, a_limit_acknowledged_while_a_thread_is_stopped_holds, 0, 12);
 	tcase_add_loop_test(tc,
-		a_slot_revoked_while_its_release_is_stopped_is_given_back_once_and_told_right, 0,
-		12);
-	tcase_add_loop_test(tc,
-		a_session_that_said_goodbye_while_a_thread_was_stopped_takes_nothing_of_the_next, 0,
-		6);
-	tcase_add_test(tc, a_child_is_forked_whatever_another_thread_does_with_its_cache);
-	tcase_add_test(tc, a_thread_without_memory_for_a_cache_takes_slots_all_the_same);
+		a_slot_revoked_while_its_release_is_stopped_is_released_once_and_reported, 0, 12);
+	tcase_add_loop_test(
+		tc, after_a_goodbye_a_stopped_thread_acquires_no_record_of_the_next_session, 0, 6);
+	tcase_add_test(tc, a_fork_succeeds_whatever_another_thread_does_with_its_cache);
+	tcase_add_test(tc, a_thread_without_memory_for_a_cache_still_acquires_slots);
 #endif
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
