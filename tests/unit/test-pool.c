@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The pool over a segment and a directory made by hand, without a daemon. */
+/* The pool above a segment and a directory that the test writes itself. No daemon runs. */
 
 #include <check.h>
 #include <pthread.h>
@@ -21,13 +21,14 @@
 #define NUMBERS (UINT64_C(0x12345) << 44) /* the highest bits of the pool's slots */
 
 static struct map *map;
-static struct map *daemons; /* the same files once more, so that they stay within its reach */
+static struct map *daemon_map; /* a second mapping of the files, for when `map` has closed them */
 static struct pool *pool;
 
-/* Accounts 1 … THREADS, unlimited, without ancestors; and eight of which each is the next one's parent. */
+/* Accounts 1 … THREADS have no limit and no ancestors. From TREE on, eight accounts form one path:
+ * each is the parent of the next. */
 #define TREE         (THREADS + 1)
 #define ACCOUNTS_END (TREE + BERTH_LEVELS_MAX)
-/* Of one level; of one, of another account; of three; of as many as there may be. */
+/* path1 and path2 have one level each, path3 has three, path8 eight. */
 static struct path path1, path2, path3, path8;
 static const struct path *const paths[] = {&path1, &path3, &path8, &path2};
 
@@ -38,11 +39,11 @@ struct held {
 	uint64_t seq;
 };
 
-static void file_put(int fd, const void *bytes, size_t size, uint64_t at) {
+static void file_write(int fd, const void *bytes, size_t size, uint64_t at) {
 	ck_assert_int_eq(pwrite(fd, bytes, size, (off_t)at), (ssize_t)size);
 }
 
-static void headers_put(int segment, int directory) {
+static void headers_write(int segment, int directory) {
 	struct directory_header names = {
 		.magic = BERTH_DIRECTORY_MAGIC,
 		.version = BERTH_LAYOUT_VERSION,
@@ -65,11 +66,11 @@ static void headers_put(int segment, int directory) {
 
 	ck_assert_int_eq(fstat(segment, &st), 0);
 	names.segment_ino = st.st_ino;
-	file_put(directory, &names, sizeof(names), 0);
-	file_put(segment, &header, sizeof(header), 0);
+	file_write(directory, &names, sizeof(names), 0);
+	file_write(segment, &header, sizeof(header), 0);
 }
 
-static void map_make(void) {
+static void map_create(void) {
 	int segment = memfd_create("segment", MFD_CLOEXEC);
 	int directory = memfd_create("directory", MFD_CLOEXEC);
 	struct layout l;
@@ -77,7 +78,7 @@ static void map_make(void) {
 	ck_assert(layout_init(&l, 64, SLOTS, 4));
 	ck_assert_int_eq(ftruncate(segment, (off_t)l.segment_size), 0);
 	ck_assert_int_eq(ftruncate(directory, (off_t)l.directory_size), 0);
-	headers_put(segment, directory);
+	headers_write(segment, directory);
 	for (uint32_t account = 1; account < ACCOUNTS_END; account++) {
 		uint32_t above = account > TREE ? account - TREE : 0;
 		struct entry e = {
@@ -86,9 +87,9 @@ static void map_make(void) {
 			.shape = shape_pack(1, 0),
 		};
 
-		file_put(directory, &e, sizeof(e), l.entries + account * sizeof(e));
+		file_write(directory, &e, sizeof(e), l.entries + account * sizeof(e));
 	}
-	ck_assert_int_eq(map_new(dup(segment), dup(directory), PROT_READ, &daemons), 0);
+	ck_assert_int_eq(map_new(dup(segment), dup(directory), PROT_READ, &daemon_map), 0);
 	ck_assert_int_eq(map_new(segment, directory, PROT_READ | PROT_WRITE, &map), 0);
 	ck_assert_int_eq(directory_path(map, 1, 1, &path1), 0);
 	ck_assert_int_eq(directory_path(map, 2, 1, &path2), 0);
@@ -97,27 +98,27 @@ static void map_make(void) {
 	ck_assert_uint_eq(path8.depth, BERTH_LEVELS_MAX);
 }
 
-static void range_give(uint32_t number) {
+static void range_grant(uint32_t number) {
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		ck_assert_int_eq(counter_open(map, number * BERTH_RANGE + i), 0);
 	ck_assert_int_eq(pool_add_range(pool, number), 0);
 }
 
 static void set_up(void) {
-	map_make();
+	map_create();
 	ck_assert_int_eq(pool_new(map, NUMBERS, &pool), 0);
 	for (uint32_t n = 1; n <= RANGES; n++)
-		range_give(n);
+		range_grant(n);
 }
 
 static void tear_down(void) {
 	pool_free(pool);
 	map_free(map);
-	map_free(daemons);
+	map_free(daemon_map);
 }
 
-/* Takes a slot with a record that is the caller's; on failure it stays that. */
-static int hold(
+/* Acquires a slot with a record that the caller has claimed. On failure it stays claimed. */
+static int acquire_with(
 	struct local_slot *local, const struct path *path, uint32_t weight, struct held *ret) {
 	struct slot_request request = {.path = path, .weight = weight, .stamp = {.since = 1}};
 	uint64_t seq = 0;
@@ -132,9 +133,10 @@ static int hold(
 	return r;
 }
 
-/* As the library does it for a thread without a cache: those that are of no use go back at the end. */
-static int take_on(const struct path *path, uint32_t weight, struct held *ret) {
-	struct local_slot *local, *useless[64];
+/* Acquires a slot as the library does for a thread without a cache. Records that can't be used go
+ * back to the stack at the end. */
+static int acquire_on(const struct path *path, uint32_t weight, struct held *ret) {
+	struct local_slot *local, *unusable[64];
 	size_t n = 0;
 	int r;
 
@@ -143,16 +145,16 @@ static int take_on(const struct path *path, uint32_t weight, struct held *ret) {
 		r = pool_take(pool, &local);
 		if (r < 0)
 			break;
-		r = hold(local, path, weight, ret);
+		r = acquire_with(local, path, weight, ret);
 		if (r != -EAGAIN && r != -ERANGE)
 			break;
 		if (r == -EAGAIN)
-			useless[n++] = local;
-		if (n == ELEMENTS(useless))
+			unusable[n++] = local;
+		if (n == ELEMENTS(unusable))
 			break;
 	}
 	while (n > 0)
-		pool_give(pool, useless[--n]);
+		pool_give(pool, unusable[--n]);
 	if (r < 0 && r != -EAGAIN && ret->local &&
 		load_relaxed(&ret->local->token) == TOKEN_CLAIMED)
 		pool_give(pool, ret->local);
@@ -161,19 +163,20 @@ static int take_on(const struct path *path, uint32_t weight, struct held *ret) {
 	return r;
 }
 
-static int take(struct held *ret) {
-	return take_on(&path1, 1, ret);
+static int acquire(struct held *ret) {
+	return acquire_on(&path1, 1, ret);
 }
 
-/* The record stays the caller's if the release says that it is. */
-static int let_go(const struct held *slot) {
+/* Releases the slot, and leaves its record CLAIMED if local_release() does. */
+static int release_unpooled(const struct held *slot) {
 	struct local_slot *local = pool_local(pool, slot->record);
 
 	return local ? local_release(pool, local, pool_cycle(slot->seq)) : -ENOENT;
 }
 
-static int give(const struct held *slot) {
-	int r = let_go(slot);
+/* Releases the slot, and puts its record into the stack. */
+static int release(const struct held *slot) {
+	int r = release_unpooled(slot);
 
 	if ((r == 0 || r == -EUCLEAN || r == -ECANCELED) &&
 		load_relaxed(&slot->local->token) == TOKEN_CLAIMED)
@@ -202,8 +205,8 @@ static uint32_t locals_with(uint64_t token) {
 	return n;
 }
 
-/* As for a session that ends; and then as if it went on. */
-static bool is_quiet(void) {
+/* Returns what pool_close() does, and puts back the records that it took out of the stack. */
+static bool pool_is_idle(void) {
 	bool was_pooled[(RANGES + 1) * BERTH_RANGE], quiet;
 
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
@@ -217,7 +220,8 @@ static bool is_quiet(void) {
 	return quiet;
 }
 
-/* Takes all that the stack has, and puts it back: each once, and no other is POOLED. */
+/* The stack has this number of different records, and no other record is POOLED. Takes them all out
+ * and puts them back. */
 static void check_stack(uint32_t want) {
 	static struct local_slot *all[SLOTS];
 	static bool seen[SLOTS];
@@ -225,7 +229,8 @@ static void check_stack(uint32_t want) {
 
 	ck_assert_uint_eq(locals_with(TOKEN_POOLED), want);
 	while (pool_take(pool, &all[n]) == 0) {
-		ck_assert_msg(!seen[all[n]->number], "record %u twice", all[n]->number);
+		ck_assert_msg(
+			!seen[all[n]->number], "record %u is in the stack twice", all[n]->number);
 		seen[all[n++]->number] = true;
 	}
 	ck_assert_uint_eq(n, want);
@@ -236,15 +241,15 @@ static void check_stack(uint32_t want) {
 	}
 }
 
-static struct snapshot look(uint32_t record) {
+static struct snapshot newest_of(uint32_t record) {
 	struct snapshot s;
 
 	ck_assert_int_eq(counter_record(map, record, &s), 0);
 	return s;
 }
 
-/* As a berthctl does; -EAGAIN: it isn't held. */
-static int take_back(uint32_t record) {
+/* Revokes as berthctl does. -EAGAIN: the record holds no slot. */
+static int revoke_record(uint32_t record) {
 	struct snapshot seen;
 	int r = counter_record(map, record, &seen);
 
@@ -253,15 +258,15 @@ static int take_back(uint32_t record) {
 	return r;
 }
 
-/* What the record itself says. */
-static struct pair raw_of(uint32_t record) {
+/* The record's own words; the tags of cells may say more. */
+static struct pair words_of(uint32_t record) {
 	const struct record *r = map_record(map, record);
 
 	return (struct pair){load_relaxed(&r->place), load_relaxed(&r->noted)};
 }
 
 static uint32_t charged_by(uint32_t record) {
-	struct snapshot s = look(record);
+	struct snapshot s = newest_of(record);
 
 	return place_state(s.place) == RECORD_FREE ? 0 : seq_charged(s.seq);
 }
@@ -271,81 +276,81 @@ static void check_counts(uint32_t want) {
 		ck_assert_uint_eq(counter_count(map, account), want);
 }
 
-START_TEST(every_record_is_handed_out_once_and_then_none_is_left) {
+START_TEST(every_record_is_handed_out_once_before_the_pool_is_empty) {
 	static bool seen[SLOTS];
 	struct held slot;
 
 	for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++) {
-		ck_assert_int_eq(take(&slot), 0);
+		ck_assert_int_eq(acquire(&slot), 0);
 		ck_assert_uint_lt(slot.record, (RANGES + 1) * BERTH_RANGE);
 		ck_assert_uint_ge(slot.record, BERTH_RANGE);
-		ck_assert_msg(!seen[slot.record], "record %u twice", slot.record);
+		ck_assert_msg(!seen[slot.record], "record %u was handed out twice", slot.record);
 		seen[slot.record] = true;
 	}
-	ck_assert_int_eq(take(&slot), -ENOBUFS);
+	ck_assert_int_eq(acquire(&slot), -ENOBUFS);
 	ck_assert_uint_eq(counter_count(map, 1), RANGES * BERTH_RANGE);
 }
 END_TEST
 
-START_TEST(the_record_that_was_given_back_last_is_the_next_one) {
+START_TEST(the_record_that_was_put_back_last_is_taken_next) {
 	struct held slots[4], again;
 
 	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(take(&slots[i]), 0);
+		ck_assert_int_eq(acquire(&slots[i]), 0);
 	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(give(&slots[i]), 0);
+		ck_assert_int_eq(release(&slots[i]), 0);
 	for (size_t i = ELEMENTS(slots); i-- > 0;) {
-		ck_assert_int_eq(take(&again), 0);
+		ck_assert_int_eq(acquire(&again), 0);
 		ck_assert_uint_eq(again.record, slots[i].record);
 	}
 }
 END_TEST
 
-/* One CAS for each level: the record isn't written. */
-START_TEST(the_record_that_was_last_is_used_again_and_stays_as_it_is) {
+/* Only the cells are written, once for each level. */
+START_TEST(a_record_is_used_again_without_being_written) {
 	const struct path *path = paths[_i];
 	struct held first, again;
 	struct pair was, is;
 
-	ck_assert_int_eq(take_on(path, 1, &first), 0);
-	ck_assert_int_eq(give(&first), 0);
-	was = raw_of(first.record);
+	ck_assert_int_eq(acquire_on(path, 1, &first), 0);
+	ck_assert_int_eq(release(&first), 0);
+	was = words_of(first.record);
 	for (int i = 0; i < 100; i++) {
-		ck_assert_int_eq(take_on(path, 1, &again), 0);
+		ck_assert_int_eq(acquire_on(path, 1, &again), 0);
 		ck_assert_uint_eq(again.record, first.record);
 		ck_assert_ptr_eq(again.local, first.local);
-		ck_assert_int_eq(give(&again), 0);
-		is = raw_of(first.record);
+		ck_assert_int_eq(release(&again), 0);
+		is = words_of(first.record);
 		ck_assert(is.first == was.first && is.second == was.second);
 	}
 }
 END_TEST
 
-START_TEST(a_record_that_is_held_is_left_for_another) {
+START_TEST(a_held_record_is_not_handed_out_again) {
 	struct held held, other;
 
-	ck_assert_int_eq(take(&held), 0);
-	ck_assert_int_eq(take(&other), 0);
+	ck_assert_int_eq(acquire(&held), 0);
+	ck_assert_int_eq(acquire(&other), 0);
 	ck_assert_uint_ne(other.record, held.record);
 	ck_assert_ptr_ne(other.local, held.local);
 	ck_assert_uint_eq(counter_count(map, 1), 2);
 }
 END_TEST
 
-/* -- seqs that are used up ----------------------------------------------------------------------- */
+/* -- records without seqs left ----------------------------------------------------------------- */
 
-/* Where a record must rest so as to have so many cycles left, once it is placed. */
+/* The `noted` with which a record has this number of cycles left after it is placed. */
 static uint64_t noted_with_left(uint64_t cycles) {
 	return seq_base(BERTH_SEQ_LAST) - cycles * BERTH_CYCLE;
 }
 
-static void leave_cycles(uint32_t record, uint64_t cycles) {
-	ck_assert(place_state(raw_of(record).first) == RECORD_FREE);
+static void set_cycles_left(uint32_t record, uint64_t cycles) {
+	ck_assert(place_state(words_of(record).first) == RECORD_FREE);
 	store_total(&map_record(map, record)->noted, noted_with_left(cycles));
 }
 
-/* Wherever it stands. */
-static void use_up(uint32_t record) {
+/* Leaves the record no seqs, wherever it rests. */
+static void use_up_seqs(uint32_t record) {
 	ck_assert_uint_eq(charged_by(record), 0);
 	store_total(&map_record(map, record)->noted, noted_with_left(0) + BERTH_CYCLE);
 }
@@ -358,24 +363,24 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
 	uint32_t n;
 
 	ck_assert_int_eq(pool_take(pool, &local), 0);
-	leave_cycles(local->number, 2);
+	set_cycles_left(local->number, 2);
 	pool_give(pool, local);
 	range = load_relaxed(&pool->by_number[local->number / BERTH_RANGE]);
 	for (int i = 0; i < 2; i++) {
-		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
 		ck_assert_ptr_eq(slot.local, local);
-		ck_assert_int_eq(give(&slot), 0);
+		ck_assert_int_eq(release(&slot), 0);
 		ck_assert_uint_eq(token_of(local->number), TOKEN_POOLED);
 	}
-	ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
+	ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
 	ck_assert_ptr_ne(slot.local, local);
 	ck_assert_uint_eq(token_of(local->number), TOKEN_SPENT);
 	ck_assert_uint_eq(load_relaxed(&range->spent), 1);
 	ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), RANGES);
-	for (n = 1; take_on(paths[_i], 1, &other) == 0; n++)
+	for (n = 1; acquire_on(paths[_i], 1, &other) == 0; n++)
 		ck_assert_uint_ne(other.record, local->number);
 	ck_assert_uint_eq(n, all - 1);
-	ck_assert_int_eq(take(&other), -ENOBUFS);
+	ck_assert_int_eq(acquire(&other), -ENOBUFS);
 	ck_assert_int_eq(local_release(pool, local, 0), -ENOENT);
 	ck_assert_int_eq(pool_forget(pool, local->number, 0), -ENOENT);
 	pool_release_all(pool);
@@ -385,74 +390,76 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
 }
 END_TEST
 
-START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_has_none_left) {
+START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 	struct held slot;
 
-	/* Those that came last are used first. */
+	/* The range that was added last is used first. */
 	for (uint32_t range = RANGES; range > 0; range--) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			use_up(range * BERTH_RANGE + i);
-		/* The pool knows of it once it has met them. */
+			use_up_seqs(range * BERTH_RANGE + i);
+		/* The pool notices it when it takes these records. */
 		for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++)
-			if (take(&slot) == 0)
-				ck_assert_int_eq(give(&slot), 0);
+			if (acquire(&slot) == 0)
+				ck_assert_int_eq(release(&slot), 0);
 		ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), range - 1);
 	}
-	ck_assert_int_eq(take(&slot), -ENOBUFS);
+	ck_assert_int_eq(acquire(&slot), -ENOBUFS);
 	ck_assert_uint_eq(slot.record, 0);
 	ck_assert_uint_eq(pool_ranges(pool), RANGES);
-	/* Another range helps. */
-	range_give(RANGES + 1);
+	/* A new range has records again. */
+	range_grant(RANGES + 1);
 	ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), 1);
-	ck_assert_int_eq(take(&slot), 0);
+	ck_assert_int_eq(acquire(&slot), 0);
 	ck_assert_uint_eq(slot.record / BERTH_RANGE, RANGES + 1);
 }
 END_TEST
 
-/* A release, a revocation, one after the other, and the session's end, which begins a cycle more. */
-START_TEST(the_last_cycle_of_a_record_can_be_ended_in_every_way) {
-	for (int how = 0; how < 3; how++) {
+/* The last cycle ends by a release, by a revocation, or by the session's end, which begins another
+ * cycle. */
+START_TEST(the_last_cycle_of_a_record_can_end_in_every_way) {
+	for (int variant = 0; variant < 3; variant++) {
 		struct held slot;
 		uint32_t record;
 
-		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
-		ck_assert_int_eq(give(&slot), 0);
+		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(release(&slot), 0);
 		record = slot.record;
 		store_total(&map_record(map, record)->noted, noted_with_left(0));
-		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
 		ck_assert_uint_eq(slot.record, record);
-		if (how > 0)
+		if (variant > 0)
 			ck_assert_int_eq(
-				how == 1 ? take_back(record) : counter_close(map, record), 0);
-		ck_assert_int_eq(give(&slot), how == 0 ? 0 : -ECANCELED);
+				variant == 1 ? revoke_record(record) : counter_close(map, record),
+				0);
+		ck_assert_int_eq(release(&slot), variant == 0 ? 0 : -ECANCELED);
 		check_counts(0);
-		ck_assert_uint_le(look(record).seq, BERTH_SEQ_MASK);
-		if (how == 2)
+		ck_assert_uint_le(newest_of(record).seq, BERTH_SEQ_MASK);
+		if (variant == 2)
 			ck_assert_int_eq(counter_open(map, record), 0);
 		ck_assert(counter_is_retired(map, record));
-		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
 		ck_assert_uint_ne(slot.record, record);
 		ck_assert_uint_eq(token_of(record), TOKEN_SPENT);
-		ck_assert_int_eq(give(&slot), 0);
+		ck_assert_int_eq(release(&slot), 0);
 	}
 }
 END_TEST
 
-START_TEST(a_record_that_has_used_up_its_seqs_stays_so_however_often_it_is_granted) {
+START_TEST(a_record_without_seqs_stays_unusable_however_often_it_is_granted) {
 	struct held slot;
 	uint64_t noted = 0;
 
 	for (int i = 0; i < 1000; i++) {
 		if (i == 0)
-			leave_cycles(BERTH_RANGE, 0);
+			set_cycles_left(BERTH_RANGE, 0);
 		ck_assert_int_eq(counter_close(map, BERTH_RANGE), 0);
 		ck_assert_int_eq(counter_open(map, BERTH_RANGE), 0);
 		ck_assert(counter_is_retired(map, BERTH_RANGE));
-		ck_assert_uint_gt(raw_of(BERTH_RANGE).second, BERTH_SEQ_LAST);
-		ck_assert(i == 0 || raw_of(BERTH_RANGE).second == noted);
-		noted = raw_of(BERTH_RANGE).second;
+		ck_assert_uint_gt(words_of(BERTH_RANGE).second, BERTH_SEQ_LAST);
+		ck_assert(i == 0 || words_of(BERTH_RANGE).second == noted);
+		noted = words_of(BERTH_RANGE).second;
 	}
-	while (take(&slot) == 0)
+	while (acquire(&slot) == 0)
 		ck_assert_uint_ne(slot.record, BERTH_RANGE);
 }
 END_TEST
@@ -461,29 +468,29 @@ START_TEST(a_full_pool_finds_the_one_record_that_was_released) {
 	struct held slots[RANGES * BERTH_RANGE], again;
 
 	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(take(&slots[i]), 0);
+		ck_assert_int_eq(acquire(&slots[i]), 0);
 	for (size_t i = 0; i < ELEMENTS(slots); i++) {
-		ck_assert_int_eq(take(&again), -ENOBUFS);
-		ck_assert_int_eq(give(&slots[i]), 0);
-		ck_assert_int_eq(take(&again), 0);
+		ck_assert_int_eq(acquire(&again), -ENOBUFS);
+		ck_assert_int_eq(release(&slots[i]), 0);
+		ck_assert_int_eq(acquire(&again), 0);
 		ck_assert_uint_eq(again.record, slots[i].record);
 	}
 }
 END_TEST
 
-START_TEST(a_pool_that_grew_goes_on_with_the_new_range) {
+START_TEST(a_pool_uses_a_range_that_is_added) {
 	struct held slot;
 
-	while (take(&slot) == 0)
+	while (acquire(&slot) == 0)
 		;
-	range_give(RANGES + 1);
-	ck_assert_int_eq(take(&slot), 0);
+	range_grant(RANGES + 1);
+	ck_assert_int_eq(acquire(&slot), 0);
 	ck_assert_uint_eq(slot.record / BERTH_RANGE, RANGES + 1);
 	ck_assert_uint_eq(pool_ranges(pool), RANGES + 1);
 }
 END_TEST
 
-START_TEST(a_range_that_is_none_or_there_already_is_refused) {
+START_TEST(an_invalid_or_known_range_is_refused) {
 	ck_assert_int_eq(pool_add_range(pool, 0), -ERANGE);
 	ck_assert_int_eq(pool_add_range(pool, SLOTS / BERTH_RANGE + 1), -ERANGE);
 	ck_assert_int_eq(pool_add_range(pool, UINT32_MAX), -ERANGE);
@@ -491,18 +498,18 @@ START_TEST(a_range_that_is_none_or_there_already_is_refused) {
 }
 END_TEST
 
-START_TEST(a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more) {
+START_TEST(a_range_that_can_t_be_mapped_is_reported_as_a_lack_of_memory) {
 	const uint32_t far = SLOTS / BERTH_RANGE - 1;
 	struct held slots[RANGES * BERTH_RANGE], slot;
 	struct local_slot *local;
 
 	ck_assert_int_eq(pool_add_range(pool, far), 0);
 	map_close_files(map);
-	/* The others are had before, though it came last. */
+	/* The other ranges are used first, although the unmapped one was added last. */
 	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(take(&slots[i]), 0);
+		ck_assert_int_eq(acquire(&slots[i]), 0);
 	for (int i = 0; i < 3; i++) {
-		ck_assert_int_eq(take(&slot), -ENOMEM);
+		ck_assert_int_eq(acquire(&slot), -ENOMEM);
 		ck_assert_ptr_null(slot.local);
 		ck_assert_int_eq(pool_take(pool, &local), -ENOMEM);
 		ck_assert_ptr_null(local);
@@ -510,21 +517,21 @@ START_TEST(a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more) {
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		ck_assert_uint_eq(token_of(far * BERTH_RANGE + i), TOKEN_POOLED);
 	for (size_t i = 0; i < ELEMENTS(slots); i++) {
-		ck_assert_int_eq(give(&slots[i]), 0);
-		ck_assert_int_eq(take(&slot), 0);
+		ck_assert_int_eq(release(&slots[i]), 0);
+		ck_assert_int_eq(acquire(&slot), 0);
 		ck_assert_uint_eq(slot.record, slots[i].record);
-		ck_assert_int_eq(take(&slots[i]), -ENOMEM);
+		ck_assert_int_eq(acquire(&slots[i]), -ENOMEM);
 		slots[i] = slot;
 	}
 	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(give(&slots[i]), 0);
+		ck_assert_int_eq(release(&slots[i]), 0);
 	check_counts(0);
 }
 END_TEST
 
-/* -- tokens --------------------------------------------------------------------------------------- */
+/* -- tokens ------------------------------------------------------------------------------------ */
 
-START_TEST(a_token_is_a_slot_s_or_one_of_the_others) {
+START_TEST(a_token_is_a_slot_or_one_of_the_other_values) {
 	const uint64_t owned = (uint64_t)UINT32_MAX << 4 | TOKEN_OWNED;
 	const uint64_t others[] = {
 		TOKEN_POOLED, TOKEN_OWNED, owned, TOKEN_CLAIMED, TOKEN_SPENT, TOKEN_SPARE};
@@ -540,7 +547,7 @@ START_TEST(a_token_is_a_slot_s_or_one_of_the_others) {
 	for (size_t i = 0; i < ELEMENTS(others); i++) {
 		ck_assert(!token_is_slot(others[i]));
 		ck_assert(!token_names(others[i], pool_cycle(others[i])));
-		/* And no cell bears it, not even one that was never used. */
+		/* No cell has it as its tag, not even a cell that was never used. */
 		ck_assert(i == 0 || tag_seq(others[i]) % BERTH_CYCLE != 0);
 		ck_assert_uint_eq(tag_record(others[i]), 0);
 	}
@@ -551,7 +558,7 @@ START_TEST(a_token_is_a_slot_s_or_one_of_the_others) {
 }
 END_TEST
 
-START_TEST(a_record_has_a_token_for_each_place_where_it_is) {
+START_TEST(a_record_has_a_token_for_each_place) {
 	const struct path *path = paths[_i];
 	struct local_slot *local;
 	struct held slot;
@@ -563,29 +570,30 @@ START_TEST(a_record_has_a_token_for_each_place_where_it_is) {
 	ck_assert_ptr_eq(load_relaxed(&local->record), map_record(map, local->number));
 	pool_give(pool, local);
 	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_POOLED);
-	ck_assert_int_eq(take_on(path, 3, &slot), 0);
+	ck_assert_int_eq(acquire_on(path, 3, &slot), 0);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert_uint_eq(seq_step(slot.seq), path->depth);
 	ck_assert_uint_eq(load_relaxed(&slot.local->weight), 3);
-	ck_assert_int_eq(let_go(&slot), 0);
+	ck_assert_int_eq(release_unpooled(&slot), 0);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
-	/* A cache's record takes slots just so. */
+	/* A record that a cache owns takes slots in the same way. */
 	store_release(&slot.local->token, UINT64_C(5) << 4 | TOKEN_OWNED);
-	ck_assert_int_eq(hold(slot.local, path, 3, &slot), 0);
+	ck_assert_int_eq(acquire_with(slot.local, path, 3, &slot), 0);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
-	ck_assert_int_eq(take_back(slot.record), 0);
+	ck_assert_int_eq(revoke_record(slot.record), 0);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
-	ck_assert_int_eq(let_go(&slot), -ECANCELED);
+	ck_assert_int_eq(release_unpooled(&slot), -ECANCELED);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	pool_give(pool, slot.local);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-/* -- the stack ------------------------------------------------------------------------------------ */
+/* -- the stack --------------------------------------------------------------------------------- */
 
-/* Between one thread's look and its compare-and-swap others take two, and put the first one back. */
-START_TEST(a_top_that_comes_back_is_not_the_one_that_was_seen) {
+/* One thread reads the top. Before its compare-and-swap other threads take two records and put the
+ * first one back (the ABA problem). */
+START_TEST(a_stack_top_that_comes_back_is_not_taken_for_the_old_one) {
 	struct local_slot *first, *second;
 	struct pair seen;
 
@@ -602,9 +610,9 @@ START_TEST(a_top_that_comes_back_is_not_the_one_that_was_seen) {
 }
 END_TEST
 
-/* -- levels --------------------------------------------------------------------------------------- */
+/* -- levels ------------------------------------------------------------------------------------ */
 
-static void path_with(uint32_t depth, struct path *ret) {
+static void path_of_depth(uint32_t depth, struct path *ret) {
 	ck_assert_int_eq(directory_path(map, TREE + depth - 1, 1, ret), 0);
 	ck_assert_uint_eq(ret->depth, depth);
 }
@@ -615,7 +623,7 @@ static void check_charged(const struct path *path, uint32_t levels, uint32_t wei
 			counter_count(map, path->level[k].account), k < levels ? weight : 0);
 }
 
-START_TEST(a_slot_of_any_depth_is_charged_and_given_back_at_every_level) {
+START_TEST(a_slot_of_any_depth_is_charged_and_discharged_at_every_level) {
 	static const uint32_t weights[] = {1, 2, BERTH_WEIGHT_MAX};
 	struct path path;
 	struct held slot;
@@ -623,26 +631,26 @@ START_TEST(a_slot_of_any_depth_is_charged_and_given_back_at_every_level) {
 	for (uint32_t i = 0; i < 3 * BERTH_LEVELS_MAX; i++) {
 		uint32_t depth = _i ? BERTH_LEVELS_MAX - i / 3 : 1 + i / 3, weight = weights[i % 3];
 
-		path_with(depth, &path);
-		ck_assert_int_eq(take_on(&path, weight, &slot), 0);
+		path_of_depth(depth, &path);
+		ck_assert_int_eq(acquire_on(&path, weight, &slot), 0);
 		check_charged(&path, depth, weight);
-		ck_assert_int_eq(give(&slot), 0);
+		ck_assert_int_eq(release(&slot), 0);
 		check_counts(0);
-		ck_assert_int_eq(give(&slot), -ENOENT);
+		ck_assert_int_eq(release(&slot), -ENOENT);
 	}
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-/* A thread that could give back some levels at once has the rest given back. */
-START_TEST(the_rest_of_a_release_is_made_from_any_level) {
+/* The fast path has discharged some levels; local_release_rest() discharges the others. */
+START_TEST(a_release_goes_on_from_any_level) {
 	struct path path;
 	struct held slot;
 
 	for (uint32_t depth = 2; depth <= BERTH_LEVELS_MAX; depth++)
 		for (uint32_t given = 1; given < depth; given++) {
-			path_with(depth, &path);
-			ck_assert_int_eq(take_on(&path, 2, &slot), 0);
+			path_of_depth(depth, &path);
+			ck_assert_int_eq(acquire_on(&path, 2, &slot), 0);
 			for (uint32_t k = depth; k-- > depth - given;) {
 				struct level *l = &path.level[k];
 
@@ -651,8 +659,8 @@ START_TEST(the_rest_of_a_release_is_made_from_any_level) {
 					tag_pack(slot.record, seq_down(seq_base(slot.seq), k))));
 			}
 			check_charged(&path, depth - given, 2);
-			/* Meanwhile a second release is none. */
-			ck_assert_int_eq(give(&slot), -ENOENT);
+			/* In between, a second release is refused. */
+			ck_assert_int_eq(release(&slot), -ENOENT);
 			ck_assert_int_eq(
 				local_release_rest(pool, slot.local, &path, given, slot.seq), 0);
 			ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
@@ -662,114 +670,117 @@ START_TEST(the_rest_of_a_release_is_made_from_any_level) {
 }
 END_TEST
 
-/* By its holder, or else by an administrator, the session's end, or the handle's. */
-START_TEST(a_slot_is_given_back_once_by_whatever_party_comes_first) {
+/* Before the release, the slot is revoked, its session ends, its handle is closed, or nothing
+ * happens. */
+START_TEST(a_slot_is_discharged_once_whatever_ends_it_first) {
 	struct held slot;
 
-	for (int how = 0; how < 4; how++) {
-		ck_assert_int_eq(take_on(paths[_i], 2, &slot), 0);
-		if (how == 1)
-			ck_assert_int_eq(take_back(slot.record), 0);
-		else if (how == 2)
+	for (int variant = 0; variant < 4; variant++) {
+		ck_assert_int_eq(acquire_on(paths[_i], 2, &slot), 0);
+		if (variant == 1)
+			ck_assert_int_eq(revoke_record(slot.record), 0);
+		else if (variant == 2)
 			ck_assert_int_eq(counter_close(map, slot.record), 0);
-		else if (how == 3)
+		else if (variant == 3)
 			pool_release_all(pool);
-		ck_assert_int_eq(give(&slot), how == 0 ? 0 : how == 3 ? -ENOENT : -ECANCELED);
-		ck_assert_int_eq(give(&slot), -ENOENT);
+		ck_assert_int_eq(release(&slot), variant == 0   ? 0
+						 : variant == 3 ? -ENOENT
+								: -ECANCELED);
+		ck_assert_int_eq(release(&slot), -ENOENT);
 		check_counts(0);
 	}
 }
 END_TEST
 
-/* -- giving back ---------------------------------------------------------------------------------- */
+/* -- release ----------------------------------------------------------------------------------- */
 
-START_TEST(a_slot_released_twice_is_not_held) {
+START_TEST(a_second_release_is_refused) {
 	struct held slot, other = {.record = 5 * BERTH_RANGE}, never;
 
 	ck_assert_ptr_null(pool_local(pool, other.record));
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		ck_assert_int_eq(take_on(paths[i], 1, &slot), 0);
-		ck_assert_int_eq(give(&slot), 0);
-		ck_assert_int_eq(give(&slot), -ENOENT);
-		ck_assert_int_eq(give(&other), -ENOENT);
-		/* What the record has come to since is no slot. */
+		ck_assert_int_eq(acquire_on(paths[i], 1, &slot), 0);
+		ck_assert_int_eq(release(&slot), 0);
+		ck_assert_int_eq(release(&slot), -ENOENT);
+		ck_assert_int_eq(release(&other), -ENOENT);
+		/* No later seq of the record is a slot, either. */
 		for (uint32_t n = 1; n < 20 * BERTH_CYCLE; n++) {
 			never = (struct held){slot.local, slot.record, slot.seq + n};
-			ck_assert_int_eq(give(&never), -ENOENT);
+			ck_assert_int_eq(release(&never), -ENOENT);
 		}
 	}
 	check_counts(0);
 }
 END_TEST
 
-/* The account was removed, and its index given to one without ancestors. */
-START_TEST(a_slot_released_twice_is_not_held_whatever_has_become_of_its_account) {
+/* The account is removed, and its index given to an account without ancestors. */
+START_TEST(a_second_release_is_refused_after_the_account_was_removed) {
 	struct held slot;
 
-	ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
-	ck_assert_int_eq(give(&slot), 0);
+	ck_assert_int_eq(acquire_on(&path3, 1, &slot), 0);
+	ck_assert_int_eq(release(&slot), 0);
 	store_relaxed(&map_entry(map, path3.level[0].account)->ancestry, ancestry_pack(0, 1));
-	ck_assert_int_eq(give(&slot), -ENOENT);
+	ck_assert_int_eq(release(&slot), -ENOENT);
 }
 END_TEST
 
-START_TEST(a_stale_slot_does_not_release_the_one_that_follows_in_its_record) {
+START_TEST(a_released_slot_does_not_release_the_next_slot_of_its_record) {
 	struct held first, later;
 
-	ck_assert_int_eq(take(&first), 0);
-	ck_assert_int_eq(give(&first), 0);
+	ck_assert_int_eq(acquire(&first), 0);
+	ck_assert_int_eq(release(&first), 0);
 	do
-		ck_assert_int_eq(take(&later), 0);
+		ck_assert_int_eq(acquire(&later), 0);
 	while (later.record != first.record);
-	ck_assert_int_eq(give(&first), -ENOENT);
-	ck_assert_int_eq(give(&later), 0);
+	ck_assert_int_eq(release(&first), -ENOENT);
+	ck_assert_int_eq(release(&later), 0);
 }
 END_TEST
 
-START_TEST(a_revoked_slot_is_told_to_its_holder_once) {
+START_TEST(a_revocation_is_reported_once) {
 	struct held slot;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		ck_assert_int_eq(take_on(paths[i], 2, &slot), 0);
-		ck_assert_int_eq(take_back(slot.record), 0);
+		ck_assert_int_eq(acquire_on(paths[i], 2, &slot), 0);
+		ck_assert_int_eq(revoke_record(slot.record), 0);
 		check_counts(0);
-		ck_assert_int_eq(give(&slot), -ECANCELED);
-		ck_assert_int_eq(give(&slot), -ENOENT);
+		ck_assert_int_eq(release(&slot), -ECANCELED);
+		ck_assert_int_eq(release(&slot), -ENOENT);
 		check_counts(0);
 	}
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-/* Whatever takes it back: a session's end, a new daemon, a recount. Its record isn't used again: a thread
- * that had released the slot just before may yet store its token. */
-START_TEST(a_slot_that_was_seized_is_told_to_its_holder_once) {
+/* The end of the session, a new berthd or a recount seizes the slot. The process doesn't use the
+ * record again: a thread that released the slot just before may still have to store its token. */
+START_TEST(a_seized_slot_is_reported_as_revoked_once) {
 	struct held slot;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
-		for (int how = 0; how < 3; how++) {
-			ck_assert_int_eq(take_on(paths[i], 2, &slot), 0);
-			if (how != 0)
+		for (int variant = 0; variant < 3; variant++) {
+			ck_assert_int_eq(acquire_on(paths[i], 2, &slot), 0);
+			if (variant != 0)
 				counter_seize(map, slot.record);
-			ck_assert_int_eq(how == 0   ? counter_close(map, slot.record)
-					 : how == 1 ? counter_finish_seized(map, slot.record)
-						    : counter_finish(map, slot.record),
+			ck_assert_int_eq(variant == 0   ? counter_close(map, slot.record)
+					 : variant == 1 ? counter_finish_seized(map, slot.record)
+							: counter_finish(map, slot.record),
 				0);
 			check_counts(0);
-			ck_assert_int_eq(give(&slot), -ECANCELED);
-			ck_assert_int_eq(give(&slot), -ENOENT);
+			ck_assert_int_eq(release(&slot), -ECANCELED);
+			ck_assert_int_eq(release(&slot), -ENOENT);
 			ck_assert_uint_eq(token_of(slot.record), TOKEN_SPENT);
-			if (how == 0)
+			if (variant == 0)
 				ck_assert_int_eq(counter_open(map, slot.record), 0);
 		}
 	check_stack((RANGES * BERTH_RANGE) - 3 * ELEMENTS(paths));
-	ck_assert(is_quiet());
+	ck_assert(pool_is_idle());
 }
 END_TEST
 
-/* R1 at the top, as by a thread that is then stopped. */
-static void release_begin(const struct held *slot, const struct path *path) {
+/* Discharges the top level (R1), as a thread does that is stopped right afterwards. */
+static void release_top_only(const struct held *slot, const struct path *path) {
 	uint32_t top = path->depth - 1;
 	struct pair seen = cell_load(path->level[top].cell);
 
@@ -779,37 +790,38 @@ static void release_begin(const struct held *slot, const struct path *path) {
 			tag_pack(slot->record, seq_down(seq_base(slot->seq), top))}));
 }
 
-/* Neither to the thread that had begun it nor to one that releases a second time. */
-START_TEST(a_release_that_a_daemon_finished_was_no_revocation) {
+/* Neither the thread that began the release nor a second one is told that the slot was revoked. */
+START_TEST(a_release_that_berthd_finishes_is_not_reported_as_a_revocation) {
 	const struct path *path = paths[1 + _i];
 	struct held slot, next;
 
-	ck_assert_int_eq(take_on(path, 1, &slot), 0);
-	release_begin(&slot, path);
-	ck_assert_int_eq(give(&slot), -ENOENT);
-	ck_assert_int_eq(take_back(slot.record), -EAGAIN);
+	ck_assert_int_eq(acquire_on(path, 1, &slot), 0);
+	release_top_only(&slot, path);
+	ck_assert_int_eq(release(&slot), -ENOENT);
+	ck_assert_int_eq(revoke_record(slot.record), -EAGAIN);
 	ck_assert_int_eq(counter_finish(map, slot.record), 0);
 	check_counts(0);
-	ck_assert_int_eq(give(&slot), -ENOENT);
+	ck_assert_int_eq(release(&slot), -ENOENT);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
-	/* No other thread takes a slot with it before that one has told the holder. */
-	ck_assert_int_eq(take_on(path, 1, &next), 0);
+	/* No other thread uses the record before the first thread's release has returned. */
+	ck_assert_int_eq(acquire_on(path, 1, &next), 0);
 	ck_assert_uint_ne(next.record, slot.record);
-	ck_assert_int_eq(give(&next), 0);
+	ck_assert_int_eq(release(&next), 0);
 	ck_assert_int_eq(local_release_rest(pool, slot.local, path, 1, slot.seq), 0);
 	check_counts(0);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	pool_give(pool, slot.local);
-	ck_assert_int_eq(give(&slot), -ENOENT);
-	ck_assert_int_eq(take_on(path, 1, &next), 0);
+	ck_assert_int_eq(release(&slot), -ENOENT);
+	ck_assert_int_eq(acquire_on(path, 1, &next), 0);
 	ck_assert_uint_eq(next.record, slot.record);
-	ck_assert_int_eq(give(&next), 0);
+	ck_assert_int_eq(release(&next), 0);
 	check_counts(0);
 }
 END_TEST
 
-/* The path's outermost account is full by now; then it isn't any more. The record is placed there. */
-static void be_refused(const struct path *path) {
+/* An acquire is refused at the top of the path, after its record was placed there. Afterwards the
+ * limit is as before. */
+static void acquire_refused(const struct path *path) {
 	struct level top = path->level[path->depth - 1];
 	struct slot_request request = {.path = path, .weight = 1};
 	uint64_t word = load_relaxed(&top.entry->word), seq;
@@ -824,254 +836,254 @@ static void be_refused(const struct path *path) {
 	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_CLAIMED);
 	store_relaxed(&top.entry->word, word);
 	ck_assert_int_eq(counter_bump(map, top.account), 0);
-	ck_assert_uint_eq(place_account(look(local->number).place), path->level[0].account);
+	ck_assert_uint_eq(place_account(newest_of(local->number).place), path->level[0].account);
 	pool_give(pool, local);
 }
 
-/* Also after an acquire that came to nothing. */
-START_TEST(a_slot_is_given_back_where_it_was_taken_wherever_its_record_stood_before) {
+/* The record rested at another path before, or an acquire with it was refused at another one. */
+START_TEST(a_slot_is_released_at_its_own_path_wherever_its_record_rested_before) {
 	const size_t n = ELEMENTS(paths);
 	struct held slot;
 
-	ck_assert_int_eq(take(&slot), 0);
-	ck_assert_int_eq(give(&slot), 0);
+	ck_assert_int_eq(acquire(&slot), 0);
+	ck_assert_int_eq(release(&slot), 0);
 	for (size_t i = 0; i < n * n * n; i++) {
 		struct local_slot *local = slot.local;
-		int how = (int)(i / 2 % 3);
+		int variant = (int)(i / 2 % 3);
 
-		ck_assert_int_eq(take_on(paths[i % n], 1, &slot), 0);
-		ck_assert_int_eq(give(&slot), 0);
-		be_refused(paths[i / n % n]);
+		ck_assert_int_eq(acquire_on(paths[i % n], 1, &slot), 0);
+		ck_assert_int_eq(release(&slot), 0);
+		acquire_refused(paths[i / n % n]);
 		check_counts(0);
-		ck_assert_int_eq(take_on(paths[i / n / n], 1, &slot), 0);
+		ck_assert_int_eq(acquire_on(paths[i / n / n], 1, &slot), 0);
 		ck_assert_ptr_eq(slot.local, local);
-		if (how == 1)
-			ck_assert_int_eq(take_back(slot.record), 0);
-		ck_assert_int_eq(give(&slot), how == 1 ? -ECANCELED : 0);
-		ck_assert_int_eq(give(&slot), -ENOENT);
+		if (variant == 1)
+			ck_assert_int_eq(revoke_record(slot.record), 0);
+		ck_assert_int_eq(release(&slot), variant == 1 ? -ECANCELED : 0);
+		ck_assert_int_eq(release(&slot), -ENOENT);
 		check_counts(0);
 	}
 }
 END_TEST
 
-START_TEST(a_revoked_record_is_used_again_only_when_its_holder_knows) {
+START_TEST(a_revoked_record_is_used_again_only_after_its_holder_was_told) {
 	struct held revoked, slot;
 
-	ck_assert_int_eq(take(&revoked), 0);
-	ck_assert_int_eq(take_back(revoked.record), 0);
-	while (take(&slot) == 0)
+	ck_assert_int_eq(acquire(&revoked), 0);
+	ck_assert_int_eq(revoke_record(revoked.record), 0);
+	while (acquire(&slot) == 0)
 		ck_assert_uint_ne(slot.record, revoked.record);
-	ck_assert_int_eq(give(&revoked), -ECANCELED);
-	ck_assert_int_eq(take(&slot), 0);
+	ck_assert_int_eq(release(&revoked), -ECANCELED);
+	ck_assert_int_eq(acquire(&slot), 0);
 	ck_assert_uint_eq(slot.record, revoked.record);
 }
 END_TEST
 
-/* -- lack of memory ------------------------------------------------------------------------------- */
+/* -- lack of memory ---------------------------------------------------------------------------- */
 
-/* Another process, whose records this one can't map, took and gave back a slot there since. */
-static void overwrite_by_far(const struct level *l) {
+/* Overwrites the cell's tag as a process does whose records this one can't map. */
+static void overwrite_tag_from_far(const struct level *l) {
 	const uint32_t far = SLOTS - 5;
 	struct pair seen = cell_load(l->cell);
 
-	ck_assert_int_eq(counter_note(daemons, seen.second), 0);
+	ck_assert_int_eq(counter_note(daemon_map, seen.second), 0);
 	ck_assert(cas16(&l->cell->count, seen, (struct pair){seen.first, tag_pack(far, 64)}));
 }
 
-START_TEST(a_release_without_memory_is_the_daemon_s_to_end_and_told_once) {
+START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	const struct path *path = paths[_i / 3];
 	struct held slot;
-	int how = _i % 3;
+	int variant = _i % 3;
 
 	map_close_files(map);
-	ck_assert_int_eq(take_on(path, 2, &slot), 0);
-	overwrite_by_far(&path->level[path->depth - 1]);
+	ck_assert_int_eq(acquire_on(path, 2, &slot), 0);
+	overwrite_tag_from_far(&path->level[path->depth - 1]);
 	ck_assert(!local_settled(slot.local));
-	ck_assert_int_eq(let_go(&slot), -ENOMEM);
+	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
-	ck_assert(place_state(raw_of(slot.record).first) == RECORD_SEIZED);
+	ck_assert(place_state(words_of(slot.record).first) == RECORD_SEIZED);
 	check_charged(path, path->depth, 2);
-	/* As long as the daemon hasn't. */
-	ck_assert_int_eq(let_go(&slot), -ENOMEM);
-	ck_assert(!is_quiet());
-	ck_assert_int_eq(how == 1 ? counter_finish(daemons, slot.record)
-				  : counter_finish_seized(daemons, slot.record),
+	/* Until berthd has finished the release, each release fails. */
+	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
+	ck_assert(!pool_is_idle());
+	ck_assert_int_eq(variant == 1 ? counter_finish(daemon_map, slot.record)
+				      : counter_finish_seized(daemon_map, slot.record),
 		0);
 	check_counts(0);
-	if (how == 0) {
+	if (variant == 0) {
 		ck_assert(local_settled(slot.local));
 	} else {
-		ck_assert_int_eq(let_go(&slot), 0);
+		ck_assert_int_eq(release_unpooled(&slot), 0);
 	}
 	ck_assert(!local_settled(slot.local));
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
-	ck_assert_int_eq(let_go(&slot), -ENOENT);
+	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
 	pool_give(pool, slot.local);
-	/* The next slot of the record is one like any other. */
-	ck_assert_int_eq(take_on(&path2, 1, &slot), 0);
+	/* The record's next slot is an ordinary one. */
+	ck_assert_int_eq(acquire_on(&path2, 1, &slot), 0);
 	ck_assert(!local_settled(slot.local));
-	ck_assert_int_eq(take_back(slot.record), 0);
-	ck_assert_int_eq(give(&slot), -ECANCELED);
+	ck_assert_int_eq(revoke_record(slot.record), 0);
+	ck_assert_int_eq(release(&slot), -ECANCELED);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-/* The top is given back, and then memory is short. */
-START_TEST(a_release_that_memory_stops_halfway_is_no_holder_s_any_more) {
+/* The top level is discharged; at the next one memory is short. */
+START_TEST(a_release_that_lacks_memory_halfway_is_finished_by_berthd) {
 	struct held slot;
 
 	map_close_files(map);
-	ck_assert_int_eq(take_on(&path3, 2, &slot), 0);
-	overwrite_by_far(&path3.level[1]);
-	ck_assert_int_eq(let_go(&slot), -ENOMEM);
+	ck_assert_int_eq(acquire_on(&path3, 2, &slot), 0);
+	overwrite_tag_from_far(&path3.level[1]);
+	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	check_charged(&path3, 2, 2);
-	ck_assert_int_eq(let_go(&slot), -ENOMEM);
-	ck_assert_int_eq(counter_finish_seized(daemons, slot.record), 0);
+	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
+	ck_assert_int_eq(counter_finish_seized(daemon_map, slot.record), 0);
 	check_counts(0);
 	ck_assert(local_settled(slot.local));
-	ck_assert_int_eq(let_go(&slot), -ENOENT);
+	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
 	pool_give(pool, slot.local);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-START_TEST(a_count_that_is_less_than_what_is_given_back_is_told_and_loses_no_record) {
+START_TEST(a_release_of_more_than_the_count_is_reported_and_loses_no_record) {
 	const struct path *path = paths[_i];
 	struct held slot;
 
-	ck_assert_int_eq(take_on(path, 3, &slot), 0);
+	ck_assert_int_eq(acquire_on(path, 3, &slot), 0);
 	for (uint32_t k = 0; k < path->depth; k++) {
 		struct pair seen = cell_load(path->level[k].cell);
 
 		ck_assert_int_eq(counter_repair(map, path->level[k].account, seen, 2), 0);
 	}
-	ck_assert_int_eq(let_go(&slot), -EUCLEAN);
+	ck_assert_int_eq(release_unpooled(&slot), -EUCLEAN);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	pool_give(pool, slot.local);
-	ck_assert_int_eq(give(&slot), -ENOENT);
+	ck_assert_int_eq(release(&slot), -ENOENT);
 	check_charged(path, path->depth, 2);
-	ck_assert_uint_eq(seq_step(look(slot.record).seq), 0);
+	ck_assert_uint_eq(seq_step(newest_of(slot.record).seq), 0);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-START_TEST(a_closed_session_s_records_are_not_handed_out) {
+START_TEST(the_records_of_a_closed_session_take_no_slots) {
 	struct held slot;
 
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
 		ck_assert_int_eq(counter_close(map, n), 0);
-	ck_assert_int_eq(take(&slot), -ESHUTDOWN);
+	ck_assert_int_eq(acquire(&slot), -ESHUTDOWN);
 	check_stack(RANGES * BERTH_RANGE);
 	check_counts(0);
 }
 END_TEST
 
-/* That one is taken by the daemon, or noise lies over it. */
-START_TEST(a_record_that_is_of_no_use_stays_the_caller_s) {
+/* The record holds a slot, is seized, or is overwritten with noise. */
+START_TEST(an_unusable_record_stays_claimed_by_the_caller) {
 	struct held slot, again;
 
-	for (int how = 0; how < 3; how++) {
-		ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
+	for (int variant = 0; variant < 3; variant++) {
+		ck_assert_int_eq(acquire_on(&path3, 1, &slot), 0);
 		store_release(&slot.local->token, TOKEN_CLAIMED);
-		if (how == 1)
+		if (variant == 1)
 			counter_seize(map, slot.record);
-		else if (how == 2)
+		else if (variant == 2)
 			store_relaxed(&map_record(map, slot.record)->noted, BERTH_SEQ_MASK + 1);
 		for (size_t i = 0; i < ELEMENTS(paths); i++) {
-			ck_assert_int_eq(hold(slot.local, paths[i], 1, &again), -EAGAIN);
+			ck_assert_int_eq(acquire_with(slot.local, paths[i], 1, &again), -EAGAIN);
 			ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 		}
-		check_charged(&path3, 3, (uint32_t)how + 1);
+		check_charged(&path3, 3, (uint32_t)variant + 1);
 	}
 }
 END_TEST
 
-START_TEST(forgetting_tells_what_was_held_and_touches_no_count) {
+START_TEST(forgetting_a_slot_reports_it_once_and_changes_no_count) {
 	struct held slot;
 
-	ck_assert_int_eq(take(&slot), 0);
+	ck_assert_int_eq(acquire(&slot), 0);
 	ck_assert_int_eq(forget(&slot), -ECANCELED);
 	ck_assert_int_eq(forget(&slot), -ENOENT);
-	ck_assert_int_eq(give(&slot), -ENOENT);
+	ck_assert_int_eq(release(&slot), -ENOENT);
 	ck_assert_uint_eq(counter_count(map, 1), 1);
 	slot.record = 5 * BERTH_RANGE;
 	ck_assert_int_eq(forget(&slot), -ENOENT);
 }
 END_TEST
 
-START_TEST(releasing_all_leaves_nothing_behind) {
+START_TEST(releasing_all_slots_discharges_every_level) {
 	struct held slot;
 
 	for (int i = 0; i < 20; i++)
-		ck_assert_int_eq(take_on(paths[i % 3], 1, &slot), 0);
-	ck_assert_int_eq(give(&slot), 0);
+		ck_assert_int_eq(acquire_on(paths[i % 3], 1, &slot), 0);
+	ck_assert_int_eq(release(&slot), 0);
 	pool_release_all(pool);
 	check_counts(0);
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
 		ck_assert_uint_eq(charged_by(n), 0);
-	ck_assert_int_eq(give(&slot), -ENOENT);
+	ck_assert_int_eq(release(&slot), -ENOENT);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
 /* -- the session's end ------------------------------------------------------------------------- */
 
-START_TEST(a_pool_is_quiet_where_nothing_is_held) {
+START_TEST(a_pool_without_held_or_claimed_records_is_idle) {
 	struct held slot;
 	struct local_slot *spent, *owned;
 
-	ck_assert(is_quiet());
+	ck_assert(pool_is_idle());
 	for (uint32_t i = 0; i < 20; i++) {
-		ck_assert_int_eq(take_on(paths[i % 4], 1, &slot), 0);
-		ck_assert_int_eq(give(&slot), 0);
-		ck_assert(is_quiet());
+		ck_assert_int_eq(acquire_on(paths[i % 4], 1, &slot), 0);
+		ck_assert_int_eq(release(&slot), 0);
+		ck_assert(pool_is_idle());
 	}
-	/* Those that are used up are no thread's. */
+	/* No thread uses a record that is retired. */
 	spent = slot.local;
-	use_up(spent->number);
-	ck_assert_int_eq(take_on(&path1, 1, &slot), 0);
-	ck_assert_int_eq(give(&slot), 0);
+	use_up_seqs(spent->number);
+	ck_assert_int_eq(acquire_on(&path1, 1, &slot), 0);
+	ck_assert_int_eq(release(&slot), 0);
 	ck_assert_uint_eq(load_relaxed(&spent->token), TOKEN_SPENT);
-	ck_assert(is_quiet());
-	/* Of these the cache tells. */
+	ck_assert(pool_is_idle());
+	/* cache_close() judges the records that a cache has. */
 	ck_assert_int_eq(pool_take(pool, &owned), 0);
 	store_release(&owned->token, UINT64_C(3) << 4 | TOKEN_OWNED);
-	ck_assert(is_quiet());
+	ck_assert(pool_is_idle());
 	store_release(&owned->token, TOKEN_SPARE);
-	ck_assert(is_quiet());
+	ck_assert(pool_is_idle());
 	check_counts(0);
 }
 END_TEST
 
-START_TEST(a_slot_or_a_claim_keeps_a_pool_from_being_quiet) {
+START_TEST(a_pool_with_a_slot_or_a_claim_is_not_idle) {
 	struct held slot;
 	struct local_slot *local;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		ck_assert_int_eq(take_on(paths[i], 1, &slot), 0);
-		ck_assert(!is_quiet());
-		ck_assert_int_eq(let_go(&slot), 0);
-		ck_assert(!is_quiet());
+		ck_assert_int_eq(acquire_on(paths[i], 1, &slot), 0);
+		ck_assert(!pool_is_idle());
+		ck_assert_int_eq(release_unpooled(&slot), 0);
+		ck_assert(!pool_is_idle());
 		pool_give(pool, slot.local);
-		ck_assert(is_quiet());
+		ck_assert(pool_is_idle());
 	}
 	ck_assert_int_eq(pool_take(pool, &local), 0);
-	ck_assert(!is_quiet());
+	ck_assert(!pool_is_idle());
 	pool_give(pool, local);
-	ck_assert(is_quiet());
-	/* Revoked, and its holder doesn't know. */
-	ck_assert_int_eq(take_on(&path3, 1, &slot), 0);
-	ck_assert_int_eq(take_back(slot.record), 0);
-	ck_assert(!is_quiet());
-	ck_assert_int_eq(give(&slot), -ECANCELED);
-	ck_assert(is_quiet());
+	ck_assert(pool_is_idle());
+	/* The slot is revoked, and its holder doesn't know it yet. */
+	ck_assert_int_eq(acquire_on(&path3, 1, &slot), 0);
+	ck_assert_int_eq(revoke_record(slot.record), 0);
+	ck_assert(!pool_is_idle());
+	ck_assert_int_eq(release(&slot), -ECANCELED);
+	ck_assert(pool_is_idle());
 }
 END_TEST
 
-/* A thread has claimed a record that was free, or that rested on the path which it wants or on another,
- * and has looked at all; and then it is stopped. Its session ends, the range is the next one's, and that
- * one holds a slot with the record, perhaps on the same path. */
-START_TEST(a_thread_of_a_session_that_ended_takes_nothing_of_the_next_one_s) {
+/* A thread claims a record that is free, or rests at its path or at another one. It reads the
+ * record and the cells, and is stopped. Its session ends, and the next session gets the range and
+ * holds a slot with the record, perhaps on the same path. */
+START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	const struct path *before = _i % 3 == 0 ? NULL : paths[_i % 3];
 	const struct path *path = paths[1], *theirs = paths[_i / 3];
 	struct slot_request request = {.path = path, .weight = 1};
@@ -1086,9 +1098,9 @@ START_TEST(a_thread_of_a_session_that_ended_takes_nothing_of_the_next_one_s) {
 		ck_assert_int_eq(counter_release(map, 20, seq), 0);
 	}
 	ck_assert_int_eq(counter_check(map, path, 1, request.seen, &level), 0);
-	record = raw_of(20);
+	record = words_of(20);
 	cell = cell_load(path->level[0].cell);
-	base = look(20).seq;
+	base = newest_of(20).seq;
 
 	ck_assert_int_eq(counter_close(map, 20), 0);
 	ck_assert_int_eq(counter_open(map, 20), 0);
@@ -1098,7 +1110,7 @@ START_TEST(a_thread_of_a_session_that_ended_takes_nothing_of_the_next_one_s) {
 			ck_assert_int_eq(counter_release(map, 20, seq), 0);
 	}
 
-	/* P1, and A1 where the record rested on the path: whichever came next. */
+	/* The thread's next step fails: P1, or A1 if the record rested at the path. */
 	ck_assert(!cas16(&at.record->place, record,
 		(struct pair){place_pack(RECORD_PLACED, path->depth - 1, 1, path->level[0].account),
 			base + BERTH_CYCLE}));
@@ -1108,8 +1120,8 @@ START_TEST(a_thread_of_a_session_that_ended_takes_nothing_of_the_next_one_s) {
 	ck_assert_int_eq(counter_acquire(map, at, &request, &mine, &level), -EAGAIN);
 	ck_assert_int_lt(
 		counter_acquire_continue(map, at, &request, 1, seq_up(base, 2), &level), 0);
-	ck_assert(snapshot_is_held(look(20)));
-	ck_assert_uint_eq(look(20).seq, seq);
+	ck_assert(snapshot_is_held(newest_of(20)));
+	ck_assert_uint_eq(newest_of(20).seq, seq);
 	for (uint32_t k = 0; k < path->depth; k++)
 		ck_assert_uint_eq(counter_count(map, path->level[k].account),
 			theirs == &path8 ? 1 : theirs == path);
@@ -1118,66 +1130,65 @@ START_TEST(a_thread_of_a_session_that_ended_takes_nothing_of_the_next_one_s) {
 }
 END_TEST
 
-/* -- threads ---------------------------------------------------------------------------------- */
+/* -- threads ----------------------------------------------------------------------------------- */
 
 static pthread_barrier_t barrier;
 
-static int run(void *(*work)(void *), void *results, size_t size) {
+/* Runs the function in THREADS threads at once. Each gets an int and stores an error there. */
+static void threads_run(void *(*function)(void *failed)) {
 	pthread_t thread[THREADS];
+	int failed[THREADS] = {0};
 
+	(void)pthread_barrier_init(&barrier, NULL, THREADS);
 	for (size_t i = 0; i < THREADS; i++)
-		if (pthread_create(&thread[i], NULL, work, (char *)results + i * size) != 0)
-			return -1;
-	for (size_t i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, function, &failed[i]), 0);
+	for (size_t i = 0; i < THREADS; i++) {
 		(void)pthread_join(thread[i], NULL);
-	return 0;
+		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
+	}
 }
 
-/* Now here, now there, so that records are placed anew under others' eyes. */
-static int take_any(int turn, struct held *ret) {
-	return take_on(paths[turn / 7 % (int)ELEMENTS(paths)], 1 + turn / 50 % 2, ret);
+/* The paths and weights change now and then, so that records are placed while other threads use
+ * them. */
+static int acquire_any(int turn, struct held *ret) {
+	return acquire_on(paths[turn / 7 % (int)ELEMENTS(paths)], 1 + turn / 50 % 2, ret);
 }
 
-/* More slots wanted than there are records, so that the stack is empty now and then. */
-static void *churn(void *arg) {
+/* The threads want more slots than there are records, so that the stack is empty at times. */
+static void *churn_main(void *arg) {
 	struct held held[10];
 	int *failed = arg;
 	size_t n = 0;
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < TURNS; i++) {
-		int r = n < ELEMENTS(held) ? take_any(i, &held[n]) : -ENOBUFS;
+		int r = n < ELEMENTS(held) ? acquire_any(i, &held[n]) : -ENOBUFS;
 
 		if (r == 0)
 			n++;
 		else if (r != -ENOBUFS)
 			*failed = r;
-		else if (n > 0 && give(&held[--n]) != 0)
+		else if (n > 0 && release(&held[--n]) != 0)
 			*failed = -1;
 	}
 	while (n > 0)
-		if (give(&held[--n]) != 0)
+		if (release(&held[--n]) != 0)
 			*failed = -1;
 	return NULL;
 }
 
 START_TEST(no_record_is_lost_while_threads_empty_and_fill_the_pool) {
-	int failed[THREADS] = {0};
-
-	(void)pthread_barrier_init(&barrier, NULL, THREADS);
-	ck_assert_int_eq(run(churn, failed, sizeof(failed[0])), 0);
-	for (size_t i = 0; i < THREADS; i++)
-		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
+	threads_run(churn_main);
 	check_counts(0);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-static _Atomic int
-	user[(RANGES + 1) * BERTH_RANGE]; /* of each record: which thread, from 1; 0: none */
+/* By record: 1 while a thread has it, else 0. */
+static _Atomic int record_users[(RANGES + 1) * BERTH_RANGE];
 
-/* Nothing but the stack. */
-static void *shuffle(void *arg) {
+/* Takes records from the stack and puts them back, without slots. */
+static void *shuffle_main(void *arg) {
 	struct local_slot *mine[12];
 	int *failed = arg;
 	size_t n = 0;
@@ -1188,94 +1199,85 @@ static void *shuffle(void *arg) {
 		int none = 0, r = takes ? pool_take(pool, &mine[n]) : 0;
 
 		if (takes && r == 0) {
-			if (!atomic_compare_exchange_strong(&user[mine[n]->number], &none, 1) ||
+			if (!atomic_compare_exchange_strong(
+				    &record_users[mine[n]->number], &none, 1) ||
 				load_relaxed(&mine[n]->token) != TOKEN_CLAIMED)
 				*failed = 1;
 			n++;
 		} else if (r != 0 && r != -ENOBUFS) {
 			*failed = r;
 		} else if (n > 0) {
-			/* Not in the order in which they came. */
+			/* Put records back in another order. */
 			struct local_slot *local = mine[(size_t)i % n];
 
 			mine[(size_t)i % n] = mine[n - 1];
 			n--;
-			if (atomic_exchange(&user[local->number], 0) != 1)
+			if (atomic_exchange(&record_users[local->number], 0) != 1)
 				*failed = 2;
 			pool_give(pool, local);
 		}
 	}
 	while (n > 0) {
-		if (atomic_exchange(&user[mine[--n]->number], 0) != 1)
+		if (atomic_exchange(&record_users[mine[--n]->number], 0) != 1)
 			*failed = 3;
 		pool_give(pool, mine[n]);
 	}
 	return NULL;
 }
 
-START_TEST(threads_take_from_the_stack_nothing_twice_and_lose_nothing) {
-	int failed[THREADS] = {0};
-
-	(void)pthread_barrier_init(&barrier, NULL, THREADS);
-	ck_assert_int_eq(run(shuffle, failed, sizeof(failed[0])), 0);
-	for (size_t i = 0; i < THREADS; i++)
-		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
+START_TEST(threads_take_no_record_from_the_stack_twice_and_lose_none) {
+	threads_run(shuffle_main);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
 
-/* All but a few are held: threads hand these to each other, and overwrite each other's tags, while one
- * looks from where its record rests. */
-static void *crowd(void *arg) {
+/* All but four records are held. The threads pass these four around, so that each overwrites the
+ * tags from which another one works out what its record has charged. */
+static void *acquire_and_release_main(void *arg) {
 	int *failed = arg;
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < 20 * TURNS && *failed == 0; i++) {
 		struct held slot;
-		int r = take_on(i / 5000 % 3 ? &path1 : &path3, 1, &slot);
+		int r = acquire_on(i / 5000 % 3 ? &path1 : &path3, 1, &slot);
 
 		if (r == 0)
-			r = give(&slot);
+			r = release(&slot);
 		if (r != -ENOBUFS && r != -EAGAIN)
 			*failed = r;
 	}
 	return NULL;
 }
 
-START_TEST(an_acquire_is_not_revoked_for_what_other_threads_do) {
+START_TEST(an_acquire_is_not_reported_as_revoked_because_of_other_threads) {
 	struct held held[RANGES * BERTH_RANGE - 4];
-	int failed[THREADS] = {0};
-
 	for (size_t i = 0; i < ELEMENTS(held); i++)
-		ck_assert_int_eq(take_on(&path2, 1, &held[i]), 0);
-	(void)pthread_barrier_init(&barrier, NULL, THREADS);
-	ck_assert_int_eq(run(crowd, failed, sizeof(failed[0])), 0);
-	for (size_t i = 0; i < THREADS; i++)
-		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
+		ck_assert_int_eq(acquire_on(&path2, 1, &held[i]), 0);
+	threads_run(acquire_and_release_main);
 	pool_release_all(pool);
 	check_counts(0);
 }
 END_TEST
 
-/* All but one are held: that one is what everybody tries to claim. */
+/* All records but one are held, and every thread tries to claim that one. */
 #define CONTESTS 100000
 
-static _Atomic int users;
+static _Atomic int claims;
 
-static void *contest(void *arg) {
+static void *contest_main(void *arg) {
 	int *failed = arg;
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < CONTESTS && *failed == 0; i++) {
 		struct held slot;
-		int r = take_any(i, &slot);
+		int r = acquire_any(i, &slot);
 
 		if (r == -ENOBUFS)
 			continue;
-		if (r != 0 || atomic_fetch_add(&users, 1) != 0)
+		if (r != 0 || atomic_fetch_add(&claims, 1) != 0)
 			*failed = r != 0 ? r : 1;
-		(void)atomic_fetch_sub(&users, 1);
-		if (give(&slot) != 0)
+		(void)atomic_fetch_sub(&claims, 1);
+		if (release(&slot) != 0)
 			*failed = 2;
 	}
 	return NULL;
@@ -1283,16 +1285,11 @@ static void *contest(void *arg) {
 
 START_TEST(the_last_record_is_claimed_by_one_thread_at_a_time) {
 	struct held held[RANGES * BERTH_RANGE - 1];
-	int failed[THREADS] = {0};
-
 	for (size_t i = 0; i < ELEMENTS(held); i++)
-		ck_assert_int_eq(take(&held[i]), 0);
-	(void)pthread_barrier_init(&barrier, NULL, THREADS);
-	ck_assert_int_eq(run(contest, failed, sizeof(failed[0])), 0);
-	for (size_t i = 0; i < THREADS; i++)
-		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
+		ck_assert_int_eq(acquire(&held[i]), 0);
+	threads_run(contest_main);
 	for (size_t i = 0; i < ELEMENTS(held); i++)
-		ck_assert_int_eq(give(&held[i]), 0);
+		ck_assert_int_eq(release(&held[i]), 0);
 	check_counts(0);
 }
 END_TEST
@@ -1301,7 +1298,7 @@ END_TEST
 
 static _Atomic bool grown;
 
-static void *take_and_give(void *arg) {
+static void *acquire_until_grown_main(void *arg) {
 	int *failed = arg;
 
 	(void)pthread_barrier_wait(&barrier);
@@ -1310,17 +1307,17 @@ static void *take_and_give(void *arg) {
 		int r;
 
 		last = atomic_load(&grown);
-		r = take(&slot);
+		r = acquire(&slot);
 		if (r == 0)
-			r = give(&slot);
+			r = release(&slot);
 		if (r != 0 && r != -ENOBUFS && r != -EAGAIN)
 			*failed = r;
 	}
 	return NULL;
 }
 
-/* Begins with no range at all, so that threads meet stack, table and ranges as they are made. What
- * they may see too early on other machines, ThreadSanitizer sees on this. */
+/* The pool begins without ranges, so that the threads use the stack, the table and the ranges while
+ * they are made. ThreadSanitizer reports on this machine what only other machines would reorder. */
 static void pool_grow_under_threads(uint32_t first) {
 	pthread_t thread[THREADS];
 	int failed[THREADS] = {0};
@@ -1329,10 +1326,11 @@ static void pool_grow_under_threads(uint32_t first) {
 	ck_assert_int_eq(pool_new(map, NUMBERS, &pool), 0);
 	atomic_store(&grown, false);
 	for (size_t i = 0; i < THREADS; i++)
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, take_and_give, &failed[i]), 0);
+		ck_assert_int_eq(
+			pthread_create(&thread[i], NULL, acquire_until_grown_main, &failed[i]), 0);
 	(void)pthread_barrier_wait(&barrier);
 	for (uint32_t n = 0; n < 3; n++) {
-		range_give(first + n);
+		range_grant(first + n);
 		sched_yield();
 	}
 	atomic_store(&grown, true);
@@ -1342,28 +1340,29 @@ static void pool_grow_under_threads(uint32_t first) {
 	}
 }
 
-START_TEST(threads_go_on_while_ranges_are_added) {
+START_TEST(threads_use_the_pool_while_ranges_are_added) {
 	(void)pthread_barrier_init(&barrier, NULL, THREADS + 1);
 	for (uint32_t i = 0; i < POOLS; i++)
 		pool_grow_under_threads(RANGES + 1 + 3 * i);
 	ck_assert_uint_eq(counter_count(map, 1), 0);
-	ck_assert(is_quiet());
+	ck_assert(pool_is_idle());
 }
 END_TEST
 
-/* A rival that waits until there is a slot for both to release. */
+/* Two threads release the same slot at the same time. */
 #define DUELS 20000
 
 static struct held duel_slot;
 static _Atomic int duel_number, duels_ended;
 
-/* Now one is first, now another. */
+/* Waits for a time that depends on n, so that sometimes one thread is first, sometimes the
+ * other. */
 static void delay(int n) {
 	for (int i = 0; i < n % 512; i++)
 		(void)atomic_load(&duels_ended);
 }
 
-static void *duel(void *arg) {
+static void *duel_main(void *arg) {
 	int *result = arg;
 
 	for (int n = 1; n <= DUELS; n++) {
@@ -1371,45 +1370,45 @@ static void *duel(void *arg) {
 			if (i % 10000 == 9999)
 				sched_yield();
 		delay(n * 37);
-		result[n] = give(&duel_slot);
+		result[n] = release(&duel_slot);
 		atomic_store(&duels_ended, n);
 	}
 	return NULL;
 }
 
-/* Returns the own result. */
+/* Releases the slot at the same time as the rival, and returns this thread's result. */
 static int duel_fight(int n) {
 	int mine;
 
 	delay(n * 101);
-	mine = give(&duel_slot);
+	mine = release(&duel_slot);
 	while (atomic_load(&duels_ended) < n)
 		sched_yield();
 	return mine;
 }
 
-START_TEST(of_two_threads_that_release_one_slot_at_once_one_does_and_the_other_hears_not_held) {
+START_TEST(of_two_concurrent_releases_of_a_slot_one_succeeds_and_the_other_is_refused) {
 	static int theirs[DUELS + 1];
 	pthread_t thread;
 
-	ck_assert_int_eq(pthread_create(&thread, NULL, duel, theirs), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, duel_main, theirs), 0);
 	for (int n = 1; n <= DUELS; n++) {
 		int mine;
 
-		ck_assert_int_eq(take_on(paths[_i], 1, &duel_slot), 0);
+		ck_assert_int_eq(acquire_on(paths[_i], 1, &duel_slot), 0);
 		atomic_store(&duel_number, n);
 		mine = duel_fight(n);
-		/* 0 for one and -ENOENT for the other. */
+		/* One release returns 0, the other -ENOENT. */
 		ck_assert_msg(mine + theirs[n] == -ENOENT && mine * theirs[n] == 0,
-			"duel %d: %d and %d", n, mine, theirs[n]);
+			"duel %d: the releases return %d and %d", n, mine, theirs[n]);
 	}
 	(void)pthread_join(thread, NULL);
 	check_counts(0);
 }
 END_TEST
 
-/* As a recount does, of which nobody knows who takes and gives. */
-static void *finish_again_and_again(void *arg) {
+/* A recount may call counter_finish() at any moment of an acquire or a release. */
+static void *finish_until_stopped(void *arg) {
 	const uint32_t *record = arg;
 
 	while (!atomic_load(&grown)) {
@@ -1421,21 +1420,20 @@ static void *finish_again_and_again(void *arg) {
 	return NULL;
 }
 
-/* And a release that it has finished was no revocation. */
-START_TEST(what_a_daemon_goes_on_with_is_never_a_slot_that_is_taken_or_held) {
+/* A release that counter_finish() finished isn't reported as a revocation. */
+START_TEST(finishing_a_record_again_and_again_changes_no_acquire_and_no_release) {
 	pthread_t thread;
 	void *failed;
 
-	ck_assert_int_eq(take_on(paths[_i], 1, &duel_slot), 0);
-	ck_assert_int_eq(give(&duel_slot), 0);
+	ck_assert_int_eq(acquire_on(paths[_i], 1, &duel_slot), 0);
+	ck_assert_int_eq(release(&duel_slot), 0);
 	atomic_store(&grown, false);
-	ck_assert_int_eq(
-		pthread_create(&thread, NULL, finish_again_and_again, &duel_slot.record), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, finish_until_stopped, &duel_slot.record), 0);
 	for (int n = 0; n < 20 * DUELS; n++) {
 		struct held slot;
 
-		ck_assert_int_eq(take_on(paths[_i], 1, &slot), 0);
-		ck_assert_int_eq(give(&slot), 0);
+		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
+		ck_assert_int_eq(release(&slot), 0);
 	}
 	atomic_store(&grown, true);
 	(void)pthread_join(thread, &failed);
@@ -1447,49 +1445,50 @@ END_TEST
 static int revoke_result[DUELS + 1];
 static _Atomic int revokes_asked, revokes_ended;
 
-static void *duel_revoke(void *arg) {
+static void *revoke_main(void *arg) {
 	(void)arg;
 	for (int n = 1; n <= DUELS; n++) {
 		for (int i = 0; atomic_load(&revokes_asked) < n; i++)
 			if (i % 10000 == 9999)
 				sched_yield();
-		/* The one that has the CPU begins, lest it come too late each time. */
+		/* This thread has the CPU now. It lets the duel begin itself, because a thread that
+		 * has to be woken first would be too late each time. */
 		atomic_store(&duel_number, n);
 		if (n % 2)
 			sched_yield();
 		delay(n * 53);
-		revoke_result[n] = take_back(duel_slot.record);
+		revoke_result[n] = revoke_record(duel_slot.record);
 		atomic_store(&revokes_ended, n);
 	}
 	return NULL;
 }
 
-/* And a daemon that revokes it: of the three one takes it back; if that is the daemon, one of the
- * two hears so. */
-START_TEST(a_slot_released_by_two_and_revoked_at_once_is_given_back_once_and_told_right) {
+/* Two threads release a slot while berthd revokes it. One of the three discharges it; if that is
+ * berthd, exactly one release returns -ECANCELED. */
+START_TEST(two_concurrent_releases_and_a_revocation_discharge_a_slot_once) {
 	static int theirs[DUELS + 1];
 	int revoked = 0;
 	pthread_t rival, daemon;
 
-	ck_assert_int_eq(pthread_create(&rival, NULL, duel, theirs), 0);
-	ck_assert_int_eq(pthread_create(&daemon, NULL, duel_revoke, NULL), 0);
+	ck_assert_int_eq(pthread_create(&rival, NULL, duel_main, theirs), 0);
+	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_main, NULL), 0);
 	for (int n = 1; n <= DUELS; n++) {
-		int mine, told;
+		int mine, expected;
 
-		ck_assert_int_eq(take_on(paths[_i], 1, &duel_slot), 0);
+		ck_assert_int_eq(acquire_on(paths[_i], 1, &duel_slot), 0);
 		atomic_store(&revokes_asked, n);
 		while (atomic_load(&duel_number) < n)
 			sched_yield();
 		mine = duel_fight(n);
 		while (atomic_load(&revokes_ended) < n)
 			sched_yield();
-		told = revoke_result[n] == 0 ? -ECANCELED : 0;
+		expected = revoke_result[n] == 0 ? -ECANCELED : 0;
 		revoked += revoke_result[n] == 0;
 		ck_assert_msg(revoke_result[n] == 0 || revoke_result[n] == -EAGAIN,
-			"duel %d: a revoke gives %d", n, revoke_result[n]);
-		ck_assert_msg((mine == told && theirs[n] == -ENOENT) ||
-				      (mine == -ENOENT && theirs[n] == told),
-			"duel %d: %d and %d, and the revoke %d", n, mine, theirs[n],
+			"duel %d: the revoke returns %d", n, revoke_result[n]);
+		ck_assert_msg((mine == expected && theirs[n] == -ENOENT) ||
+				      (mine == -ENOENT && theirs[n] == expected),
+			"duel %d: the releases return %d and %d, the revoke %d", n, mine, theirs[n],
 			revoke_result[n]);
 	}
 	(void)pthread_join(rival, NULL);
@@ -1499,28 +1498,28 @@ START_TEST(a_slot_released_by_two_and_revoked_at_once_is_given_back_once_and_tol
 }
 END_TEST
 
-/* -- more than two that release -------------------------------------------------------------------- */
+/* -- more than two releases -------------------------------------------------------------------- */
 
-#define CROWDS 3000
+#define CONTESTS_OF_ALL 3000
 
-static pthread_barrier_t crowd_begins, crowd_ends;
+static pthread_barrier_t release_begins, release_ends;
 
-struct crowd_member {
-	int result[CROWDS];
+struct release_results {
+	int result[CONTESTS_OF_ALL];
 };
 
-static void *crowd_release(void *arg) {
-	struct crowd_member *me = arg;
+static void *release_main(void *arg) {
+	struct release_results *me = arg;
 
-	for (int n = 0; n < CROWDS; n++) {
-		(void)pthread_barrier_wait(&crowd_begins);
-		me->result[n] = let_go(&duel_slot);
-		(void)pthread_barrier_wait(&crowd_ends);
+	for (int n = 0; n < CONTESTS_OF_ALL; n++) {
+		(void)pthread_barrier_wait(&release_begins);
+		me->result[n] = release_unpooled(&duel_slot);
+		(void)pthread_barrier_wait(&release_ends);
 	}
 	return NULL;
 }
 
-static int times(const struct crowd_member *all, int n, int result) {
+static int results_count(const struct release_results *all, int n, int result) {
 	int found = 0;
 
 	for (int i = 0; i < THREADS; i++)
@@ -1528,30 +1527,30 @@ static int times(const struct crowd_member *all, int n, int result) {
 	return found;
 }
 
-/* Now it is revoked before, now its session is over, now neither. */
-START_TEST(of_many_threads_that_release_one_slot_at_once_one_is_told_what_became_of_it) {
-	static struct crowd_member all[THREADS];
+/* Sometimes the slot is revoked before, sometimes its session has ended. */
+START_TEST(of_many_concurrent_releases_of_a_slot_one_reports_what_happened_to_it) {
+	static struct release_results all[THREADS];
 	pthread_t thread[THREADS];
 
-	(void)pthread_barrier_init(&crowd_begins, NULL, THREADS + 1);
-	(void)pthread_barrier_init(&crowd_ends, NULL, THREADS + 1);
+	(void)pthread_barrier_init(&release_begins, NULL, THREADS + 1);
+	(void)pthread_barrier_init(&release_ends, NULL, THREADS + 1);
 	for (int i = 0; i < THREADS; i++)
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, crowd_release, &all[i]), 0);
-	for (int n = 0; n < CROWDS; n++) {
-		int how = n % 64 == 63 && n < 64 * 20 ? 2 : n % 2;
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, release_main, &all[i]), 0);
+	for (int n = 0; n < CONTESTS_OF_ALL; n++) {
+		int variant = n % 64 == 63 && n < 64 * 20 ? 2 : n % 2;
 
-		ck_assert_int_eq(take_on(paths[_i], 1, &duel_slot), 0);
-		if (how == 1)
-			ck_assert_int_eq(take_back(duel_slot.record), 0);
-		else if (how == 2)
+		ck_assert_int_eq(acquire_on(paths[_i], 1, &duel_slot), 0);
+		if (variant == 1)
+			ck_assert_int_eq(revoke_record(duel_slot.record), 0);
+		else if (variant == 2)
 			ck_assert_int_eq(counter_close(map, duel_slot.record), 0);
-		(void)pthread_barrier_wait(&crowd_begins);
-		(void)pthread_barrier_wait(&crowd_ends);
-		ck_assert_int_eq(times(all, n, how > 0 ? -ECANCELED : 0), 1);
-		ck_assert_int_eq(times(all, n, -ENOENT), THREADS - 1);
+		(void)pthread_barrier_wait(&release_begins);
+		(void)pthread_barrier_wait(&release_ends);
+		ck_assert_int_eq(results_count(all, n, variant > 0 ? -ECANCELED : 0), 1);
+		ck_assert_int_eq(results_count(all, n, -ENOENT), THREADS - 1);
 		ck_assert_uint_eq(
-			token_of(duel_slot.record), how == 2 ? TOKEN_SPENT : TOKEN_CLAIMED);
-		if (how == 2)
+			token_of(duel_slot.record), variant == 2 ? TOKEN_SPENT : TOKEN_CLAIMED);
+		if (variant == 2)
 			ck_assert_int_eq(counter_open(map, duel_slot.record), 0);
 		else
 			pool_give(pool, duel_slot.local);
@@ -1565,9 +1564,9 @@ END_TEST
 
 static _Atomic bool stop;
 
-/* As berthctl has it, what is held or being taken; or whatever there is, which needs more luck not to
- * meet a slot in the instant after it was taken. */
-static void *revoke_all(void *arg) {
+/* Without `arg`, revokes what berthctl would: slots that are held or being acquired. With it, tries
+ * to revoke every record in whatever state. */
+static void *revoke_all_main(void *arg) {
 	struct snapshot seen;
 
 	while (!atomic_load(&stop))
@@ -1577,18 +1576,18 @@ static void *revoke_all(void *arg) {
 	return NULL;
 }
 
-/* Each slot acquired must be told exactly once: released, or revoked. An acquire may be taken back in
- * its middle, and records at rest, on their way up or down are seized, too. */
-static void *churn_revoked(void *arg) {
+/* Each acquired slot is reported exactly once, as released or as revoked. Revocations also hit
+ * acquires and releases in their middle, and records at rest. */
+static void *churn_revoked_main(void *arg) {
 	int *failed = arg;
 
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < TURNS; i++) {
 		struct held slot;
-		int r = take_any(i, &slot);
+		int r = acquire_any(i, &slot);
 
 		if (r == 0)
-			r = give(&slot);
+			r = release(&slot);
 		else if (r == -ENOBUFS || r == -EAGAIN)
 			continue;
 		if (r != 0 && r != -ECANCELED)
@@ -1597,19 +1596,16 @@ static void *churn_revoked(void *arg) {
 	return NULL;
 }
 
-START_TEST(revoking_under_threads_loses_neither_counts_nor_records) {
-	int failed[THREADS] = {0};
+START_TEST(revoking_while_threads_run_loses_neither_counts_nor_records) {
 	pthread_t daemon;
 
-	(void)pthread_barrier_init(&barrier, NULL, THREADS);
-	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_all, _i ? &stop : NULL), 0);
-	ck_assert_int_eq(run(churn_revoked, failed, sizeof(failed[0])), 0);
+	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_all_main, _i ? &stop : NULL), 0);
+	threads_run(churn_revoked_main);
 	atomic_store(&stop, true);
 	(void)pthread_join(daemon, NULL);
-	for (size_t i = 0; i < THREADS; i++)
-		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
 	check_counts(0);
-	/* One that is seized just as its slot was taken is retired (a_slot_that_was_seized_…). */
+	/* A record that is seized right after its slot was acquired is retired
+	 * (a_seized_slot_…). */
 	printf("%u retired\n", locals_with(TOKEN_SPENT));
 	check_stack(RANGES * BERTH_RANGE - locals_with(TOKEN_SPENT));
 }
@@ -1623,63 +1619,62 @@ int main(void) {
 
 	tcase_add_checked_fixture(cases, set_up, tear_down);
 	tcase_set_timeout(cases, 120);
-	tcase_add_test(cases, every_record_is_handed_out_once_and_then_none_is_left);
-	tcase_add_test(cases, the_record_that_was_given_back_last_is_the_next_one);
-	tcase_add_loop_test(cases, the_record_that_was_last_is_used_again_and_stays_as_it_is, 0, 4);
-	tcase_add_test(cases, a_record_that_is_held_is_left_for_another);
+	tcase_add_test(cases, every_record_is_handed_out_once_before_the_pool_is_empty);
+	tcase_add_test(cases, the_record_that_was_put_back_last_is_taken_next);
+	tcase_add_loop_test(cases, a_record_is_used_again_without_being_written, 0, 4);
+	tcase_add_test(cases, a_held_record_is_not_handed_out_again);
 	tcase_add_loop_test(cases, a_record_that_has_used_up_its_seqs_is_passed_over, 0, 3);
-	tcase_add_test(cases, a_pool_whose_records_have_all_used_up_their_seqs_has_none_left);
-	tcase_add_loop_test(cases, the_last_cycle_of_a_record_can_be_ended_in_every_way, 0, 3);
-	tcase_add_test(
-		cases, a_record_that_has_used_up_its_seqs_stays_so_however_often_it_is_granted);
+	tcase_add_test(cases, a_pool_whose_records_have_all_used_up_their_seqs_is_empty);
+	tcase_add_loop_test(cases, the_last_cycle_of_a_record_can_end_in_every_way, 0, 3);
+	tcase_add_test(cases, a_record_without_seqs_stays_unusable_however_often_it_is_granted);
 	tcase_add_test(cases, a_full_pool_finds_the_one_record_that_was_released);
-	tcase_add_test(cases, a_pool_that_grew_goes_on_with_the_new_range);
-	tcase_add_test(cases, a_range_that_is_none_or_there_already_is_refused);
-	tcase_add_test(cases, a_range_that_can_t_be_mapped_is_no_reason_to_ask_for_more);
-	tcase_add_test(cases, a_token_is_a_slot_s_or_one_of_the_others);
-	tcase_add_loop_test(cases, a_record_has_a_token_for_each_place_where_it_is, 0, 4);
-	tcase_add_test(cases, a_top_that_comes_back_is_not_the_one_that_was_seen);
+	tcase_add_test(cases, a_pool_uses_a_range_that_is_added);
+	tcase_add_test(cases, an_invalid_or_known_range_is_refused);
+	tcase_add_test(cases, a_range_that_can_t_be_mapped_is_reported_as_a_lack_of_memory);
+	tcase_add_test(cases, a_token_is_a_slot_or_one_of_the_other_values);
+	tcase_add_loop_test(cases, a_record_has_a_token_for_each_place, 0, 4);
+	tcase_add_test(cases, a_stack_top_that_comes_back_is_not_taken_for_the_old_one);
 	tcase_add_loop_test(
-		cases, a_slot_of_any_depth_is_charged_and_given_back_at_every_level, 0, 2);
-	tcase_add_test(cases, the_rest_of_a_release_is_made_from_any_level);
-	tcase_add_loop_test(cases, a_slot_is_given_back_once_by_whatever_party_comes_first, 0, 4);
-	tcase_add_test(cases, a_slot_released_twice_is_not_held);
-	tcase_add_test(cases, a_slot_released_twice_is_not_held_whatever_has_become_of_its_account);
-	tcase_add_test(cases, a_stale_slot_does_not_release_the_one_that_follows_in_its_record);
-	tcase_add_test(cases, a_revoked_slot_is_told_to_its_holder_once);
-	tcase_add_test(cases, a_slot_that_was_seized_is_told_to_its_holder_once);
-	tcase_add_loop_test(cases, a_release_that_a_daemon_finished_was_no_revocation, 0, 2);
-	tcase_add_test(
-		cases, a_slot_is_given_back_where_it_was_taken_wherever_its_record_stood_before);
-	tcase_add_test(cases, a_revoked_record_is_used_again_only_when_its_holder_knows);
+		cases, a_slot_of_any_depth_is_charged_and_discharged_at_every_level, 0, 2);
+	tcase_add_test(cases, a_release_goes_on_from_any_level);
+	tcase_add_loop_test(cases, a_slot_is_discharged_once_whatever_ends_it_first, 0, 4);
+	tcase_add_test(cases, a_second_release_is_refused);
+	tcase_add_test(cases, a_second_release_is_refused_after_the_account_was_removed);
+	tcase_add_test(cases, a_released_slot_does_not_release_the_next_slot_of_its_record);
+	tcase_add_test(cases, a_revocation_is_reported_once);
+	tcase_add_test(cases, a_seized_slot_is_reported_as_revoked_once);
 	tcase_add_loop_test(
-		cases, a_release_without_memory_is_the_daemon_s_to_end_and_told_once, 0, 12);
-	tcase_add_test(cases, a_release_that_memory_stops_halfway_is_no_holder_s_any_more);
-	tcase_add_loop_test(cases,
-		a_count_that_is_less_than_what_is_given_back_is_told_and_loses_no_record, 0, 4);
-	tcase_add_test(cases, a_record_that_is_of_no_use_stays_the_caller_s);
-	tcase_add_test(cases, a_closed_session_s_records_are_not_handed_out);
-	tcase_add_test(cases, forgetting_tells_what_was_held_and_touches_no_count);
-	tcase_add_test(cases, releasing_all_leaves_nothing_behind);
-	tcase_add_test(cases, a_pool_is_quiet_where_nothing_is_held);
-	tcase_add_test(cases, a_slot_or_a_claim_keeps_a_pool_from_being_quiet);
+		cases, a_release_that_berthd_finishes_is_not_reported_as_a_revocation, 0, 2);
+	tcase_add_test(cases, a_slot_is_released_at_its_own_path_wherever_its_record_rested_before);
+	tcase_add_test(cases, a_revoked_record_is_used_again_only_after_its_holder_was_told);
 	tcase_add_loop_test(
-		cases, a_thread_of_a_session_that_ended_takes_nothing_of_the_next_one_s, 0, 9);
+		cases, a_release_without_memory_is_finished_by_berthd_and_reported_once, 0, 12);
+	tcase_add_test(cases, a_release_that_lacks_memory_halfway_is_finished_by_berthd);
+	tcase_add_loop_test(
+		cases, a_release_of_more_than_the_count_is_reported_and_loses_no_record, 0, 4);
+	tcase_add_test(cases, an_unusable_record_stays_claimed_by_the_caller);
+	tcase_add_test(cases, the_records_of_a_closed_session_take_no_slots);
+	tcase_add_test(cases, forgetting_a_slot_reports_it_once_and_changes_no_count);
+	tcase_add_test(cases, releasing_all_slots_discharges_every_level);
+	tcase_add_test(cases, a_pool_without_held_or_claimed_records_is_idle);
+	tcase_add_test(cases, a_pool_with_a_slot_or_a_claim_is_not_idle);
+	tcase_add_loop_test(
+		cases, a_thread_of_an_ended_session_changes_no_record_of_the_next_session, 0, 9);
 	tcase_add_test(cases, no_record_is_lost_while_threads_empty_and_fill_the_pool);
-	tcase_add_test(cases, threads_take_from_the_stack_nothing_twice_and_lose_nothing);
-	tcase_add_test(cases, an_acquire_is_not_revoked_for_what_other_threads_do);
+	tcase_add_test(cases, threads_take_no_record_from_the_stack_twice_and_lose_none);
+	tcase_add_test(cases, an_acquire_is_not_reported_as_revoked_because_of_other_threads);
 	tcase_add_test(cases, the_last_record_is_claimed_by_one_thread_at_a_time);
-	tcase_add_test(cases, threads_go_on_while_ranges_are_added);
+	tcase_add_test(cases, threads_use_the_pool_while_ranges_are_added);
 	tcase_add_loop_test(cases,
-		of_two_threads_that_release_one_slot_at_once_one_does_and_the_other_hears_not_held,
-		0, 3);
+		of_two_concurrent_releases_of_a_slot_one_succeeds_and_the_other_is_refused, 0, 3);
 	tcase_add_loop_test(
-		cases, what_a_daemon_goes_on_with_is_never_a_slot_that_is_taken_or_held, 1, 3);
-	tcase_add_loop_test(cases,
-		a_slot_released_by_two_and_revoked_at_once_is_given_back_once_and_told_right, 0, 3);
-	tcase_add_loop_test(cases,
-		of_many_threads_that_release_one_slot_at_once_one_is_told_what_became_of_it, 0, 3);
-	tcase_add_loop_test(cases, revoking_under_threads_loses_neither_counts_nor_records, 0, 2);
+		cases, finishing_a_record_again_and_again_changes_no_acquire_and_no_release, 1, 3);
+	tcase_add_loop_test(
+		cases, two_concurrent_releases_and_a_revocation_discharge_a_slot_once, 0, 3);
+	tcase_add_loop_test(
+		cases, of_many_concurrent_releases_of_a_slot_one_reports_what_happened_to_it, 0, 3);
+	tcase_add_loop_test(
+		cases, revoking_while_threads_run_loses_neither_counts_nor_records, 0, 2);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
