@@ -89,3 +89,25 @@ static inline void fixture_open_records(struct fixture *f, uint32_t first, uint3
 	for (uint32_t n = first; n < first + count; n++)
 		ck_assert_int_eq(counter_open(f->map, n), 0);
 }
+
+/* Acquires a slot with the record, and returns its seq. */
+static inline uint64_t fixture_acquire(
+	struct fixture *f, uint32_t record, const struct path *path, uint32_t weight) {
+	const struct stamp stamp = {0};
+	uint32_t level;
+	uint64_t seq;
+
+	ck_assert_int_eq(record_acquire(f->map, record, path, weight, &stamp, &seq, &level), 0);
+	return seq;
+}
+
+static inline void fixture_release(struct fixture *f, uint32_t record, uint64_t seq) {
+	ck_assert_int_eq(counter_release(f->map, record, seq), 0);
+}
+
+/* Each level of the path has this count. */
+static inline void fixture_check_counts(
+	struct fixture *f, const struct path *path, uint32_t count) {
+	for (uint32_t k = 0; k < path->depth; k++)
+		ck_assert_uint_eq(counter_count(f->map, path->level[k].account), count);
+}

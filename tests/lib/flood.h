@@ -24,3 +24,13 @@ static inline sd_event_source *flood_new(sd_event *event, unsigned *messages) {
 	ck_assert_int_ge(sd_event_source_set_io_fd_own(flood, true), 0);
 	return flood;
 }
+
+/* Runs the loop until it has nothing left to do. */
+static inline void event_run_until_idle(sd_event *event) {
+	int r;
+
+	do
+		r = sd_event_run(event, 0);
+	while (r > 0);
+	ck_assert_int_eq(r, 0);
+}

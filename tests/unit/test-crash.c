@@ -99,7 +99,7 @@ struct scenario {
 	void (*before)(const struct scenario *s); /* run by the parent before */
 	int (*act)(const struct scenario *s);     /* run by the child, single-stepped */
 	bool by_daemon;                           /* the child plays berthd, and isn't the owner */
-	int (*race)(const struct scenario *s);    /* run by the parent at the instruction; or NULL */
+	int (*race)(const struct scenario *s);    /* run by the parent at the stop; or NULL */
 	bool once;                                /* exactly one of `act` and `race` succeeds */
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The directory, written and read: names found, moved and gone; what a death leaves; accounts made,
- * covered by templates, and making room. */
+/* The directory as berthd writes it and others read it: names, templates, full tables, adoption
+ * after a death in the middle of a change, and indices that are used again. */
 
 #include "counter-fast.h"
 #include "fixture.h"
@@ -19,7 +19,7 @@ static void teardown(void) {
 	fixture_free(&f);
 }
 
-static void resize(uint32_t accounts) {
+static void recreate_with_capacity(uint32_t accounts) {
 	fixture_free(&f);
 	want.accounts = accounts;
 	fixture_new(&f, &want);
@@ -34,7 +34,7 @@ static void reopen(void) {
 static uint32_t limit_of(const char *name) {
 	uint32_t account = accounts_find(f.accounts, name);
 
-	ck_assert_msg(account != 0, "'%s' isn't there", name);
+	ck_assert_msg(account != 0, "the account '%s' doesn't exist", name);
 	return entry_limit(directory_word(accounts_directory(f.accounts), account));
 }
 
@@ -65,7 +65,7 @@ static void check_many(uint32_t from, uint32_t to) {
 START_TEST(names_are_found_while_the_table_grows_and_shrinks) {
 	char name[32];
 
-	resize(5000);
+	recreate_with_capacity(5000);
 	configure_many(0, 4000);
 	check_many(0, 4000);
 	for (uint32_t i = 0; i < 4000; i += 2) {
@@ -83,8 +83,9 @@ START_TEST(names_are_found_while_the_table_grows_and_shrinks) {
 }
 END_TEST
 
-/* Damage, or half rewritten: what is read must not be the entries that follow. */
-START_TEST(a_long_name_without_a_block_is_none) {
+/* An entry is damaged, or read while it is written. The name must not be read from the entries
+ * behind it. */
+START_TEST(a_long_name_without_a_block_is_not_found) {
 	char text[256], read[256];
 	uint32_t account;
 	struct entry *e;
@@ -120,7 +121,7 @@ START_TEST(a_name_of_255_bytes_is_kept_and_its_block_used_again) {
 }
 END_TEST
 
-START_TEST(ancestors_are_there_for_their_children_and_go_with_the_last_one) {
+START_TEST(ancestors_exist_as_long_as_they_have_children) {
 	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice/web", 3), 0);
 	ck_assert_int_eq(fixture_configure(f.accounts, "acme/bob", 4), 0);
 	ck_assert_uint_eq(limit_of("acme"), BERTH_LIMIT_NONE);
@@ -133,17 +134,17 @@ START_TEST(ancestors_are_there_for_their_children_and_go_with_the_last_one) {
 }
 END_TEST
 
-START_TEST(a_deleted_account_that_is_held_goes_when_it_is_released) {
+START_TEST(a_deleted_account_with_a_slot_is_removed_after_the_release) {
 	struct path path = fixture_path(&f, "alice", 5);
 	const struct stamp stamp = {0};
 	uint32_t level;
-	uint64_t seq;
+	uint64_t seq, refused;
 
 	fixture_open_records(&f, 16, 16);
-	ck_assert_int_eq(record_acquire(f.map, 16, &path, 1, &stamp, &seq, &level), 0);
+	seq = fixture_acquire(&f, 16, &path, 1);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	ck_assert_uint_eq(flags_of("alice"), ENTRY_LIVE);
-	ck_assert_int_eq(record_acquire(f.map, 17, &path, 1, &stamp, &seq, &level), -ESTALE);
+	ck_assert_int_eq(record_acquire(f.map, 17, &path, 1, &stamp, &refused, &level), -ESTALE);
 	accounts_tidy(f.accounts);
 	ck_assert_uint_ne(accounts_find(f.accounts, "alice"), 0);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
@@ -152,7 +153,7 @@ START_TEST(a_deleted_account_that_is_held_goes_when_it_is_released) {
 }
 END_TEST
 
-START_TEST(an_index_used_again_has_another_generation_and_no_past) {
+START_TEST(an_index_used_again_has_another_generation_and_no_old_counts) {
 	struct path old = fixture_path(&f, "alice", 5), new;
 	const struct stamp stamp = {0};
 	uint32_t level;
@@ -175,7 +176,7 @@ static uint64_t bumps_of(uint32_t account) {
 	return count_bumps(load_relaxed(&map_cell(f.map, account)->count));
 }
 
-START_TEST(setting_the_same_limit_again_bumps_all_the_same) {
+START_TEST(setting_the_same_limit_again_bumps_the_cell) {
 	struct path path = fixture_path(&f, "alice", 5);
 	uint64_t before = bumps_of(path.level[0].account);
 
@@ -189,7 +190,7 @@ START_TEST(setting_the_same_limit_again_bumps_all_the_same) {
 }
 END_TEST
 
-START_TEST(a_template_covers_whom_nobody_configured) {
+START_TEST(a_template_covers_accounts_that_are_not_configured) {
 	uint32_t account;
 
 	ck_assert_int_eq(accounts_resolve(f.accounts, "bob@x", &account), -ENOENT);
@@ -209,7 +210,7 @@ START_TEST(a_template_covers_whom_nobody_configured) {
 }
 END_TEST
 
-START_TEST(an_ancestor_that_nobody_may_acquire_is_usable_once_a_template_covers_it) {
+START_TEST(an_ancestor_without_a_limit_is_usable_once_a_template_covers_it) {
 	uint32_t account;
 
 	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice", 5), 0);
@@ -220,14 +221,12 @@ START_TEST(an_ancestor_that_nobody_may_acquire_is_usable_once_a_template_covers_
 }
 END_TEST
 
-START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
-	const struct stamp stamp = {0};
-	uint32_t account, level;
-	uint64_t seq;
+START_TEST(idle_accounts_of_templates_make_room_and_used_ones_stay) {
+	uint32_t account;
 	struct path held;
 	char name[32];
 
-	resize(20);
+	recreate_with_capacity(20);
 	fixture_open_records(&f, 16, 16);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*", 2), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "held", &account), 0);
@@ -236,7 +235,7 @@ START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
 			entry_generation(directory_word(accounts_directory(f.accounts), account)),
 			&held),
 		0);
-	ck_assert_int_eq(record_acquire(f.map, 16, &held, 1, &stamp, &seq, &level), 0);
+	(void)fixture_acquire(&f, 16, &held, 1);
 	for (int i = 0; i < 500; i++) {
 		(void)snprintf(name, sizeof(name), "stranger-%d", i);
 		ck_assert_int_eq(accounts_resolve(f.accounts, name, &account), 0);
@@ -244,7 +243,8 @@ START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
 	ck_assert_uint_ne(accounts_find(f.accounts, "held"), 0);
 	ck_assert_uint_ne(accounts_find(f.accounts, "stranger-499"), 0);
 	ck_assert_uint_le(directory_live(accounts_directory(f.accounts)), 15);
-	/* A quarter of the table, and what idle strangers have, is left for the configured. */
+	/* Configured accounts get the last quarter of the table, and the places of idle accounts of
+	 * templates. */
 	for (int i = 0; i < 19; i++) {
 		(void)snprintf(name, sizeof(name), "mine-%d", i);
 		ck_assert_int_eq(fixture_configure(f.accounts, name, 1), 0);
@@ -256,8 +256,8 @@ START_TEST(idle_accounts_of_templates_make_room_and_those_in_use_stay) {
 }
 END_TEST
 
-START_TEST(a_full_table_takes_no_half_of_a_path) {
-	resize(4);
+START_TEST(a_full_table_takes_no_part_of_a_path) {
+	recreate_with_capacity(4);
 	configure_many(0, 2);
 	ck_assert_int_eq(fixture_configure(f.accounts, "a/b/c", 1), -ENOSPC);
 	ck_assert_uint_eq(accounts_find(f.accounts, "a"), 0);
@@ -266,8 +266,8 @@ START_TEST(a_full_table_takes_no_half_of_a_path) {
 }
 END_TEST
 
-START_TEST(an_adopted_directory_is_as_it_was) {
-	resize(5000);
+START_TEST(an_adopted_directory_is_unchanged) {
+	recreate_with_capacity(5000);
 	configure_many(0, 3000);
 	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice", 5), 0);
 	reopen();
@@ -281,7 +281,7 @@ START_TEST(an_adopted_directory_is_as_it_was) {
 }
 END_TEST
 
-START_TEST(what_the_store_does_not_name_at_start_is_configured_no_more) {
+START_TEST(accounts_that_the_store_does_not_name_at_start_are_removed) {
 	configure_many(0, 3);
 	reopen();
 	configure_many(0, 2);
@@ -304,7 +304,7 @@ static _Atomic uint32_t *first_slot_of(uint32_t account) {
 	return NULL;
 }
 
-START_TEST(a_death_before_the_slot_was_written_is_mended) {
+START_TEST(a_death_before_the_table_slot_was_written_is_repaired) {
 	configure_many(0, 50);
 	store_relaxed(first_slot_of(accounts_find(f.accounts, "account-7")), 0); /* C2 | C3 */
 	reopen();
@@ -312,7 +312,7 @@ START_TEST(a_death_before_the_slot_was_written_is_mended) {
 }
 END_TEST
 
-START_TEST(a_death_between_word_and_slot_of_a_removal_is_mended) {
+START_TEST(a_death_between_word_and_table_slot_of_a_removal_is_repaired) {
 	uint32_t account;
 	struct entry *e;
 
@@ -328,17 +328,16 @@ START_TEST(a_death_between_word_and_slot_of_a_removal_is_mended) {
 }
 END_TEST
 
-START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
+START_TEST(a_death_in_a_removal_that_would_have_been_undone_loses_no_count) {
 	struct path path = fixture_path(&f, "alice", 5);
-	const struct stamp stamp = {0};
 	struct entry *e = path.level[0].entry;
 	struct pair seen[BERTH_LEVELS_MAX];
 	uint32_t level;
 	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
-	ck_assert_int_eq(record_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
-	/* R1, and then death: the charge had come before the bump. */
+	seq = fixture_acquire(&f, 16, &path, 3);
+	/* berthd has made R1 and dies. The slot was acquired before the bump. */
 	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
 	reopen();
 	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), path.level[0].account);
@@ -352,8 +351,8 @@ START_TEST(a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count) {
 }
 END_TEST
 
-/* An account that nobody configured any more goes, and its index is the next one's. */
-static uint32_t replace(const char *name, const char *by) {
+/* Removes the account, and gives its index to a new one. */
+static void replace(const char *name, const char *by) {
 	uint32_t index = accounts_find(f.accounts, name);
 
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
@@ -361,60 +360,48 @@ static uint32_t replace(const char *name, const char *by) {
 	ck_assert_uint_eq(accounts_find(f.accounts, name), 0);
 	ck_assert_int_eq(fixture_configure(f.accounts, by, 5), 0);
 	ck_assert_uint_eq(accounts_find(f.accounts, by), index);
-	return index;
 }
 
-static uint64_t take(uint32_t number, const struct path *path) {
-	const struct stamp stamp = {0};
-	uint32_t level;
-	uint64_t seq;
-
-	ck_assert_int_eq(record_acquire(f.map, number, path, 1, &stamp, &seq, &level), 0);
-	return seq;
+static uint64_t acquire(uint32_t record, const struct path *path) {
+	return fixture_acquire(&f, record, path, 1);
 }
 
-static void take_and_give(uint32_t number, const struct path *path) {
-	ck_assert_int_eq(counter_release(f.map, number, take(number, path)), 0);
+static void acquire_and_release(uint32_t record, const struct path *path) {
+	fixture_release(&f, record, acquire(record, path));
 }
 
-static void check_counts(const struct path *path, uint32_t count) {
-	for (uint32_t k = 0; k < path->depth; k++)
-		ck_assert_uint_eq(counter_count(f.map, path->level[k].account), count);
-}
-
-/* Record 16 rests on the path, and `noted` says what it was when another record charged the level above:
- * that it holds a slot. Returns how that was seen. */
+/* Leaves record 16 at rest at the path, while its `noted` still tells of a held slot: another
+ * record charged the level above in between. Returns the snapshot of the held slot. */
 static struct snapshot rest_noted_as_held(const struct path *path, const struct path *beside) {
-	uint64_t seq = take(16, path);
+	uint64_t seq = acquire(16, path);
 	struct snapshot seen;
 
 	ck_assert_int_eq(counter_record(f.map, 16, &seen), 0);
 	ck_assert(snapshot_is_held(seen) && seen.seq == seq);
-
-	take_and_give(17, beside);
+	acquire_and_release(17, beside);
 	ck_assert_uint_eq(load_relaxed(&map_record(f.map, 16)->noted), seq);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
 	ck_assert_uint_eq(load_relaxed(&map_record(f.map, 16)->noted), seq);
 	return seen;
 }
 
-/* The slot that was seen is released, so neither its owner nor the daemon, however late, takes from these
- * cells what another record has charged. */
-static void check_is_over(struct snapshot seen, const struct path *now) {
+/* The slot of the snapshot was released. So neither its owner nor berthd, however late, discharges
+ * the cells that another record has charged since. */
+static void check_is_released(struct snapshot seen, const struct path *now) {
 	const struct record_at at = {map_record(f.map, 16), 16};
 	const struct path beside = fixture_path(&f, "new/stays", 5);
-	uint64_t seq = take(18, &beside);
+	uint64_t seq = acquire(18, &beside);
 
 	ck_assert_ptr_eq(now->level[1].cell, beside.level[1].cell);
 	ck_assert_int_eq(counter_revoke(f.map, 16, seen), -EAGAIN);
 	ck_assert_int_eq(counter_release(f.map, 16, seen.seq), -ENOENT);
 	ck_assert_uint_eq(counter_release_fast(f.map, at, now, seen.seq), 0);
-	check_counts(&beside, 1);
+	fixture_check_counts(&f, &beside, 1);
 	ck_assert_int_eq(counter_release(f.map, 18, seq), 0);
-	check_counts(now, 0);
+	fixture_check_counts(&f, now, 0);
 }
 
-/* Nothing of record 16 counts on the path that it stands on now, and it can be used again. */
+/* Record 16 has charged nothing on the path at which it is placed now, and can be used again. */
 static void check_rests(const struct path *now) {
 	struct snapshot s;
 
@@ -424,23 +411,23 @@ static void check_rests(const struct path *now) {
 		ck_assert(!counter_has_charged(s, 16, k, load_relaxed(&now->level[k].cell->tag)));
 	ck_assert_int_eq(counter_finish(f.map, 16), 0);
 	ck_assert_int_eq(counter_finish_seized(f.map, 16), 0);
-	check_counts(now, 0);
-	take_and_give(16, now);
-	check_counts(now, 0);
+	fixture_check_counts(&f, now, 0);
+	acquire_and_release(16, now);
+	fixture_check_counts(&f, now, 0);
 }
 
-/* A session's end, while another record holds a slot there. */
+/* The session of record 16 ends while another record holds a slot on the path. */
 static void check_closes(const struct path *now) {
-	(void)take(18, now);
+	(void)acquire(18, now);
 	ck_assert_int_eq(counter_close(f.map, 16), 0);
-	check_counts(now, 1);
+	fixture_check_counts(&f, now, 1);
 	ck_assert_int_eq(counter_close(f.map, 18), 0);
-	check_counts(now, 0);
+	fixture_check_counts(&f, now, 0);
 	ck_assert_int_eq(counter_open(f.map, 16), 0);
 	ck_assert_int_eq(counter_open(f.map, 18), 0);
 }
 
-START_TEST(a_removed_account_leaves_no_step_that_its_cell_alone_tells_of) {
+START_TEST(the_removal_of_an_account_notes_the_step_that_only_its_cell_had) {
 	struct path path = fixture_path(&f, "old/leaf", 5), beside, now;
 	struct snapshot seen;
 	uint64_t tag;
@@ -452,22 +439,22 @@ START_TEST(a_removed_account_leaves_no_step_that_its_cell_alone_tells_of) {
 		seen = rest_noted_as_held(&path, &beside);
 		tag = load_relaxed(&path.level[0].cell->tag);
 		ck_assert_uint_eq(tag_record(tag), 16);
-		(void)replace("old/leaf", "new/leaf");
+		replace("old/leaf", "new/leaf");
 		ck_assert_uint_ge(load_relaxed(&map_record(f.map, 16)->noted), tag_seq(tag));
 		now = fixture_path(&f, "new/leaf", 5);
-		check_is_over(seen, &now);
+		check_is_released(seen, &now);
 		if (round % 2 == 0)
 			check_rests(&now);
 		else
 			check_closes(&now);
-		(void)replace("new/leaf", "old/leaf");
+		replace("new/leaf", "old/leaf");
 		path = fixture_path(&f, "old/leaf", 5);
 	}
 }
 END_TEST
 
-/* The same, of an index that the next daemon finds free: R1 or R2, and then death. */
-START_TEST(a_death_in_a_removal_leaves_no_step_that_its_cell_alone_tells_of) {
+/* berthd dies after R1 or R2 of the removal, and the next berthd finds the index free. */
+START_TEST(after_a_death_in_a_removal_the_step_that_only_its_cell_had_is_noted) {
 	struct path path = fixture_path(&f, "old/leaf", 5), beside, now;
 	struct entry *e = path.level[0].entry;
 	struct snapshot seen;
@@ -482,7 +469,7 @@ START_TEST(a_death_in_a_removal_leaves_no_step_that_its_cell_alone_tells_of) {
 	reopen();
 	now = fixture_path(&f, "new/leaf", 5);
 	ck_assert_uint_eq(now.level[0].account, path.level[0].account);
-	check_is_over(seen, &now);
+	check_is_released(seen, &now);
 	if (_i < 2)
 		check_rests(&now);
 	else
@@ -490,38 +477,39 @@ START_TEST(a_death_in_a_removal_leaves_no_step_that_its_cell_alone_tells_of) {
 }
 END_TEST
 
-/* The record was on that path before: the cell above still says "two levels left, going down". */
-START_TEST(a_record_that_rests_where_an_account_was_has_nothing_of_the_next_one_s) {
+/* The record was used on the new path before. The tag in the cell above still tells of a release
+ * with two levels left. */
+START_TEST(a_record_resting_at_a_removed_account_has_charged_nothing_of_the_next_one) {
 	struct path path = fixture_path(&f, "old/leaf", 5), deep, now;
 
 	deep = fixture_path(&f, "new/way/down", 5);
 	fixture_open_records(&f, 16, 16);
 	(void)fixture_path(&f, "old/stays", 5);
 	for (int round = 0; round < 4; round++) {
-		take_and_give(16, &deep);
+		acquire_and_release(16, &deep);
 		ck_assert_uint_eq(seq_charged(tag_seq(load_relaxed(&deep.level[2].cell->tag))), 2);
-		take_and_give(16, &path);
-		(void)replace("old/leaf", "new/leaf");
+		acquire_and_release(16, &path);
+		replace("old/leaf", "new/leaf");
 		now = fixture_path(&f, "new/leaf", 5);
 		ck_assert_ptr_eq(now.level[1].cell, deep.level[2].cell);
 		if (round % 2 == 0)
 			check_rests(&now);
 		else
 			check_closes(&now);
-		(void)replace("new/leaf", "old/leaf");
+		replace("new/leaf", "old/leaf");
 		path = fixture_path(&f, "old/leaf", 5);
 	}
 }
 END_TEST
 
-START_TEST(a_record_that_rests_where_an_account_was_is_closed_without_damage) {
+START_TEST(a_record_resting_at_a_removed_account_is_closed_without_damage) {
 	static const char *const next[] = {"shallow", "much/deeper/leaf"};
 
 	fixture_open_records(&f, 16, 16);
 	for (size_t i = 0; i < ELEMENTS(next); i++) {
 		struct path path = fixture_path(&f, "old/leaf", 5);
 
-		take_and_give(16, &path);
+		acquire_and_release(16, &path);
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "old/leaf"), 0);
 		accounts_tidy(f.accounts);
 		ck_assert_int_eq(fixture_configure(f.accounts, next[i], 5), 0);
@@ -532,49 +520,49 @@ START_TEST(a_record_that_rests_where_an_account_was_is_closed_without_damage) {
 }
 END_TEST
 
-START_TEST(ancestors_that_go_round_keep_nobody_for_ever) {
+START_TEST(ancestors_that_form_a_circle_cause_no_endless_loop) {
 	struct path a = fixture_path(&f, "a", 5), b = fixture_path(&f, "b", 5);
 
 	(void)fixture_path(&f, "gone", 5);
 	store_relaxed(&a.level[0].entry->ancestry, ancestry_pack(b.level[0].account, 2));
 	store_relaxed(&b.level[0].entry->ancestry, ancestry_pack(a.level[0].account, 2));
-	(void)replace("gone", "a/leaf");
+	replace("gone", "a/leaf");
 }
 END_TEST
 
-/* -- what is used up --------------------------------------------------------------------------- */
+/* -- bumps and generations that are used up ---------------------------------------------------- */
 
-static void bumps_use_up(const struct path *path, uint64_t left) {
+static void bumps_leave(const struct path *path, uint64_t left) {
 	struct cell *cell = path->level[0].cell;
 
 	store_total(&cell->count,
 		count_pack(count_of(load_relaxed(&cell->count)), BERTH_BUMPS_LAST - left));
 }
 
-START_TEST(a_cell_without_a_bump_left_keeps_its_account_as_it_is) {
+START_TEST(an_account_without_a_bump_left_is_not_changed) {
 	struct path path = fixture_path(&f, "alice", 5);
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
 	struct directory *d = accounts_directory(f.accounts);
 	uint32_t account = path.level[0].account, flags = entry_flags(word);
 
 	fixture_open_records(&f, 16, 16);
-	bumps_use_up(&path, 0);
+	bumps_leave(&path, 0);
 	ck_assert_int_eq(directory_set(d, account, 7, flags), -EOVERFLOW);
 	ck_assert_int_eq(directory_renew(d, account, 7, flags), -EOVERFLOW);
 	ck_assert_int_eq(directory_remove(d, account), -EOVERFLOW);
 	ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
 	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), account);
-	/* Slots are taken and given back all the same. */
-	take_and_give(16, &path);
-	check_counts(&path, 0);
+	/* Slots are still acquired and released. */
+	acquire_and_release(16, &path);
+	fixture_check_counts(&f, &path, 0);
 }
 END_TEST
 
-START_TEST(an_account_that_can_t_be_changed_is_counted_as_what_it_is) {
+START_TEST(a_refused_change_leaves_the_numbers_of_accounts_right) {
 	struct path path = fixture_path(&f, "alice", 5);
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
 
-	bumps_use_up(&path, 0);
+	bumps_leave(&path, 0);
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_eq(fixture_configure(f.accounts, "alice", 7), -EOVERFLOW);
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), -EOVERFLOW);
@@ -585,10 +573,10 @@ START_TEST(an_account_that_can_t_be_changed_is_counted_as_what_it_is) {
 }
 END_TEST
 
-START_TEST(the_last_bump_is_made_and_no_further_one) {
+START_TEST(the_last_bump_is_made_and_the_next_one_refused) {
 	struct path path = fixture_path(&f, "alice", 5);
 
-	bumps_use_up(&path, 1);
+	bumps_leave(&path, 1);
 	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 7), 0);
 	ck_assert_uint_eq(limit_of("alice"), 7);
 	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 8), -EOVERFLOW);
@@ -596,24 +584,24 @@ START_TEST(the_last_bump_is_made_and_no_further_one) {
 }
 END_TEST
 
-/* It could not be taken back. */
+/* A removal needs a second bump if it has to be undone. */
 START_TEST(a_removal_with_the_last_bump_is_refused_and_changes_nothing) {
 	struct path path = fixture_path(&f, "alice", 5);
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
 
-	bumps_use_up(&path, 1);
+	bumps_leave(&path, 1);
 	ck_assert_int_eq(directory_remove(accounts_directory(f.accounts), path.level[0].account),
 		-EOVERFLOW);
 	ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
 }
 END_TEST
 
-/* The next account of this index could never be given a limit. */
+/* The limit of the next account at this index could never be changed. */
 START_TEST(an_index_whose_cell_has_no_bump_left_is_not_used_again) {
 	struct path path = fixture_path(&f, "alice", 5), next;
 
-	/* One for "not configured any more", one for the removal, and one for taking that back. */
-	bumps_use_up(&path, 3);
+	/* One bump unconfigures the account, one removes it, and one would undo the removal. */
+	bumps_leave(&path, 3);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), 0);
 	if (_i == 1)
@@ -643,7 +631,7 @@ START_TEST(an_account_near_its_last_generation_is_not_renewed) {
 	ck_assert_uint_eq(entry_generation(word), BERTH_GENERATION_LAST - 1);
 	ck_assert_int_eq(directory_renew(d, account, 7, flags), -EOVERFLOW);
 	ck_assert_uint_eq(directory_word(d, account), word);
-	/* A limit needs none, and one was left for the removal. */
+	/* A new limit needs no generation, and the removal has one left. */
 	ck_assert_int_eq(directory_set(d, account, 7, flags), 0);
 	ck_assert_uint_eq(limit_of("alice"), 7);
 	ck_assert_int_eq(directory_remove(d, account), 0);
@@ -652,7 +640,7 @@ START_TEST(an_account_near_its_last_generation_is_not_renewed) {
 }
 END_TEST
 
-/* A removal that was taken back took the generation that was left for it. */
+/* A removal that was undone has used the generation that was left for it. */
 START_TEST(an_account_of_the_last_generation_is_not_removed) {
 	struct path path = fixture_path(&f, "alice", 5);
 	struct directory *d = accounts_directory(f.accounts);
@@ -667,7 +655,8 @@ START_TEST(an_account_of_the_last_generation_is_not_removed) {
 }
 END_TEST
 
-/* Through as many accounts as it takes; the next daemon finds no more of it than this one. */
+/* Accounts use the index until its generations are used up, within one life of berthd or a new one
+ * each time. */
 START_TEST(an_index_near_its_last_generation_is_not_used_again) {
 	struct path first = fixture_path(&f, "account-0", 5);
 	uint32_t index = first.level[0].account, before = BERTH_GENERATION_LAST - 40, now;
@@ -691,13 +680,13 @@ START_TEST(an_index_near_its_last_generation_is_not_used_again) {
 }
 END_TEST
 
-START_TEST(a_death_while_the_table_grew_is_mended) {
+START_TEST(a_death_while_the_table_grows_is_repaired) {
 	uint32_t bits;
 
-	resize(5000);
+	recreate_with_capacity(5000);
 	configure_many(0, 400);
 	bits = load_relaxed(&f.segment->names->table_bits);
-	/* Published before it was full, as noise would have it. */
+	/* The larger table is published before it is filled. */
 	ck_assert_int_eq(segment_allocate_directory(f.segment,
 				 f.map->layout.tables + (4ull << (bits + 1)), 4ull << (bits + 1)),
 		0);
@@ -707,7 +696,7 @@ START_TEST(a_death_while_the_table_grew_is_mended) {
 }
 END_TEST
 
-START_TEST(a_segment_of_another_layout_is_refused_and_left_alone) {
+START_TEST(a_segment_of_another_layout_is_refused_and_not_changed) {
 	struct directory_header before, after;
 	char path[64];
 	FILE *file;
@@ -734,7 +723,7 @@ START_TEST(a_segment_of_another_layout_is_refused_and_left_alone) {
 }
 END_TEST
 
-START_TEST(a_segment_that_does_not_belong_to_its_directory_is_made_anew) {
+START_TEST(a_segment_that_does_not_belong_to_its_directory_is_replaced) {
 	configure_many(0, 3);
 	f.segment->names->segment_ino++;
 	fixture_close(&f);
@@ -744,14 +733,12 @@ START_TEST(a_segment_that_does_not_belong_to_its_directory_is_made_anew) {
 }
 END_TEST
 
-START_TEST(noise_over_the_segments_header_costs_nobody_a_count) {
+START_TEST(noise_in_the_header_of_the_segment_loses_no_count) {
 	struct path path = fixture_path(&f, "alice", 5);
-	const struct stamp stamp = {0};
-	uint32_t level;
 	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
-	ck_assert_int_eq(record_acquire(f.map, 16, &path, 3, &stamp, &seq, &level), 0);
+	seq = fixture_acquire(&f, 16, &path, 3);
 	memset(f.map->header, 0xA5, sizeof(*f.map->header));
 	reopen();
 	ck_assert_uint_eq(counter_count(f.map, accounts_find(f.accounts, "alice")), 3);
@@ -768,39 +755,40 @@ int main(void) {
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 30);
 	tcase_add_test(tc, names_are_found_while_the_table_grows_and_shrinks);
-	tcase_add_test(tc, a_long_name_without_a_block_is_none);
+	tcase_add_test(tc, a_long_name_without_a_block_is_not_found);
 	tcase_add_test(tc, a_name_of_255_bytes_is_kept_and_its_block_used_again);
-	tcase_add_test(tc, ancestors_are_there_for_their_children_and_go_with_the_last_one);
-	tcase_add_test(tc, a_deleted_account_that_is_held_goes_when_it_is_released);
-	tcase_add_test(tc, an_index_used_again_has_another_generation_and_no_past);
-	tcase_add_test(tc, setting_the_same_limit_again_bumps_all_the_same);
-	tcase_add_test(tc, a_template_covers_whom_nobody_configured);
-	tcase_add_test(tc, an_ancestor_that_nobody_may_acquire_is_usable_once_a_template_covers_it);
-	tcase_add_test(tc, idle_accounts_of_templates_make_room_and_those_in_use_stay);
-	tcase_add_test(tc, a_full_table_takes_no_half_of_a_path);
-	tcase_add_test(tc, an_adopted_directory_is_as_it_was);
-	tcase_add_test(tc, what_the_store_does_not_name_at_start_is_configured_no_more);
-	tcase_add_test(tc, a_death_before_the_slot_was_written_is_mended);
-	tcase_add_test(tc, a_death_between_word_and_slot_of_a_removal_is_mended);
-	tcase_add_test(tc, a_death_in_a_removal_that_was_to_be_taken_back_loses_no_count);
-	tcase_add_test(tc, a_removed_account_leaves_no_step_that_its_cell_alone_tells_of);
+	tcase_add_test(tc, ancestors_exist_as_long_as_they_have_children);
+	tcase_add_test(tc, a_deleted_account_with_a_slot_is_removed_after_the_release);
+	tcase_add_test(tc, an_index_used_again_has_another_generation_and_no_old_counts);
+	tcase_add_test(tc, setting_the_same_limit_again_bumps_the_cell);
+	tcase_add_test(tc, a_template_covers_accounts_that_are_not_configured);
+	tcase_add_test(tc, an_ancestor_without_a_limit_is_usable_once_a_template_covers_it);
+	tcase_add_test(tc, idle_accounts_of_templates_make_room_and_used_ones_stay);
+	tcase_add_test(tc, a_full_table_takes_no_part_of_a_path);
+	tcase_add_test(tc, an_adopted_directory_is_unchanged);
+	tcase_add_test(tc, accounts_that_the_store_does_not_name_at_start_are_removed);
+	tcase_add_test(tc, a_death_before_the_table_slot_was_written_is_repaired);
+	tcase_add_test(tc, a_death_between_word_and_table_slot_of_a_removal_is_repaired);
+	tcase_add_test(tc, a_death_in_a_removal_that_would_have_been_undone_loses_no_count);
+	tcase_add_test(tc, the_removal_of_an_account_notes_the_step_that_only_its_cell_had);
 	tcase_add_loop_test(
-		tc, a_death_in_a_removal_leaves_no_step_that_its_cell_alone_tells_of, 0, 4);
-	tcase_add_test(tc, a_record_that_rests_where_an_account_was_has_nothing_of_the_next_one_s);
-	tcase_add_test(tc, a_record_that_rests_where_an_account_was_is_closed_without_damage);
-	tcase_add_test(tc, ancestors_that_go_round_keep_nobody_for_ever);
-	tcase_add_test(tc, a_cell_without_a_bump_left_keeps_its_account_as_it_is);
-	tcase_add_test(tc, an_account_that_can_t_be_changed_is_counted_as_what_it_is);
-	tcase_add_test(tc, the_last_bump_is_made_and_no_further_one);
+		tc, after_a_death_in_a_removal_the_step_that_only_its_cell_had_is_noted, 0, 4);
+	tcase_add_test(
+		tc, a_record_resting_at_a_removed_account_has_charged_nothing_of_the_next_one);
+	tcase_add_test(tc, a_record_resting_at_a_removed_account_is_closed_without_damage);
+	tcase_add_test(tc, ancestors_that_form_a_circle_cause_no_endless_loop);
+	tcase_add_test(tc, an_account_without_a_bump_left_is_not_changed);
+	tcase_add_test(tc, a_refused_change_leaves_the_numbers_of_accounts_right);
+	tcase_add_test(tc, the_last_bump_is_made_and_the_next_one_refused);
 	tcase_add_test(tc, a_removal_with_the_last_bump_is_refused_and_changes_nothing);
 	tcase_add_loop_test(tc, an_index_whose_cell_has_no_bump_left_is_not_used_again, 0, 2);
 	tcase_add_test(tc, an_account_near_its_last_generation_is_not_renewed);
 	tcase_add_test(tc, an_account_of_the_last_generation_is_not_removed);
 	tcase_add_loop_test(tc, an_index_near_its_last_generation_is_not_used_again, 0, 2);
-	tcase_add_test(tc, a_death_while_the_table_grew_is_mended);
-	tcase_add_test(tc, a_segment_of_another_layout_is_refused_and_left_alone);
-	tcase_add_test(tc, a_segment_that_does_not_belong_to_its_directory_is_made_anew);
-	tcase_add_test(tc, noise_over_the_segments_header_costs_nobody_a_count);
+	tcase_add_test(tc, a_death_while_the_table_grows_is_repaired);
+	tcase_add_test(tc, a_segment_of_another_layout_is_refused_and_not_changed);
+	tcase_add_test(tc, a_segment_that_does_not_belong_to_its_directory_is_replaced);
+	tcase_add_test(tc, noise_in_the_header_of_the_segment_loses_no_count);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
