@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the store has of before: loaded a slice at a time, while servers are served, and exact whoever
- * asks, denies, deletes, stops or dies meanwhile. */
+/* Peaks and denials from before a reboot: berthd loads them from the store in slices, while it
+ * serves clients. They stay exact whatever happens between two slices: denials, queries, a
+ * deletion, a stop, or a death. */
 
 #include <fcntl.h>
 #include <poll.h>
@@ -12,7 +13,7 @@
 #include "fixture.h"
 #include "flood.h"
 
-/* Three slices. */
+/* Restoring this number of accounts takes three slices. */
 #define MANY 20000u
 
 static struct fixture f;
@@ -39,8 +40,8 @@ static struct cell *cell_of(uint32_t i) {
 
 /* -- lives of berthd --------------------------------------------------------------------------- */
 
-/* Up to where servers are served, with so many accounts. */
-static void life_begin_with(uint32_t accounts) {
+/* Starts with this number of accounts, up to the point at which berthd serves clients. */
+static void start_with(uint32_t accounts) {
 	static const struct capacities want = {.accounts = 32768, .slots = 4096, .sessions = 256};
 
 	fixture_open(&f, &want);
@@ -55,12 +56,12 @@ static void life_begin_with(uint32_t accounts) {
 	ck_assert_int_ge(checkpoint_start(checkpoint), 0);
 }
 
-static void life_begin(void) {
-	life_begin_with(MANY);
+static void start(void) {
+	start_with(MANY);
 }
 
-/* Killed: nothing is stored any more. */
-static void life_cut(void) {
+/* Ends as by a kill: nothing is stored any more. */
+static void kill_berthd(void) {
 	store_free(store);
 	checkpoint_free(checkpoint);
 	recount_free(recount);
@@ -69,18 +70,9 @@ static void life_cut(void) {
 	(void)sd_event_unref(event);
 }
 
-static void life_end(void) {
+static void stop(void) {
 	checkpoint_final(checkpoint);
-	life_cut();
-}
-
-static void turns_finish(void) {
-	int r;
-
-	do
-		r = sd_event_run(event, 0);
-	while (r > 0);
-	ck_assert_int_eq(r, 0);
+	kill_berthd();
 }
 
 static void file_remove(const char *name) {
@@ -95,15 +87,15 @@ static void reboot(void) {
 	file_remove("directory");
 }
 
-/* Stopped in order, and all loaded in the next life. */
-static void life_after_reboot(void) {
-	life_end();
+/* Stops in order, reboots, and loads everything in the next life. */
+static void restart_after_reboot(void) {
+	stop();
 	reboot();
-	life_begin();
-	turns_finish();
+	start();
+	event_run_until_idle(event);
 }
 
-/* -- what is known of an account ---------------------------------------------------------------- */
+/* -- numbers of an account --------------------------------------------------------------------- */
 
 static uint32_t peak_stored(uint32_t i) {
 	return i % 9 + 1;
@@ -118,7 +110,7 @@ static bool is_restored(uint32_t i) {
 	       load_relaxed(&cell_of(i)->denied) == denied_stored(i);
 }
 
-/* The first ones. */
+/* The first `accounts` accounts have the stored numbers, except for the account `except`. */
 static void expect_restored_of(uint32_t accounts, uint32_t except) {
 	for (uint32_t i = 0; i < accounts; i++)
 		if (i != except && !is_restored(i))
@@ -131,19 +123,19 @@ static void expect_restored(uint32_t except) {
 	expect_restored_of(MANY, except);
 }
 
-/* A life that left peaks and denials, a reboot, and a life whose first slice is loaded. */
+/* One life stores peaks and denials; after a reboot the next life has loaded its first slice. */
 static void setup(void) {
 	strcpy(f.dir, "/dev/shm/berth-unit-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(f.dir));
 	(void)snprintf(state, sizeof(state), "%s/state", f.dir);
-	life_begin();
+	start();
 	for (uint32_t i = 0; i < MANY; i++) {
 		store_relaxed(&cell_of(i)->peak, peak_stored(i));
 		store_relaxed(&cell_of(i)->denied, denied_stored(i));
 	}
-	life_end();
+	stop();
 	reboot();
-	life_begin();
+	start();
 	ck_assert(is_restored(0));
 	ck_assert(!is_restored(MANY - 1));
 }
@@ -153,96 +145,96 @@ static void teardown(void) {
 		"state/counts/data.mdb", "state/counts/lock.mdb", "state/limits", "state/counts",
 		"state"};
 
-	life_cut();
+	kill_berthd();
 	reboot();
 	for (size_t i = 0; i < ELEMENTS(files); i++)
 		file_remove(files[i]);
 	ck_assert_int_eq(rmdir(f.dir), 0);
 }
 
-/* -- tests --------------------------------------------------------------------------------------- */
+/* -- tests ------------------------------------------------------------------------------------- */
 
-START_TEST(the_rest_comes_in_turns_of_the_loop) {
-	turns_finish();
+START_TEST(the_other_slices_are_loaded_by_the_event_loop) {
+	event_run_until_idle(event);
 	expect_restored(MANY);
 }
 END_TEST
 
-START_TEST(who_asks_has_all_of_it) {
+START_TEST(a_request_for_all_numbers_loads_the_other_slices) {
 	checkpoint_restore_rest(checkpoint);
 	expect_restored(MANY);
 }
 END_TEST
 
-START_TEST(what_happens_meanwhile_is_added) {
+START_TEST(numbers_that_change_meanwhile_are_combined_with_the_stored_ones) {
 	const uint32_t last = MANY - 1;
 
 	(void)add_relaxed(&cell_of(last)->denied, 3);
 	store_relaxed(&cell_of(last)->peak, 10);
 	store_relaxed(&cell_of(last - 1)->peak, 1);
-	turns_finish();
+	event_run_until_idle(event);
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), denied_stored(last) + 3);
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->peak), 10);
 	expect_restored(last);
 }
 END_TEST
 
-START_TEST(a_death_between_two_slices_neither_loses_nor_doubles) {
+START_TEST(a_death_between_two_slices_neither_loses_nor_doubles_numbers) {
 	ck_assert_int_gt(sd_event_run(event, 0), 0);
-	life_cut();
-	life_begin();
+	kill_berthd();
+	start();
 	ck_assert(f.segment->adopted);
-	turns_finish();
+	event_run_until_idle(event);
 	expect_restored(MANY);
 }
 END_TEST
 
-START_TEST(what_was_restored_is_adopted_as_it_is) {
-	turns_finish();
+START_TEST(numbers_that_are_restored_are_adopted_unchanged) {
+	event_run_until_idle(event);
 	store_relaxed(&cell_of(7)->denied, 0);
-	life_cut();
-	life_begin();
-	turns_finish();
+	kill_berthd();
+	start();
+	event_run_until_idle(event);
 	ck_assert_uint_eq(load_relaxed(&cell_of(7)->denied), 0);
 	expect_restored(7);
 }
 END_TEST
 
-START_TEST(stopping_before_the_rest_is_loaded_stores_all_of_it) {
+START_TEST(stopping_before_all_slices_are_loaded_stores_all_numbers) {
 	const uint32_t last = MANY - 1;
 
 	(void)add_relaxed(&cell_of(last)->denied, 1);
-	life_after_reboot();
+	restart_after_reboot();
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), denied_stored(last) + 1);
 	expect_restored(last);
 }
 END_TEST
 
-START_TEST(an_account_made_anew_meanwhile_begins_with_nothing) {
+START_TEST(an_account_deleted_and_set_again_meanwhile_starts_from_zero) {
 	const uint32_t last = MANY - 1;
 
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, name_of(last)), 0);
 	ck_assert_uint_eq(accounts_find(f.accounts, name_of(last)), 0);
 	ck_assert_int_eq(fixture_configure(f.accounts, name_of(last), 10), 0);
-	turns_finish();
+	event_run_until_idle(event);
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->peak), 0);
 	expect_restored(last);
-	life_after_reboot();
+	restart_after_reboot();
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
 	expect_restored(last);
 }
 END_TEST
 
-START_TEST(counts_are_stored_in_a_flood_of_messages) {
+START_TEST(numbers_are_stored_during_a_flood_of_messages) {
 	struct pollfd done = {.fd = store_fd(store), .events = POLLIN};
 	sd_event_source *flood;
 	unsigned messages = 0;
 
-	turns_finish();
+	event_run_until_idle(event);
 	(void)add_relaxed(&cell_of(3)->denied, 1);
 	flood = flood_new(event, &messages);
-	/* At the latest when the test's time is over. */
+	/* If nothing is stored, Check ends the test after its timeout. */
 	while (checkpoint_last(checkpoint) == 0) {
 		ck_assert_int_gt(sd_event_run(event, 0), 0);
 		if (poll(&done, 1, 0) > 0)
@@ -250,30 +242,30 @@ START_TEST(counts_are_stored_in_a_flood_of_messages) {
 	}
 	ck_assert_uint_gt(messages, 0);
 	(void)sd_event_source_disable_unref(flood);
-	life_cut();
+	kill_berthd();
 	reboot();
-	life_begin();
+	start();
 	checkpoint_restore_rest(checkpoint);
 	ck_assert_uint_eq(load_relaxed(&cell_of(3)->denied), denied_stored(3) + 1);
 }
 END_TEST
 
-START_TEST(nor_is_it_given_what_was_stored_when_it_was_not_there_yet) {
+START_TEST(an_account_set_after_the_start_gets_no_stored_numbers) {
 	const uint32_t last = MANY - 1;
 
-	life_cut();
+	kill_berthd();
 	reboot();
-	life_begin_with(last);
+	start_with(last);
 	ck_assert_int_eq(fixture_configure(f.accounts, name_of(last), 10), 0);
-	turns_finish();
+	event_run_until_idle(event);
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
-	life_after_reboot();
+	restart_after_reboot();
 	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
 	expect_restored(last);
 }
 END_TEST
 
-/* -- a store that is closed, damaged, or can't be read ------------------------------------------- */
+/* -- a store that is closed, damaged, or can't be read ----------------------------------------- */
 
 static void note_done(void *data, int error) {
 	ck_assert_int_eq(error, 0);
@@ -295,8 +287,8 @@ static bool counts_are_open(void) {
 	return false;
 }
 
-/* After so many the worker closes what it has open (store.c). */
-static void import_until_closed(void) {
+/* After an import of this size, the worker closes its files (store.c). */
+static void import_until_files_are_closed(void) {
 	static char names[MANY][32];
 	static struct store_limit limits[MANY];
 	bool done = false;
@@ -314,15 +306,15 @@ static void import_until_closed(void) {
 		(void)usleep(1000);
 }
 
-START_TEST(an_import_meanwhile_does_no_harm) {
-	import_until_closed();
-	turns_finish();
+START_TEST(an_import_between_two_slices_loses_no_numbers) {
+	import_until_files_are_closed();
+	event_run_until_idle(event);
 	expect_restored(MANY);
 }
 END_TEST
 
-/* Something else is where the counts were. */
-static void counts_move(bool away) {
+/* Puts a file in the place of the folder of counts, or moves the folder back. */
+static void counts_folder_move(bool away) {
 	char here[80], there[80];
 
 	(void)snprintf(here, sizeof(here), "%s/counts", state);
@@ -336,48 +328,49 @@ static void counts_move(bool away) {
 	}
 }
 
-START_TEST(what_could_not_be_read_after_a_reboot_stays_as_it_is) {
-	import_until_closed();
-	counts_move(true);
-	turns_finish();
+START_TEST(stored_numbers_that_could_not_be_read_stay_in_the_store) {
+	import_until_files_are_closed();
+	counts_folder_move(true);
+	event_run_until_idle(event);
 	ck_assert(checkpoint_is_restoring(checkpoint));
 	(void)add_relaxed(&cell_of(1)->denied, 1);
-	life_end();
-	counts_move(false);
+	stop();
+	counts_folder_move(false);
 	reboot();
-	life_begin();
-	turns_finish();
+	start();
+	event_run_until_idle(event);
 	expect_restored(MANY);
 }
 END_TEST
 
-START_TEST(what_can_be_read_again_is_loaded) {
-	import_until_closed();
-	counts_move(true);
-	turns_finish();
-	counts_move(false);
+START_TEST(stored_numbers_are_loaded_once_they_can_be_read_again) {
+	import_until_files_are_closed();
+	counts_folder_move(true);
+	event_run_until_idle(event);
+	counts_folder_move(false);
 	checkpoint_restore_rest(checkpoint);
 	ck_assert(!checkpoint_is_restoring(checkpoint));
 	expect_restored(MANY);
 }
 END_TEST
 
-START_TEST(cells_that_were_adopted_need_nothing_that_could_not_be_read) {
-	turns_finish();
-	life_cut();
-	life_begin();
-	import_until_closed();
-	counts_move(true);
-	turns_finish();
+START_TEST(adopted_cells_do_not_need_the_stored_numbers) {
+	event_run_until_idle(event);
+	kill_berthd();
+	start();
+	import_until_files_are_closed();
+	counts_folder_move(true);
+	event_run_until_idle(event);
 	ck_assert(!checkpoint_is_restoring(checkpoint));
-	counts_move(false);
+	counts_folder_move(false);
 	(void)add_relaxed(&cell_of(MANY - 1)->denied, 1);
-	life_after_reboot();
+	restart_after_reboot();
 	ck_assert_uint_eq(load_relaxed(&cell_of(MANY - 1)->denied), denied_stored(MANY - 1) + 1);
 	expect_restored(MANY - 1);
 }
 END_TEST
 
+/* Changes a byte behind each copy of the account's name in the file of counts. */
 static void damage(uint32_t i) {
 	const size_t length = strlen(name_of(i));
 	char path[80], *p, *at;
@@ -399,11 +392,11 @@ static void damage(uint32_t i) {
 	(void)close(fd);
 }
 
-START_TEST(damage_loses_nothing_that_was_loaded_before) {
+START_TEST(damage_loses_no_numbers_that_were_loaded_before) {
 	damage(MANY - 1);
-	turns_finish();
+	event_run_until_idle(event);
 	ck_assert(!checkpoint_is_restoring(checkpoint));
-	life_after_reboot();
+	restart_after_reboot();
 	expect_restored_of(MANY - 1, MANY);
 }
 END_TEST
@@ -416,20 +409,20 @@ int main(void) {
 
 	tcase_set_timeout(t, 60);
 	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_test(t, the_rest_comes_in_turns_of_the_loop);
-	tcase_add_test(t, who_asks_has_all_of_it);
-	tcase_add_test(t, what_happens_meanwhile_is_added);
-	tcase_add_test(t, a_death_between_two_slices_neither_loses_nor_doubles);
-	tcase_add_test(t, what_was_restored_is_adopted_as_it_is);
-	tcase_add_test(t, stopping_before_the_rest_is_loaded_stores_all_of_it);
-	tcase_add_test(t, an_account_made_anew_meanwhile_begins_with_nothing);
-	tcase_add_test(t, nor_is_it_given_what_was_stored_when_it_was_not_there_yet);
-	tcase_add_test(t, counts_are_stored_in_a_flood_of_messages);
-	tcase_add_test(t, an_import_meanwhile_does_no_harm);
-	tcase_add_test(t, what_could_not_be_read_after_a_reboot_stays_as_it_is);
-	tcase_add_test(t, what_can_be_read_again_is_loaded);
-	tcase_add_test(t, cells_that_were_adopted_need_nothing_that_could_not_be_read);
-	tcase_add_test(t, damage_loses_nothing_that_was_loaded_before);
+	tcase_add_test(t, the_other_slices_are_loaded_by_the_event_loop);
+	tcase_add_test(t, a_request_for_all_numbers_loads_the_other_slices);
+	tcase_add_test(t, numbers_that_change_meanwhile_are_combined_with_the_stored_ones);
+	tcase_add_test(t, a_death_between_two_slices_neither_loses_nor_doubles_numbers);
+	tcase_add_test(t, numbers_that_are_restored_are_adopted_unchanged);
+	tcase_add_test(t, stopping_before_all_slices_are_loaded_stores_all_numbers);
+	tcase_add_test(t, an_account_deleted_and_set_again_meanwhile_starts_from_zero);
+	tcase_add_test(t, an_account_set_after_the_start_gets_no_stored_numbers);
+	tcase_add_test(t, numbers_are_stored_during_a_flood_of_messages);
+	tcase_add_test(t, an_import_between_two_slices_loses_no_numbers);
+	tcase_add_test(t, stored_numbers_that_could_not_be_read_stay_in_the_store);
+	tcase_add_test(t, stored_numbers_are_loaded_once_they_can_be_read_again);
+	tcase_add_test(t, adopted_cells_do_not_need_the_stored_numbers);
+	tcase_add_test(t, damage_loses_no_numbers_that_were_loaded_before);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);

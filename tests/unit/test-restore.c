@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Stored limits, put in force at start: over accounts that are there in whatever order, that lack,
- * that have another limit, or that nobody names any more. */
+/* Limits of the store that berthd puts in force at its start, in an adopted segment: its
+ * accounts have any order, some are missing, some have another limit, and some are no longer
+ * in the store. */
 
 #include "fixture.h"
 #include "restore.h"
@@ -32,7 +33,8 @@ static void on_stored(void *data, int error) {
 	ck_assert_int_eq(error, 0);
 }
 
-/* Names of which some have levels, in order; limit i is i. */
+/* Stores COUNT limits in the order of their names, of which some have ancestors. Name i has the
+ * limit i. */
 static void store_fill(void) {
 	struct store *s;
 
@@ -47,7 +49,7 @@ static void store_fill(void) {
 	store_free(s);
 }
 
-static void adopt(void) {
+static void adopt_and_load(void) {
 	struct store *s;
 
 	fixture_close(&f);
@@ -64,7 +66,7 @@ static void check_all(void) {
 		uint32_t account = accounts_find(f.accounts, names[i]);
 		uint64_t word = directory_word(d, account);
 
-		ck_assert_msg(account != 0, "'%s' isn't there", names[i]);
+		ck_assert_msg(account != 0, "the account '%s' doesn't exist", names[i]);
 		ck_assert_uint_eq(entry_limit(word), i);
 		ck_assert_uint_eq(entry_flags(word), ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED);
 	}
@@ -72,37 +74,37 @@ static void check_all(void) {
 	ck_assert_uint_eq(directory_live(d), COUNT + COUNT / 100);
 }
 
-/* The accounts are made in steps through their names. */
-static void adopt_in_order(uint32_t step, bool changed) {
+/* The segment has the accounts in another order: berthd made each step-th name, round and round. */
+static void check_adopted_in_order(uint32_t step, bool changed) {
 	store_fill();
 	for (uint32_t i = 0; i < COUNT; i++) {
 		uint32_t n = (uint32_t)((uint64_t)i * step % COUNT);
 
 		ck_assert_int_eq(fixture_configure(f.accounts, names[n], changed ? 7 : n), 0);
 	}
-	adopt();
+	adopt_and_load();
 	check_all();
 }
 
 START_TEST(accounts_in_the_order_of_their_names_have_their_limits) {
-	adopt_in_order(1, false);
+	check_adopted_in_order(1, false);
 }
 END_TEST
 
-START_TEST(limits_that_changed_meanwhile_are_put_in_force) {
-	adopt_in_order(1, true);
+START_TEST(limits_that_have_changed_are_put_in_force) {
+	check_adopted_in_order(1, true);
 }
 END_TEST
 
-/* Backwards; all over the place; every other one, while the rest aren't there. */
+/* The order is backwards, or scattered; or the segment has only every other account. */
 START_TEST(accounts_in_any_order_have_their_limits) {
 	static const uint32_t steps[] = {COUNT - 1, 1009, 2};
 
-	adopt_in_order(steps[_i], _i == 1);
+	check_adopted_in_order(steps[_i], _i == 1);
 }
 END_TEST
 
-START_TEST(accounts_that_lack_are_made_and_those_that_nobody_names_go) {
+START_TEST(missing_accounts_are_made_and_accounts_without_limits_are_removed) {
 	char name[40];
 
 	store_fill();
@@ -116,26 +118,26 @@ START_TEST(accounts_that_lack_are_made_and_those_that_nobody_names_go) {
 	for (uint32_t i = 0; i < COUNT; i++)
 		if (i % 13 == 0)
 			(void)accounts_unconfigure(f.accounts, names[i]);
-	adopt();
+	adopt_and_load();
 	check_all();
 	ck_assert_uint_eq(accounts_find(f.accounts, name), 0);
-	adopt();
+	adopt_and_load();
 	check_all();
 }
 END_TEST
 
-START_TEST(a_new_segment_gets_all) {
+START_TEST(a_new_segment_gets_all_limits) {
 	store_fill();
-	adopt();
+	adopt_and_load();
 	check_all();
 }
 END_TEST
 
-/* As no berthd leaves it: the limit is to be that of the one whom everybody finds, though the other
- * stands where the next one is thought to be. */
-START_TEST(of_two_with_one_name_the_one_that_is_found_has_the_limit) {
+/* No berthd leaves two accounts of one name. If there are, the account that a look-up finds gets
+ * the limit, although the other one stands where the next account of the store is expected. */
+START_TEST(of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit) {
 	const uint32_t which = 1041;
-	uint32_t found, twin;
+	uint32_t found, other;
 	struct name name;
 
 	store_fill();
@@ -144,10 +146,10 @@ START_TEST(of_two_with_one_name_the_one_that_is_found_has_the_limit) {
 		directory_create(accounts_directory(f.accounts), &name, 0, 1, 0, &found), 0);
 	for (uint32_t i = 0; i < COUNT; i++)
 		ck_assert_int_eq(i == which ? directory_create(accounts_directory(f.accounts),
-						      &name, 0, 1, ENTRY_USABLE, &twin)
+						      &name, 0, 1, ENTRY_USABLE, &other)
 					    : fixture_configure(f.accounts, names[i], i),
 			0);
-	adopt();
+	adopt_and_load();
 	ck_assert_uint_eq(accounts_find(f.accounts, names[which]), found);
 	ck_assert_uint_eq(
 		entry_limit(directory_word(accounts_directory(f.accounts), found)), which);
@@ -155,18 +157,18 @@ START_TEST(of_two_with_one_name_the_one_that_is_found_has_the_limit) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("load");
-	TCase *tc = tcase_create("load");
+	Suite *suite = suite_create("restore");
+	TCase *tc = tcase_create("restore");
 	SRunner *runner;
 	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, accounts_in_the_order_of_their_names_have_their_limits);
-	tcase_add_test(tc, limits_that_changed_meanwhile_are_put_in_force);
+	tcase_add_test(tc, limits_that_have_changed_are_put_in_force);
 	tcase_add_loop_test(tc, accounts_in_any_order_have_their_limits, 0, 3);
-	tcase_add_test(tc, accounts_that_lack_are_made_and_those_that_nobody_names_go);
-	tcase_add_test(tc, a_new_segment_gets_all);
-	tcase_add_test(tc, of_two_with_one_name_the_one_that_is_found_has_the_limit);
+	tcase_add_test(tc, missing_accounts_are_made_and_accounts_without_limits_are_removed);
+	tcase_add_test(tc, a_new_segment_gets_all_limits);
+	tcase_add_test(tc, of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
