@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Denials: none is lost, none counted twice, none given to another account; and the words in which one
- * thread of a session counts only grow. */
+/* Counts of denials: no denial is lost, counted twice, or counted for another account. The words of
+ * a session, in which one of its threads counts, only grow. */
 
 #include <pthread.h>
 
@@ -9,10 +9,11 @@
 #include "fixture.h"
 
 #define THREADS 4
-#define TURNS   200000
+#define ROUNDS  200000
 
 static struct fixture f;
-static struct path alice, bob; /* whose indices meet in one word, but in two groups of cells */
+/* Two accounts that share a word of denials, but are in different groups of cells. */
+static struct path alice, bob;
 static uint32_t alices, bobs;
 
 static void setup(void) {
@@ -40,20 +41,21 @@ static uint64_t in_cell(const struct path *path) {
 	return load_relaxed(&path->level[0].cell->denied);
 }
 
+/* The denials in the cell, and in the sessions' words. */
 static uint64_t known(const struct path *path) {
 	return in_cell(path) + denials_pending(f.map, path->level[0].account);
 }
 
-/* By the one thread that counts in the words of the session. */
-static void deny_mine(const struct path *path, int times) {
+/* Denies as the thread does that counts in the session's words. */
+static void deny_in_session(const struct path *path, int times) {
 	const struct level *l = &path->level[0];
 
 	for (int i = 0; i < times; i++)
 		denials_add_to_session(f.map, l->account, l->cell, l->dirty);
 }
 
-/* By any other. */
-static void deny(const struct path *path, int times) {
+/* Denies as any other thread does. */
+static void deny_in_cell(const struct path *path, int times) {
 	struct pair seen[BERTH_LEVELS_MAX];
 	uint32_t level;
 
@@ -61,7 +63,7 @@ static void deny(const struct path *path, int times) {
 		ck_assert_int_eq(counter_check(f.map, path, 1, seen, &level), -EDQUOT);
 }
 
-/* The word of both. */
+/* The word that alice and bob share. */
 static uint64_t word_of(uint32_t session) {
 	return load_relaxed(&map_session(f.map, session)->denials[alices % BERTH_DENIALS]);
 }
@@ -74,8 +76,8 @@ static uint64_t word_pack(uint32_t account, uint64_t count) {
 	return (uint64_t)account << DENIALS_BITS | count;
 }
 
-START_TEST(a_denial_writes_to_the_session_and_is_known_at_once) {
-	deny_mine(&alice, 3);
+START_TEST(a_denial_is_written_to_the_session_and_known_at_once) {
+	deny_in_session(&alice, 3);
 	ck_assert_uint_eq(in_cell(&alice), 0);
 	ck_assert_uint_eq(word_of(2), word_pack(alices, 3));
 	ck_assert_uint_eq(known(&alice), 3);
@@ -84,8 +86,8 @@ START_TEST(a_denial_writes_to_the_session_and_is_known_at_once) {
 END_TEST
 
 START_TEST(a_denial_of_any_other_thread_is_counted_in_the_cell) {
-	deny_mine(&alice, 2);
-	deny(&alice, 3);
+	deny_in_session(&alice, 2);
+	deny_in_cell(&alice, 3);
 	ck_assert_uint_eq(in_cell(&alice), 3);
 	ck_assert_uint_eq(word_of(2), word_pack(alices, 2));
 	ck_assert_uint_eq(known(&alice), 5);
@@ -96,30 +98,31 @@ END_TEST
 
 START_TEST(a_process_without_a_session_counts_in_the_cell) {
 	f.map->session = NULL;
-	deny(&alice, 3);
+	deny_in_cell(&alice, 3);
 	ck_assert_uint_eq(in_cell(&alice), 3);
 }
 END_TEST
 
-/* Wherever it is counted: a count that is wrong may do nothing else than deny. */
+/* An account whose count is too high may only deny. By the mark, berthd still notices the
+ * account. */
 START_TEST(every_denial_marks_its_account_for_the_checkpoint) {
 	for (int i = 0; i < 4; i++) {
 		const struct path *path = i % 2 ? &bob : &alice;
 
 		store_total(path->level[0].dirty, 0);
 		if (i < 2)
-			deny_mine(path, 1);
+			deny_in_session(path, 1);
 		else
-			deny(path, 1);
+			deny_in_cell(path, 1);
 		ck_assert_uint_eq(load_total(path->level[0].dirty), 1);
 	}
 }
 END_TEST
 
-START_TEST(accounts_that_want_the_same_word_keep_their_own) {
+START_TEST(accounts_that_share_a_word_keep_their_own_denials) {
 	for (int i = 0; i < 100; i++) {
-		deny_mine(&alice, 1);
-		deny_mine(&bob, 2);
+		deny_in_session(&alice, 1);
+		deny_in_session(&bob, 2);
 	}
 	ck_assert_uint_eq(known(&alice), 100);
 	ck_assert_uint_eq(known(&bob), 200);
@@ -129,26 +132,26 @@ START_TEST(accounts_that_want_the_same_word_keep_their_own) {
 }
 END_TEST
 
-/* Else what the daemon hasn't collected would be the next account's. */
-START_TEST(a_word_goes_to_another_account_once_all_of_it_is_collected_and_not_before) {
+/* Otherwise the denials that berthd hasn't collected yet would be counted for the next account. */
+START_TEST(a_word_goes_to_another_account_only_after_it_was_collected) {
 	uint64_t count = 0, bobs_own = 0;
 
 	for (int i = 1; i <= 20; i++) {
 		const struct path *has = i % 2 ? &alice : &bob, *wants = i % 2 ? &bob : &alice;
 		uint64_t before = known(wants), own = known(has);
 
-		deny_mine(has, i);
+		deny_in_session(has, i);
 		count += (uint64_t)i;
 		ck_assert_uint_eq(word_of(2), word_pack(has->level[0].account, count));
-		deny_mine(wants, 1);
+		deny_in_session(wants, 1);
 		ck_assert_uint_eq(word_of(2), word_pack(has->level[0].account, count));
 		ck_assert_uint_eq(known(wants), before + 1);
 		ck_assert_uint_eq(known(has), own + (uint64_t)i);
-		/* All but the last one. */
+		/* Collect, and then deny once more. */
 		denials_collect(f.map);
-		deny_mine(has, 1);
+		deny_in_session(has, 1);
 		count++;
-		deny_mine(wants, 1);
+		deny_in_session(wants, 1);
 		ck_assert_uint_eq(word_of(2), word_pack(has->level[0].account, count));
 		ck_assert_uint_eq(known(wants), before + 2);
 		ck_assert_uint_eq(known(has), own + (uint64_t)i + 1);
@@ -160,11 +163,11 @@ START_TEST(a_word_goes_to_another_account_once_all_of_it_is_collected_and_not_be
 }
 END_TEST
 
-START_TEST(the_daemon_writes_what_it_has_collected_and_never_the_words) {
+START_TEST(berthd_writes_what_it_has_collected_and_never_the_words) {
 	uint64_t word;
 
 	for (int i = 0; i < 3; i++) {
-		deny_mine(i == 1 ? &bob : &alice, 5);
+		deny_in_session(i == 1 ? &bob : &alice, 5);
 		word = word_of(2);
 		denials_collect(f.map);
 		ck_assert_uint_eq(word_of(2), word);
@@ -178,11 +181,11 @@ START_TEST(the_daemon_writes_what_it_has_collected_and_never_the_words) {
 }
 END_TEST
 
-/* A checkpoint may have taken alice's mark while her denials were in the word. */
-START_TEST(what_was_collected_is_in_the_cell_once_and_marked_for_the_checkpoint) {
-	deny_mine(&alice, 3);
+/* A checkpoint may have cleared the mark of alice while her denials were in the word. */
+START_TEST(collected_denials_are_added_to_the_cell_once_and_marked) {
+	deny_in_session(&alice, 3);
 	f.map->session = map_session(f.map, 3);
-	deny_mine(&alice, 4);
+	deny_in_session(&alice, 4);
 	store_total(alice.level[0].dirty, 0);
 	denials_collect(f.map);
 	ck_assert_uint_eq(in_cell(&alice), 7);
@@ -195,18 +198,18 @@ START_TEST(what_was_collected_is_in_the_cell_once_and_marked_for_the_checkpoint)
 }
 END_TEST
 
-START_TEST(a_session_goes_on_where_the_one_before_in_its_place_left_off) {
-	deny_mine(&alice, 3);
+START_TEST(a_session_goes_on_from_the_words_of_the_previous_session) {
+	deny_in_session(&alice, 3);
 	denials_collect(f.map);
-	/* Its owner is another process now, that begins with another account. */
-	deny_mine(&bob, 2);
+	/* A new session uses the entry, and begins with another account. */
+	deny_in_session(&bob, 2);
 	ck_assert_uint_eq(word_of(2), word_pack(bobs, 5));
 	ck_assert_uint_eq(known(&alice), 3);
 	ck_assert_uint_eq(known(&bob), 2);
 }
 END_TEST
 
-START_TEST(a_count_that_wraps_loses_no_denial_and_leaves_the_account_alone) {
+START_TEST(a_count_that_wraps_loses_no_denial_and_changes_no_account) {
 	struct session_entry *e = map_session(f.map, 2);
 	const uint32_t i = alices % BERTH_DENIALS;
 
@@ -216,7 +219,7 @@ START_TEST(a_count_that_wraps_loses_no_denial_and_leaves_the_account_alone) {
 		store_relaxed(&e->denials[i], word_pack(alices, DENIALS_MASK - 1));
 		store_relaxed(&e->collected[i], word_pack(alices, DENIALS_MASK - 1));
 		for (uint64_t n = 1; n <= 4; n++) {
-			deny_mine(&alice, 1);
+			deny_in_session(&alice, 1);
 			ck_assert_uint_eq(word_of(2),
 				word_pack(alices, (DENIALS_MASK - 1 + n) & DENIALS_MASK));
 			ck_assert_uint_eq(known(&alice), before + n);
@@ -226,49 +229,49 @@ START_TEST(a_count_that_wraps_loses_no_denial_and_leaves_the_account_alone) {
 		denials_collect(f.map);
 		ck_assert_uint_eq(in_cell(&alice), before + 4);
 	}
-	/* As the last one of an account, too. */
+	/* The count also wraps when the word goes to another account. */
 	store_relaxed(&e->denials[i], word_pack(alices, DENIALS_MASK));
 	store_relaxed(&e->collected[i], word_pack(alices, DENIALS_MASK));
-	deny_mine(&bob, 1);
+	deny_in_session(&bob, 1);
 	ck_assert_uint_eq(word_of(2), word_pack(bobs, 0));
 	ck_assert_uint_eq(known(&bob), 1);
 	ck_assert_uint_eq(known(&alice), 8);
 }
 END_TEST
 
-START_TEST(the_next_account_of_an_index_begins_with_none) {
+START_TEST(the_next_account_of_an_index_starts_without_denials) {
 	struct path next;
 
-	deny_mine(&alice, 3);
+	deny_in_session(&alice, 3);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	next = fixture_path(&f, "mallory", 0);
 	ck_assert_uint_eq(next.level[0].account, alices);
 	ck_assert_uint_eq(known(&next), 0);
 	denials_collect(f.map);
 	ck_assert_uint_eq(known(&next), 0);
-	/* The word bears its index already. */
-	deny_mine(&next, 2);
+	/* The word has the new account's index already. */
+	deny_in_session(&next, 2);
 	ck_assert_uint_eq(known(&next), 2);
 	denials_collect(f.map);
 	ck_assert_uint_eq(in_cell(&next), 2);
 }
 END_TEST
 
-START_TEST(words_are_collected_once_for_all_the_indices_that_were_freed) {
+START_TEST(words_are_collected_once_for_all_freed_indices) {
 	ck_assert_int_eq(fixture_configure(f.accounts, "carol", 0), 0);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "carol"), 0);
-	deny_mine(&bob, 3);
+	deny_in_session(&bob, 3);
 	(void)fixture_path(&f, "mallory", 0);
 	ck_assert_uint_eq(in_cell(&bob), 3);
-	deny_mine(&bob, 4);
+	deny_in_session(&bob, 4);
 	(void)fixture_path(&f, "trent", 0);
 	ck_assert_uint_eq(in_cell(&bob), 3);
 	ck_assert_uint_eq(known(&bob), 7);
 }
 END_TEST
 
-START_TEST(noise_in_the_words_is_no_account_s) {
+START_TEST(noise_in_the_words_is_counted_for_no_account) {
 	struct session_entry *e = map_session(f.map, 1);
 
 	for (uint32_t i = 0; i < BERTH_DENIALS; i++)
@@ -278,9 +281,9 @@ START_TEST(noise_in_the_words_is_no_account_s) {
 	for (uint32_t i = 0; i < BERTH_DENIALS; i++)
 		ck_assert_uint_eq(load_relaxed(&e->collected[i]), UINT64_MAX - i);
 	ck_assert_uint_eq(known(&alice), 0);
-	/* The next one in that place counts all the same. */
+	/* The next session with this entry still counts right. */
 	f.map->session = e;
-	deny_mine(&alice, 3);
+	deny_in_session(&alice, 3);
 	ck_assert_uint_eq(known(&alice), 3);
 	denials_collect(f.map);
 	ck_assert_uint_eq(in_cell(&alice), 3);
@@ -288,10 +291,10 @@ START_TEST(noise_in_the_words_is_no_account_s) {
 END_TEST
 
 static _Atomic int running;
-static _Atomic bool is_counting; /* a thread, in the words of the session */
+static _Atomic bool is_counting; /* a thread counts in the session's words */
 
-/* As caches do, threads take turns at the words. */
-static void deny_one(const struct path *path, uint32_t *wrong) {
+/* Denies three times: in the session's words if no other thread counts there, as caches do. */
+static void deny_three_times(const struct path *path, uint32_t *failures) {
 	struct pair seen[BERTH_LEVELS_MAX];
 	const struct level *l = &path->level[0];
 	bool no = false;
@@ -304,31 +307,31 @@ static void deny_one(const struct path *path, uint32_t *wrong) {
 		return;
 	}
 	for (int i = 0; i < 3; i++)
-		*wrong += counter_check(f.map, path, 1, seen, &level) != -EDQUOT;
+		*failures += counter_check(f.map, path, 1, seen, &level) != -EDQUOT;
 }
 
-static void *deny_in_turn(void *arg) {
-	uint32_t wrong = 0;
+static void *deny_main(void *arg) {
+	uint32_t failures = 0;
 
-	for (int i = 0; i < TURNS; i++) {
-		deny_one((i / 16 + *(int *)arg) % 3 ? &alice : &bob, &wrong);
+	for (int i = 0; i < ROUNDS; i++) {
+		deny_three_times((i / 16 + *(int *)arg) % 3 ? &alice : &bob, &failures);
 		if (i % 64 == 0)
 			(void)sched_yield();
 	}
 	(void)atomic_fetch_sub(&running, 1);
-	return (void *)(uintptr_t)wrong; /* NOLINT(performance-no-int-to-ptr) */
+	return (void *)(uintptr_t)failures; /* NOLINT(performance-no-int-to-ptr) */
 }
 
-/* What each thread denies of bob's. */
-static uint64_t bobs_share(int begin) {
+/* The number of bob's denials by the thread that begins with `begin`. */
+static uint64_t bobs_denials(int begin) {
 	uint64_t n = 0;
 
-	for (int i = 0; i < TURNS; i++)
+	for (int i = 0; i < ROUNDS; i++)
 		n += (i / 16 + begin) % 3 == 0;
 	return 3 * n;
 }
 
-START_TEST(threads_and_a_daemon_that_collects_lose_none_and_the_words_only_grow) {
+START_TEST(concurrent_denials_and_collections_lose_none_and_the_words_only_grow) {
 	pthread_t thread[THREADS];
 	int begin[THREADS], switches = 0;
 	uint64_t word = 0, bobs_all = 0;
@@ -336,8 +339,8 @@ START_TEST(threads_and_a_daemon_that_collects_lose_none_and_the_words_only_grow)
 	running = THREADS;
 	for (int i = 0; i < THREADS; i++) {
 		begin[i] = i;
-		bobs_all += bobs_share(i);
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, deny_in_turn, &begin[i]), 0);
+		bobs_all += bobs_denials(i);
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, deny_main, &begin[i]), 0);
 	}
 	while (running > 0) {
 		uint64_t next = word_of(2);
@@ -348,18 +351,18 @@ START_TEST(threads_and_a_daemon_that_collects_lose_none_and_the_words_only_grow)
 		denials_collect(f.map);
 	}
 	for (int i = 0; i < THREADS; i++) {
-		void *wrong;
+		void *failures;
 
-		ck_assert_int_eq(pthread_join(thread[i], &wrong), 0);
-		ck_assert_ptr_null(wrong);
+		ck_assert_int_eq(pthread_join(thread[i], &failures), 0);
+		ck_assert_ptr_null(failures);
 	}
 	denials_collect(f.map);
 	ck_assert_uint_eq(in_cell(&bob), bobs_all);
-	ck_assert_uint_eq(in_cell(&alice), UINT64_C(3) * THREADS * TURNS - bobs_all);
+	ck_assert_uint_eq(in_cell(&alice), UINT64_C(3) * THREADS * ROUNDS - bobs_all);
 	ck_assert_uint_gt(word_of(2) & DENIALS_MASK, 0);
-	printf("the word changed hands %d times, %llu of %llu were counted there\n", switches,
-		(unsigned long long)(word_of(2) & DENIALS_MASK),
-		(unsigned long long)THREADS * TURNS * 3);
+	printf("the word went to the other account %d times, and counted %llu of %llu denials\n",
+		switches, (unsigned long long)(word_of(2) & DENIALS_MASK),
+		(unsigned long long)THREADS * ROUNDS * 3);
 }
 END_TEST
 
@@ -371,21 +374,20 @@ int main(void) {
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, a_denial_writes_to_the_session_and_is_known_at_once);
+	tcase_add_test(tc, a_denial_is_written_to_the_session_and_known_at_once);
 	tcase_add_test(tc, a_denial_of_any_other_thread_is_counted_in_the_cell);
 	tcase_add_test(tc, a_process_without_a_session_counts_in_the_cell);
 	tcase_add_test(tc, every_denial_marks_its_account_for_the_checkpoint);
-	tcase_add_test(tc, accounts_that_want_the_same_word_keep_their_own);
-	tcase_add_test(
-		tc, a_word_goes_to_another_account_once_all_of_it_is_collected_and_not_before);
-	tcase_add_test(tc, the_daemon_writes_what_it_has_collected_and_never_the_words);
-	tcase_add_test(tc, what_was_collected_is_in_the_cell_once_and_marked_for_the_checkpoint);
-	tcase_add_test(tc, a_session_goes_on_where_the_one_before_in_its_place_left_off);
-	tcase_add_test(tc, a_count_that_wraps_loses_no_denial_and_leaves_the_account_alone);
-	tcase_add_test(tc, the_next_account_of_an_index_begins_with_none);
-	tcase_add_test(tc, words_are_collected_once_for_all_the_indices_that_were_freed);
-	tcase_add_test(tc, noise_in_the_words_is_no_account_s);
-	tcase_add_test(tc, threads_and_a_daemon_that_collects_lose_none_and_the_words_only_grow);
+	tcase_add_test(tc, accounts_that_share_a_word_keep_their_own_denials);
+	tcase_add_test(tc, a_word_goes_to_another_account_only_after_it_was_collected);
+	tcase_add_test(tc, berthd_writes_what_it_has_collected_and_never_the_words);
+	tcase_add_test(tc, collected_denials_are_added_to_the_cell_once_and_marked);
+	tcase_add_test(tc, a_session_goes_on_from_the_words_of_the_previous_session);
+	tcase_add_test(tc, a_count_that_wraps_loses_no_denial_and_changes_no_account);
+	tcase_add_test(tc, the_next_account_of_an_index_starts_without_denials);
+	tcase_add_test(tc, words_are_collected_once_for_all_freed_indices);
+	tcase_add_test(tc, noise_in_the_words_is_counted_for_no_account);
+	tcase_add_test(tc, concurrent_denials_and_collections_lose_none_and_the_words_only_grow);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

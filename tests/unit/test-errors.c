@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Codes in words. */
+/* The names and messages of the library's codes. */
 
 #include <check.h>
 #include <errno.h>
@@ -25,7 +25,7 @@ static const int codes[] = {
 	BERTH_CONNECTION_REFUSED,
 };
 
-START_TEST(code_1238_has_the_sentence_and_name_of_the_reference) {
+START_TEST(code_1238_has_the_message_and_name_of_the_reference) {
 	ck_assert_str_eq(berth_strerror(1238),
 		"A connection to the server could not be made because the limit on the number of "
 		"concurrent connections for this account has been reached.");
@@ -33,16 +33,18 @@ START_TEST(code_1238_has_the_sentence_and_name_of_the_reference) {
 }
 END_TEST
 
-START_TEST(every_code_has_a_name_and_a_sentence_of_its_own) {
+START_TEST(every_code_has_its_own_name_and_message) {
 	for (size_t i = 0; i < ELEMENTS(codes); i++) {
-		const char *name = berth_errname(codes[i]), *sentence = berth_strerror(codes[i]);
+		const char *name = berth_errname(codes[i]), *message = berth_strerror(codes[i]);
 
-		ck_assert_msg(strncmp(name, "ERROR_", 6) == 0, "%d: %s", codes[i], name);
+		ck_assert_msg(
+			strncmp(name, "ERROR_", 6) == 0, "the name of %d is %s", codes[i], name);
 		ck_assert_msg(strcmp(name, "ERROR_UNKNOWN") != 0, "%d is unknown", codes[i]);
-		ck_assert_msg(sentence[strlen(sentence) - 1] == '.', "%d: %s", codes[i], sentence);
+		ck_assert_msg(message[strlen(message) - 1] == '.',
+			"the message of %d doesn't end with '.': %s", codes[i], message);
 		for (size_t k = 0; k < i; k++) {
 			ck_assert_str_ne(name, berth_errname(codes[k]));
-			ck_assert_str_ne(sentence, berth_strerror(codes[k]));
+			ck_assert_str_ne(message, berth_strerror(codes[k]));
 		}
 	}
 }
@@ -58,7 +60,7 @@ START_TEST(an_unknown_code_is_called_unknown) {
 }
 END_TEST
 
-START_TEST(asking_leaves_errno_alone) {
+START_TEST(asking_for_a_name_does_not_change_errno) {
 	errno = EXFULL;
 	(void)berth_strerror(1238);
 	(void)berth_errname(7);
@@ -72,10 +74,10 @@ int main(void) {
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
-	tcase_add_test(cases, code_1238_has_the_sentence_and_name_of_the_reference);
-	tcase_add_test(cases, every_code_has_a_name_and_a_sentence_of_its_own);
+	tcase_add_test(cases, code_1238_has_the_message_and_name_of_the_reference);
+	tcase_add_test(cases, every_code_has_its_own_name_and_message);
 	tcase_add_test(cases, an_unknown_code_is_called_unknown);
-	tcase_add_test(cases, asking_leaves_errno_alone);
+	tcase_add_test(cases, asking_for_a_name_does_not_change_errno);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The text format of import and export: what is read, what is refused and with which words, and
- * that what export writes is read back. */
+/* The text format of import and export: which lines are read, which are refused and with which
+ * message. Import reads all lines that export writes. */
 
 #include <check.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@ static void assert_entry(size_t i, uint32_t line, const char *name, uint32_t lim
 	ck_assert_uint_eq(e->line, line);
 }
 
-/* One account from one text. */
+/* The text has one account, with this limit. */
 static void assert_reads(const char *text, const char *name, uint32_t limit) {
 	parse(text);
 	ck_assert_msg(lines.error_count == 0, "'%s': %s", text, lines.error[0].text);
@@ -43,7 +43,7 @@ static void assert_reads(const char *text, const char *name, uint32_t limit) {
 	assert_entry(0, 1, name, limit);
 }
 
-/* Exactly one line is wrong, and the message has these words. */
+/* Exactly one line is refused, and the message contains these words. */
 static void assert_refuses(const char *text, uint32_t line, const char *words) {
 	parse(text);
 	ck_assert_msg(lines.error_count == 1, "'%s': %zu errors", text, lines.error_count);
@@ -52,8 +52,8 @@ static void assert_refuses(const char *text, uint32_t line, const char *words) {
 		lines.error[0].text, words);
 }
 
-/* What export would write for a name. Freed by the caller. */
-static char *written(const char *name, uint32_t limit) {
+/* The line that export writes for a name. The caller frees it. */
+static char *export_line(const char *name, uint32_t limit) {
 	char *text = NULL;
 	size_t size;
 	FILE *f = open_memstream(&text, &size);
@@ -88,7 +88,7 @@ START_TEST(test_the_last_word_is_the_limit_and_names_may_contain_spaces) {
 }
 END_TEST
 
-START_TEST(test_blanks_around_account_and_limit_do_not_count) {
+START_TEST(test_blanks_around_account_and_limit_are_ignored) {
 	assert_reads("  alice     5  \n", "alice", 5);
 	assert_reads("alice\t\t5\t\n", "alice", 5);
 	assert_reads(" \talice \t5\n", "alice", 5);
@@ -96,7 +96,7 @@ START_TEST(test_blanks_around_account_and_limit_do_not_count) {
 }
 END_TEST
 
-START_TEST(test_between_two_tabs_nothing_is_taken_off) {
+START_TEST(test_a_name_between_two_tabs_keeps_its_blanks) {
 	assert_reads("\t alice \t5\n", " alice ", 5);
 	assert_reads("\talice\t5\n", "alice", 5);
 	assert_reads("\t#alice\t5\n", "#alice", 5);
@@ -104,7 +104,7 @@ START_TEST(test_between_two_tabs_nothing_is_taken_off) {
 }
 END_TEST
 
-START_TEST(test_comments_and_blank_lines_mean_nothing) {
+START_TEST(test_comments_and_blank_lines_are_ignored) {
 	parse("# alice 5\n#\n\n   \n\t\n\r\n#alice 6\nbob 7\n");
 	ck_assert_uint_eq(lines.error_count, 0);
 	ck_assert_uint_eq(lines.count, 1);
@@ -112,7 +112,7 @@ START_TEST(test_comments_and_blank_lines_mean_nothing) {
 }
 END_TEST
 
-START_TEST(test_a_hash_inside_a_name_is_no_comment) {
+START_TEST(test_a_hash_inside_a_name_starts_no_comment) {
 	assert_reads("alice#1 5\n", "alice#1", 5);
 	assert_reads("alice # 5\n", "alice #", 5);
 }
@@ -206,13 +206,13 @@ START_TEST(test_a_nul_is_refused_wherever_it_is) {
 }
 END_TEST
 
-START_TEST(test_an_indented_comment_is_refused_rather_than_taken_for_an_account) {
+START_TEST(test_an_indented_comment_is_refused_and_not_taken_for_an_account) {
 	assert_refuses("bob 1\n  # alice 5\n", 2, "first character");
 	assert_refuses("\t# raise alice to 5\n", 1, "first character");
 }
 END_TEST
 
-START_TEST(test_an_account_twice_is_refused_naming_both_lines) {
+START_TEST(test_a_repeated_account_is_refused_with_both_line_numbers) {
 	assert_refuses("alice 5\nbob 1\n\n  alice  7\n", 4, "'alice' is on line 1 already");
 	assert_refuses("* 5\n* 5\n", 2, "'*' is on line 1 already");
 	parse("a 1\na 2\na 3\n");
@@ -262,7 +262,7 @@ START_TEST(test_a_hundred_thousand_lines_keep_their_order_and_a_repetition_is_fo
 }
 END_TEST
 
-START_TEST(test_what_export_writes_is_read_back) {
+START_TEST(test_import_reads_what_export_writes) {
 	static const char *const names[] = {"alice", "mary ann", " lead", "trail ", " both ", " ",
 		"   ", "#", "#alice", " #x", "# a b ", "a#b", "*", "* ?", " *", "room 101",
 		"J\xC3\xB6rg", "DOM\\user", "100%", "a%2Fb", "a/b c/ d", "unlimited", "5", "\"q\"",
@@ -272,7 +272,7 @@ START_TEST(test_what_export_writes_is_read_back) {
 	static const uint32_t limits[] = {0, 5, 1048575, MESSAGE_UNLIMITED};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		char *text = written(names[i], limits[i % 4]);
+		char *text = export_line(names[i], limits[i % 4]);
 		/* The first line of an export is its comment. */
 		char *file = NULL;
 
@@ -289,20 +289,20 @@ START_TEST(test_what_export_writes_is_read_back) {
 END_TEST
 
 START_TEST(test_plain_names_are_exported_without_tabs) {
-	char *text = written("mary ann", 5);
+	char *text = export_line("mary ann", 5);
 
 	ck_assert_str_eq(text, "mary ann 5\n");
 	free(text);
-	text = written("*", MESSAGE_UNLIMITED);
+	text = export_line("*", MESSAGE_UNLIMITED);
 	ck_assert_str_eq(text, "* unlimited\n");
 	free(text);
 }
 END_TEST
 
 /* Found by tests/fuzz/fuzz-import.c. */
-START_TEST(test_a_name_that_begins_with_a_byte_order_mark_may_stand_first) {
-	char *text = written("\xEF\xBB\xBF"
-			     "alice",
+START_TEST(test_the_first_name_may_begin_with_a_byte_order_mark) {
+	char *text = export_line("\xEF\xBB\xBF"
+				 "alice",
 		5);
 
 	assert_reads(text,
@@ -321,10 +321,10 @@ static Suite *suite(void) {
 	tcase_add_test(t, test_a_line_is_an_account_and_a_limit);
 	tcase_add_test(t, test_the_last_line_may_end_without_a_newline);
 	tcase_add_test(t, test_the_last_word_is_the_limit_and_names_may_contain_spaces);
-	tcase_add_test(t, test_blanks_around_account_and_limit_do_not_count);
-	tcase_add_test(t, test_between_two_tabs_nothing_is_taken_off);
-	tcase_add_test(t, test_comments_and_blank_lines_mean_nothing);
-	tcase_add_test(t, test_a_hash_inside_a_name_is_no_comment);
+	tcase_add_test(t, test_blanks_around_account_and_limit_are_ignored);
+	tcase_add_test(t, test_a_name_between_two_tabs_keeps_its_blanks);
+	tcase_add_test(t, test_comments_and_blank_lines_are_ignored);
+	tcase_add_test(t, test_a_hash_inside_a_name_starts_no_comment);
 	tcase_add_test(t, test_an_empty_text_has_no_lines);
 	tcase_add_test(t, test_lines_may_end_in_cr_lf);
 	tcase_add_test(t, test_a_byte_order_mark_is_skipped);
@@ -333,14 +333,14 @@ static Suite *suite(void) {
 	tcase_add_test(t, test_a_bad_name_is_refused_with_the_rule_it_breaks);
 	tcase_add_test(t, test_a_name_of_255_bytes_is_read);
 	tcase_add_test(t, test_a_nul_is_refused_wherever_it_is);
-	tcase_add_test(t, test_an_indented_comment_is_refused_rather_than_taken_for_an_account);
-	tcase_add_test(t, test_an_account_twice_is_refused_naming_both_lines);
+	tcase_add_test(t, test_an_indented_comment_is_refused_and_not_taken_for_an_account);
+	tcase_add_test(t, test_a_repeated_account_is_refused_with_both_line_numbers);
 	tcase_add_test(t, test_names_that_differ_in_a_byte_are_two_accounts);
 	tcase_add_test(t, test_every_error_is_counted_and_the_first_20_are_kept);
 	tcase_add_test(t, test_a_hundred_thousand_lines_keep_their_order_and_a_repetition_is_found);
-	tcase_add_test(t, test_what_export_writes_is_read_back);
+	tcase_add_test(t, test_import_reads_what_export_writes);
 	tcase_add_test(t, test_plain_names_are_exported_without_tabs);
-	tcase_add_test(t, test_a_name_that_begins_with_a_byte_order_mark_may_stand_first);
+	tcase_add_test(t, test_the_first_name_may_begin_with_a_byte_order_mark);
 	suite_add_tcase(s, t);
 	return s;
 }

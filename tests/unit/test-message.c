@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Packets over a pair of sockets, and connecting to a socket that isn't there yet. */
+/* Messages over a pair of sockets, and connecting to a socket that doesn't listen yet. */
 
 #include <check.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 #include "clock.h"
 #include "util.h"
 
-/* Longer than any test needs; what must time out gets a short one. */
+/* A deadline that no call reaches. Calls that must time out get a short one. */
 #define SOON (clock_monotonic_ms() + 10000)
 
 static int pair[2];
@@ -30,7 +30,7 @@ static void pair_close(void) {
 	close_cleanup(&pair[1]);
 }
 
-static struct message_finish_release settle_make(void) {
+static struct message_finish_release request_make(void) {
 	return (struct message_finish_release){
 		.header = MESSAGE_HEADER(MESSAGE_FINISH_RELEASE, struct message_finish_release),
 		.record = 7};
@@ -44,7 +44,7 @@ static bool same_file(int a, int b) {
 }
 
 START_TEST(a_message_arrives_whole_with_its_descriptors) {
-	struct message_finish_release sent = settle_make(), got;
+	struct message_finish_release sent = request_make(), got;
 	int files[2] = {memfd_create("a", 0), memfd_create("b", 0)}, fds[MESSAGE_FDS_MAX];
 
 	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), files, 2), 0);
@@ -59,8 +59,8 @@ START_TEST(a_message_arrives_whole_with_its_descriptors) {
 }
 END_TEST
 
-START_TEST(descriptors_received_are_above_the_standard_ones) {
-	struct message_finish_release sent = settle_make(), got;
+START_TEST(received_descriptors_are_above_the_standard_ones) {
+	struct message_finish_release sent = request_make(), got;
 	int file = memfd_create("a", 0), fds[MESSAGE_FDS_MAX];
 	int stdin_copy = fcntl(0, F_DUPFD_CLOEXEC, 10);
 	ssize_t n;
@@ -77,8 +77,8 @@ START_TEST(descriptors_received_are_above_the_standard_ones) {
 }
 END_TEST
 
-START_TEST(descriptors_that_nobody_asked_for_are_closed) {
-	struct message_finish_release sent = settle_make(), got;
+START_TEST(unexpected_descriptors_are_closed) {
+	struct message_finish_release sent = request_make(), got;
 	int file = memfd_create("a", 0), before = dup(0), after;
 
 	close(before);
@@ -90,8 +90,8 @@ START_TEST(descriptors_that_nobody_asked_for_are_closed) {
 }
 END_TEST
 
-START_TEST(a_header_that_lies_is_refused) {
-	struct message_finish_release good = settle_make(), bad, got;
+START_TEST(a_header_with_a_wrong_magic_or_length_is_refused) {
+	struct message_finish_release good = request_make(), bad, got;
 
 	bad = good;
 	bad.header.magic++;
@@ -111,7 +111,7 @@ START_TEST(a_header_that_lies_is_refused) {
 }
 END_TEST
 
-START_TEST(receiving_never_blocks_and_tells_a_hangup) {
+START_TEST(receiving_never_blocks_and_reports_a_hangup) {
 	struct message_finish_release got;
 
 	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EAGAIN);
@@ -120,15 +120,15 @@ START_TEST(receiving_never_blocks_and_tells_a_hangup) {
 }
 END_TEST
 
-START_TEST(sending_to_nobody_is_an_error_and_no_signal) {
-	struct message_finish_release sent = settle_make();
+START_TEST(sending_to_a_closed_socket_is_an_error_and_raises_no_signal) {
+	struct message_finish_release sent = request_make();
 
 	close_cleanup(&pair[1]);
 	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), NULL, 0), -EPIPE);
 }
 END_TEST
 
-START_TEST(a_name_keeps_255_bytes_and_must_end) {
+START_TEST(a_name_keeps_255_bytes_and_must_be_terminated) {
 	struct message_name n;
 	char text[300];
 
@@ -144,14 +144,14 @@ START_TEST(a_name_keeps_255_bytes_and_must_end) {
 }
 END_TEST
 
-/* Answers one request with the given bytes. */
+/* A thread that answers one request with these bytes. */
 struct answer {
 	int fd;
 	const void *bytes;
 	size_t length;
 };
 
-static void *answer_run(void *arg) {
+static void *answer_main(void *arg) {
 	struct answer *a = arg;
 	char buffer[1024];
 
@@ -164,11 +164,11 @@ static void *answer_run(void *arg) {
 static int call_answered(
 	const void *bytes, size_t length, struct message_failed *reply, size_t *ret_size) {
 	struct answer a = {.fd = pair[1], .bytes = bytes, .length = length};
-	struct message_finish_release request = settle_make();
+	struct message_finish_release request = request_make();
 	pthread_t thread;
 	int r;
 
-	ck_assert_int_eq(pthread_create(&thread, NULL, answer_run, &a), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, answer_main, &a), 0);
 	*ret_size = sizeof(*reply);
 	r = message_call(pair[0], &request, reply, ret_size, SOON);
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
@@ -201,7 +201,7 @@ START_TEST(a_call_returns_a_failure_with_its_code) {
 }
 END_TEST
 
-START_TEST(a_reply_to_something_else_is_no_reply) {
+START_TEST(a_reply_to_another_request_is_refused) {
 	struct message_done done = {.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_done)};
 	struct message_failed reply;
 	size_t size;
@@ -216,8 +216,8 @@ START_TEST(a_reply_to_something_else_is_no_reply) {
 }
 END_TEST
 
-START_TEST(a_call_that_nobody_answers_ends_at_its_deadline) {
-	struct message_finish_release request = settle_make();
+START_TEST(a_call_without_an_answer_ends_at_its_deadline) {
+	struct message_finish_release request = request_make();
 	struct message_failed reply;
 	size_t size = sizeof(reply);
 	int64_t deadline = clock_monotonic_ms() + 30;
@@ -227,8 +227,8 @@ START_TEST(a_call_that_nobody_answers_ends_at_its_deadline) {
 }
 END_TEST
 
-START_TEST(a_call_that_is_hung_up_on_says_so) {
-	struct message_finish_release request = settle_make();
+START_TEST(a_call_reports_a_hangup) {
+	struct message_finish_release request = request_make();
 	struct message_failed reply;
 	size_t size = sizeof(reply);
 
@@ -237,8 +237,9 @@ START_TEST(a_call_that_is_hung_up_on_says_so) {
 }
 END_TEST
 
-/* A directory under /dev/shm with a socket in it that listens; the name as long as wanted. */
-static int listen_in(char *dir, size_t size, size_t length) {
+/* Makes a folder under /dev/shm whose path has `length` bytes, with a bound socket in it. Returns
+ * the socket, which doesn't listen yet. */
+static int bind_in(char *dir, size_t size, size_t length) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), base;
 	size_t at;
@@ -265,9 +266,9 @@ static void remove_dir(const char *dir) {
 	(void)rmdir(dir);
 }
 
-START_TEST(a_directory_with_a_long_name_can_be_connected_to) {
+START_TEST(a_socket_in_a_folder_with_a_long_name_can_be_connected_to) {
 	char dir[300];
-	int fd = listen_in(dir, sizeof(dir), 200), client = -1, r;
+	int fd = bind_in(dir, sizeof(dir), 200), client = -1, r;
 
 	ck_assert_int_eq(listen(fd, 1), 0);
 	r = message_connect(dir, "berth.sock", SOON, &client);
@@ -282,15 +283,16 @@ static void *listen_later(void *arg) {
 	int *fd = arg;
 	struct timespec pause = {.tv_nsec = 50000000};
 
-	/* Not to order anything: so that the first try most likely fails. */
+	/* The pause makes it likely that the first attempt to connect fails. No result depends on
+	 * it. */
 	(void)nanosleep(&pause, NULL);
 	(void)listen(*fd, 1);
 	return NULL;
 }
 
-START_TEST(connecting_waits_for_a_daemon_that_is_being_started) {
+START_TEST(connecting_waits_for_a_berthd_that_is_starting) {
 	char dir[300];
-	int fd = listen_in(dir, sizeof(dir), 60), client = -1, r;
+	int fd = bind_in(dir, sizeof(dir), 60), client = -1, r;
 	pthread_t thread;
 
 	ck_assert_int_eq(pthread_create(&thread, NULL, listen_later, &fd), 0);
@@ -320,19 +322,19 @@ int main(void) {
 
 	tcase_add_checked_fixture(cases, pair_open, pair_close);
 	tcase_add_test(cases, a_message_arrives_whole_with_its_descriptors);
-	tcase_add_test(cases, descriptors_received_are_above_the_standard_ones);
-	tcase_add_test(cases, descriptors_that_nobody_asked_for_are_closed);
-	tcase_add_test(cases, a_header_that_lies_is_refused);
-	tcase_add_test(cases, receiving_never_blocks_and_tells_a_hangup);
-	tcase_add_test(cases, sending_to_nobody_is_an_error_and_no_signal);
-	tcase_add_test(cases, a_name_keeps_255_bytes_and_must_end);
+	tcase_add_test(cases, received_descriptors_are_above_the_standard_ones);
+	tcase_add_test(cases, unexpected_descriptors_are_closed);
+	tcase_add_test(cases, a_header_with_a_wrong_magic_or_length_is_refused);
+	tcase_add_test(cases, receiving_never_blocks_and_reports_a_hangup);
+	tcase_add_test(cases, sending_to_a_closed_socket_is_an_error_and_raises_no_signal);
+	tcase_add_test(cases, a_name_keeps_255_bytes_and_must_be_terminated);
 	tcase_add_test(cases, a_call_returns_its_reply);
 	tcase_add_test(cases, a_call_returns_a_failure_with_its_code);
-	tcase_add_test(cases, a_reply_to_something_else_is_no_reply);
-	tcase_add_test(cases, a_call_that_nobody_answers_ends_at_its_deadline);
-	tcase_add_test(cases, a_call_that_is_hung_up_on_says_so);
-	tcase_add_test(cases, a_directory_with_a_long_name_can_be_connected_to);
-	tcase_add_test(cases, connecting_waits_for_a_daemon_that_is_being_started);
+	tcase_add_test(cases, a_reply_to_another_request_is_refused);
+	tcase_add_test(cases, a_call_without_an_answer_ends_at_its_deadline);
+	tcase_add_test(cases, a_call_reports_a_hangup);
+	tcase_add_test(cases, a_socket_in_a_folder_with_a_long_name_can_be_connected_to);
+	tcase_add_test(cases, connecting_waits_for_a_berthd_that_is_starting);
 	tcase_add_test(cases, connecting_gives_up_at_its_deadline);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_NORMAL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What accounts and templates may be called, and how numbers are read. */
+/* The rules for names of accounts and templates, and the parsers of numbers and limits. */
 
 #include <check.h>
 #include <string.h>
@@ -11,34 +11,36 @@
 #include "protocol.h"
 #include "util.h"
 
-struct sentence {
+struct name_case {
 	const char *name;
-	const char *says; /* a part of the sentence; NULL: the name is fine */
+	const char *
+		refusal; /* a part of the sentence that refuses the name; NULL: the name is valid */
 };
 
-static void check_sentence(const struct sentence *s, const char *said) {
+static void check_name(const struct name_case *c, const char *refusal) {
 	char shown[1024];
 
-	(void)name_escape(s->name, strlen(s->name), shown, sizeof(shown));
-	if (!s->says)
-		ck_assert_msg(!said, "'%s' was refused: %s", shown, said);
+	(void)name_escape(c->name, strlen(c->name), shown, sizeof(shown));
+	if (!c->refusal)
+		ck_assert_msg(!refusal, "'%s' was refused: %s", shown, refusal);
 	else
-		ck_assert_msg(said && strstr(said, s->says), "'%s': expected '%s', got '%s'", shown,
-			s->says, said ? said : "(accepted)");
+		ck_assert_msg(refusal && strstr(refusal, c->refusal),
+			"'%s': expected '%s', got '%s'", shown, c->refusal,
+			refusal ? refusal : "(accepted)");
 }
 
-START_TEST(each_rule_has_a_sentence_that_names_it) {
-	static const struct sentence sentences[] = {
+START_TEST(a_name_is_refused_with_a_sentence_that_names_the_rule) {
+	static const struct name_case cases[] = {
 		{"alice", NULL},
 		{"a", NULL},
 		{" with blanks ", NULL},
 		{"acme/alice/10.0.0.1", NULL},
 		{"1/2/3/4/5/6/7/8", NULL},
-		{"\xC3\xBC", NULL},                         /* U+00FC */
-		{"\xC2\xA0", NULL},                         /* the first after C1 */
-		{"\xEF\xBF\xBF", NULL},                     /* U+FFFF */
-		{"\xED\x9F\xBF", NULL},                     /* the last before the surrogates */
-		{"\xEE\x80\x80", NULL},                     /* the first after them */
+		{"\xC3\xBC", NULL},     /* U+00FC */
+		{"\xC2\xA0", NULL},     /* the first after the C1 control characters */
+		{"\xEF\xBF\xBF", NULL}, /* U+FFFF */
+		{"\xED\x9F\xBF", NULL}, /* the last before the surrogates */
+		{"\xEE\x80\x80", NULL}, /* the first after them */
 		{"\xF0\x90\x80\x80\xF4\x8F\xBF\xBF", NULL}, /* U+10000, U+10FFFF */
 		{"", "empty"},
 		{"1/2/3/4/5/6/7/8/9", "more than 8 levels"},
@@ -59,19 +61,18 @@ START_TEST(each_rule_has_a_sentence_that_names_it) {
 		{"\xE0\x9F\xBF", "UTF-8"},     /* overlong U+07FF */
 		{"\xF0\x8F\xBF\xBF", "UTF-8"}, /* overlong U+FFFF */
 		{"\xED\xA0\x80", "UTF-8"},     /* the first surrogate */
-		{"\xED\xBF\xBF", "UTF-8"},     /* the last */
+		{"\xED\xBF\xBF", "UTF-8"},     /* the last surrogate */
 		{"\xF4\x90\x80\x80", "UTF-8"}, /* U+110000 */
 		{"\xF5\x80\x80\x80", "UTF-8"},
 		{"\xFF", "UTF-8"},
-		{"\xC3", "UTF-8"}, /* cut off */
+		{"\xC3", "UTF-8"}, /* incomplete */
 		{"\xE2\x82", "UTF-8"},
 		{"\xF0\x9F\x98", "UTF-8"},
 		{"\xC3z", "UTF-8"},
 	};
 
-	for (size_t i = 0; i < ELEMENTS(sentences); i++)
-		check_sentence(
-			&sentences[i], name_check(sentences[i].name, strlen(sentences[i].name)));
+	for (size_t i = 0; i < ELEMENTS(cases); i++)
+		check_name(&cases[i], name_check(cases[i].name, strlen(cases[i].name)));
 }
 END_TEST
 
@@ -86,16 +87,16 @@ START_TEST(a_name_has_up_to_255_bytes) {
 }
 END_TEST
 
-START_TEST(the_length_counts_and_not_a_nul) {
+START_TEST(a_name_ends_at_its_length_and_not_at_a_nul) {
 	ck_assert_ptr_nonnull(strstr(name_check("a\0b", 3), "control character"));
 	ck_assert_ptr_null(name_check("ab/", 2));
-	/* The sequence goes on beyond the length. */
+	/* The length ends within a character. */
 	ck_assert_ptr_nonnull(strstr(name_check("a\xC3\xBC", 2), "UTF-8"));
 }
 END_TEST
 
 START_TEST(a_template_has_a_star_or_a_question_mark) {
-	static const struct sentence sentences[] = {
+	static const struct name_case cases[] = {
 		{"*", NULL},
 		{"a?/b", NULL},
 		{"*@example.com", NULL},
@@ -106,9 +107,8 @@ START_TEST(a_template_has_a_star_or_a_question_mark) {
 		{"", "empty"},
 	};
 
-	for (size_t i = 0; i < ELEMENTS(sentences); i++)
-		check_sentence(&sentences[i],
-			name_check_template(sentences[i].name, strlen(sentences[i].name)));
+	for (size_t i = 0; i < ELEMENTS(cases); i++)
+		check_name(&cases[i], name_check_template(cases[i].name, strlen(cases[i].name)));
 	ck_assert_ptr_null(name_check_any("alice", 5));
 	ck_assert_ptr_null(name_check_any("al*", 3));
 	ck_assert_ptr_nonnull(strstr(name_check_any("*//a", 4), "//"));
@@ -127,12 +127,13 @@ START_TEST(levels_and_parents_follow_the_slashes) {
 END_TEST
 
 START_TEST(only_decimal_digits_are_a_number) {
-	static const char *const wrong[] = {
+	static const char *const invalid[] = {
 		"", " 1", "1 ", "+1", "-1", "0x1", "1.0", "1e3", "99999999999999999999x"};
 	uint64_t n = 7;
 
-	for (size_t i = 0; i < ELEMENTS(wrong); i++)
-		ck_assert_msg(number_parse(wrong[i], UINT64_MAX, &n) == -EINVAL, "'%s'", wrong[i]);
+	for (size_t i = 0; i < ELEMENTS(invalid); i++)
+		ck_assert_msg(number_parse(invalid[i], UINT64_MAX, &n) == -EINVAL,
+			"'%s' isn't refused", invalid[i]);
 	ck_assert_int_eq(number_parse("11", 10, &n), -ERANGE);
 	ck_assert_int_eq(number_parse("18446744073709551616", UINT64_MAX, &n), -ERANGE);
 	ck_assert_int_eq(number_parse("99999999999999999999999", 10, &n), -ERANGE);
@@ -176,7 +177,7 @@ START_TEST(a_limit_is_written_as_it_is_read) {
 }
 END_TEST
 
-START_TEST(escaping_leaves_text_and_shows_the_rest_as_hex) {
+START_TEST(escaping_keeps_text_and_shows_other_bytes_as_hex) {
 	static const struct {
 		const char *text, *shown;
 	} cases[] = {
@@ -218,15 +219,15 @@ int main(void) {
 	SRunner *runner;
 	int failed;
 
-	tcase_add_test(names, each_rule_has_a_sentence_that_names_it);
+	tcase_add_test(names, a_name_is_refused_with_a_sentence_that_names_the_rule);
 	tcase_add_test(names, a_name_has_up_to_255_bytes);
-	tcase_add_test(names, the_length_counts_and_not_a_nul);
+	tcase_add_test(names, a_name_ends_at_its_length_and_not_at_a_nul);
 	tcase_add_test(names, a_template_has_a_star_or_a_question_mark);
 	tcase_add_test(names, levels_and_parents_follow_the_slashes);
 	tcase_add_test(names, only_decimal_digits_are_a_number);
 	tcase_add_test(names, a_limit_is_a_number_or_unlimited);
 	tcase_add_test(names, a_limit_is_written_as_it_is_read);
-	tcase_add_test(names, escaping_leaves_text_and_shows_the_rest_as_hex);
+	tcase_add_test(names, escaping_keeps_text_and_shows_other_bytes_as_hex);
 	tcase_add_test(names, escaping_cuts_between_characters);
 	suite_add_tcase(suite, names);
 	runner = srunner_create(suite);

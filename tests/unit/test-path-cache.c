@@ -1300,7 +1300,7 @@ static void failed_with(int what) {
 struct stress_thread {
 	pthread_t thread;
 	uint64_t random;
-	uint32_t turns;
+	uint32_t rounds;
 };
 
 static uint32_t random_below(uint64_t *state, uint32_t n) {
@@ -1349,7 +1349,7 @@ static void stress_step(struct stress_thread *m) {
 static void *stress_main(void *arg) {
 	struct stress_thread *m = arg;
 
-	for (uint32_t i = 0; i < m->turns; i++)
+	for (uint32_t i = 0; i < m->rounds; i++)
 		stress_step(m);
 	return NULL;
 }
@@ -1371,7 +1371,7 @@ static uint32_t mailbox_release_all(void) {
 }
 
 /* Each generation of threads ends before the next one starts. */
-static void stress_run(uint32_t generations, uint32_t turns) {
+static void stress_run(uint32_t generations, uint32_t rounds) {
 	struct stress_thread thread[THREADS];
 	uint64_t random = (uint64_t)getpid();
 
@@ -1379,7 +1379,7 @@ static void stress_run(uint32_t generations, uint32_t turns) {
 	for (uint32_t g = 0; g < generations; g++) {
 		for (size_t i = 0; i < THREADS; i++) {
 			thread[i].random = random + g * 100 + i;
-			thread[i].turns = turns / (1 + (uint32_t)i % 3);
+			thread[i].rounds = rounds / (1 + (uint32_t)i % 3);
 			ck_assert_int_eq(
 				pthread_create(&thread[i].thread, NULL, stress_main, &thread[i]),
 				0);
@@ -1462,7 +1462,7 @@ static void *revoke_main(void *arg) {
 static void *stress_revoked_main(void *arg) {
 	struct stress_thread *m = arg;
 
-	for (uint32_t i = 0; i < m->turns; i++) {
+	for (uint32_t i = 0; i < m->rounds; i++) {
 		static const char *const few[] = {"acme/alice", "acme/bob", "loose", "a/b/c/d"};
 		berth_slot slot[4];
 		size_t n = 0;
@@ -1497,7 +1497,7 @@ START_TEST(slots_revoked_while_threads_run_are_reported_once_and_no_record_is_lo
 	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_main, NULL), 0);
 	for (size_t i = 0; i < THREADS; i++) {
 		thread[i].random = i + 1;
-		thread[i].turns = 20000;
+		thread[i].rounds = 20000;
 		ck_assert_int_eq(
 			pthread_create(&thread[i].thread, NULL, stress_revoked_main, &thread[i]),
 			0);

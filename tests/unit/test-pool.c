@@ -17,7 +17,7 @@
 #define SLOTS   131072 /* more than one window of records */
 #define RANGES  3
 #define THREADS 8
-#define TURNS   20000
+#define ROUNDS  20000
 #define NUMBERS (UINT64_C(0x12345) << 44) /* the highest bits of the pool's slots */
 
 static struct map *map;
@@ -1161,7 +1161,7 @@ static void *churn_main(void *arg) {
 	size_t n = 0;
 
 	(void)pthread_barrier_wait(&barrier);
-	for (int i = 0; i < TURNS; i++) {
+	for (int i = 0; i < ROUNDS; i++) {
 		int r = n < ELEMENTS(held) ? acquire_any(i, &held[n]) : -ENOBUFS;
 
 		if (r == 0)
@@ -1194,7 +1194,7 @@ static void *shuffle_main(void *arg) {
 	size_t n = 0;
 
 	(void)pthread_barrier_wait(&barrier);
-	for (int i = 0; i < 20 * TURNS && *failed == 0; i++) {
+	for (int i = 0; i < 20 * ROUNDS && *failed == 0; i++) {
 		bool takes = i % 25 < 12 ? n < ELEMENTS(mine) : false;
 		int none = 0, r = takes ? pool_take(pool, &mine[n]) : 0;
 
@@ -1237,7 +1237,7 @@ static void *acquire_and_release_main(void *arg) {
 	int *failed = arg;
 
 	(void)pthread_barrier_wait(&barrier);
-	for (int i = 0; i < 20 * TURNS && *failed == 0; i++) {
+	for (int i = 0; i < 20 * ROUNDS && *failed == 0; i++) {
 		struct held slot;
 		int r = acquire_on(i / 5000 % 3 ? &path1 : &path3, 1, &slot);
 
@@ -1582,7 +1582,7 @@ static void *churn_revoked_main(void *arg) {
 	int *failed = arg;
 
 	(void)pthread_barrier_wait(&barrier);
-	for (int i = 0; i < TURNS; i++) {
+	for (int i = 0; i < ROUNDS; i++) {
 		struct held slot;
 		int r = acquire_any(i, &slot);
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The counter and the directory, by many threads on one mapping: what ThreadSanitizer can see, where
- * it sees nothing between processes. Servers take and give back; one thread is the daemon, which
- * revokes, bumps, finishes, settles, closes and opens records, changes limits and generations; one takes
- * checkpoints' marks; one looks names up. Run it by `make tsan`; in `make check` it judges the counts alone.
+ * Many threads use the counter and the directory on one mapping, so that ThreadSanitizer can see
+ * races: it sees none between processes. Server threads acquire and release slots. One thread plays
+ * berthd: it revokes, bumps, finishes, closes and opens records, and changes limits and
+ * generations. Another one clears the marks of checkpoints, and another one reads. `make tsan` runs
+ * this under ThreadSanitizer; in `make check` it tests the counts alone.
  *
- * $TURNS says how often each server takes or gives at least.
+ * Each server acquires or releases at least $TURNS times.
  */
 
 #include <pthread.h>
@@ -17,21 +18,21 @@
 
 #define SERVERS    3
 #define RECORDS    8u     /* of each server */
-#define CHANGES    10000u /* that the daemon makes at least */
-#define TIGHT      3      /* limit of the account that nobody revokes */
+#define CHANGES    10000u /* by berthd, at least */
+#define TIGHT      3      /* the limit of `tight`, whose slots are never revoked */
 #define FIRST      16u
-#define SAFE_UNTIL 4u /* a server's first records are never closed, so they may hold `tight` */
+#define SAFE_UNTIL 4u /* a server's first records are never closed; only they may hold `tight` */
 
 static struct fixture f;
 static unsigned long turns;
-static uint32_t tight;           /* that account */
-static _Atomic uint32_t inside;  /* who holds `tight`, by weight */
-static _Atomic uint32_t at_work; /* servers */
-static _Atomic uint32_t changes; /* by the daemon */
+static uint32_t tight;           /* the account `tight` */
+static _Atomic uint32_t inside;  /* the weight that `tight` holds, by the servers' account */
+static _Atomic uint32_t at_work; /* servers that run */
+static _Atomic uint32_t changes; /* by berthd */
 static _Atomic bool over;
-static _Atomic(const char *) wrong; /* what the first thread saw that mustn't be */
-static _Atomic int wrong_code;
-static _Atomic uint64_t taken, denied, revoked, stale, taken_fast, given_fast;
+static _Atomic(const char *) failure; /* the first error that a thread found; NULL: none */
+static _Atomic int failure_code;
+static _Atomic uint64_t acquired, denied, revoked, stale, acquired_fast, released_fast;
 
 static const char *const names[] = {"tight", "acme/alice", "acme/bob", "acme/bob/web", "loose"};
 
@@ -39,30 +40,30 @@ struct server {
 	pthread_t thread;
 	uint32_t first; /* record */
 	uint64_t random;
-	struct path known[ELEMENTS(names)]; /* as it was found last; depth 0: not yet */
+	struct path known[ELEMENTS(names)]; /* as it was looked up last; depth 0: not yet */
 	struct {
 		uint64_t seq;
 		uint32_t weight;
 		bool held, tight;
-		struct path path; /* on which it was taken */
+		struct path path; /* of the slot's account */
 	} slot[RECORDS];
 };
 
 static void complain(const char *what, int r) {
 	const char *none = NULL;
 
-	if (atomic_compare_exchange_strong(&wrong, &none, what))
-		atomic_store(&wrong_code, r);
+	if (atomic_compare_exchange_strong(&failure, &none, what))
+		atomic_store(&failure_code, r);
 }
 
-static uint32_t below(uint64_t *state, uint32_t n) {
+static uint32_t random_below(uint64_t *state, uint32_t n) {
 	*state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 	return (uint32_t)((*state >> 33) % n);
 }
 
 /* -- servers ----------------------------------------------------------------------------------- */
 
-/* As the library does it: by memory if it can. */
+/* Finds the path as the library does: the known one if there is one. */
 static bool path_find(struct server *s, size_t name, struct path *ret) {
 	struct name text;
 	uint32_t account;
@@ -83,8 +84,9 @@ static bool path_find(struct server *s, size_t name, struct path *ret) {
 	return r == 0;
 }
 
-/* Where no level stands above: without a word to the record. */
-static bool one_take(struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
+/* The fast path of an acquire on one level: the record isn't written. False: not done. */
+static bool acquire_one_level(
+	struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct level *l = &request->path->level[0];
 	uint64_t place = place_pack(RECORD_PLACED, 0, request->weight, l->account);
 	struct pair now;
@@ -94,7 +96,7 @@ static bool one_take(struct record_at at, const struct slot_request *request, ui
 		!counter_acquire_other(
 			f.map, at, l->cell, request->seen[0], place, request->weight, &now))
 		return false;
-	(void)add_relaxed(&taken_fast, 1);
+	(void)add_relaxed(&acquired_fast, 1);
 	wake_changed(f.map, l->dirty);
 	cell_note_peak(l->cell, count_of(now.first));
 	record_stamp(at.record, &request->stamp);
@@ -102,44 +104,46 @@ static bool one_take(struct record_at at, const struct slot_request *request, ui
 	return true;
 }
 
-static bool one_give(struct record_at at, const struct level *l, uint32_t weight, uint64_t seq) {
+static bool release_one_level(
+	struct record_at at, const struct level *l, uint32_t weight, uint64_t seq) {
 	const _Atomic uint16_t kept = (uint16_t)weight;
 	uint64_t tag = tag_pack(at.number, seq);
 
 	if (!counter_release_one(l->cell, &kept, tag) &&
 		!counter_release_other(f.map, at, l->cell, weight, tag))
 		return false;
-	(void)add_relaxed(&given_fast, 1);
+	(void)add_relaxed(&released_fast, 1);
 	wake_changed(f.map, l->dirty);
 	return true;
 }
 
-/* By each way there is: mostly as the library does, from what was seen before. */
-static int record_take(struct server *s, uint32_t i, const struct slot_request *request) {
+/* Acquires by one of the three ways: mostly as the library does, from the cells that were read
+ * before. */
+static int acquire_with(struct server *s, uint32_t i, const struct slot_request *request) {
 	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
 	uint64_t *seq = &s->slot[i].seq;
 	uint32_t level;
 	int r = 0;
 
-	if (below(&s->random, 4) == 0)
+	if (random_below(&s->random, 4) == 0)
 		r = record_acquire(f.map, at.number, request->path, request->weight,
 			&request->stamp, seq, &level);
-	else if (request->path->depth > 1 || !one_take(at, request, seq))
+	else if (request->path->depth > 1 || !acquire_one_level(at, request, seq))
 		r = counter_acquire(f.map, at, request, seq, &level);
 	if (r == 0)
 		s->slot[i].path = *request->path;
 	return r;
 }
 
-static int record_give(struct server *s, uint32_t i) {
+static int release_with(struct server *s, uint32_t i) {
 	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
 	const struct path *path = &s->slot[i].path;
 	uint64_t seq = s->slot[i].seq;
 	uint32_t given;
 
-	if (below(&s->random, 2) == 0)
+	if (random_below(&s->random, 2) == 0)
 		return counter_release(f.map, at.number, seq);
-	if (path->depth == 1 && one_give(at, &path->level[0], s->slot[i].weight, seq))
+	if (path->depth == 1 && release_one_level(at, &path->level[0], s->slot[i].weight, seq))
 		return 0;
 	given = counter_release_fast(f.map, at, path, seq);
 	if (given == path->depth)
@@ -148,11 +152,11 @@ static int record_give(struct server *s, uint32_t i) {
 			 : counter_release(f.map, at.number, seq);
 }
 
-static void slot_take(struct server *s, uint32_t i) {
-	bool is_tight = i < SAFE_UNTIL && below(&s->random, 3) == 0;
-	size_t name = is_tight ? 0 : 1 + below(&s->random, ELEMENTS(names) - 1);
+static void server_acquire(struct server *s, uint32_t i) {
+	bool is_tight = i < SAFE_UNTIL && random_below(&s->random, 3) == 0;
+	size_t name = is_tight ? 0 : 1 + random_below(&s->random, ELEMENTS(names) - 1);
 	const struct stamp stamp = {.since = 1, .label = i & 1 ? "thread" : NULL};
-	uint32_t weight = 1 + below(&s->random, 2), level;
+	uint32_t weight = 1 + random_below(&s->random, 2), level;
 	struct slot_request request = {.weight = weight, .stamp = stamp};
 	struct path path;
 	int r;
@@ -162,13 +166,13 @@ static void slot_take(struct server *s, uint32_t i) {
 	request.path = &path;
 	r = counter_check(f.map, &path, weight, request.seen, &level);
 	if (r == 0)
-		r = record_take(s, i, &request);
+		r = acquire_with(s, i, &request);
 	s->slot[i].held = r == 0;
 	s->slot[i].tight = is_tight;
 	s->slot[i].weight = weight;
 	(void)add_relaxed(&stale, r == -ESTALE);
 	if (r == 0)
-		(void)add_relaxed(&taken, 1);
+		(void)add_relaxed(&acquired, 1);
 	else if (r == -EDQUOT)
 		(void)add_relaxed(&denied, 1);
 	else if (r == -ECANCELED || r == -ESHUTDOWN || r == -EAGAIN)
@@ -176,47 +180,47 @@ static void slot_take(struct server *s, uint32_t i) {
 	else if (r == -ESTALE)
 		s->known[name].depth = 0;
 	else
-		complain("an acquire returned what it mustn't", r);
+		complain("an acquire returned an error that it must not return", r);
 	if (r == 0 && is_tight && add_relaxed(&inside, weight) + weight > TIGHT)
-		complain("more than the limit were let in", r);
+		complain("more slots than the limit were acquired", r);
 }
 
-static void slot_give(struct server *s, uint32_t i) {
+static void server_release(struct server *s, uint32_t i) {
 	int r;
 
 	if (s->slot[i].tight)
 		(void)add_relaxed(&inside, -s->slot[i].weight);
-	r = record_give(s, i);
+	r = release_with(s, i);
 	s->slot[i].held = false;
 	if (r != 0 && (r != -ENOENT || s->slot[i].tight))
-		complain("a release returned what it mustn't", r);
+		complain("a release returned an error that it must not return", r);
 }
 
 static void *server_main(void *data) {
 	struct server *s = data;
 
 	for (unsigned long n = 0; n < turns || load_relaxed(&changes) < CHANGES; n++) {
-		uint32_t i = below(&s->random, RECORDS);
+		uint32_t i = random_below(&s->random, RECORDS);
 
-		if (load_relaxed(&wrong))
+		if (load_relaxed(&failure))
 			break;
 		if (s->slot[i].held)
-			slot_give(s, i);
+			server_release(s, i);
 		else
-			slot_take(s, i);
+			server_acquire(s, i);
 	}
 	for (uint32_t i = 0; i < RECORDS; i++)
 		if (s->slot[i].held)
-			slot_give(s, i);
+			server_release(s, i);
 	(void)add_relaxed(&at_work, -1u);
 	return NULL;
 }
 
-/* -- the daemon -------------------------------------------------------------------------------- */
+/* -- berthd ------------------------------------------------------------------------------------ */
 
-/* Any record but those of `tight`. */
+/* Revokes any record except those of `tight`. */
 static void revoke_any(uint64_t *random) {
-	uint32_t record = FIRST + below(random, SERVERS * RECORDS);
+	uint32_t record = FIRST + random_below(random, SERVERS * RECORDS);
 	struct snapshot seen;
 	int r = counter_record(f.map, record, &seen);
 
@@ -225,12 +229,12 @@ static void revoke_any(uint64_t *random) {
 	if (r == 0)
 		r = counter_revoke(f.map, record, seen);
 	if (r != 0 && r != -EAGAIN)
-		complain("a revoke returned what it mustn't", r);
+		complain("a revoke returned an error that it must not return", r);
 }
 
 static void close_and_open_any(uint64_t *random) {
-	uint32_t record = FIRST + below(random, SERVERS) * RECORDS + SAFE_UNTIL +
-			  below(random, RECORDS - SAFE_UNTIL);
+	uint32_t record = FIRST + random_below(random, SERVERS) * RECORDS + SAFE_UNTIL +
+			  random_below(random, RECORDS - SAFE_UNTIL);
 	int r = counter_close(f.map, record);
 
 	if (r == 0)
@@ -239,12 +243,12 @@ static void close_and_open_any(uint64_t *random) {
 		complain("a record can't be closed and opened", r);
 }
 
-/* New generations, new limits (that of `tight` is set again and again), deletion and return. */
+/* Deletes an account, sets the limit of `tight` again, or sets another limit. */
 static void change_any(uint64_t *random) {
-	const char *name = names[1 + below(random, ELEMENTS(names) - 1)];
+	const char *name = names[1 + random_below(random, ELEMENTS(names) - 1)];
 	int r = 0;
 
-	switch (below(random, 4)) {
+	switch (random_below(random, 4)) {
 	case 0:
 		r = accounts_unconfigure(f.accounts, name);
 		accounts_tidy(f.accounts);
@@ -253,18 +257,18 @@ static void change_any(uint64_t *random) {
 		r = fixture_configure(f.accounts, "tight", TIGHT);
 		break;
 	default:
-		r = fixture_configure(f.accounts, name, 1 + below(random, 12));
+		r = fixture_configure(f.accounts, name, 1 + random_below(random, 12));
 		break;
 	}
 	if (r != 0 && r != -ENOENT)
 		complain("a limit can't be changed", r);
 }
 
-/* As one that starts, or a recount; owners go on meanwhile. */
+/* Finishes a record as a starting berthd or a recount does, while its owner goes on. */
 static void finish_any(uint64_t *random) {
-	uint32_t record = FIRST + below(random, SERVERS * RECORDS);
-	int r = below(random, 2) ? counter_finish(f.map, record)
-				 : counter_finish_seized(f.map, record);
+	uint32_t record = FIRST + random_below(random, SERVERS * RECORDS);
+	int r = random_below(random, 2) ? counter_finish(f.map, record)
+					: counter_finish_seized(f.map, record);
 
 	if (r != 0 && r != -EAGAIN)
 		complain("a record can't be finished", r);
@@ -275,7 +279,7 @@ static void *daemon_main(void *data) {
 	int r;
 
 	while (load_relaxed(&at_work) > 0) {
-		switch (below(random, 8)) {
+		switch (random_below(random, 8)) {
 		case 0:
 			close_and_open_any(random);
 			break;
@@ -299,9 +303,10 @@ static void *daemon_main(void *data) {
 	return NULL;
 }
 
-/* -- those who look ---------------------------------------------------------------------------- */
+/* -- readers ----------------------------------------------------------------------------------- */
 
-/* The daemon's own waiting thread: sleeps until a count changes, takes the marks off. */
+/* Sleeps until a count changes, and clears the marks of changed cells, as berthd's checkpoint
+ * thread does. */
 static void *checkpoint_main(void *data) {
 	(void)data;
 	while (!atomic_load(&over)) {
@@ -323,13 +328,14 @@ static void *reader_main(void *data) {
 	uint64_t *random = data;
 
 	while (load_relaxed(&at_work) > 0) {
-		const struct record *record = map_record(f.map, FIRST + below(random, RECORDS));
+		const struct record *record =
+			map_record(f.map, FIRST + random_below(random, RECORDS));
 		char text[256];
 
-		/* What the list of holders shows. */
+		/* The list of holders shows these. */
 		(void)load_relaxed(&record->since);
 		(void)load_relaxed(&record->label[0]);
-		(void)directory_name(f.map, 1 + below(random, 8), text);
+		(void)directory_name(f.map, 1 + random_below(random, 8), text);
 		if (counter_count(f.map, tight) > TIGHT)
 			complain("a count was over its limit", 0);
 		(void)sched_yield();
@@ -357,7 +363,7 @@ static void start(pthread_t *thread, void *(*run)(void *), void *data) {
 	ck_assert_int_eq(pthread_create(thread, NULL, run, data), 0);
 }
 
-static void all_run(struct server *server, uint64_t seed) {
+static void run_all(struct server *server, uint64_t seed) {
 	uint64_t random[2] = {seed ^ 1, seed ^ 2};
 	pthread_t daemon, checkpoint, reader;
 
@@ -389,20 +395,19 @@ static uint64_t seed_choose(void) {
 	return seed;
 }
 
-START_TEST(servers_and_the_daemon_on_one_mapping_count_right) {
+START_TEST(servers_and_berthd_on_one_mapping_count_right) {
 	static struct server server[SERVERS];
 
-	all_run(server, seed_choose());
-	printf("%llu taken, %llu denied, %llu revoked, %llu stale; %llu taken and %llu given in "
-	       "one "
-	       "step\n",
-		(unsigned long long)taken, (unsigned long long)denied, (unsigned long long)revoked,
-		(unsigned long long)stale, (unsigned long long)taken_fast,
-		(unsigned long long)given_fast);
-	ck_assert_msg(!wrong, "%s: %d (%s)", wrong, wrong_code, strerror(-wrong_code));
-	ck_assert_uint_gt(taken, 0);
-	ck_assert_uint_gt(taken_fast, 0);
-	ck_assert_uint_gt(given_fast, 0);
+	run_all(server, seed_choose());
+	printf("%llu acquired, %llu denied, %llu revoked, %llu stale; on the fast path %llu "
+	       "acquired, %llu released\n",
+		(unsigned long long)acquired, (unsigned long long)denied,
+		(unsigned long long)revoked, (unsigned long long)stale,
+		(unsigned long long)acquired_fast, (unsigned long long)released_fast);
+	ck_assert_msg(!failure, "%s: %d (%s)", failure, failure_code, strerror(-failure_code));
+	ck_assert_uint_gt(acquired, 0);
+	ck_assert_uint_gt(acquired_fast, 0);
+	ck_assert_uint_gt(released_fast, 0);
 	ck_assert_uint_gt(stale, 0);
 	for (uint32_t n = FIRST; n < FIRST + SERVERS * RECORDS; n++)
 		ck_assert_int_eq(counter_close(f.map, n), 0);
@@ -422,7 +427,7 @@ int main(void) {
 	turns = given ? strtoul(given, NULL, 10) : 4000000;
 	tcase_set_timeout(all, 600);
 	tcase_add_checked_fixture(all, setup, teardown);
-	tcase_add_test(all, servers_and_the_daemon_on_one_mapping_count_right);
+	tcase_add_test(all, servers_and_berthd_on_one_mapping_count_right);
 	suite_add_tcase(suite, all);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
