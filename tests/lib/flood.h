@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Keeps an event loop from being idle. */
+/* Event loops in tests: keeps one from being idle, or runs one until it is. */
 
 #include <check.h>
 #include <sys/epoll.h>
