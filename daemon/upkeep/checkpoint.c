@@ -305,6 +305,9 @@ static int on_restore(sd_event_source *source, uint64_t usec, void *data) {
 /* -- begin and end ------------------------------------------------------------------------------------ */
 
 void checkpoint_final(struct checkpoint *c) {
+	/* berthd stops before it has begun to restore: the store has more than the cells. */
+	if (!c->restore)
+		return;
 	checkpoint_restore_rest(c);
 	/* The stored counts are more than the cells have. */
 	if (restore_is_running(c->restore)) {
