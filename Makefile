@@ -12,9 +12,6 @@ CC = gcc
 OBJCOPY = objcopy
 CFLAGS = -O2 -g
 WERROR =
-# How long the torture test runs in `make check`, and with what seed (0: a new one, printed).
-SECONDS = 30
-SEED = 0
 
 # V=1 shows whole commands; make -s shows nothing.
 Q = $(if $(V),,@)
@@ -52,20 +49,19 @@ COMMAND = $(WIRE) $(call objects,client/ctl)
 DAEMON = $(SHARED) $(call objects,daemon daemon/*)
 DAEMON_LIBS = -llmdb -lsystemd
 
-# Test programs, in the order in which they run; the torture test is one program.
-TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test-*.c tests/integration/test-*.c))
-TORTURE = $(call objects,tests/torture) tests/lib/audit.o tests/lib/harness.o \
-	$(filter-out daemon/main.o,$(DAEMON))
-
 # A make of our own that shows warnings and errors only, and uses every CPU.
 QUIETLY = +@$(MAKE) -s $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
-all: $(BUILD)/berthd $(BUILD)/berthctl $(BUILD)/libberth.so $(BUILD)/libberth.a
+all: $(BUILD)/berthd $(BUILD)/berthctl $(BUILD)/libberth.so $(BUILD)/libberth.a $(BUILD)/compile_commands.json
 
 help:
 	@echo 'make            build berthd, berthctl and libberth into $(BUILD)/'
 	@echo 'make demo       see it work, in a private directory'
-	@echo 'make check      run every test (SECONDS=n: of torture; SEED=n: as it was then)'
+	@echo 'make check      install what is missing, then make test'
+	@echo 'make test       run every test (SECONDS=n: of torture; SEED=n: as it was then). It installs nothing'
+	@echo 'make test T=test-pool        run one program, or one part: T=drift'
+	@echo 'make test T=test-pool:NAME   run one test of it (make check T=... does the same)'
+	@echo 'make buildtest  the tests that need no root, no ptrace and little time, as for a package'
 	@echo 'make crash      kill berthd and its clients at every instruction (STRIDE=n: every nth)'
 	@echo 'make model      check the models of the counter with spin, and each safety step taken away'
 	@echo 'make explore    the real code in a million schedules with stalls and kills (EXPLORE_SECONDS=n)'
@@ -117,91 +113,11 @@ $(BUILD)/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(COMMAND:%=$(BUILD)/%) -L$(BUILD) -lberth -lsmartcols \
 		-Wl,-rpath,'$$ORIGIN' -o $@
 
-# -- tests ------------------------------------------------------------------------------------
-
-# Unit tests and fuzzers see every function of daemon, library and command but their mains.
-# Symbols are bound at once: the dynamic linker's instructions are none that a test steps through for.
-TEST_LDFLAGS = $(LDFLAGS) -Wl,-z,now
-TESTED = $(sort $(LIBRARY) $(filter-out client/ctl/main.o,$(COMMAND)) $(filter-out daemon/main.o,$(DAEMON)))
-TESTED_LIBS = $(DAEMON_LIBS) -lsmartcols
-$(BUILD)/tests/unit/test-%: $(BUILD)/tests/unit/test-%.o $(TESTED:%=$(BUILD)/%)
-	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $^ $(TESTED_LIBS) -lcheck -lsubunit -lm -lrt -o $@
-
-# Integration tests and demo are a user's: the real libberth.so, the real berthd. Some look at
-# the shared files behind its back, too.
-USER_LIBS = -L$(BUILD) -lberth -llmdb -lcheck -lsubunit -lm -lrt
-PROGRAMS = $(BUILD)/libberth.so $(BUILD)/berthd $(BUILD)/berthctl
-$(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/tests/lib/harness.o \
-		$(SHARED:%=$(BUILD)/%) $(PROGRAMS)
-	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $(filter %.o,$^) $(USER_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
-KILL = $(addprefix tests/lib/,ptrace.o kill.o audit.o)
-$(BUILD)/tests/integration/test-kill-client $(BUILD)/tests/integration/test-kill-daemon: \
-	$(KILL:%=$(BUILD)/%)
-$(BUILD)/tests/integration/test-instructions: $(BUILD)/tests/lib/instructions.o $(BUILD)/tests/lib/ptrace.o
-$(BUILD)/tests/unit/test-crash: $(BUILD)/tests/lib/ptrace.o $(BUILD)/tests/lib/audit.o
-$(BUILD)/tests/install/demo-server: $(BUILD)/tests/install/demo-server.o $(PROGRAMS)
-	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/../..' -o $@
-
-# What makes calls fail: preloaded into berthd, or in the test program itself, as a client.
-INJECT = $(BUILD)/tests/lib/libinject.so
-FAULTS = $(filter $(BUILD)/tests/integration/test-faults-%,$(TESTS:%=$(BUILD)/%))
-$(INJECT): $(BUILD)/tests/lib/inject.o
-	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $^ -o $@
-$(FAULTS): $(INJECT)
-$(BUILD)/tests/integration/test-faults-client: $(BUILD)/tests/lib/inject.o
-
-# Linked with replay.c they run their seeds once; with libFuzzer in its place they look for more.
-FUZZERS = $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz-*.c))
-FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
-$(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/fuzz.o $(FUZZ_MAIN) \
-		$(TESTED:%=$(BUILD)/%)
-	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(WRAP) $^ $(TESTED_LIBS) -o $@
-WITH_DAEMON = $(addprefix $(BUILD)/tests/fuzz/fuzz-,clients admin import)
-$(WITH_DAEMON): WRAP = -Wl,--wrap=message_receive
-$(WITH_DAEMON): $(BUILD)/tests/fuzz/daemon.o $(BUILD)/tests/fuzz/messages.o
-
-# The torture test uses the real libberth.so, too, and looks at the shared files behind its back.
-$(BUILD)/tests/torture/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
-	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
-
-tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture/torture $(BUILD)/tests/install/demo-server \
-	$(BUILD)/tests/bench/bench $(BUILD)/install/berthctl
-
-# Sequence numbers of so few bits are used up all the time.
-narrow:
-	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=13' build-narrow/tests/torture/torture
-
 deps:
 	@packaging/deps
 
-demo: deps
-	@echo 'Building berth'
-	$(QUIETLY) $(BUILD)/tests/install/demo-server
-	@BUILD=$(BUILD) tests/install/demo.sh
-
-# What a build of packages runs: needs no root and no network, and installs nothing.
-# Nor does it trace, mount, or take as long.
-PLAIN = $(filter-out tests/unit/test-crash tests/integration/test-instructions \
-	tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS))
-test: tests
-	@PARTS='demo install' tests/run $(BUILD) 0 $(SEED) $(PLAIN:%=$(BUILD)/%)
-
-check: deps
-	@echo 'Building berth and its tests'
-	$(QUIETLY) tests narrow $(EXPLORER)
-	@tests/run $(BUILD) $(SECONDS) $(SEED) $(TESTS:%=$(BUILD)/%) $(EXPLORER) $(FUZZERS:%=$(BUILD)/%)
-
-torture: deps
-	$(QUIETLY) $(BUILD)/tests/torture/torture
-	$(BUILD)/tests/torture/torture --seconds $(SECONDS) --seed $(SEED)
-
-# Longer proofs: explore model crash faults fuzz tsan sanitize valgrind soak portable; instructions, bench.
+# How test programs are built and run; then the longer proofs, the sanitizers, and bench.
+include tests/lib/tests.mk
 include tests/lib/campaigns.mk
 
 # -- installation -----------------------------------------------------------------------------
@@ -262,6 +178,16 @@ TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-c
 CPPCHECK = --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --library=posix \
 	$(addprefix --suppress=,resourceLeak memleak ctunullpointer invalidFunctionArg \
 	leakReturnValNotUsed getgrgidCalled getgrnamCalled)
+# For clangd, which looks into build/ by itself. The folders' times tell that a file came or went.
+COMPILED = $(filter %.c,$(SOURCES))
+comma = ,
+entry = {"directory": "$(CURDIR)", "file": "$(1)", "command": "$(subst ",\",$(subst \,\\,$(strip \
+	$(CC) $(ALL_CFLAGS) $(call includes_of,$(1)) -c $(1))))"}
+$(BUILD)/compile_commands.json: Makefile $(sort $(dir $(COMPILED)))
+	$(shell mkdir -p $(@D))$(file >$@,[)
+	$(foreach f,$(COMPILED),$(file >>$@,$(call entry,$(f))$(if $(filter-out $(f),$(lastword $(COMPILED))),$(comma))))
+	$(file >>$@,])
+
 LINTED = $(wildcard client/*/*.c daemon/*.c daemon/*/*.c)
 FLAGS_OF_LINT = -Iinclude $(addprefix -I,$(FOLDERS))
 
@@ -279,6 +205,6 @@ format:
 clean:
 	rm -rf $(BUILD) build-narrow build-tsan build-asan build-fuzz $(PORTS:%=build-%) build-sysroot
 
-.PHONY: all help tests narrow deps demo test check torture install uninstall lint format clean
+.PHONY: all help deps install uninstall lint format clean
 .SECONDARY:
 .DELETE_ON_ERROR:

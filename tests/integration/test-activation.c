@@ -276,16 +276,16 @@ START_TEST(a_socket_of_another_kind_or_name_is_refused) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		berthd_serves_on_inherited_sockets,
-		inherited_sockets_may_be_in_any_order_or_only_one,
-		a_killed_berthd_is_replaced_while_clients_wait_in_the_queue,
-		a_socket_that_is_open_to_others_is_refused,
-		a_socket_of_another_owner_is_refused,
-		a_socket_of_another_kind_or_name_is_refused,
-		a_berthd_that_finds_another_layout_leaves_no_client_waiting,
-		NULL,
+	const struct test tests[] = {
+		{berthd_serves_on_inherited_sockets},
+		{inherited_sockets_may_be_in_any_order_or_only_one},
+		{a_killed_berthd_is_replaced_while_clients_wait_in_the_queue},
+		{a_socket_that_is_open_to_others_is_refused},
+		{a_socket_of_another_owner_is_refused},
+		{a_socket_of_another_kind_or_name_is_refused},
+		{a_berthd_that_finds_another_layout_leaves_no_client_waiting},
+		{NULL},
 	};
 
-	return suite_run("activation", setup, tests);
+	return run_berthd_suites({"activation", tests, .setup = setup, .teardown = here_end});
 }

@@ -412,25 +412,25 @@ END_TEST
 /* -- end --------------------------------------------------------------------------------------- */
 
 int main(void) {
-	const TTest *const tests[] = {
-		the_check_of_json_can_fail,
-		wrong_usage_gets_2_and_a_hint,
-		each_verb_has_help_with_examples,
-		verbs_that_do_not_exist_yet_are_not_in_the_help,
-		reports_are_json_on_request,
-		tables_have_a_line_for_each_row,
-		missing_accounts_slots_and_files_get_1,
-		delete_is_refused_while_slots_are_held_unless_forced,
-		a_deleted_and_remade_account_begins_at_0,
-		a_denied_run_names_the_full_level,
-		run_exits_with_the_status_of_its_command,
-		run_holds_its_slot_with_weight_and_label_while_the_command_runs,
-		without_berthd_berthctl_exits_with_69,
-		run_without_berthd_exits_with_69,
-		a_user_outside_the_group_gets_77,
-		a_full_disk_is_an_error,
-		NULL,
+	const struct test tests[] = {
+		{the_check_of_json_can_fail},
+		{wrong_usage_gets_2_and_a_hint},
+		{each_verb_has_help_with_examples},
+		{verbs_that_do_not_exist_yet_are_not_in_the_help},
+		{reports_are_json_on_request},
+		{tables_have_a_line_for_each_row},
+		{missing_accounts_slots_and_files_get_1},
+		{delete_is_refused_while_slots_are_held_unless_forced},
+		{a_deleted_and_remade_account_begins_at_0},
+		{a_denied_run_names_the_full_level},
+		{run_exits_with_the_status_of_its_command},
+		{run_holds_its_slot_with_weight_and_label_while_the_command_runs},
+		{without_berthd_berthctl_exits_with_69},
+		{run_without_berthd_exits_with_69},
+		{a_user_outside_the_group_gets_77},
+		{a_full_disk_is_an_error},
+		{NULL},
 	};
 
-	return suite_run("berthctl", here_start, tests);
+	return run_berthd_suites({"berthctl", tests, .setup = here_start, .teardown = here_end});
 }

@@ -280,8 +280,8 @@ START_TEST(a_request_to_berthd_waits_until_its_deadline) {
 	berth_slot slot;
 
 	set_limit("alice", "5");
-	expect_code(BERTH_SUCCESS, berth_open_options(&options, &b));
-	(void)acquire_slot(b, "alice");
+	expect_code(BERTH_SUCCESS, open_retrying(&options, &b));
+	expect_code(BERTH_SUCCESS, acquire_retrying(b, "alice", &slot));
 	(void)instance_kill(&here, SIGKILL);
 	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "unknown", &slot));
 	(void)acquire_slot(b, "alice");
@@ -289,13 +289,13 @@ START_TEST(a_request_to_berthd_waits_until_its_deadline) {
 	c = child_start(child_hold_one, (void *)"alice");
 	instance_restart(&here);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
-	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "unknown", &slot));
+	expect_code(BERTH_NO_SUCH_USER, acquire_retrying(b, "unknown", &slot));
 	child_kill(&c);
 	/* A stopped berthd doesn't answer. */
 	(void)instance_kill(&here, SIGSTOP);
 	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "unknown", &slot));
 	(void)instance_kill(&here, SIGCONT);
-	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "unknown", &slot));
+	expect_code(BERTH_NO_SUCH_USER, acquire_retrying(b, "unknown", &slot));
 	berth_close(b);
 }
 END_TEST
@@ -307,15 +307,15 @@ START_TEST(a_welcome_after_the_deadline_costs_no_slot) {
 	berth_slot slot, other;
 
 	set_limit("alice", "5");
-	expect_code(BERTH_SUCCESS, berth_open_options(&options, &b));
-	slot = acquire_slot(b, "alice");
+	expect_code(BERTH_SUCCESS, open_retrying(&options, &b));
+	expect_code(BERTH_SUCCESS, acquire_retrying(b, "alice", &slot));
 	(void)instance_kill(&here, SIGKILL);
 	instance_restart(&here);
 	(void)instance_kill(&here, SIGSTOP);
 	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "unknown", &other));
 	(void)instance_kill(&here, SIGCONT);
 	ck_assert_int_eq(current_of("alice"), 1);
-	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "unknown", &other));
+	expect_code(BERTH_NO_SUCH_USER, acquire_retrying(b, "unknown", &other));
 	ck_assert_int_eq(current_of("alice"), 1);
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	berth_close(b);
@@ -536,28 +536,28 @@ END_TEST
 /* -- end --------------------------------------------------------------------------------------- */
 
 int main(void) {
-	const TTest *const tests[] = {
-		the_slot_of_a_killed_holder_is_free_again,
-		a_hundred_thousand_slots_of_one_killed_process_are_freed,
-		a_process_that_exits_without_closing_leaves_no_slot,
-		known_accounts_are_served_while_berthd_is_stopped_or_dead,
-		a_holder_that_dies_while_berthd_is_dead_is_reaped_when_it_returns,
-		the_list_of_holders_survives_a_kill_of_berthd,
-		the_list_of_holders_survives_a_stop_and_a_start,
-		berthd_stops_with_success_and_keeps_the_segment,
-		a_session_continues_with_a_new_berthd,
-		a_request_to_berthd_waits_until_its_deadline,
-		a_welcome_after_the_deadline_costs_no_slot,
-		no_count_drifts_when_berthd_is_killed_again_and_again,
-		no_count_drifts_when_workers_are_killed_at_random,
-		a_second_berthd_on_the_same_runtime_directory_is_refused,
-		a_second_berthd_on_the_same_state_directory_is_refused,
-		two_instances_are_independent,
-		a_segment_of_another_layout_is_refused_and_left_alone,
-		berthd_starts_with_noise_in_the_segment_header,
-		a_segment_of_another_boot_is_replaced,
-		NULL,
+	const struct test tests[] = {
+		{the_slot_of_a_killed_holder_is_free_again},
+		{a_hundred_thousand_slots_of_one_killed_process_are_freed},
+		{a_process_that_exits_without_closing_leaves_no_slot},
+		{known_accounts_are_served_while_berthd_is_stopped_or_dead},
+		{a_holder_that_dies_while_berthd_is_dead_is_reaped_when_it_returns},
+		{the_list_of_holders_survives_a_kill_of_berthd},
+		{the_list_of_holders_survives_a_stop_and_a_start},
+		{berthd_stops_with_success_and_keeps_the_segment},
+		{a_session_continues_with_a_new_berthd},
+		{a_request_to_berthd_waits_until_its_deadline},
+		{a_welcome_after_the_deadline_costs_no_slot},
+		{no_count_drifts_when_berthd_is_killed_again_and_again},
+		{no_count_drifts_when_workers_are_killed_at_random},
+		{a_second_berthd_on_the_same_runtime_directory_is_refused},
+		{a_second_berthd_on_the_same_state_directory_is_refused},
+		{two_instances_are_independent},
+		{a_segment_of_another_layout_is_refused_and_left_alone},
+		{berthd_starts_with_noise_in_the_segment_header},
+		{a_segment_of_another_boot_is_replaced},
+		{NULL},
 	};
 
-	return suite_run("death", here_start, tests);
+	return run_berthd_suites({"death", tests, .setup = here_start, .teardown = here_end});
 }

@@ -405,19 +405,19 @@ static void setup(void) {
 }
 
 int main(void) {
-	const TTest *const tests[] = {
-		a_set_of_a_limit_is_durable_or_gets_8,
-		a_set_of_a_template_is_durable_or_gets_8,
-		a_deletion_is_durable_or_undone,
-		an_import_is_complete_and_durable_or_undone,
-		queries_are_answered_correctly_or_refused,
-		a_revoked_slot_is_free,
-		a_session_is_opened_or_refused_and_leaves_nothing,
-		the_slots_of_a_dead_process_are_freed,
-		a_failed_checkpoint_is_repeated,
-		with_a_full_map_a_set_gets_8_and_no_limit_is_lost,
-		NULL,
+	const struct test tests[] = {
+		{a_set_of_a_limit_is_durable_or_gets_8},
+		{a_set_of_a_template_is_durable_or_gets_8},
+		{a_deletion_is_durable_or_undone},
+		{an_import_is_complete_and_durable_or_undone},
+		{queries_are_answered_correctly_or_refused},
+		{a_revoked_slot_is_free},
+		{a_session_is_opened_or_refused_and_leaves_nothing},
+		{the_slots_of_a_dead_process_are_freed},
+		{a_failed_checkpoint_is_repeated},
+		{with_a_full_map_a_set_gets_8_and_no_limit_is_lost},
+		{NULL},
 	};
 
-	return suite_run("faults in berthd", setup, tests);
+	return run_berthd_suites({"faults in berthd", tests, .setup = setup, .teardown = here_end});
 }

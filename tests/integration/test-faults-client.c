@@ -339,17 +339,18 @@ static void setup(void) {
 }
 
 int main(void) {
-	const TTest *const tests[] = {
-		berth_open_succeeds_or_gets_8_and_leaves_nothing,
-		berth_acquire_succeeds_or_gets_8,
-		berth_acquire_of_a_new_name_succeeds_or_gets_8,
-		berth_acquire_that_needs_another_range_succeeds_or_gets_8,
-		berth_release_and_berth_query_succeed_or_get_8,
-		a_session_continues_with_a_new_berthd_or_the_call_gets_8,
-		berth_close_frees_all_resources,
-		jumps_of_the_clock_do_not_affect_a_waiting_thread,
-		NULL,
+	const struct test tests[] = {
+		{berth_open_succeeds_or_gets_8_and_leaves_nothing},
+		{berth_acquire_succeeds_or_gets_8},
+		{berth_acquire_of_a_new_name_succeeds_or_gets_8},
+		{berth_acquire_that_needs_another_range_succeeds_or_gets_8},
+		{berth_release_and_berth_query_succeed_or_get_8},
+		{a_session_continues_with_a_new_berthd_or_the_call_gets_8},
+		{berth_close_frees_all_resources},
+		{jumps_of_the_clock_do_not_affect_a_waiting_thread},
+		{NULL},
 	};
 
-	return suite_run("faults in a client", setup, tests);
+	return run_berthd_suites(
+		{"faults in a client", tests, .setup = setup, .teardown = here_end});
 }

@@ -140,12 +140,13 @@ START_TEST(with_little_address_space_berthd_serves_or_logs_the_error) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		on_a_full_disk_a_set_gets_8_and_slots_are_served,
-		a_read_only_directory_is_named_in_the_log,
-		with_little_address_space_berthd_serves_or_logs_the_error,
-		NULL,
+	const struct test tests[] = {
+		{on_a_full_disk_a_set_gets_8_and_slots_are_served},
+		{a_read_only_directory_is_named_in_the_log},
+		{with_little_address_space_berthd_serves_or_logs_the_error},
+		{NULL},
 	};
 
-	return suite_run("faults of the disk", here_start, tests);
+	return run_berthd_suites(
+		{"faults of the disk", tests, .setup = here_start, .teardown = here_end});
 }

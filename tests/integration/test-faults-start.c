@@ -222,12 +222,12 @@ static void setup(void) {
 }
 
 int main(void) {
-	const TTest *const tests[] = {
-		a_first_start_succeeds_or_logs_the_error,
-		limits_are_in_force_after_any_start,
-		living_processes_keep_their_slots_through_any_start,
-		NULL,
+	const struct test tests[] = {
+		{a_first_start_succeeds_or_logs_the_error},
+		{limits_are_in_force_after_any_start},
+		{living_processes_keep_their_slots_through_any_start},
+		{NULL},
 	};
 
-	return suite_run("faults at start", setup, tests);
+	return run_berthd_suites({"faults at start", tests, .setup = setup, .teardown = here_end});
 }

@@ -677,26 +677,27 @@ END_TEST
 /* -- end --------------------------------------------------------------------------------------- */
 
 int main(void) {
-	const TTest *const tests[] = {
-		a_forked_child_has_its_own_slots_and_none_of_its_parent,
-		a_child_that_closes_the_handle_or_exits_releases_no_slot_of_its_parent,
-		the_slot_of_a_forked_child_is_freed_when_the_child_dies,
-		a_child_forked_by_the_bare_system_call_is_noticed_too,
-		threads_that_share_a_handle_keep_to_the_limit,
-		forks_in_one_thread_while_others_acquire_do_no_harm,
-		exec_frees_the_slots_although_the_process_lives,
-		the_session_of_a_new_image_ends_the_session_of_the_old_one,
-		the_library_uses_no_descriptor_below_3,
-		descriptors_are_closed_on_exec_and_by_close,
-		after_closefrom_old_slots_are_revoked_and_new_slots_can_be_acquired,
-		acquiring_at_once_after_closefrom_leaves_no_count_behind,
-		after_closefrom_a_handle_leaves_the_descriptors_of_another_alone,
-		the_library_leaves_descriptors_alone_that_the_application_has_reused,
-		a_process_without_free_descriptors_gets_8_and_can_open_later,
-		a_module_that_is_unloaded_leaves_a_library_that_works,
-		two_copies_of_the_library_in_one_process_stay_apart,
-		NULL,
+	const struct test tests[] = {
+		{a_forked_child_has_its_own_slots_and_none_of_its_parent},
+		{a_child_that_closes_the_handle_or_exits_releases_no_slot_of_its_parent},
+		{the_slot_of_a_forked_child_is_freed_when_the_child_dies},
+		{a_child_forked_by_the_bare_system_call_is_noticed_too},
+		{threads_that_share_a_handle_keep_to_the_limit},
+		{forks_in_one_thread_while_others_acquire_do_no_harm},
+		{exec_frees_the_slots_although_the_process_lives},
+		{the_session_of_a_new_image_ends_the_session_of_the_old_one},
+		{the_library_uses_no_descriptor_below_3},
+		{descriptors_are_closed_on_exec_and_by_close},
+		{after_closefrom_old_slots_are_revoked_and_new_slots_can_be_acquired},
+		{acquiring_at_once_after_closefrom_leaves_no_count_behind},
+		{after_closefrom_a_handle_leaves_the_descriptors_of_another_alone},
+		{the_library_leaves_descriptors_alone_that_the_application_has_reused},
+		{a_process_without_free_descriptors_gets_8_and_can_open_later},
+		{a_module_that_is_unloaded_leaves_a_library_that_works},
+		{two_copies_of_the_library_in_one_process_stay_apart},
+		{NULL},
 	};
 
-	return suite_run("fork, exec, descriptors, threads", here_start, tests);
+	return run_berthd_suites({"fork, exec, descriptors, threads", tests, .setup = here_start,
+		.teardown = here_end});
 }

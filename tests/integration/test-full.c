@@ -84,9 +84,9 @@ START_TEST(slots_granted_after_the_deadline_are_used) {
 	int held = 0, late = 0, code;
 
 	set_limit("alice", "1000");
-	expect_code(BERTH_SUCCESS, berth_open_options(&options, &b));
+	expect_code(BERTH_SUCCESS, open_retrying(&options, &b));
 	for (; held < 16; held++)
-		(void)acquire_slot(b, "alice");
+		expect_code(BERTH_SUCCESS, acquire_retrying(b, "alice", &slot));
 	(void)instance_kill(&here, SIGSTOP);
 	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "alice", &slot));
 	(void)instance_kill(&here, SIGCONT);
@@ -391,32 +391,34 @@ END_TEST
 /* -- end --------------------------------------------------------------------------------------- */
 
 int main(void) {
-	const TTest *const slots[] = {
-		when_slots_run_out_an_acquire_gets_8_and_the_log_names_the_option,
-		a_denial_stays_a_denial_when_slots_have_run_out,
-		slots_granted_after_the_deadline_are_used,
-		slots_of_a_killed_process_can_be_granted_again,
-		NULL,
+	const struct test slots[] = {
+		{when_slots_run_out_an_acquire_gets_8_and_the_log_names_the_option},
+		{a_denial_stays_a_denial_when_slots_have_run_out},
+		{slots_granted_after_the_deadline_are_used},
+		{slots_of_a_killed_process_can_be_granted_again},
+		{NULL},
 	};
-	const TTest *const seqs[] = {
-		with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new_table,
-		records_that_are_used_up_are_granted_to_no_server,
-		NULL,
+	const struct test seqs[] = {
+		{with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new_table},
+		{records_that_are_used_up_are_granted_to_no_server},
+		{NULL},
 	};
-	const TTest *const sessions[] = {
-		when_sessions_run_out_open_gets_8_until_a_session_ends,
-		NULL,
+	const struct test sessions[] = {
+		{when_sessions_run_out_open_gets_8_until_a_session_ends},
+		{NULL},
 	};
-	const TTest *const others[] = {
-		without_descriptors_open_gets_8_and_berthd_recovers,
-		without_descriptors_berthctl_reports_the_error,
-		on_a_full_tmpfs_acquires_get_8_and_no_process_dies,
-		on_a_full_tmpfs_new_accounts_get_8_too,
-		NULL,
+	const struct test others[] = {
+		{without_descriptors_open_gets_8_and_berthd_recovers},
+		{without_descriptors_berthctl_reports_the_error},
+		{on_a_full_tmpfs_acquires_get_8_and_no_process_dies},
+		{on_a_full_tmpfs_new_accounts_get_8_too},
+		{NULL},
 	};
-	int failed = suite_run("few slots", start_with_few_slots, slots);
 
-	failed |= suite_run("few records", start_with_few_records, seqs);
-	failed |= suite_run("few sessions", start_with_few_sessions, sessions);
-	return failed | suite_run("few descriptors, little memory", here_start, others);
+	return run_berthd_suites(
+		{"few slots", slots, .setup = start_with_few_slots, .teardown = here_end},
+		{"few records", seqs, .setup = start_with_few_records, .teardown = here_end},
+		{"few sessions", sessions, .setup = start_with_few_sessions, .teardown = here_end},
+		{"few descriptors, little memory", others, .setup = here_start,
+			.teardown = here_end});
 }

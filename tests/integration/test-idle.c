@@ -141,11 +141,11 @@ START_TEST(denials_are_stored_and_many_of_them_wake_berthd_rarely) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		berthd_sleeps_while_nothing_changes_and_wakes_for_a_change,
-		denials_are_stored_and_many_of_them_wake_berthd_rarely,
-		NULL,
+	const struct test tests[] = {
+		{berthd_sleeps_while_nothing_changes_and_wakes_for_a_change},
+		{denials_are_stored_and_many_of_them_wake_berthd_rarely},
+		{NULL},
 	};
 
-	return suite_run("idle", here_start, tests);
+	return run_berthd_suites({"idle", tests, .setup = here_start, .teardown = here_end});
 }

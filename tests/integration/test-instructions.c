@@ -455,10 +455,14 @@ static void setup(void) {
 }
 
 int main(int argc, char **argv) {
-	SRunner *runner;
-	Suite *suite;
-	TCase *tc;
-	int failed;
+	const struct test tests[] = {
+		{the_locked_instructions_of_a_semaphore_are_found},
+		{an_operation_keeps_to_its_limit_of_instructions, 0, (int)WORKS},
+		{a_hundred_accounts_in_turn_cost_no_more_than_ten},
+		{a_session_needs_little_memory},
+		{no_slot_costs_more_because_the_process_holds_many},
+		{NULL},
+	};
 
 	(void)argc;
 	if (instructions_why_not()) {
@@ -470,20 +474,7 @@ int main(int argc, char **argv) {
 		NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		return EXIT_FAILURE;
-	tc = tcase_create("instructions");
-	suite = suite_create("instructions");
-	tcase_add_checked_fixture(tc, setup, here_end);
-	tcase_set_timeout(tc, 7200);
-	tcase_add_test(tc, the_locked_instructions_of_a_semaphore_are_found);
-	tcase_add_loop_test(tc, an_operation_keeps_to_its_limit_of_instructions, 0, (int)WORKS);
-	tcase_add_test(tc, a_hundred_accounts_in_turn_cost_no_more_than_ten);
-	tcase_add_test(tc, a_session_needs_little_memory);
-	tcase_add_test(tc, no_slot_costs_more_because_the_process_holds_many);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
 	table_head_print();
-	srunner_run_all(runner, CK_ENV);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites(
+		{"instructions", tests, .setup = setup, .teardown = here_end, .seconds = 7200});
 }

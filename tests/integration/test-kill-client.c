@@ -369,24 +369,20 @@ static void setup(void) {
 }
 
 int main(void) {
-	Suite *suite = suite_create("kill-client");
-	TCase *tc = tcase_create("kill-client");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{counts_are_exact_when_a_server_dies_or_stops_at_any_instruction, 0,
+			COUNT_OF(scenarios)},
+		{a_stopped_release_is_finished_by_others, 0, COUNT_OF(finishers)},
+		{NULL},
+	};
+	int status;
 
 	points = mmap(
 		NULL, sizeof(*points), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (points == MAP_FAILED)
 		return EXIT_FAILURE;
-	tcase_add_checked_fixture(tc, setup, here_end);
-	tcase_set_timeout(tc, 7200);
-	tcase_add_loop_test(tc, counts_are_exact_when_a_server_dies_or_stops_at_any_instruction, 0,
-		COUNT_OF(scenarios));
-	tcase_add_loop_test(tc, a_stopped_release_is_finished_by_others, 0, COUNT_OF(finishers));
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
+	status = run_suites(
+		{"kill-client", tests, .setup = setup, .teardown = here_end, .seconds = 7200});
 	printf("servers were killed or stopped at %lu points\n", *points);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return status;
 }

@@ -472,32 +472,28 @@ static void setup_with_holder(void) {
 		berth_release(state.holder, acquire_slot(state.holder, "visitor/a")));
 }
 
-static TCase *tcase_of(const char *name, void (*begin)(void), int first, int end) {
-	TCase *tc = tcase_create(name);
-
-	tcase_set_timeout(tc, 7200);
-	tcase_add_checked_fixture(tc, begin, here_end);
-	tcase_add_loop_test(tc, berthd_dies_at_any_system_call_and_nothing_is_lost, first, end);
-	tcase_add_loop_test(tc, berthd_dies_at_any_instruction_and_nothing_is_lost, first, end);
-	return tc;
-}
-
 int main(void) {
-	Suite *suite = suite_create("kill-daemon");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	/* The first operation begins without a segment, so there can't be a holder. */
+	const struct test first[] = {
+		{berthd_dies_at_any_system_call_and_nothing_is_lost, 0, 1},
+		{berthd_dies_at_any_instruction_and_nothing_is_lost, 0, 1},
+		{NULL},
+	};
+	const struct test others[] = {
+		{berthd_dies_at_any_system_call_and_nothing_is_lost, 1, COUNT_OF(operations)},
+		{berthd_dies_at_any_instruction_and_nothing_is_lost, 1, COUNT_OF(operations)},
+		{NULL},
+	};
+	int status;
 
 	totals = mmap(
 		NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (totals == MAP_FAILED)
 		return EXIT_FAILURE;
-	/* The first operation begins without a segment, so there can't be a holder. */
-	suite_add_tcase(suite, tcase_of("first start", setup, 0, 1));
-	suite_add_tcase(
-		suite, tcase_of("with sessions", setup_with_holder, 1, COUNT_OF(operations)));
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
+	status = run_suites(
+		{"first start", first, .setup = setup, .teardown = here_end, .seconds = 7200},
+		{"with sessions", others, .setup = setup_with_holder, .teardown = here_end,
+			.seconds = 7200});
 	printf("berthd was killed at %zu of %zu points\n", totals->killed, totals->points);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return status;
 }

@@ -189,17 +189,17 @@ START_TEST(a_limit_is_0_to_1048575_or_unlimited) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		a_wrong_name_gets_87_from_the_library,
-		a_template_is_not_an_account,
-		berthctl_reports_the_error_in_a_name,
-		berthctl_escapes_control_characters_of_a_wrong_name,
-		unusual_names_work_from_end_to_end,
-		the_longest_and_deepest_name_survives_a_restart,
-		names_that_differ_in_a_byte_are_different_accounts,
-		a_limit_is_0_to_1048575_or_unlimited,
-		NULL,
+	const struct test tests[] = {
+		{a_wrong_name_gets_87_from_the_library},
+		{a_template_is_not_an_account},
+		{berthctl_reports_the_error_in_a_name},
+		{berthctl_escapes_control_characters_of_a_wrong_name},
+		{unusual_names_work_from_end_to_end},
+		{the_longest_and_deepest_name_survives_a_restart},
+		{names_that_differ_in_a_byte_are_different_accounts},
+		{a_limit_is_0_to_1048575_or_unlimited},
+		{NULL},
 	};
 
-	return suite_run("names", here_start, tests);
+	return run_berthd_suites({"names", tests, .setup = here_start, .teardown = here_end});
 }

@@ -263,15 +263,16 @@ START_TEST(several_processes_at_once_make_no_system_call_either) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		the_filter_kills_at_a_system_call,
-		no_system_call_but_a_futex_wake_is_made,
-		between_a_change_and_the_checkpoint_no_system_call_is_made,
-		berthd_is_woken_at_most_once_per_checkpoint,
-		a_berthd_that_died_asleep_is_woken_only_once,
-		several_processes_at_once_make_no_system_call_either,
-		NULL,
+	const struct test tests[] = {
+		{the_filter_kills_at_a_system_call},
+		{no_system_call_but_a_futex_wake_is_made},
+		{between_a_change_and_the_checkpoint_no_system_call_is_made},
+		{berthd_is_woken_at_most_once_per_checkpoint},
+		{a_berthd_that_died_asleep_is_woken_only_once},
+		{several_processes_at_once_make_no_system_call_either},
+		{NULL},
 	};
 
-	return suite_run("no system calls", here_start, tests);
+	return run_berthd_suites(
+		{"no system calls", tests, .setup = here_start, .teardown = here_end});
 }

@@ -771,31 +771,31 @@ START_TEST(zeros_everywhere_are_repaired_too) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		a_count_written_too_high_denies_until_it_is_repaired,
-		a_count_written_too_low_admits_until_it_is_repaired,
-		a_release_from_a_count_written_too_low_is_1392_and_leaves_no_debt,
-		ancestors_are_repaired_from_the_records_of_those_below,
-		a_peak_that_is_noise_is_restored_from_the_checkpoint,
-		noise_over_a_tag_costs_the_newest_slot_only,
-		a_slot_in_a_range_without_a_session_is_closed,
-		a_record_that_is_noise_is_revoked_and_not_counted,
-		noise_that_looks_like_a_slot_counts_until_the_session_ends,
-		noise_that_looks_like_a_seized_record_is_discharged,
-		noise_that_looks_like_half_a_release_is_discharged,
-		noise_in_seqs_retires_no_record,
-		a_server_that_met_noise_in_its_seqs_uses_all_its_records_again,
-		a_slot_that_a_recount_revoked_is_not_discharged_again,
-		noise_in_bumps_stops_neither_the_end_of_a_session_nor_a_start,
-		a_record_that_cannot_be_discharged_is_not_reported_as_revoked,
-		a_range_left_by_a_berthd_that_died_granting_it_is_not_noise,
-		the_session_table_is_restored_and_survives_a_restart,
-		after_noise_in_armed_berthd_is_woken_again_from_the_next_request_on,
-		random_bytes_everywhere_cause_wrong_answers_only,
-		a_berthd_started_after_the_noise_has_limits_and_exact_counts,
-		zeros_everywhere_are_repaired_too,
-		NULL,
+	const struct test tests[] = {
+		{a_count_written_too_high_denies_until_it_is_repaired},
+		{a_count_written_too_low_admits_until_it_is_repaired},
+		{a_release_from_a_count_written_too_low_is_1392_and_leaves_no_debt},
+		{ancestors_are_repaired_from_the_records_of_those_below},
+		{a_peak_that_is_noise_is_restored_from_the_checkpoint},
+		{noise_over_a_tag_costs_the_newest_slot_only},
+		{a_slot_in_a_range_without_a_session_is_closed},
+		{a_record_that_is_noise_is_revoked_and_not_counted},
+		{noise_that_looks_like_a_slot_counts_until_the_session_ends},
+		{noise_that_looks_like_a_seized_record_is_discharged},
+		{noise_that_looks_like_half_a_release_is_discharged},
+		{noise_in_seqs_retires_no_record},
+		{a_server_that_met_noise_in_its_seqs_uses_all_its_records_again},
+		{a_slot_that_a_recount_revoked_is_not_discharged_again},
+		{noise_in_bumps_stops_neither_the_end_of_a_session_nor_a_start},
+		{a_record_that_cannot_be_discharged_is_not_reported_as_revoked},
+		{a_range_left_by_a_berthd_that_died_granting_it_is_not_noise},
+		{the_session_table_is_restored_and_survives_a_restart},
+		{after_noise_in_armed_berthd_is_woken_again_from_the_next_request_on},
+		{random_bytes_everywhere_cause_wrong_answers_only},
+		{a_berthd_started_after_the_noise_has_limits_and_exact_counts},
+		{zeros_everywhere_are_repaired_too},
+		{NULL},
 	};
 
-	return suite_run("noise", noise_start, tests);
+	return run_berthd_suites({"noise", tests, .setup = noise_start, .teardown = here_end});
 }

@@ -473,28 +473,28 @@ START_TEST(every_code_has_a_name_and_a_text) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		a_full_account_denies_until_a_slot_is_released,
-		two_handles_and_two_processes_share_one_count,
-		a_slot_counts_with_its_weight,
-		holders_shows_weight_process_and_label,
-		a_slot_also_counts_against_the_ancestors,
-		all_levels_of_a_path_are_charged_or_none,
-		a_limit_set_on_an_ancestor_later_counts_slots_held_before,
-		a_limit_of_0_denies_all_and_unlimited_admits_all,
-		more_than_1048575_is_refused_with_8_and_never_wraps,
-		a_lowered_limit_denies_until_the_count_is_below_it,
-		an_account_without_a_limit_gets_1317,
-		query_writes_no_more_than_the_size_of_the_struct,
-		a_slot_is_released_once,
-		a_revoked_slot_is_free_at_once_and_its_release_gets_1236,
-		revoking_an_account_revokes_its_descendants_and_no_others,
-		invalid_arguments_get_87,
-		the_library_keeps_errno,
-		without_a_berthd_open_gets_10061_after_its_timeout,
-		every_code_has_a_name_and_a_text,
-		NULL,
+	const struct test tests[] = {
+		{a_full_account_denies_until_a_slot_is_released},
+		{two_handles_and_two_processes_share_one_count},
+		{a_slot_counts_with_its_weight},
+		{holders_shows_weight_process_and_label},
+		{a_slot_also_counts_against_the_ancestors},
+		{all_levels_of_a_path_are_charged_or_none},
+		{a_limit_set_on_an_ancestor_later_counts_slots_held_before},
+		{a_limit_of_0_denies_all_and_unlimited_admits_all},
+		{more_than_1048575_is_refused_with_8_and_never_wraps},
+		{a_lowered_limit_denies_until_the_count_is_below_it},
+		{an_account_without_a_limit_gets_1317},
+		{query_writes_no_more_than_the_size_of_the_struct},
+		{a_slot_is_released_once},
+		{a_revoked_slot_is_free_at_once_and_its_release_gets_1236},
+		{revoking_an_account_revokes_its_descendants_and_no_others},
+		{invalid_arguments_get_87},
+		{the_library_keeps_errno},
+		{without_a_berthd_open_gets_10061_after_its_timeout},
+		{every_code_has_a_name_and_a_text},
+		{NULL},
 	};
 
-	return suite_run("slots", here_start, tests);
+	return run_berthd_suites({"slots", tests, .setup = here_start, .teardown = here_end});
 }

@@ -487,24 +487,24 @@ END_TEST
 /* -- end --------------------------------------------------------------------------------------- */
 
 int main(void) {
-	const TTest *const tests[] = {
-		an_acknowledged_limit_survives_a_kill_of_berthd,
-		a_deleted_limit_stays_deleted,
-		an_import_with_a_bad_line_changes_nothing_and_names_each_line,
-		an_import_is_in_force_when_it_returns,
-		an_import_during_which_berthd_dies_is_complete_or_undone,
-		while_the_limits_are_moved_away_a_set_gets_8,
-		an_export_can_be_imported_and_exports_the_same,
-		limits_that_come_from_templates_are_not_exported,
-		a_million_imported_limits_survive_a_restart,
-		counts_are_stored_within_seconds_of_a_change,
-		a_stop_stores_the_counts,
-		peaks_and_denials_survive_a_reboot_and_counts_do_not,
-		peaks_survive_a_kill_and_a_restart,
-		a_damaged_store_of_limits_keeps_berthd_from_starting_and_is_left_alone,
-		damaged_counts_cost_the_history_only,
-		NULL,
+	const struct test tests[] = {
+		{an_acknowledged_limit_survives_a_kill_of_berthd},
+		{a_deleted_limit_stays_deleted},
+		{an_import_with_a_bad_line_changes_nothing_and_names_each_line},
+		{an_import_is_in_force_when_it_returns},
+		{an_import_during_which_berthd_dies_is_complete_or_undone},
+		{while_the_limits_are_moved_away_a_set_gets_8},
+		{an_export_can_be_imported_and_exports_the_same},
+		{limits_that_come_from_templates_are_not_exported},
+		{a_million_imported_limits_survive_a_restart},
+		{counts_are_stored_within_seconds_of_a_change},
+		{a_stop_stores_the_counts},
+		{peaks_and_denials_survive_a_reboot_and_counts_do_not},
+		{peaks_survive_a_kill_and_a_restart},
+		{a_damaged_store_of_limits_keeps_berthd_from_starting_and_is_left_alone},
+		{damaged_counts_cost_the_history_only},
+		{NULL},
 	};
 
-	return suite_run("store", here_start, tests);
+	return run_berthd_suites({"store", tests, .setup = here_start, .teardown = here_end});
 }

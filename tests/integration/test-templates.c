@@ -291,27 +291,26 @@ END_TEST
 /* -- end --------------------------------------------------------------------------------------- */
 
 int main(void) {
-	const TTest *const matching[] = {
-		the_most_specific_template_wins_and_an_exact_name_beats_all,
-		a_name_that_no_template_matches_gets_1317,
-		the_limit_of_a_template_is_for_each_account_and_not_for_all_together,
-		an_ancestor_without_a_limit_has_the_limit_of_its_template,
-		a_changed_template_changes_the_accounts_that_it_matches,
-		a_deleted_limit_is_replaced_by_the_template_until_that_is_deleted,
-		templates_survive_a_kill_of_berthd,
-		NULL,
+	const struct test matching[] = {
+		{the_most_specific_template_wins_and_an_exact_name_beats_all},
+		{a_name_that_no_template_matches_gets_1317},
+		{the_limit_of_a_template_is_for_each_account_and_not_for_all_together},
+		{an_ancestor_without_a_limit_has_the_limit_of_its_template},
+		{a_changed_template_changes_the_accounts_that_it_matches},
+		{a_deleted_limit_is_replaced_by_the_template_until_that_is_deleted},
+		{templates_survive_a_kill_of_berthd},
+		{NULL},
 	};
-	const TTest *const full[] = {
-		with_a_full_table_acquires_get_8_and_berthd_logs_it_once,
-		idle_accounts_of_templates_are_removed_for_new_ones,
-		after_a_release_in_a_full_table_a_new_account_fits,
-		accounts_of_templates_leave_places_for_configured_accounts,
-		a_refused_set_in_a_full_table_is_not_stored,
-		an_import_that_does_not_fit_is_refused_as_a_whole,
-		NULL,
+	const struct test full[] = {
+		{with_a_full_table_acquires_get_8_and_berthd_logs_it_once},
+		{idle_accounts_of_templates_are_removed_for_new_ones},
+		{after_a_release_in_a_full_table_a_new_account_fits},
+		{accounts_of_templates_leave_places_for_configured_accounts},
+		{a_refused_set_in_a_full_table_is_not_stored},
+		{an_import_that_does_not_fit_is_refused_as_a_whole},
+		{NULL},
 	};
-	int first = suite_run("templates", here_start, matching);
-	int second = suite_run("a full table", start_with_small_table, full);
 
-	return first != EXIT_SUCCESS ? first : second;
+	return run_berthd_suites({"templates", matching, .setup = here_start, .teardown = here_end},
+		{"a full table", full, .setup = start_with_small_table, .teardown = here_end});
 }

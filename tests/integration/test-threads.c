@@ -274,12 +274,12 @@ START_TEST(an_acquire_while_the_session_ends_gets_a_slot_of_the_next_session) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		threads_are_served_while_berthd_is_killed_and_started_again,
-		threads_see_no_error_but_those_of_revocations_and_new_limits,
-		an_acquire_while_the_session_ends_gets_a_slot_of_the_next_session,
-		NULL,
+	const struct test tests[] = {
+		{threads_are_served_while_berthd_is_killed_and_started_again},
+		{threads_see_no_error_but_those_of_revocations_and_new_limits},
+		{an_acquire_while_the_session_ends_gets_a_slot_of_the_next_session},
+		{NULL},
 	};
 
-	return suite_run("threads", setup, tests);
+	return run_berthd_suites({"threads", tests, .setup = setup, .teardown = here_end});
 }

@@ -409,7 +409,7 @@ static struct packet packet_make(uint16_t of_version, uint16_t opcode, uint32_t 
 
 static int connect_to(const char *name) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct timeval patience = {.tv_sec = 20};
+	struct timeval patience = {.tv_sec = 100};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", path_of(name));
@@ -487,21 +487,21 @@ START_TEST(the_library_and_berthctl_report_another_version_at_once) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		a_living_process_keeps_berthd_from_starting_and_is_named,
-		a_check_lists_the_processes_and_changes_nothing,
-		dead_processes_block_no_start,
-		a_session_in_any_state_blocks_a_start,
-		a_later_layout_is_another_layout_too,
-		of_many_processes_the_first_twenty_are_named,
-		with_abandon_segment_berthd_starts_and_logs_the_consequences,
-		a_segment_of_another_boot_is_replaced_whatever_is_in_it,
-		a_check_does_not_open_a_fifo_in_place_of_the_directory,
-		a_server_continues_in_the_abandoned_segment,
-		a_client_of_another_version_gets_1306_in_its_own_version,
-		the_library_and_berthctl_report_another_version_at_once,
-		NULL,
+	const struct test tests[] = {
+		{a_living_process_keeps_berthd_from_starting_and_is_named},
+		{a_check_lists_the_processes_and_changes_nothing},
+		{dead_processes_block_no_start},
+		{a_session_in_any_state_blocks_a_start},
+		{a_later_layout_is_another_layout_too},
+		{of_many_processes_the_first_twenty_are_named},
+		{with_abandon_segment_berthd_starts_and_logs_the_consequences},
+		{a_segment_of_another_boot_is_replaced_whatever_is_in_it},
+		{a_check_does_not_open_a_fifo_in_place_of_the_directory},
+		{a_server_continues_in_the_abandoned_segment},
+		{a_client_of_another_version_gets_1306_in_its_own_version},
+		{the_library_and_berthctl_report_another_version_at_once},
+		{NULL},
 	};
 
-	return suite_run("upgrade", other_start, tests);
+	return run_berthd_suites({"upgrade", tests, .setup = other_start, .teardown = here_end});
 }

@@ -50,8 +50,9 @@ $(BUILD)/explored/%.o: %.c Makefile
 	$(Q)$(CC) $(ALL_CFLAGS) $(call includes_of,$<) -fsanitize=thread -Wno-tsan -include tests/explore/seam.h -MMD -MP -c $< -o $@
 -include $(wildcard $(BUILD)/explored/*/*/*.d)
 $(BUILD)/explored/explored.o: $(EXPLORED:%=$(BUILD)/explored/%.o)
-	$(LD) -r $^ -o $@
-	$(OBJCOPY) $(foreach part,.data .data.rel .data.rel.local,--rename-section $(part)=explored_data) \
+	$(call say,LD,$@)
+	$(Q)$(LD) -r $^ -o $@
+	$(Q)$(OBJCOPY) $(foreach part,.data .data.rel .data.rel.local,--rename-section $(part)=explored_data) \
 		--rename-section .bss=explored_bss $@
 $(EXPLORER): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/explore/*.c)) $(BUILD)/explored/explored.o
 	$(call say,LD,$@)

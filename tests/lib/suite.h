@@ -27,11 +27,11 @@
 #include <unistd.h>
 
 #include "harness.h"
+#include "run.h"
 #include "berth.h"
 
 #define COUNT_OF(a)   (sizeof(a) / sizeof((a)[0]))
 #define UNUSED        __attribute__((unused))
-#define TEST_SECONDS  120 /* after which Check ends a test */
 #define CHILD_WAIT_MS 60000
 
 /* The instance of the test that runs. */
@@ -93,6 +93,26 @@ UNUSED static berth_slot acquire_slot(struct berth *b, const char *account) {
 
 	expect_code_for(account, BERTH_SUCCESS, berth_acquire(b, account, &slot));
 	return slot;
+}
+
+/* For handles with a short timeout: berthd may not answer within it while the machine is busy. So these ask
+ * until it does; the code is another than BERTH_CONNECTION_REFUSED, unless berthd never answers. */
+#define RETRIES 300
+
+UNUSED static int open_retrying(const struct berth_options *options, struct berth **ret) {
+	int code = BERTH_CONNECTION_REFUSED;
+
+	for (int i = 0; i < RETRIES && code == BERTH_CONNECTION_REFUSED; i++)
+		code = berth_open_options(options, ret);
+	return code;
+}
+
+UNUSED static int acquire_retrying(struct berth *b, const char *account, berth_slot *slot) {
+	int code = BERTH_CONNECTION_REFUSED;
+
+	for (int i = 0; i < RETRIES && code == BERTH_CONNECTION_REFUSED; i++)
+		code = berth_acquire(b, account, slot);
+	return code;
 }
 
 UNUSED static int acquire_weight(
@@ -397,36 +417,6 @@ UNUSED static int scale_timeout(int ms) {
 	return ms * scale_factor();
 }
 
-/* $WITHOUT lists the tests that a tool can't run, separated by spaces. */
-static bool is_excluded(const char *name) {
-	const char *without = getenv("WITHOUT"), *at = without;
-	size_t n = strlen(name);
-
-	for (; at && (at = strstr(at, name)); at += n)
-		if ((at == without || at[-1] == ' ') && (at[n] == ' ' || !at[n]))
-			return true;
-	return false;
-}
-
-/* A list of tests, each with a berthd of its own where setup says so. */
-UNUSED static int suite_run(const char *name, void (*setup)(void), const TTest *const tests[]) {
-	Suite *suite = suite_create(name);
-	TCase *all = tcase_create(name);
-	SRunner *runner;
-	int failed;
-
-	/* They may end with the whole log. */
-	check_set_max_msg_size(1 << 20);
-	tcase_set_timeout(all, TEST_SECONDS);
-	if (setup)
-		tcase_add_checked_fixture(all, setup, here_end);
-	for (size_t i = 0; tests[i]; i++)
-		if (!is_excluded(tests[i]->name))
-			tcase_add_test(all, tests[i]);
-	suite_add_tcase(suite, all);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+/* run_suites for tests whose messages may end with berthd's whole log. Unit tests do without: Check moves a
+ * buffer of this size at each assertion, and they make many. */
+#define run_berthd_suites(...) (check_set_max_msg_size(1 << 20), run_suites(__VA_ARGS__))

@@ -12,6 +12,7 @@
 #include "checkpoint.h"
 #include "fixture.h"
 #include "flood.h"
+#include "run.h"
 
 /* Restoring this number of accounts takes three slices. */
 #define MANY 20000u
@@ -402,31 +403,23 @@ START_TEST(damage_loses_no_numbers_that_were_loaded_before) {
 END_TEST
 
 int main(void) {
-	Suite *s = suite_create("checkpoint");
-	TCase *t = tcase_create("loading");
-	SRunner *r;
-	int failed;
+	const struct test tests[] = {
+		{the_other_slices_are_loaded_by_the_event_loop},
+		{a_request_for_all_numbers_loads_the_other_slices},
+		{numbers_that_change_meanwhile_are_combined_with_the_stored_ones},
+		{a_death_between_two_slices_neither_loses_nor_doubles_numbers},
+		{numbers_that_are_restored_are_adopted_unchanged},
+		{stopping_before_all_slices_are_loaded_stores_all_numbers},
+		{an_account_deleted_and_set_again_meanwhile_starts_from_zero},
+		{an_account_set_after_the_start_gets_no_stored_numbers},
+		{numbers_are_stored_during_a_flood_of_messages},
+		{an_import_between_two_slices_loses_no_numbers},
+		{stored_numbers_that_could_not_be_read_stay_in_the_store},
+		{stored_numbers_are_loaded_once_they_can_be_read_again},
+		{adopted_cells_do_not_need_the_stored_numbers},
+		{damage_loses_no_numbers_that_were_loaded_before},
+		{NULL},
+	};
 
-	tcase_set_timeout(t, 60);
-	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_test(t, the_other_slices_are_loaded_by_the_event_loop);
-	tcase_add_test(t, a_request_for_all_numbers_loads_the_other_slices);
-	tcase_add_test(t, numbers_that_change_meanwhile_are_combined_with_the_stored_ones);
-	tcase_add_test(t, a_death_between_two_slices_neither_loses_nor_doubles_numbers);
-	tcase_add_test(t, numbers_that_are_restored_are_adopted_unchanged);
-	tcase_add_test(t, stopping_before_all_slices_are_loaded_stores_all_numbers);
-	tcase_add_test(t, an_account_deleted_and_set_again_meanwhile_starts_from_zero);
-	tcase_add_test(t, an_account_set_after_the_start_gets_no_stored_numbers);
-	tcase_add_test(t, numbers_are_stored_during_a_flood_of_messages);
-	tcase_add_test(t, an_import_between_two_slices_loses_no_numbers);
-	tcase_add_test(t, stored_numbers_that_could_not_be_read_stay_in_the_store);
-	tcase_add_test(t, stored_numbers_are_loaded_once_they_can_be_read_again);
-	tcase_add_test(t, adopted_cells_do_not_need_the_stored_numbers);
-	tcase_add_test(t, damage_loses_no_numbers_that_were_loaded_before);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"checkpoint", tests, .setup = setup, .teardown = teardown});
 }

@@ -4,6 +4,7 @@
  * steps leaves. */
 
 #include "fixture.h"
+#include "run.h"
 
 #define R1    16u
 #define R2    17u
@@ -1204,53 +1205,46 @@ START_TEST(a_label_is_cut_and_is_gone_with_its_slot) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("counter");
-	TCase *tc = tcase_create("counter");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{an_acquire_charges_every_level_and_a_release_discharges_each},
+		{a_seq_tells_the_step_and_the_levels_charged_after_it},
+		{a_record_that_is_placed_is_not_written_again},
+		{a_record_is_placed_for_another_path_or_weight_with_a_newer_seq},
+		{a_refusal_at_the_lowest_level_writes_nothing},
+		{a_revocation_moves_the_record_to_the_next_cycle},
+		{a_refusal_at_any_level_leaves_every_level_as_it_was},
+		{a_refusal_above_a_charged_level_leaves_the_record_at_rest},
+		{the_check_before_an_acquire_writes_only_the_denial},
+		{an_acquire_counts_right_if_the_cell_has_changed_since_the_check},
+		{a_cell_read_before_the_claim_is_not_charged_blindly},
+		{a_slot_is_released_once},
+		{a_count_never_overflows_its_field},
+		{a_release_of_more_than_the_count_is_damage_and_does_not_wrap},
+		{damage_at_one_level_does_not_affect_the_others},
+		{an_account_of_a_new_generation_admits_no_old_path},
+		{an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd},
+		{a_record_that_has_used_up_its_seqs_takes_no_slot},
+		{the_last_slot_of_a_record_is_discharged_like_any_other},
+		{a_bump_beyond_the_last_one_is_refused},
+		{every_step_keeps_the_other_bits_of_the_count_word},
+		{an_overwritten_tag_is_noted_in_the_record_that_it_names},
+		{a_tag_that_is_older_than_the_note_is_not_noted},
+		{a_note_preserves_that_a_level_was_charged},
+		{a_bump_changes_the_pair_and_neither_count_nor_tag},
+		{every_state_that_a_death_leaves_is_recognized_and_undone, 0, 6},
+		{a_record_at_no_path_is_closed_and_otherwise_unchanged},
+		{a_revocation_takes_back_the_slot_that_was_seen_and_no_later_one},
+		{a_record_that_is_in_use_is_not_used_again},
+		{a_record_of_a_session_that_has_ended_is_closed_until_it_is_opened},
+		{a_record_that_is_opened_is_in_a_later_cycle},
+		{only_an_operation_that_was_begun_is_finished},
+		{a_step_down_is_made_once},
+		{noise_in_a_record_changes_no_count_and_crashes_nothing},
+		{a_repair_fails_if_the_cell_or_record_has_changed},
+		{the_peak_is_the_highest_count},
+		{a_label_is_cut_and_is_gone_with_its_slot},
+		{NULL},
+	};
 
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, an_acquire_charges_every_level_and_a_release_discharges_each);
-	tcase_add_test(tc, a_seq_tells_the_step_and_the_levels_charged_after_it);
-	tcase_add_test(tc, a_record_that_is_placed_is_not_written_again);
-	tcase_add_test(tc, a_record_is_placed_for_another_path_or_weight_with_a_newer_seq);
-	tcase_add_test(tc, a_refusal_at_the_lowest_level_writes_nothing);
-	tcase_add_test(tc, a_revocation_moves_the_record_to_the_next_cycle);
-	tcase_add_test(tc, a_refusal_at_any_level_leaves_every_level_as_it_was);
-	tcase_add_test(tc, a_refusal_above_a_charged_level_leaves_the_record_at_rest);
-	tcase_add_test(tc, the_check_before_an_acquire_writes_only_the_denial);
-	tcase_add_test(tc, an_acquire_counts_right_if_the_cell_has_changed_since_the_check);
-	tcase_add_test(tc, a_cell_read_before_the_claim_is_not_charged_blindly);
-	tcase_add_test(tc, a_slot_is_released_once);
-	tcase_add_test(tc, a_count_never_overflows_its_field);
-	tcase_add_test(tc, a_release_of_more_than_the_count_is_damage_and_does_not_wrap);
-	tcase_add_test(tc, damage_at_one_level_does_not_affect_the_others);
-	tcase_add_test(tc, an_account_of_a_new_generation_admits_no_old_path);
-	tcase_add_test(tc, an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd);
-	tcase_add_test(tc, a_record_that_has_used_up_its_seqs_takes_no_slot);
-	tcase_add_test(tc, the_last_slot_of_a_record_is_discharged_like_any_other);
-	tcase_add_test(tc, a_bump_beyond_the_last_one_is_refused);
-	tcase_add_test(tc, every_step_keeps_the_other_bits_of_the_count_word);
-	tcase_add_test(tc, an_overwritten_tag_is_noted_in_the_record_that_it_names);
-	tcase_add_test(tc, a_tag_that_is_older_than_the_note_is_not_noted);
-	tcase_add_test(tc, a_note_preserves_that_a_level_was_charged);
-	tcase_add_test(tc, a_bump_changes_the_pair_and_neither_count_nor_tag);
-	tcase_add_loop_test(tc, every_state_that_a_death_leaves_is_recognized_and_undone, 0, 6);
-	tcase_add_test(tc, a_record_at_no_path_is_closed_and_otherwise_unchanged);
-	tcase_add_test(tc, a_revocation_takes_back_the_slot_that_was_seen_and_no_later_one);
-	tcase_add_test(tc, a_record_that_is_in_use_is_not_used_again);
-	tcase_add_test(tc, a_record_of_a_session_that_has_ended_is_closed_until_it_is_opened);
-	tcase_add_test(tc, a_record_that_is_opened_is_in_a_later_cycle);
-	tcase_add_test(tc, only_an_operation_that_was_begun_is_finished);
-	tcase_add_test(tc, a_step_down_is_made_once);
-	tcase_add_test(tc, noise_in_a_record_changes_no_count_and_crashes_nothing);
-	tcase_add_test(tc, a_repair_fails_if_the_cell_or_record_has_changed);
-	tcase_add_test(tc, the_peak_is_the_highest_count);
-	tcase_add_test(tc, a_label_is_cut_and_is_gone_with_its_slot);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"counter", tests, .setup = setup, .teardown = teardown});
 }

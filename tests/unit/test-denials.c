@@ -7,6 +7,7 @@
 
 #include "denials.h"
 #include "fixture.h"
+#include "run.h"
 
 #define THREADS 4
 #define ROUNDS  200000
@@ -367,30 +368,23 @@ START_TEST(concurrent_denials_and_collections_lose_none_and_the_words_only_grow)
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("denials");
-	TCase *tc = tcase_create("denials");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{a_denial_is_written_to_the_session_and_known_at_once},
+		{a_denial_of_any_other_thread_is_counted_in_the_cell},
+		{a_process_without_a_session_counts_in_the_cell},
+		{every_denial_marks_its_account_for_the_checkpoint},
+		{accounts_that_share_a_word_keep_their_own_denials},
+		{a_word_goes_to_another_account_only_after_it_was_collected},
+		{berthd_writes_what_it_has_collected_and_never_the_words},
+		{collected_denials_are_added_to_the_cell_once_and_marked},
+		{a_session_goes_on_from_the_words_of_the_previous_session},
+		{a_count_that_wraps_loses_no_denial_and_changes_no_account},
+		{the_next_account_of_an_index_starts_without_denials},
+		{words_are_collected_once_for_all_freed_indices},
+		{noise_in_the_words_is_counted_for_no_account},
+		{concurrent_denials_and_collections_lose_none_and_the_words_only_grow},
+		{NULL},
+	};
 
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, a_denial_is_written_to_the_session_and_known_at_once);
-	tcase_add_test(tc, a_denial_of_any_other_thread_is_counted_in_the_cell);
-	tcase_add_test(tc, a_process_without_a_session_counts_in_the_cell);
-	tcase_add_test(tc, every_denial_marks_its_account_for_the_checkpoint);
-	tcase_add_test(tc, accounts_that_share_a_word_keep_their_own_denials);
-	tcase_add_test(tc, a_word_goes_to_another_account_only_after_it_was_collected);
-	tcase_add_test(tc, berthd_writes_what_it_has_collected_and_never_the_words);
-	tcase_add_test(tc, collected_denials_are_added_to_the_cell_once_and_marked);
-	tcase_add_test(tc, a_session_goes_on_from_the_words_of_the_previous_session);
-	tcase_add_test(tc, a_count_that_wraps_loses_no_denial_and_changes_no_account);
-	tcase_add_test(tc, the_next_account_of_an_index_starts_without_denials);
-	tcase_add_test(tc, words_are_collected_once_for_all_freed_indices);
-	tcase_add_test(tc, noise_in_the_words_is_counted_for_no_account);
-	tcase_add_test(tc, concurrent_denials_and_collections_lose_none_and_the_words_only_grow);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"denials", tests, .setup = setup, .teardown = teardown});
 }

@@ -6,6 +6,7 @@
 #include "counter-fast.h"
 #include "fixture.h"
 #include "name.h"
+#include "run.h"
 
 static struct fixture f;
 static struct capacities want = {200, 64, 4};
@@ -747,51 +748,42 @@ START_TEST(noise_in_the_header_of_the_segment_loses_no_count) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("directory");
-	TCase *tc = tcase_create("directory");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{names_are_found_while_the_table_grows_and_shrinks},
+		{a_long_name_without_a_block_is_not_found},
+		{a_name_of_255_bytes_is_kept_and_its_block_used_again},
+		{ancestors_exist_as_long_as_they_have_children},
+		{a_deleted_account_with_a_slot_is_removed_after_the_release},
+		{an_index_used_again_has_another_generation_and_no_old_counts},
+		{setting_the_same_limit_again_bumps_the_cell},
+		{a_template_covers_accounts_that_are_not_configured},
+		{an_ancestor_without_a_limit_is_usable_once_a_template_covers_it},
+		{idle_accounts_of_templates_make_room_and_used_ones_stay},
+		{a_full_table_takes_no_part_of_a_path},
+		{an_adopted_directory_is_unchanged},
+		{accounts_that_the_store_does_not_name_at_start_are_removed},
+		{a_death_before_the_table_slot_was_written_is_repaired},
+		{a_death_between_word_and_table_slot_of_a_removal_is_repaired},
+		{a_death_in_a_removal_that_would_have_been_undone_loses_no_count},
+		{the_removal_of_an_account_notes_the_step_that_only_its_cell_had},
+		{after_a_death_in_a_removal_the_step_that_only_its_cell_had_is_noted, 0, 4},
+		{a_record_resting_at_a_removed_account_has_charged_nothing_of_the_next_one},
+		{a_record_resting_at_a_removed_account_is_closed_without_damage},
+		{ancestors_that_form_a_circle_cause_no_endless_loop},
+		{an_account_without_a_bump_left_is_not_changed},
+		{a_refused_change_leaves_the_numbers_of_accounts_right},
+		{the_last_bump_is_made_and_the_next_one_refused},
+		{a_removal_with_the_last_bump_is_refused_and_changes_nothing},
+		{an_index_whose_cell_has_no_bump_left_is_not_used_again, 0, 2},
+		{an_account_near_its_last_generation_is_not_renewed},
+		{an_account_of_the_last_generation_is_not_removed},
+		{an_index_near_its_last_generation_is_not_used_again, 0, 2},
+		{a_death_while_the_table_grows_is_repaired},
+		{a_segment_of_another_layout_is_refused_and_not_changed},
+		{a_segment_that_does_not_belong_to_its_directory_is_replaced},
+		{noise_in_the_header_of_the_segment_loses_no_count},
+		{NULL},
+	};
 
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 30);
-	tcase_add_test(tc, names_are_found_while_the_table_grows_and_shrinks);
-	tcase_add_test(tc, a_long_name_without_a_block_is_not_found);
-	tcase_add_test(tc, a_name_of_255_bytes_is_kept_and_its_block_used_again);
-	tcase_add_test(tc, ancestors_exist_as_long_as_they_have_children);
-	tcase_add_test(tc, a_deleted_account_with_a_slot_is_removed_after_the_release);
-	tcase_add_test(tc, an_index_used_again_has_another_generation_and_no_old_counts);
-	tcase_add_test(tc, setting_the_same_limit_again_bumps_the_cell);
-	tcase_add_test(tc, a_template_covers_accounts_that_are_not_configured);
-	tcase_add_test(tc, an_ancestor_without_a_limit_is_usable_once_a_template_covers_it);
-	tcase_add_test(tc, idle_accounts_of_templates_make_room_and_used_ones_stay);
-	tcase_add_test(tc, a_full_table_takes_no_part_of_a_path);
-	tcase_add_test(tc, an_adopted_directory_is_unchanged);
-	tcase_add_test(tc, accounts_that_the_store_does_not_name_at_start_are_removed);
-	tcase_add_test(tc, a_death_before_the_table_slot_was_written_is_repaired);
-	tcase_add_test(tc, a_death_between_word_and_table_slot_of_a_removal_is_repaired);
-	tcase_add_test(tc, a_death_in_a_removal_that_would_have_been_undone_loses_no_count);
-	tcase_add_test(tc, the_removal_of_an_account_notes_the_step_that_only_its_cell_had);
-	tcase_add_loop_test(
-		tc, after_a_death_in_a_removal_the_step_that_only_its_cell_had_is_noted, 0, 4);
-	tcase_add_test(
-		tc, a_record_resting_at_a_removed_account_has_charged_nothing_of_the_next_one);
-	tcase_add_test(tc, a_record_resting_at_a_removed_account_is_closed_without_damage);
-	tcase_add_test(tc, ancestors_that_form_a_circle_cause_no_endless_loop);
-	tcase_add_test(tc, an_account_without_a_bump_left_is_not_changed);
-	tcase_add_test(tc, a_refused_change_leaves_the_numbers_of_accounts_right);
-	tcase_add_test(tc, the_last_bump_is_made_and_the_next_one_refused);
-	tcase_add_test(tc, a_removal_with_the_last_bump_is_refused_and_changes_nothing);
-	tcase_add_loop_test(tc, an_index_whose_cell_has_no_bump_left_is_not_used_again, 0, 2);
-	tcase_add_test(tc, an_account_near_its_last_generation_is_not_renewed);
-	tcase_add_test(tc, an_account_of_the_last_generation_is_not_removed);
-	tcase_add_loop_test(tc, an_index_near_its_last_generation_is_not_used_again, 0, 2);
-	tcase_add_test(tc, a_death_while_the_table_grows_is_repaired);
-	tcase_add_test(tc, a_segment_of_another_layout_is_refused_and_not_changed);
-	tcase_add_test(tc, a_segment_that_does_not_belong_to_its_directory_is_replaced);
-	tcase_add_test(tc, noise_in_the_header_of_the_segment_loses_no_count);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"directory", tests, .setup = setup, .teardown = teardown});
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "berth.h"
+#include "run.h"
 #include "util.h"
 
 static const int codes[] = {
@@ -69,18 +70,13 @@ START_TEST(asking_for_a_name_does_not_change_errno) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("errors");
-	TCase *cases = tcase_create("errors");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{code_1238_has_the_message_and_name_of_the_reference},
+		{every_code_has_its_own_name_and_message},
+		{an_unknown_code_is_called_unknown},
+		{asking_for_a_name_does_not_change_errno},
+		{NULL},
+	};
 
-	tcase_add_test(cases, code_1238_has_the_message_and_name_of_the_reference);
-	tcase_add_test(cases, every_code_has_its_own_name_and_message);
-	tcase_add_test(cases, an_unknown_code_is_called_unknown);
-	tcase_add_test(cases, asking_for_a_name_does_not_change_errno);
-	suite_add_tcase(suite, cases);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_suites({"errors", tests});
 }

@@ -9,6 +9,7 @@
 
 #include "lines.h"
 #include "protocol.h"
+#include "run.h"
 
 static struct lines lines;
 
@@ -313,44 +314,33 @@ START_TEST(test_the_first_name_may_begin_with_a_byte_order_mark) {
 }
 END_TEST
 
-static Suite *suite(void) {
-	Suite *s = suite_create("lines");
-	TCase *t = tcase_create("lines");
-
-	tcase_add_checked_fixture(t, NULL, teardown);
-	tcase_add_test(t, test_a_line_is_an_account_and_a_limit);
-	tcase_add_test(t, test_the_last_line_may_end_without_a_newline);
-	tcase_add_test(t, test_the_last_word_is_the_limit_and_names_may_contain_spaces);
-	tcase_add_test(t, test_blanks_around_account_and_limit_are_ignored);
-	tcase_add_test(t, test_a_name_between_two_tabs_keeps_its_blanks);
-	tcase_add_test(t, test_comments_and_blank_lines_are_ignored);
-	tcase_add_test(t, test_a_hash_inside_a_name_starts_no_comment);
-	tcase_add_test(t, test_an_empty_text_has_no_lines);
-	tcase_add_test(t, test_lines_may_end_in_cr_lf);
-	tcase_add_test(t, test_a_byte_order_mark_is_skipped);
-	tcase_add_test(t, test_a_word_alone_is_refused);
-	tcase_add_test(t, test_a_bad_limit_is_refused);
-	tcase_add_test(t, test_a_bad_name_is_refused_with_the_rule_it_breaks);
-	tcase_add_test(t, test_a_name_of_255_bytes_is_read);
-	tcase_add_test(t, test_a_nul_is_refused_wherever_it_is);
-	tcase_add_test(t, test_an_indented_comment_is_refused_and_not_taken_for_an_account);
-	tcase_add_test(t, test_a_repeated_account_is_refused_with_both_line_numbers);
-	tcase_add_test(t, test_names_that_differ_in_a_byte_are_two_accounts);
-	tcase_add_test(t, test_every_error_is_counted_and_the_first_20_are_kept);
-	tcase_add_test(t, test_a_hundred_thousand_lines_keep_their_order_and_a_repetition_is_found);
-	tcase_add_test(t, test_import_reads_what_export_writes);
-	tcase_add_test(t, test_plain_names_are_exported_without_tabs);
-	tcase_add_test(t, test_the_first_name_may_begin_with_a_byte_order_mark);
-	suite_add_tcase(s, t);
-	return s;
-}
-
 int main(void) {
-	SRunner *runner = srunner_create(suite());
-	int failed;
+	const struct test tests[] = {
+		{test_a_line_is_an_account_and_a_limit},
+		{test_the_last_line_may_end_without_a_newline},
+		{test_the_last_word_is_the_limit_and_names_may_contain_spaces},
+		{test_blanks_around_account_and_limit_are_ignored},
+		{test_a_name_between_two_tabs_keeps_its_blanks},
+		{test_comments_and_blank_lines_are_ignored},
+		{test_a_hash_inside_a_name_starts_no_comment},
+		{test_an_empty_text_has_no_lines},
+		{test_lines_may_end_in_cr_lf},
+		{test_a_byte_order_mark_is_skipped},
+		{test_a_word_alone_is_refused},
+		{test_a_bad_limit_is_refused},
+		{test_a_bad_name_is_refused_with_the_rule_it_breaks},
+		{test_a_name_of_255_bytes_is_read},
+		{test_a_nul_is_refused_wherever_it_is},
+		{test_an_indented_comment_is_refused_and_not_taken_for_an_account},
+		{test_a_repeated_account_is_refused_with_both_line_numbers},
+		{test_names_that_differ_in_a_byte_are_two_accounts},
+		{test_every_error_is_counted_and_the_first_20_are_kept},
+		{test_a_hundred_thousand_lines_keep_their_order_and_a_repetition_is_found},
+		{test_import_reads_what_export_writes},
+		{test_plain_names_are_exported_without_tabs},
+		{test_the_first_name_may_begin_with_a_byte_order_mark},
+		{NULL},
+	};
 
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed != 0;
+	return run_suites({"lines", tests, .teardown = teardown});
 }

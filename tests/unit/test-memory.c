@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "run.h"
 
 #define PAGE 65536 /* that of any machine, or some */
 
@@ -65,15 +66,10 @@ START_TEST(pages_of_the_program_are_forgotten_but_for_those_that_were_written_to
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("memory");
-	TCase *tc = tcase_create("memory");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{pages_of_the_program_are_forgotten_but_for_those_that_were_written_to},
+		{NULL},
+	};
 
-	tcase_add_test(tc, pages_of_the_program_are_forgotten_but_for_those_that_were_written_to);
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"memory", tests});
 }

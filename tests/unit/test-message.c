@@ -14,10 +14,11 @@
 
 #include "message.h"
 #include "clock.h"
+#include "run.h"
 #include "util.h"
 
 /* A deadline that no call reaches. Calls that must time out get a short one. */
-#define SOON (clock_monotonic_ms() + 10000)
+#define SOON (clock_monotonic_ms() + 60000)
 
 static int pair[2];
 
@@ -315,30 +316,24 @@ START_TEST(connecting_gives_up_at_its_deadline) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("message");
-	TCase *cases = tcase_create("message");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{a_message_arrives_whole_with_its_descriptors},
+		{received_descriptors_are_above_the_standard_ones},
+		{unexpected_descriptors_are_closed},
+		{a_header_with_a_wrong_magic_or_length_is_refused},
+		{receiving_never_blocks_and_reports_a_hangup},
+		{sending_to_a_closed_socket_is_an_error_and_raises_no_signal},
+		{a_name_keeps_255_bytes_and_must_be_terminated},
+		{a_call_returns_its_reply},
+		{a_call_returns_a_failure_with_its_code},
+		{a_reply_to_another_request_is_refused},
+		{a_call_without_an_answer_ends_at_its_deadline},
+		{a_call_reports_a_hangup},
+		{a_socket_in_a_folder_with_a_long_name_can_be_connected_to},
+		{connecting_waits_for_a_berthd_that_is_starting},
+		{connecting_gives_up_at_its_deadline},
+		{NULL},
+	};
 
-	tcase_add_checked_fixture(cases, pair_open, pair_close);
-	tcase_add_test(cases, a_message_arrives_whole_with_its_descriptors);
-	tcase_add_test(cases, received_descriptors_are_above_the_standard_ones);
-	tcase_add_test(cases, unexpected_descriptors_are_closed);
-	tcase_add_test(cases, a_header_with_a_wrong_magic_or_length_is_refused);
-	tcase_add_test(cases, receiving_never_blocks_and_reports_a_hangup);
-	tcase_add_test(cases, sending_to_a_closed_socket_is_an_error_and_raises_no_signal);
-	tcase_add_test(cases, a_name_keeps_255_bytes_and_must_be_terminated);
-	tcase_add_test(cases, a_call_returns_its_reply);
-	tcase_add_test(cases, a_call_returns_a_failure_with_its_code);
-	tcase_add_test(cases, a_reply_to_another_request_is_refused);
-	tcase_add_test(cases, a_call_without_an_answer_ends_at_its_deadline);
-	tcase_add_test(cases, a_call_reports_a_hangup);
-	tcase_add_test(cases, a_socket_in_a_folder_with_a_long_name_can_be_connected_to);
-	tcase_add_test(cases, connecting_waits_for_a_berthd_that_is_starting);
-	tcase_add_test(cases, connecting_gives_up_at_its_deadline);
-	suite_add_tcase(suite, cases);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_suites({"message", tests, .setup = pair_open, .teardown = pair_close});
 }

@@ -9,6 +9,7 @@
 #include "name.h"
 #include "number.h"
 #include "protocol.h"
+#include "run.h"
 #include "util.h"
 
 struct name_case {
@@ -214,25 +215,19 @@ START_TEST(escaping_cuts_between_characters) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("name");
-	TCase *names = tcase_create("names");
-	SRunner *runner;
-	int failed;
+	const struct test tests[] = {
+		{a_name_is_refused_with_a_sentence_that_names_the_rule},
+		{a_name_has_up_to_255_bytes},
+		{a_name_ends_at_its_length_and_not_at_a_nul},
+		{a_template_has_a_star_or_a_question_mark},
+		{levels_and_parents_follow_the_slashes},
+		{only_decimal_digits_are_a_number},
+		{a_limit_is_a_number_or_unlimited},
+		{a_limit_is_written_as_it_is_read},
+		{escaping_keeps_text_and_shows_other_bytes_as_hex},
+		{escaping_cuts_between_characters},
+		{NULL},
+	};
 
-	tcase_add_test(names, a_name_is_refused_with_a_sentence_that_names_the_rule);
-	tcase_add_test(names, a_name_has_up_to_255_bytes);
-	tcase_add_test(names, a_name_ends_at_its_length_and_not_at_a_nul);
-	tcase_add_test(names, a_template_has_a_star_or_a_question_mark);
-	tcase_add_test(names, levels_and_parents_follow_the_slashes);
-	tcase_add_test(names, only_decimal_digits_are_a_number);
-	tcase_add_test(names, a_limit_is_a_number_or_unlimited);
-	tcase_add_test(names, a_limit_is_written_as_it_is_read);
-	tcase_add_test(names, escaping_keeps_text_and_shows_other_bytes_as_hex);
-	tcase_add_test(names, escaping_cuts_between_characters);
-	suite_add_tcase(suite, names);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"name", tests});
 }

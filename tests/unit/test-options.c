@@ -10,6 +10,7 @@
 #include "exit-status.h"
 #include "globals.h"
 #include "options.h"
+#include "run.h"
 #include "util.h"
 #include "verbs.h"
 
@@ -181,20 +182,15 @@ START_TEST(the_tables_of_all_verbs_agree) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("options");
-	TCase *cases = tcase_create("options");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{each_kind_of_option_is_stored},
+		{options_may_stand_before_the_verb_and_between_operands},
+		{a_command_keeps_its_own_options},
+		{the_first_operand_is_found_behind_the_options_of_all_verbs},
+		{what_cant_be_used_is_refused_and_named},
+		{the_tables_of_all_verbs_agree},
+		{NULL},
+	};
 
-	tcase_add_test(cases, each_kind_of_option_is_stored);
-	tcase_add_test(cases, options_may_stand_before_the_verb_and_between_operands);
-	tcase_add_test(cases, a_command_keeps_its_own_options);
-	tcase_add_test(cases, the_first_operand_is_found_behind_the_options_of_all_verbs);
-	tcase_add_test(cases, what_cant_be_used_is_refused_and_named);
-	tcase_add_test(cases, the_tables_of_all_verbs_agree);
-	suite_add_tcase(suite, cases);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_suites({"options", tests});
 }

@@ -24,6 +24,7 @@
 #include "berth.h"
 #include "fixture.h"
 #include "message.h"
+#include "run.h"
 #include "session.h"
 
 #define RANGES    40u /* of the session `b` */
@@ -1275,7 +1276,7 @@ static int socket_connect(struct berth *h) {
 	h->fd = fd[0];
 	h->dev = st.st_dev;
 	h->ino = st.st_ino;
-	h->timeout_ms = 20000;
+	h->timeout_ms = 100000;
 	return fd[1];
 }
 
@@ -2453,72 +2454,59 @@ START_TEST(no_call_changes_errno) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("path-cache");
-	TCase *tc = tcase_create("path-cache");
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	tcase_add_checked_fixture(tc, set_up_with_handle, tear_down);
-	tcase_set_timeout(tc, 120);
-	tcase_add_test(tc, names_that_differ_in_one_byte_are_told_apart_at_every_length);
-	tcase_add_test(tc, names_of_every_length_acquire_slots_of_their_own_accounts);
-	tcase_add_test(tc, invalid_arguments_are_refused_and_acquire_nothing);
-	tcase_add_test(tc, names_whose_keys_are_the_same_are_told_apart);
-	tcase_add_test(tc, names_that_differ_in_the_middle_are_told_apart);
-	tcase_add_test(tc, names_that_share_a_prefix_or_a_suffix_are_told_apart);
-	tcase_add_test(tc, an_entry_is_rebuilt_when_the_generation_of_any_level_changes);
-	tcase_add_test(tc, a_changed_limit_takes_effect_at_once_at_every_level);
-	tcase_add_test(tc, an_account_that_is_no_longer_usable_is_refused);
-	tcase_add_test(tc, a_deleted_account_is_refused_even_when_its_index_is_used_again);
-	tcase_add_test(
-		tc, a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_count);
-	tcase_add_test(tc, a_slot_is_released_at_its_own_account_whatever_entry_names_its_record);
-	tcase_add_test(tc, a_second_release_is_refused_whatever_tag_a_repair_has_left);
-	tcase_add_test(tc, an_account_reuses_its_own_record_and_leaves_it_unchanged);
-	tcase_add_test(
-		tc, after_many_slots_of_one_account_a_thread_keeps_one_record_and_its_spares);
-	tcase_add_test(tc, a_cache_that_keeps_its_most_records_takes_that_of_the_oldest_account);
-	tcase_add_test(tc, a_thread_keeps_few_records_if_few_are_allowed);
-	tcase_add_test(tc, the_number_of_records_a_thread_keeps_depends_on_the_table_size);
-	tcase_add_test(tc, a_full_cache_drops_all_entries_and_loses_no_record);
-	tcase_add_test(tc, a_thread_uses_more_accounts_than_its_cache_can_hold);
-	tcase_add_test(tc, a_held_slot_has_the_weight_and_label_of_its_request);
-	tcase_add_test(tc, unusable_records_are_passed_over_and_not_lost);
-	tcase_add_test(tc, a_record_that_has_used_up_its_seqs_is_retired);
-	tcase_add_test(tc, records_that_can_t_be_mapped_hold_no_slots_and_are_not_lost);
-	tcase_add_test(tc, any_thread_releases_a_slot_and_keeps_its_record);
-	tcase_add_test(tc, a_revocation_is_reported_once_to_the_thread_that_releases);
-	tcase_add_test(tc, a_thread_that_ends_leaves_its_records_and_its_cache_to_others);
-	tcase_add_loop_test(
-		tc, a_record_that_moved_to_another_account_no_longer_serves_the_first, 0, 6);
-	tcase_add_test(tc, threads_that_release_each_other_s_slots_lose_no_slot_and_no_record);
-	tcase_add_test(tc, threads_that_need_more_records_than_exist_lose_none);
-	tcase_add_test(tc, slots_revoked_while_threads_run_are_reported_once_and_no_record_is_lost);
-	tcase_add_test(tc, one_thread_counts_denials_in_the_session_and_the_others_in_the_cell);
-	tcase_add_test(tc, denials_of_threads_that_start_and_end_are_all_counted);
-	tcase_add_test(tc, a_thread_uses_records_kept_for_other_accounts_before_it_is_refused);
-	tcase_add_test(tc, a_thread_may_use_more_handles_than_it_has_caches);
-	tcase_add_test(tc, a_handle_is_closed_before_the_threads_that_have_caches_of_it_end);
-	tcase_add_test(tc, a_handle_is_closed_while_threads_end);
-	tcase_add_test(tc, a_session_says_goodbye_if_no_thread_is_in_a_call);
-	tcase_add_test(tc, a_child_uses_no_cache_of_its_parent);
-	tcase_add_test(tc, no_call_changes_errno);
+	const struct test tests[] = {
+		{names_that_differ_in_one_byte_are_told_apart_at_every_length},
+		{names_of_every_length_acquire_slots_of_their_own_accounts},
+		{invalid_arguments_are_refused_and_acquire_nothing},
+		{names_whose_keys_are_the_same_are_told_apart},
+		{names_that_differ_in_the_middle_are_told_apart},
+		{names_that_share_a_prefix_or_a_suffix_are_told_apart},
+		{an_entry_is_rebuilt_when_the_generation_of_any_level_changes},
+		{a_changed_limit_takes_effect_at_once_at_every_level},
+		{an_account_that_is_no_longer_usable_is_refused},
+		{a_deleted_account_is_refused_even_when_its_index_is_used_again},
+		{a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_count},
+		{a_slot_is_released_at_its_own_account_whatever_entry_names_its_record},
+		{a_second_release_is_refused_whatever_tag_a_repair_has_left},
+		{an_account_reuses_its_own_record_and_leaves_it_unchanged},
+		{after_many_slots_of_one_account_a_thread_keeps_one_record_and_its_spares},
+		{a_cache_that_keeps_its_most_records_takes_that_of_the_oldest_account},
+		{a_thread_keeps_few_records_if_few_are_allowed},
+		{the_number_of_records_a_thread_keeps_depends_on_the_table_size},
+		{a_full_cache_drops_all_entries_and_loses_no_record},
+		{a_thread_uses_more_accounts_than_its_cache_can_hold},
+		{a_held_slot_has_the_weight_and_label_of_its_request},
+		{unusable_records_are_passed_over_and_not_lost},
+		{a_record_that_has_used_up_its_seqs_is_retired},
+		{records_that_can_t_be_mapped_hold_no_slots_and_are_not_lost},
+		{any_thread_releases_a_slot_and_keeps_its_record},
+		{a_revocation_is_reported_once_to_the_thread_that_releases},
+		{a_thread_that_ends_leaves_its_records_and_its_cache_to_others},
+		{a_record_that_moved_to_another_account_no_longer_serves_the_first, 0, 6},
+		{threads_that_release_each_other_s_slots_lose_no_slot_and_no_record},
+		{threads_that_need_more_records_than_exist_lose_none},
+		{slots_revoked_while_threads_run_are_reported_once_and_no_record_is_lost},
+		{one_thread_counts_denials_in_the_session_and_the_others_in_the_cell},
+		{denials_of_threads_that_start_and_end_are_all_counted},
+		{a_thread_uses_records_kept_for_other_accounts_before_it_is_refused},
+		{a_thread_may_use_more_handles_than_it_has_caches},
+		{a_handle_is_closed_before_the_threads_that_have_caches_of_it_end},
+		{a_handle_is_closed_while_threads_end},
+		{a_session_says_goodbye_if_no_thread_is_in_a_call},
+		{a_child_uses_no_cache_of_its_parent},
+		{no_call_changes_errno},
 #if STEPS
-	tcase_add_loop_test(
-		tc, a_slot_that_a_stopped_thread_and_another_release_is_released_once, 0, 12);
-	tcase_add_loop_test(
-		tc, an_acquire_succeeds_whatever_others_do_while_its_thread_is_stopped, 0, 6);
-	tcase_add_loop_test(tc, a_limit_acknowledged_while_a_thread_is_stopped_holds, 0, 12);
-	tcase_add_loop_test(tc,
-		a_slot_revoked_while_its_release_is_stopped_is_released_once_and_reported, 0, 12);
-	tcase_add_loop_test(
-		tc, after_a_goodbye_a_stopped_thread_acquires_no_record_of_the_next_session, 0, 6);
-	tcase_add_test(tc, a_fork_succeeds_whatever_another_thread_does_with_its_cache);
-	tcase_add_test(tc, a_thread_without_memory_for_a_cache_still_acquires_slots);
+		{a_slot_that_a_stopped_thread_and_another_release_is_released_once, 0, 12},
+		{an_acquire_succeeds_whatever_others_do_while_its_thread_is_stopped, 0, 6},
+		{a_limit_acknowledged_while_a_thread_is_stopped_holds, 0, 12},
+		{a_slot_revoked_while_its_release_is_stopped_is_released_once_and_reported, 0, 12},
+		{after_a_goodbye_a_stopped_thread_acquires_no_record_of_the_next_session, 0, 6},
+		{a_fork_succeeds_whatever_another_thread_does_with_its_cache},
+		{a_thread_without_memory_for_a_cache_still_acquires_slots},
 #endif
-	suite_add_tcase(suite, tc);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+		{NULL},
+	};
+
+	return run_suites(
+		{"path-cache", tests, .setup = set_up_with_handle, .teardown = tear_down});
 }

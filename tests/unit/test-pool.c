@@ -13,6 +13,7 @@
 #include "acquire.h"
 #include "counter-fast.h"
 #include "pool.h"
+#include "run.h"
 
 #define SLOTS   131072 /* more than one window of records */
 #define RANGES  3
@@ -1612,72 +1613,55 @@ START_TEST(revoking_while_threads_run_loses_neither_counts_nor_records) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("pool");
-	TCase *cases = tcase_create("pool");
-	SRunner *runner = srunner_create(suite);
-	int failed;
+	const struct test tests[] = {
+		{every_record_is_handed_out_once_before_the_pool_is_empty},
+		{the_record_that_was_put_back_last_is_taken_next},
+		{a_record_is_used_again_without_being_written, 0, 4},
+		{a_held_record_is_not_handed_out_again},
+		{a_record_that_has_used_up_its_seqs_is_passed_over, 0, 3},
+		{a_pool_whose_records_have_all_used_up_their_seqs_is_empty},
+		{the_last_cycle_of_a_record_can_end_in_every_way, 0, 3},
+		{a_record_without_seqs_stays_unusable_however_often_it_is_granted},
+		{a_full_pool_finds_the_one_record_that_was_released},
+		{a_pool_uses_a_range_that_is_added},
+		{an_invalid_or_known_range_is_refused},
+		{a_range_that_can_t_be_mapped_is_reported_as_a_lack_of_memory},
+		{a_token_is_a_slot_or_one_of_the_other_values},
+		{a_record_has_a_token_for_each_place, 0, 4},
+		{a_stack_top_that_comes_back_is_not_taken_for_the_old_one},
+		{a_slot_of_any_depth_is_charged_and_discharged_at_every_level, 0, 2},
+		{a_release_goes_on_from_any_level},
+		{a_slot_is_discharged_once_whatever_ends_it_first, 0, 4},
+		{a_second_release_is_refused},
+		{a_second_release_is_refused_after_the_account_was_removed},
+		{a_released_slot_does_not_release_the_next_slot_of_its_record},
+		{a_revocation_is_reported_once},
+		{a_seized_slot_is_reported_as_revoked_once},
+		{a_release_that_berthd_finishes_is_not_reported_as_a_revocation, 0, 2},
+		{a_slot_is_released_at_its_own_path_wherever_its_record_rested_before},
+		{a_revoked_record_is_used_again_only_after_its_holder_was_told},
+		{a_release_without_memory_is_finished_by_berthd_and_reported_once, 0, 12},
+		{a_release_that_lacks_memory_halfway_is_finished_by_berthd},
+		{a_release_of_more_than_the_count_is_reported_and_loses_no_record, 0, 4},
+		{an_unusable_record_stays_claimed_by_the_caller},
+		{the_records_of_a_closed_session_take_no_slots},
+		{forgetting_a_slot_reports_it_once_and_changes_no_count},
+		{releasing_all_slots_discharges_every_level},
+		{a_pool_without_held_or_claimed_records_is_idle},
+		{a_pool_with_a_slot_or_a_claim_is_not_idle},
+		{a_thread_of_an_ended_session_changes_no_record_of_the_next_session, 0, 9},
+		{no_record_is_lost_while_threads_empty_and_fill_the_pool},
+		{threads_take_no_record_from_the_stack_twice_and_lose_none},
+		{an_acquire_is_not_reported_as_revoked_because_of_other_threads},
+		{the_last_record_is_claimed_by_one_thread_at_a_time},
+		{threads_use_the_pool_while_ranges_are_added},
+		{of_two_concurrent_releases_of_a_slot_one_succeeds_and_the_other_is_refused, 0, 3},
+		{finishing_a_record_again_and_again_changes_no_acquire_and_no_release, 1, 3},
+		{two_concurrent_releases_and_a_revocation_discharge_a_slot_once, 0, 3},
+		{of_many_concurrent_releases_of_a_slot_one_reports_what_happened_to_it, 0, 3},
+		{revoking_while_threads_run_loses_neither_counts_nor_records, 0, 2},
+		{NULL},
+	};
 
-	tcase_add_checked_fixture(cases, set_up, tear_down);
-	tcase_set_timeout(cases, 120);
-	tcase_add_test(cases, every_record_is_handed_out_once_before_the_pool_is_empty);
-	tcase_add_test(cases, the_record_that_was_put_back_last_is_taken_next);
-	tcase_add_loop_test(cases, a_record_is_used_again_without_being_written, 0, 4);
-	tcase_add_test(cases, a_held_record_is_not_handed_out_again);
-	tcase_add_loop_test(cases, a_record_that_has_used_up_its_seqs_is_passed_over, 0, 3);
-	tcase_add_test(cases, a_pool_whose_records_have_all_used_up_their_seqs_is_empty);
-	tcase_add_loop_test(cases, the_last_cycle_of_a_record_can_end_in_every_way, 0, 3);
-	tcase_add_test(cases, a_record_without_seqs_stays_unusable_however_often_it_is_granted);
-	tcase_add_test(cases, a_full_pool_finds_the_one_record_that_was_released);
-	tcase_add_test(cases, a_pool_uses_a_range_that_is_added);
-	tcase_add_test(cases, an_invalid_or_known_range_is_refused);
-	tcase_add_test(cases, a_range_that_can_t_be_mapped_is_reported_as_a_lack_of_memory);
-	tcase_add_test(cases, a_token_is_a_slot_or_one_of_the_other_values);
-	tcase_add_loop_test(cases, a_record_has_a_token_for_each_place, 0, 4);
-	tcase_add_test(cases, a_stack_top_that_comes_back_is_not_taken_for_the_old_one);
-	tcase_add_loop_test(
-		cases, a_slot_of_any_depth_is_charged_and_discharged_at_every_level, 0, 2);
-	tcase_add_test(cases, a_release_goes_on_from_any_level);
-	tcase_add_loop_test(cases, a_slot_is_discharged_once_whatever_ends_it_first, 0, 4);
-	tcase_add_test(cases, a_second_release_is_refused);
-	tcase_add_test(cases, a_second_release_is_refused_after_the_account_was_removed);
-	tcase_add_test(cases, a_released_slot_does_not_release_the_next_slot_of_its_record);
-	tcase_add_test(cases, a_revocation_is_reported_once);
-	tcase_add_test(cases, a_seized_slot_is_reported_as_revoked_once);
-	tcase_add_loop_test(
-		cases, a_release_that_berthd_finishes_is_not_reported_as_a_revocation, 0, 2);
-	tcase_add_test(cases, a_slot_is_released_at_its_own_path_wherever_its_record_rested_before);
-	tcase_add_test(cases, a_revoked_record_is_used_again_only_after_its_holder_was_told);
-	tcase_add_loop_test(
-		cases, a_release_without_memory_is_finished_by_berthd_and_reported_once, 0, 12);
-	tcase_add_test(cases, a_release_that_lacks_memory_halfway_is_finished_by_berthd);
-	tcase_add_loop_test(
-		cases, a_release_of_more_than_the_count_is_reported_and_loses_no_record, 0, 4);
-	tcase_add_test(cases, an_unusable_record_stays_claimed_by_the_caller);
-	tcase_add_test(cases, the_records_of_a_closed_session_take_no_slots);
-	tcase_add_test(cases, forgetting_a_slot_reports_it_once_and_changes_no_count);
-	tcase_add_test(cases, releasing_all_slots_discharges_every_level);
-	tcase_add_test(cases, a_pool_without_held_or_claimed_records_is_idle);
-	tcase_add_test(cases, a_pool_with_a_slot_or_a_claim_is_not_idle);
-	tcase_add_loop_test(
-		cases, a_thread_of_an_ended_session_changes_no_record_of_the_next_session, 0, 9);
-	tcase_add_test(cases, no_record_is_lost_while_threads_empty_and_fill_the_pool);
-	tcase_add_test(cases, threads_take_no_record_from_the_stack_twice_and_lose_none);
-	tcase_add_test(cases, an_acquire_is_not_reported_as_revoked_because_of_other_threads);
-	tcase_add_test(cases, the_last_record_is_claimed_by_one_thread_at_a_time);
-	tcase_add_test(cases, threads_use_the_pool_while_ranges_are_added);
-	tcase_add_loop_test(cases,
-		of_two_concurrent_releases_of_a_slot_one_succeeds_and_the_other_is_refused, 0, 3);
-	tcase_add_loop_test(
-		cases, finishing_a_record_again_and_again_changes_no_acquire_and_no_release, 1, 3);
-	tcase_add_loop_test(
-		cases, two_concurrent_releases_and_a_revocation_discharge_a_slot_once, 0, 3);
-	tcase_add_loop_test(
-		cases, of_many_concurrent_releases_of_a_slot_one_reports_what_happened_to_it, 0, 3);
-	tcase_add_loop_test(
-		cases, revoking_while_threads_run_loses_neither_counts_nor_records, 0, 2);
-	suite_add_tcase(suite, cases);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	return run_suites({"pool", tests, .setup = set_up, .teardown = tear_down});
 }

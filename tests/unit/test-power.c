@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "lmdb.h"
+#include "run.h"
 #include "util.h"
 
 #define SECTOR    512
@@ -344,19 +345,11 @@ START_TEST(a_power_failure_at_any_instant_leaves_a_sound_store) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("power");
-	TCase *t = tcase_create("power");
-	SRunner *runner;
-	int failed;
+	const struct test tests[] = {
+		{a_kill_between_any_two_writes_leaves_a_sound_store},
+		{a_power_failure_at_any_instant_leaves_a_sound_store},
+		{NULL},
+	};
 
-	tcase_add_checked_fixture(t, dir_begin, dir_end);
-	tcase_add_test(t, a_kill_between_any_two_writes_leaves_a_sound_store);
-	tcase_add_test(t, a_power_failure_at_any_instant_leaves_a_sound_store);
-	tcase_set_timeout(t, 120);
-	suite_add_tcase(suite, t);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"power", tests, .setup = dir_begin, .teardown = dir_end});
 }

@@ -9,6 +9,7 @@
 #include "fixture.h"
 #include "flood.h"
 #include "recount.h"
+#include "run.h"
 
 /* More accounts than a recount reads in one time slice. */
 #define MANY 70000u
@@ -346,33 +347,22 @@ START_TEST(a_peak_that_was_stored_as_noise_is_repaired_by_the_next_recount) {
 END_TEST
 
 int main(void) {
-	Suite *s = suite_create("recount");
-	TCase *t = tcase_create("recount");
-	SRunner *r;
-	int failed;
+	const struct test tests[] = {
+		{a_slot_of_an_account_made_during_the_recount_counts_at_its_ancestors},
+		{a_count_that_is_noise_is_repaired_in_the_last_slice_too},
+		{a_cell_without_bumps_gets_new_ones_and_keeps_its_other_words},
+		{no_number_of_steps_between_two_slices_makes_a_changed_cell_look_unchanged, 0, 5},
+		{a_half_done_release_or_revocation_is_finished},
+		{a_slot_seized_by_its_owner_is_discharged},
+		{noise_in_noted_is_discarded_and_retires_no_record, 0, (int)ELEMENTS(noise)},
+		{repeated_noise_in_noted_is_discarded_again},
+		{noise_in_noted_that_charges_missing_levels_is_discarded, 0, 3},
+		{noise_in_noted_of_a_record_that_charges_nothing_leaves_it_usable, 0, 2},
+		{an_overwritten_record_repeats_no_step, 0, 2},
+		{a_recount_ends_during_a_flood_of_messages},
+		{a_peak_that_was_stored_as_noise_is_repaired_by_the_next_recount},
+		{NULL},
+	};
 
-	tcase_set_timeout(t, 60);
-	tcase_add_checked_fixture(t, setup, teardown);
-	tcase_add_test(t, a_slot_of_an_account_made_during_the_recount_counts_at_its_ancestors);
-	tcase_add_test(t, a_count_that_is_noise_is_repaired_in_the_last_slice_too);
-	tcase_add_test(t, a_cell_without_bumps_gets_new_ones_and_keeps_its_other_words);
-	tcase_add_loop_test(
-		t, no_number_of_steps_between_two_slices_makes_a_changed_cell_look_unchanged, 0, 5);
-	tcase_add_test(t, a_half_done_release_or_revocation_is_finished);
-	tcase_add_test(t, a_slot_seized_by_its_owner_is_discharged);
-	tcase_add_loop_test(
-		t, noise_in_noted_is_discarded_and_retires_no_record, 0, (int)ELEMENTS(noise));
-	tcase_add_test(t, repeated_noise_in_noted_is_discarded_again);
-	tcase_add_loop_test(t, noise_in_noted_that_charges_missing_levels_is_discarded, 0, 3);
-	tcase_add_loop_test(
-		t, noise_in_noted_of_a_record_that_charges_nothing_leaves_it_usable, 0, 2);
-	tcase_add_loop_test(t, an_overwritten_record_repeats_no_step, 0, 2);
-	tcase_add_test(t, a_recount_ends_during_a_flood_of_messages);
-	tcase_add_test(t, a_peak_that_was_stored_as_noise_is_repaired_by_the_next_recount);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"recount", tests, .setup = setup, .teardown = teardown});
 }

@@ -6,6 +6,7 @@
 
 #include "fixture.h"
 #include "restore.h"
+#include "run.h"
 
 #define COUNT 3000
 
@@ -157,22 +158,15 @@ START_TEST(of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("restore");
-	TCase *tc = tcase_create("restore");
-	SRunner *runner;
-	int failed;
+	const struct test tests[] = {
+		{accounts_in_the_order_of_their_names_have_their_limits},
+		{limits_that_have_changed_are_put_in_force},
+		{accounts_in_any_order_have_their_limits, 0, 3},
+		{missing_accounts_are_made_and_accounts_without_limits_are_removed},
+		{a_new_segment_gets_all_limits},
+		{of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit},
+		{NULL},
+	};
 
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, accounts_in_the_order_of_their_names_have_their_limits);
-	tcase_add_test(tc, limits_that_have_changed_are_put_in_force);
-	tcase_add_loop_test(tc, accounts_in_any_order_have_their_limits, 0, 3);
-	tcase_add_test(tc, missing_accounts_are_made_and_accounts_without_limits_are_removed);
-	tcase_add_test(tc, a_new_segment_gets_all_limits);
-	tcase_add_test(tc, of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit);
-	suite_add_tcase(suite, tc);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"restore", tests, .setup = setup, .teardown = teardown});
 }

@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "lmdb.h"
+#include "run.h"
 #include "store.h"
 #include "util.h"
 
@@ -539,30 +540,15 @@ START_TEST(limits_with_a_history_that_were_cut_short_are_refused_or_right) {
 END_TEST
 
 int main(void) {
-	const TTest *const tests[] = {
-		fresh_limits_with_a_changed_byte_are_refused_or_right,
-		limits_with_a_history_and_a_changed_byte_are_refused_or_right,
-		many_limits_with_a_changed_byte_are_refused_or_right,
-		counts_with_a_changed_byte_are_begun_afresh_or_right,
-		fresh_limits_that_were_cut_short_are_refused_or_right,
-		limits_with_a_history_that_were_cut_short_are_refused_or_right,
+	const struct test tests[] = {
+		{fresh_limits_with_a_changed_byte_are_refused_or_right},
+		{limits_with_a_history_and_a_changed_byte_are_refused_or_right},
+		{many_limits_with_a_changed_byte_are_refused_or_right},
+		{counts_with_a_changed_byte_are_begun_afresh_or_right},
+		{fresh_limits_that_were_cut_short_are_refused_or_right},
+		{limits_with_a_history_that_were_cut_short_are_refused_or_right},
+		{NULL},
 	};
-	Suite *suite = suite_create("store damage");
-	SRunner *runner;
-	int failed;
 
-	/* Cases of their own, for $CK_RUN_CASE: all places take long. */
-	for (size_t i = 0; i < ELEMENTS(tests); i++) {
-		TCase *t = tcase_create(tests[i]->name);
-
-		tcase_add_checked_fixture(t, state_make, state_remove);
-		tcase_add_test(t, tests[i]);
-		tcase_set_timeout(t, 120);
-		suite_add_tcase(suite, t);
-	}
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"store damage", tests, .setup = state_make, .teardown = state_remove});
 }

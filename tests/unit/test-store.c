@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "layout.h"
+#include "run.h"
 #include "store.h"
 #include "util.h"
 
@@ -39,13 +40,6 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 	(void)type;
 	(void)ftw;
 	return remove(path);
-}
-
-static void root_make(void) {
-	ck_assert_ptr_nonnull(mkdtemp(root));
-}
-static void root_remove(void) {
-	(void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 struct path {
@@ -988,56 +982,43 @@ END_TEST
 
 /* -- all of them ------------------------------------------------------------------------------- */
 
-static void add_promises(TCase *t) {
-	tcase_add_test(t, limits_are_there_after_reopening_in_the_order_of_their_bytes);
-	tcase_add_test(t, a_deleted_limit_is_gone_and_deleting_it_again_is_fine);
-	tcase_add_test(t, a_job_is_stored_whole_or_not_at_all);
-	tcase_add_test(t, a_bad_job_does_not_fail_those_that_share_its_commit);
-	tcase_add_test(t, of_two_changes_of_one_name_the_later_one_counts);
-	tcase_add_test(t, jobs_are_answered_in_the_order_handed_over);
-	tcase_add_test(t, freeing_does_the_jobs_that_wait_and_answers_them);
-	tcase_add_test(t, reading_stops_where_the_reader_says_so);
-	tcase_add_test(t, random_puts_and_deletes_agree_with_a_model);
-}
-
-static void add_accidents(TCase *t) {
-	tcase_add_test(t, what_was_acknowledged_survives_a_kill_at_that_instant);
-	tcase_add_test(t, a_kill_at_any_instant_loses_nothing_acknowledged_and_divides_no_job);
-	tcase_add_loop_test(t, damaged_limits_are_refused_and_left_alone, 0, 7);
-	tcase_add_test(t, limits_of_a_later_format_are_refused);
-	tcase_add_test(t, limits_without_a_format_are_refused);
-	tcase_add_test(t, a_birth_that_was_interrupted_is_begun_again);
-	tcase_add_test(t, counts_are_there_after_reopening_and_zeroes_are_not);
-	tcase_add_test(t, counts_survive_a_kill_within_the_same_boot);
-	tcase_add_loop_test(t, counts_that_another_boot_left_unsynced_are_begun_afresh, 0, 3);
-	tcase_add_loop_test(t, damaged_counts_are_begun_afresh, 0, 7);
-	tcase_add_test(t, counts_of_a_later_format_are_begun_afresh);
-	tcase_add_test(t, counts_that_cannot_be_opened_do_not_stop_the_service_and_are_tried_again);
-	tcase_add_test(t, a_second_store_in_the_same_directory_is_refused);
-	tcase_add_test(t, a_directory_of_somebody_else_is_refused);
-	tcase_add_test(t, little_address_space_is_enough);
-	tcase_add_test(t, a_full_disk_refuses_and_loses_nothing_and_room_mends_it);
-	tcase_add_test(
-		t, without_descriptors_after_a_rest_changes_are_refused_and_no_count_is_lost);
-	tcase_add_test(t, a_file_that_went_while_the_store_rested_is_missed_and_not_begun_again);
-	tcase_add_test(
-		t, counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_succeeds);
-}
-
 int main(void) {
-	Suite *suite = suite_create("store");
-	TCase *t = tcase_create("store");
-	SRunner *runner;
-	int failed;
+	const struct test tests[] = {
+		{limits_are_there_after_reopening_in_the_order_of_their_bytes},
+		{a_deleted_limit_is_gone_and_deleting_it_again_is_fine},
+		{a_job_is_stored_whole_or_not_at_all},
+		{a_bad_job_does_not_fail_those_that_share_its_commit},
+		{of_two_changes_of_one_name_the_later_one_counts},
+		{jobs_are_answered_in_the_order_handed_over},
+		{freeing_does_the_jobs_that_wait_and_answers_them},
+		{reading_stops_where_the_reader_says_so},
+		{random_puts_and_deletes_agree_with_a_model},
+		{what_was_acknowledged_survives_a_kill_at_that_instant},
+		{a_kill_at_any_instant_loses_nothing_acknowledged_and_divides_no_job},
+		{damaged_limits_are_refused_and_left_alone, 0, 7},
+		{limits_of_a_later_format_are_refused},
+		{limits_without_a_format_are_refused},
+		{a_birth_that_was_interrupted_is_begun_again},
+		{counts_are_there_after_reopening_and_zeroes_are_not},
+		{counts_survive_a_kill_within_the_same_boot},
+		{counts_that_another_boot_left_unsynced_are_begun_afresh, 0, 3},
+		{damaged_counts_are_begun_afresh, 0, 7},
+		{counts_of_a_later_format_are_begun_afresh},
+		{counts_that_cannot_be_opened_do_not_stop_the_service_and_are_tried_again},
+		{a_second_store_in_the_same_directory_is_refused},
+		{a_directory_of_somebody_else_is_refused},
+		{little_address_space_is_enough},
+		{a_full_disk_refuses_and_loses_nothing_and_room_mends_it},
+		{without_descriptors_after_a_rest_changes_are_refused_and_no_count_is_lost},
+		{a_file_that_went_while_the_store_rested_is_missed_and_not_begun_again},
+		{counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_succeeds},
+		{NULL},
+	};
+	int status;
 
-	tcase_add_unchecked_fixture(t, root_make, root_remove);
-	add_promises(t);
-	add_accidents(t);
-	tcase_set_timeout(t, 120);
-	suite_add_tcase(suite, t);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (!mkdtemp(root))
+		return EXIT_FAILURE;
+	status = run_suites({"store", tests});
+	(void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return status;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "run.h"
 #include "templates.h"
 #include "util.h"
 
@@ -217,23 +218,16 @@ START_TEST(thousands_of_templates_stay_in_order) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("template");
-	TCase *templates = tcase_create("templates");
-	SRunner *runner;
-	int failed;
+	const struct test tests[] = {
+		{stars_and_question_marks_match_within_a_level},
+		{matching_agrees_with_its_definition_on_random_texts},
+		{a_pattern_with_many_stars_is_matched_fast},
+		{the_most_specific_template_wins_whatever_the_order_of_setting},
+		{literal_characters_are_counted_and_not_bytes},
+		{setting_again_changes_the_limit_and_deleting_uncovers_the_name},
+		{thousands_of_templates_stay_in_order},
+		{NULL},
+	};
 
-	tcase_add_test(templates, stars_and_question_marks_match_within_a_level);
-	tcase_add_test(templates, matching_agrees_with_its_definition_on_random_texts);
-	tcase_add_test(templates, a_pattern_with_many_stars_is_matched_fast);
-	tcase_add_test(templates, the_most_specific_template_wins_whatever_the_order_of_setting);
-	tcase_add_test(templates, literal_characters_are_counted_and_not_bytes);
-	tcase_add_test(templates, setting_again_changes_the_limit_and_deleting_uncovers_the_name);
-	tcase_add_test(templates, thousands_of_templates_stay_in_order);
-	tcase_set_timeout(templates, 60);
-	suite_add_tcase(suite, templates);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"template", tests});
 }

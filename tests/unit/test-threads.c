@@ -14,6 +14,7 @@
 
 #include "counter-fast.h"
 #include "fixture.h"
+#include "run.h"
 #include "wake.h"
 
 #define SERVERS    3
@@ -418,20 +419,13 @@ START_TEST(servers_and_berthd_on_one_mapping_count_right) {
 END_TEST
 
 int main(void) {
-	Suite *suite = suite_create("threads on one mapping");
-	TCase *all = tcase_create("all");
+	const struct test tests[] = {
+		{servers_and_berthd_on_one_mapping_count_right},
+		{NULL},
+	};
 	const char *given = getenv("TURNS");
-	SRunner *runner;
-	int failed;
 
 	turns = given ? strtoul(given, NULL, 10) : 4000000;
-	tcase_set_timeout(all, 600);
-	tcase_add_checked_fixture(all, setup, teardown);
-	tcase_add_test(all, servers_and_berthd_on_one_mapping_count_right);
-	suite_add_tcase(suite, all);
-	runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suites({"threads on one mapping", tests, .setup = setup, .teardown = teardown,
+		.seconds = 600});
 }

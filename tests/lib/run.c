@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Runs the tests of a program with Check. Each test is a test case of its own, named like the function,
+ * because Check selects test cases by name ($CK_RUN_CASE), but not single tests.
+ */
+
+#include "run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* $WITHOUT lists the tests that a tool can't run, separated by spaces. */
+static bool is_excluded(const char *name) {
+	const char *without = getenv("WITHOUT"), *at = without;
+	size_t n = strlen(name);
+
+	for (; at && (at = strstr(at, name)); at += n)
+		if ((at == without || at[-1] == ' ') && (at[n] == ' ' || !at[n]))
+			return true;
+	return false;
+}
+
+/* Check itself would run nothing, and succeed. */
+static bool is_known(const struct suite *suites, const char *name) {
+	for (const struct suite *s = suites; s->name; s++)
+		for (const struct test *t = s->tests; t->test; t++)
+			if (strcmp(t->test->name, name) == 0 && !is_excluded(name))
+				return true;
+	return false;
+}
+
+static void names_print(const struct suite *suites) {
+	for (const struct suite *s = suites; s->name; s++)
+		for (const struct test *t = s->tests; t->test; t++)
+			if (!is_excluded(t->test->name))
+				(void)fprintf(stderr, "    %s\n", t->test->name);
+}
+
+static TCase *case_of(const struct suite *s, const struct test *t) {
+	TCase *c = tcase_create(t->test->name);
+
+	tcase_set_timeout(c, s->seconds ? s->seconds : TEST_SECONDS);
+	if (s->setup || s->teardown)
+		tcase_add_checked_fixture(c, s->setup, s->teardown);
+	if (t->end > t->begin)
+		tcase_add_loop_test(c, t->test, t->begin, t->end);
+	else
+		tcase_add_test(c, t->test);
+	return c;
+}
+
+static Suite *suite_of(const struct suite *s) {
+	Suite *made = suite_create(s->name);
+
+	for (const struct test *t = s->tests; t->test; t++)
+		if (!is_excluded(t->test->name))
+			suite_add_tcase(made, case_of(s, t));
+	return made;
+}
+
+int run_all_suites(const struct suite *suites) {
+	const char *only = getenv("CK_RUN_CASE");
+	SRunner *runner;
+	int failed;
+
+	if (only && !is_known(suites, only)) {
+		(void)fprintf(stderr, "There is no test '%s' here. There are:\n", only);
+		names_print(suites);
+		return 2;
+	}
+	runner = srunner_create(NULL);
+	for (const struct suite *s = suites; s->name; s++)
+		srunner_add_suite(runner, suite_of(s));
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

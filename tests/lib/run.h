@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The main function of every test program is a table of its tests and a call of run_suites:
+ *
+ *     int main(void) {
+ *             const struct test tests[] = {
+ *                     {a_slot_is_released_once},
+ *                     {a_record_has_a_token_for_each_place, 0, 4},
+ *                     {NULL},
+ *             };
+ *
+ *             return run_suites({"pool", tests, .setup = set_up, .teardown = tear_down});
+ *     }
+ *
+ * `make check T=test-pool:a_slot_is_released_once` runs one of them.
+ */
+
+#include <check.h>
+#include <stdbool.h>
+
+/* Tables leave out the members that are 0. */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+
+/* A test that runs once, or, if `end` is above `begin`, once for each _i from `begin` to `end` - 1. */
+struct test {
+	const TTest *test;
+	int begin, end;
+};
+
+struct suite {
+	const char *name;
+	const struct test *tests; /* up to one whose `test` is NULL */
+	void (*setup)(
+		void); /* Check runs it before each test, in the test's process; may be NULL */
+	void (*teardown)(void);
+	int seconds; /* after which Check gives a test up; 0: TEST_SECONDS */
+};
+
+/* No test depends on speed: this only ends one that hangs. $CK_TIMEOUT_MULTIPLIER makes it longer. */
+#define TEST_SECONDS 300
+
+/* Runs the suites one after the other and prints one summary. Returns the exit status of main: 0; 1 if a
+ * test failed; 2 if no test has the name in $CK_RUN_CASE. Leaves out the tests named in $WITHOUT. */
+#define run_suites(...) run_all_suites((const struct suite[]){__VA_ARGS__, {0}})
+int run_all_suites(const struct suite *suites);
