@@ -36,6 +36,8 @@
 #define add_relaxed(p, v)    atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 #define add_total(p, v)      atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
 #define fence_acquire()      atomic_thread_fence(memory_order_acquire)
+/* Keeps the compiler from moving accesses across it: for a signal handler, a fork, or membarrier(2). */
+#define fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
 /* Compare-and-swap of 8 bytes, and of 4. True: *p was `old`, and is now `new`. */
 static inline bool cas(_Atomic uint64_t *p, uint64_t old, uint64_t new) {
@@ -47,6 +49,14 @@ static inline bool cas32(_Atomic uint32_t *p, uint32_t old, uint32_t new) {
 	return atomic_compare_exchange_strong_explicit(
 		p, &old, new, memory_order_seq_cst, memory_order_relaxed);
 }
+
+/* The same for a pointer. */
+#define cas_pointer(p, old, new)                                                           \
+	({                                                                                 \
+		__typeof__(new) cas_old = (old);                                           \
+		atomic_compare_exchange_strong_explicit(                                   \
+			(p), &cas_old, (new), memory_order_seq_cst, memory_order_relaxed); \
+	})
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "berth needs lock-free 64-bit atomics");
 

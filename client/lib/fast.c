@@ -3,28 +3,36 @@
 /*
  * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
  *
- * With an account of one level, it makes no call but to strcmp(), strlen() and time(). What it can't do it
- * leaves to the general path: it has done nothing then, or says what is done. The thread owns the record
- * that it uses, so whatever it reads here is read after the claim (counter.c).
+ * For an account of one level, it calls strcmp(), strlen() and time(), and nothing else. What it
+ * can't do it leaves to the general path (acquire.c). Then it has either done nothing, or it says
+ * what is done. The thread owns the record that it uses, so whatever it reads here is read after
+ * the claim (counter.c).
  */
 
 #include <string.h>
 
-#include "counter-fast.h"
+#include "acquire.h"
+#include "ask.h"
 #include "clock.h"
+#include "counter-fast.h"
 #include "denials.h"
-#include "fast.h"
+#include "handle.h"
+#include "sized.h"
+#include "thread.h"
 
-/* Orders 1 and 3 of counter.c at a level. `said_mask` and `said`: what must be so of the entry's word.
- * -EDQUOT, and the denial is counted; -EAGAIN: the general path must look. */
+/* -- acquiring --------------------------------------------------------------------------------- */
+
+/* Orders 1 and 3 of counter.c at a level, whose word in the directory must have the bits `expected`
+ * under `mask`. -EDQUOT: the limit is reached, and the denial is counted; -EAGAIN: the general path
+ * must look. */
 static _always_inline_ int level_check(const struct session *s, const struct cache *c,
-	const struct level *l, uint64_t said_mask, uint32_t said, uint32_t weight,
+	const struct level *l, uint64_t mask, uint32_t expected, uint32_t weight,
 	struct pair *ret_seen) {
 	struct pair seen = cell_load(l->cell);
 	uint64_t word = load_acquire(&l->entry->word);
 	uint32_t count = count_of(seen.first) + weight;
 
-	if (unlikely((word & said_mask) != said))
+	if (unlikely((word & mask) != expected))
 		return -EAGAIN;
 	if (unlikely(count > entry_limit(word))) {
 		if (likely(c->counts_denials))
@@ -39,8 +47,14 @@ static _always_inline_ int level_check(const struct session *s, const struct cac
 	return 0;
 }
 
-/* Any account. Other errors as counter_acquire(). */
-static _noinline_ int levels_acquire(struct session *s, struct cache *c, struct cache_entry *e,
+/* The record's place on its account, with this weight. */
+static _always_inline_ uint64_t entry_place(const struct cache_entry *e, uint32_t weight) {
+	return e->place + ((uint64_t)(weight - 1) << 46);
+}
+
+/* An account of any depth. Returns BERTH_SUCCESS after thread_leave(), or errors as level_check()
+ * and counter_acquire(). */
+static _noinline_ int path_acquire(struct session *s, struct cache *c, struct cache_entry *e,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	struct slot_request request = {.path = &e->path, .weight = weight};
 	struct local_slot *local = e->local;
@@ -51,12 +65,12 @@ static _noinline_ int levels_acquire(struct session *s, struct cache *c, struct 
 	for (uint32_t k = 0; k < e->path.depth; k++) {
 		const struct level *l = &e->path.level[k];
 
-		r = level_check(s, c, l, k == 0 ? CACHE_SAID_MASK : BERTH_GENERATION_LAST,
-			k == 0 ? e->said : l->generation, weight, &request.seen[k]);
+		r = level_check(s, c, l, k == 0 ? CACHE_ENTRY_MASK : BERTH_GENERATION_LAST,
+			k == 0 ? e->entry_bits : l->generation, weight, &request.seen[k]);
 		if (unlikely(r < 0))
 			return r;
 	}
-	if (unlikely(load_acquire(&local->token) != c->owned))
+	if (unlikely(load_acquire(&local->token) != c->owned_token))
 		return -EAGAIN;
 	request.stamp = (struct stamp){slot_now(), label};
 	charged = counter_acquire_fast(s->map, local_record(local), &request, &seq);
@@ -66,8 +80,8 @@ static _noinline_ int levels_acquire(struct session *s, struct cache *c, struct 
 		r = counter_acquire_continue(
 			s->map, local_record(local), &request, charged, seq, &level);
 		if (r == -ENOMEM)
-			(void)session_settle(s->handle, s, local->number,
-				clock_monotonic_ms() + s->handle->timeout_ms);
+			(void)ask_finish_release(
+				s, local->number, clock_monotonic_ms() + s->handle->timeout_ms);
 		if (r < 0)
 			return r;
 	}
@@ -76,22 +90,24 @@ static _noinline_ int levels_acquire(struct session *s, struct cache *c, struct 
 	*ret = slot_next(load_relaxed(&local->slot), seq);
 	store_relaxed(&local->slot, *ret);
 	store_release(&local->token, tag_pack(local->number, seq));
-	store_release(&c->inside, false);
+	thread_leave(c);
 	return BERTH_SUCCESS;
 }
 
-/* C2 to C6 of wake.h, and the peak. */
-static _cold_ void one_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
-	wake_changed(s->map, e->path.level[0].dirty);
-	cell_note_peak(e->path.level[0].cell, count);
-}
-
+/* True if berthd knows that counts of this account's group of cells have changed, and needn't be
+ * woken. */
 static _always_inline_ bool is_announced(const struct cache *c, const struct level *l) {
 	return likely(load_total(l->dirty) != 0) && likely(load_total(c->armed) == 0);
 }
 
-/* The cell and its count say so since A1. */
-static _always_inline_ int one_taken(struct session *s, struct cache *c, struct cache_entry *e,
+/* C2 to C6 of wake.h, and the peak. */
+static _cold_ void single_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
+	wake_changed(s->map, e->path.level[0].dirty);
+	cell_note_peak(e->path.level[0].cell, count);
+}
+
+/* After A1 of counter.c, which made the cell's words `now`. */
+static _always_inline_ int single_finish(struct session *s, struct cache *c, struct cache_entry *e,
 	struct local_slot *local, struct pair now, uint32_t weight, const char *label,
 	berth_slot *ret) {
 	const struct level *l = &e->path.level[0];
@@ -107,8 +123,9 @@ static _always_inline_ int one_taken(struct session *s, struct cache *c, struct 
 	store_release(&local->token, now.second);
 	if (unlikely(!is_announced(c, l)) ||
 		unlikely(load_relaxed(&l->cell->peak) < count_of(now.first)))
-		one_announce(s, e, count_of(now.first));
-	/* Last, when nothing else is needed any more. Until then the time is that of the record's last slot. */
+		single_announce(s, e, count_of(now.first));
+	/* Time and label come last, when few values are still needed. Until then the list of
+	 * holders shows the time of the record's last slot. */
 	if (label)
 		length = strlen(label);
 	since = slot_now();
@@ -116,30 +133,31 @@ static _always_inline_ int one_taken(struct session *s, struct cache *c, struct 
 	store_relaxed(&record->since, since);
 	if (label)
 		record_label(record, label, length);
-	store_release(&c->inside, false);
+	thread_leave(c);
 	return BERTH_SUCCESS;
 }
 
-/* An account without ancestors, whose cell bears another record's tag. */
-static _noinline_ int one_acquire_other(struct session *s, struct cache *c, struct cache_entry *e,
-	uint32_t weight, const char *label, berth_slot *ret) {
+/* An account of one level, whose cell bears another record's tag. */
+static _noinline_ int single_acquire_other(struct session *s, struct cache *c,
+	struct cache_entry *e, uint32_t weight, const char *label, berth_slot *ret) {
 	const struct level *l = &e->path.level[0];
 	struct local_slot *local = e->local;
 	struct pair seen, now;
 	int r;
 
-	/* Again, since what the caller saw needn't be kept for this. */
-	r = level_check(s, c, l, CACHE_SAID_MASK, e->said, weight, &seen);
+	/* This repeats the check of single_acquire(), which then needn't keep what it saw for this
+	 * call. */
+	r = level_check(s, c, l, CACHE_ENTRY_MASK, e->entry_bits, weight, &seen);
 	if (unlikely(r < 0))
 		return r;
 	if (unlikely(!counter_acquire_other(s->map, local_record(local), l->cell, seen,
-		    e->place + ((uint64_t)(weight - 1) << 46), weight, &now)))
-		return levels_acquire(s, c, e, weight, label, ret);
-	return one_taken(s, c, e, local, now, weight, label, ret);
+		    entry_place(e, weight), weight, &now)))
+		return path_acquire(s, c, e, weight, label, ret);
+	return single_finish(s, c, e, local, now, weight, label, ret);
 }
 
-/* An account without ancestors. BERTH_SUCCESS, -EDQUOT, or as levels_acquire(). */
-static _always_inline_ int one_acquire(struct session *s, struct cache *c, struct cache_entry *e,
+/* An account of one level. Returns what path_acquire() does. */
+static _always_inline_ int single_acquire(struct session *s, struct cache *c, struct cache_entry *e,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	const struct level *l = &e->path.level[0];
 	struct local_slot *local = e->local;
@@ -147,32 +165,34 @@ static _always_inline_ int one_acquire(struct session *s, struct cache *c, struc
 	struct record_at at;
 	int r;
 
-	r = level_check(s, c, l, CACHE_SAID_MASK, e->said, weight, &seen);
+	r = level_check(s, c, l, CACHE_ENTRY_MASK, e->entry_bits, weight, &seen);
 	if (unlikely(r < 0))
 		return r;
-	if (unlikely(load_acquire(&local->token) != c->owned))
+	if (unlikely(load_acquire(&local->token) != c->owned_token))
 		return -EAGAIN;
 	at = local_record(local);
 	record_unlabel(at.record);
-	if (unlikely(!counter_acquire_one(
-		    at, l->cell, seen, e->place + ((uint64_t)(weight - 1) << 46), weight, &now)))
-		return one_acquire_other(s, c, e, weight, label, ret);
-	return one_taken(s, c, e, local, now, weight, label, ret);
+	if (unlikely(!counter_acquire_one(at, l->cell, seen, entry_place(e, weight), weight, &now)))
+		return single_acquire_other(s, c, e, weight, label, ret);
+	return single_finish(s, c, e, local, now, weight, label, ret);
 }
 
-/* What follows an attempt that ended with r. */
-static _cold_ int acquire_end(struct session *s, struct cache *c, const char *account,
+/* After an attempt that returned r: leaves the session, and takes the general path if that may
+ * help. */
+static _cold_ int acquire_failed(struct session *s, struct cache *c, const char *account,
 	uint32_t weight, const char *label, int r, berth_slot *ret) {
-	store_release(&c->inside, false);
-	/* A session that ends takes its records back as a revocation does, but there will be another. */
+	thread_leave(c);
+	/* berthd takes back the records of a session that ends as it does those of revoked slots.
+	 * But there will be another session. */
 	if (r == -ECANCELED && session_is_open(s))
 		return BERTH_CONNECTION_ABORTED;
 	return r == -EUCLEAN ? BERTH_FILE_CORRUPT
 			     : general_acquire(s->handle, account, weight, label, ret);
 }
 
-/* The handle isn't the one that the thread used last; or the thread hasn't used it, or is a forked child's,
- * where the block says nothing (cache.c): then the general path asks why. */
+/* The thread's first cache isn't this session's. Either the thread used another handle last, and
+ * this puts the cache of this one first; or it has no cache of this session, and the general path
+ * finds out why. In a forked child no thread has a cache (thread.c). */
 static _noinline_ int acquire_switch(struct berth *b, const struct session *s, const char *account,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	const struct berth_request request = {
@@ -180,7 +200,7 @@ static _noinline_ int acquire_switch(struct berth *b, const struct session *s, c
 
 	if (!ret)
 		return BERTH_INVALID_PARAMETER;
-	if (!cache_switch(s->number))
+	if (!thread_find_cache(s->number))
 		return general_acquire(b, account, weight, label, ret);
 	return weight == 1 && !label ? berth_acquire(b, account, ret)
 				     : berth_acquire_req(b, &request, ret);
@@ -188,9 +208,9 @@ static _noinline_ int acquire_switch(struct berth *b, const struct session *s, c
 
 static _always_inline_ int acquire(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
-	/* Pairs with session_publish(). */
+	/* Pairs with handle_publish(). */
 	struct session *s = load_acquire(&b->fast);
-	const struct thread *t = cache_thread;
+	const struct thread *t = thread_self;
 	struct cache_entry *e;
 	struct cache *c;
 	int r;
@@ -204,22 +224,21 @@ static _always_inline_ int acquire(
 		if (unlikely(!e))
 			return general_acquire(s->handle, account, weight, label, ret);
 	}
-	/* First of all: a segment that was given up would go on answering as it last stood. */
-	if (unlikely(!cache_enter(c, s)))
-		return acquire_end(s, c, account, weight, label, -EAGAIN, ret);
-	r = likely(e->path.depth == 1) ? one_acquire(s, c, e, weight, label, ret)
-				       : levels_acquire(s, c, e, weight, label, ret);
+	/* Before anything else: the cells of a segment that was given up may still have room. */
+	if (unlikely(!thread_enter(c, s)))
+		return acquire_failed(s, c, account, weight, label, -EAGAIN, ret);
+	r = likely(e->path.depth == 1) ? single_acquire(s, c, e, weight, label, ret)
+				       : path_acquire(s, c, e, weight, label, ret);
 	if (likely(r == 0))
 		return BERTH_SUCCESS;
 	if (unlikely(r != -EDQUOT))
-		return acquire_end(s, c, account, weight, label, r, ret);
-	store_release(&c->inside, false);
+		return acquire_failed(s, c, account, weight, label, r, ret);
+	thread_leave(c);
 	return BERTH_CONNECTION_COUNT_LIMIT;
 }
 
 int berth_acquire_req(struct berth *b, const struct berth_request *req, berth_slot *ret) {
-	if (unlikely(!b || !req || !req->account ||
-		     !struct_is_known(req, req->size, sizeof(*req)) ||
+	if (unlikely(!b || !req || !req->account || !sized_is_known(req, req->size, sizeof(*req)) ||
 		     req->weight > BERTH_WEIGHT_MAX || (req->timeout_ms | (int)req->flags) != 0))
 		return BERTH_INVALID_PARAMETER;
 	return acquire(b, req->account, req->weight ? req->weight : 1, req->label, ret);
@@ -231,27 +250,23 @@ int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
 	return acquire(b, account, 1, NULL, ret);
 }
 
-/* -- releasing ----------------------------------------------------------------------------------- */
+/* -- releasing --------------------------------------------------------------------------------- */
 
-/* Any slot of the calling thread's cache. */
-static _noinline_ int levels_release(struct session *s, struct cache *c, struct cache_entry *e,
+/* The slot `tag` of an account of any depth, which was acquired through the thread's cache. */
+static _noinline_ int path_release(struct session *s, struct cache *c, struct cache_entry *e,
 	struct local_slot *local, uint64_t tag, berth_slot slot) {
-	uint32_t given = counter_release_fast(s->map, local_record(local), &e->path, tag_seq(tag));
+	uint64_t seq = tag_seq(tag);
+	uint32_t discharged = counter_release_fast(s->map, local_record(local), &e->path, seq);
 
-	if (unlikely(given == 0))
+	if (unlikely(discharged == 0))
 		return general_release(s->handle, slot);
-	if (unlikely(given != e->path.depth))
-		return general_release_rest(s->handle, s, local, &e->path, given, tag_seq(tag));
-	cache_name(c, s->pool, e, local);
+	if (unlikely(discharged != e->path.depth))
+		return general_release_continue(s, local, &e->path, discharged, seq);
+	cache_attach(c, s->pool, e, local);
 	return BERTH_SUCCESS;
 }
 
-static _cold_ int one_given(struct session *s, const struct cache_entry *e) {
-	wake_changed(s->map, e->path.level[0].dirty);
-	return BERTH_SUCCESS;
-}
-
-/* A slot that is not the one that this thread took last. */
+/* A slot that isn't the one which this thread acquired last. */
 static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 	struct session *s = load_acquire(&b->fast);
 	struct cache_entry *e;
@@ -259,33 +274,38 @@ static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 	struct cache *c;
 	uint64_t tag;
 
-	if (unlikely(cache_thread->session[0] != s->number) && !cache_switch(s->number))
+	if (unlikely(thread_self->session[0] != s->number) && !thread_find_cache(s->number))
 		return general_release(b, slot);
-	c = cache_thread->cache[0];
+	c = thread_self->cache[0];
 	local = pool_local(s->pool, slot_record(slot));
 	if (unlikely(!local))
 		return general_release(b, slot);
-	/* The token first: if it is a later slot's, so is the number. */
+	/* The token is loaded first: if it is a later slot's, so is the number. */
 	tag = load_acquire(&local->token);
 	if (unlikely(!token_is_slot(tag) || load_acquire(&local->slot) != slot ||
-		     !cache_took(c, local)))
+		     !cache_has_entry_of(c, local)))
 		return general_release(b, slot);
 	e = load_acquire(&local->entry);
-	/* Again, since another thread may have the record now. */
-	if (unlikely(!cache_took(c, local)))
+	/* Checked again, because another thread may have the record by now. */
+	if (unlikely(!cache_has_entry_of(c, local)))
 		return general_release(b, slot);
 	if (e->path.depth == 1 &&
 		counter_release_other(s->map, local_record(local), e->path.level[0].cell,
 			load_relaxed(&local->weight), tag)) {
-		cache_name(c, s->pool, e, local);
+		cache_attach(c, s->pool, e, local);
 		wake_changed(s->map, e->path.level[0].dirty);
 		return BERTH_SUCCESS;
 	}
-	return levels_release(s, c, e, local, tag, slot);
+	return path_release(s, c, e, local, tag, slot);
+}
+
+static _cold_ int release_announce(struct session *s, const struct cache_entry *e) {
+	wake_changed(s->map, e->path.level[0].dirty);
+	return BERTH_SUCCESS;
 }
 
 int berth_release(struct berth *b, berth_slot slot) {
-	const struct thread *t = cache_thread;
+	const struct thread *t = thread_self;
 	struct cache_entry *e;
 	struct session *s;
 	struct local_slot *local;
@@ -294,20 +314,20 @@ int berth_release(struct berth *b, berth_slot slot) {
 
 	if (unlikely(!b))
 		return BERTH_INVALID_PARAMETER;
-	/* Pairs with session_publish(). */
+	/* Pairs with handle_publish(). */
 	s = load_acquire(&b->fast);
 	if (unlikely(t->session[0] != s->number))
 		return release_search(b, slot);
 	c = t->cache[0];
 	e = c->last;
 	local = e->local;
-	/* The token first: if it is a later slot's, so is the number; if it is an earlier one's, the cell bears
-	 * another tag. */
+	/* The token is loaded first. If it is a later slot's, so is the number. If it is an earlier
+	 * slot's, the cell bears another tag. */
 	tag = load_acquire(&local->token);
 	if (unlikely(load_acquire(&local->slot) != slot) ||
 		unlikely(load_relaxed(&local->stamp) != e->stamp) || unlikely(e->path.depth != 1) ||
 		unlikely(!counter_release_one(e->path.level[0].cell, &local->weight, tag)))
 		return release_search(b, slot);
-	store_release(&local->token, c->owned);
-	return likely(is_announced(c, &e->path.level[0])) ? BERTH_SUCCESS : one_given(s, e);
+	store_release(&local->token, c->owned_token);
+	return likely(is_announced(c, &e->path.level[0])) ? BERTH_SUCCESS : release_announce(s, e);
 }

@@ -3,22 +3,27 @@
 /*
  * Hands out the session's records inside the process.
  *
- * Which thread uses a record is told by `token`, here and in cache.c, and nowhere else:
- *   POOLED          no thread has it; it is in the stack
- *   CLAIMED         a thread has it, and is about to take a slot, or to put it back
- *   OWNED | n       cache n has it, for the account on which it rests; its thread alone takes slots with it
- *   SPARE           a cache has it, for any account
- *   a tag           the slot that was taken with it, and that its holder hasn't released yet, even if
- *                   the daemon revoked it meanwhile
- *   SPENT           it has used up its seqs
- * A thread takes a record from the stack by the stack's compare-and-swap, from its own cache by a plain
- * store. The thread that releases a slot has its record then, whichever thread took it.
+ * `token` says which thread may use a record. Only this file, path-cache.c and fast.c store it:
+ *   POOLED          no thread has the record; it is on the stack
+ *   CLAIMED         a thread has it, and is about to acquire a slot with it or to return it
+ *   OWNED | n       path cache n has it for the account on which it rests; the thread of that cache
+ *                   may acquire
+ *   SPARE           a path cache has it, for any account
+ *   a tag           the slot that was acquired with it. The tag stays until the holder releases the
+ *                   slot, even if berthd has revoked it in the meantime
+ *   RETIRED         it has used up its seqs, or berthd has taken it from this process
+ * A thread claims a record from the stack by the stack's compare-and-swap, and one from its own
+ * cache by a plain store. The thread that releases a slot has the record afterwards, whichever
+ * thread acquired the slot.
  *
- * A record is not used again until its slot is released, so that the holder is told (-ECANCELED) that it
- * was revoked, and not that it releases twice (-ENOENT). The compare-and-swap on the cell (counter.c, R1)
- * decides which thread releases. A thread that loses, and finds the token still there, looks at the
- * record: if it is placed, and its newest step is one of the slot's cycle, another thread is just
- * releasing it; else it was revoked, and a compare-and-swap on the token decides which thread tells so.
+ * A record isn't used again until its slot is released. So the holder of a revoked slot learns that
+ * it was revoked (-ECANCELED), and isn't told that it released twice (-ENOENT). The
+ * compare-and-swap on the cell (counter.c, R1) decides which thread releases. A thread that loses,
+ * and finds the token still there, looks at the record:
+ *   - The record is placed, and its newest step is one of the slot's cycle: another thread is
+ *     releasing the slot at this moment.
+ *   - Otherwise berthd has revoked the slot. A compare-and-swap on the token decides which thread
+ *     says so.
  */
 
 #include <string.h>
@@ -26,7 +31,7 @@
 #include "counter-fast.h"
 #include "pool.h"
 
-/* -- the table of ranges ---------------------------------------------------------------------- */
+/* -- the table of ranges ----------------------------------------------------------------------- */
 
 static void *aligned_new(size_t align, size_t size) {
 	void *p = aligned_alloc(align, ROUND_UP(size, align));
@@ -36,15 +41,15 @@ static void *aligned_new(size_t align, size_t size) {
 	return p;
 }
 
-int pool_new(struct map *m, uint64_t slots, struct pool **ret) {
+int pool_new(struct map *m, uint64_t slot_bits, struct pool **ret) {
 	struct pool *p = aligned_new(_Alignof(struct pool), sizeof(*p));
 
 	if (!p)
 		return -ENOMEM;
 	p->map = m;
-	p->slots = slots;
-	p->numbers = m->layout.records_end / BERTH_RANGE;
-	p->by_number = calloc(p->numbers, sizeof(*p->by_number));
+	p->slot_bits = slot_bits;
+	p->range_limit = m->layout.records_end / BERTH_RANGE;
+	p->by_number = calloc(p->range_limit, sizeof(*p->by_number));
 	if (!p->by_number) {
 		free(p);
 		return -ENOMEM;
@@ -53,12 +58,12 @@ int pool_new(struct map *m, uint64_t slots, struct pool **ret) {
 	return 0;
 }
 
-/* For a loop over all ranges; pairs with pool_add_range(). */
-static struct range *range_first(struct pool *p) {
-	return load_acquire(&p->added);
+/* The first range of a loop over all of them. Pairs with pool_add_range(). */
+static struct range *range_newest(const struct pool *p) {
+	return load_acquire(&p->newest);
 }
 
-static struct range *range_next(struct range *range) {
+static struct range *range_next(const struct range *range) {
 	return load_acquire(&range->next);
 }
 
@@ -67,7 +72,7 @@ void pool_free(struct pool *p) {
 
 	if (!p)
 		return;
-	for (range = range_first(p); range; range = next) {
+	for (range = range_newest(p); range; range = next) {
 		next = range_next(range);
 		free(range);
 	}
@@ -75,23 +80,22 @@ void pool_free(struct pool *p) {
 	free(p);
 }
 
-uint32_t pool_ranges(const struct pool *p) {
-	return load_acquire(&p->ranges);
+uint32_t pool_range_count(const struct pool *p) {
+	return load_acquire(&p->range_count);
 }
 
-uint32_t pool_ranges_usable(const struct pool *p, uint32_t most) {
+uint32_t pool_usable_ranges(const struct pool *p, uint32_t most) {
 	uint32_t usable = 0;
 
-	for (struct range *range = load_acquire(&p->added); range && usable < most;
-		range = range_next(range))
-		usable += load_relaxed(&range->spent) < BERTH_RANGE;
+	for (struct range *r = range_newest(p); r && usable < most; r = range_next(r))
+		usable += load_relaxed(&r->retired) < BERTH_RANGE;
 	return usable;
 }
 
 int pool_add_range(struct pool *p, uint32_t number) {
 	struct range *range;
 
-	if (number == 0 || number >= p->numbers)
+	if (number == 0 || number >= p->range_limit)
 		return -ERANGE;
 	if (load_relaxed(&p->by_number[number]))
 		return -EEXIST;
@@ -100,22 +104,23 @@ int pool_add_range(struct pool *p, uint32_t number) {
 		return -ENOMEM;
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		range->local[i].number = number * BERTH_RANGE + i;
-	store_relaxed(&range->next, load_relaxed(&p->added));
-	/* Pair with pool_local() and range_first(): a thread that sees these sees the range. */
+	store_relaxed(&range->next, load_relaxed(&p->newest));
+	/* Pair with pool_local() and range_newest(): a thread that sees the pointer sees the
+	 * range. */
 	store_release(&p->by_number[number], range);
-	store_release(&p->added, range);
-	store_release(&p->ranges, load_relaxed(&p->ranges) + 1);
+	store_release(&p->newest, range);
+	store_release(&p->range_count, load_relaxed(&p->range_count) + 1);
 	for (uint32_t i = BERTH_RANGE; i-- > 0;)
-		pool_give(p, &range->local[i]);
+		pool_return(p, &range->local[i]);
 	return 0;
 }
 
-static struct range *range_of(const struct local_slot *local) {
+static struct range *local_range(const struct local_slot *local) {
 	return (struct range *)(uintptr_t)(local - local->number % BERTH_RANGE);
 }
 
-/* A range lies in one window. Once it is mapped it stays: another thread, which had no luck a moment
- * ago, mustn't undo that. */
+/* Maps all records of the range, which lie in one window. Never stores NULL, for another thread may
+ * have mapped them in the meantime. */
 static _cold_ bool range_map(struct pool *p, struct range *range) {
 	struct record *records = NULL;
 
@@ -128,32 +133,34 @@ static _cold_ bool range_map(struct pool *p, struct range *range) {
 
 /* False if it can't be mapped. */
 static bool local_is_mapped(struct pool *p, struct local_slot *local) {
-	return likely(load_acquire(&local->record)) || range_map(p, range_of(local));
+	return likely(load_acquire(&local->record)) || range_map(p, local_range(local));
 }
 
-/* -- the stack ---------------------------------------------------------------------------------- */
+/* -- the stack --------------------------------------------------------------------------------- */
 
-/* `changes` only grows, so a top that comes back isn't taken for the one that was seen. */
+/* `change_count` only grows. So if the top record is claimed and returned after `seen` was loaded,
+ * the compare-and-swap fails, although the top is the same again. */
 static bool stack_change(struct pool *p, struct pair seen, uint64_t top) {
 	return cas16(&p->stack.top, seen, (struct pair){top, seen.second + 1});
 }
 
 static struct pair stack_load(struct pool *p) {
-	uint64_t changes = load_acquire(&p->stack.changes);
+	uint64_t change_count = load_acquire(&p->stack.change_count);
 
-	return (struct pair){load_acquire(&p->stack.top), changes};
+	return (struct pair){load_acquire(&p->stack.top), change_count};
 }
 
-/* The number of no slot: its serial and its record are 0. */
+/* On the stack, `slot` has the number of the next record. No slot has that number, for the bits of
+ * its session and of its record would be 0. */
 static void local_link(struct local_slot *local, uint64_t next) {
 	store_relaxed(&local->slot, next);
 }
 
 static void local_unlink(const struct pool *p, struct local_slot *local) {
-	store_relaxed(&local->slot, p->slots | (uint64_t)local->number << POOL_CYCLE_BITS);
+	store_relaxed(&local->slot, p->slot_bits | (uint64_t)local->number << SLOT_CYCLE_BITS);
 }
 
-void pool_give(struct pool *p, struct local_slot *local) {
+void pool_return(struct pool *p, struct local_slot *local) {
 	struct pair seen;
 
 	store_relaxed(&local->stamp, 0);
@@ -164,7 +171,7 @@ void pool_give(struct pool *p, struct local_slot *local) {
 	} while (!stack_change(p, seen, local->number));
 }
 
-/* NULL: there is none. */
+/* Claims the top record. NULL: the stack is empty. */
 static struct local_slot *stack_pop(struct pool *p) {
 	struct local_slot *local;
 	struct pair seen;
@@ -180,8 +187,8 @@ static struct local_slot *stack_pop(struct pool *p) {
 	return local;
 }
 
-/* Those that can't be mapped go back. */
-int pool_take(struct pool *p, struct local_slot **ret) {
+/* Returns the records that it couldn't map. */
+int pool_claim(struct pool *p, struct local_slot **ret) {
 	struct local_slot *unmapped = NULL, *local;
 
 	while ((local = stack_pop(p)) != NULL && !local_is_mapped(p, local)) {
@@ -194,13 +201,13 @@ int pool_take(struct pool *p, struct local_slot **ret) {
 	while (unmapped) {
 		struct local_slot *next = pool_local(p, (uint32_t)load_relaxed(&unmapped->slot));
 
-		pool_give(p, unmapped);
+		pool_return(p, unmapped);
 		unmapped = next;
 	}
 	return local ? 0 : -ENOMEM;
 }
 
-/* -- taking -------------------------------------------------------------------------------------- */
+/* -- acquiring --------------------------------------------------------------------------------- */
 
 int local_acquire(struct pool *p, struct local_slot *local, const struct slot_request *request,
 	uint64_t *ret_seq) {
@@ -208,53 +215,55 @@ int local_acquire(struct pool *p, struct local_slot *local, const struct slot_re
 	int r = counter_acquire(p->map, local_record(local), request, ret_seq, &level);
 
 	if (unlikely(r == -ERANGE)) {
-		store_release(&local->token, TOKEN_SPENT);
-		(void)add_relaxed(&range_of(local)->spent, 1);
+		store_release(&local->token, TOKEN_RETIRED);
+		(void)add_relaxed(&local_range(local)->retired, 1);
 	} else if (likely(r == 0)) {
 		store_relaxed(&local->weight, (uint16_t)request->weight);
-		store_relaxed(&local->unsettled, false);
+		store_relaxed(&local->is_seized, false);
 	}
 	return r;
 }
 
-/* -- giving back --------------------------------------------------------------------------------- */
+/* -- releasing --------------------------------------------------------------------------------- */
 
-/* Makes the caller the thread that tells the holder. */
-static bool token_take(struct local_slot *local, uint64_t token) {
+/* True if this thread, and no other, tells the holder what became of the slot; it has claimed the
+ * record. */
+static bool token_claim(struct local_slot *local, uint64_t token) {
 	return cas(&local->token, token, TOKEN_CLAIMED);
 }
 
-/* Not held under this seq: released by another thread of this process, or revoked. */
-static _cold_ int release_refused(struct map *m, struct local_slot *local, uint32_t cycle) {
+/* The slot isn't held any more: another thread of this process has released it, or berthd has
+ * revoked it. */
+static _cold_ int release_lost(struct map *m, struct local_slot *local, uint32_t cycle) {
 	uint64_t token = load_acquire(&local->token);
 	struct snapshot now;
 	int r;
 
-	if (!token_names(token, cycle))
+	if (!token_is_slot_of(token, cycle))
 		return -ENOENT;
 	r = counter_record(m, local->number, &now);
 	if (r < 0)
 		return r;
-	if (load_relaxed(&local->unsettled)) {
+	if (load_relaxed(&local->is_seized)) {
 		if (place_state(now.place) == RECORD_SEIZED)
 			return -ENOMEM;
-		return token_take(local, token) ? 0 : -ENOENT;
+		return token_claim(local, token) ? 0 : -ENOENT;
 	}
-	/* berthd took the record itself. Not to be used again: another thread may have made R1 before that,
-	 * and be about to store its token. */
+	/* berthd took the record itself. It can't be used again: another thread may have made R1
+	 * before that, and may be about to store its token. */
 	if (place_state(now.place) != RECORD_PLACED) {
-		if (!cas(&local->token, token, TOKEN_SPENT))
+		if (!cas(&local->token, token, TOKEN_RETIRED))
 			return -ENOENT;
-		(void)add_relaxed(&range_of(local)->spent, 1);
+		(void)add_relaxed(&local_range(local)->retired, 1);
 		return -ECANCELED;
 	}
 	/* The thread that made R1 hasn't stored its token yet. */
 	if (now.seq >= tag_seq(token) && now.seq <= seq_rest(tag_seq(token)))
 		return -ENOENT;
-	return token_take(local, token) ? -ECANCELED : -ENOENT;
+	return token_claim(local, token) ? -ECANCELED : -ENOENT;
 }
 
-/* What a release of the slot `seq` that ended with r comes to. */
+/* Ends a release of the slot `seq`, for which the counter returned r. */
 static int release_end(struct pool *p, struct local_slot *local, uint64_t seq, int r) {
 	uint64_t token;
 
@@ -263,12 +272,13 @@ static int release_end(struct pool *p, struct local_slot *local, uint64_t seq, i
 		return r == COUNTER_NEEDS_RECOUNT ? -EUCLEAN : 0;
 	}
 	if (r == -ENOENT)
-		return release_refused(p->map, local, pool_cycle(seq));
-	/* For lack of memory, or since the shared words lead nowhere: berthd settles it. */
+		return release_lost(p->map, local, slot_cycle_of_seq(seq));
+	/* There was no memory, or the shared words contradict each other: berthd must finish the
+	 * release. */
 	token = load_acquire(&local->token);
 	if (token_is_slot(token) && tag_seq(token) == seq) {
 		counter_seize(p->map, local->number);
-		store_relaxed(&local->unsettled, true);
+		store_relaxed(&local->is_seized, true);
 	}
 	return -ENOMEM;
 }
@@ -276,47 +286,49 @@ static int release_end(struct pool *p, struct local_slot *local, uint64_t seq, i
 int local_release(struct pool *p, struct local_slot *local, uint32_t cycle) {
 	uint64_t token = load_acquire(&local->token);
 
-	/* Released before: where its record stands now is no matter. */
-	if (unlikely(!token_names(token, cycle)))
+	/* It was released before; the record may bear another slot by now. */
+	if (unlikely(!token_is_slot_of(token, cycle)))
 		return -ENOENT;
 	return release_end(
 		p, local, tag_seq(token), counter_release(p->map, local->number, tag_seq(token)));
 }
 
-int local_release_rest(struct pool *p, struct local_slot *local, const struct path *path,
-	uint32_t given, uint64_t seq) {
+int local_release_continue(struct pool *p, struct local_slot *local, const struct path *path,
+	uint32_t discharged, uint64_t seq) {
 	return release_end(p, local, seq,
-		counter_release_continue(p->map, local_record(local), path, given, seq));
+		counter_release_continue(p->map, local_record(local), path, discharged, seq));
 }
 
-bool local_settled(struct local_slot *local) {
+bool local_claim_finished(struct local_slot *local) {
 	uint64_t token = load_relaxed(&local->token);
 
-	return token_is_slot(token) && load_relaxed(&local->unsettled) && token_take(local, token);
+	return token_is_slot(token) && load_relaxed(&local->is_seized) && token_claim(local, token);
 }
 
 void pool_release_all(struct pool *p) {
-	for (struct range *range = range_first(p); range; range = range_next(range))
+	for (struct range *range = range_newest(p); range; range = range_next(range))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			struct local_slot *local = &range->local[i];
 			uint64_t token = load_relaxed(&local->token);
 			int r = -ENOENT;
 
 			if (token_is_slot(token))
-				r = local_release(p, local, pool_cycle(tag_seq(token)));
-			/* Else another thread is just releasing it, which is a fault of the application. */
+				r = local_release(p, local, slot_cycle_of_seq(tag_seq(token)));
+			/* If it isn't, another thread is releasing it: a mistake of the
+			 * application. */
 			if (local_is_claimed(local, r))
-				pool_give(p, local);
+				pool_return(p, local);
 		}
 }
 
 bool pool_close(struct pool *p) {
 	struct local_slot *local;
 
-	/* What remains in the stack by its token, and isn't there, a thread is just taking. */
+	/* A record that is POOLED after this, though it isn't on the stack, is being claimed by a
+	 * thread. */
 	while ((local = stack_pop(p)) != NULL)
-		store_release(&local->token, TOKEN_SPENT);
-	for (struct range *range = range_first(p); range; range = range_next(range))
+		store_release(&local->token, TOKEN_RETIRED);
+	for (struct range *range = range_newest(p); range; range = range_next(range))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			uint64_t token = load_acquire(&range->local[i].token);
 
@@ -326,9 +338,9 @@ bool pool_close(struct pool *p) {
 	return true;
 }
 
-int pool_forget(struct pool *p, uint32_t record, uint32_t cycle) {
+int pool_release_ended(struct pool *p, uint32_t record, uint32_t cycle) {
 	struct local_slot *local = pool_local(p, record);
 	uint64_t token = local ? load_relaxed(&local->token) : 0;
 
-	return token_names(token, cycle) && token_take(local, token) ? -ECANCELED : -ENOENT;
+	return token_is_slot_of(token, cycle) && token_claim(local, token) ? -ECANCELED : -ENOENT;
 }

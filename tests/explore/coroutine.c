@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "path-cache.h"
+#include "thread.h"
 #include "parties.h"
 
 struct coroutine *running;
@@ -88,13 +88,13 @@ static void context_pause(struct coroutine *c) {
 
 #endif
 
-/* The value of cache_thread in a thread that libberth doesn't know. */
+/* The value of thread_self in a thread that libberth doesn't know. */
 static struct thread *unknown;
 
 void coroutines_prepare(void) {
 	if (!unknown)
-		unknown = cache_thread;
-	cache_thread = unknown;
+		unknown = thread_self;
+	thread_self = unknown;
 	seam_thread_forget();
 }
 
@@ -105,20 +105,20 @@ void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c)) {
 	c->parked = false;
 	c->sleeps_until = 0;
 	c->ready = NULL;
-	if (!c->cache_thread)
-		c->cache_thread = unknown;
+	if (!c->thread_self)
+		c->thread_self = unknown;
 	memset(c->seen, 0, sizeof(c->seen));
 	context_start(c);
 }
 
 void coroutine_resume(struct coroutine *c) {
-	struct thread *scheduler_thread = cache_thread;
+	struct thread *scheduler_thread = thread_self;
 
 	running = c;
-	cache_thread = c->cache_thread;
+	thread_self = c->thread_self;
 	context_resume(c);
-	c->cache_thread = cache_thread;
-	cache_thread = scheduler_thread;
+	c->thread_self = thread_self;
+	thread_self = scheduler_thread;
 	running = NULL;
 }
 

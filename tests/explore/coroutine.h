@@ -31,13 +31,13 @@ struct coroutine {
 	uint64_t began;        /* the number of the access with which its operation began */
 	bool (*ready)(void *); /* not resumed before ready(ready_data); NULL: may be resumed */
 	void *ready_data;
-	void *cache_thread;   /* libberth's thread-local variable of that name (path-cache.h) */
+	void *thread_self;    /* libberth's thread-local variable of that name (thread.h) */
 	void *specific;       /* the pointer of pthread_setspecific() */
 	uint32_t seen[WORDS]; /* the version of each shared word when it was loaded last */
 };
 
 /* Starts the coroutine with this function, whatever it was doing before. For libberth it is a new thread if
- * `cache_thread` is NULL, else the thread that it was. */
+ * `thread_self` is NULL, else the thread that it was. */
 void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c));
 
 /* Before each run: makes the scheduler a thread that libberth doesn't know. */

@@ -104,13 +104,13 @@ mutant no-note-at-once client/core/counter-fast.h \
 mutant no-place-at-once client/core/counter-fast.h \
 	's/unlikely\(load_acquire\(&at\.record->place\) != place\)/unlikely(0)/'
 mutant no-account-at-once client/lib/fast.c \
-	's/if \(unlikely\(\(word & said_mask\) != said\)\)/if (0)/'
+	's/if \(unlikely\(\(word & mask\) != expected\)\)/if (0)/'
 mutant no-limit-at-once client/lib/fast.c \
 	's/if \(unlikely\(count > entry_limit\(word\)\)\) \{/if (count > entry_limit(word) + 1) {/'
 mutant owned-by-any client/lib/fast.c \
-	's/if \(unlikely\(load_acquire\(&local->token\) != c->owned\)\)/if (token_is_slot(load_acquire(\&local->token)))/'
+	's/if \(unlikely\(load_acquire\(&local->token\) != c->owned_token\)\)/if (token_is_slot(load_acquire(\&local->token)))/'
 mutant entry-of-the-same-thread client/lib/fast.c \
-	's/load_relaxed\(&local->stamp\) != e->stamp/!cache_took(c, local)/'
+	's/load_relaxed\(&local->stamp\) != e->stamp/!cache_has_entry_of(c, local)/'
 mutant entries-with-old-stamps client/lib/path-cache.c \
 	's/^	c->stamp = add_relaxed\(&stamps, ENTRIES_MAX\) \+ 1;/	c->stamp = c->stamp ? c->stamp : add_relaxed(\&stamps, ENTRIES_MAX) + 1;/'
 mutant stack-without-changes client/lib/pool.c \
@@ -118,7 +118,7 @@ mutant stack-without-changes client/lib/pool.c \
 mutant closed-while-another-releases client/lib/pool.c \
 	's/if \(local_is_claimed\(local, r\)\)/if (token_is_slot(token) \&\& r != -ENOMEM)/'
 mutant token-of-any-slot client/lib/pool.c \
-	's/if \(unlikely\(!token_names\(token, cycle\)\)\)/if (unlikely(!token_is_slot(token)))/'
+	's/if \(unlikely\(!token_is_slot_of\(token, cycle\)\)\)/if (unlikely(!token_is_slot(token)))/'
 mutant no-turn-of-states daemon/holders/sessions.c \
 	's/^		state_write\(s, SESSION_ENDING\); .*/		s->state = SESSION_ENDING;/'
 mutant closed-without-taking-back client/core/counter.c \

@@ -1,27 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Processes. And the explorer's own session.h, the part of libberth that talks to berthd: here messages are
- * structs, and a thread that waits for an answer pauses its coroutine. The rest of libberth is the real
- * one.
+ * Processes. And the explorer's own handle.h, hello.h and ask.h, the parts of libberth that keep handles and
+ * talk to berthd: here messages are structs, and a thread that waits for an answer pauses its coroutine.
+ * The rest of libberth is the real one.
  */
 
 #include <string.h>
 
-#include "hooks.h"
+#include "ask.h"
 #include "clock.h"
+#include "fork.h"
+#include "hello.h"
+#include "hooks.h"
 #include "parties.h"
 #include "process.h"
+#include "pool.h"
 #include "protocol.h"
+#include "thread.h"
 #include "verdict.h"
 
 struct process processes[PROCESSES];
 static uint32_t pids;
 
 static _Atomic uint32_t never_forked = FORK_OURS;
-_Atomic uint32_t *session_fork_word = &never_forked;
+_Atomic uint32_t *fork_word = &never_forked;
 
-void session_fork_repair(void) {}
+void fork_repair(void) {}
 
 struct session session_none = {.number = UINT64_MAX};
 
@@ -45,7 +50,7 @@ void process_start(uint32_t index) {
 	p->berth = arena_take(sizeof(*p->berth));
 	store_release(&p->berth->fast, &session_none);
 	p->berth->timeout_ms = 5000;
-	p->berth->fd = (int)index;
+	p->berth->socket.fd = (int)index;
 }
 
 /* The kernel closes the connection of a killed process. */
@@ -88,7 +93,7 @@ void process_close(struct process *p) {
 	truth_session_ending(s->index);
 	holdings_forget(p);
 	pool_release_all(s->pool);
-	claimed = cache_close(s) && pool_close(s->pool);
+	claimed = threads_keep_out(s) && pool_close(s->pool);
 	s->older = load_relaxed(&p->berth->retired);
 	store_release(&p->berth->retired, s);
 	store_release(&p->berth->fast, &session_none);
@@ -141,11 +146,11 @@ static int session_make(struct process *p, struct session **ret) {
 	s->index = m->session;
 	s->serial = m->serial;
 	s->number = ++sessions_made;
-	s->slots = s->number << SESSION_SHIFT;
+	s->slot_bits = s->number << SLOT_SESSION_SHIFT;
 	s->map = world_map(p->index);
 	s->entry = map_session(s->map, s->index);
 	s->map->session = s->entry;
-	r = pool_new(s->map, s->slots, &s->pool);
+	r = pool_new(s->map, s->slot_bits, &s->pool);
 	for (uint32_t i = 0; i < m->ranges && r == 0; i++)
 		r = pool_add_range(s->pool, m->range[i]);
 	*ret = s;
@@ -164,7 +169,7 @@ static void session_publish(struct berth *b, struct session *s) {
 }
 
 /* Called by libberth at the end of a thread, for the sessions of its process. */
-void sessions_each(void (*call)(struct session *s, void *data), void *data) {
+void handles_each_session(void (*call)(struct session *s, void *data), void *data) {
 	struct berth *b = processes[running->process].berth;
 	struct session *current = load_acquire(&b->current);
 
@@ -214,7 +219,7 @@ static int ask(struct process *p, const struct session *s, const struct mail *m)
 }
 
 static struct process *process_of(const struct berth *b) {
-	return &processes[b->fd];
+	return &processes[b->socket.fd];
 }
 
 static bool lock_is_free(void *data) {
@@ -239,18 +244,9 @@ static int leave(struct process *p, int r) {
 	return r;
 }
 
-/* -- session.h ------------------------------------------------------------------------------------ */
+/* -- handle.h, hello.h, ask.h --------------------------------------------------------------------- */
 
-int session_handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret) {
-	(void)runtime_dir, (void)timeout_ms, (void)ret;
-	return -ENOSYS;
-}
-
-void session_handle_free(struct berth *b) {
-	(void)b;
-}
-
-int session_get(struct berth *b, int64_t deadline, struct session **ret) {
+int hello_get_session(struct berth *b, int64_t deadline, struct session **ret) {
 	struct process *p = process_of(b);
 	int r = 0;
 
@@ -262,8 +258,8 @@ int session_get(struct berth *b, int64_t deadline, struct session **ret) {
 	return leave(p, r);
 }
 
-int session_replace(struct berth *b, const struct session *s, int64_t deadline) {
-	struct process *p = process_of(b);
+int hello_replace_session(const struct session *s, int64_t deadline) {
+	struct process *p = process_of(s->handle);
 	int r = 0;
 
 	if (!enter(p, deadline))
@@ -273,14 +269,14 @@ int session_replace(struct berth *b, const struct session *s, int64_t deadline) 
 	return leave(p, r);
 }
 
-int session_renew(struct berth *b, struct session *s, int64_t deadline) {
-	(void)b, (void)s, (void)deadline;
+int hello_renew_files(struct session *s, int64_t deadline) {
+	(void)s, (void)deadline;
 	verdict_fault("libberth asks for a window, though all are mapped");
 	return -ENOMEM;
 }
 
-int session_resolve(struct berth *b, struct session *s, const char *account, int64_t deadline) {
-	struct process *p = process_of(b);
+int ask_name(struct session *s, const char *account, int64_t deadline) {
+	struct process *p = process_of(s->handle);
 	struct mail m = {.kind = MAIL_RESOLVE};
 	int r = 0;
 
@@ -301,14 +297,14 @@ static int ranges_add(struct process *p, struct session *s) {
 	return added > 0 ? 0 : -ENOMEM;
 }
 
-int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t deadline) {
-	struct process *p = process_of(b);
+int ask_ranges(struct session *s, uint32_t seen, int64_t deadline) {
+	struct process *p = process_of(s->handle);
 	const struct mail m = {.kind = MAIL_RANGES, .count = 1};
 	int r = 0;
 
 	if (!enter(p, deadline))
 		return -ETIMEDOUT;
-	if (process_session(p) == s && pool_ranges(s->pool) == seen) {
+	if (process_session(p) == s && pool_range_count(s->pool) == seen) {
 		r = ask(p, s, &m);
 		if (r == 0)
 			r = ranges_add(p, s);
@@ -317,8 +313,8 @@ int session_grow(struct berth *b, struct session *s, uint32_t seen, int64_t dead
 	return leave(p, r == -ESHUTDOWN ? 0 : r);
 }
 
-int session_settle(struct berth *b, struct session *s, uint32_t record, int64_t deadline) {
-	struct process *p = process_of(b);
+int ask_finish_release(struct session *s, uint32_t record, int64_t deadline) {
+	struct process *p = process_of(s->handle);
 	const struct mail m = {.kind = MAIL_SETTLE, .record = record};
 	int r = 0;
 
@@ -330,10 +326,10 @@ int session_settle(struct berth *b, struct session *s, uint32_t record, int64_t 
 	return r == -ESHUTDOWN ? 0 : r;
 }
 
-struct session *session_find_retired(const struct berth *b, uint64_t slot) {
+struct session *handle_find_retired(const struct berth *b, uint64_t slot) {
 	struct session *s = load_acquire(&b->retired);
 
-	while (s && !session_gave(s, slot))
+	while (s && !session_gave_slot(s, slot))
 		s = s->older;
 	return s;
 }

@@ -5,7 +5,7 @@
  * can't be included together. */
 
 #include "parties.h"
-#include "session.h"
+#include "handle.h"
 
 /* NULL: the process has no session yet. */
 static inline struct session *process_session(struct process *p) {

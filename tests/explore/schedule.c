@@ -140,7 +140,7 @@ static void thread_start(uint32_t process, uint32_t thread) {
 
 	c->process = process;
 	c->thread = thread;
-	c->cache_thread = c->specific = NULL;
+	c->thread_self = c->specific = NULL;
 	c->name[0] = (char)('A' + process);
 	c->name[1] = (char)('1' + thread);
 	c->name[2] = 0;
@@ -311,7 +311,7 @@ void run_prepare(const struct plan *p) {
 	for (uint32_t i = 0; i < COROUTINES; i++)
 		coroutines[i].alive = false;
 	for (uint32_t i = 0; i < COROUTINES; i++)
-		coroutines[i].cache_thread = coroutines[i].specific = NULL;
+		coroutines[i].thread_self = coroutines[i].specific = NULL;
 	for (uint32_t n = BERTH_RANGE; n < RECORDS && plan.used_up != 0; n++)
 		if (one_in(plan.used_up))
 			view_use_up(n, 2 + below(64));

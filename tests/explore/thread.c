@@ -40,7 +40,7 @@ static bool refusal_is_right(int code) {
 static struct session *session_of(struct process *p, berth_slot slot) {
 	struct session *s = process_session(p);
 
-	return s && session_gave(s, slot) ? s : session_find_retired(p->berth, slot);
+	return s && session_gave_slot(s, slot) ? s : handle_find_retired(p->berth, slot);
 }
 
 int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct holding **ret) {

@@ -82,7 +82,7 @@ int view_revoke(struct map *m, uint32_t record) {
 }
 
 uint32_t view_slot_record(uint64_t slot) {
-	return slot >> POOL_CYCLE_BITS & 0x3FFFFF;
+	return slot_record(slot);
 }
 
 void view_use_up(uint32_t record, uint64_t left) {

@@ -28,7 +28,8 @@
 
 struct work {
 	const char *name;
-	_Alignas(64) char account[64]; /* aligned, so that strlen always takes the same path */
+	/* Aligned to a page, so that strlen and strcmp always take the same path. */
+	_Alignas(4096) char account[64];
 	char label[32];
 	void (*begin)(const struct work *w); /* NULL, or called when the session is open */
 	void (*operation)(const struct work *w);

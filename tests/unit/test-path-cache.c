@@ -23,9 +23,11 @@
 
 #include "berth.h"
 #include "fixture.h"
+#include "fork.h"
+#include "handle.h"
 #include "message.h"
 #include "run.h"
-#include "session.h"
+#include "thread.h"
 
 #define RANGES    40u /* of the session `b` */
 #define RECORDS   (RANGES * BERTH_RANGE)
@@ -74,7 +76,7 @@ static void range_grant(struct session *s) {
 }
 
 /* A handle with an open session and this number of ranges, as if berthd had granted them. */
-static struct berth *handle_new(uint32_t ranges) {
+static struct berth *handle_make(uint32_t ranges) {
 	static uint64_t numbers = 1 << 20;
 	struct session *s = calloc(1, sizeof(*s));
 	const uint32_t opened[2] = {SESSION_OPEN, next_session + 1};
@@ -82,19 +84,21 @@ static struct berth *handle_new(uint32_t ranges) {
 	struct berth *h;
 
 	ck_assert_ptr_nonnull(s);
-	ck_assert_int_eq(session_handle_new("/nonexistent", 20, &h), 0);
+	fork_watch();
+	fork_check();
+	ck_assert_int_eq(handle_new("/nonexistent", 20, &h), 0);
 	s->map = map_open();
 	s->index = next_session++;
 	s->serial = opened[1];
 	s->number = ++numbers;
-	s->slots = s->number << SESSION_SHIFT;
+	s->slot_bits = s->number << SLOT_SESSION_SHIFT;
 	s->entry = map_session(s->map, s->index);
 	s->map->session = s->entry;
 	store_relaxed(&map_session(f.map, s->index)->serial, s->serial);
 	store_relaxed(&map_session(f.map, s->index)->state, SESSION_OPEN);
 	memcpy(&open_word, opened, sizeof(open_word));
 	store_relaxed(&s->open, open_word);
-	ck_assert_int_eq(pool_new(s->map, s->slots, &s->pool), 0);
+	ck_assert_int_eq(pool_new(s->map, s->slot_bits, &s->pool), 0);
 	while (ranges-- > 0)
 		range_grant(s);
 	s->handle = h;
@@ -105,7 +109,7 @@ static struct berth *handle_new(uint32_t ranges) {
 
 static void set_up_with_handle(void) {
 	set_up();
-	b = handle_new(RANGES);
+	b = handle_make(RANGES);
 }
 
 static void tear_down(void) {
@@ -154,20 +158,20 @@ static void check_no_counts(void) {
 /* Marks the records that the session's caches have: an entry names them, or they are spares. */
 static void caches_mark_records(const struct session *s, uint8_t *named, uint8_t *spare) {
 	for (struct cache *c = load_relaxed(&s->caches); c; c = c->next) {
-		ck_assert_uint_le(c->kept, c->keeps_most);
-		ck_assert_uint_le(c->spares, MIN_OF(c->keeps_most - 1, CACHE_SPARE));
-		for (uint32_t i = 0; i < c->kept; i++) {
-			const struct cache_entry *e = c->keeps[(c->first + i) % CACHE_KEPT];
+		ck_assert_uint_le(c->ring_count, c->capacity);
+		ck_assert_uint_le(c->spare_count, MIN_OF(c->capacity - 1, CACHE_SPARE));
+		for (uint32_t i = 0; i < c->ring_count; i++) {
+			const struct cache_entry *e = c->ring[(c->ring_first + i) % CACHE_KEPT];
 			const struct local_slot *local = e->local;
 
-			if (load_relaxed(&local->token) == c->owned &&
+			if (load_relaxed(&local->token) == c->owned_token &&
 				load_relaxed(&local->stamp) == e->stamp)
 				named[local->number] = 1;
 		}
-		for (uint32_t i = 0; i < c->spares; i++)
+		for (uint32_t i = 0; i < c->spare_count; i++)
 			spare[c->spare[i]->number]++;
 		/* A cache that no thread uses has no records. */
-		ck_assert(load_relaxed(&c->thread) || c->kept + c->spares == 0);
+		ck_assert(load_relaxed(&c->thread) || c->ring_count + c->spare_count == 0);
 	}
 }
 
@@ -176,11 +180,11 @@ static void stack_mark_records(struct pool *p, uint8_t *pooled) {
 	static struct local_slot *all[PUBLISHED];
 	uint32_t n = 0;
 
-	while (pool_take(p, &all[n]) == 0)
+	while (pool_claim(p, &all[n]) == 0)
 		n++;
 	while (n-- > 0) {
 		pooled[all[n]->number]++;
-		pool_give(p, all[n]);
+		pool_return(p, all[n]);
 	}
 }
 
@@ -199,7 +203,7 @@ static struct record_places records_count(const struct berth *h) {
 	memset(pooled, 0, sizeof(pooled));
 	stack_mark_records(s->pool, pooled);
 	caches_mark_records(s, named, spare);
-	for (struct range *r = load_acquire(&s->pool->added); r; r = load_acquire(&r->next))
+	for (struct range *r = load_acquire(&s->pool->newest); r; r = load_acquire(&r->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			const struct local_slot *local = &r->local[i];
 			uint64_t token = load_relaxed(&local->token);
@@ -208,7 +212,7 @@ static struct record_places records_count(const struct berth *h) {
 
 			if (token_is_slot(token))
 				n.slots++;
-			else if (token == TOKEN_SPENT)
+			else if (token == TOKEN_RETIRED)
 				n.spent++;
 			else if (token == TOKEN_POOLED)
 				n.pooled += is[2] = 1;
@@ -229,7 +233,7 @@ static struct record_places check_records(const struct berth *h, uint32_t slots)
 
 	ck_assert_uint_eq(n.slots, slots);
 	ck_assert_uint_eq(n.slots + n.named + n.spare + n.pooled + n.spent,
-		pool_ranges(session_of(h)->pool) * BERTH_RANGE);
+		pool_range_count(session_of(h)->pool) * BERTH_RANGE);
 	ck_assert_uint_eq(n.spent, 0);
 	return n;
 }
@@ -260,11 +264,11 @@ static int acquire_with(
 }
 
 static struct local_slot *local_of(const struct berth *h, berth_slot slot) {
-	return pool_local(session_of(h)->pool, slot >> POOL_CYCLE_BITS & 0x3FFFFF);
+	return pool_local(session_of(h)->pool, slot_record(slot));
 }
 
 static struct cache *cache_of(const struct berth *h) {
-	struct cache *c = cache_switch(session_of(h)->number);
+	struct cache *c = thread_find_cache(session_of(h)->number);
 
 	ck_assert_ptr_nonnull(c);
 	return c;
@@ -272,7 +276,7 @@ static struct cache *cache_of(const struct berth *h) {
 
 /* Revokes the slot as berthd does. */
 static void revoke_slot(berth_slot slot) {
-	uint32_t record = slot >> POOL_CYCLE_BITS & 0x3FFFFF;
+	uint32_t record = slot >> SLOT_CYCLE_BITS & 0x3FFFFF;
 	struct snapshot seen;
 
 	ck_assert_int_eq(counter_record(f.map, record, &seen), 0);
@@ -397,7 +401,7 @@ static void check_entry(const struct cache_entry *e, const char *name, const str
 
 /* Each name ends where its allocation ends, so that valgrind and the sanitizers see an overrun. */
 START_TEST(names_that_differ_in_one_byte_are_told_apart_at_every_length) {
-	struct cache *c = cache_get(session_of(b));
+	struct cache *c = thread_get_cache(session_of(b));
 	struct path path;
 
 	account_create("alice");
@@ -422,7 +426,7 @@ START_TEST(names_that_differ_in_one_byte_are_told_apart_at_every_length) {
 		ck_assert_ptr_eq(cache_find(c, text), e);
 		free(text);
 	}
-	ck_assert_uint_eq(c->made, BERTH_NAME_MAX);
+	ck_assert_uint_eq(c->entry_count, BERTH_NAME_MAX);
 }
 END_TEST
 
@@ -497,12 +501,12 @@ static struct cache_entry **table_place_of(struct cache *c, const struct cache_e
 
 /* Gives `first` the key of `e`, and puts it where the look-up begins, with `e` behind. */
 static void key_copy(struct cache *c, struct cache_entry *first, struct cache_entry *e) {
-	uint32_t mask = (1u << c->bits) - 1, i;
+	uint32_t mask = (1u << c->table_bits) - 1, i;
 
 	*table_place_of(c, first) = NULL;
 	*table_place_of(c, e) = NULL;
-	first->key = e->key;
-	for (i = (uint32_t)(e->key >> 32) & mask; c->table[i]; i = (i + 1) & mask)
+	first->hash = e->hash;
+	for (i = (uint32_t)(e->hash >> 32) & mask; c->table[i]; i = (i + 1) & mask)
 		;
 	c->table[i] = first;
 	while (c->table[i])
@@ -511,7 +515,7 @@ static void key_copy(struct cache *c, struct cache_entry *first, struct cache_en
 }
 
 START_TEST(names_whose_keys_are_the_same_are_told_apart) {
-	struct cache *c = cache_get(session_of(b));
+	struct cache *c = thread_get_cache(session_of(b));
 	static const char *const names[] = {"alice", "malice", "clive", "alice@example.com"};
 	struct cache_entry *entry[ELEMENTS(names)];
 
@@ -742,7 +746,7 @@ START_TEST(a_slot_is_released_at_its_own_account_whatever_entry_names_its_record
 		berth_slot slot;
 
 		berth_close(b);
-		b = handle_new(1);
+		b = handle_make(1);
 		slot = acquire(b, first);
 		local = local_of(b, slot);
 		/* A thread that ends releases the slot, so that its record goes to the stack. */
@@ -873,13 +877,13 @@ START_TEST(a_thread_keeps_few_records_if_few_are_allowed) {
 	berth_slot slot[40];
 
 	accounts_create(40);
-	ck_assert_uint_eq(cache_get(session_of(b))->keeps_most, CACHE_KEPT);
+	ck_assert_uint_eq(thread_get_cache(session_of(b))->capacity, CACHE_KEPT);
 	for (size_t m = 0; m < ELEMENTS(most); m++) {
 		struct record_places n;
 
 		berth_close(b);
-		b = handle_new(RANGES / 8);
-		cache_get(session_of(b))->keeps_most = most[m];
+		b = handle_make(RANGES / 8);
+		thread_get_cache(session_of(b))->capacity = most[m];
 		for (uint32_t round = 0; round < 3; round++) {
 			for (uint32_t i = 0; i < 40; i++)
 				slot[i] = acquire(b, numbered(round == 1 ? i % 4 : i));
@@ -903,10 +907,10 @@ START_TEST(the_number_of_records_a_thread_keeps_depends_on_the_table_size) {
 	static const uint32_t most[] = {1, 1, 4, 128, 128};
 
 	for (size_t i = 0; i < ELEMENTS(slots); i++) {
-		struct berth *h = handle_new(0);
+		struct berth *h = handle_make(0);
 
 		session_of(h)->map->layout.max_slots = slots[i];
-		ck_assert_uint_eq(cache_get(session_of(h))->keeps_most, most[i]);
+		ck_assert_uint_eq(thread_get_cache(session_of(h))->capacity, most[i]);
 		berth_close(h);
 	}
 }
@@ -930,11 +934,11 @@ START_TEST(a_full_cache_drops_all_entries_and_loses_no_record) {
 		else
 			release(b, slot);
 	}
-	ck_assert_uint_eq(c->made, ENTRIES);
+	ck_assert_uint_eq(c->entry_count, ENTRIES);
 	ck_assert_uint_eq(c->stamp, stamp);
 	(void)check_records(b, (uint32_t)n);
 	held[n++] = acquire(b, numbered(ENTRIES));
-	ck_assert_uint_eq(c->made, 1);
+	ck_assert_uint_eq(c->entry_count, 1);
 	ck_assert_uint_ne(c->stamp, stamp);
 	ck_assert_uint_eq(check_records(b, (uint32_t)n).pooled, RECORDS - n);
 	for (uint32_t i = 0; i < ENTRIES; i++)
@@ -1016,7 +1020,7 @@ START_TEST(unusable_records_are_passed_over_and_not_lost) {
 		slot[i] = acquire(b, "bob");
 	for (uint32_t i = 0; i < 40; i++)
 		release(b, slot[i]);
-	for (struct range *r = load_acquire(&session_of(b)->pool->added); r;
+	for (struct range *r = load_acquire(&session_of(b)->pool->newest); r;
 		r = load_acquire(&r->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
 			if (r->local[i].number % 3 == 0) {
@@ -1064,7 +1068,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_retired) {
 			BERTH_SEQ_LAST + (i % 2 ? 1 : 2) * BERTH_CYCLE);
 		slot = acquire(b, "alice");
 		ck_assert_ptr_ne(local_of(b, slot), local);
-		ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_SPENT);
+		ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_RETIRED);
 		release(b, slot);
 		n = records_count(b);
 		ck_assert_uint_eq(n.spent, i);
@@ -1082,7 +1086,7 @@ START_TEST(records_that_can_t_be_mapped_hold_no_slots_and_are_not_lost) {
 
 	account_create("alice");
 	berth_close(b);
-	b = handle_new(0);
+	b = handle_make(0);
 	s = session_of(b);
 	ck_assert_int_eq(pool_add_range(s->pool, far), 0);
 	for (int i = 0; i < 3; i++) {
@@ -1273,9 +1277,7 @@ static int socket_connect(struct berth *h) {
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd), 0);
 	ck_assert_int_eq(fcntl(fd[0], F_SETFL, O_NONBLOCK), 0);
 	ck_assert_int_eq(fstat(fd[0], &st), 0);
-	h->fd = fd[0];
-	h->dev = st.st_dev;
-	h->ino = st.st_ino;
+	h->socket = (struct descriptor){fd[0], st.st_dev, st.st_ino};
 	h->timeout_ms = 100000;
 	return fd[1];
 }
@@ -1406,7 +1408,7 @@ START_TEST(threads_that_release_each_other_s_slots_lose_no_slot_and_no_record) {
 
 	stress_create_accounts();
 	berth_close(b);
-	b = handle_new(THREADS_RANGES);
+	b = handle_make(THREADS_RANGES);
 	stress_run(10, 20000);
 	held = records_count(b).slots;
 	ck_assert_uint_le(held, MAILBOX);
@@ -1415,7 +1417,7 @@ START_TEST(threads_that_release_each_other_s_slots_lose_no_slot_and_no_record) {
 	check_no_counts();
 	ck_assert_uint_eq(tight_now, 0);
 	(void)check_records(b, 0);
-	ck_assert(cache_close(session_of(b)));
+	ck_assert(threads_keep_out(session_of(b)));
 	ck_assert(pool_close(session_of(b)->pool));
 }
 END_TEST
@@ -1428,7 +1430,7 @@ START_TEST(threads_that_need_more_records_than_exist_lose_none) {
 
 	stress_create_accounts();
 	berth_close(b);
-	b = handle_new((MAILBOX + THREADS) / BERTH_RANGE + 1);
+	b = handle_make((MAILBOX + THREADS) / BERTH_RANGE + 1);
 	fd = socket_connect(b);
 	ck_assert_int_eq(pthread_create(&daemon, NULL, refuse_main, &fd), 0);
 	may_run_out = true;
@@ -1573,7 +1575,7 @@ START_TEST(one_thread_counts_denials_in_the_session_and_the_others_in_the_cell) 
 	/* In a new session, another thread counts in the words, until it ends. */
 	limit_set("full", BERTH_LIMIT_NONE);
 	berth_close(b);
-	b = handle_new(4);
+	b = handle_make(4);
 	mine.h = theirs.h = b;
 	cache_warm(&w, "full/alice");
 	cache_warm(&x, "full/alice");
@@ -1651,7 +1653,7 @@ START_TEST(a_thread_uses_records_kept_for_other_accounts_before_it_is_refused) {
 
 	accounts_create(2 * BERTH_RANGE);
 	berth_close(b);
-	b = handle_new(1);
+	b = handle_make(1);
 	fd = socket_connect(b);
 	ck_assert_int_eq(pthread_create(&daemon, NULL, refuse_main, &fd), 0);
 	for (int round = 0; round < 3; round++) {
@@ -1690,7 +1692,7 @@ START_TEST(a_thread_may_use_more_handles_than_it_has_caches) {
 
 	accounts_create(5);
 	for (size_t i = 0; i < ELEMENTS(h); i++)
-		h[i] = handle_new(2);
+		h[i] = handle_make(2);
 	for (uint32_t i = 0; i < 600; i++) {
 		size_t n = i < 300 ? i % ELEMENTS(h) : i * i / 3 % ELEMENTS(h);
 		berth_slot *at = &held[n][i / ELEMENTS(h) % 3];
@@ -1751,8 +1753,8 @@ START_TEST(a_handle_is_closed_before_the_threads_that_have_caches_of_it_end) {
 
 	accounts_create(16);
 	for (int round = 0; round < 4; round++) {
-		struct berth *h = handle_new(RANGES / 4),
-			     *next = round % 2 ? handle_new(RANGES / 4) : NULL;
+		struct berth *h = handle_make(RANGES / 4),
+			     *next = round % 2 ? handle_make(RANGES / 4) : NULL;
 
 		(void)sem_init(&used, 0, 0);
 		(void)sem_init(&closed, 0, 0);
@@ -1791,7 +1793,7 @@ static void *use_main(void *arg) {
 START_TEST(a_handle_is_closed_while_threads_end) {
 	accounts_create(16);
 	for (int round = 0; round < 100; round++) {
-		struct berth *h = handle_new(0);
+		struct berth *h = handle_make(0);
 		pthread_t thread[THREADS];
 		sem_t used;
 		struct user u = {h, &used, NULL, NULL};
@@ -1843,7 +1845,7 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 	accounts_create(9);
 	worker_start(&w);
 	for (int how = 0; how < 7; how++) {
-		struct berth *h = handle_new(2);
+		struct berth *h = handle_make(2);
 		int fd = socket_connect(h);
 		struct local_slot *local;
 		berth_slot slot;
@@ -1857,15 +1859,15 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 			(void)acquire_by(&w, h, numbered(2));
 			break;
 		case 2: /* a thread is stopped in an acquire */
-			store_relaxed(&cache_of(h)->inside, true);
+			store_relaxed(&cache_of(h)->is_inside, true);
 			break;
 		case 3: /* another thread is stopped in a call */
 			for (struct cache *c = load_relaxed(&session_of(h)->caches); c; c = c->next)
 				if (c != cache_of(h))
-					store_relaxed(&c->inside, true);
+					store_relaxed(&c->is_inside, true);
 			break;
 		case 4: /* a thread without a cache has claimed a record */
-			ck_assert_int_eq(pool_take(session_of(h)->pool, &local), 0);
+			ck_assert_int_eq(pool_claim(session_of(h)->pool, &local), 0);
 			break;
 		case 5: /* berthd has revoked a slot: that doesn't prevent the goodbye */
 			slot = acquire(h, numbered(1));
@@ -1873,13 +1875,13 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 			break;
 		case 6: /* a slot can't be released: that prevents the goodbye */
 			slot = acquire(h, numbered(1));
-			store_relaxed(&local_of(h, slot)->unsettled, true);
+			store_relaxed(&local_of(h, slot)->is_seized, true);
 			counter_seize(f.map, local_of(h, slot)->number);
 			break;
 		default:
 			break;
 		}
-		ck_assert(cache_close(session_of(h)) == (how != 2 && how != 3));
+		ck_assert(threads_keep_out(session_of(h)) == (how != 2 && how != 3));
 		berth_close(h);
 		ck_assert_msg(has_said_goodbye(fd) == (how < 2 || how == 5), "case %d", how);
 		for (uint32_t n = BERTH_RANGE; n < next_range * BERTH_RANGE; n++)
@@ -1928,7 +1930,7 @@ static int child_uses(struct berth *h, const berth_slot *held, size_t n, bool wi
 
 	/* The fast path looks for the session here. */
 	for (size_t i = 0; i < THREAD_CACHES; i++)
-		if (wiped && cache_thread->session[i] != 0)
+		if (wiped && thread_self->session[i] != 0)
 			return 1;
 	for (size_t i = 0; i < n; i++)
 		if (berth_release(h, held[i]) != BERTH_TOO_MANY_POSTS)
@@ -2274,7 +2276,7 @@ static void prepare_goodbye(void) {
 	next_session = 1;
 	next_range = RANGES + 1;
 	range_close(next_range);
-	b = handle_new(1);
+	b = handle_make(1);
 	b->timeout_ms = 1;
 	trial.goodbye = false;
 	release(b, acquire(b, trial.name));
@@ -2290,7 +2292,7 @@ static void meanwhile_goodbye(void) {
 	struct path path = path_of(trial.name);
 	uint32_t level;
 
-	trial.goodbye = cache_close(s) && pool_close(s->pool);
+	trial.goodbye = threads_keep_out(s) && pool_close(s->pool);
 	if (!trial.goodbye)
 		return;
 	store_release(&map_session(f.map, s->index)->state, SESSION_ENDED);
@@ -2355,11 +2357,11 @@ static void prepare_dropped(void) {
 		(void)snprintf(name + BERTH_NAME_MAX - 4, 5, "%u", 1000 + i);
 		ck_assert_ptr_nonnull(cache_add(cache_of(b), session_of(b)->pool, name, &alices));
 	}
-	cache_of(b)->made = ENTRIES;
+	cache_of(b)->entry_count = ENTRIES;
 }
 
 static void call_add(void) {
-	trial.code = !cache_add(cache_thread->cache[0], session_of(b)->pool, "new", &alices);
+	trial.code = !cache_add(thread_self->cache[0], session_of(b)->pool, "new", &alices);
 }
 
 static void meanwhile_forked(void) {
@@ -2372,7 +2374,7 @@ static void meanwhile_forked(void) {
 
 static void check_dropped(void) {
 	ck_assert_int_eq(trial.code, 0);
-	ck_assert_uint_eq(cache_of(b)->made, 1);
+	ck_assert_uint_eq(cache_of(b)->entry_count, 1);
 	(void)check_records(b, 0);
 }
 

@@ -143,7 +143,7 @@ static int acquire_on(const struct path *path, uint32_t weight, struct held *ret
 
 	*ret = (struct held){0};
 	for (;;) {
-		r = pool_take(pool, &local);
+		r = pool_claim(pool, &local);
 		if (r < 0)
 			break;
 		r = acquire_with(local, path, weight, ret);
@@ -155,10 +155,10 @@ static int acquire_on(const struct path *path, uint32_t weight, struct held *ret
 			break;
 	}
 	while (n > 0)
-		pool_give(pool, unusable[--n]);
+		pool_return(pool, unusable[--n]);
 	if (r < 0 && r != -EAGAIN && ret->local &&
 		load_relaxed(&ret->local->token) == TOKEN_CLAIMED)
-		pool_give(pool, ret->local);
+		pool_return(pool, ret->local);
 	if (r < 0)
 		*ret = (struct held){0};
 	return r;
@@ -172,7 +172,7 @@ static int acquire(struct held *ret) {
 static int release_unpooled(const struct held *slot) {
 	struct local_slot *local = pool_local(pool, slot->record);
 
-	return local ? local_release(pool, local, pool_cycle(slot->seq)) : -ENOENT;
+	return local ? local_release(pool, local, slot_cycle_of_seq(slot->seq)) : -ENOENT;
 }
 
 /* Releases the slot, and puts its record into the stack. */
@@ -181,12 +181,12 @@ static int release(const struct held *slot) {
 
 	if ((r == 0 || r == -EUCLEAN || r == -ECANCELED) &&
 		load_relaxed(&slot->local->token) == TOKEN_CLAIMED)
-		pool_give(pool, slot->local);
+		pool_return(pool, slot->local);
 	return r;
 }
 
 static int forget(const struct held *slot) {
-	return pool_forget(pool, slot->record, pool_cycle(slot->seq));
+	return pool_release_ended(pool, slot->record, slot_cycle_of_seq(slot->seq));
 }
 
 static uint64_t token_of(uint32_t record) {
@@ -215,8 +215,8 @@ static bool pool_is_idle(void) {
 	quiet = pool_close(pool);
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
 		if (was_pooled[n]) {
-			ck_assert_uint_eq(token_of(n), TOKEN_SPENT);
-			pool_give(pool, pool_local(pool, n));
+			ck_assert_uint_eq(token_of(n), TOKEN_RETIRED);
+			pool_return(pool, pool_local(pool, n));
 		}
 	return quiet;
 }
@@ -229,7 +229,7 @@ static void check_stack(uint32_t want) {
 	uint32_t n = 0;
 
 	ck_assert_uint_eq(locals_with(TOKEN_POOLED), want);
-	while (pool_take(pool, &all[n]) == 0) {
+	while (pool_claim(pool, &all[n]) == 0) {
 		ck_assert_msg(
 			!seen[all[n]->number], "record %u is in the stack twice", all[n]->number);
 		seen[all[n++]->number] = true;
@@ -238,7 +238,7 @@ static void check_stack(uint32_t want) {
 	ck_assert_uint_eq(locals_with(TOKEN_POOLED), 0);
 	while (n > 0) {
 		seen[all[--n]->number] = false;
-		pool_give(pool, all[n]);
+		pool_return(pool, all[n]);
 	}
 }
 
@@ -363,9 +363,9 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
 	struct local_slot *local;
 	uint32_t n;
 
-	ck_assert_int_eq(pool_take(pool, &local), 0);
+	ck_assert_int_eq(pool_claim(pool, &local), 0);
 	set_cycles_left(local->number, 2);
-	pool_give(pool, local);
+	pool_return(pool, local);
 	range = load_relaxed(&pool->by_number[local->number / BERTH_RANGE]);
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
@@ -375,17 +375,17 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
 	}
 	ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
 	ck_assert_ptr_ne(slot.local, local);
-	ck_assert_uint_eq(token_of(local->number), TOKEN_SPENT);
-	ck_assert_uint_eq(load_relaxed(&range->spent), 1);
-	ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), RANGES);
+	ck_assert_uint_eq(token_of(local->number), TOKEN_RETIRED);
+	ck_assert_uint_eq(load_relaxed(&range->retired), 1);
+	ck_assert_uint_eq(pool_usable_ranges(pool, UINT32_MAX), RANGES);
 	for (n = 1; acquire_on(paths[_i], 1, &other) == 0; n++)
 		ck_assert_uint_ne(other.record, local->number);
 	ck_assert_uint_eq(n, all - 1);
 	ck_assert_int_eq(acquire(&other), -ENOBUFS);
 	ck_assert_int_eq(local_release(pool, local, 0), -ENOENT);
-	ck_assert_int_eq(pool_forget(pool, local->number, 0), -ENOENT);
+	ck_assert_int_eq(pool_release_ended(pool, local->number, 0), -ENOENT);
 	pool_release_all(pool);
-	ck_assert_uint_eq(token_of(local->number), TOKEN_SPENT);
+	ck_assert_uint_eq(token_of(local->number), TOKEN_RETIRED);
 	check_counts(0);
 	check_stack(all - 1);
 }
@@ -402,14 +402,14 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 		for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++)
 			if (acquire(&slot) == 0)
 				ck_assert_int_eq(release(&slot), 0);
-		ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), range - 1);
+		ck_assert_uint_eq(pool_usable_ranges(pool, UINT32_MAX), range - 1);
 	}
 	ck_assert_int_eq(acquire(&slot), -ENOBUFS);
 	ck_assert_uint_eq(slot.record, 0);
-	ck_assert_uint_eq(pool_ranges(pool), RANGES);
+	ck_assert_uint_eq(pool_range_count(pool), RANGES);
 	/* A new range has records again. */
 	range_grant(RANGES + 1);
-	ck_assert_uint_eq(pool_ranges_usable(pool, UINT32_MAX), 1);
+	ck_assert_uint_eq(pool_usable_ranges(pool, UINT32_MAX), 1);
 	ck_assert_int_eq(acquire(&slot), 0);
 	ck_assert_uint_eq(slot.record / BERTH_RANGE, RANGES + 1);
 }
@@ -440,7 +440,7 @@ START_TEST(the_last_cycle_of_a_record_can_end_in_every_way) {
 		ck_assert(counter_is_retired(map, record));
 		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
 		ck_assert_uint_ne(slot.record, record);
-		ck_assert_uint_eq(token_of(record), TOKEN_SPENT);
+		ck_assert_uint_eq(token_of(record), TOKEN_RETIRED);
 		ck_assert_int_eq(release(&slot), 0);
 	}
 }
@@ -487,7 +487,7 @@ START_TEST(a_pool_uses_a_range_that_is_added) {
 	range_grant(RANGES + 1);
 	ck_assert_int_eq(acquire(&slot), 0);
 	ck_assert_uint_eq(slot.record / BERTH_RANGE, RANGES + 1);
-	ck_assert_uint_eq(pool_ranges(pool), RANGES + 1);
+	ck_assert_uint_eq(pool_range_count(pool), RANGES + 1);
 }
 END_TEST
 
@@ -512,7 +512,7 @@ START_TEST(a_range_that_can_t_be_mapped_is_reported_as_a_lack_of_memory) {
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(acquire(&slot), -ENOMEM);
 		ck_assert_ptr_null(slot.local);
-		ck_assert_int_eq(pool_take(pool, &local), -ENOMEM);
+		ck_assert_int_eq(pool_claim(pool, &local), -ENOMEM);
 		ck_assert_ptr_null(local);
 	}
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
@@ -535,27 +535,27 @@ END_TEST
 START_TEST(a_token_is_a_slot_or_one_of_the_other_values) {
 	const uint64_t owned = (uint64_t)UINT32_MAX << 4 | TOKEN_OWNED;
 	const uint64_t others[] = {
-		TOKEN_POOLED, TOKEN_OWNED, owned, TOKEN_CLAIMED, TOKEN_SPENT, TOKEN_SPARE};
+		TOKEN_POOLED, TOKEN_OWNED, owned, TOKEN_CLAIMED, TOKEN_RETIRED, TOKEN_SPARE};
 	const uint64_t base = UINT64_C(5) << 30;
 
 	for (uint32_t step = 0; step < BERTH_CYCLE; step++) {
 		uint64_t tag = tag_pack(77, base + step);
 
 		ck_assert(token_is_slot(tag) == (step >= 1 && step <= BERTH_LEVELS_MAX));
-		ck_assert(token_names(tag, pool_cycle(base)) == token_is_slot(tag));
-		ck_assert(!token_names(tag, pool_cycle(base) + 1));
+		ck_assert(token_is_slot_of(tag, slot_cycle_of_seq(base)) == token_is_slot(tag));
+		ck_assert(!token_is_slot_of(tag, slot_cycle_of_seq(base) + 1));
 	}
 	for (size_t i = 0; i < ELEMENTS(others); i++) {
 		ck_assert(!token_is_slot(others[i]));
-		ck_assert(!token_names(others[i], pool_cycle(others[i])));
+		ck_assert(!token_is_slot_of(others[i], slot_cycle_of_seq(others[i])));
 		/* No cell has it as its tag, not even a cell that was never used. */
 		ck_assert(i == 0 || tag_seq(others[i]) % BERTH_CYCLE != 0);
 		ck_assert_uint_eq(tag_record(others[i]), 0);
 	}
-	ck_assert_uint_eq(pool_cycle(base + BERTH_CYCLE), pool_cycle(base) + 1);
-	ck_assert_uint_eq(pool_cycle((UINT64_C(1) << (POOL_CYCLE_BITS + 4)) - 1),
-		(1u << POOL_CYCLE_BITS) - 1);
-	ck_assert_uint_eq(pool_cycle(UINT64_C(1) << (POOL_CYCLE_BITS + 4)), 0);
+	ck_assert_uint_eq(slot_cycle_of_seq(base + BERTH_CYCLE), slot_cycle_of_seq(base) + 1);
+	ck_assert_uint_eq(slot_cycle_of_seq((UINT64_C(1) << (SLOT_CYCLE_BITS + 4)) - 1),
+		(1u << SLOT_CYCLE_BITS) - 1);
+	ck_assert_uint_eq(slot_cycle_of_seq(UINT64_C(1) << (SLOT_CYCLE_BITS + 4)), 0);
 }
 END_TEST
 
@@ -564,12 +564,12 @@ START_TEST(a_record_has_a_token_for_each_place) {
 	struct local_slot *local;
 	struct held slot;
 
-	ck_assert_int_eq(pool_take(pool, &local), 0);
+	ck_assert_int_eq(pool_claim(pool, &local), 0);
 	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_CLAIMED);
-	ck_assert_uint_eq(load_relaxed(&local->slot) >> POOL_CYCLE_BITS << POOL_CYCLE_BITS,
-		NUMBERS | (uint64_t)local->number << POOL_CYCLE_BITS);
+	ck_assert_uint_eq(load_relaxed(&local->slot) >> SLOT_CYCLE_BITS << SLOT_CYCLE_BITS,
+		NUMBERS | (uint64_t)local->number << SLOT_CYCLE_BITS);
 	ck_assert_ptr_eq(load_relaxed(&local->record), map_record(map, local->number));
-	pool_give(pool, local);
+	pool_return(pool, local);
 	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_POOLED);
 	ck_assert_int_eq(acquire_on(path, 3, &slot), 0);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
@@ -585,7 +585,7 @@ START_TEST(a_record_has_a_token_for_each_place) {
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert_int_eq(release_unpooled(&slot), -ECANCELED);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
-	pool_give(pool, slot.local);
+	pool_return(pool, slot.local);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
@@ -598,15 +598,15 @@ START_TEST(a_stack_top_that_comes_back_is_not_taken_for_the_old_one) {
 	struct local_slot *first, *second;
 	struct pair seen;
 
-	seen.second = load_relaxed(&pool->stack.changes);
+	seen.second = load_relaxed(&pool->stack.change_count);
 	seen.first = load_relaxed(&pool->stack.top);
-	ck_assert_int_eq(pool_take(pool, &first), 0);
-	ck_assert_int_eq(pool_take(pool, &second), 0);
-	pool_give(pool, first);
+	ck_assert_int_eq(pool_claim(pool, &first), 0);
+	ck_assert_int_eq(pool_claim(pool, &second), 0);
+	pool_return(pool, first);
 	ck_assert_uint_eq(load_relaxed(&pool->stack.top), seen.first);
-	ck_assert_uint_eq(load_relaxed(&pool->stack.changes), seen.second + 3);
+	ck_assert_uint_eq(load_relaxed(&pool->stack.change_count), seen.second + 3);
 	ck_assert(!cas16(&pool->stack.top, seen, (struct pair){second->number, seen.second + 1}));
-	pool_give(pool, second);
+	pool_return(pool, second);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
@@ -643,7 +643,7 @@ START_TEST(a_slot_of_any_depth_is_charged_and_discharged_at_every_level) {
 }
 END_TEST
 
-/* The fast path has discharged some levels; local_release_rest() discharges the others. */
+/* The fast path has discharged some levels; local_release_continue() discharges the others. */
 START_TEST(a_release_goes_on_from_any_level) {
 	struct path path;
 	struct held slot;
@@ -663,9 +663,10 @@ START_TEST(a_release_goes_on_from_any_level) {
 			/* In between, a second release is refused. */
 			ck_assert_int_eq(release(&slot), -ENOENT);
 			ck_assert_int_eq(
-				local_release_rest(pool, slot.local, &path, given, slot.seq), 0);
+				local_release_continue(pool, slot.local, &path, given, slot.seq),
+				0);
 			ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
-			pool_give(pool, slot.local);
+			pool_return(pool, slot.local);
 			check_counts(0);
 		}
 }
@@ -771,7 +772,7 @@ START_TEST(a_seized_slot_is_reported_as_revoked_once) {
 			check_counts(0);
 			ck_assert_int_eq(release(&slot), -ECANCELED);
 			ck_assert_int_eq(release(&slot), -ENOENT);
-			ck_assert_uint_eq(token_of(slot.record), TOKEN_SPENT);
+			ck_assert_uint_eq(token_of(slot.record), TOKEN_RETIRED);
 			if (variant == 0)
 				ck_assert_int_eq(counter_open(map, slot.record), 0);
 		}
@@ -808,10 +809,10 @@ START_TEST(a_release_that_berthd_finishes_is_not_reported_as_a_revocation) {
 	ck_assert_int_eq(acquire_on(path, 1, &next), 0);
 	ck_assert_uint_ne(next.record, slot.record);
 	ck_assert_int_eq(release(&next), 0);
-	ck_assert_int_eq(local_release_rest(pool, slot.local, path, 1, slot.seq), 0);
+	ck_assert_int_eq(local_release_continue(pool, slot.local, path, 1, slot.seq), 0);
 	check_counts(0);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
-	pool_give(pool, slot.local);
+	pool_return(pool, slot.local);
 	ck_assert_int_eq(release(&slot), -ENOENT);
 	ck_assert_int_eq(acquire_on(path, 1, &next), 0);
 	ck_assert_uint_eq(next.record, slot.record);
@@ -829,7 +830,7 @@ static void acquire_refused(const struct path *path) {
 	struct local_slot *local;
 	uint32_t level;
 
-	ck_assert_int_eq(pool_take(pool, &local), 0);
+	ck_assert_int_eq(pool_claim(pool, &local), 0);
 	ck_assert_int_eq(counter_check(map, path, 1, request.seen, &level), 0);
 	store_relaxed(&top.entry->word, entry_pack(0, entry_flags(word), entry_generation(word)));
 	ck_assert_int_eq(counter_bump(map, top.account), 0);
@@ -838,7 +839,7 @@ static void acquire_refused(const struct path *path) {
 	store_relaxed(&top.entry->word, word);
 	ck_assert_int_eq(counter_bump(map, top.account), 0);
 	ck_assert_uint_eq(place_account(newest_of(local->number).place), path->level[0].account);
-	pool_give(pool, local);
+	pool_return(pool, local);
 }
 
 /* The record rested at another path before, or an acquire with it was refused at another one. */
@@ -899,7 +900,7 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	map_close_files(map);
 	ck_assert_int_eq(acquire_on(path, 2, &slot), 0);
 	overwrite_tag_from_far(&path->level[path->depth - 1]);
-	ck_assert(!local_settled(slot.local));
+	ck_assert(!local_claim_finished(slot.local));
 	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert(place_state(words_of(slot.record).first) == RECORD_SEIZED);
@@ -912,17 +913,17 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 		0);
 	check_counts(0);
 	if (variant == 0) {
-		ck_assert(local_settled(slot.local));
+		ck_assert(local_claim_finished(slot.local));
 	} else {
 		ck_assert_int_eq(release_unpooled(&slot), 0);
 	}
-	ck_assert(!local_settled(slot.local));
+	ck_assert(!local_claim_finished(slot.local));
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
-	pool_give(pool, slot.local);
+	pool_return(pool, slot.local);
 	/* The record's next slot is an ordinary one. */
 	ck_assert_int_eq(acquire_on(&path2, 1, &slot), 0);
-	ck_assert(!local_settled(slot.local));
+	ck_assert(!local_claim_finished(slot.local));
 	ck_assert_int_eq(revoke_record(slot.record), 0);
 	ck_assert_int_eq(release(&slot), -ECANCELED);
 	check_stack(RANGES * BERTH_RANGE);
@@ -941,9 +942,9 @@ START_TEST(a_release_that_lacks_memory_halfway_is_finished_by_berthd) {
 	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	ck_assert_int_eq(counter_finish_seized(daemon_map, slot.record), 0);
 	check_counts(0);
-	ck_assert(local_settled(slot.local));
+	ck_assert(local_claim_finished(slot.local));
 	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
-	pool_give(pool, slot.local);
+	pool_return(pool, slot.local);
 	check_stack(RANGES * BERTH_RANGE);
 }
 END_TEST
@@ -960,7 +961,7 @@ START_TEST(a_release_of_more_than_the_count_is_reported_and_loses_no_record) {
 	}
 	ck_assert_int_eq(release_unpooled(&slot), -EUCLEAN);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
-	pool_give(pool, slot.local);
+	pool_return(pool, slot.local);
 	ck_assert_int_eq(release(&slot), -ENOENT);
 	check_charged(path, path->depth, 2);
 	ck_assert_uint_eq(seq_step(newest_of(slot.record).seq), 0);
@@ -1044,10 +1045,10 @@ START_TEST(a_pool_without_held_or_claimed_records_is_idle) {
 	use_up_seqs(spent->number);
 	ck_assert_int_eq(acquire_on(&path1, 1, &slot), 0);
 	ck_assert_int_eq(release(&slot), 0);
-	ck_assert_uint_eq(load_relaxed(&spent->token), TOKEN_SPENT);
+	ck_assert_uint_eq(load_relaxed(&spent->token), TOKEN_RETIRED);
 	ck_assert(pool_is_idle());
-	/* cache_close() judges the records that a cache has. */
-	ck_assert_int_eq(pool_take(pool, &owned), 0);
+	/* threads_keep_out() judges the records that a cache has. */
+	ck_assert_int_eq(pool_claim(pool, &owned), 0);
 	store_release(&owned->token, UINT64_C(3) << 4 | TOKEN_OWNED);
 	ck_assert(pool_is_idle());
 	store_release(&owned->token, TOKEN_SPARE);
@@ -1065,12 +1066,12 @@ START_TEST(a_pool_with_a_slot_or_a_claim_is_not_idle) {
 		ck_assert(!pool_is_idle());
 		ck_assert_int_eq(release_unpooled(&slot), 0);
 		ck_assert(!pool_is_idle());
-		pool_give(pool, slot.local);
+		pool_return(pool, slot.local);
 		ck_assert(pool_is_idle());
 	}
-	ck_assert_int_eq(pool_take(pool, &local), 0);
+	ck_assert_int_eq(pool_claim(pool, &local), 0);
 	ck_assert(!pool_is_idle());
-	pool_give(pool, local);
+	pool_return(pool, local);
 	ck_assert(pool_is_idle());
 	/* The slot is revoked, and its holder doesn't know it yet. */
 	ck_assert_int_eq(acquire_on(&path3, 1, &slot), 0);
@@ -1197,7 +1198,7 @@ static void *shuffle_main(void *arg) {
 	(void)pthread_barrier_wait(&barrier);
 	for (int i = 0; i < 20 * ROUNDS && *failed == 0; i++) {
 		bool takes = i % 25 < 12 ? n < ELEMENTS(mine) : false;
-		int none = 0, r = takes ? pool_take(pool, &mine[n]) : 0;
+		int none = 0, r = takes ? pool_claim(pool, &mine[n]) : 0;
 
 		if (takes && r == 0) {
 			if (!atomic_compare_exchange_strong(
@@ -1215,13 +1216,13 @@ static void *shuffle_main(void *arg) {
 			n--;
 			if (atomic_exchange(&record_users[local->number], 0) != 1)
 				*failed = 2;
-			pool_give(pool, local);
+			pool_return(pool, local);
 		}
 	}
 	while (n > 0) {
 		if (atomic_exchange(&record_users[mine[--n]->number], 0) != 1)
 			*failed = 3;
-		pool_give(pool, mine[n]);
+		pool_return(pool, mine[n]);
 	}
 	return NULL;
 }
@@ -1550,11 +1551,11 @@ START_TEST(of_many_concurrent_releases_of_a_slot_one_reports_what_happened_to_it
 		ck_assert_int_eq(results_count(all, n, variant > 0 ? -ECANCELED : 0), 1);
 		ck_assert_int_eq(results_count(all, n, -ENOENT), THREADS - 1);
 		ck_assert_uint_eq(
-			token_of(duel_slot.record), variant == 2 ? TOKEN_SPENT : TOKEN_CLAIMED);
+			token_of(duel_slot.record), variant == 2 ? TOKEN_RETIRED : TOKEN_CLAIMED);
 		if (variant == 2)
 			ck_assert_int_eq(counter_open(map, duel_slot.record), 0);
 		else
-			pool_give(pool, duel_slot.local);
+			pool_return(pool, duel_slot.local);
 	}
 	for (int i = 0; i < THREADS; i++)
 		(void)pthread_join(thread[i], NULL);
@@ -1607,8 +1608,8 @@ START_TEST(revoking_while_threads_run_loses_neither_counts_nor_records) {
 	check_counts(0);
 	/* A record that is seized right after its slot was acquired is retired
 	 * (a_seized_slot_…). */
-	printf("%u retired\n", locals_with(TOKEN_SPENT));
-	check_stack(RANGES * BERTH_RANGE - locals_with(TOKEN_SPENT));
+	printf("%u retired\n", locals_with(TOKEN_RETIRED));
+	check_stack(RANGES * BERTH_RANGE - locals_with(TOKEN_RETIRED));
 }
 END_TEST
 

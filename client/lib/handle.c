@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Keeps the handles of the process, and the sessions of each. */
+
+#include <string.h>
+#include <time.h>
+
+#include "clock.h"
+#include "handle.h"
+
+/* A handle's `next` is written before the handle is linked. So another thread may fork at any
+ * instant, and the child finds the whole list. A thread locks a handle before it locks the list. */
+static struct berth *handles;
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* -- sessions ---------------------------------------------------------------------------------- */
+
+uint64_t handle_next_session_number(const struct berth *b) {
+	static _Atomic uint64_t numbers;
+	const struct session *current = load_relaxed(&b->current);
+	uint64_t number, slot;
+
+	do {
+		number = add_relaxed(&numbers, 1) + 1;
+		slot = number << SLOT_SESSION_SHIFT;
+	} while (slot == 0 || (current && session_gave_slot(current, slot)) ||
+		 handle_find_retired(b, slot));
+	return number;
+}
+
+/* The old session is retired before it ceases to be current: a thread that looks a slot up, first
+ * among the current and then among the retired ones, always finds its session. */
+void handle_publish(struct berth *b, struct session *s) {
+	struct session *old = load_relaxed(&b->current);
+
+	s->handle = b;
+	handles_claim_files(s->map);
+	if (old) {
+		map_close_files(old->map);
+		old->older = load_relaxed(&b->retired);
+		/* Pairs with handle_find_retired(). */
+		store_release(&b->retired, old);
+	}
+	/* Pair with the loads in fast.c, acquire.c and call.c. */
+	store_release(&b->current, s);
+	store_release(&b->fast, s);
+}
+
+struct session *handle_find_retired(const struct berth *b, uint64_t slot) {
+	struct session *s = load_acquire(&b->retired);
+
+	while (s && !session_gave_slot(s, slot))
+		s = s->older;
+	return s;
+}
+
+/* No other thread uses the handle. */
+static void sessions_drop(struct berth *b, void (*drop)(struct session *)) {
+	struct session *s = load_relaxed(&b->retired), *older;
+
+	/* In a forked child they may be the same: another thread was in handle_publish(). */
+	if (load_relaxed(&b->current) != s)
+		drop(load_relaxed(&b->current));
+	store_relaxed(&b->fast, &session_none);
+	store_relaxed(&b->current, NULL);
+	store_relaxed(&b->retired, NULL);
+	for (; s; s = older) {
+		older = s->older;
+		drop(s);
+	}
+}
+
+/* -- the lock of a handle ---------------------------------------------------------------------- */
+
+/* Each thread that has the lock has a deadline, too. The wait is by the monotonic clock if the C
+ * library can do that, and ThreadSanitizer, which doesn't know of it, isn't there. */
+static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
+#if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
+	const struct timespec until = {
+		.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
+
+	return -pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+#else
+	int64_t left = MAX_OF(deadline - clock_monotonic_ms(), 0);
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	left += until.tv_nsec / 1000000;
+	until.tv_sec += left / 1000;
+	until.tv_nsec = left % 1000 * 1000000;
+	return -pthread_mutex_timedlock(lock, &until);
+#endif
+}
+
+int handle_enter(struct berth *b, int64_t deadline, struct visit *v) {
+	int r;
+
+	v->error = errno;
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &v->cancel_state);
+	r = lock_until(&b->lock, deadline);
+	v->is_locked = r == 0;
+	return r;
+}
+
+void handle_leave(struct berth *b, const struct visit *v) {
+	if (v->is_locked)
+		(void)pthread_mutex_unlock(&b->lock);
+	(void)pthread_setcancelstate(v->cancel_state, NULL);
+	errno = v->error;
+}
+
+/* -- the list of handles ----------------------------------------------------------------------- */
+
+void handles_lock(void) {
+	(void)pthread_mutex_lock(&list_lock);
+}
+
+void handles_unlock(void) {
+	(void)pthread_mutex_unlock(&list_lock);
+}
+
+void handles_each_session(void (*call)(struct session *s, void *data), void *data) {
+	handles_lock();
+	for (struct berth *b = handles; b; b = b->next) {
+		struct session *current = load_acquire(&b->current);
+
+		if (current)
+			call(current, data);
+		for (struct session *s = load_acquire(&b->retired); s; s = s->older)
+			if (s != current)
+				call(s, data);
+	}
+	handles_unlock();
+}
+
+void handles_claim_files(const struct map *m) {
+	handles_lock();
+	for (struct berth *b = handles; b; b = b->next) {
+		struct session *s = load_acquire(&b->current);
+
+		if (!s || s->map == m)
+			continue;
+		map_file_forget(s->map, &s->map->segment, m->segment.fd);
+		map_file_forget(s->map, &s->map->directory, m->directory.fd);
+	}
+	handles_unlock();
+}
+
+/* Frees the child's copy of a session of its parent. A thread that isn't in the child may have
+ * locked the map. */
+static void session_drop(struct session *s) {
+	if (s)
+		(void)pthread_mutex_init(&s->map->lock, NULL);
+	session_free(s);
+}
+
+void handles_reset(void) {
+	(void)pthread_mutex_init(&list_lock, NULL);
+	for (struct berth *b = handles; b; b = b->next) {
+		(void)pthread_mutex_init(&b->lock, NULL);
+		descriptor_close(&b->socket);
+		sessions_drop(b, session_drop);
+	}
+}
+
+int handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret) {
+	struct berth *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		return -ENOMEM;
+	b->runtime_dir = strdup(runtime_dir);
+	if (!b->runtime_dir) {
+		free(b);
+		return -ENOMEM;
+	}
+	store_relaxed(&b->fast, &session_none);
+	b->timeout_ms = timeout_ms;
+	b->socket.fd = -1;
+	(void)pthread_mutex_init(&b->lock, NULL);
+	handles_lock();
+	b->next = handles;
+	handles = b;
+	handles_unlock();
+	*ret = b;
+	return 0;
+}
+
+void handle_unlink(const struct berth *b) {
+	struct berth **at = &handles;
+
+	handles_lock();
+	while (*at && *at != b)
+		at = &(*at)->next;
+	if (*at)
+		*at = b->next;
+	handles_unlock();
+}
+
+void handle_free(struct berth *b) {
+	descriptor_close(&b->socket);
+	sessions_drop(b, session_free);
+	(void)pthread_mutex_destroy(&b->lock);
+	free(b->runtime_dir);
+	free(b);
+}
