@@ -193,19 +193,21 @@ static _cold_ int acquire_failed(struct session *s, struct cache *c, const char 
 /* The thread's first cache isn't this session's. Either the thread used another handle last, and
  * this puts the cache of this one first; or it has no cache of this session, and the general path
  * finds out why. In a forked child no thread has a cache (thread.c). */
-static _noinline_ int acquire_switch(struct berth *b, const struct session *s, const char *account,
-	uint32_t weight, const char *label, berth_slot *ret) {
+static _noinline_ int acquire_switch(
+	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
 	const struct berth_request request = {
 		.size = sizeof(request), .account = account, .weight = weight, .label = label};
 
 	if (!ret)
 		return BERTH_INVALID_PARAMETER;
-	if (!thread_find_cache(s->number))
+	if (!thread_find_cache(load_acquire(&b->fast)->number))
 		return general_acquire(b, account, weight, label, ret);
 	return weight == 1 && !label ? berth_acquire(b, account, ret)
 				     : berth_acquire_req(b, &request, ret);
 }
 
+/* From thread_enter() on, s->handle stands for b, and the failures are a function of their own: so
+ * the compiler needn't keep more values in registers than the usual way needs. */
 static _always_inline_ int acquire(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
 	/* Pairs with handle_publish(). */
@@ -216,7 +218,7 @@ static _always_inline_ int acquire(
 	int r;
 
 	if (unlikely(t->session[0] != s->number) || unlikely(!ret))
-		return acquire_switch(b, s, account, weight, label, ret);
+		return acquire_switch(b, account, weight, label, ret);
 	c = t->cache[0];
 	e = c->last;
 	if (unlikely(strcmp(account, e->name) != 0)) {
@@ -255,13 +257,13 @@ int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
 /* The slot `tag` of an account of any depth, which was acquired through the thread's cache. */
 static _noinline_ int path_release(struct session *s, struct cache *c, struct cache_entry *e,
 	struct local_slot *local, uint64_t tag, berth_slot slot) {
-	uint64_t seq = tag_seq(tag);
-	uint32_t discharged = counter_release_fast(s->map, local_record(local), &e->path, seq);
+	uint32_t discharged =
+		counter_release_fast(s->map, local_record(local), &e->path, tag_seq(tag));
 
 	if (unlikely(discharged == 0))
 		return general_release(s->handle, slot);
 	if (unlikely(discharged != e->path.depth))
-		return general_release_continue(s, local, &e->path, discharged, seq);
+		return general_release_continue(s, local, &e->path, discharged, tag_seq(tag));
 	cache_attach(c, s->pool, e, local);
 	return BERTH_SUCCESS;
 }
