@@ -11,14 +11,19 @@
 
 #include <string.h>
 
+#include "array.h"
 #include "counter.h"
 #include "log.h"
 #include "ranges.h"
 
+struct range {
+	uint32_t next;  /* of the same owner, or of the free list */
+	uint32_t owner; /* the index of a session, or RANGE_NONE */
+};
+
 struct ranges {
 	struct segment *segment;
-	uint32_t *next;  /* by range: the next range of the same owner, or of the free list */
-	uint32_t *owner; /* by range: the session's index, or RANGE_NONE */
+	struct range *range; /* by number */
 	uint32_t size;
 	uint32_t free; /* head of the free list */
 	uint32_t granted;
@@ -34,11 +39,11 @@ uint32_t ranges_granted(const struct ranges *r) {
 }
 
 uint32_t ranges_owner(const struct ranges *r, uint32_t range) {
-	return range < r->size ? r->owner[range] : RANGE_NONE;
+	return range < r->size ? r->range[range].owner : RANGE_NONE;
 }
 
 uint32_t ranges_next(const struct ranges *r, uint32_t range) {
-	return r->next[range];
+	return r->range[range].next;
 }
 
 int ranges_read_owner(struct ranges *r, uint32_t range, uint32_t *ret) {
@@ -55,45 +60,35 @@ int ranges_read_owner(struct ranges *r, uint32_t range, uint32_t *ret) {
 static void owner_write(struct ranges *r, uint32_t range, uint32_t session) {
 	_Atomic uint32_t *owner = map_owner(r->segment->map, range);
 
-	r->owner[range] = session;
+	r->range[range].owner = session;
 	if (owner)
 		store_release(owner, session == RANGE_NONE ? 0 : session + 1);
 }
 
 static void link_free(struct ranges *r, uint32_t range) {
-	r->next[range] = r->free;
+	r->range[range].next = r->free;
 	r->free = range;
 }
 
 void ranges_adopt(struct ranges *r, uint32_t range, uint32_t session, uint32_t *head) {
-	r->owner[range] = session;
-	r->next[range] = *head;
+	r->range[range].owner = session;
+	r->range[range].next = *head;
 	*head = range;
 	r->granted++;
 }
 
-/* Extends the arrays to the published size. Range 0 has record 0, which no session gets. */
+/* Extends the array to the published size. Range 0 has record 0, which no session gets. */
 static int ranges_extend(struct ranges *r, bool are_free) {
 	uint32_t end = load_relaxed(&r->segment->names->slots) / BERTH_RANGE;
-	uint32_t *next, *owner;
+	uint32_t from = r->size;
+	int e = array_extend(&r->range, &r->size, end);
 
-	if (end <= r->size)
-		return 0;
-	next = reallocarray(r->next, end, sizeof(*next));
-	if (next)
-		r->next = next;
-	owner = reallocarray(r->owner, end, sizeof(*owner));
-	if (owner)
-		r->owner = owner;
-	if (!next || !owner)
-		return -ENOMEM;
-	for (uint32_t i = end; i-- > r->size;) {
-		next[i] = owner[i] = RANGE_NONE;
+	for (uint32_t i = end; e >= 0 && i-- > from;) {
+		r->range[i] = (struct range){RANGE_NONE, RANGE_NONE};
 		if (are_free && i > 0)
 			link_free(r, i);
 	}
-	r->size = end;
-	return 0;
+	return e;
 }
 
 int ranges_new(struct segment *s, struct ranges **ret) {
@@ -114,8 +109,7 @@ int ranges_new(struct segment *s, struct ranges **ret) {
 void ranges_free(struct ranges *r) {
 	if (!r)
 		return;
-	free(r->next);
-	free(r->owner);
+	free(r->range);
 	free(r);
 }
 
@@ -172,7 +166,7 @@ static uint32_t free_take(struct ranges *r) {
 	while (r->free != RANGE_NONE) {
 		uint32_t range = r->free;
 
-		r->free = r->next[range];
+		r->free = r->range[range].next;
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
 			if (!counter_is_retired(r->segment->map, range * BERTH_RANGE + i))
 				return range;
@@ -181,7 +175,7 @@ static uint32_t free_take(struct ranges *r) {
 }
 
 static int ranges_grow(struct ranges *r) {
-	/* If there was no memory the last time, more ranges are published than the arrays have. */
+	/* If there was no memory the last time, more ranges are published than the array has. */
 	int e = ranges_extend(r, true);
 
 	if (e >= 0 && r->free == RANGE_NONE)
@@ -222,7 +216,7 @@ void ranges_take_back(struct ranges *r, uint32_t *head) {
 	while (*head != RANGE_NONE) {
 		uint32_t range = *head;
 
-		*head = r->next[range];
+		*head = r->range[range].next;
 		owner_write(r, range, RANGE_NONE); /* T1 */
 		link_free(r, range);
 		r->granted--;

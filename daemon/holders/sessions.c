@@ -19,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 
+#include "array.h"
 #include "counter.h"
 #include "clock.h"
 #include "log.h"
@@ -241,20 +242,6 @@ static void retry_later(struct sessions *all) {
 
 /* -- opening ----------------------------------------------------------------------------------- */
 
-static int sessions_reserve(struct sessions *all, uint32_t size) {
-	struct session **p;
-
-	if (size <= all->size)
-		return 0;
-	p = reallocarray(all->session, size, sizeof(*p));
-	if (!p)
-		return -ENOMEM;
-	memset(p + all->size, 0, (size - all->size) * sizeof(*p));
-	all->session = p;
-	all->size = size;
-	return 0;
-}
-
 static struct session *session_make(struct sessions *all, uint32_t index) {
 	struct session *s = calloc(1, sizeof(*s));
 
@@ -287,7 +274,8 @@ static int index_find(struct sessions *all, uint32_t *ret) {
 	}
 	*ret = all->size;
 	if (r >= 0)
-		r = sessions_reserve(all, load_relaxed(&all->segment->names->sessions));
+		r = array_extend(
+			&all->session, &all->size, load_relaxed(&all->segment->names->sessions));
 	return r;
 }
 
@@ -548,7 +536,8 @@ int sessions_new(sd_event *event, struct segment *segment, struct sessions **ret
 	all->segment = segment;
 	r = ranges_new(segment, &all->ranges);
 	if (r >= 0)
-		r = sessions_reserve(all, load_relaxed(&segment->names->sessions));
+		r = array_extend(
+			&all->session, &all->size, load_relaxed(&segment->names->sessions));
 	for (uint32_t i = 0; r >= 0 && i < all->size; i++)
 		r = session_adopt(all, i);
 	if (r >= 0)

@@ -108,24 +108,6 @@ static int block_push(struct directory *d, uint32_t block) {
 	return r;
 }
 
-/* Extends berthd's own array to the published size. calloc() gives large arrays pages that take no memory
- * until they are written. */
-static int accounts_extend(struct directory *d) {
-	uint32_t end = directory_end(d);
-	struct account *p;
-
-	if (end <= d->account_size)
-		return 0;
-	p = d->account ? reallocarray(d->account, end, sizeof(*p)) : calloc(end, sizeof(*p));
-	if (!p)
-		return -ENOMEM;
-	if (d->account)
-		memset(p + d->account_size, 0, (end - d->account_size) * sizeof(*p));
-	d->account = p;
-	d->account_size = end;
-	return 0;
-}
-
 /* -- the table --------------------------------------------------------------------------------- */
 
 static _Atomic uint32_t *slot_at(struct directory *d, uint32_t bits, uint32_t i) {
@@ -286,7 +268,7 @@ static int indices_add(struct directory *d) {
 		r = array_reserve(
 			&d->free, &d->free_capacity, d->free_count + directory_end(d) - from);
 	if (r >= 0)
-		r = accounts_extend(d);
+		r = array_extend(&d->account, &d->account_size, directory_end(d));
 	for (uint32_t a = directory_end(d); r >= 0 && a-- > MAX_OF(from, 1u);)
 		d->free[d->free_count++] = a;
 	return r;
@@ -561,7 +543,7 @@ static bool table_is_whole(struct directory *d, const struct scan *s) {
 
 static int directory_scan(struct directory *d, struct scan *s) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
-	int r = accounts_extend(d);
+	int r = array_extend(&d->account, &d->account_size, directory_end(d));
 
 	if (bits >= BERTH_TABLE_BITS_MIN && bits <= BERTH_TABLE_BITS_MAX)
 		s->bits = bits;
