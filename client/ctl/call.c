@@ -12,12 +12,10 @@
 #include "berth.h"
 #include "call.h"
 #include "clock.h"
-#include "exit-status.h"
-#include "globals.h"
 #include "message.h"
-#include "protocol.h"
 #include "report.h"
 #include "show.h"
+#include "verbs.h"
 
 #define ADMIN_SOCKET "admin.sock"
 #define ADMIN_GROUP  "berth-admin"

@@ -5,11 +5,9 @@
 #include <inttypes.h>
 
 #include "call.h"
-#include "exit-status.h"
-#include "globals.h"
 #include "json.h"
 #include "message.h"
-#include "protocol.h"
+#include "report.h"
 #include "rows.h"
 #include "show.h"
 #include "verbs.h"

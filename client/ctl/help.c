@@ -6,12 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exit-status.h"
-#include "globals.h"
 #include "help.h"
 #include "report.h"
 #include "show.h"
 #include "util.h"
+#include "verbs.h"
 
 static const char exit_statuses[] = "Exit status:\n"
 				    "  0   done\n"

@@ -8,11 +8,8 @@
 
 #include "array.h"
 #include "call.h"
-#include "exit-status.h"
-#include "globals.h"
 #include "json.h"
 #include "message.h"
-#include "protocol.h"
 #include "report.h"
 #include "show.h"
 #include "table.h"

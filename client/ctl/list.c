@@ -2,8 +2,6 @@
 
 /* The verb list. */
 
-#include "exit-status.h"
-#include "globals.h"
 #include "json.h"
 #include "protocol.h"
 #include "report.h"

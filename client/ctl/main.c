@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "exit-status.h"
-#include "globals.h"
 #include "help.h"
 #include "name.h"
 #include "options.h"

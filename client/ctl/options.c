@@ -14,12 +14,11 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "exit-status.h"
-#include "globals.h"
 #include "number.h"
 #include "options.h"
 #include "report.h"
 #include "show.h"
+#include "verbs.h"
 
 #define ROWS_MAX 64
 

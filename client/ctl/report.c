@@ -1,14 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Prints errors on standard error. */
+/* Prints errors on standard error, and turns codes of <berth.h> into exit statuses. */
 
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "exit-status.h"
+#include "berth.h"
 #include "report.h"
 
 static const char *verb; /* NULL: not known yet */
+
+int exit_status_of(uint32_t code) {
+	switch (code) {
+	case BERTH_SUCCESS:
+		return CTL_OK;
+	case BERTH_ACCESS_DENIED:
+		return CTL_NOT_ALLOWED;
+	case BERTH_CONNECTION_REFUSED:
+		return CTL_UNREACHABLE;
+	case BERTH_CONNECTION_COUNT_LIMIT:
+		return CTL_DENIED;
+	default:
+		return CTL_FAILED;
+	}
+}
 
 static void message_print(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
 
@@ -19,12 +34,13 @@ static void message_print(const char *format, va_list args) {
 	putc('\n', stderr);
 }
 
-void report_error(const char *format, ...) {
+int report_error(const char *format, ...) {
 	va_list args;
 
 	va_start(args, format);
 	message_print(format, args);
 	va_end(args);
+	return CTL_FAILED;
 }
 
 int report_usage(const char *format, ...) {

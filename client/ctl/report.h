@@ -1,10 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Errors, on standard error. Text from outside goes through show_text (show.h) first. */
+/* Errors, on standard error, and exit statuses. A function that reports its errors itself returns
+ * an exit status. Text from outside goes through show_text (show.h) before it is reported. */
 
-/* Prints "berthctl: …" and a newline. */
-void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+#include <stdint.h>
+
+/* The last three are EX_UNAVAILABLE, EX_TEMPFAIL and EX_NOPERM of sysexits.h. */
+enum exit_status {
+	CTL_OK = 0,
+	CTL_FAILED = 1,
+	CTL_USAGE = 2,
+	CTL_UNREACHABLE = 69,
+	CTL_DENIED = 75,
+	CTL_NOT_ALLOWED = 77,
+};
+
+/* The exit status that stands for a code of <berth.h>. */
+int exit_status_of(uint32_t code);
+
+/* Prints "berthctl: …" and a newline. Returns CTL_FAILED. */
+int report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Prints the same for a command line that can't be used, and which help to read. Returns
  * CTL_USAGE. */

@@ -8,10 +8,8 @@
 
 #include "array.h"
 #include "call.h"
-#include "exit-status.h"
 #include "json.h"
 #include "message.h"
-#include "protocol.h"
 #include "report.h"
 #include "rows.h"
 

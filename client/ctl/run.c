@@ -19,11 +19,8 @@
 
 #include "berth.h"
 #include "clock.h"
-#include "exit-status.h"
-#include "globals.h"
-#include "name.h"
 #include "message.h"
-#include "protocol.h"
+#include "name.h"
 #include "report.h"
 #include "show.h"
 #include "util.h"

@@ -3,12 +3,9 @@
 /* The verb set. */
 
 #include "call.h"
-#include "exit-status.h"
-#include "globals.h"
 #include "json.h"
-#include "number.h"
 #include "message.h"
-#include "protocol.h"
+#include "number.h"
 #include "report.h"
 #include "show.h"
 #include "verbs.h"

@@ -15,7 +15,6 @@
 
 #include <libsmartcols/libsmartcols.h>
 
-#include "exit-status.h"
 #include "report.h"
 #include "table.h"
 #include "util.h"

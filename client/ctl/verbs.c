@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The list of verbs. */
+/* The list of verbs, and the table of the options that every verb takes. */
 
-#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "report.h"
 #include "verbs.h"
+
+#define RUNTIME_DIR "/run/berth"
 
 const struct verb *const verbs[] = {
 	&verb_set,
@@ -27,4 +30,46 @@ const struct verb *verb_find(const char *name) {
 		if (strcmp(verbs[i]->name, name) == 0)
 			return verbs[i];
 	return NULL;
+}
+
+struct globals globals = {.runtime_dir = RUNTIME_DIR};
+
+static int runtime_dir_parse(const char *argument) {
+	if (!*argument)
+		return report_usage("--runtime-dir is empty");
+	globals.runtime_dir = argument;
+	return CTL_OK;
+}
+
+const struct option_row global_options[] = {
+	{
+		.name = "--runtime-dir",
+		.argument = "DIR",
+		.help = "where berthd's sockets are; otherwise $BERTH_RUNTIME_DIR or\n" RUNTIME_DIR,
+		.parse = runtime_dir_parse,
+	},
+	{
+		.name = "--json",
+		.help = "show JSON instead of text",
+		.flag = &globals.json,
+	},
+	{
+		.name = "--help",
+		.letter = 'h',
+		.help = "explain",
+		.flag = &globals.help,
+	},
+	{
+		.name = "--version",
+		.help = "show berthctl's version",
+		.flag = &globals.version,
+	},
+	{0},
+};
+
+void globals_init(void) {
+	const char *dir = secure_getenv("BERTH_RUNTIME_DIR");
+
+	if (dir && *dir)
+		globals.runtime_dir = dir;
 }

@@ -7,6 +7,8 @@
  *
  * A new option is a row in the table of its verb: the parser, the help and the usage errors read
  * that table. A new verb is a file, a declaration below, and a line in verbs.c.
+ *
+ * The options that every verb takes are here, too, with their values on this command line.
  */
 
 #include <stdbool.h>
@@ -61,3 +63,16 @@ extern const struct verb *const verbs[];
 
 /* NULL: there is no such verb. */
 const struct verb *verb_find(const char *name);
+
+struct globals {
+	const char *runtime_dir; /* never NULL after globals_init */
+	bool json;               /* only with a verb that takes it */
+	bool help;
+	bool version;
+};
+
+extern struct globals globals;
+extern const struct option_row global_options[];
+
+/* Sets the defaults, some of which come from the environment. */
+void globals_init(void);
