@@ -27,8 +27,6 @@
 #define CALL_MS   60000
 #define COMMIT_MS 600000
 
-/* -- connecting -------------------------------------------------------------------------------- */
-
 /* The group that may use the socket. Each instance of berthd may have another one. */
 static const char *admin_group(void) {
 	char path[4096];
@@ -65,23 +63,18 @@ static int connect_report(int error) {
 	}
 }
 
-/* -- calling ----------------------------------------------------------------------------------- */
-
-/* berthd has escaped the names in its text already, so escaping them again would garble them. This
- * only keeps control characters from the terminal, should berthd have missed any. */
-static void text_tame(char text[MESSAGE_TEXT_SIZE]) {
-	text[MESSAGE_TEXT_SIZE - 1] = '\0';
-	for (char *p = text; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7F)
-			*p = '?';
-}
-
 static int refusal_report(const char *about, struct message_failed *m) {
 	struct shown shown;
 	const char *name = about ? show_text(&shown, about) : "";
 	const char *text = m->text;
 
-	text_tame(m->text);
+	/* berthd has escaped the names in its text already, so escaping them again would garble
+	 * them. This only keeps control characters from the terminal, should berthd have missed
+	 * any. */
+	m->text[sizeof(m->text) - 1] = '\0';
+	for (char *p = m->text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7F)
+			*p = '?';
 	if (!*text)
 		text = berth_strerror((int)m->header.code);
 	if (strstr(text, name))
@@ -91,10 +84,12 @@ static int refusal_report(const char *about, struct message_failed *m) {
 	return exit_status_of(m->header.code);
 }
 
-int call_malformed(void) {
-	report_error("berthd's reply is malformed; are berthd and berthctl " BERTH_VERSION
-		     " of the same version?");
-	return CTL_FAILED;
+int call_report_contents(int error) {
+	if (error == -EBADMSG)
+		return report_error(
+			"berthd's reply is malformed; are berthd and berthctl " BERTH_VERSION
+			" of the same version?");
+	return error < 0 ? report_error("%s", strerror(-error)) : CTL_OK;
 }
 
 static int call_report(int error) {
@@ -113,17 +108,15 @@ static int call_report(int error) {
 			"was asked. See: systemctl status berthd");
 		return CTL_UNREACHABLE;
 	case EPROTONOSUPPORT:
-		report_error(
+		return report_error(
 			"the berthd that runs is of another release than berthctl " BERTH_VERSION
 			"; restart it, once 'berthd --check-segment' says that nothing keeps it "
 			"from starting: systemctl restart berthd");
-		return CTL_FAILED;
 	case EBADMSG:
 	case EMSGSIZE:
-		return call_malformed();
+		return call_report_contents(-EBADMSG);
 	default:
-		report_error("can't talk to berthd: %s", strerror(-error));
-		return CTL_FAILED;
+		return report_error("can't talk to berthd: %s", strerror(-error));
 	}
 }
 
@@ -153,7 +146,7 @@ int call_berthd(const char *about, const void *request, void *reply, size_t repl
 	if (buffer.header.code != BERTH_SUCCESS)
 		return refusal_report(about, &buffer.failed);
 	if (size != reply_size)
-		return call_malformed();
+		return call_report_contents(-EBADMSG);
 	memcpy(reply, &buffer, size);
 	return CTL_OK;
 }

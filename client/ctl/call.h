@@ -13,5 +13,6 @@
  */
 int call_berthd(const char *about, const void *request, void *reply, size_t reply_size);
 
-/* Reports a reply whose size was right but whose contents can't be. Returns CTL_FAILED. */
-int call_malformed(void);
+/* Reports why the contents of a reply can't be used. -EBADMSG: they are malformed; any other
+ * negative errno: its text. Returns CTL_FAILED; CTL_OK if `error` is 0. */
+int call_report_contents(int error);

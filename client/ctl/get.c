@@ -22,23 +22,11 @@ static const char *source_explain(const struct row *row) {
 	return "the account exists because accounts below it do";
 }
 
-static void row_print(const struct row *row) {
-	struct shown shown;
-
-	printf("account  %s\n", show_text(&shown, row->name));
-	printf("limit    %s\n", show_limit(&shown, row->limit));
-	if (!(row->flags & ROW_IS_TEMPLATE)) {
-		printf("current  %" PRIu32 "\n", row->current);
-		printf("peak     %" PRIu32 "\n", row->peak);
-		printf("denied   %" PRIu64 "\n", row->denied);
-	}
-	printf("source   %s (%s)\n", row_source(row), source_explain(row));
-}
-
 static int get_account(char **operands) {
 	struct message_get request = {.header = MESSAGE_HEADER(MESSAGE_GET, request)};
 	struct json j = {.out = stdout};
 	struct message_got got;
+	struct shown shown;
 	struct row row;
 	int r;
 
@@ -46,12 +34,21 @@ static int get_account(char **operands) {
 	r = call_berthd(operands[0], &request, &got, sizeof(got));
 	if (r != CTL_OK)
 		return r;
-	if (row_read(&got.row, &row) < 0)
-		return call_malformed();
-	if (globals.json)
+	r = row_read(&got.row, &row);
+	if (r < 0)
+		return call_report_contents(r);
+	if (globals.json) {
 		row_print_json(&j, &row);
-	else
-		row_print(&row);
+		return CTL_OK;
+	}
+	printf("account  %s\n", show_text(&shown, row.name));
+	printf("limit    %s\n", show_limit(&shown, row.limit));
+	if (!(row.flags & ROW_IS_TEMPLATE)) {
+		printf("current  %" PRIu32 "\n", row.current);
+		printf("peak     %" PRIu32 "\n", row.peak);
+		printf("denied   %" PRIu64 "\n", row.denied);
+	}
+	printf("source   %s (%s)\n", row_source(&row), source_explain(&row));
 	return CTL_OK;
 }
 

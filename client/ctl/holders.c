@@ -11,7 +11,6 @@
 #include "json.h"
 #include "message.h"
 #include "report.h"
-#include "show.h"
 #include "table.h"
 #include "util.h"
 #include "verbs.h"
@@ -21,29 +20,22 @@ struct holders {
 	size_t count, capacity;
 };
 
-/* -- fetching ---------------------------------------------------------------------------------- */
-
 static int holders_add(struct holders *h, const struct message_held *page) {
-	int r;
+	int r = -EBADMSG;
 
-	if (page->count == 0)
-		return 0;
-	if (page->count > MESSAGE_HOLDERS_MAX)
-		return -EBADMSG;
-	for (uint32_t i = 0; i < page->count; i++)
-		if (message_name_length(&page->holder[i].account) < 0)
-			return -EBADMSG;
-	r = array_reserve(&h->holder, &h->capacity, h->count + page->count);
-	if (r < 0)
-		return r;
-	memcpy(h->holder + h->count, page->holder, page->count * sizeof(page->holder[0]));
-	/* comm and label come from shared memory and may lack a NUL. */
-	for (size_t i = h->count; i < h->count + page->count; i++) {
-		h->holder[i].comm[sizeof(h->holder[i].comm) - 1] = '\0';
-		h->holder[i].label[sizeof(h->holder[i].label) - 1] = '\0';
+	if (page->count <= MESSAGE_HOLDERS_MAX)
+		r = array_reserve(&h->holder, &h->capacity, h->count + page->count);
+	for (uint32_t i = 0; r == 0 && i < page->count; i++) {
+		struct message_holder *to = &h->holder[h->count++];
+
+		*to = page->holder[i];
+		/* comm and label come from shared memory and may lack a NUL. */
+		to->comm[sizeof(to->comm) - 1] = '\0';
+		to->label[sizeof(to->label) - 1] = '\0';
+		if (message_name_length(&to->account) < 0)
+			r = -EBADMSG;
 	}
-	h->count += page->count;
-	return 0;
+	return r;
 }
 
 static int holder_compare(const void *left, const void *right) {
@@ -67,23 +59,16 @@ static int holders_fetch(const char *account, struct holders *h) {
 		r = call_berthd(account, &request, &page, sizeof(page));
 		if (r != CTL_OK)
 			return r;
-		r = holders_add(h, &page);
-		if (r == -EBADMSG)
-			return call_malformed();
-		if (r < 0) {
-			report_error("%s", strerror(-r));
-			return CTL_FAILED;
-		}
+		r = call_report_contents(holders_add(h, &page));
 		request.cursor = page.next;
-	} while (page.next != 0);
-	if (h->count > 1)
+	} while (r == CTL_OK && page.next != 0);
+	if (r == CTL_OK && h->count > 1)
 		qsort(h->holder, h->count, sizeof(h->holder[0]), holder_compare);
-	return CTL_OK;
+	return r;
 }
 
-/* -- printing ---------------------------------------------------------------------------------- */
-
-static void holder_print_json(struct json *j, const struct message_holder *h) {
+static void print_json(struct json *j, const void *row) {
+	const struct message_holder *h = row;
 	struct shown slot;
 
 	json_open(j, NULL, '{');
@@ -94,19 +79,8 @@ static void holder_print_json(struct json *j, const struct message_holder *h) {
 	json_number(j, "uid", h->uid);
 	json_string(j, "comm", h->comm);
 	json_time(j, "since", h->since);
-	json_string_or_null(j, "label", h->label);
+	json_string(j, "label", *h->label ? h->label : NULL);
 	json_close(j, '}');
-}
-
-static void holders_print_json(const struct holders *h) {
-	struct json j = {.out = stdout};
-
-	json_open(&j, NULL, '{');
-	json_open(&j, "holders", '[');
-	for (size_t i = 0; i < h->count; i++)
-		holder_print_json(&j, &h->holder[i]);
-	json_close(&j, ']');
-	json_close(&j, '}');
 }
 
 enum column { SLOT, ACCOUNT, WEIGHT, PID, UID, COMM, SINCE, LABEL };
@@ -122,63 +96,39 @@ static const struct table_column columns[] = {
 	[LABEL] = {"LABEL", .cut = true},
 };
 
-static void cell(const void *rows, size_t i, size_t column, struct shown *to) {
-	const struct message_holder *h = &((const struct message_holder *)rows)[i];
+static void cells(const void *row, struct shown *to) {
+	const struct message_holder *h = row;
 
-	switch ((enum column)column) {
-	case SLOT:
-		(void)show_slot(to, h->slot);
-		break;
-	case ACCOUNT:
-		(void)show_text(to, h->account.text);
-		break;
-	case WEIGHT:
-		(void)show_number(to, h->weight);
-		break;
-	case PID:
-		(void)show_number(to, h->pid);
-		break;
-	case UID:
-		(void)show_number(to, h->uid);
-		break;
-	case COMM:
-		(void)show_text(to, h->comm);
-		break;
-	case SINCE:
-		(void)show_time(to, h->since);
-		break;
-	case LABEL:
-		(void)show_text(to, h->label);
-		break;
-	}
+	(void)show_slot(&to[SLOT], h->slot);
+	(void)show_text(&to[ACCOUNT], h->account.text);
+	(void)show_number(&to[WEIGHT], h->weight);
+	(void)show_number(&to[PID], h->pid);
+	(void)show_number(&to[UID], h->uid);
+	(void)show_text(&to[COMM], h->comm);
+	(void)show_time(&to[SINCE], h->since);
+	(void)show_text(&to[LABEL], h->label);
 }
-
-static int holders_print(const char *account, const struct holders *h) {
-	const struct table table = {
-		.columns = columns,
-		.column_count = ELEMENTS(columns),
-		.rows = h->holder,
-		.row_count = h->count,
-		.cell = cell,
-	};
-	struct shown shown;
-
-	if (h->count == 0 && show_is_terminal())
-		report_error("no process holds a slot of %s", show_text(&shown, account));
-	return table_print(&table);
-}
-
-/* -- the verb ---------------------------------------------------------------------------------- */
 
 static int list_holders(char **operands) {
+	struct table table = {
+		.key = "holders",
+		.columns = columns,
+		.column_count = ELEMENTS(columns),
+		.row_size = sizeof(struct message_holder),
+		.cells = cells,
+		.print_json = print_json,
+	};
 	struct holders holders = {0};
+	struct shown shown;
 	int r;
 
 	r = holders_fetch(operands[0], &holders);
-	if (r == CTL_OK && globals.json)
-		holders_print_json(&holders);
-	else if (r == CTL_OK)
-		r = holders_print(operands[0], &holders);
+	if (r == CTL_OK && holders.count == 0 && !globals.json && show_is_terminal())
+		report_error("no process holds a slot of %s", show_text(&shown, operands[0]));
+	table.rows = holders.holder;
+	table.row_count = holders.count;
+	if (r == CTL_OK)
+		r = table_print(&table);
 	free(holders.holder);
 	return r;
 }

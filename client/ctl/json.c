@@ -77,14 +77,10 @@ void json_close(struct json *j, char bracket) {
 
 void json_string(struct json *j, const char *key, const char *text) {
 	value_begin(j, key);
-	text_write(j->out, text);
-}
-
-void json_string_or_null(struct json *j, const char *key, const char *text) {
-	if (*text)
-		json_string(j, key, text);
+	if (text)
+		text_write(j->out, text);
 	else
-		json_null(j, key);
+		fputs("null", j->out);
 }
 
 void json_number(struct json *j, const char *key, uint64_t n) {
@@ -97,14 +93,9 @@ void json_true(struct json *j, const char *key) {
 	fputs("true", j->out);
 }
 
-void json_null(struct json *j, const char *key) {
-	value_begin(j, key);
-	fputs("null", j->out);
-}
-
 void json_limit(struct json *j, const char *key, uint32_t limit) {
 	if (limit == MESSAGE_UNLIMITED)
-		json_null(j, key);
+		json_string(j, key, NULL);
 	else
 		json_number(j, key, limit);
 }
@@ -112,8 +103,5 @@ void json_limit(struct json *j, const char *key, uint32_t limit) {
 void json_time(struct json *j, const char *key, uint64_t ms) {
 	struct shown shown;
 
-	if (ms == 0)
-		json_null(j, key);
-	else
-		json_string(j, key, show_time(&shown, ms));
+	json_string(j, key, ms > 0 ? show_time(&shown, ms) : NULL);
 }

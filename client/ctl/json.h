@@ -15,12 +15,10 @@ struct json {
 };
 
 /* A value: `key` is NULL in an array and at the top. */
-void json_open(struct json *j, const char *key, char bracket); /* '{' or '[' */
-void json_close(struct json *j, char bracket);                 /* '}' or ']' */
-void json_string(struct json *j, const char *key, const char *text);
-void json_string_or_null(struct json *j, const char *key, const char *text); /* "": null */
+void json_open(struct json *j, const char *key, char bracket);       /* '{' or '[' */
+void json_close(struct json *j, char bracket);                       /* '}' or ']' */
+void json_string(struct json *j, const char *key, const char *text); /* NULL: null */
 void json_number(struct json *j, const char *key, uint64_t n);
 void json_true(struct json *j, const char *key);
-void json_null(struct json *j, const char *key);
 void json_limit(struct json *j, const char *key, uint32_t limit); /* MESSAGE_UNLIMITED: null */
 void json_time(struct json *j, const char *key, uint64_t ms);     /* since 1970; 0: null */

@@ -2,11 +2,9 @@
 
 /* The verb list. */
 
-#include "json.h"
 #include "protocol.h"
 #include "report.h"
 #include "rows.h"
-#include "show.h"
 #include "table.h"
 #include "util.h"
 #include "verbs.h"
@@ -22,77 +20,46 @@ static const struct table_column columns[] = {
 	[SOURCE] = {.title = "SOURCE"},
 };
 
-static void cell(const void *rows, size_t i, size_t column, struct shown *to) {
-	const struct row *row = &((const struct row *)rows)[i];
+static void cells(const void *data, struct shown *to) {
+	const struct row *row = data;
 
-	switch ((enum column)column) {
-	case ACCOUNT:
-		(void)show_text(to, row->name);
-		break;
-	case LIMIT:
-		(void)show_limit(to, row->limit);
-		break;
-	case CURRENT:
-		(void)show_number(to, row->current);
-		break;
-	case PEAK:
-		(void)show_number(to, row->peak);
-		break;
-	case DENIED:
-		(void)show_number(to, row->denied);
-		break;
-	case SOURCE:
-		(void)show_text(to, row_source(row));
-		break;
-	}
+	(void)show_text(&to[ACCOUNT], row->name);
+	(void)show_limit(&to[LIMIT], row->limit);
+	(void)show_number(&to[CURRENT], row->current);
+	(void)show_number(&to[PEAK], row->peak);
+	(void)show_number(&to[DENIED], row->denied);
+	(void)show_text(&to[SOURCE], row_source(row));
 }
 
 /* An account at its limit. With limit 0 an account is closed on purpose, unless a slot of it is
  * held. */
-static bool is_alarming(const void *rows, size_t i) {
-	const struct row *row = &((const struct row *)rows)[i];
+static bool is_alarming(const void *data) {
+	const struct row *row = data;
 
 	return row->current > 0 && row->current >= row->limit && !(row->flags & ROW_IS_TEMPLATE);
 }
 
-static void list_print_json(const struct rows *rows) {
-	struct json j = {.out = stdout};
-
-	json_open(&j, NULL, '{');
-	json_open(&j, "accounts", '[');
-	for (size_t i = 0; i < rows->count; i++)
-		row_print_json(&j, &rows->row[i]);
-	json_close(&j, ']');
-	json_close(&j, '}');
-}
-
-static int list_print(const struct rows *rows) {
-	const struct table table = {
+static int list_accounts(char **operands) {
+	struct table table = {
+		.key = "accounts",
 		.columns = columns,
 		.column_count = ELEMENTS(columns),
-		.rows = rows->row,
-		.row_count = rows->count,
-		.cell = cell,
+		.row_size = sizeof(struct row),
+		.cells = cells,
 		.alarming = is_alarming,
+		.print_json = row_print_json,
 	};
-
-	if (rows->count == 0 && show_is_terminal())
-		report_error("there are no such accounts or templates");
-	return table_print(&table);
-}
-
-static int list_accounts(char **operands) {
-	const char *pattern = operands[0] ? operands[0] : "";
 	struct rows rows;
 	int r;
 
-	r = rows_fetch(pattern, 0, &rows);
+	r = rows_fetch(operands[0] ? operands[0] : "", 0, &rows);
 	if (r != CTL_OK)
 		return r;
-	if (globals.json)
-		list_print_json(&rows);
-	else
-		r = list_print(&rows);
+	if (rows.count == 0 && !globals.json && show_is_terminal())
+		report_error("there are no such accounts or templates");
+	table.rows = rows.row;
+	table.row_count = rows.count;
+	r = table_print(&table);
 	rows_deinit(&rows);
 	return r;
 }

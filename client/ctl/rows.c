@@ -19,7 +19,9 @@ const char *row_source(const struct row *row) {
 	return row->flags & ROW_BY_TEMPLATE ? "template" : "none";
 }
 
-void row_print_json(struct json *j, const struct row *row) {
+void row_print_json(struct json *j, const void *data) {
+	const struct row *row = data;
+
 	json_open(j, NULL, '{');
 	json_string(j, "account", row->name);
 	json_limit(j, "limit", row->limit);
@@ -46,38 +48,23 @@ int row_read(struct message_row *m, struct row *ret) {
 	return 0;
 }
 
-static int rows_add(struct rows *rows, struct message_row *m) {
-	struct row row;
-	int r;
-
-	r = row_read(m, &row);
-	if (r < 0)
-		return r;
-	r = array_reserve(&rows->row, &rows->capacity, rows->count + 1);
-	if (r < 0)
-		return r;
-	row.name = strdup(row.name);
-	if (!row.name)
-		return -ENOMEM;
-	rows->row[rows->count++] = row;
-	return 0;
-}
-
-/* Returns an exit status. */
 static int rows_add_page(struct rows *rows, struct message_listed *page) {
-	if (page->count > MESSAGE_ROWS_MAX)
-		return call_malformed();
-	for (uint32_t i = 0; i < page->count; i++) {
-		int r = rows_add(rows, &page->row[i]);
+	int r = -EBADMSG;
 
-		if (r == -EBADMSG)
-			return call_malformed();
-		if (r < 0) {
-			report_error("%s", strerror(-r));
-			return CTL_FAILED;
-		}
+	if (page->count <= MESSAGE_ROWS_MAX)
+		r = array_reserve(&rows->row, &rows->capacity, rows->count + page->count);
+	for (uint32_t i = 0; r == 0 && i < page->count; i++) {
+		struct row *row = &rows->row[rows->count];
+
+		r = row_read(&page->row[i], row);
+		if (r < 0)
+			return r;
+		row->name = strdup(row->name);
+		if (!row->name)
+			return -ENOMEM;
+		rows->count++;
 	}
-	return CTL_OK;
+	return r;
 }
 
 static int row_compare(const void *left, const void *right) {
@@ -87,11 +74,14 @@ static int row_compare(const void *left, const void *right) {
 	return a_last != b_last ? a_last - b_last : strcmp(a->name, b->name);
 }
 
-/* Keeps one row of each name. An account that is deleted and made anew between two pages may be
- * on both, and then export would write a file that import refuses. */
-static void rows_drop_repeated(struct rows *rows) {
+/* Sorts the rows, and drops those of names that occur again. */
+static void rows_sort(struct rows *rows) {
 	size_t kept = 0;
 
+	if (rows->count > 1)
+		qsort(rows->row, rows->count, sizeof(rows->row[0]), row_compare);
+	/* An account that is deleted and made anew between two pages may be on both, and then
+	 * export would write a file that import refuses. */
 	for (size_t i = 0; i < rows->count; i++) {
 		if (kept > 0 && strcmp(rows->row[kept - 1].name, rows->row[i].name) == 0)
 			free(rows->row[--kept].name);
@@ -112,18 +102,16 @@ int rows_fetch(const char *pattern, uint32_t flags, struct rows *ret) {
 	message_name_set(&request.pattern, pattern);
 	do {
 		r = call_berthd(NULL, &request, &page, sizeof(page));
-		if (r == CTL_OK)
-			r = rows_add_page(&rows, &page);
-		if (r != CTL_OK) {
-			rows_deinit(&rows);
-			return r;
-		}
+		if (r != CTL_OK)
+			break;
+		r = call_report_contents(rows_add_page(&rows, &page));
 		request.cursor = page.next;
-	} while (page.next != 0);
-
-	if (rows.count > 1)
-		qsort(rows.row, rows.count, sizeof(rows.row[0]), row_compare);
-	rows_drop_repeated(&rows);
+	} while (r == CTL_OK && page.next != 0);
+	if (r != CTL_OK) {
+		rows_deinit(&rows);
+		return r;
+	}
+	rows_sort(&rows);
 	*ret = rows;
 	return CTL_OK;
 }

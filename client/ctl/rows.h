@@ -29,7 +29,9 @@ int row_read(struct message_row *m, struct row *ret);
 
 /* Where the limit comes from: "account", "template" or "none". */
 const char *row_source(const struct row *row);
-void row_print_json(struct json *j, const struct row *row);
+
+/* Writes a struct row as an object, for struct table. */
+void row_print_json(struct json *j, const void *row);
 
 /* Fetches all accounts and templates that the pattern matches ("": all). flags is 0 or
  * MESSAGE_LIST_CONFIGURED. They are sorted by the bytes of their names, templates last. Returns an

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Prints a table by libsmartcols.
+ * Prints a list, as JSON or as a table by libsmartcols.
  *
  * libsmartcols needs half a kilobyte of memory a line. So a long table is printed in batches, and
  * its columns are measured beforehand, so that all batches have the same widths.
@@ -15,13 +15,18 @@
 
 #include <libsmartcols/libsmartcols.h>
 
+#include "json.h"
 #include "report.h"
 #include "table.h"
 #include "util.h"
+#include "verbs.h"
 
 #define BATCH        4096
-#define COLUMNS_MAX  8
 #define ALARM_COLOUR "\033[1;31m"
+
+static const void *row_at(const struct table *t, size_t row) {
+	return (const char *)t->rows + row * t->row_size;
+}
 
 static bool colours_wanted(void) {
 	const char *no = getenv("NO_COLOR");
@@ -43,53 +48,37 @@ static size_t text_width(const char *text) {
 
 /* Writes how wide each column must be for all rows, or 0 if one batch has them all: libsmartcols
  * then measures by itself. */
-static void columns_measure(const struct table *t, size_t widths[COLUMNS_MAX]) {
-	struct shown cell;
+static void columns_measure(const struct table *t, size_t widths[TABLE_COLUMNS_MAX]) {
+	struct shown cells[TABLE_COLUMNS_MAX];
 
-	memset(widths, 0, COLUMNS_MAX * sizeof(widths[0]));
+	memset(widths, 0, TABLE_COLUMNS_MAX * sizeof(widths[0]));
 	if (t->row_count <= BATCH)
 		return;
 	for (size_t i = 0; i < t->column_count; i++)
 		widths[i] = strlen(t->columns[i].title);
-	for (size_t row = 0; row < t->row_count; row++)
-		for (size_t i = 0; i < t->column_count; i++) {
-			t->cell(t->rows, row, i, &cell);
-			widths[i] = MAX_OF(widths[i], text_width(cell.text));
-		}
-}
-
-static int columns_add(
-	struct libscols_table *s, const struct table *t, const size_t widths[COLUMNS_MAX]) {
-	for (size_t i = 0; i < t->column_count; i++) {
-		const struct table_column *column = &t->columns[i];
-		int flags = (column->right ? SCOLS_FL_RIGHT : 0) |
-			    (column->cut && show_is_terminal() ? SCOLS_FL_TRUNC : 0);
-
-		if (!scols_table_new_column(s, column->title, (double)widths[i], flags))
-			return -ENOMEM;
+	for (size_t row = 0; row < t->row_count; row++) {
+		t->cells(row_at(t, row), cells);
+		for (size_t i = 0; i < t->column_count; i++)
+			widths[i] = MAX_OF(widths[i], text_width(cells[i].text));
 	}
-	return 0;
 }
 
-static int line_add(struct libscols_table *s, const struct table *t, size_t row) {
+static int line_add(struct libscols_table *s, const struct table *t, const void *row) {
 	struct libscols_line *line = scols_table_new_line(s, NULL);
-	struct shown cell;
+	struct shown cells[TABLE_COLUMNS_MAX];
 
 	if (!line)
 		return -ENOMEM;
-	for (size_t i = 0; i < t->column_count; i++) {
-		t->cell(t->rows, row, i, &cell);
-		if (scols_line_set_data(line, i, cell.text) < 0)
+	t->cells(row, cells);
+	for (size_t i = 0; i < t->column_count; i++)
+		if (scols_line_set_data(line, i, cells[i].text) < 0)
 			return -ENOMEM;
-	}
-	if (t->alarming && t->alarming(t->rows, row))
-		return scols_line_set_color(line, ALARM_COLOUR);
-	return 0;
+	return t->alarming && t->alarming(row) ? scols_line_set_color(line, ALARM_COLOUR) : 0;
 }
 
 /* Each batch is a libsmartcols table; only the first one has the heading. */
 static struct libscols_table *batch_new(
-	const struct table *t, const size_t widths[COLUMNS_MAX], bool first) {
+	const struct table *t, const size_t widths[TABLE_COLUMNS_MAX], bool first) {
 	struct libscols_table *s = scols_new_table();
 
 	if (!s)
@@ -100,20 +89,26 @@ static struct libscols_table *batch_new(
 	 * has to in a locale that isn't UTF-8, because without that it loops forever over a
 	 * character that the locale doesn't have. */
 	(void)scols_table_enable_noencoding(s, strcmp(nl_langinfo(CODESET), "UTF-8") == 0);
-	if (columns_add(s, t, widths) < 0) {
-		scols_unref_table(s);
-		return NULL;
+	for (size_t i = 0; i < t->column_count; i++) {
+		const struct table_column *column = &t->columns[i];
+		int flags = (column->right ? SCOLS_FL_RIGHT : 0) |
+			    (column->cut && show_is_terminal() ? SCOLS_FL_TRUNC : 0);
+
+		if (!scols_table_new_column(s, column->title, (double)widths[i], flags)) {
+			scols_unref_table(s);
+			return NULL;
+		}
 	}
 	return s;
 }
 
-static int batch_print(const struct table *t, const size_t widths[COLUMNS_MAX], size_t from) {
+static int batch_print(const struct table *t, const size_t widths[TABLE_COLUMNS_MAX], size_t from) {
 	struct libscols_table *s = batch_new(t, widths, from == 0);
 	size_t to = MIN_OF(from + BATCH, t->row_count);
 	int r = s ? 0 : -ENOMEM;
 
 	for (size_t row = from; r == 0 && row < to; row++)
-		r = line_add(s, t, row);
+		r = line_add(s, t, row_at(t, row));
 	if (r == 0)
 		r = scols_print_table(s);
 	scols_unref_table(s);
@@ -121,16 +116,23 @@ static int batch_print(const struct table *t, const size_t widths[COLUMNS_MAX], 
 }
 
 int table_print(const struct table *t) {
-	size_t widths[COLUMNS_MAX];
+	struct json j = {.out = stdout};
+	size_t widths[TABLE_COLUMNS_MAX];
+	int r = 0;
 
-	columns_measure(t, widths);
-	for (size_t row = 0; row < t->row_count; row += BATCH) {
-		int r = batch_print(t, widths, row);
-
-		if (r != 0) {
-			report_error("the table can't be printed: %s", strerror(r < 0 ? -r : r));
-			return CTL_FAILED;
-		}
+	if (globals.json) {
+		json_open(&j, NULL, '{');
+		json_open(&j, t->key, '[');
+		for (size_t row = 0; row < t->row_count; row++)
+			t->print_json(&j, row_at(t, row));
+		json_close(&j, ']');
+		json_close(&j, '}');
+		return CTL_OK;
 	}
+	columns_measure(t, widths);
+	for (size_t row = 0; r == 0 && row < t->row_count; row += BATCH)
+		r = batch_print(t, widths, row);
+	if (r != 0)
+		return report_error("the table can't be printed: %s", strerror(r < 0 ? -r : r));
 	return CTL_OK;
 }
