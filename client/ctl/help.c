@@ -20,12 +20,12 @@ static const char exit_statuses[] = "Exit status:\n"
 				    "  75  denied: the limit is reached (1238)\n"
 				    "  77  not allowed\n";
 
+#define SPELLING_SIZE 40
+
 /* -- a synopsis -------------------------------------------------------------------------------- */
 
-static void synopsis_add(struct synopsis *s, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void synopsis_add(struct synopsis *s, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static void synopsis_add(
+	struct synopsis *s, const char *format, ...) {
 	size_t used = strlen(s->text);
 	va_list args;
 
@@ -34,17 +34,24 @@ static void synopsis_add(struct synopsis *s, const char *format, ...) {
 	va_end(args);
 }
 
+/* "-h, --help", "--weight N" */
+static const char *spelling(const struct option_row *row, char to[SPELLING_SIZE]) {
+	char letter[] = {'-', row->letter, ',', ' ', '\0'};
+
+	(void)snprintf(to, SPELLING_SIZE, "%s%s%s%s", row->letter ? letter : "", row->name,
+		row->argument ? " " : "", row->argument ? row->argument : "");
+	return to;
+}
+
+/* " [--a] [--b N]"; " (--a | --b N)" where the verb takes one of them. */
 static void synopsis_add_options(struct synopsis *s, const struct verb *v) {
-	const char *open = v->takes_one ? "(" : "[";
+	const char *before = v->takes_one ? " (" : " [";
+	char text[SPELLING_SIZE];
 
 	for (const struct option_row *row = v->options; row && row->name; row++) {
-		synopsis_add(s, " %s%s", open, row->name);
-		if (row->argument)
-			synopsis_add(s, " %s", row->argument);
-		if (!v->takes_one)
-			synopsis_add(s, "]");
-		else
-			open = "| ";
+		synopsis_add(s, "%s%s%s", before, spelling(row, text), v->takes_one ? "" : "]");
+		if (v->takes_one)
+			before = " | ";
 	}
 	if (v->takes_one)
 		synopsis_add(s, ")");
@@ -63,17 +70,6 @@ const char *help_synopsis(const struct verb *v, struct synopsis *to) {
 }
 
 /* -- a list of options ------------------------------------------------------------------------- */
-
-#define SPELLING_SIZE 40
-
-/* "-h, --help", "--weight N" */
-static const char *spelling(const struct option_row *row, char to[SPELLING_SIZE]) {
-	char letter[] = {'-', row->letter, ',', ' ', '\0'};
-
-	(void)snprintf(to, SPELLING_SIZE, "%s%s%s%s", row->letter ? letter : "", row->name,
-		row->argument ? " " : "", row->argument ? row->argument : "");
-	return to;
-}
 
 /* v is the verb that the help is about; NULL: berthctl itself. */
 static void options_print(const struct option_row *table, const struct verb *v) {
@@ -131,11 +127,6 @@ int help_print_verb(const struct verb *v) {
 	puts("Options of all verbs, before or after the verb:");
 	options_print(global_options, v);
 	printf("\n%s", exit_statuses);
-	return CTL_OK;
-}
-
-int help_print_version(void) {
-	puts("berthctl " BERTH_VERSION);
 	return CTL_OK;
 }
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What berthctl says about itself, on standard output. Each of these functions returns CTL_OK. */
+/* What berthctl says about itself. The help_print functions print it on standard output, and return
+ * CTL_OK. */
 
 #include "verbs.h"
 
 int help_print(void);
 int help_print_verb(const struct verb *v);
-int help_print_version(void);
 
 /* Writes "berthctl VERB", its operands and its options. Returns the text of `to`. */
 struct synopsis {

@@ -16,14 +16,6 @@
 #include "show.h"
 #include "verbs.h"
 
-/* Names are UTF-8 in every locale. A job of cron runs in the C locale, and its tables must still
- * have whole names. */
-static void locale_init(void) {
-	(void)setlocale(LC_CTYPE, "");
-	if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
-		(void)setlocale(LC_CTYPE, "C.UTF-8");
-}
-
 static int operands_check(const struct verb *v, char **operands) {
 	struct synopsis synopsis;
 	struct shown shown;
@@ -44,54 +36,51 @@ static int operands_check(const struct verb *v, char **operands) {
 	return wrong ? report_usage("'%s': %s", show_text(&shown, operands[0]), wrong) : CTL_OK;
 }
 
-/* argv[first] names the verb. */
-static int verb_call(int argc, char **argv, int first) {
-	const struct verb *v = verb_find(argv[first]);
+static int command_line_run(int argc, char **argv) {
+	const struct verb *v = NULL;
+	char **operands = NULL;
 	struct shown shown;
-	char **operands;
-	int r;
+	int first, r;
 
-	if (!v)
-		return report_usage("there is no verb '%s'", show_text(&shown, argv[first]));
-	report_verb(v->name);
-	r = options_read(v, argc, argv, first, &operands);
+	r = options_read_globals(argc, argv, &first);
+	if (r == CTL_OK && !globals.version && first < argc) {
+		v = verb_find(argv[first]);
+		if (!v)
+			return report_usage(
+				"there is no verb '%s'", show_text(&shown, argv[first]));
+		report_verb(v->name);
+		r = options_read(v, argc, argv, first, &operands);
+	}
 	if (r != CTL_OK)
 		return r;
-	if (globals.version)
-		return help_print_version();
+	if (globals.version) {
+		puts("berthctl " BERTH_VERSION);
+		return CTL_OK;
+	}
 	if (globals.help)
-		return help_print_verb(v);
+		return v ? help_print_verb(v) : help_print();
+	if (!v)
+		return report_usage("a verb is missing");
 	if (globals.json && !v->takes_json)
 		return report_usage("%s has no option --json", v->name);
 	r = operands_check(v, operands);
 	return r == CTL_OK ? v->call(operands) : r;
 }
 
-static int command_line_run(int argc, char **argv) {
-	int first;
-	int r = options_read_globals(argc, argv, &first);
+int main(int argc, char **argv) {
+	int status;
 
-	if (r != CTL_OK)
-		return r;
-	if (globals.version)
-		return help_print_version();
-	if (first < argc)
-		return verb_call(argc, argv, first);
-	if (globals.help)
-		return help_print();
-	return report_usage("a verb is missing");
-}
-
-/* Output that couldn't be written, to a full disk for instance, must not look like success. */
-static int output_finish(int status) {
+	/* Names are UTF-8 in every locale. A job of cron runs in the C locale, and its tables must
+	 * still have whole names. */
+	(void)setlocale(LC_CTYPE, "");
+	if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
+		(void)setlocale(LC_CTYPE, "C.UTF-8");
+	globals_init();
+	status = command_line_run(argc, argv);
+	/* Output that couldn't be written, to a full disk for instance, must not look like
+	 * success. */
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
 	report_error("standard output can't be written: %s", strerror(errno));
 	return status == CTL_OK ? CTL_FAILED : status;
-}
-
-int main(int argc, char **argv) {
-	locale_init();
-	globals_init();
-	return output_finish(command_line_run(argc, argv));
 }

@@ -50,16 +50,14 @@ static char letter_of(const struct option_row *row) {
 
 /* -- the tables of getopt_long ----------------------------------------------------------------- */
 
-static bool known_has(const struct known *k, const char *name) {
-	for (size_t i = 0; i < k->count; i++)
-		if (strcmp(k->row[i]->name, name) == 0)
-			return true;
-	return false;
-}
-
+/* Adds the options of a table, without those whose names are there already. */
 static void known_add(struct known *k, const struct option_row *table) {
 	for (; table && table->name; table++) {
-		if (known_has(k, table->name))
+		size_t i = 0;
+
+		while (i < k->count && strcmp(k->row[i]->name, table->name) != 0)
+			i++;
+		if (i < k->count)
 			continue;
 		assert(k->count < ROWS_MAX);
 		k->row[k->count++] = table;
@@ -107,27 +105,23 @@ static size_t known_find(const struct known *k, int key) {
 
 /* -- one option -------------------------------------------------------------------------------- */
 
-static int number_store(const struct option_row *row, const char *text) {
+static int value_store(const struct option_row *row, const char *text) {
 	struct shown shown;
 	uint64_t n;
 
+	if (row->parse)
+		return row->parse(text);
+	if (row->flag)
+		*row->flag = true;
+	if (row->text)
+		*row->text = text;
+	if (!row->number)
+		return CTL_OK;
 	if (number_parse(text, row->max, &n) < 0 || n < row->min)
 		return report_usage("%s '%s': it must be a whole number from %" PRIu32
 				    " to %" PRIu32,
 			row->name, show_text(&shown, text), row->min, row->max);
 	*row->number = (uint32_t)n;
-	return CTL_OK;
-}
-
-static int value_store(const struct option_row *row, const char *text) {
-	if (row->parse)
-		return row->parse(text);
-	if (row->number)
-		return number_store(row, text);
-	if (row->flag)
-		*row->flag = true;
-	else
-		*row->text = text;
 	return CTL_OK;
 }
 

@@ -25,9 +25,7 @@ int exit_status_of(uint32_t code) {
 	}
 }
 
-static void message_print(const char *format, va_list args) __attribute__((format(printf, 1, 0)));
-
-static void message_print(const char *format, va_list args) {
+__attribute__((format(printf, 1, 0))) static void message_print(const char *format, va_list args) {
 	(void)fflush(stdout);
 	fputs("berthctl: ", stderr);
 	(void)vfprintf(stderr, format, args);
