@@ -20,32 +20,28 @@ static const struct option_row option_table[] = {
 	{0},
 };
 
-static void delete_print(const char *name) {
-	struct json j = {.out = stdout};
-	struct shown shown;
-
-	if (globals.json) {
-		json_open(&j, NULL, '{');
-		json_string(&j, "account", name);
-		json_close(&j, '}');
-	} else if (show_is_terminal()) {
-		printf("%s: deleted\n", show_text(&shown, name));
-	}
-}
-
 static int delete_account(char **operands) {
 	struct message_delete request = {
 		.header = MESSAGE_HEADER(MESSAGE_DELETE, request),
 		.flags = options.force ? MESSAGE_DELETE_FORCE : 0,
 	};
+	struct json j = {.out = stdout};
 	struct message_done done;
+	struct shown shown;
 	int r;
 
 	message_name_set(&request.name, operands[0]);
 	r = call_berthd(operands[0], &request, &done, sizeof(done));
-	if (r == CTL_OK)
-		delete_print(operands[0]);
-	return r;
+	if (r != CTL_OK)
+		return r;
+	if (globals.json) {
+		json_open(&j, NULL, '{');
+		json_string(&j, "account", operands[0]);
+		json_close(&j, '}');
+	} else if (show_is_terminal()) {
+		printf("%s: deleted\n", show_text(&shown, operands[0]));
+	}
+	return CTL_OK;
 }
 
 const struct verb verb_delete = {

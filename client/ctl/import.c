@@ -34,33 +34,25 @@ struct text {
 	size_t length, capacity;
 };
 
-/* 1: there may be more; 0: the end. */
-static int text_read_some(struct text *t, int fd) {
-	ssize_t n = array_reserve(&t->at, &t->capacity, t->length + READ_MIN);
-
-	if (n < 0)
-		return (int)n;
-	do
-		n = read(fd, t->at + t->length, t->capacity - t->length);
-	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	t->length += (size_t)n;
-	return n > 0;
-}
-
 static int text_read(struct text *t, const char *path) {
 	bool standard = strcmp(path, "-") == 0;
 	_cleanup_close_ int own = standard ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	int fd = standard ? STDIN_FILENO : own;
+	ssize_t n;
 	int r;
 
 	if (fd < 0)
 		return -errno;
-	do
-		r = text_read_some(t, fd);
-	while (r > 0);
-	return r;
+	do {
+		r = array_reserve(&t->at, &t->capacity, t->length + READ_MIN);
+		if (r < 0)
+			return r;
+		n = read(fd, t->at + t->length, t->capacity - t->length);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		t->length += n > 0 ? (size_t)n : 0;
+	} while (n != 0);
+	return 0;
 }
 
 static int errors_print(const struct lines *l, const char *file) {
@@ -70,8 +62,7 @@ static int errors_print(const struct lines *l, const char *file) {
 		report_error("%s:%" PRIu32 ": %s", file, l->error[i].line, l->error[i].text);
 	if (l->error_count > shown)
 		report_error("%s: … and %zu more lines are wrong", file, l->error_count - shown);
-	report_error("%s: nothing was imported; correct the file and import it again", file);
-	return CTL_FAILED;
+	return report_error("%s: nothing was imported; correct the file and import it again", file);
 }
 
 /* -- sending ----------------------------------------------------------------------------------- */
@@ -169,33 +160,25 @@ static int lines_import(const struct lines *l) {
 
 /* -- the verb ---------------------------------------------------------------------------------- */
 
-static void imported_print(size_t count) {
-	struct json j = {.out = stdout};
-
-	if (!globals.json) {
-		printf("imported %zu %s\n", count, count == 1 ? "limit" : "limits");
-		return;
-	}
-	json_open(&j, NULL, '{');
-	json_number(&j, "imported", count);
-	json_close(&j, '}');
-}
-
 static int text_import(const struct text *t, const char *file) {
+	struct json j = {.out = stdout};
 	struct lines lines = {0};
 	int status = CTL_OK;
 	int r = lines_parse(&lines, t->at, t->length);
 
-	if (r < 0) {
-		report_error("%s: %s", file, strerror(-r));
-		status = CTL_FAILED;
-	} else if (lines.error_count > 0) {
+	if (r < 0)
+		status = report_error("%s: %s", file, strerror(-r));
+	else if (lines.error_count > 0)
 		status = errors_print(&lines, file);
-	} else if (lines.count > 0) {
+	else if (lines.count > 0)
 		status = lines_import(&lines);
+	if (status == CTL_OK && globals.json) {
+		json_open(&j, NULL, '{');
+		json_number(&j, "imported", lines.count);
+		json_close(&j, '}');
+	} else if (status == CTL_OK) {
+		printf("imported %zu %s\n", lines.count, lines.count == 1 ? "limit" : "limits");
 	}
-	if (status == CTL_OK)
-		imported_print(lines.count);
 	lines_deinit(&lines);
 	return status;
 }
@@ -205,15 +188,14 @@ static int import_file(char **operands) {
 	struct shown shown;
 	const char *file = standard ? "standard input" : show_text(&shown, operands[0]);
 	struct text text = {0};
-	int status = CTL_FAILED;
 	int r = text_read(&text, operands[0]);
 
 	if (r < 0)
-		report_error("can't read %s: %s", file, strerror(-r));
+		r = report_error("can't read %s: %s", file, strerror(-r));
 	else
-		status = text_import(&text, file);
+		r = text_import(&text, file);
 	free(text.at);
-	return status;
+	return r;
 }
 
 const struct verb verb_import = {

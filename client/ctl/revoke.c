@@ -76,37 +76,34 @@ static int options_check(const char *account) {
 	return CTL_OK;
 }
 
-static void revoked_print_json(const struct message_revoked *done) {
+/* Prints how many slots were revoked, or reports that no slot matched. Returns an exit status. */
+static int result_print(const char *account, const struct message_revoked *done) {
+	bool matched = done->revoked > 0 || done->finished > 0 || options.all;
 	struct json j = {.out = stdout};
-
-	json_open(&j, NULL, '{');
-	json_number(&j, "revoked", done->revoked);
-	json_number(&j, "finished", done->finished);
-	json_close(&j, '}');
-}
-
-static void revoked_print(const struct message_revoked *done) {
-	if (done->revoked > 0 || done->finished == 0)
-		printf("revoked %" PRIu64 " %s\n", done->revoked,
-			done->revoked == 1 ? "slot" : "slots");
-	if (done->finished > 0)
-		printf("finished %" PRIu64 " %s\n", done->finished,
-			done->finished == 1 ? "release that its server had begun"
-					    : "releases that their servers had begun");
-}
-
-/* Reports that no slot matched. */
-static int nothing_report(const char *account) {
 	struct shown slot, shown;
 	const char *of = account ? " of " : "";
 	const char *name = account ? show_text(&shown, account) : "";
 
-	if (options.slot)
-		report_error("slot %s%s%s isn't held any more; see: berthctl holders ACCOUNT",
+	if (globals.json) {
+		json_open(&j, NULL, '{');
+		json_number(&j, "revoked", done->revoked);
+		json_number(&j, "finished", done->finished);
+		json_close(&j, '}');
+	}
+	if (!matched && options.slot)
+		return report_error(
+			"slot %s%s%s isn't held any more; see: berthctl holders ACCOUNT",
 			show_slot(&slot, options.slot), of, name);
-	else
-		report_error("process %" PRIu32 " holds no slot%s%s", options.pid, of, name);
-	return CTL_FAILED;
+	if (!matched)
+		return report_error("process %" PRIu32 " holds no slot%s%s", options.pid, of, name);
+	if (!globals.json && (done->revoked > 0 || done->finished == 0))
+		printf("revoked %" PRIu64 " %s\n", done->revoked,
+			done->revoked == 1 ? "slot" : "slots");
+	if (!globals.json && done->finished > 0)
+		printf("finished %" PRIu64 " %s\n", done->finished,
+			done->finished == 1 ? "release that its server had begun"
+					    : "releases that their servers had begun");
+	return CTL_OK;
 }
 
 static int revoke_slots(char **operands) {
@@ -118,7 +115,6 @@ static int revoke_slots(char **operands) {
 	};
 	const char *account = operands[0];
 	struct message_revoked done;
-	bool succeeded;
 	int r;
 
 	r = options_check(account);
@@ -126,14 +122,7 @@ static int revoke_slots(char **operands) {
 		return r;
 	message_name_set(&request.name, account ? account : "");
 	r = call_berthd(account, &request, &done, sizeof(done));
-	if (r != CTL_OK)
-		return r;
-	succeeded = done.revoked > 0 || done.finished > 0 || options.all;
-	if (globals.json)
-		revoked_print_json(&done);
-	else if (succeeded)
-		revoked_print(&done);
-	return succeeded ? CTL_OK : nothing_report(account);
+	return r == CTL_OK ? result_print(account, &done) : r;
 }
 
 const struct verb verb_revoke = {

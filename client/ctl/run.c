@@ -72,9 +72,8 @@ static void full_level_print(struct berth *b, const char *account) {
 		struct berth_usage usage = {.size = sizeof(usage)};
 
 		name[length] = '\0';
-		if (berth_query(b, name, &usage) != BERTH_SUCCESS)
-			continue;
-		if ((uint64_t)usage.current + options.weight <= usage.limit)
+		if (berth_query(b, name, &usage) != BERTH_SUCCESS ||
+			(uint64_t)usage.current + options.weight <= usage.limit)
 			continue;
 		fprintf(stderr, " — %s holds %" PRIu32 " of %" PRIu32 "\n", show_text(&shown, name),
 			usage.current, usage.limit);
@@ -156,41 +155,18 @@ static int refusal_report(struct berth *b, const char *account, int code) {
 
 /* -- the command ------------------------------------------------------------------------------- */
 
-/* What the command inherits as berthctl has inherited it. */
-struct inherited {
-	sigset_t mask;
-	struct sigaction child;
-};
-
-/* Blocks the signals that command_wait waits for. false: errno says why. */
-static bool signals_take(sigset_t *ret_waited, struct inherited *ret_old) {
-	static const int waited[] = {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
-	struct sigaction plain = {.sa_handler = SIG_DFL};
-
-	(void)sigemptyset(ret_waited);
-	for (size_t i = 0; i < ELEMENTS(waited); i++)
-		(void)sigaddset(ret_waited, waited[i]);
-	/* If berthctl's parent ignores SIGCHLD, the kernel would drop the command's status. */
-	return sigaction(SIGCHLD, &plain, &ret_old->child) == 0 &&
-	       sigprocmask(SIG_BLOCK, ret_waited, &ret_old->mask) == 0;
-}
-
-static void command_become(char **argv, const struct inherited *old) __attribute__((noreturn));
-
-static void command_become(char **argv, const struct inherited *old) {
+/* Replaces this process, and restores what the command inherits: `child` and `mask`. */
+__attribute__((noreturn)) static void command_become(
+	char **argv, const struct sigaction *child, const sigset_t *mask) {
 	struct shown shown;
 	int error;
 
-	(void)sigaction(SIGCHLD, &old->child, NULL);
-	(void)sigprocmask(SIG_SETMASK, &old->mask, NULL);
+	(void)sigaction(SIGCHLD, child, NULL);
+	(void)sigprocmask(SIG_SETMASK, mask, NULL);
 	(void)execvp(argv[0], argv);
 	error = errno;
 	report_error("can't run %s: %s", show_text(&shown, argv[0]), strerror(error));
 	_exit(error == ENOENT ? 127 : 126);
-}
-
-static int status_of_wait(int status) {
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 /* Waits until the command has ended, and passes signals on to it. Returns its exit status. */
@@ -204,7 +180,7 @@ static int command_wait(pid_t pid, const sigset_t *waited) {
 		/* SIGCHLDs may merge, and may come from a child that berthctl had before exec. So
 		 * every signal is a reason to look. */
 		if (waitpid(pid, &status, WNOHANG) == pid)
-			return status_of_wait(status);
+			return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 		/* A signal of the kernel went to the whole process group of the terminal. */
 		if (signal > 0 && signal != SIGCHLD && info.si_code != SI_KERNEL)
 			(void)kill(pid, signal);
@@ -212,64 +188,62 @@ static int command_wait(pid_t pid, const sigset_t *waited) {
 }
 
 static int command_run(char **argv) {
-	struct inherited old;
+	static const int signals[] = {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+	struct sigaction plain = {.sa_handler = SIG_DFL}, child;
+	sigset_t waited, mask;
 	struct shown shown;
-	sigset_t waited;
 	pid_t pid;
 
-	if (!signals_take(&waited, &old)) {
-		report_error("can't set up signals: %s", strerror(errno));
-		return CTL_FAILED;
-	}
+	(void)sigemptyset(&waited);
+	for (size_t i = 0; i < ELEMENTS(signals); i++)
+		(void)sigaddset(&waited, signals[i]);
+	/* If berthctl's parent ignores SIGCHLD, the kernel would drop the command's status. */
+	if (sigaction(SIGCHLD, &plain, &child) < 0 || sigprocmask(SIG_BLOCK, &waited, &mask) < 0)
+		return report_error("can't set up signals: %s", strerror(errno));
 	pid = fork();
-	if (pid < 0) {
-		report_error("can't start %s: %s", show_text(&shown, argv[0]), strerror(errno));
-		return CTL_FAILED;
-	}
+	if (pid < 0)
+		return report_error(
+			"can't start %s: %s", show_text(&shown, argv[0]), strerror(errno));
 	if (pid == 0)
-		command_become(argv, &old);
+		command_become(argv, &child, &mask);
 	return command_wait(pid, &waited);
 }
 
 /* -- the verb ---------------------------------------------------------------------------------- */
 
-static int session_run(struct berth *b, const char *account, char **command) {
-	const char *slash = strrchr(command[0], '/');
-	const char *name = slash ? slash + 1 : command[0];
-	struct berth_request request = {
-		.size = sizeof(request),
-		.account = account,
-		.weight = options.weight,
-		/* The COMM that holders shows is "berthctl", so the label names the command. */
-		.label = options.label ? options.label : name,
-	};
-	struct shown shown;
-	berth_slot slot;
-	int code, status;
-
-	code = berth_acquire_req(b, &request, &slot);
-	if (code != BERTH_SUCCESS)
-		return refusal_report(b, account, code);
-	status = command_run(command);
-	code = berth_release(b, slot);
-	if (code == BERTH_CONNECTION_ABORTED)
-		report_error("%s: the slot was revoked while the command ran",
-			show_text(&shown, account));
-	return status;
-}
-
 static int run(char **operands) {
+	const char *account = operands[0];
+	const char *slash = strrchr(operands[1], '/');
+	/* The COMM that holders shows is "berthctl", so the label names the command. */
+	const char *name = slash ? slash + 1 : operands[1];
 	struct berth_options session = {
 		.size = sizeof(session),
 		.runtime_dir = globals.runtime_dir,
 	};
+	struct berth_request request = {
+		.size = sizeof(request),
+		.account = account,
+		.weight = options.weight,
+		.label = options.label ? options.label : name,
+	};
+	struct shown shown;
 	struct berth *b;
+	berth_slot slot;
 	int code, status;
 
 	code = berth_open_options(&session, &b);
 	if (code != BERTH_SUCCESS)
-		return refusal_report(NULL, operands[0], code);
-	status = session_run(b, operands[0], operands + 1);
+		return refusal_report(NULL, account, code);
+	code = berth_acquire_req(b, &request, &slot);
+	if (code == BERTH_SUCCESS) {
+		status = command_run(operands + 1);
+		code = berth_release(b, slot);
+		if (code == BERTH_CONNECTION_ABORTED)
+			report_error("%s: the slot was revoked while the command ran",
+				show_text(&shown, account));
+	} else {
+		status = refusal_report(b, account, code);
+	}
 	berth_close(b);
 	return status;
 }

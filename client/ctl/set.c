@@ -10,24 +10,11 @@
 #include "show.h"
 #include "verbs.h"
 
-static void set_print(const char *name, uint32_t limit) {
-	struct json j = {.out = stdout};
-	struct shown shown, shown_limit;
-
-	if (globals.json) {
-		json_open(&j, NULL, '{');
-		json_string(&j, "account", name);
-		json_limit(&j, "limit", limit);
-		json_close(&j, '}');
-	} else if (show_is_terminal()) {
-		printf("%s: limit %s\n", show_text(&shown, name), show_limit(&shown_limit, limit));
-	}
-}
-
 static int set_limit(char **operands) {
 	struct message_set request = {.header = MESSAGE_HEADER(MESSAGE_SET, request)};
+	struct json j = {.out = stdout};
 	struct message_done done;
-	struct shown shown;
+	struct shown name, shown;
 	uint32_t limit;
 	int r;
 
@@ -36,9 +23,18 @@ static int set_limit(char **operands) {
 	message_name_set(&request.name, operands[0]);
 	request.limit = message_limit(limit);
 	r = call_berthd(operands[0], &request, &done, sizeof(done));
-	if (r == CTL_OK)
-		set_print(operands[0], request.limit);
-	return r;
+	if (r != CTL_OK)
+		return r;
+	if (globals.json) {
+		json_open(&j, NULL, '{');
+		json_string(&j, "account", operands[0]);
+		json_limit(&j, "limit", request.limit);
+		json_close(&j, '}');
+	} else if (show_is_terminal()) {
+		printf("%s: limit %s\n", show_text(&name, operands[0]),
+			show_limit(&shown, request.limit));
+	}
+	return CTL_OK;
 }
 
 const struct verb verb_set = {
