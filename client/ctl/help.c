@@ -20,6 +20,7 @@ static const char exit_statuses[] = "Exit status:\n"
 				    "  75  denied: the limit is reached (1238)\n"
 				    "  77  not allowed\n";
 
+/* Enough for an option with its letter and its argument. */
 #define SPELLING_SIZE 40
 
 /* -- a synopsis -------------------------------------------------------------------------------- */
