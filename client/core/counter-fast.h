@@ -8,66 +8,7 @@
  * no more. "Order n" names the steps of "Order" in counter.c.
  */
 
-#include <endian.h>
-#include <string.h>
-
-#include "counter.h"
-#include "wake.h"
-
-/* Only the thread that has claimed the record writes its time and label. It clears the label before
- * it takes the slot, and stores the new one afterwards, the first word last. So a list of holders
- * never shows a slot with the label of an earlier one. */
-static _always_inline_ void record_unlabel(struct record *record) {
-	store_relaxed(&record->label[0], 0);
-}
-
-/* Stores a label of 9 to 15 bytes without a call, since many labels are an address and a port. The
- * second word is made of the label's last eight bytes: a shift removes those of them that the first
- * word has already. */
-static _always_inline_ void record_label(struct record *record, const char *label, size_t n) {
-	uint64_t first, last;
-
-	if (unlikely(n - 9 > 15 - 9)) {
-		counter_label(record, label, n);
-		return;
-	}
-	memcpy(&first, label, 8);
-	memcpy(&last, label + n - 8, 8);
-	store_relaxed(&record->label[1], htole64(le64toh(last) >> 8 * (16 - n)));
-	store_release(&record->label[0], first);
-}
-
-static _always_inline_ void record_stamp(struct record *record, const struct stamp *stamp) {
-	store_relaxed(&record->since, stamp->since);
-	if (unlikely(stamp->label))
-		record_label(record, stamp->label, strlen(stamp->label));
-}
-
-static _always_inline_ void cell_note_peak(struct cell *cell, uint32_t count) {
-	if (unlikely(load_relaxed(&cell->peak) < count))
-		counter_note_peak(cell, count);
-}
-
-/* The seq of the record's newest step at a level. `tag`: of the level's cell, read before
- * `noted`. */
-static _always_inline_ uint64_t step_newest(uint32_t number, uint64_t noted, uint64_t tag) {
-	return tag_record(tag) == number && tag_seq(tag) > noted ? tag_seq(tag) : noted;
-}
-
-/* Order 4: notes a tag (N1) before record `at` overwrites it. A tag of the same record needs no
- * note, since the record's next step is newer. Records of one range lie beside each other in one
- * window. So for a tag of a record of the same range, which is a record of the same process, the
- * address follows from `at`. */
-static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_t tag) {
-	uint32_t number = tag_record(tag);
-
-	if (likely(number == at.number))
-		return 0;
-	if ((number ^ at.number) < BERTH_RANGE && number != 0 &&
-		load_acquire(&at.record[(int32_t)(number - at.number)].noted) >= tag_seq(tag))
-		return 0;
-	return counter_note(m, tag);
-}
+#include "counter-step.h"
 
 /* A1 at one level, if the cell is still `seen`; then announces the change. False: the cell has
  * changed. */

@@ -97,11 +97,9 @@
  * memory that is written over, that could be for ever; RETRIES_MAX bounds it.
  */
 
-#include <string.h>
-
 #include "counter-fast.h"
+#include "counter.h"
 
-#define RETRIES_MAX          (1 << 20) /* of a step; see "Loops" */
 #define SNAPSHOT_RETRIES_MAX 64 /* of a read of a record, during which another party noted a step */
 
 /* A record that makes steps, and the place at which it stands. */
@@ -110,43 +108,6 @@ struct placement {
 	struct record_at at;
 	uint64_t place;
 };
-
-/* -- notes: N1 --------------------------------------------------------------------------------- */
-
-/* Noise in `noted` may be above all seqs. The record can't be used then until a recount frees it.
- * noted_sane() gives the seq from which the record continues: one that leaves it enough seqs, and
- * that it has probably not reached yet. If a tag tells of a newer step, record_note() continues
- * from that. The bit NOISE keeps the value above all seqs until then. */
-#define NOISE (UINT64_C(1) << 63)
-
-static uint64_t noted_sane(uint64_t noted) {
-	const uint64_t high = (BERTH_SEQ_MASK >> 2) + 1;
-
-	if (noted <= BERTH_SEQ_MASK || (noted & ~BERTH_SEQ_MASK) == NOISE)
-		return noted & BERTH_SEQ_MASK;
-	return high | (noted & (high / 2 - 1));
-}
-
-static int record_note(struct record *record, uint64_t seq) {
-	for (int i = 0; i < RETRIES_MAX; i++) {
-		uint64_t noted = load_acquire(&record->noted);
-		uint64_t next = MAX_OF(noted_sane(noted), seq);
-
-		if (unlikely(noted > BERTH_SEQ_MASK))
-			next |= NOISE;
-		if (next == noted || cas(&record->noted, noted, next)) /* N1 */
-			return 0;
-	}
-	return -EUCLEAN;
-}
-
-int counter_note(struct map *m, uint64_t tag) {
-	struct record *record = map_record(m, tag_record(tag));
-
-	if (unlikely(!record))
-		return map_has_record(m, tag_record(tag)) ? -ENOMEM : 0;
-	return record_note(record, tag_seq(tag));
-}
 
 /* -- reading a record -------------------------------------------------------------------------- */
 
@@ -430,16 +391,6 @@ static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 
 /* -- charging: A1 ------------------------------------------------------------------------------ */
 
-void counter_note_peak(struct cell *cell, uint32_t count) {
-	uint32_t peak = load_relaxed(&cell->peak);
-
-	for (int i = 0; i < 64 && peak < count; i++) {
-		if (cas32(&cell->peak, peak, count))
-			return;
-		peak = load_relaxed(&cell->peak);
-	}
-}
-
 /* After `level` was refused with r: discharges the levels below it, which were charged in the cycle
  * that begins at `base`, in that same cycle. If r is -ENOMEM, or if a level can't be discharged, it
  * seizes the record instead, so that the daemon discharges the levels, and returns -ENOMEM.
@@ -489,24 +440,6 @@ static _noinline_ int ascend(const struct placement *p, const struct path *path,
 			back_off(failed++);
 	}
 	return 0;
-}
-
-/* The length of a label that is cut to 39 bytes, but not within a character of UTF-8. */
-static size_t label_cut(const char *label, size_t n) {
-	if (n < BERTH_LABEL_SIZE)
-		return n;
-	for (n = BERTH_LABEL_SIZE - 1; n > 0 && ((unsigned char)label[n] & 0xC0) == 0x80;)
-		n--;
-	return n;
-}
-
-void counter_label(struct record *record, const char *label, size_t length) {
-	uint64_t word[BERTH_LABEL_SIZE / 8] = {0};
-
-	memcpy(word, label, label_cut(label, length));
-	for (size_t i = 1; i < ELEMENTS(word); i++)
-		store_relaxed(&record->label[i], word[i]);
-	store_release(&record->label[0], word[0]);
 }
 
 static struct placement placement_of(

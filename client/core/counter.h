@@ -12,28 +12,8 @@
  * correctness; the letters (A1, N1, …) are explained there.
  */
 
+#include "counter-step.h"
 #include "denials.h"
-#include "directory.h"
-
-/* A record: its address in this process, and its number. */
-struct record_at {
-	struct record *record;
-	uint32_t number;
-};
-
-/* What the list of holders shows of a slot, beside its account and process. */
-struct stamp {
-	uint64_t since;    /* ms since 1970 */
-	const char *label; /* borrowed; NULL: none; cut at 39 bytes, between characters of UTF-8 */
-};
-
-/* A slot that is to be acquired. */
-struct slot_request {
-	const struct path *path;
-	uint32_t weight;
-	struct pair seen[BERTH_LEVELS_MAX]; /* each level's cell, as counter_check() read it */
-	struct stamp stamp;
-};
 
 /* The functions that return an int return 0, COUNTER_NEEDS_RECOUNT, or a negative errno. With an
  * errno the operation was not made, or not completed:
@@ -64,11 +44,6 @@ static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limi
 		return 0;
 	return count + weight > limit ? -EDQUOT : -EOVERFLOW;
 }
-
-/* Store the label of a slot that is being acquired, and raise a cell's peak to `count`. No decision
- * about counts depends on either. */
-void counter_label(struct record *record, const char *label, size_t length);
-void counter_note_peak(struct cell *cell, uint32_t count);
 
 /* Order 3 of counter.c for a level. `count`: the count word of its cell, which the caller has read
  * (order 1). Returns 0, -ESTALE, -EDQUOT or -EOVERFLOW. Pairs with word_store() in
@@ -120,10 +95,6 @@ int counter_release(struct map *m, uint32_t record, uint64_t seq);
  * `discharged` highest levels. */
 int counter_release_continue(struct map *m, struct record_at at, const struct path *path,
 	uint32_t discharged, uint64_t seq);
-
-/* N1 for a tag: raises `noted` of the record that the tag names. A tag that names no record is
- * ignored. -ENOMEM: the record can't be mapped, so its tag must not be overwritten. */
-int counter_note(struct map *m, uint64_t tag);
 
 /* V1 by the record's owner, which lacks the memory to discharge its levels: seizes the record if it
  * is PLACED. The daemon completes the release by counter_finish_seized(). */

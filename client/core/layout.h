@@ -154,7 +154,8 @@ enum record_state {
 
 /* place: state:3 | top:3 | weight:12 | account:24 | 0:22. Level 0 of a path is the account itself,
  * level k its k-th ancestor; `top` is the highest level. `noted` is a seq; if the record has made a
- * newer step, the tag of a cell tells of it. Only counter.c changes these two words. */
+ * newer step, the tag of a cell tells of it. Only counter.c and counter-step.c change these two
+ * words. */
 struct record {
 	_Alignas(16) _Atomic uint64_t place;
 	_Atomic uint64_t noted;

@@ -67,7 +67,7 @@ mutant() {
 
 mkdir -p "$build/mutants"
 
-mutant no-note client/core/counter-fast.h \
+mutant no-note client/core/counter-step.h \
 	's/return counter_note\(m, tag\);/return 0;/'
 mutant no-look-on-the-way-up client/core/counter.c \
 	's/noted > base \+ level \|\| load_acquire\(&p->at\.record->place\) != p->place/noted == UINT64_MAX/'
