@@ -65,9 +65,7 @@ static inline uint32_t counter_acquire_fast(
 	uint64_t noted = load_acquire(&at.record->noted), base; /* order 2 */
 	uint32_t k;
 
-	if (unlikely(load_acquire(&at.record->place) != place_pack(RECORD_PLACED, path->depth - 1,
-								request->weight,
-								path->level[0].account)))
+	if (unlikely(load_acquire(&at.record->place) != request_place(request)))
 		return 0;
 	base = step_newest(at.number, noted, request->seen[0].second);
 	if (unlikely(seq_step(base) != 0 || base > BERTH_SEQ_LAST))

@@ -33,10 +33,15 @@ struct slot_request {
 	struct stamp stamp;
 };
 
+/* The place of the record that holds the requested slot. */
+static _always_inline_ uint64_t request_place(const struct slot_request *request) {
+	return place_pack(RECORD_PLACED, request->path->depth - 1, request->weight,
+		request->path->level[0].account);
+}
+
 /* -- notes: N1 --------------------------------------------------------------------------------- */
 
-/* How often a party retries a step before it takes the memory for damaged ("Loops" in counter.c). */
-#define RETRIES_MAX (1 << 20)
+#define RETRIES_MAX (1 << 20) /* of a step; see "Loops" in counter.c */
 
 /* The seq from which a record continues whose `noted` may be noise. */
 uint64_t noted_sane(uint64_t noted);
@@ -71,6 +76,7 @@ static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_
 
 /* -- what lists show --------------------------------------------------------------------------- */
 
+/* Stores the label of a slot that is being acquired; raises a cell's peak to `count`. */
 void counter_label(struct record *record, const char *label, size_t length);
 void counter_note_peak(struct cell *cell, uint32_t count);
 

@@ -301,18 +301,20 @@ static bool has_newer_step(const struct placement *p, uint64_t seq) {
 	       load_acquire(&p->at.record->place) != p->place;
 }
 
-/* Releases the slot `seq`, which the record took at the place where it stands. */
-static int slot_release(const struct placement *p, const struct path *path, uint64_t seq) {
+/* Releases the slot `seq`, which the record took at the place where it stands, in the cycle that
+ * begins at `base`. */
+static int slot_release(
+	const struct placement *p, const struct path *path, uint64_t seq, uint64_t base) {
 	uint32_t top = path->depth - 1;
 	int r, down;
 
 	/* A seq at which the record rests identifies no slot, even if it is the newest one. */
 	if (unlikely(seq_step(seq) != path->depth))
 		return -ENOENT;
-	r = top_discharge(p, &path->level[top], seq, seq_down(seq_base(seq), top));
-	if (r < 0 || top == 0)
+	r = top_discharge(p, &path->level[top], seq, seq_down(base, top));
+	if (r < 0)
 		return r;
-	down = descend(p, path, top, seq_base(seq));
+	down = descend(p, path, top, base);
 	return down != 0 ? down : r;
 }
 
@@ -331,7 +333,7 @@ int counter_release(struct map *m, uint32_t number, uint64_t seq) {
 	 * account's, or none. */
 	if (r != -ENOMEM && has_newer_step(&p, seq))
 		return -ENOENT;
-	return r == 0 ? slot_release(&p, &path, seq) : r;
+	return r == 0 ? slot_release(&p, &path, seq, seq_base(seq)) : r;
 }
 
 /* -- placing: P1 ------------------------------------------------------------------------------- */
@@ -340,22 +342,16 @@ int counter_release(struct map *m, uint32_t number, uint64_t seq) {
  * `place`. -EAGAIN: the record can't be placed, for it is seized, or its place leads nowhere;
  * -ESHUTDOWN: it is CLOSED; -ENOMEM. */
 static int newest_step_at_level_0(const struct placement *p, uint64_t place, uint64_t *noted) {
+	enum record_state state = place_state(place);
 	const struct cell *cell;
 
-	switch (place_state(place)) {
-	case RECORD_FREE:
+	if (state == RECORD_FREE)
 		return 0;
-	case RECORD_CLOSED:
-		return -ESHUTDOWN;
-	case RECORD_PLACED:
-		break;
-	default:
-		return -EAGAIN;
-	}
+	if (state != RECORD_PLACED)
+		return state == RECORD_CLOSED ? -ESHUTDOWN : -EAGAIN;
 	cell = map_cell(p->map, place_account(place));
 	if (!cell)
-		return map_account_error(p->map, place_account(place)) == -ENOMEM ? -ENOMEM
-										  : -EAGAIN;
+		return map_has_account(p->map, place_account(place)) ? -ENOMEM : -EAGAIN;
 	*noted = step_newest(p->at.number, *noted, load_acquire(&cell->tag));
 	return 0;
 }
@@ -442,31 +438,9 @@ static _noinline_ int ascend(const struct placement *p, const struct path *path,
 	return 0;
 }
 
-static struct placement placement_of(
-	struct map *m, struct record_at at, const struct slot_request *request) {
-	const struct path *path = request->path;
-
-	return (struct placement){m, at,
-		place_pack(
-			RECORD_PLACED, path->depth - 1, request->weight, path->level[0].account)};
-}
-
-/* Acquires a slot without request->seen: reads all cells again. */
-static _noinline_ int acquire_general(const struct placement *p, const struct slot_request *request,
-	uint64_t *ret_seq, uint32_t *ret_level) {
-	uint64_t base;
-	int r = record_prepare(p, &base);
-
-	if (r < 0)
-		return r;
-	record_unlabel(p->at.record);
-	*ret_seq = seq_up(base, request->path->depth - 1);
-	return ascend(p, request->path, 0, base, ret_level);
-}
-
 int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
 	uint32_t charged, uint64_t seq, uint32_t *ret_level) {
-	const struct placement p = placement_of(m, at, request);
+	const struct placement p = {m, at, request_place(request)};
 
 	return ascend(&p, request->path, charged, seq_base(seq), ret_level);
 }
@@ -474,13 +448,20 @@ int counter_acquire_continue(struct map *m, struct record_at at, const struct sl
 int counter_acquire(struct map *m, struct record_at at, const struct slot_request *request,
 	uint64_t *ret_seq, uint32_t *ret_level) {
 	uint32_t charged = counter_acquire_fast(m, at, request, ret_seq);
-	const struct placement p = placement_of(m, at, request);
+	const struct placement p = {m, at, request_place(request)};
+	uint64_t base;
 	int r = 0;
 
-	if (charged == 0)
-		r = acquire_general(&p, request, ret_seq, ret_level);
-	else if (charged < request->path->depth)
-		r = counter_acquire_continue(m, at, request, charged, *ret_seq, ret_level);
+	/* The general path reads all cells again. */
+	if (charged == 0) {
+		r = record_prepare(&p, &base);
+		if (r < 0)
+			return r;
+		record_unlabel(at.record);
+		*ret_seq = seq_up(base, request->path->depth - 1);
+	}
+	if (charged < request->path->depth)
+		r = ascend(&p, request->path, charged, seq_base(*ret_seq), ret_level);
 	if (likely(r == 0))
 		record_stamp(at.record, &request->stamp);
 	return r;
@@ -493,9 +474,9 @@ int counter_acquire(struct map *m, struct record_at at, const struct slot_reques
 static int cell_bump_from(struct cell *cell, struct pair seen) {
 	if (count_bumps(seen.first) >= BERTH_BUMPS_LAST)
 		return -EOVERFLOW;
-	return cas16(&cell->count, seen, (struct pair){seen.first + 1, seen.second})
-		       ? 0
-		       : -EAGAIN; /* B1 */
+	if (!cas16(&cell->count, seen, (struct pair){seen.first + 1, seen.second})) /* B1 */
+		return -EAGAIN;
+	return 0;
 }
 
 int counter_bump(struct map *m, uint32_t account) {
@@ -504,11 +485,8 @@ int counter_bump(struct map *m, uint32_t account) {
 
 	if (!cell)
 		return map_account_error(m, account);
-	for (int i = 0; i < RETRIES_MAX && r == -EAGAIN; i++) {
-		struct pair seen = cell_load(cell);
-
-		r = cell_bump_from(cell, seen);
-	}
+	for (int i = 0; i < RETRIES_MAX && r == -EAGAIN; i++)
+		r = cell_bump_from(cell, cell_load(cell));
 	return r == -EAGAIN ? -EUCLEAN : r;
 }
 
@@ -547,9 +525,10 @@ int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t c
 		return r;
 	/* If the record of the old tag is noise, `count` may not include the step of that tag. The
 	 * new tag keeps any party from discharging that step. */
-	return cas16(&cell->count, seen, (struct pair){count_pack(count, rest), tag_of_repair(m)})
-		       ? 0
-		       : -EAGAIN; /* B1 */
+	if (!cas16(&cell->count, seen,
+		    (struct pair){count_pack(count, rest), tag_of_repair(m)})) /* B1 */
+		return -EAGAIN;
+	return 0;
 }
 
 /* -- seizing a record: V1 … V3 ----------------------------------------------------------------- */
@@ -621,21 +600,16 @@ static int record_finish_seized(struct map *m, struct record_at at, enum record_
 	return -EUCLEAN;
 }
 
-/* Revokes a slot that is held: R1 at the top in the next cycle, then at the other levels. */
+/* Revokes a slot that is held: releases it in the next cycle. */
 static int revoke_held(struct map *m, struct record_at at, struct snapshot seen) {
 	const struct placement p = {m, at, seen.place};
 	uint64_t base = seq_base(seen.seq) + BERTH_CYCLE;
-	uint32_t top = place_top(seen.place);
 	struct path path;
-	int r, down;
+	int r = record_path(m, seen.place, &path);
 
-	r = record_path(m, seen.place, &path);
 	if (r == 0)
-		r = top_discharge(&p, &path.level[top], seen.seq, seq_down(base, top));
-	if (r < 0)
-		return r == -ENOENT ? -EAGAIN : r;
-	down = descend(&p, &path, top, base);
-	return down != 0 ? down : r;
+		r = slot_release(&p, &path, seen.seq, base);
+	return r == -ENOENT ? -EAGAIN : r;
 }
 
 int counter_revoke(struct map *m, uint32_t number, struct snapshot seen) {

@@ -37,23 +37,19 @@
  * repairs it. */
 #define COUNTER_NEEDS_RECOUNT 1
 
-/* Whether `weight` more slots fit: 0, -EDQUOT or -EOVERFLOW. BERTH_LIMIT_NONE is higher than any
- * count. */
-static inline int counter_refusal(uint32_t count, uint32_t weight, uint32_t limit) {
-	if (likely(count + weight <= limit && count + weight <= BERTH_COUNT_MAX))
-		return 0;
-	return count + weight > limit ? -EDQUOT : -EOVERFLOW;
-}
-
 /* Order 3 of counter.c for a level. `count`: the count word of its cell, which the caller has read
  * (order 1). Returns 0, -ESTALE, -EDQUOT or -EOVERFLOW. Pairs with word_store() in
  * daemon/shared/directory-write.c, which stores limit and generation, then bumps the cell. */
 static inline int counter_admit(const struct level *l, uint64_t count, uint32_t weight) {
 	uint64_t word = load_acquire(&l->entry->word);
+	uint32_t sum = count_of(count) + weight;
 
 	if (unlikely(entry_generation(word) != l->generation))
 		return -ESTALE;
-	return counter_refusal(count_of(count), weight, entry_limit(word));
+	/* BERTH_LIMIT_NONE is higher than any count. */
+	if (unlikely(sum > entry_limit(word)))
+		return -EDQUOT;
+	return likely(sum <= BERTH_COUNT_MAX) ? 0 : -EOVERFLOW;
 }
 
 /* Orders 1 and 3 for each level of the path: fills ret_seen, or returns -EDQUOT, -EOVERFLOW or

@@ -48,27 +48,21 @@ static _always_inline_ bool entry_unchanged(struct entry *e, uint64_t word) {
 	return entry_generation(load_relaxed(&e->word)) == entry_generation(word);
 }
 
-static _always_inline_ bool entry_has_name(
-	struct map *m, struct entry *e, const struct name *name) {
-	const _Atomic uint64_t *word;
-
-	if (shape_length(load_relaxed(&e->shape)) != name->length)
-		return false;
-	word = entry_name(m, e, name->length);
-	if (!word)
-		return false;
-	for (uint32_t i = 0; i < (name->length + 7) / 8; i++)
-		if (load_relaxed(&word[i]) != name->word[i])
-			return false;
-	return true;
-}
-
 static _always_inline_ bool entry_matches(
 	struct map *m, struct entry *e, const struct name *name, uint64_t *ret_word) {
 	uint64_t word = load_acquire(&e->word);
+	const _Atomic uint64_t *bytes;
 
-	if (!(entry_flags(word) & ENTRY_LIVE) || !entry_has_name(m, e, name) ||
-		!entry_unchanged(e, word))
+	if (!(entry_flags(word) & ENTRY_LIVE) ||
+		shape_length(load_relaxed(&e->shape)) != name->length)
+		return false;
+	bytes = entry_name(m, e, name->length);
+	if (!bytes)
+		return false;
+	for (uint32_t i = 0; i < (name->length + 7) / 8; i++)
+		if (load_relaxed(&bytes[i]) != name->word[i])
+			return false;
+	if (!entry_unchanged(e, word))
 		return false;
 	*ret_word = word;
 	return true;

@@ -112,12 +112,6 @@ static int map_check(struct map *m, const struct directory_header *names, uint64
 	return 0;
 }
 
-/* The directory names the segment that belongs to it. The header of the segment decides nothing: it
- * is there for people who read the file, and any client may have written over it. */
-static bool map_is_pair(const struct map *m) {
-	return m->segment.ino == m->names->segment_ino;
-}
-
 static int map_open(struct map *m, int directory_prot) {
 	uint64_t segment_size = 0, directory_size = 0;
 	struct directory_header names;
@@ -147,7 +141,9 @@ static int map_open(struct map *m, int directory_prot) {
 	m->header = map_at(m, &m->segment, 0);
 	if (!m->names || !m->header)
 		return -ENOMEM;
-	return map_is_pair(m) ? 0 : -EUCLEAN;
+	/* The directory names the segment that belongs to it. The header of the segment decides
+	 * nothing: it is for people who read the file, and any client may have written over it. */
+	return m->segment.ino == m->names->segment_ino ? 0 : -EUCLEAN;
 }
 
 int map_new(int segment_fd, int directory_fd, int directory_prot, struct map **ret) {

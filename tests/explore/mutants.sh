@@ -74,7 +74,7 @@ mutant no-look-on-the-way-up client/core/counter.c \
 mutant no-look-at-the-place client/core/counter.c \
 	's/noted > base \+ level \|\| load_acquire\(&p->at\.record->place\) != p->place/noted > base + level/'
 mutant base-of-the-old-look client/core/counter.c \
-	's/^	if \(charged == 0\)$/	if (charged == 0 \&\& load_acquire(\&at.record->place) == p.place \&\& *ret_seq)\n		r = ascend(\&p, request->path, 0, seq_base(*ret_seq), ret_level);\n	else if (charged == 0)/; s/^	uint32_t charged = counter_acquire_fast\(m, at, request, ret_seq\);/	uint32_t charged = (*ret_seq = 0, counter_acquire_fast(m, at, request, ret_seq));/'
+	's/^	if \(charged == 0\) \{$/	if (charged == 0 \&\& !(load_acquire(\&at.record->place) == p.place \&\& *ret_seq)) {/; s/^	uint32_t charged = counter_acquire_fast\(m, at, request, ret_seq\);/	uint32_t charged = (*ret_seq = 0, counter_acquire_fast(m, at, request, ret_seq));/'
 mutant no-seal client/core/counter.c \
 	's/: cell_bump_from\(l->cell, seen\);/: 0;/'
 mutant no-note-before-the-seal client/core/counter.c \
