@@ -32,9 +32,6 @@
 /* How many bytes of a bad line a message shows. */
 #define SHOWN_BYTES 100
 
-/* The size of the longest word that may be a limit, and of a longer one, which isn't. */
-#define WORD_SIZE 32
-
 /* The byte order mark, in UTF-8. */
 #define BOM "\xEF\xBB\xBF"
 
@@ -65,10 +62,8 @@ static struct piece piece_strip(struct piece p) {
 
 /* -- what is wrong ----------------------------------------------------------------------------- */
 
-static int error_add(struct lines *l, uint32_t line, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static int error_add(struct lines *l, uint32_t line, const char *format, ...) {
+static __attribute__((format(printf, 3, 4))) int error_add(
+	struct lines *l, uint32_t line, const char *format, ...) {
 	va_list args;
 	char *text;
 	int n;
@@ -123,14 +118,6 @@ static int table_grow(struct lines *l) {
 	return 0;
 }
 
-static int entry_add(struct lines *l, const struct lines_entry *e) {
-	int r = array_reserve(&l->entry, &l->capacity, l->count + 1);
-
-	if (r >= 0)
-		l->entry[l->count++] = *e;
-	return r;
-}
-
 static int account_add(struct lines *l, uint32_t line, struct piece name, uint32_t limit) {
 	struct lines_entry e = {
 		.name = name.at,
@@ -142,21 +129,22 @@ static int account_add(struct lines *l, uint32_t line, struct piece name, uint32
 	struct shown shown;
 	uint32_t *place;
 
-	if (table_grow(l) < 0)
+	if (table_grow(l) < 0 || array_reserve(&l->entry, &l->capacity, l->count + 1) < 0)
 		return -ENOMEM;
 	place = table_place(l, &e);
 	if (*place != 0)
 		return error_add(l, line,
 			"'%s' is on line %" PRIu32 " already; keep one of the two",
 			piece_show(name, &shown), l->entry[*place - 1].line);
-	*place = (uint32_t)l->count + 1;
-	return entry_add(l, &e);
+	l->entry[l->count++] = e;
+	*place = (uint32_t)l->count;
+	return 0;
 }
 
 /* -- a line ------------------------------------------------------------------------------------ */
 
 static int word_parse(struct piece word, uint32_t *ret) {
-	char text[WORD_SIZE];
+	char text[32]; /* longer than any limit */
 	uint32_t limit;
 	int r;
 
@@ -170,11 +158,6 @@ static int word_parse(struct piece word, uint32_t *ret) {
 		return r;
 	*ret = message_limit(limit);
 	return 0;
-}
-
-/* True if the text before the limit is a name between two tabs. */
-static bool name_is_exact(struct piece p) {
-	return p.length >= 3 && p.at[0] == '\t' && p.at[p.length - 1] == '\t';
 }
 
 static const char *name_wrong(struct piece name, bool exact) {
@@ -200,7 +183,7 @@ static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 	while (name.length > 0 && !is_blank(name.at[name.length - 1]))
 		name.length--;
 	word = (struct piece){p.at + name.length, p.length - name.length};
-	exact = name_is_exact(name);
+	exact = name.length >= 3 && name.at[0] == '\t' && name.at[name.length - 1] == '\t';
 	name = exact ? (struct piece){name.at + 1, name.length - 2} : piece_strip(name);
 	if (name.length == 0)
 		return error_add(l, line, "'%s' stands alone; a line is ACCOUNT LIMIT",
@@ -215,15 +198,11 @@ static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 
 /* -- all lines --------------------------------------------------------------------------------- */
 
-static struct piece bom_skip(struct piece p) {
-	if (p.length >= strlen(BOM) && memcmp(p.at, BOM, strlen(BOM)) == 0)
-		return (struct piece){p.at + strlen(BOM), p.length - strlen(BOM)};
-	return p;
-}
-
 int lines_parse(struct lines *l, const char *text, size_t length) {
-	struct piece rest = bom_skip((struct piece){text, length});
+	struct piece rest = {text, length};
 
+	if (length >= strlen(BOM) && memcmp(text, BOM, strlen(BOM)) == 0)
+		rest = (struct piece){text + strlen(BOM), length - strlen(BOM)};
 	/* Without a random seed, names that an attacker chose may collide. That is slow, but not
 	 * wrong. */
 	if (getrandom(&l->seed, sizeof(l->seed), GRND_NONBLOCK) != sizeof(l->seed))

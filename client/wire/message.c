@@ -53,14 +53,12 @@ int message_name_length(const struct message_name *n) {
  * socket got its number, code of the application that writes to stderr would write into the socket.
  * -1: no descriptor is left. */
 static int fd_raise(int fd) {
-	_cleanup_close_ int low = fd;
-	int high;
+	int high = fd;
 
-	if (fd < 0 || fd > 2) {
-		low = -1;
-		return fd;
+	if (fd >= 0 && fd < 3) {
+		high = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		close_cleanup(&fd);
 	}
-	high = fcntl(low, F_DUPFD_CLOEXEC, 3);
 	return high;
 }
 
@@ -93,17 +91,9 @@ int message_send(int fd, const void *message, size_t length, const int *fds, siz
 	return n < 0 ? -errno : 0;
 }
 
-/* Stores the n-th descriptor of a packet in ret_fds, or closes it if ret_fds has no place for
- * it. */
-static void fd_keep(int fd, size_t n, int *ret_fds) {
-	if (ret_fds && n < MESSAGE_FDS_MAX)
-		ret_fds[n] = fd_raise(fd);
-	else
-		close_cleanup(&fd);
-}
-
+/* Stores a packet's descriptors in ret_fds, and closes those for which it has no place. */
 static void control_take(struct msghdr *m, int *ret_fds) {
-	size_t seen = 0;
+	size_t kept = 0;
 
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -114,14 +104,12 @@ static void control_take(struct msghdr *m, int *ret_fds) {
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			fd_keep(fd, seen++, ret_fds);
+			if (ret_fds && kept < MESSAGE_FDS_MAX)
+				ret_fds[kept++] = fd_raise(fd);
+			else
+				close_cleanup(&fd);
 		}
 	}
-}
-
-static void fds_clear(int *fds) {
-	for (size_t i = 0; fds && i < MESSAGE_FDS_MAX; i++)
-		fds[i] = -1;
 }
 
 static void fds_close(int *fds) {
@@ -129,8 +117,9 @@ static void fds_close(int *fds) {
 		close_cleanup(&fds[i]);
 }
 
-/* Checks the header, except for its version: the daemon replies to a request of another version. */
-static int packet_check(const struct msghdr *m, const void *buffer, size_t length) {
+/* Checks the header, except for its version: the daemon replies to a request of another version.
+ * Returns the packet's length, or an error. */
+static ssize_t packet_check(const struct msghdr *m, const void *buffer, size_t length) {
 	struct message_header header;
 
 	if (m->msg_flags & MSG_TRUNC)
@@ -138,7 +127,9 @@ static int packet_check(const struct msghdr *m, const void *buffer, size_t lengt
 	if (length < sizeof(header))
 		return -EBADMSG;
 	memcpy(&header, buffer, sizeof(header));
-	return header.magic == MESSAGE_MAGIC && header.length == length ? 0 : -EBADMSG;
+	if (header.magic != MESSAGE_MAGIC || header.length != length)
+		return -EBADMSG;
+	return (ssize_t)length;
 }
 
 ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
@@ -151,24 +142,19 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 		.msg_controllen = sizeof(control.space),
 	};
 	ssize_t n;
-	int r;
 
-	fds_clear(ret_fds);
+	for (size_t i = 0; ret_fds && i < MESSAGE_FDS_MAX; i++)
+		ret_fds[i] = -1;
 	do
 		n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
 	control_take(&m, ret_fds);
-	if (n == 0) {
+	if (n > 0)
+		n = packet_check(&m, buffer, (size_t)n);
+	if (n <= 0)
 		fds_close(ret_fds);
-		return 0;
-	}
-	r = packet_check(&m, buffer, (size_t)n);
-	if (r < 0) {
-		fds_close(ret_fds);
-		return r;
-	}
 	return n;
 }
 
@@ -317,11 +303,8 @@ static int reply_check(const void *request, const void *reply, size_t size) {
 int message_answer(int fd, const void *request, void *reply, size_t *ret_size, int *ret_fds,
 	int64_t deadline) {
 	ssize_t n = call_receive(fd, reply, *ret_size, ret_fds, deadline);
-	int r;
+	int r = n < 0 ? (int)n : reply_check(request, reply, (size_t)n);
 
-	if (n < 0)
-		return (int)n;
-	r = reply_check(request, reply, (size_t)n);
 	if (r < 0) {
 		fds_close(ret_fds);
 		return r;

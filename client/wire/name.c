@@ -2,6 +2,7 @@
 
 /* Checks names of accounts and templates, and escapes untrusted text so that it can be shown. */
 
+#include <stdio.h>
 #include <string.h>
 
 #include "bounds.h"
@@ -43,8 +44,9 @@ static const char *check_levels(const char *name, size_t length) {
 	return NULL;
 }
 
-/* The rules that accounts and templates have in common. */
-static const char *check_shape(const char *name, size_t length) {
+/* A name with a wildcard is a template's, and any other is an account's. So a name of either kind
+ * can only break the rules that both have in common. */
+const char *name_check_any(const char *name, size_t length) {
 	const char *wrong;
 
 	_Static_assert(BERTH_NAME_MAX == 255, "255 bytes");
@@ -57,29 +59,20 @@ static const char *check_shape(const char *name, size_t length) {
 }
 
 const char *name_check(const char *name, size_t length) {
-	const char *wrong = check_shape(name, length);
+	const char *wrong = name_check_any(name, length);
 
-	if (wrong)
-		return wrong;
-	if (name_is_template(name, length))
+	if (!wrong && name_is_template(name, length))
 		return "the name contains '*' or '?', which belong to templates; an account's name "
 		       "has neither";
-	return NULL;
+	return wrong;
 }
 
 const char *name_check_template(const char *name, size_t length) {
-	const char *wrong = check_shape(name, length);
+	const char *wrong = name_check_any(name, length);
 
-	if (wrong)
-		return wrong;
-	if (!name_is_template(name, length))
+	if (!wrong && !name_is_template(name, length))
 		return "the name contains neither '*' nor '?'; a template has at least one";
-	return NULL;
-}
-
-const char *name_check_any(const char *name, size_t length) {
-	return name_is_template(name, length) ? name_check_template(name, length)
-					      : name_check(name, length);
+	return wrong;
 }
 
 bool name_is_template(const char *name, size_t length) {
@@ -98,16 +91,6 @@ size_t name_parent(const char *name, size_t length) {
 	const char *slash = length > 0 ? memrchr(name, '/', length) : NULL;
 
 	return slash ? (size_t)(slash - name) : 0;
-}
-
-/* Writes \xHH, 4 bytes without a NUL. */
-static void escape_byte(unsigned char byte, char *to) {
-	static const char digits[] = "0123456789abcdef";
-
-	to[0] = '\\';
-	to[1] = 'x';
-	to[2] = digits[byte >> 4];
-	to[3] = digits[byte & 0xF];
 }
 
 char *name_escape(const char *text, size_t length, char *to, size_t size) {
@@ -131,7 +114,7 @@ char *name_escape(const char *text, size_t length, char *to, size_t size) {
 		if (plain)
 			memcpy(to + used, text + i, n);
 		else
-			escape_byte((unsigned char)text[i], to + used);
+			(void)snprintf(to + used, 5, "\\x%02x", (unsigned char)text[i]);
 		used += plain ? n : 4;
 	}
 	to[used] = '\0';

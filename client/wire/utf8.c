@@ -9,13 +9,9 @@
 static size_t sequence_length(unsigned char first) {
 	if (first < 0x80)
 		return 1;
-	if (first >= 0xC2 && first <= 0xDF)
-		return 2;
-	if (first >= 0xE0 && first <= 0xEF)
-		return 3;
-	if (first >= 0xF0 && first <= 0xF4)
-		return 4;
-	return 0;
+	if (first < 0xC2 || first > 0xF4)
+		return 0;
+	return first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
 }
 
 size_t utf8_decode(const char *text, size_t length, uint32_t *ret) {
