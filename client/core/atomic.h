@@ -11,9 +11,7 @@
  *                      everything that the storing thread wrote before. A comment at each such
  *                      place names its partner
  *   total              sequentially consistent: all threads see all these operations in one order
- * cas(), cas16() and exchange_total() are of the third kind. A process that has changed a count
- * then loads a flag, which the daemon stores before it reads the counts (wake.h). The total order
- * guarantees that at least one of the two sees the other's store.
+ * cas(), cas16() and exchange_total() are of the third kind, for the reason that wake.h gives.
  */
 
 #include <stdatomic.h>

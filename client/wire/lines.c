@@ -29,11 +29,8 @@
 #include "protocol.h"
 #include "util.h"
 
-/* How many bytes of a bad line a message shows. */
-#define SHOWN_BYTES 100
-
-/* The byte order mark, in UTF-8. */
-#define BOM "\xEF\xBB\xBF"
+#define SHOWN_BYTES 100            /* of a bad line, in a message */
+#define BOM         "\xEF\xBB\xBF" /* the byte order mark, in UTF-8 */
 
 /* A part of a bad line, escaped. */
 struct shown {

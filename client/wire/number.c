@@ -35,18 +35,12 @@ int number_parse(const char *text, uint64_t max, uint64_t *ret) {
 }
 
 int limit_parse(const char *text, uint32_t *ret) {
-	uint64_t n;
-	int r;
+	uint64_t n = BERTH_LIMIT_NONE;
+	int r = strcmp(text, UNLIMITED) == 0 ? 0 : number_parse(text, BERTH_COUNT_MAX, &n);
 
-	if (strcmp(text, UNLIMITED) == 0) {
-		*ret = BERTH_LIMIT_NONE;
-		return 0;
-	}
-	r = number_parse(text, BERTH_COUNT_MAX, &n);
-	if (r < 0)
-		return r;
-	*ret = (uint32_t)n;
-	return 0;
+	if (r == 0)
+		*ret = (uint32_t)n;
+	return r;
 }
 
 const char *limit_format(uint32_t limit, char to[LIMIT_TEXT_SIZE]) {
