@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# berth. `make help` says what can be made.
+# Builds, tests and installs berth. `make help` lists the targets.
 
 VERSION = 0.1.0
 SOVERSION = 0
@@ -21,8 +21,8 @@ ALL_CFLAGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-pro
 	-Wwrite-strings $(WERROR) -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-plt -pthread \
 	-D_GNU_SOURCE -DBERTH_VERSION='"$(VERSION)"' -Iinclude $(CPPFLAGS) $(CFLAGS)
 
-# The folders whose headers a folder's files may include, beside its own: those below it. An include
-# that isn't allowed doesn't compile (tests/docs/includes.sh tries).
+# A file may include the headers of its own folder, and of the folders that may_FOLDER lists. Any other
+# include doesn't compile (tests/docs/includes.sh tries).
 may_client/wire =
 may_client/core = client/wire
 may_client/lib = client/core client/wire
@@ -36,11 +36,11 @@ may_daemon/upkeep = daemon/accounts daemon/holders daemon/store $(may_daemon/acc
 may_daemon/server = daemon/upkeep $(may_daemon/upkeep)
 may_daemon = daemon/server $(may_daemon/server)
 FOLDERS = client/wire client/core client/lib client/ctl daemon $(wildcard daemon/*/)
-# Tests see all of them, and tests/lib.
+# Tests may include the headers of all folders, and of tests/lib.
 TESTS_MAY = tests/lib client/lib client/ctl daemon $(may_daemon)
 includes_of = $(patsubst %,-iquote %,$(if $(filter tests/%,$(1)),$(TESTS_MAY),$(may_$(patsubst %/,%,$(dir $(1))))))
 
-# What daemon and library share; the library; the command; the daemon.
+# The objects of each part. WIRE and SHARED are in several of them.
 objects = $(patsubst %.c,%.o,$(wildcard $(addsuffix /*.c,$(1))))
 WIRE = $(call objects,client/wire)
 SHARED = $(WIRE) $(call objects,client/core)
@@ -49,40 +49,42 @@ COMMAND = $(WIRE) $(call objects,client/ctl)
 DAEMON = $(SHARED) $(call objects,daemon daemon/*)
 DAEMON_LIBS = -llmdb -lsystemd
 
-# A make of our own that shows warnings and errors only, and uses every CPU.
+# Runs make again. It shows only warnings and errors, and uses every CPU.
 QUIETLY = +@$(MAKE) -s $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 all: $(BUILD)/berthd $(BUILD)/berthctl $(BUILD)/libberth.so $(BUILD)/libberth.a $(BUILD)/compile_commands.json
 
 help:
 	@echo 'make            build berthd, berthctl and libberth into $(BUILD)/'
-	@echo 'make demo       see it work, in a private directory'
-	@echo 'make check      install what is missing, then make test'
-	@echo 'make test       run every test (SECONDS=n: of torture; SEED=n: as it was then). It installs nothing'
-	@echo 'make test T=test-pool        run one program, or one part: T=drift'
-	@echo 'make test T=test-pool:NAME   run one test of it (make check T=... does the same)'
-	@echo 'make buildtest  the tests that need no root, no ptrace and little time, as for a package'
-	@echo 'make crash      kill berthd and its clients at every instruction (STRIDE=n: every nth)'
-	@echo 'make model      check the models of the counter with spin, and each safety step taken away'
-	@echo 'make explore    the real code in a million schedules with stalls and kills (EXPLORE_SECONDS=n)'
-	@echo 'make torture    the torture test alone (SECONDS, SEED)'
-	@echo 'make faults     fail every call that can fail, and every byte of the store'
-	@echo 'make fuzz       look for messages, imports and names that do harm (FUZZ_SECONDS=n each)'
-	@echo 'make tsan       the tests, the stress of threads above all, under ThreadSanitizer'
-	@echo 'make sanitize   the tests and the torture under AddressSanitizer and UBSan'
-	@echo 'make valgrind   the tests, berthd and berthctl under memcheck (long)'
-	@echo 'make soak       a billion operations, ten thousand kills; nothing grows (MINUTES=n)'
-	@echo 'make portable   gcc, clang, aarch64 under qemu-user, libberth with musl (PORTS=aarch64 ...)'
-	@echo 'make instructions count what an acquire and a release execute (HELD=n: many slots held)'
-	@echo 'make bench      berth beside its peers: tables in $(BUILD)/bench (QUICK=1: a minute)'
-	@echo 'make deb        Debian packages, in $(BUILD)/deb; packagetest: judge them'
-	@echo 'make systemtest the packages on a systemd of their own, in a container; as root'
-	@echo 'make install    into PREFIX=$(PREFIX) LIBDIR= MANDIR=, under DESTDIR; install-systemd: the units'
-	@echo 'make uninstall  remove what these put there'
-	@echo 'make deps       install what building and testing need (demo and check do so, too)'
-	@echo 'make lint       shellcheck, cppcheck, clang-tidy; clang-format without changes'
-	@echo 'make format     clang-format, in place'
-	@echo 'make clean      remove what was built'
+	@echo 'make demo       show berth at work, in a private directory'
+	@echo 'make check      install the packages that are missing, then make test'
+	@echo 'make test       run every test; installs nothing (SECONDS=n: of torture; SEED=n: repeat a run)'
+	@echo 'make test T=test-pool        run one test program, or one script: T=drift'
+	@echo 'make test T=test-pool:NAME   run one test of a program'
+	@echo 'make buildtest  run the tests that need no root, no ptrace and little time, as a package build does'
+	@echo 'make crash      kill berthd and its clients at every instruction (STRIDE=n: at every nth)'
+	@echo 'make model      check the models of the counter with spin, whole and without each safety step'
+	@echo 'make explore    run the real counter in a million schedules, with stalls and kills (EXPLORE_SECONDS=n)'
+	@echo 'make torture    run the torture test alone (SECONDS=n, SEED=n)'
+	@echo 'make faults     make each call fail that can fail, and change each byte of the store'
+	@echo 'make fuzz       search for messages, imports and names that do harm (FUZZ_SECONDS=n for each)'
+	@echo 'make tsan       run the tests under ThreadSanitizer'
+	@echo 'make sanitize   run the tests and the torture test under AddressSanitizer and UBSan'
+	@echo 'make valgrind   run the tests, berthd and berthctl under memcheck (takes long)'
+	@echo 'make soak       check for leaks over a billion operations and ten thousand kills (MINUTES=n)'
+	@echo 'make portable   test gcc, clang, aarch64 under qemu-user, libberth with musl (PORTS="aarch64 musl")'
+	@echo 'make instructions  count the instructions of an acquire and a release (HELD=n: with n slots held)'
+	@echo 'make bench      measure berth and its peers: tables in $(BUILD)/bench (QUICK=1: in a minute)'
+	@echo 'make deb        build Debian packages in $(BUILD)/deb'
+	@echo 'make packagetest   build and check the packages'
+	@echo 'make systemtest    test the packages in a container with systemd; as root'
+	@echo 'make install    install into PREFIX=$(PREFIX), LIBDIR=, MANDIR=, under DESTDIR='
+	@echo 'make install-systemd   install the systemd units'
+	@echo 'make uninstall  remove the installed files and units'
+	@echo 'make deps       install the packages that building and testing need (demo and check do that, too)'
+	@echo 'make lint       run shellcheck, cppcheck, clang-tidy, and clang-format without changes'
+	@echo 'make format     run clang-format, in place'
+	@echo 'make clean      remove everything that was built'
 
 $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -101,7 +103,7 @@ $(BUILD)/libberth.so.$(SOVERSION): $(LIBRARY:%=$(BUILD)/%) client/lib/libberth.m
 		$(LIBRARY:%=$(BUILD)/%) -o $@
 $(BUILD)/libberth.so: $(BUILD)/libberth.so.$(SOVERSION)
 	$(Q)ln -sf $(<F) $@
-# One object whose hidden names are its own, so that they can't meet those of a program.
+# One object with local hidden symbols, so that they can't clash with those of a program.
 $(BUILD)/libberth.a: $(LIBRARY:%=$(BUILD)/%)
 	$(call say,AR,$@)
 	$(Q)$(CC) $(CFLAGS) -nostdlib -r $^ -o $(BUILD)/libberth.o
@@ -116,13 +118,13 @@ $(BUILD)/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
 deps:
 	@packaging/deps
 
-# How test programs are built and run; then the longer proofs, the sanitizers, and bench.
+# tests.mk builds and runs the tests. campaigns.mk has the longer tests, the sanitizers, and bench.
 include tests/lib/tests.mk
 include tests/lib/campaigns.mk
 
 # -- installation -----------------------------------------------------------------------------
 
-# As build/berthctl, but for the path by which that finds build/libberth.so.
+# Like build/berthctl, but without the path to build/libberth.so.
 $(BUILD)/install/berthctl: $(COMMAND:%=$(BUILD)/%) $(BUILD)/libberth.so
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
@@ -136,7 +138,7 @@ DOC = $(DESTDIR)$(PREFIX)/share/doc/berth
 COMPLETIONS = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 MAN = $(DESTDIR)$(MANDIR)
 
-# Pages by section, and functions that are described on another's page.
+# The manual pages; and links for functions that another function's page describes.
 MANUALS = $(notdir $(wildcard packaging/man/*.[0-9]))
 MANUAL_LINKS = berth_open_options.3:berth_open.3 berth_close.3:berth_open.3 \
 	berth_acquire_req.3:berth_acquire.3 berth_release.3:berth_acquire.3 \
@@ -171,14 +173,14 @@ include packaging/packaging.mk
 SOURCES = $(wildcard include/*.h client/*/*.[ch] daemon/*.[ch] daemon/*/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
 SCRIPTS = .ci/run packaging/deps packaging/make-deb tests/run tests/model/run \
 	$(wildcard tests/*/*.sh tests/*/*/*.sh tests/install/system/run)
-# Neither tool knows __attribute__((cleanup)), or mmap's -1: what they say of those is left out.
+# Neither tool understands __attribute__((cleanup)) or the -1 of mmap(), so these checks are off.
 TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-conversions,\
 -bugprone-reserved-identifier,-bugprone-implicit-widening-of-multiplication-result,\
 -bugprone-sizeof-expression,clang-analyzer-security.FloatLoopCounter,clang-analyzer-unix.API
 CPPCHECK = --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --library=posix \
 	$(addprefix --suppress=,resourceLeak memleak ctunullpointer invalidFunctionArg \
 	leakReturnValNotUsed getgrgidCalled getgrnamCalled)
-# For clangd, which looks into build/ by itself. The folders' times tell that a file came or went.
+# For clangd, which finds build/ by itself. A folder's time changes when a file is added or removed.
 COMPILED = $(filter %.c,$(SOURCES))
 comma = ,
 entry = {"directory": "$(CURDIR)", "file": "$(1)", "command": "$(subst ",\",$(subst \,\\,$(strip \

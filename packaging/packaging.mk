@@ -3,7 +3,7 @@
 
 # -- units --------------------------------------------------------------------------------------
 
-# Each unit is made twice of one file: berthd.service, and berthd@.service for instances beside it.
+# Each file makes two units: berthd.service, and berthd@.service for further instances.
 UNITS = $(patsubst %,$(BUILD)/units/%,berthd.service berthd.socket berthd-admin.socket \
 	berthd@.service berthd@.socket berthd-admin@.socket)
 unit_make = @mkdir -p $(@D) && sed -e 's|@SBINDIR@|$(PREFIX)/sbin|; s|@INSTANCE@|$(1)|g' \
@@ -19,11 +19,11 @@ $(BUILD)/units/%@.socket: packaging/systemd/%.socket.in packaging/systemd/prepar
 $(BUILD)/units/%: packaging/systemd/%.in packaging/packaging.mk
 	$(call unit_make,,,,/dev/null)
 units: $(UNITS)
-# Each time, since PREFIX may be another.
+# The units are made again each time, since PREFIX may have changed.
 $(UNITS): always
 always:
 
-# What systemd takes, where it takes it from. Debian 12 wants units in /lib.
+# The directories where systemd looks for these files. On Debian 12, packages have units in /lib.
 UNITDIR = $(PREFIX)/lib/systemd/system
 CONFDIR = $(DESTDIR)$(PREFIX)/lib
 install-systemd: $(UNITS)
@@ -43,14 +43,15 @@ deb: deps
 	@packaging/deps deb
 	@packaging/make-deb $(BUILD)/deb $(VERSION)
 
-# Notes the ABI as it is: for a commit that means to extend it.
+# Writes the present ABI to libberth.abi: for a commit that extends the ABI on purpose.
 abi: $(BUILD)/libberth.so
 	@packaging/deps deb
 	abidw --exported-interfaces-only --header-file include/berth.h --drop-private-types \
 		--no-show-locs --no-corpus-path --no-comp-dir-path \
 		$(BUILD)/libberth.so.$(SOVERSION) >packaging/libberth.abi
 
-# Lintian, the same bytes twice, the ABI; the packages on a systemd of their own.
+# packagetest runs lintian, compares two builds byte by byte, and compares the ABI. systemtest boots the packages
+# in a container with systemd.
 packagetest: deb
 	@BUILD=$(BUILD) VERSION=$(VERSION) tests/install/package.sh
 systemtest: deb

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 #
-# Tests that take longer than `make check` or need other tools (tests/README.md says what each
-# shows), and the figures of tests/bench.
+# Tests that take longer than `make check` or need other tools, and `make bench`. tests/README.md says
+# what each test shows.
 
-# All models; `make check` runs the small ones.
+# Checks all models; `make check` checks the small ones.
 model: deps
 	@tests/model/run $(BUILD) all
 
@@ -12,7 +12,7 @@ soak: deps
 	$(QUIETLY) $(BUILD)/tests/torture/torture
 	$(BUILD)/tests/torture/torture --soak --seconds $$(($(MINUTES) * 60)) --seed $(SEED)
 
-# The same tests as in `make check`, which tries a sample of the points.
+# `make check` runs the same tests on a sample of the points.
 STRIDE = 1
 CRASH = $(BUILD)/tests/unit/test-crash $(BUILD)/tests/integration/test-kill-client \
 	$(BUILD)/tests/integration/test-kill-daemon
@@ -20,7 +20,7 @@ crash: deps
 	$(QUIETLY) $(CRASH)
 	@for test in $(CRASH); do STRIDE=$(STRIDE) $$test || exit 1; done
 
-# The same tests as in `make check`, which tries a sample of the calls.
+# `make check` runs the same tests on a sample of the calls.
 INJURED = $(FAULTS) $(BUILD)/tests/unit/test-store-damage
 faults: deps
 	$(QUIETLY) $(INJURED)
@@ -38,8 +38,8 @@ fuzz: deps
 		tests/run build-fuzz 0 $(SEED) $(FUZZERS:%=build-fuzz/%)
 	@tail -qn 1 $(FUZZERS:tests/fuzz/%=build-fuzz/tests/log/fuzz-%)
 
-# The stall explorer. The sources under test call the explorer at each access. Their static
-# variables are in a section of their own, so that the explorer can reset them before each run.
+# The stall explorer. The sources under test are compiled so that they call the explorer at each access. Their
+# static variables are in a section of their own, so that the explorer can reset them before each run.
 EXPLORED = $(patsubst %,client/core/%,counter counter-step directory denials wake layout) client/wire/name client/wire/utf8 \
 	$(patsubst %,client/lib/%,pool path-cache thread fast call acquire) \
 	$(patsubst %,daemon/%,holders/sessions holders/ranges shared/directory-write upkeep/recount)
@@ -59,7 +59,7 @@ $(EXPLORER): $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/explore/*.c)) $(BUILD)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -o $@
 
 # `make check` runs a sample. mutants.sh removes one safety step of the code at a time, and the
-# explorer must find an error.
+# explorer must find a fault each time.
 EXPLORE_SECONDS = 600
 explore: deps
 	$(QUIETLY) $(EXPLORER)
@@ -69,14 +69,14 @@ explore: deps
 
 # -- the same tests under other tools, in build directories of their own ------------------------
 
-# Not with a sanitizer: it makes system calls of its own, which test-no-syscalls forbids; it makes
-# many instructions out of one, while test-crash and test-kill-* step through all and
-# test-instructions counts them; and it replaces malloc, as test-faults-* do.
+# The tests that run with a sanitizer. A sanitizer makes system calls, which test-no-syscalls forbids. It turns one
+# instruction into many, but test-crash and test-kill-* step through every instruction, and test-instructions
+# counts them. And it replaces malloc, as test-faults-* do.
 SANITIZED = $(filter-out %/test-crash %/test-instructions %/test-no-syscalls \
 	tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS) $(FUZZERS))
 REPORTS = halt_on_error=1:log_path=$(CURDIR)/$(1)/tests/reports/process
 
-# ThreadSanitizer needs fixed addresses, so address randomisation is off. It has a thread of its
+# ThreadSanitizer needs fixed addresses, so address randomisation is off. It runs a thread of its
 # own, whose wake-ups test-idle would count.
 UNDER_TSAN = $(filter-out %/test-idle,$(SANITIZED:%=build-tsan/%))
 tsan: deps
@@ -92,8 +92,8 @@ sanitize: deps
 	@CK_TIMEOUT_MULTIPLIER=10 ALLOWED=3000 PARTS='demo torture' ASAN_OPTIONS=$(call REPORTS,build-asan) UBSAN_OPTIONS=print_stacktrace=1 \
 		tests/run build-asan $(SECONDS) $(SEED) $(SANITIZED:%=build-asan/%)
 
-# valgrind supports neither seccomp nor ptrace (SANITIZED leaves these tests out), nor pidfd_open
-# (pidfd.c replaces it). With SCALE=10 tests do a tenth of their work.
+# valgrind doesn't support seccomp and ptrace (SANITIZED leaves out these tests), nor pidfd_open
+# (pidfd.c replaces it). With SCALE=10, tests do a tenth of their work.
 MEMCHECKED = $(SANITIZED)
 MEMCHECK = $(BUILD)/tests/valgrind/pidfd-server $(BUILD)/tests/valgrind/pidfd.so
 $(BUILD)/tests/valgrind/pidfd-server: $(BUILD)/tests/valgrind/pidfd-server.o
@@ -108,29 +108,29 @@ valgrind: deps
 	@ALLOWED=3000 UNDER=tests/valgrind/memcheck.sh PARTS= CK_TIMEOUT_MULTIPLIER=20 TURNS=20000 SCALE=10 \
 		tests/run $(BUILD) 0 $(SEED) $(MEMCHECKED:%=$(BUILD)/%)
 
-# Other compilers, another architecture, another C library; with packages of its own.
+# Builds and tests berth with other compilers, for another architecture, and with another C library.
 PORTS = gcc clang aarch64 musl
 portable: deps
 	@packaging/deps portable
 	$(QUIETLY) all
 	@tests/install/portable.sh $(PORTS)
 
-# The table of test-instructions. HELD=1000000: also for a process that holds so many slots, which
-# takes longer.
+# Prints the table of test-instructions. With HELD=1000000, it has more rows, for a process that holds a million
+# slots, and takes longer.
 INSTRUCTIONS = $(BUILD)/tests/integration/test-instructions
 instructions: deps
 	$(QUIETLY) $(INSTRUCTIONS)
 	@CK_VERBOSITY=silent HELD=$(HELD) $(INSTRUCTIONS)
 
-# Figures of berth and of its peers; a peer whose package is missing is left out. ONLY=fast,scale
-# runs these families only.
+# Measures berth and its peers; leaves out a peer whose package is missing. ONLY=fast,scale measures these
+# families only.
 BENCH = $(call objects,tests/bench) tests/lib/harness.o client/wire/message.o
 $(BUILD)/tests/bench/bench: $(BENCH:%=$(BUILD)/%) $(PROGRAMS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -llmdb -lm \
 		-Wl,-rpath,'$$ORIGIN/../..' -o $@
 bench: deps
-	@packaging/deps bench || echo 'Going on without them.'
+	@packaging/deps bench || echo 'Going on without these packages.'
 	$(QUIETLY) $(BUILD)/tests/bench/bench
 	@$(BUILD)/tests/bench/bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(BUILD)/bench
 

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
 #
-# Test programs, and `make demo`, `test`, `check` and `torture`. tests/README.md says what each shows.
+# Builds the test programs; `make demo`, `test`, `check` and `torture`. tests/README.md says what each test shows.
 
-# How long the torture test runs in `make test`, and with what seed (0: a new one, printed).
+# How long the torture test runs in `make test`, and the seed of all tests (0: a new seed, which is printed).
 SECONDS = 30
 SEED = 0
 
 # -- building -----------------------------------------------------------------------------------
 
-# Test programs, in the order in which they run; the torture test is one program.
+# Test programs, in the order in which they run. All files of torture/ are one program.
 TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test-*.c tests/integration/test-*.c))
 TORTURE = $(call objects,tests/torture) tests/lib/audit.o tests/lib/harness.o \
 	$(filter-out daemon/main.o,$(DAEMON))
 
-# Unit tests and fuzzers see every function of daemon, library and command but their mains.
-# Symbols are bound at once: the dynamic linker's instructions are none that a test steps through for.
+# Unit tests and fuzzers see every function of daemon, library and command except the mains.
+# Symbols are bound at the start, so that tests don't single-step through the dynamic linker.
 TEST_LDFLAGS = $(LDFLAGS) -Wl,-z,now
 TESTED = $(sort $(LIBRARY) $(filter-out client/ctl/main.o,$(COMMAND)) $(filter-out daemon/main.o,$(DAEMON)))
 TESTED_LIBS = $(DAEMON_LIBS) -lsmartcols
@@ -22,8 +22,8 @@ $(BUILD)/tests/unit/test-%: $(BUILD)/tests/unit/test-%.o $(BUILD)/tests/lib/run.
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(TEST_LDFLAGS) $^ $(TESTED_LIBS) -lcheck -lsubunit -lm -lrt -o $@
 
-# Integration tests and demo are a user's: the real libberth.so, the real berthd. Some look at
-# the shared files behind its back, too.
+# Integration tests use the real libberth.so and the real berthd, as users do. Some tests also read the
+# shared files directly.
 USER_LIBS = -L$(BUILD) -lberth -llmdb -lcheck -lsubunit -lm -lrt
 PROGRAMS = $(BUILD)/libberth.so $(BUILD)/berthd $(BUILD)/berthctl
 $(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(addprefix $(BUILD)/tests/lib/,harness.o run.o) \
@@ -39,7 +39,7 @@ $(BUILD)/tests/install/demo-server: $(BUILD)/tests/install/demo-server.o $(PROGR
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) -L$(BUILD) -lberth -Wl,-rpath,'$$ORIGIN/../..' -o $@
 
-# What makes calls fail: preloaded into berthd, or in the test program itself, as a client.
+# libinject.so makes calls fail. It is preloaded into berthd; test-faults-client has it linked in.
 INJECT = $(BUILD)/tests/lib/libinject.so
 FAULTS = $(filter $(BUILD)/tests/integration/test-faults-%,$(TESTS:%=$(BUILD)/%))
 $(INJECT): $(BUILD)/tests/lib/inject.o
@@ -48,7 +48,7 @@ $(INJECT): $(BUILD)/tests/lib/inject.o
 $(FAULTS): $(INJECT)
 $(BUILD)/tests/integration/test-faults-client: $(BUILD)/tests/lib/inject.o
 
-# Linked with replay.c they run their seeds once; with libFuzzer in its place they look for more.
+# With replay.c, a fuzzer runs its seeds once. With libFuzzer instead, it generates further inputs.
 FUZZERS = $(patsubst %.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 FUZZ_MAIN = $(BUILD)/tests/fuzz/replay.o
 $(BUILD)/tests/fuzz/fuzz-%: $(BUILD)/tests/fuzz/fuzz-%.o $(BUILD)/tests/fuzz/fuzz.o $(FUZZ_MAIN) \
@@ -59,7 +59,7 @@ WITH_DAEMON = $(addprefix $(BUILD)/tests/fuzz/fuzz-,clients admin import)
 $(WITH_DAEMON): WRAP = -Wl,--wrap=message_receive
 $(WITH_DAEMON): $(BUILD)/tests/fuzz/daemon.o $(BUILD)/tests/fuzz/messages.o
 
-# The torture test uses the real libberth.so, too, and looks at the shared files behind its back.
+# The torture test uses the real libberth.so, and also reads the shared files directly.
 $(BUILD)/tests/torture/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o,$^) $(USER_LIBS) $(DAEMON_LIBS) -Wl,-rpath,'$$ORIGIN/../..' -o $@
@@ -67,7 +67,7 @@ $(BUILD)/tests/torture/torture: $(TORTURE:%=$(BUILD)/%) $(PROGRAMS)
 tests: all $(TESTS:%=$(BUILD)/%) $(FUZZERS:%=$(BUILD)/%) $(BUILD)/tests/torture/torture $(BUILD)/tests/install/demo-server \
 	$(BUILD)/tests/bench/bench $(BUILD)/install/berthctl
 
-# Sequence numbers of so few bits are used up all the time.
+# With this few bits, records use up their sequence numbers all the time.
 narrow:
 	$(QUIETLY) BUILD=build-narrow CPPFLAGS='$(CPPFLAGS) -DBERTH_SEQ_BITS=13' build-narrow/tests/torture/torture
 
@@ -78,14 +78,14 @@ demo: deps
 	$(QUIETLY) $(BUILD)/tests/install/demo-server
 	@BUILD=$(BUILD) tests/install/demo.sh
 
-# T=PROGRAM, T=PROGRAM:TEST or T=PART chooses one; it may name the folder: T=unit/test-store.
+# T=PROGRAM, T=PROGRAM:TEST or T=SCRIPT runs only that. T may name the folder: T=unit/test-store.
 T =
 NAME = $(firstword $(subst :, ,$(T)))
 CASE = $(word 2,$(subst :, ,$(T)))
 SCRIPTED = $(sort $(basename $(notdir $(wildcard tests/docs/*.sh tests/install/demo*.sh tests/install/install.sh))))
 PART = $(filter $(NAME),$(SCRIPTED))
 NAMED = $(filter %/$(NAME),$(TESTS) $(FUZZERS))
-# Unit and integration tests may have the same name. A test is looked for where it is.
+# A unit test and an integration test may have the same name. For PROGRAM:TEST, only the program that has TEST runs.
 ONE = $(or $(if $(CASE),$(patsubst %.c,%,$(shell grep -l 'START_TEST($(CASE))' $(NAMED:=.c) /dev/null))),$(NAMED))
 ALL_NAMES = $(patsubst tests/%,%,$(TESTS) $(FUZZERS)) $(SCRIPTED)
 NEAR = $(strip $(foreach name,$(ALL_NAMES),$(if $(findstring $(NAME),$(name)),$(name))))
@@ -107,8 +107,8 @@ FOR_PARTS = all $(BUILD)/install/berthctl $(BUILD)/tests/install/demo-server
 check: deps
 	+@$(MAKE) --no-print-directory test
 
-# What a build of packages runs: it needs no root, no network and no ptrace, mounts nothing, and doesn't
-# take as long.
+# The tests that the build of a package runs: they need no root, no network and no ptrace, mount nothing, and
+# take less time.
 PLAIN = $(filter-out tests/unit/test-crash tests/integration/test-instructions \
 	tests/integration/test-kill-% tests/integration/test-faults-%,$(TESTS))
 buildtest: tests
@@ -118,8 +118,8 @@ torture: deps
 	$(QUIETLY) $(BUILD)/tests/torture/torture
 	$(BUILD)/tests/torture/torture --seconds $(SECONDS) --seed $(SEED)
 
-# For tests/docs/includes.sh: each folder of the product, ":", and the folders that it may include. And how
-# a file of FOLDER is compiled.
+# For tests/docs/includes.sh. print-layers prints each folder of the product, ":", and the folders whose headers
+# it may include. print-flags prints the compiler flags for the files of FOLDER.
 print-layers:
 	$(foreach f,$(FOLDERS:%/=%),$(info $(f): $(may_$(f))))@:
 print-flags:
