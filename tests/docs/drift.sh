@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# What is said twice must be said alike: options, verbs, codes, defaults and functions in the manual
-# pages, in the programs' own help, and in the code; and what libberth exports, in the list here.
+# Checks that manual pages, README.md and --help agree with the code about options, verbs, codes, defaults, bounds
+# and functions; and that libberth exports exactly the functions of tests/install/libberth.exports.
 set -eu
 
 root=$(mktemp -d /dev/shm/berth-test.XXXXXX)
@@ -15,19 +15,19 @@ failures=0
 step() { printf -- '-- %s\n' "$*"; }
 fail() { printf 'FAILED: %s\n' "$*"; failures=$((failures + 1)); }
 
-# same FILE FILE WHAT
+# same FILE FILE TEXT: fails with TEXT if the files differ.
 same() { diff "$root/$1" "$root/$2" || fail "$3"; }
 
 man=packaging/man
 berthctl() { "$BUILD/berthctl" "$@"; }
 
-# Each page as a reader sees it; and all of it on one line, where no text is broken.
+# Renders each page as PAGE, and as PAGE.flat on one line, so that no text is split between lines.
 for page in "$man"/*; do
 	mandoc -T utf8 -O width=200 "$page" | col -bx >"$root/${page##*/}"
 	tr -s ' \n' ' ' <"$root/${page##*/}" >"$root/${page##*/}.flat"
 done
 
-# says PAGE TEXT...
+# says PAGE TEXT...: fails if the page lacks one of the texts.
 says() {
 	page=$1
 	shift
@@ -36,13 +36,13 @@ says() {
 	done
 }
 
-# entry PAGE TEXT: the list's entry that begins so, at the left margin of lists; on one line.
+# entry PAGE TEXT: prints on one line the list entry that begins with TEXT, at the left margin of lists.
 entry() {
 	awk -v head="     $2 " '/^     [^ ]/ || /^[A-Z ]+$/ { inside = index($0 " ", head) == 1 }
 		inside' "$root/$1" | tr -s ' \n' ' '
 }
 
-# define FILE NAME: the number that the file says NAME is.
+# define FILE NAME: prints the number to which the file defines NAME.
 define() {
 	number=$(sed -n "s/^#define $2 *\\([0-9]*\\)u*\\( .*\\)*\$/\\1/p" "$1")
 	[ -n "$number" ] || number="(no $2 in $1)"
@@ -60,8 +60,8 @@ sed -n 's/^  \(--[a-z-]*\) [A-Z].*/\1 required/p; s/^  \(--[a-z-]*\)   *[a-z].*/
 awk '/^     --/ { print $1, $2 ~ /^[A-Z]+$/ ? "required" : "no" }' "$root/berthd.8" |
 	sort >"$root/paged"
 [ -s "$root/table" ] || fail 'no options in daemon/options.c'
-same table helped 'the table of options (<) is not what --help says (>)'
-same table paged 'the table of options (<) is not what berthd(8) says (>)'
+same table helped 'the table of options (<) and --help (>) differ'
+same table paged 'the table of options (<) and berthd(8) (>) differ'
 
 step "berthd's defaults and bounds: --help and berthd(8)"
 for option in max-accounts max-slots max-sessions; do
@@ -78,7 +78,7 @@ for option in runtime-dir:RUNTIME_DIR state-dir:STATE_DIR; do
 done
 for socket in berth:group berth-admin:admin-group; do
 	grep -q "_protocol, \"${socket%:*}\"}" daemon/server/sockets.c ||
-		fail "group ${socket%:*} is no default in daemon/server/sockets.c"
+		fail "daemon/server/sockets.c doesn't have the default group ${socket%:*}"
 	entry berthd.8 "--${socket#*:}" | grep -qF "by default the group ${socket%:*}," ||
 		fail "berthd(8) has another default for --${socket#*:}"
 done
@@ -87,7 +87,7 @@ step "berthd's messages: the code and berthd(8)"
 cat daemon/*.c daemon/*/*.c | tr -d '\n\t' | sed -E 's/" *"//g; s/%(llu|d)/%u/g' >"$root/messages"
 sed -n '/^\.Bl -diag/,/^\.El/s/^\.It //p' $man/berthd.8 | sed 's/", "/"\n"/g' |
 	sed 's/^"//; s/"$//; s/DIR/%s/g; s/\<N\>/%u/g' >"$root/paged"
-[ "$(wc -l <"$root/paged")" -ge 10 ] || fail 'hardly any message in berthd(8)'
+[ "$(wc -l <"$root/paged")" -ge 10 ] || fail 'berthd(8) has fewer than 10 messages'
 while read -r message; do
 	grep -qF -- "$message" "$root/messages" || fail "berthd has no message '$message'"
 done <"$root/paged"
@@ -99,7 +99,7 @@ for unit in "$units"/*.in; do
 	says berthd.8 "${unit%.in}"
 done
 [ "$(grep -c -e '^Environment=BERTHD_OPTIONS=$' -e '^ExecStart=.* [$]BERTHD_OPTIONS$' \
-	$units/berthd.service.in)" = 2 ] || fail 'berthd.service takes no BERTHD_OPTIONS'
+	$units/berthd.service.in)" = 2 ] || fail 'berthd.service does not use BERTHD_OPTIONS'
 says berthd.8 "the unit's variable BERTHD_OPTIONS" "as the user $(sed -n 's/^u \([^ ]*\) .*/\1/p' \
 	$units/berth.sysusers)," "Members of $(sed -n 's/^g \([^ ]*\) .*/\1/p' $units/berth.sysusers) admin"
 grep -q 'sysusers --inline "u berth-%i ' $units/prepare-instance ||
@@ -115,16 +115,16 @@ done >"$root/usages"
 sed -n '/^   Verbs/,/^   The format/s/^ \{5\}\([a-z]\)/\1/p' "$root/berthctl.1" |
 	sed 's/  .*//' >"$root/paged"
 [ -s "$root/usages" ] || fail 'no verbs in berthctl help'
-same usages paged "what the verbs take according to help (<) and to berthctl(1) (>)"
+same usages paged 'the arguments of the verbs in help (<) and in berthctl(1) (>) differ'
 
-step "berthctl's options: the table, help, berthctl(1) and what is accepted"
+step "berthctl's options: the tables, help, berthctl(1), and the options that berthctl accepts"
 sed -n 's/^\t\t\.name = "\(--*[a-zA-Z-]*\)",$/\1/p' client/ctl/*.c | sort -u >"$root/options"
 grep -e '^--' "$root/options" >"$root/table" || fail 'no options in client/ctl'
 { berthctl help && for verb in $verbs; do berthctl help "$verb"; done; } |
 	grep -oE -- '--[a-z-]+' | grep -vxF -e --full | sort -u >"$root/helped"
 sed '/^EXAMPLES/,$d' "$root/berthctl.1" | grep -oE -- '--[a-z-]+' | sort -u >"$root/paged"
-same table helped 'the table of options (<) is not what help says (>)'
-same table paged 'the table of options (<) is not what berthctl(1) says (>)'
+same table helped 'the tables of options (<) and help (>) differ'
+same table paged 'the tables of options (<) and berthctl(1) (>) differ'
 everywhere='--runtime-dir --help --version -h'
 for verb in $verbs; do
 	berthctl help "$verb" | grep '^  -' >"$root/verb"
@@ -134,7 +134,7 @@ for verb in $verbs; do
 		value=1
 		[ "$option" != --slot ] || value=1:1
 		accepted=yes helped=no paged=no
-		# The operands are wrong, so berthctl ends before it asks berthd.
+		# The operands are wrong, so berthctl exits before it connects to berthd.
 		! berthctl "$verb" "$option" $value / / / 2>&1 | grep -q 'has no option' ||
 			accepted=no
 		! grep -qwF -e "$option" "$root/verb" || helped=yes
@@ -151,8 +151,8 @@ sed -n 's/^\tCTL_[A-Z_]* = \([0-9]*\),.*/\1/p' client/ctl/report.h | sort -n >"$
 berthctl help | sed -n '/^Exit status:/,/^$/s/^  \([0-9]*\) .*/\1/p' | sort -n >"$root/helped"
 sed -n '/^EXIT STATUS/,/^EXAMPLES/s/^ \{5\}\([0-9][0-9]*\) .*/\1/p' "$root/berthctl.1" |
 	sort -n >"$root/paged"
-same table helped "berthctl's exit statuses (<) are not what help says (>)"
-same table paged "berthctl's exit statuses (<) are not what berthctl(1) says (>)"
+same table helped "berthctl's exit statuses (<) and those of help (>) differ"
+same table paged "berthctl's exit statuses (<) and those of berthctl(1) (>) differ"
 "$BUILD/berthd" --help | sed -n 's/^Exit status: //p' | grep -oE '[0-9]+' >"$root/helped"
 sed -n '/^EXIT STATUS/,/^EXAMPLES/s/^ \{5\}\([0-9][0-9]*\) .*/\1/p' "$root/berthd.8" >"$root/paged"
 same helped paged "berthd's exit statuses in --help (<) and in berthd(8) (>)"
@@ -161,7 +161,7 @@ same helped paged "berthd's exit statuses in --help (<) and in berthd(8) (>)"
 
 step "README.md: berthd's options, their defaults and bounds; berthctl's verbs; exit statuses"
 "$BUILD/berthd" --help >"$root/help"
-# shellcheck disable=SC2016 # a dollar and quotes that are meant
+# shellcheck disable=SC2016 # the dollar and the backquotes are literal
 {
 	sed -nE 's/^  (--[a-z-]+) [A-Z].*\((\$BERTH_[A-Z_]*|default)[, ] *([^,)]*).*/\1 \3/p' "$root/help"
 	sed -nE 's/^  (--[a-z-]+) .*(at most [0-9]+).*/\1 \2/p' "$root/help"
@@ -188,14 +188,14 @@ done
 
 # -- environment ------------------------------------------------------------------------------
 
-# reads PAGE FILE...: every variable of ours that the files read is on the page, and no other.
+# reads PAGE FILE...: checks that the page has every variable BERTH_* that the files read, and no other.
 reads() {
 	page=$1
 	shift
 	sed -n 's/.*getenv("\(BERTH_[A-Z_]*\)").*/\1/p' "$@" | sort -u >"$root/read"
 	awk '/^ENVIRONMENT/ { inside = 1; next } /^[A-Z]/ { inside = 0 }
 		inside && /^     BERTH_/ { print $1 }' "$root/$page" | sort -u >"$root/paged"
-	same read paged "variables that are read (<) and that $page has (>)"
+	same read paged "variables that the code reads (<) and that $page has (>)"
 }
 step 'environment variables'
 reads berthd.8 daemon/*.c daemon/*/*.c
@@ -204,7 +204,7 @@ reads berth_open.3 client/lib/*.c
 
 # -- numbers ----------------------------------------------------------------------------------
 
-step 'numbers in the pages are those of the code'
+step 'the numbers in the pages are those of the code'
 layout=client/core/layout.h bounds=client/wire/bounds.h
 levels=$(define $bounds BERTH_LEVELS_MAX)
 most=$(define $bounds BERTH_COUNT_MAX)
@@ -225,14 +225,14 @@ says berthd.8 "in ranges of $range" "up to $((wait_ms / 1000)) seconds" \
 says berth-protocol.7 "at most $levels levels" "in ranges of $range" \
 	"A record has $((1 << ($(define $layout BERTH_SEQ_BITS) - 5))) cycles" \
 	"group of $(define $layout BERTH_DIRTY_GROUP) cells"
-[ "$share" = 3/4 ] || fail "a page says three quarters, daemon/accounts/accounts.c $share"
+[ "$share" = 3/4 ] || fail "pages say three quarters, but daemon/accounts/accounts.c has $share"
 says berthd.8 'Three quarters of them'
 says berth-security.7 'at most three quarters'
-[ "$(define daemon/upkeep/recount.c PAUSE)" = 100 ] || fail 'a recount takes another share of the time'
+[ "$(define daemon/upkeep/recount.c PAUSE)" = 100 ] || fail 'PAUSE in daemon/upkeep/recount.c is not 100, as the pages say'
 says berth-protocol.7 'a hundredth of the time'
 [ "$(sed -n 's/^#define EXIT_USAGE *//p' daemon/options.h)" = 2 ] || fail 'EXIT_USAGE is not 2'
 
-step "the words in berth-protocol(7)'s example are what the code makes of them"
+step "the words in berth-protocol(7)'s example are those that the code makes"
 awk '/^\.\\" words:/ { wanted = 1 } /^\.Ed/ { wanted = 0 }
 	wanted && $2 ~ /^0x/ { print $2, $3, $4, $6, $7, $8, $9 }' $man/berth-protocol.7 |
 	sed -E 's/[(),]/ /g' >"$root/words"
@@ -252,8 +252,8 @@ static enum record_state state_of(const char *name) {
 	return 4;
 }
 
-/* COUNT TAG count record seq PLACE STATE noted: of account 5, without ancestors, and weight 1. The
- * steps in between are those that layout.h counts. */
+/* Each line is: COUNT TAG count record seq PLACE STATE noted. Checks the words for account 5, which has no
+ * ancestors, and for weight 1; and that seqs step as the example shows. */
 int main(void) {
 	unsigned count, record;
 	uint64_t word, tag, seq, place, noted;
@@ -272,7 +272,7 @@ int main(void) {
 		lines++;
 		if (n < 8 || word != count_pack(count, 0) || tag != tag_pack(record, seq) ||
 			place != want) {
-			printf("not so: %s        but: %016" PRIx64 " %016" PRIx64 " %016" PRIx64 "\n",
+			printf("the page has: %s    the code has: %016" PRIx64 " %016" PRIx64 " %016" PRIx64 "\n",
 				line, count_pack(count, 0), tag_pack(record, seq), want);
 			bad++;
 		}
@@ -282,7 +282,7 @@ int main(void) {
 }
 END
 gcc -std=gnu11 -iquote client/core -iquote client/wire "$root/words.c" -o "$root/words-check"
-"$root/words-check" <"$root/words" || fail 'berth-protocol(7) has other words'
+"$root/words-check" <"$root/words" || fail 'berth-protocol(7) has other words than the code'
 
 # -- codes ------------------------------------------------------------------------------------
 
@@ -299,7 +299,7 @@ same header paged 'codes of berth.h (<) and of berth(3) (>)'
 
 # -- functions and structs --------------------------------------------------------------------
 
-step 'functions: berth.h, libberth.map, the pages, what is exported, and the committed list'
+step 'functions: berth.h, libberth.map, the pages, the exported symbols, and the committed list'
 sed -n '/^BERTH_PUBLIC/s/.*\(berth_[a-z_]*\)(.*/\1/p' include/berth.h | sort >"$root/declared"
 sed -n 's/^\t\([a-z_]*\);$/\1/p' client/lib/libberth.map | sort >"$root/mapped"
 sed -n 's/^\.Fn \(berth_[a-z_]*\) ".*/\1/p' $man/*.3 | sort >"$root/paged"
@@ -310,11 +310,11 @@ same declared listed 'declared in berth.h (<), named in berth(3) (>)'
 nm -D --defined-only --with-symbol-versions "$BUILD/libberth.so" |
 	awk '{ print $2, $3 }' | sort >"$root/exported"
 grep -v '^#' tests/install/libberth.exports >"$root/committed"
-same committed exported 'tests/install/libberth.exports (<) is not what libberth.so exports (>)'
+same committed exported 'tests/install/libberth.exports (<) and the symbols that libberth.so exports (>) differ'
 nm -g --defined-only "$BUILD/libberth.a" | awk 'NF == 3 { print $3 }' | sort >"$root/archived"
 same declared archived 'declared in berth.h (<), global in libberth.a (>)'
 
-step 'prototypes and structs of the pages are those of berth.h'
+step 'the prototypes and structs of the pages are those of berth.h'
 {
 	echo '#include <stddef.h>'
 	echo '#include <berth.h>'
@@ -334,8 +334,8 @@ step 'prototypes and structs of the pages are those of berth.h'
 		print "_Static_assert(_Generic(((struct " f[1] " *)0)->" f[2] \
 			", __typeof__(((struct page_" f[1] " *)0)->" f[2] "): 1), \"\");" } }'
 } >"$root/pages.c"
-[ "$(grep -c '^_Static_assert' "$root/pages.c")" -ge 30 ] || fail 'no structs on the pages'
+[ "$(grep -c '^_Static_assert' "$root/pages.c")" -ge 30 ] || fail 'the pages have fewer than 30 fields of structs'
 gcc -std=gnu11 -Wall -Wextra -Werror -Iinclude -fsyntax-only "$root/pages.c" ||
-	fail "the pages declare something else than berth.h"
+	fail 'the declarations of the pages differ from those of berth.h'
 
 [ "$failures" = 0 ]

@@ -1,16 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# The manual pages, as `make install` puts them there: clean in both formatters, and every example
-# in them does what it says, with the installed programs and library and a berthd of its own.
+# Checks the manual pages that `make install` installs: both formatters accept them without a warning, and every
+# example prints what the page says, with the installed programs and library and a berthd of its own.
 #
 # An example is the next .Bd block after a comment of the page:
 #     .\" example: NAME [ARGUMENT...]   a C program, compiled as C and as C++
-#     .\" before: COMMAND               what an administrator did before it runs
-#     .\" output: NAME                  what that program prints
-#     .\" shell: NAME                   a session: commands after "$ ", and what they print
-#     .\" words: NAME, declares: NAME   tests/docs/drift.sh looks at these
-# A line of a session may use the programs that stand before it on the page, and /tmp/try.
+#     .\" before: COMMAND               a command that an administrator runs before it
+#     .\" output: NAME                  the output of that program
+#     .\" shell: NAME                   a session: commands after "$ ", and their output
+#     .\" words: NAME, declares: NAME   for tests/docs/drift.sh
+# A session may use the programs of earlier examples on the page, and the file /tmp/try.
 set -eu
 
 root=$(mktemp -d /dev/shm/berth-test.XXXXXX)
@@ -20,7 +20,7 @@ stop_berthd() {
 	berthd=''
 }
 cleanup() {
-	# timeout ends a session with all that it started.
+	# timeout ends a session and all processes that it started.
 	[ -z "$runner" ] || kill -TERM "$runner" 2>/dev/null || true
 	stop_berthd
 	wait
@@ -39,7 +39,7 @@ fail() { printf 'FAILED: %s\n' "$*"; failures=$((failures + 1)); }
 
 # -- reading pages ----------------------------------------------------------------------------
 
-# block PAGE KIND NAME: the block after that comment, as a reader sees it.
+# block PAGE KIND NAME: prints the block after that comment, as a reader sees it.
 block() {
 	awk -v kind="$2:" -v name="$3" '
 	$1 == ".\\\"" && $2 == kind && $3 == name { wanted = 1; next }
@@ -49,27 +49,27 @@ block() {
 		sed 's/\\(aq/'\''/g; s/\\(dq/"/g; s/\\(em/—/g; s/\\-/-/g; s/\\&//g; s/\\e/\\/g'
 }
 
-# names PAGE KIND: the names of such blocks.
+# names PAGE KIND: prints the names of all blocks of that kind.
 names() { sed -n "s/^\\.\\\\\" $2: \\([a-z]*\\).*/\\1/p" "$1"; }
-# The rest of the comment `example: NAME`, and the comment `before:` that follows it.
+# These print the arguments in the comment `example: NAME`, and the command in the comment `before:` after it.
 arguments() { sed -n "s/^\\.\\\\\" example: $2 //p" "$1"; }
 before() {
 	awk -v name="$2" '$2 == "example:" { mine = $3 == name }
 	mine && $2 == "before:" { sub(/^[^:]*: /, ""); print }' "$1"
 }
 
-# Numbers that differ from run to run, and widths that follow from them.
+# Replaces numbers that differ between runs, and spaces whose number depends on them.
 normalise() {
 	sed -E 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}Z/TIME/g; s/ +/ /g
 	s/^[0-9]+:[0-9]+ ([^ ]+ [0-9]+) [0-9]+ [0-9]+ /SLOT \1 PID UID /
 	s/"slot":"[0-9:]+"/"slot":SLOT/g; s/"pid":[0-9]+,"uid":[0-9]+/"pid":PID,"uid":UID/g'
 }
 
-# same EXPECTED PRINTED WHAT
+# same EXPECTED PRINTED NAME: fails if the output of the example NAME isn't the expected one.
 same() {
 	normalise <"$1" >"$root/expected"
 	normalise <"$2" >"$root/printed"
-	diff "$root/expected" "$root/printed" || fail "$3: the page says (<), but it prints (>)"
+	diff "$root/expected" "$root/printed" || fail "$3: the page has (<), but the example prints (>)"
 }
 
 # -- a berthd for one example -----------------------------------------------------------------
@@ -90,40 +90,40 @@ start_berthd() {
 
 # -- examples ---------------------------------------------------------------------------------
 
-# compile PAGE NAME: into work/NAME and work/NAME-cxx.
+# compile PAGE NAME: compiles the program as C to work/NAME, and as C++ to work/NAME-cxx.
 compile() {
 	block "$1" example "$2" >"$root/work/$2.c"
-	# shellcheck disable=SC2046 # lists of options are to be split
+	# shellcheck disable=SC2046 # lists of options must be split
 	gcc -std=c99 -Wall -Wextra -Wpedantic -Werror "$root/work/$2.c" \
 		$(pkg-config --cflags --libs berth) -o "$root/work/$2" &&
 		g++ -std=c++17 -Wall -Wpedantic -Werror -x c++ "$root/work/$2.c" -x none \
 			$(pkg-config --cflags --libs berth) -o "$root/work/$2-cxx"
 }
 
-# run_program PAGE NAME: only programs that have an output; others are for a session.
+# run_program PAGE NAME: runs the program if the page has its output. Sessions run the other programs.
 run_program() {
-	block "$1" output "$2" >"$root/said"
-	[ -s "$root/said" ] || return 0
+	block "$1" output "$2" >"$root/output"
+	[ -s "$root/output" ] || return 0
 	start_berthd
 	sh -euc "$(before "$1" "$2")"
 	for program in "$root/work/$2" "$root/work/$2-cxx"; do
-		# shellcheck disable=SC2046 # arguments are to be split
+		# shellcheck disable=SC2046 # arguments must be split
 		"$program" $(arguments "$1" "$2") >"$root/got" 2>&1 ||
 			fail "$program exits with $?"
-		same "$root/said" "$root/got" "$(basename "$1"), example '$2'"
+		same "$root/output" "$root/got" "$(basename "$1"), example '$2'"
 	done
 }
 
-# session PAGE NAME: the block is made a script that prints each command before it runs it.
+# session PAGE NAME: makes a script of the block, which prints each command before it runs it.
 session() {
-	block "$1" shell "$2" | sed "s|/tmp/try|$root/work/try|g" >"$root/said"
+	block "$1" shell "$2" | sed "s|/tmp/try|$root/work/try|g" >"$root/output"
 	awk -v q="'" '/^\$ / {
 		command = substr($0, 3); shown = $0
 		gsub(q, q "\\" q q, shown)
 		print "status=$?; printf " q "%s\\n" q " " q shown q "; (exit $status)"
 		print command
-	} END { print "wait; exit 0" }' "$root/said" >"$root/script"
-	if grep -q '^\$ berthd .*&$' "$root/said"; then
+	} END { print "wait; exit 0" }' "$root/output" >"$root/script"
+	if grep -q '^\$ berthd .*&$' "$root/output"; then
 		stop_berthd
 		unset BERTH_RUNTIME_DIR BERTH_STATE_DIR
 	else
@@ -133,7 +133,7 @@ session() {
 	runner=$!
 	wait "$runner" || fail "the session '$2' exits with $?"
 	runner=''
-	same "$root/said" "$root/got" "$(basename "$1"), session '$2'"
+	same "$root/output" "$root/got" "$(basename "$1"), session '$2'"
 }
 
 # -- the test ---------------------------------------------------------------------------------
@@ -153,19 +153,20 @@ step 'every page is clean for mandoc and for man-db'
 pages=$(find "$prefix/share/man" -type f | sort)
 for page in $pages; do
 	mandoc -T lint -W warning "$page" || fail "mandoc on $page"
-	# Matters of style, too. It looks for other pages in an index that there may not be; see below.
+	# This reports style, too. mandoc looks for other pages in an index that may not exist, so a later step checks
+	# references.
 	mandoc -T lint "$page" 2>/dev/null |
 		grep -v 'STYLE: referenced manual not found:' >"$root/style" || true
 	[ ! -s "$root/style" ] || { cat "$root/style"; fail "mandoc on the style of $page"; }
 	man -l --warnings -P cat "$page" >"$root/rendered" 2>"$root/warnings" ||
 		fail "man -l $page"
 	[ ! -s "$root/warnings" ] || { cat "$root/warnings"; fail "man -l --warnings $page"; }
-	[ "$(wc -l <"$root/rendered")" -gt 20 ] || fail "man shows nothing of $page"
+	[ "$(wc -l <"$root/rendered")" -gt 20 ] || fail "man shows hardly anything of $page"
 done
 link=$prefix/share/man/man3/berth_release.3
 [ "$(readlink "$link")" = berth_acquire.3 ] || fail 'there is no page for berth_release'
 
-step 'every reference between our pages leads somewhere'
+step 'every reference names a page that exists'
 # shellcheck disable=SC2086 # a list
 sed -n 's/^\.Xr \(berth[a-z_-]*\) \([0-9]\).*/\1.\2/p' $pages | sort -u |
 	while read -r page; do
@@ -188,5 +189,5 @@ for page in $pages; do
 	done
 done
 echo "$count examples"
-[ "$count" -ge 10 ] || fail 'hardly any example was found'
+[ "$count" -ge 10 ] || fail 'fewer than 10 examples were found'
 [ "$failures" = 0 ]

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Shows that the stall explorer finds faults. A mutant is a copy of the sources without one safety step, for
-# which the explorer must find a fault.
+# Shows that the stall explorer finds faults. A mutant is a copy of the sources without one safety step. The
+# explorer must find a fault in each mutant.
 #
 #     tests/explore/mutants.sh BUILD SECONDS [NAME]...
 #
-# For each mutant, or those that are named, the explorer plays its scripts and then does random runs for that
-# many seconds of CPU. Prints a line for each mutant. Exit status 1: for a mutant no fault was found.
+# For each mutant (or only for the given NAMEs), the explorer plays its scripts, and then does random runs for
+# SECONDS of CPU time. Prints a line for each mutant. Exit status 1: the explorer found no fault in some mutant.
 set -eu
 
 build=$1 seconds=$2
@@ -26,7 +26,7 @@ tree_make() {
 	cp -a "$build/tests/explore" "$work/build/tests"
 }
 
-# wanted NAME [CHOSEN]...: true if NAME is one of those chosen, or none is.
+# wanted NAME [CHOSEN]...: true if NAME is among CHOSEN, or if CHOSEN is empty.
 wanted() {
 	name=$1
 	shift
@@ -37,9 +37,9 @@ wanted() {
 
 names=$*
 
-# mutant NAME FILE SED-SCRIPT: makes the mutant and has the explorer look for a fault in it.
+# mutant NAME FILE SED-SCRIPT: makes the mutant, and has the explorer search for a fault in it.
 mutant() {
-	# shellcheck disable=SC2086 # a list
+	# shellcheck disable=SC2086 # a list must be split
 	wanted "$1" $names || return 0
 	tree_make
 	sed -E "$3" "$2" >"$work/$2"

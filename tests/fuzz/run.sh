@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Runs a fuzzer for $FUZZ_SECONDS on its seeds and on the inputs in $BUILD/corpus, where it keeps new
-# ones. An input that fails is written to $BUILD/found. The last line is a summary.
+# Runs a fuzzer for $FUZZ_SECONDS, on its seeds and on the inputs in $BUILD/corpus. The fuzzer keeps new inputs
+# there, and writes an input that fails to $BUILD/found. The last line is a summary.
 #
 #     BUILD=build-fuzz FUZZ_SECONDS=60 tests/fuzz/run.sh FUZZER
 set -eu
