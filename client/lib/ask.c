@@ -1,15 +1,253 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Sends requests to berthd and awaits the replies. Connects again if berthd was restarted. */
+/*
+ * Talks with berthd: connects, opens or resumes a session, sends requests and awaits the replies.
+ * Connects again if berthd was restarted.
+ */
+
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "ask.h"
-#include "berth.h"
-#include "hello.h"
+#include "clock.h"
 #include "message.h"
-#include "pool.h"
+#include "thread.h"
+
+/* How long to wait before the next attempt to connect. */
+#define PAUSE_MS 20
 
 /* The most ranges that a session asks for at once. */
 #define RANGES_ASKED 64u
+
+_Static_assert(RANGES_ASKED <= MESSAGE_RANGES_MAX, "a reply grants as many");
+
+/* Any reply of berthd to a client. */
+union reply {
+	struct message_header header;
+	struct message_failed failed;
+	struct message_welcome welcome;
+	struct message_resolved resolved;
+	struct message_ranges_granted granted;
+	struct message_done done;
+};
+
+/* What handle_leave() restores for a thread. */
+struct visit {
+	int error;
+	int cancel_state;
+	bool is_locked;
+};
+
+/* -- the lock of a handle ---------------------------------------------------------------------- */
+
+/* Each thread that has the lock has a deadline, too. The wait is by the monotonic clock if the C
+ * library can do that, and ThreadSanitizer, which doesn't know of it, isn't there. */
+static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
+#if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
+	const struct timespec until = {
+		.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
+
+	return -pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+#else
+	int64_t left = MAX_OF(deadline - clock_monotonic_ms(), 0);
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	left += until.tv_nsec / 1000000;
+	until.tv_sec += left / 1000;
+	until.tv_nsec = left % 1000 * 1000000;
+	return -pthread_mutex_timedlock(lock, &until);
+#endif
+}
+
+/* Locks the handle. Until handle_leave(), which must be called whatever this returns, the thread
+ * can't be cancelled. -ETIMEDOUT: other threads had the lock until the deadline. */
+static int handle_enter(struct berth *b, int64_t deadline, struct visit *v) {
+	int r;
+
+	v->error = errno;
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &v->cancel_state);
+	r = lock_until(&b->lock, deadline);
+	v->is_locked = r == 0;
+	return r;
+}
+
+/* Unlocks the handle if it was locked; errno is as it was at handle_enter(). */
+static void handle_leave(struct berth *b, const struct visit *v) {
+	if (v->is_locked)
+		(void)pthread_mutex_unlock(&b->lock);
+	(void)pthread_setcancelstate(v->cancel_state, NULL);
+	errno = v->error;
+}
+
+/* -- connecting -------------------------------------------------------------------------------- */
+
+static int welcome_check(const struct message_welcome *w, const struct session *resume) {
+	if (w->range_count > ELEMENTS(w->range) || w->serial == 0)
+		return -EBADMSG;
+	if (!w->resumed)
+		return 0;
+	return resume && w->session == resume->index && w->serial == resume->serial ? 0 : -EBADMSG;
+}
+
+static int hello_send(
+	int fd, const struct session *resume, int64_t deadline, union reply *reply, int *fds) {
+	const void *random = (const void *)(uintptr_t)getauxval(AT_RANDOM);
+	struct message_hello hello = {
+		.header = MESSAGE_HEADER(MESSAGE_HELLO, struct message_hello),
+		.fingerprint = BERTH_FINGERPRINT,
+		/* Tells this exec image from the one before and the one after it: the kernel gives
+		 * each 16 random bytes. */
+		.image = random ? XXH3_64bits(random, 16) : 0,
+		.resume_session = resume ? resume->index : 0,
+		.resume_serial = resume ? resume->serial : 0,
+	};
+	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	size_t size = sizeof(*reply);
+	int r;
+
+	/* A filter of system calls may have answered EPERM. The caller mustn't take that for
+	 * berthd's policy. */
+	if (pidfd < 0)
+		return -ENOSYS;
+	r = message_ask(fd, &hello, pidfd, deadline);
+	/* If berthd hung up before it received the request, it may have sent the reason. */
+	if (r == 0 || r == -ECONNRESET)
+		r = message_answer(fd, &hello, reply, &size, fds, deadline);
+	if (r < 0)
+		return r;
+	if (reply->header.code != 0)
+		return reply->header.code <= INT32_MAX ? (int)reply->header.code : -EBADMSG;
+	return size == sizeof(reply->welcome) ? welcome_check(&reply->welcome, resume) : -EBADMSG;
+}
+
+/* Takes those of the descriptors that it uses. */
+static int welcome_accept(struct berth *b, struct session *resume, const struct message_welcome *w,
+	int fds[MESSAGE_FDS_MAX]) {
+	struct session *s;
+	int r;
+
+	if (w->resumed) {
+		map_file_renew(resume->map, &resume->map->directory, &fds[0]);
+		map_file_renew(resume->map, &resume->map->segment, &fds[1]);
+		handles_claim_files(resume->map);
+		return 0;
+	}
+	/* The kernel drops descriptors for which the process has no free numbers. */
+	if (fds[0] < 0 || fds[1] < 0)
+		return -EMFILE;
+	r = session_new(handle_next_session_number(b), w, fds, &s);
+	if (r >= 0)
+		handle_publish(b, s);
+	return r;
+}
+
+static void bye_send(int fd) {
+	struct message_bye bye = {.header = MESSAGE_HEADER(MESSAGE_BYE, struct message_bye)};
+
+	(void)message_send(fd, &bye, sizeof(bye), NULL, 0);
+}
+
+static int connect_once(struct berth *b, struct session *resume, int64_t deadline) {
+	_cleanup_close_ int fd = -1;
+	int fds[MESSAGE_FDS_MAX] = {-1, -1};
+	union reply reply = {{0}};
+	int r;
+
+	descriptor_close(&b->socket);
+	r = message_connect(b->runtime_dir, "berth.sock", deadline, &fd);
+	if (r >= 0)
+		r = hello_send(fd, resume, deadline, &reply, fds);
+	if (r == 0)
+		r = welcome_accept(b, resume, &reply.welcome, fds);
+	/* berthd must not keep a session that this process can't use until the process dies. */
+	if (r < 0 && fd >= 0 && (!resume || (reply.welcome.serial && !reply.welcome.resumed)))
+		bye_send(fd);
+	for (size_t i = 0; i < MESSAGE_FDS_MAX; i++)
+		close_cleanup(&fds[i]);
+	if (r != 0)
+		return r;
+	r = descriptor_set(&b->socket, fd);
+	fd = -1;
+	if (r == 0)
+		b->owes_reply = false;
+	return r;
+}
+
+/* Waits a little before the next attempt to connect to a berthd that hung up, as one that is being
+ * restarted may during HELLO. False: the deadline would pass. */
+static bool hello_pause(int64_t deadline) {
+	struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
+
+	if (clock_monotonic_ms() + PAUSE_MS >= deadline)
+		return false;
+	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+	return true;
+}
+
+/* The caller has locked the handle. Connects again, and resumes the session if berthd agrees; else
+ * opens and publishes a new one. resume NULL: opens a new one. */
+static int hello_connect(struct berth *b, struct session *resume, int64_t deadline) {
+	int r;
+
+	do
+		r = connect_once(b, resume, deadline);
+	while (r == -ECONNRESET && hello_pause(deadline));
+	return r;
+}
+
+/* -- sessions ---------------------------------------------------------------------------------- */
+
+int ask_session(struct berth *b, int64_t deadline, struct session **ret) {
+	struct visit v;
+	int r = handle_enter(b, deadline, &v);
+
+	if (r == 0 && !load_relaxed(&b->current))
+		r = hello_connect(b, NULL, deadline);
+	if (r == 0)
+		*ret = load_relaxed(&b->current);
+	handle_leave(b, &v);
+	return r;
+}
+
+int ask_new_session(const struct session *s, int64_t deadline) {
+	struct berth *b = s->handle;
+	struct visit v;
+	int r = handle_enter(b, deadline, &v);
+
+	/* The session's entry says that it has ended, so there is nothing to resume. */
+	if (r == 0 && load_relaxed(&b->current) == s)
+		r = hello_connect(b, NULL, deadline);
+	handle_leave(b, &v);
+	return r;
+}
+
+int ask_files(struct session *s, int64_t deadline) {
+	struct berth *b = s->handle;
+	struct visit v;
+	int r = handle_enter(b, deadline, &v);
+
+	if (r == 0 && load_relaxed(&b->current) == s && !map_files_are_ours(s->map))
+		r = hello_connect(b, s, deadline);
+	handle_leave(b, &v);
+	return r;
+}
+
+void ask_goodbye(const struct berth *b) {
+	struct session *s = load_relaxed(&b->current);
+
+	/* A thread that is still inside may place a record yet. Then berthd keeps the ranges until
+	 * the process is dead. */
+	if (s && threads_keep_out(s) && pool_close(s->pool) && descriptor_is_ours(&b->socket))
+		bye_send(b->socket.fd);
+}
+
+/* -- questions --------------------------------------------------------------------------------- */
 
 /* A request, its reply, and how long the reply is if its code is 0. */
 struct question {
@@ -17,8 +255,6 @@ struct question {
 	size_t reply_length;
 	union reply reply;
 };
-
-/* -- one question ------------------------------------------------------------------------------ */
 
 static int ranges_add(struct session *s, const struct message_ranges_granted *granted) {
 	uint32_t added = 0;
@@ -30,23 +266,16 @@ static int ranges_add(struct session *s, const struct message_ranges_granted *gr
 	return added > 0 ? 0 : -ENOMEM;
 }
 
-/* Receives a reply that its request didn't wait for. The session has the ranges that it grants all
- * the same, so the pool takes them. */
-static int late_reply_receive(struct berth *b, int64_t deadline) {
-	union reply late = {{0}};
-	int r = message_skip(b->socket.fd, &late, sizeof(late), deadline);
-
-	if (r == 0 && late.header.opcode == MESSAGE_RANGES && late.header.code == 0)
-		(void)ranges_add(load_relaxed(&b->current), &late.granted);
-	return r;
-}
-
-/* Sends the request, once the reply to the request before has come. */
+/* Sends the request, once the reply to the request before has come. The session has the ranges that
+ * a late reply grants all the same, so the pool takes them. */
 static int question_send(struct berth *b, const struct question *q, int64_t deadline) {
-	int r = b->owes_reply ? late_reply_receive(b, deadline) : 0;
+	union reply late = {{0}};
+	int r = b->owes_reply ? message_skip(b->socket.fd, &late, sizeof(late), deadline) : 0;
 
 	if (r < 0)
 		return r;
+	if (late.header.opcode == MESSAGE_RANGES && late.header.code == 0)
+		(void)ranges_add(load_relaxed(&b->current), &late.granted);
 	b->owes_reply = false;
 	r = message_ask(b->socket.fd, q->request, -1, deadline);
 	/* If berthd hung up before it received the request, it may have sent the reason. */
@@ -112,8 +341,6 @@ static int session_ask(struct session *s, struct question *q, int64_t deadline) 
 	return r == -ESHUTDOWN ? 0 : r;
 }
 
-/* -- what is asked ----------------------------------------------------------------------------- */
-
 int ask_name(struct session *s, const char *account, int64_t deadline) {
 	struct message_resolve request = {
 		.header = MESSAGE_HEADER(MESSAGE_RESOLVE, struct message_resolve)};
@@ -133,18 +360,10 @@ int ask_finish_release(struct session *s, uint32_t record, int64_t deadline) {
 	return session_ask(s, &q, deadline);
 }
 
-static int ranges_request(struct session *s, uint32_t count, int64_t deadline) {
-	struct message_ranges request = {
-		.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_ranges),
-		.count = MAX_OF(MIN_OF(count, MESSAGE_RANGES_MAX), 1),
-	};
-	struct question q = {&request, sizeof(q.reply.granted), {{0}}};
-	int r = question_ask(s, &q, deadline);
-
-	return r == 0 ? ranges_add(s, &q.reply.granted) : r;
-}
-
 int ask_ranges(struct session *s, uint32_t seen, int64_t deadline) {
+	struct message_ranges request = {
+		.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_ranges)};
+	struct question q = {&request, sizeof(q.reply.granted), {{0}}};
 	struct visit v;
 	int r = handle_enter(s->handle, deadline, &v);
 
@@ -152,7 +371,10 @@ int ask_ranges(struct session *s, uint32_t seen, int64_t deadline) {
 	 * one slot or a hundred thousand. The bound keeps a thread from waiting long while they are
 	 * added. */
 	if (r == 0 && load_relaxed(&s->handle->current) == s && pool_range_count(s->pool) == seen) {
-		r = ranges_request(s, pool_usable_ranges(s->pool, RANGES_ASKED), deadline);
+		request.count = MAX_OF(pool_usable_ranges(s->pool, RANGES_ASKED), 1);
+		r = question_ask(s, &q, deadline);
+		if (r == 0)
+			r = ranges_add(s, &q.reply.granted);
 		store_relaxed(&s->pool->is_full, r == BERTH_NO_SYSTEM_RESOURCES);
 	}
 	handle_leave(s->handle, &v);

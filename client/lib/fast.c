@@ -4,20 +4,18 @@
  * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
  *
  * For an account of one level, it calls strcmp(), strlen() and time(), and nothing else. What it
- * can't do it leaves to the general path (acquire.c). Then it has either done nothing, or it says
+ * can't do it leaves to the general path (general.c). Then it has either done nothing, or it says
  * what is done. The thread owns the record that it uses, so whatever it reads here is read after
  * the claim (counter.c).
  */
 
 #include <string.h>
 
-#include "acquire.h"
 #include "ask.h"
 #include "clock.h"
 #include "counter-fast.h"
 #include "denials.h"
-#include "handle.h"
-#include "sized.h"
+#include "general.h"
 #include "thread.h"
 
 /* -- acquiring --------------------------------------------------------------------------------- */

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Keeps the handles of the process, and the sessions of each. */
+/*
+ * Keeps the handles of the process, and the sessions of each. Makes the handles of a forked child
+ * its own.
+ */
 
+#include <sched.h>
 #include <string.h>
-#include <time.h>
+#include <sys/mman.h>
 
-#include "clock.h"
 #include "handle.h"
 
 /* A handle's `next` is written before the handle is linked. So another thread may fork at any
@@ -41,7 +44,7 @@ void handle_publish(struct berth *b, struct session *s) {
 		/* Pairs with handle_find_retired(). */
 		store_release(&b->retired, old);
 	}
-	/* Pair with the loads in fast.c, acquire.c and call.c. */
+	/* Pair with the loads in fast.c and general.c. */
 	store_release(&b->current, s);
 	store_release(&b->fast, s);
 }
@@ -70,52 +73,13 @@ static void sessions_drop(struct berth *b, void (*drop)(struct session *)) {
 	}
 }
 
-/* -- the lock of a handle ---------------------------------------------------------------------- */
-
-/* Each thread that has the lock has a deadline, too. The wait is by the monotonic clock if the C
- * library can do that, and ThreadSanitizer, which doesn't know of it, isn't there. */
-static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
-#if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
-	const struct timespec until = {
-		.tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000};
-
-	return -pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
-#else
-	int64_t left = MAX_OF(deadline - clock_monotonic_ms(), 0);
-	struct timespec until;
-
-	(void)clock_gettime(CLOCK_REALTIME, &until);
-	left += until.tv_nsec / 1000000;
-	until.tv_sec += left / 1000;
-	until.tv_nsec = left % 1000 * 1000000;
-	return -pthread_mutex_timedlock(lock, &until);
-#endif
-}
-
-int handle_enter(struct berth *b, int64_t deadline, struct visit *v) {
-	int r;
-
-	v->error = errno;
-	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &v->cancel_state);
-	r = lock_until(&b->lock, deadline);
-	v->is_locked = r == 0;
-	return r;
-}
-
-void handle_leave(struct berth *b, const struct visit *v) {
-	if (v->is_locked)
-		(void)pthread_mutex_unlock(&b->lock);
-	(void)pthread_setcancelstate(v->cancel_state, NULL);
-	errno = v->error;
-}
-
 /* -- the list of handles ----------------------------------------------------------------------- */
 
-void handles_lock(void) {
+static void handles_lock(void) {
 	(void)pthread_mutex_lock(&list_lock);
 }
 
-void handles_unlock(void) {
+static void handles_unlock(void) {
 	(void)pthread_mutex_unlock(&list_lock);
 }
 
@@ -144,23 +108,6 @@ void handles_claim_files(const struct map *m) {
 		map_file_forget(s->map, &s->map->directory, m->directory.fd);
 	}
 	handles_unlock();
-}
-
-/* Frees the child's copy of a session of its parent. A thread that isn't in the child may have
- * locked the map. */
-static void session_drop(struct session *s) {
-	if (s)
-		(void)pthread_mutex_init(&s->map->lock, NULL);
-	session_free(s);
-}
-
-void handles_reset(void) {
-	(void)pthread_mutex_init(&list_lock, NULL);
-	for (struct berth *b = handles; b; b = b->next) {
-		(void)pthread_mutex_init(&b->lock, NULL);
-		descriptor_close(&b->socket);
-		sessions_drop(b, session_drop);
-	}
 }
 
 int handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret) {
@@ -202,4 +149,72 @@ void handle_free(struct berth *b) {
 	(void)pthread_mutex_destroy(&b->lock);
 	free(b->runtime_dir);
 	free(b);
+}
+
+/* -- forked children --------------------------------------------------------------------------- */
+
+/* fork(3) runs the handlers here. clone(2) and the bare system call don't: then the kernel's wiping
+ * of the word tells the child at its next call. */
+
+#define FORK_WIPED     0u
+#define FORK_REPAIRING 2u
+
+/* Used until the page is mapped, and for good if the kernel can't wipe it: then only the handlers
+ * of fork(3) notice a child. */
+static _Atomic uint32_t word_unwiped = FORK_OURS;
+_Atomic uint32_t *fork_word = &word_unwiped;
+
+/* Frees the child's copy of a session of its parent. A thread that isn't in the child may have
+ * locked the map. */
+static void session_drop(struct session *s) {
+	if (s)
+		(void)pthread_mutex_init(&s->map->lock, NULL);
+	session_free(s);
+}
+
+/* In a forked child: leaves every handle without a session and without a socket. */
+static void handles_repair(void) {
+	int error = errno, cancel_state;
+
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+	(void)pthread_mutex_init(&list_lock, NULL);
+	for (struct berth *b = handles; b; b = b->next) {
+		(void)pthread_mutex_init(&b->lock, NULL);
+		descriptor_close(&b->socket);
+		sessions_drop(b, session_drop);
+	}
+	/* Pairs with fork_check(). */
+	store_release(fork_word, FORK_OURS);
+	(void)pthread_setcancelstate(cancel_state, NULL);
+	errno = error;
+}
+
+/* The first thread that calls this repairs the handles, and others wait for it. */
+void fork_repair(void) {
+	if (cas32(fork_word, FORK_WIPED, FORK_REPAIRING))
+		handles_repair();
+	while (load_acquire(fork_word) == FORK_REPAIRING)
+		(void)sched_yield();
+}
+
+static void watch_begin(void) {
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	void *page;
+
+	(void)pthread_atfork(handles_lock, handles_unlock, handles_repair);
+	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED)
+		return;
+	if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+		(void)munmap(page, size);
+		return;
+	}
+	fork_word = page;
+	store_release(fork_word, FORK_OURS);
+}
+
+void fork_watch(void) {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	(void)pthread_once(&once, watch_begin);
 }

@@ -8,7 +8,6 @@
  * that the handle can still tell what became of their slots.
  */
 
-#include "descriptor.h"
 #include "session.h"
 
 struct berth {
@@ -30,20 +29,6 @@ int handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret);
 void handle_unlink(const struct berth *b);
 /* Closes the socket; frees the sessions, and the handle, which isn't in the list. */
 void handle_free(struct berth *b);
-
-/* What handle_leave() restores for a thread. */
-struct visit {
-	int error;
-	int cancel_state;
-	bool is_locked;
-};
-
-/* Locks the handle. Until handle_leave(), which must be called whatever this returns, the thread
- * can't be cancelled. -ETIMEDOUT: other threads had the lock until the deadline
- * (clock_monotonic_ms). */
-int handle_enter(struct berth *b, int64_t deadline, struct visit *v);
-/* Unlocks the handle if it was locked; errno is as it was at handle_enter(). */
-void handle_leave(struct berth *b, const struct visit *v);
 
 /* The caller has locked the handle: makes the session the current one, and retires the one
  * before. */
@@ -67,9 +52,26 @@ void handles_each_session(void (*call)(struct session *s, void *data), void *dat
  * or of another handle, mustn't use it. */
 void handles_claim_files(const struct map *m);
 
-/* For fork.c: no other thread changes the list in between. */
-void handles_lock(void);
-void handles_unlock(void);
-/* In a forked child, for a thread that can't be cancelled: makes every handle the child's own,
- * without a session and without a socket. */
-void handles_reset(void);
+/* -- forked children --------------------------------------------------------------------------- */
+
+/*
+ * The handles of a forked child are copies of its parent's. A word in a page of its own tells: the
+ * kernel makes it 0 in a child. Asking for the process id instead would be a system call. The fast
+ * path needs no look at the word, because the kernel empties the blocks of threads, too (thread.h).
+ */
+
+#define FORK_OURS 1u
+
+extern _Atomic uint32_t *fork_word;
+
+/* Before the first handle is made. May be called again. */
+void fork_watch(void);
+
+/* Makes every handle the child's own. */
+void fork_repair(void);
+
+/* First in every function of the API but the fast path. Pairs with fork_repair(). */
+static inline void fork_check(void) {
+	if (unlikely(load_acquire(fork_word) != FORK_OURS))
+		fork_repair();
+}

@@ -6,9 +6,8 @@
  * granted, and the path caches of the threads that use them.
  */
 
-#include "map.h"
 #include "protocol.h"
-#include "slot.h"
+#include "pool.h"
 
 struct session {
 	struct berth *handle;  /* that has the session */
@@ -49,3 +48,30 @@ static _always_inline_ bool session_gave_slot(const struct session *s, uint64_t 
 static _always_inline_ bool session_is_open(const struct session *s) {
 	return likely(load_acquire(&s->entry->open) == load_relaxed(&s->open));
 }
+
+/* -- descriptors ------------------------------------------------------------------------------- */
+
+/*
+ * The application may close descriptors of the library behind its back, as daemons do (closefrom).
+ * The kernel may then give the number to another file. So the library uses a descriptor, and closes
+ * it, only while its device and inode are those of the file that the library opened.
+ */
+
+struct descriptor {
+	int fd; /* -1: none */
+	uint64_t dev, ino;
+};
+
+/* Takes fd, whatever it returns. Errors as fstat(). */
+int descriptor_set(struct descriptor *d, int fd);
+bool descriptor_is_ours(const struct descriptor *d);
+/* Closes it if it is still ours. */
+void descriptor_close(struct descriptor *d);
+
+/* If the map has this number for a file of its own, the map doesn't use or close it any more: the
+ * application has closed that file, and the number is a newer map's. */
+void map_file_forget(struct map *m, struct map_file *file, int fd);
+
+/* Gives a map a new descriptor of the same file if the application has closed the old one. Takes
+ * *fd in that case and sets it to -1. */
+void map_file_renew(struct map *m, struct map_file *file, int *fd);

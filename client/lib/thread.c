@@ -10,7 +10,6 @@
  */
 
 #include <linux/membarrier.h>
-#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -52,7 +51,7 @@ static struct thread_page *page_new(void) {
 			(void)munmap(blocks, BLOCKS_SIZE);
 		return NULL;
 	}
-	/* If the kernel can't, only the handlers of fork(3) notice a child (fork.c). */
+	/* If the kernel can't, only the handlers of fork(3) notice a child (handle.h). */
 	(void)madvise(blocks, BLOCKS_SIZE, MADV_WIPEONFORK);
 	page->blocks = blocks;
 	do {

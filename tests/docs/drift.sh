@@ -286,15 +286,15 @@ gcc -std=gnu11 -iquote client/core -iquote client/wire "$root/words.c" -o "$root
 
 # -- codes ------------------------------------------------------------------------------------
 
-step 'codes: berth.h, errors.c and berth(3)'
+step 'codes: berth.h, api.c and berth(3)'
 sed -n 's/^\tBERTH_\([A-Z_]*\) = \([0-9]*\),.*/\2 \1/p' include/berth.h | sort -n >"$root/header"
-sed -n 's/^\t{BERTH_\([A-Z_]*\), "ERROR_\([A-Z_]*\)",.*/\1 \2/p' client/lib/errors.c |
+sed -n 's/^\t{BERTH_\([A-Z_]*\), "ERROR_\([A-Z_]*\)",.*/\1 \2/p' client/lib/api.c |
 	while read -r code name; do
 		awk -v c="$code" -v n="$name" '$2 == c { print $1, n }' "$root/header"
 	done | sort -n >"$root/errors"
 sed -n 's/^ \{5\}\([0-9]*\) BERTH_\([A-Z_]*\).*/\1 \2/p' "$root/berth.3" | sort -n >"$root/paged"
 [ -s "$root/header" ] || fail 'no codes in berth.h'
-same header errors 'codes of berth.h (<) and names in errors.c (>)'
+same header errors 'codes of berth.h (<) and names in api.c (>)'
 same header paged 'codes of berth.h (<) and of berth(3) (>)'
 
 # -- functions and structs --------------------------------------------------------------------

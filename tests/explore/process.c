@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Processes. And the explorer's own handle.h, hello.h and ask.h, the parts of libberth that keep handles and
+ * Processes. And the explorer's own handle.h and ask.h, the parts of libberth that keep handles and
  * talk to berthd: here messages are structs, and a thread that waits for an answer pauses its coroutine.
  * The rest of libberth is the real one.
  */
@@ -10,8 +10,6 @@
 
 #include "ask.h"
 #include "clock.h"
-#include "fork.h"
-#include "hello.h"
 #include "hooks.h"
 #include "parties.h"
 #include "process.h"
@@ -244,9 +242,9 @@ static int leave(struct process *p, int r) {
 	return r;
 }
 
-/* -- handle.h, hello.h, ask.h --------------------------------------------------------------------- */
+/* -- handle.h, ask.h ---------------------------------------------------------------------------- */
 
-int hello_get_session(struct berth *b, int64_t deadline, struct session **ret) {
+int ask_session(struct berth *b, int64_t deadline, struct session **ret) {
 	struct process *p = process_of(b);
 	int r = 0;
 
@@ -258,7 +256,7 @@ int hello_get_session(struct berth *b, int64_t deadline, struct session **ret) {
 	return leave(p, r);
 }
 
-int hello_replace_session(const struct session *s, int64_t deadline) {
+int ask_new_session(const struct session *s, int64_t deadline) {
 	struct process *p = process_of(s->handle);
 	int r = 0;
 
@@ -269,7 +267,7 @@ int hello_replace_session(const struct session *s, int64_t deadline) {
 	return leave(p, r);
 }
 
-int hello_renew_files(struct session *s, int64_t deadline) {
+int ask_files(struct session *s, int64_t deadline) {
 	(void)s, (void)deadline;
 	verdict_fault("libberth asks for a window, though all are mapped");
 	return -ENOMEM;

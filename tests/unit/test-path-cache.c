@@ -23,7 +23,6 @@
 
 #include "berth.h"
 #include "fixture.h"
-#include "fork.h"
 #include "handle.h"
 #include "message.h"
 #include "run.h"
