@@ -18,13 +18,9 @@
 #include "message.h"
 #include "thread.h"
 
-/* How long to wait before the next attempt to connect. */
 #define PAUSE_MS 20
-
-/* The most ranges that a session asks for at once. */
+/* The most ranges that a session asks for at once, fewer than MESSAGE_RANGES_MAX. */
 #define RANGES_ASKED 64u
-
-_Static_assert(RANGES_ASKED <= MESSAGE_RANGES_MAX, "a reply grants as many");
 
 /* Any reply of berthd to a client. */
 union reply {
@@ -34,13 +30,6 @@ union reply {
 	struct message_resolved resolved;
 	struct message_ranges_granted granted;
 	struct message_done done;
-};
-
-/* What handle_leave() restores for a thread. */
-struct visit {
-	int error;
-	int cancel_state;
-	bool is_locked;
 };
 
 /* -- the lock of a handle ---------------------------------------------------------------------- */
@@ -65,35 +54,38 @@ static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
 #endif
 }
 
-/* Locks the handle. Until handle_leave(), which must be called whatever this returns, the thread
- * can't be cancelled. -ETIMEDOUT: other threads had the lock until the deadline. */
-static int handle_enter(struct berth *b, int64_t deadline, struct visit *v) {
-	int r;
+/* One visit of a thread to a handle that it has locked, and what the thread had before. */
+struct visit {
+	struct berth *b;
+	int result; /* -ETIMEDOUT: other threads had the lock until the deadline */
+	int error;
+	int cancel_state;
+	bool is_locked;
+};
 
+/* Locks the handle, and makes the thread one that can't be cancelled. True: the handle is locked,
+ * and s, which may be NULL, is its current session. Whatever this returns, the caller then calls
+ * visit_end(). */
+static bool visit_begin(
+	struct visit *v, struct berth *b, const struct session *s, int64_t deadline) {
+	v->b = b;
 	v->error = errno;
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &v->cancel_state);
-	r = lock_until(&b->lock, deadline);
-	v->is_locked = r == 0;
-	return r;
+	v->result = lock_until(&b->lock, deadline);
+	v->is_locked = v->result == 0;
+	return v->is_locked && load_relaxed(&b->current) == s;
 }
 
-/* Unlocks the handle if it was locked; errno is as it was at handle_enter(). */
-static void handle_leave(struct berth *b, const struct visit *v) {
+/* Returns the result. */
+static int visit_end(const struct visit *v) {
 	if (v->is_locked)
-		(void)pthread_mutex_unlock(&b->lock);
+		(void)pthread_mutex_unlock(&v->b->lock);
 	(void)pthread_setcancelstate(v->cancel_state, NULL);
 	errno = v->error;
+	return v->result;
 }
 
 /* -- connecting -------------------------------------------------------------------------------- */
-
-static int welcome_check(const struct message_welcome *w, const struct session *resume) {
-	if (w->range_count > ELEMENTS(w->range) || w->serial == 0)
-		return -EBADMSG;
-	if (!w->resumed)
-		return 0;
-	return resume && w->session == resume->index && w->serial == resume->serial ? 0 : -EBADMSG;
-}
 
 static int hello_send(
 	int fd, const struct session *resume, int64_t deadline, union reply *reply, int *fds) {
@@ -123,7 +115,7 @@ static int hello_send(
 		return r;
 	if (reply->header.code != 0)
 		return reply->header.code <= INT32_MAX ? (int)reply->header.code : -EBADMSG;
-	return size == sizeof(reply->welcome) ? welcome_check(&reply->welcome, resume) : -EBADMSG;
+	return size == sizeof(reply->welcome) ? 0 : -EBADMSG;
 }
 
 /* Takes those of the descriptors that it uses. */
@@ -132,7 +124,11 @@ static int welcome_accept(struct berth *b, struct session *resume, const struct 
 	struct session *s;
 	int r;
 
+	if (w->range_count > ELEMENTS(w->range) || w->serial == 0)
+		return -EBADMSG;
 	if (w->resumed) {
+		if (!resume || w->session != resume->index || w->serial != resume->serial)
+			return -EBADMSG;
 		map_file_renew(resume->map, &resume->map->directory, &fds[0]);
 		map_file_renew(resume->map, &resume->map->segment, &fds[1]);
 		handles_claim_files(resume->map);
@@ -172,10 +168,9 @@ static int connect_once(struct berth *b, struct session *resume, int64_t deadlin
 		close_cleanup(&fds[i]);
 	if (r != 0)
 		return r;
+	b->owes_reply = false;
 	r = descriptor_set(&b->socket, fd);
 	fd = -1;
-	if (r == 0)
-		b->owes_reply = false;
 	return r;
 }
 
@@ -205,37 +200,29 @@ static int hello_connect(struct berth *b, struct session *resume, int64_t deadli
 
 int ask_session(struct berth *b, int64_t deadline, struct session **ret) {
 	struct visit v;
-	int r = handle_enter(b, deadline, &v);
 
-	if (r == 0 && !load_relaxed(&b->current))
-		r = hello_connect(b, NULL, deadline);
-	if (r == 0)
+	if (visit_begin(&v, b, NULL, deadline))
+		v.result = hello_connect(b, NULL, deadline);
+	if (v.result == 0)
 		*ret = load_relaxed(&b->current);
-	handle_leave(b, &v);
-	return r;
+	return visit_end(&v);
 }
 
 int ask_new_session(const struct session *s, int64_t deadline) {
-	struct berth *b = s->handle;
 	struct visit v;
-	int r = handle_enter(b, deadline, &v);
 
 	/* The session's entry says that it has ended, so there is nothing to resume. */
-	if (r == 0 && load_relaxed(&b->current) == s)
-		r = hello_connect(b, NULL, deadline);
-	handle_leave(b, &v);
-	return r;
+	if (visit_begin(&v, s->handle, s, deadline))
+		v.result = hello_connect(s->handle, NULL, deadline);
+	return visit_end(&v);
 }
 
 int ask_files(struct session *s, int64_t deadline) {
-	struct berth *b = s->handle;
 	struct visit v;
-	int r = handle_enter(b, deadline, &v);
 
-	if (r == 0 && load_relaxed(&b->current) == s && !map_files_are_ours(s->map))
-		r = hello_connect(b, s, deadline);
-	handle_leave(b, &v);
-	return r;
+	if (visit_begin(&v, s->handle, s, deadline) && !map_files_are_ours(s->map))
+		v.result = hello_connect(s->handle, s, deadline);
+	return visit_end(&v);
 }
 
 void ask_goodbye(const struct berth *b) {
@@ -283,37 +270,34 @@ static int question_send(struct berth *b, const struct question *q, int64_t dead
 	return b->owes_reply ? 0 : r;
 }
 
-static int question_await(struct berth *b, struct question *q, int64_t deadline) {
-	size_t size = sizeof(q->reply);
-	int r = message_answer(b->socket.fd, q->request, &q->reply, &size, NULL, deadline);
-
-	if (r < 0)
-		return r;
-	b->owes_reply = false;
-	if (q->reply.header.code != 0 && q->reply.header.code <= INT32_MAX)
-		return (int)q->reply.header.code;
-	return size == q->reply_length ? 0 : -EBADMSG;
-}
-
 /* Closes the socket if the exchange went wrong, but not if berthd is slow or memory is short:
  * closing it would end the session and revoke its slots. A reply that comes late is received before
  * the next question. */
 static int question_exchange(struct berth *b, struct question *q, int64_t deadline) {
+	uint32_t code;
+	size_t size = sizeof(q->reply);
 	int r;
 
 	if (!descriptor_is_ours(&b->socket))
 		return -ECONNRESET;
 	r = question_send(b, q, deadline);
 	if (r == 0)
-		r = question_await(b, q, deadline);
-	if (r >= 0 || r == -ETIMEDOUT || r == -ENOMEM || r == -ENOBUFS)
+		r = message_answer(b->socket.fd, q->request, &q->reply, &size, NULL, deadline);
+	if (r == 0) {
+		b->owes_reply = false;
+		code = q->reply.header.code;
+		if (code != 0 && code <= INT32_MAX)
+			return (int)code;
+		r = size == q->reply_length ? 0 : -EBADMSG;
+	}
+	if (r == 0 || r == -ETIMEDOUT || r == -ENOMEM || r == -ENOBUFS)
 		return r;
 	descriptor_close(&b->socket);
 	return r == -EBADF || r == -ENOTCONN || r == -ENOTSOCK ? -ECONNRESET : r;
 }
 
 /* The caller has locked the handle of s, its current session. Connects again as often as berthd
- * dies or hangs up. -ESHUTDOWN: then s couldn't be resumed, and isn't current any more. */
+ * dies or hangs up. Also returns 0 if s couldn't be resumed then, and isn't current any more. */
 static int question_ask(struct session *s, struct question *q, int64_t deadline) {
 	struct berth *b = s->handle;
 
@@ -323,22 +307,18 @@ static int question_ask(struct session *s, struct question *q, int64_t deadline)
 		if (r != -ECONNRESET || (again && !hello_pause(deadline)))
 			return r;
 		r = hello_connect(b, s, deadline);
-		if (r != 0)
+		if (r != 0 || load_relaxed(&b->current) != s)
 			return r;
-		if (load_relaxed(&b->current) != s)
-			return -ESHUTDOWN;
 	}
 }
 
 /* Asks while s is the current session. */
 static int session_ask(struct session *s, struct question *q, int64_t deadline) {
 	struct visit v;
-	int r = handle_enter(s->handle, deadline, &v);
 
-	if (r == 0 && load_relaxed(&s->handle->current) == s)
-		r = question_ask(s, q, deadline);
-	handle_leave(s->handle, &v);
-	return r == -ESHUTDOWN ? 0 : r;
+	if (visit_begin(&v, s->handle, s, deadline))
+		v.result = question_ask(s, q, deadline);
+	return visit_end(&v);
 }
 
 int ask_name(struct session *s, const char *account, int64_t deadline) {
@@ -365,18 +345,16 @@ int ask_ranges(struct session *s, uint32_t seen, int64_t deadline) {
 		.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_ranges)};
 	struct question q = {&request, sizeof(q.reply.granted), {{0}}};
 	struct visit v;
-	int r = handle_enter(s->handle, deadline, &v);
 
 	/* Asking for as many ranges as the pool has keeps requests few, whether the process holds
 	 * one slot or a hundred thousand. The bound keeps a thread from waiting long while they are
 	 * added. */
-	if (r == 0 && load_relaxed(&s->handle->current) == s && pool_range_count(s->pool) == seen) {
+	if (visit_begin(&v, s->handle, s, deadline) && pool_range_count(s->pool) == seen) {
 		request.count = MAX_OF(pool_usable_ranges(s->pool, RANGES_ASKED), 1);
-		r = question_ask(s, &q, deadline);
-		if (r == 0)
-			r = ranges_add(s, &q.reply.granted);
-		store_relaxed(&s->pool->is_full, r == BERTH_NO_SYSTEM_RESOURCES);
+		v.result = question_ask(s, &q, deadline);
+		if (v.result == 0 && load_relaxed(&s->handle->current) == s)
+			v.result = ranges_add(s, &q.reply.granted);
+		store_relaxed(&s->pool->is_full, v.result == BERTH_NO_SYSTEM_RESOURCES);
 	}
-	handle_leave(s->handle, &v);
-	return r == -ESHUTDOWN ? 0 : r;
+	return visit_end(&v);
 }

@@ -98,10 +98,11 @@ static _always_inline_ bool is_announced(const struct cache *c, const struct lev
 	return likely(load_total(l->dirty) != 0) && likely(load_total(c->armed) == 0);
 }
 
-/* C2 to C6 of wake.h, and the peak. */
-static _cold_ void single_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
+/* C2 to C6 of wake.h, and the peak; count 0: it hasn't grown. */
+static _cold_ int single_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
 	wake_changed(s->map, e->path.level[0].dirty);
 	cell_note_peak(e->path.level[0].cell, count);
+	return BERTH_SUCCESS;
 }
 
 /* After A1 of counter.c, which made the cell's words `now`. */
@@ -121,7 +122,7 @@ static _always_inline_ int single_finish(struct session *s, struct cache *c, str
 	store_release(&local->token, now.second);
 	if (unlikely(!is_announced(c, l)) ||
 		unlikely(load_relaxed(&l->cell->peak) < count_of(now.first)))
-		single_announce(s, e, count_of(now.first));
+		(void)single_announce(s, e, count_of(now.first));
 	/* Time and label come last, when few values are still needed. Until then the list of
 	 * holders shows the time of the record's last slot. */
 	if (label)
@@ -180,8 +181,7 @@ static _always_inline_ int single_acquire(struct session *s, struct cache *c, st
 static _cold_ int acquire_failed(struct session *s, struct cache *c, const char *account,
 	uint32_t weight, const char *label, int r, berth_slot *ret) {
 	thread_leave(c);
-	/* berthd takes back the records of a session that ends as it does those of revoked slots.
-	 * But there will be another session. */
+	/* If the session has ended, there will be another (general.c, acquire_with_any). */
 	if (r == -ECANCELED && session_is_open(s))
 		return BERTH_CONNECTION_ABORTED;
 	return r == -EUCLEAN ? BERTH_FILE_CORRUPT
@@ -208,8 +208,7 @@ static _noinline_ int acquire_switch(
  * the compiler needn't keep more values in registers than the usual way needs. */
 static _always_inline_ int acquire(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
-	/* Pairs with handle_publish(). */
-	struct session *s = load_acquire(&b->fast);
+	struct session *s = load_acquire(&b->fast); /* pairs with handle_publish() */
 	const struct thread *t = thread_self;
 	struct cache_entry *e;
 	struct cache *c;
@@ -299,11 +298,6 @@ static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 	return path_release(s, c, e, local, tag, slot);
 }
 
-static _cold_ int release_announce(struct session *s, const struct cache_entry *e) {
-	wake_changed(s->map, e->path.level[0].dirty);
-	return BERTH_SUCCESS;
-}
-
 int berth_release(struct berth *b, berth_slot slot) {
 	const struct thread *t = thread_self;
 	struct cache_entry *e;
@@ -314,8 +308,7 @@ int berth_release(struct berth *b, berth_slot slot) {
 
 	if (unlikely(!b))
 		return BERTH_INVALID_PARAMETER;
-	/* Pairs with handle_publish(). */
-	s = load_acquire(&b->fast);
+	s = load_acquire(&b->fast); /* pairs with handle_publish() */
 	if (unlikely(t->session[0] != s->number))
 		return release_search(b, slot);
 	c = t->cache[0];
@@ -329,5 +322,6 @@ int berth_release(struct berth *b, berth_slot slot) {
 		unlikely(!counter_release_one(e->path.level[0].cell, &local->weight, tag)))
 		return release_search(b, slot);
 	store_release(&local->token, c->owned_token);
-	return likely(is_announced(c, &e->path.level[0])) ? BERTH_SUCCESS : release_announce(s, e);
+	return likely(is_announced(c, &e->path.level[0])) ? BERTH_SUCCESS
+							  : single_announce(s, e, 0);
 }

@@ -218,13 +218,13 @@ static int acquire_with_any(
 static int acquire_inside(struct call *call, struct cache *c, struct acquisition *a) {
 	struct session *s = call->session;
 	const struct path *path = &a->path;
+	size_t size = path->depth * sizeof(path->level[0]);
 	struct cache_entry *e = c ? cache_find(c, call->account) : NULL;
 	uint32_t level;
 	int r;
 
 	if (c && (!e || e->path.depth != path->depth ||
-			 memcmp(e->path.level, path->level, path->depth * sizeof(path->level[0])) !=
-				 0))
+			 memcmp(e->path.level, path->level, size) != 0))
 		e = cache_add(c, s->pool, call->account, path);
 	r = counter_check(s->map, path, a->request.weight, a->request.seen, &level);
 	if (r < 0)
@@ -281,7 +281,7 @@ int general_acquire(
 /* -- releasing --------------------------------------------------------------------------------- */
 
 /* Ends a release for which the pool returned r: has berthd finish the release if it must, and
- * returns a record that the thread has claimed to its cache. */
+ * returns a record that the thread has claimed to its cache. Returns a code of berth.h. */
 static int release_end(struct session *s, struct local_slot *local, int r) {
 	bool is_claimed = local_is_claimed(local, r);
 
@@ -292,42 +292,39 @@ static int release_end(struct session *s, struct local_slot *local, int r) {
 	}
 	if (is_claimed)
 		cache_return(thread_get_cache(s), s->pool, local);
-	return r;
-}
-
-static int release_code(int r) {
 	return r == -ENOENT ? BERTH_TOO_MANY_POSTS : general_code(r);
 }
 
 int general_release(struct berth *b, berth_slot slot) {
-	int r = -ENOENT, error = errno;
+	int code = BERTH_TOO_MANY_POSTS, error = errno;
 	struct local_slot *local;
 	struct session *s;
 
 	fork_check();
-	/* Pairs with handle_publish(). */
-	s = load_acquire(&b->current);
+	s = load_acquire(&b->current); /* pairs with handle_publish() */
 	if (s && session_gave_slot(s, slot)) {
 		local = pool_local(s->pool, slot_record(slot));
 		if (local)
-			r = release_end(s, local, local_release(s->pool, local, slot_cycle(slot)));
+			code = release_end(
+				s, local, local_release(s->pool, local, slot_cycle(slot)));
 	} else {
 		s = handle_find_retired(b, slot);
-		if (s)
-			r = pool_release_ended(s->pool, slot_record(slot), slot_cycle(slot));
+		if (s && pool_release_ended(s->pool, slot_record(slot), slot_cycle(slot)) ==
+				 -ECANCELED)
+			code = BERTH_CONNECTION_ABORTED;
 	}
 	errno = error;
-	return release_code(r);
+	return code;
 }
 
 int general_release_continue(struct session *s, struct local_slot *local, const struct path *path,
 	uint32_t discharged, uint64_t seq) {
 	int error = errno;
-	int r = release_end(
+	int code = release_end(
 		s, local, local_release_continue(s->pool, local, path, discharged, seq));
 
 	errno = error;
-	return release_code(r);
+	return code;
 }
 
 /* -- queries ----------------------------------------------------------------------------------- */

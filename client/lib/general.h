@@ -3,9 +3,8 @@
 
 /*
  * The general path of calls, for what the fast path (fast.c) can't do. The fast path needs a path
- * cache of the calling thread that knows the account, and a record that rests on it.
- *
- * The functions general_acquire() and general_release…() return codes of berth.h.
+ * cache of the calling thread that knows the account, and a record that rests on it. What the
+ * functions return is a code of berth.h.
  */
 
 #include <time.h>
@@ -31,9 +30,6 @@ int general_release_continue(struct session *s, struct local_slot *local, const 
 /* The code of berth.h for an internal result; a positive one is a code that berthd answered. */
 int general_code(int r);
 
-/* A struct of the API that is longer than this has a size that was never set. */
-#define SIZED_MAX 4096
-
 /* True if the caller's struct is as long as the library's, or longer and zero where the library
  * doesn't know it: then a newer program asks for nothing newer. */
 static _always_inline_ bool sized_is_known(const void *p, size_t size, size_t known) {
@@ -41,7 +37,8 @@ static _always_inline_ bool sized_is_known(const void *p, size_t size, size_t kn
 
 	if (likely(size == known))
 		return true;
-	if (size < known || size > SIZED_MAX)
+	/* A size above 4096 was never set. */
+	if (size < known || size > 4096)
 		return false;
 	for (size_t i = known; i < size; i++)
 		if (byte[i] != 0)

@@ -41,8 +41,7 @@ void handle_publish(struct berth *b, struct session *s) {
 	if (old) {
 		map_close_files(old->map);
 		old->older = load_relaxed(&b->retired);
-		/* Pairs with handle_find_retired(). */
-		store_release(&b->retired, old);
+		store_release(&b->retired, old); /* pairs with handle_find_retired() */
 	}
 	/* Pair with the loads in fast.c and general.c. */
 	store_release(&b->current, s);
@@ -104,8 +103,12 @@ void handles_claim_files(const struct map *m) {
 
 		if (!s || s->map == m)
 			continue;
-		map_file_forget(s->map, &s->map->segment, m->segment.fd);
-		map_file_forget(s->map, &s->map->directory, m->directory.fd);
+		(void)pthread_mutex_lock(&s->map->lock);
+		if (s->map->segment.fd == m->segment.fd)
+			s->map->segment.fd = -1;
+		if (s->map->directory.fd == m->directory.fd)
+			s->map->directory.fd = -1;
+		(void)pthread_mutex_unlock(&s->map->lock);
 	}
 	handles_unlock();
 }
@@ -153,14 +156,12 @@ void handle_free(struct berth *b) {
 
 /* -- forked children --------------------------------------------------------------------------- */
 
-/* fork(3) runs the handlers here. clone(2) and the bare system call don't: then the kernel's wiping
- * of the word tells the child at its next call. */
-
 #define FORK_WIPED     0u
 #define FORK_REPAIRING 2u
 
-/* Used until the page is mapped, and for good if the kernel can't wipe it: then only the handlers
- * of fork(3) notice a child. */
+/* fork(3) runs the handlers here. clone(2) and the bare system call don't: then the kernel's wiping
+ * of the word tells the child at its next call. Until the page is mapped, and for good if the kernel
+ * can't wipe it, only the handlers notice a child. */
 static _Atomic uint32_t word_unwiped = FORK_OURS;
 _Atomic uint32_t *fork_word = &word_unwiped;
 
@@ -183,8 +184,7 @@ static void handles_repair(void) {
 		descriptor_close(&b->socket);
 		sessions_drop(b, session_drop);
 	}
-	/* Pairs with fork_check(). */
-	store_release(fork_word, FORK_OURS);
+	store_release(fork_word, FORK_OURS); /* pairs with fork_check() */
 	(void)pthread_setcancelstate(cancel_state, NULL);
 	errno = error;
 }

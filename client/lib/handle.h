@@ -49,7 +49,7 @@ void handles_each_session(void (*call)(struct session *s, void *data), void *dat
 
 /* The application may have closed a descriptor of another map, and the kernel may have given its
  * number to this map, for the same file even. Then the other map, of this handle's session before
- * or of another handle, mustn't use it. */
+ * or of another handle, doesn't use or close it any more. */
 void handles_claim_files(const struct map *m);
 
 /* -- forked children --------------------------------------------------------------------------- */

@@ -7,10 +7,9 @@
  * it is a spare. The entries that may name a record stand in a ring. When the ring is full, the
  * oldest entry leaves it and gives up its record.
  *
- * Entries. Their memory comes from an arena, and they are all dropped when there are too many. Each
- * entry has a stamp that no other entry of the process has, and a record bears the stamp of the
- * entry for which its slot was acquired. The stamps tell when an entry still names a record that
- * another account or another thread has by now, and when the entry of a record was dropped.
+ * Entries. Their memory comes from an arena, and they are all dropped when there are too many. A
+ * record bears the stamp of the entry for which its slot was acquired. The stamp tells when an entry
+ * still names a record that another account or thread has by now, and when the entry was dropped.
  */
 
 #include <string.h>
@@ -46,11 +45,10 @@ static struct cache_entry no_entry = {.local = &cache_no_slot, .name = "", .stam
  * even be back in this cache, for another account. */
 static struct local_slot *entry_record(const struct cache *c, const struct cache_entry *e) {
 	struct local_slot *local = e->local;
+	bool is_owned = load_acquire(&local->token) == c->owned_token &&
+			load_relaxed(&local->stamp) == e->stamp;
 
-	return load_acquire(&local->token) == c->owned_token &&
-			       load_relaxed(&local->stamp) == e->stamp
-		       ? local
-		       : NULL;
+	return is_owned ? local : NULL;
 }
 
 /* Returns the record to the pool if the cache has enough spare ones, or if other threads may need
@@ -99,17 +97,6 @@ static void ring_add(
 		c->ring[(c->ring_first + c->ring_count++) % CACHE_KEPT] = e;
 	e->is_in_ring = true;
 	e->local = local;
-}
-
-static void records_return(struct cache *c, struct pool *p) {
-	while (c->ring_count > 0) {
-		struct local_slot *local = ring_remove(c);
-
-		if (local)
-			pool_return(p, local);
-	}
-	while (c->spare_count > 0)
-		pool_return(p, c->spare[--c->spare_count]);
 }
 
 /* Claims the record of the oldest entry that has one. */
@@ -325,7 +312,13 @@ struct cache_entry *cache_add(
 /* -- caches ------------------------------------------------------------------------------------ */
 
 void cache_clear(struct cache *c, struct pool *p) {
-	records_return(c, p);
+	struct local_slot *local;
+
+	while (c->ring_count > 0)
+		if ((local = ring_remove(c)) != NULL)
+			pool_return(p, local);
+	while (c->spare_count > 0)
+		pool_return(p, c->spare[--c->spare_count]);
 	entries_drop(c);
 }
 

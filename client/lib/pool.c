@@ -3,15 +3,6 @@
 /*
  * Hands out the session's records inside the process.
  *
- * `token` says which thread may use a record. Only this file, path-cache.c and fast.c store it:
- *   POOLED          no thread has the record; it is on the stack
- *   CLAIMED         a thread has it, and is about to acquire a slot with it or to return it
- *   OWNED | n       path cache n has it for the account on which it rests; the thread of that cache
- *                   may acquire
- *   SPARE           a path cache has it, for any account
- *   a tag           the slot that was acquired with it. The tag stays until the holder releases the
- *                   slot, even if berthd has revoked it in the meantime
- *   RETIRED         it has used up its seqs, or berthd has taken it from this process
  * A thread claims a record from the stack by the stack's compare-and-swap, and one from its own
  * cache by a plain store. The thread that releases a slot has the record afterwards, whichever
  * thread acquired the slot.
@@ -58,22 +49,13 @@ int pool_new(struct map *m, uint64_t slot_bits, struct pool **ret) {
 	return 0;
 }
 
-/* The first range of a loop over all of them. Pairs with pool_add_range(). */
-static struct range *range_newest(const struct pool *p) {
-	return load_acquire(&p->newest);
-}
-
-static struct range *range_next(const struct range *range) {
-	return load_acquire(&range->next);
-}
-
 void pool_free(struct pool *p) {
 	struct range *range, *next;
 
 	if (!p)
 		return;
-	for (range = range_newest(p); range; range = next) {
-		next = range_next(range);
+	for (range = load_acquire(&p->newest); range; range = next) {
+		next = load_acquire(&range->next);
 		free(range);
 	}
 	free(p->by_number);
@@ -87,7 +69,8 @@ uint32_t pool_range_count(const struct pool *p) {
 uint32_t pool_usable_ranges(const struct pool *p, uint32_t most) {
 	uint32_t usable = 0;
 
-	for (struct range *r = range_newest(p); r && usable < most; r = range_next(r))
+	for (struct range *r = load_acquire(&p->newest); r && usable < most;
+		r = load_acquire(&r->next))
 		usable += load_relaxed(&r->retired) < BERTH_RANGE;
 	return usable;
 }
@@ -105,8 +88,8 @@ int pool_add_range(struct pool *p, uint32_t number) {
 	for (uint32_t i = 0; i < BERTH_RANGE; i++)
 		range->local[i].number = number * BERTH_RANGE + i;
 	store_relaxed(&range->next, load_relaxed(&p->newest));
-	/* Pair with pool_local() and range_newest(): a thread that sees the pointer sees the
-	 * range. */
+	/* Pair with pool_local() and the loops over all ranges: a thread that sees the pointer sees
+	 * the range. */
 	store_release(&p->by_number[number], range);
 	store_release(&p->newest, range);
 	store_release(&p->range_count, load_relaxed(&p->range_count) + 1);
@@ -131,11 +114,6 @@ static _cold_ bool range_map(struct pool *p, struct range *range) {
 	return records != NULL;
 }
 
-/* False if it can't be mapped. */
-static bool local_is_mapped(struct pool *p, struct local_slot *local) {
-	return likely(load_acquire(&local->record)) || range_map(p, local_range(local));
-}
-
 /* -- the stack --------------------------------------------------------------------------------- */
 
 /* `change_count` only grows. So if the top record is claimed and returned after `seen` was loaded,
@@ -150,16 +128,6 @@ static struct pair stack_load(struct pool *p) {
 	return (struct pair){load_acquire(&p->stack.top), change_count};
 }
 
-/* On the stack, `slot` has the number of the next record. No slot has that number, for the bits of
- * its session and of its record would be 0. */
-static void local_link(struct local_slot *local, uint64_t next) {
-	store_relaxed(&local->slot, next);
-}
-
-static void local_unlink(const struct pool *p, struct local_slot *local) {
-	store_relaxed(&local->slot, p->slot_bits | (uint64_t)local->number << SLOT_CYCLE_BITS);
-}
-
 void pool_return(struct pool *p, struct local_slot *local) {
 	struct pair seen;
 
@@ -167,7 +135,7 @@ void pool_return(struct pool *p, struct local_slot *local) {
 	store_release(&local->token, TOKEN_POOLED);
 	do {
 		seen = stack_load(p);
-		local_link(local, seen.first);
+		store_relaxed(&local->slot, seen.first);
 	} while (!stack_change(p, seen, local->number));
 }
 
@@ -181,7 +149,8 @@ static struct local_slot *stack_pop(struct pool *p) {
 		local = pool_local(p, (uint32_t)seen.first);
 	} while (local && !stack_change(p, seen, load_relaxed(&local->slot)));
 	if (local) {
-		local_unlink(p, local);
+		store_relaxed(
+			&local->slot, p->slot_bits | (uint64_t)local->number << SLOT_CYCLE_BITS);
 		store_release(&local->token, TOKEN_CLAIMED);
 	}
 	return local;
@@ -191,8 +160,9 @@ static struct local_slot *stack_pop(struct pool *p) {
 int pool_claim(struct pool *p, struct local_slot **ret) {
 	struct local_slot *unmapped = NULL, *local;
 
-	while ((local = stack_pop(p)) != NULL && !local_is_mapped(p, local)) {
-		local_link(local, unmapped ? unmapped->number : 0);
+	while ((local = stack_pop(p)) != NULL && unlikely(!load_acquire(&local->record)) &&
+		!range_map(p, local_range(local))) {
+		store_relaxed(&local->slot, unmapped ? unmapped->number : 0);
 		unmapped = local;
 	}
 	*ret = local;
@@ -306,7 +276,8 @@ bool local_claim_finished(struct local_slot *local) {
 }
 
 void pool_release_all(struct pool *p) {
-	for (struct range *range = range_newest(p); range; range = range_next(range))
+	for (struct range *range = load_acquire(&p->newest); range;
+		range = load_acquire(&range->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			struct local_slot *local = &range->local[i];
 			uint64_t token = load_relaxed(&local->token);
@@ -328,7 +299,8 @@ bool pool_close(struct pool *p) {
 	 * thread. */
 	while ((local = stack_pop(p)) != NULL)
 		store_release(&local->token, TOKEN_RETIRED);
-	for (struct range *range = range_newest(p); range; range = range_next(range))
+	for (struct range *range = load_acquire(&p->newest); range;
+		range = load_acquire(&range->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
 			uint64_t token = load_acquire(&range->local[i].token);
 

@@ -4,13 +4,6 @@
 /*
  * The records that a session owns, and which of them this process holds.
  *
- * A record is in one of five places:
- *   - It bears a slot that its holder hasn't released.
- *   - A thread's path cache has it, and will use it again without asking other threads.
- *   - A thread has claimed it, and is about to acquire a slot with it or to return it.
- *   - It is on the pool's stack, from which any thread claims it.
- *   - It is retired.
- *
  * Threads may call these functions at once, except pool_add_range() and those that say otherwise.
  * None makes a system call or waits, except for what mapping a window takes (map.h).
  */
@@ -58,9 +51,9 @@ static _always_inline_ berth_slot slot_next(berth_slot last, uint64_t seq) {
  * to it: the thread that has the record. A thread that releases another thread's slot loads the
  * token first, and so sees what the other thread wrote. */
 struct local_slot {
-	_Alignas(64) _Atomic uint64_t token; /* where the record is: see TOKEN_POOLED below */
-	/* The number of the record's slot, or of its last one. On the stack: the next record's
-	 * number. */
+	_Alignas(64) _Atomic uint64_t token; /* where the record is: TOKEN_POOLED … */
+	/* The number of the record's slot, or of its last one. On the stack: the number of
+	 * the next record. That is no slot's, for the bits of its session and record are 0. */
 	_Atomic uint64_t slot;
 	_Atomic(struct record *) record;     /* where it is mapped; NULL: not yet */
 	_Atomic(struct cache_entry *) entry; /* the account for which it was last used */
@@ -112,16 +105,20 @@ uint32_t pool_range_count(const struct pool *p);
 /* How many ranges have a record that isn't retired; the count stops at `most`. */
 uint32_t pool_usable_ranges(const struct pool *p, uint32_t most);
 
-/* Values of local_slot.token. Any other token is the tag of a slot at which the whole path was
- * charged, hence of step 1 to 8 of its cycle; these values stand for other steps (counter.c). */
-#define TOKEN_POOLED UINT64_C(0) /* on the stack */
-/* A path cache has the record, and an entry names it: the one on whose account the record rests.
- * The number of the cache is added from bit 4 on. */
+/* Values of local_slot.token. They say where a record is, and which thread may use it. Only pool.c,
+ * path-cache.c and fast.c store them. Any other token is the tag of the slot that was acquired with
+ * the record, and stays until the holder releases the slot, even if berthd has revoked it in the
+ * meantime. The whole path is charged at that tag, so it is of step 1 to 8 of its cycle; the values
+ * here stand for other steps (counter.c). */
+#define TOKEN_POOLED UINT64_C(0) /* no thread has the record; it is on the stack */
+/* A path cache has the record for the account on which it rests, and an entry names it. The cache's
+ * thread may acquire with it. The number of the cache is added from bit 4 on. */
 #define TOKEN_OWNED UINT64_C(9)
 /* A thread is about to acquire a slot with it, or to return it. */
 #define TOKEN_CLAIMED UINT64_C(10)
+/* It has used up its seqs, or berthd has taken it from this process. */
 #define TOKEN_RETIRED UINT64_C(11)
-#define TOKEN_SPARE   UINT64_C(12) /* a path cache has it, and no entry names it */
+#define TOKEN_SPARE   UINT64_C(12) /* a path cache has it, for any account */
 
 static inline bool token_is_slot(uint64_t token) {
 	return token % BERTH_CYCLE - 1 < BERTH_LEVELS_MAX;

@@ -55,11 +55,8 @@ int session_new(uint64_t number, const struct message_welcome *w, int fds[MESSAG
 	uint64_t word;
 	int r;
 
-	if (!s) {
-		close_cleanup(&fds[0]);
-		close_cleanup(&fds[1]);
+	if (!s)
 		return -ENOMEM;
-	}
 	s->index = w->session;
 	s->serial = w->serial;
 	s->number = number;
@@ -105,13 +102,6 @@ void descriptor_close(struct descriptor *d) {
 	if (descriptor_is_ours(d))
 		(void)close(d->fd);
 	d->fd = -1;
-}
-
-void map_file_forget(struct map *m, struct map_file *file, int fd) {
-	(void)pthread_mutex_lock(&m->lock);
-	if (fd >= 0 && file->fd == fd)
-		file->fd = -1;
-	(void)pthread_mutex_unlock(&m->lock);
 }
 
 void map_file_renew(struct map *m, struct map_file *file, int *fd) {

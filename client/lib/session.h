@@ -17,9 +17,8 @@ struct session {
 	struct session_entry *entry; /* in the segment; this process writes its denials only */
 	uint32_t index;              /* of the entry */
 	uint32_t serial;
-	uint64_t
-		slot_bits; /* the session's bits in the numbers of its slots, from its own number */
-	uint64_t number;   /* from 1; no other session of this process has it, now or ever */
+	uint64_t number;    /* from 1; no other session of this process has it, now or ever */
+	uint64_t slot_bits; /* from `number`: what the numbers of its slots have in common */
 	/* The entry's state and serial while the session is open; threads_keep_out() stores another
 	 * value. */
 	_Atomic uint64_t open;
@@ -30,8 +29,8 @@ struct session {
 /* Stands for "no session" on the fast path: no thread has a cache with its number. */
 extern struct session session_none;
 
-/* Makes the session that berthd has welcomed. Takes the descriptors (directory, segment),
- * whatever it returns. -EUCLEAN: the files or the message contradict each other; -ENOMEM; or as
+/* Makes the session that berthd has welcomed. Sets those of the descriptors (directory, segment)
+ * that it takes to -1. -EUCLEAN: the files or the message contradict each other; -ENOMEM; or as
  * map_new(). */
 int session_new(uint64_t number, const struct message_welcome *w, int fds[MESSAGE_FDS_MAX],
 	struct session **ret);
@@ -67,10 +66,6 @@ int descriptor_set(struct descriptor *d, int fd);
 bool descriptor_is_ours(const struct descriptor *d);
 /* Closes it if it is still ours. */
 void descriptor_close(struct descriptor *d);
-
-/* If the map has this number for a file of its own, the map doesn't use or close it any more: the
- * application has closed that file, and the number is a newer map's. */
-void map_file_forget(struct map *m, struct map_file *file, int fd);
 
 /* Gives a map a new descriptor of the same file if the application has closed the old one. Takes
  * *fd in that case and sets it to -1. */

@@ -42,18 +42,17 @@ static bool has_key;
 
 static struct thread_page *page_new(void) {
 	struct thread_page *page = calloc(1, sizeof(*page)), *first;
-	void *blocks =
-		mmap(NULL, BLOCKS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (!page || blocks == MAP_FAILED) {
+	if (!page)
+		return NULL;
+	page->blocks =
+		mmap(NULL, BLOCKS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page->blocks == MAP_FAILED) {
 		free(page);
-		if (blocks != MAP_FAILED)
-			(void)munmap(blocks, BLOCKS_SIZE);
 		return NULL;
 	}
 	/* If the kernel can't, only the handlers of fork(3) notice a child (handle.h). */
-	(void)madvise(blocks, BLOCKS_SIZE, MADV_WIPEONFORK);
-	page->blocks = blocks;
+	(void)madvise(page->blocks, BLOCKS_SIZE, MADV_WIPEONFORK);
 	do {
 		first = load_relaxed(&thread_pages);
 		page->next = first;
@@ -78,19 +77,13 @@ static struct thread *page_claim_block(struct thread_page *page) {
 
 static struct thread *block_new(void) {
 	struct thread_page *page;
-	struct thread *t;
+	struct thread *t = NULL;
 
-	for (page = load_acquire(&thread_pages); page; page = page->next) {
+	for (page = load_acquire(&thread_pages); page && !t; page = page->next)
 		t = page_claim_block(page);
-		if (t)
-			return t;
-	}
 	/* Other threads may use up a new page before this one has its block. */
-	for (t = NULL; !t; t = page_claim_block(page)) {
-		page = page_new();
-		if (!page)
-			return NULL;
-	}
+	while (!t && (page = page_new()) != NULL)
+		t = page_claim_block(page);
 	return t;
 }
 
@@ -114,8 +107,7 @@ static void session_give_up(struct session *s, void *t) {
 		if (c->counts_denials)
 			store_release(&s->counts_denials, false);
 		c->counts_denials = false;
-		/* Pairs with cache_take_over(). */
-		store_release(&c->thread, NULL);
+		store_release(&c->thread, NULL); /* pairs with session_get_cache() */
 	}
 }
 
@@ -147,19 +139,18 @@ static struct thread *thread_get(void) {
 		return t;
 	(void)pthread_once(&key_once, key_make);
 	t = has_key ? block_new() : NULL;
-	if (!t)
-		return NULL;
-	if (pthread_setspecific(key, t) != 0) {
+	if (t && pthread_setspecific(key, t) != 0) {
 		block_free(t);
 		return NULL;
 	}
-	thread_self = t;
+	if (t)
+		thread_self = t;
 	return t;
 }
 
-/* The thread's cache of the session, or one whose thread has ended. NULL: there is none. */
-static struct cache *cache_take_over(struct session *s, struct thread *t) {
-	struct cache *c;
+/* The thread's cache of the session, or one whose thread has ended, or a new one. NULL: no memory. */
+static struct cache *session_get_cache(struct session *s, struct thread *t) {
+	struct cache *c, *first;
 
 	for (c = load_acquire(&s->caches); c; c = c->next)
 		if (load_relaxed(&c->thread) == t)
@@ -167,14 +158,8 @@ static struct cache *cache_take_over(struct session *s, struct thread *t) {
 	for (c = load_acquire(&s->caches); c; c = c->next)
 		if (!load_relaxed(&c->thread) && cas_pointer(&c->thread, (struct thread *)NULL, t))
 			return c;
-	return NULL;
-}
-
-static struct cache *session_get_cache(struct session *s, struct thread *t) {
-	struct cache *c = cache_take_over(s, t), *first;
-
-	if (c || cache_new(s->map, t, &c) < 0)
-		return c;
+	if (cache_new(s->map, t, &c) < 0)
+		return NULL;
 	do {
 		first = load_relaxed(&s->caches);
 		c->next = first;
@@ -210,7 +195,7 @@ struct cache *thread_get_cache(struct session *s) {
 
 	if (t && !c) {
 		c = session_get_cache(s, t);
-		/* The cache that leaves the block stays in its session, where cache_take_over()
+		/* The cache that leaves the block stays in its session, where session_get_cache()
 		 * finds it again. */
 		if (c)
 			block_put_first(t, s->number, c, THREAD_CACHES - 1);
@@ -222,24 +207,19 @@ struct cache *thread_get_cache(struct session *s) {
 
 /* -- the end of a session ---------------------------------------------------------------------- */
 
-/* Has every thread of the process execute a memory fence. False: the kernel can't, and a thread
- * other than this one has a cache of the session. */
-static bool threads_fence(const struct session *s) {
-	bool is_alone = true;
-
-	for (const struct cache *c = load_acquire(&s->caches); c; c = c->next)
-		if (load_acquire(&c->thread) && load_relaxed(&c->thread) != thread_self)
-			is_alone = false;
-	return is_alone ||
-	       (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0 &&
-		       syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0);
-}
-
 /* Pairs with thread_enter(). If a thread entered before the fence, this function sees that it is
  * inside. If it enters after the fence, it sees that the session isn't open. */
 bool threads_keep_out(struct session *s) {
+	bool is_alone = true;
+
 	store_relaxed(&s->open, UINT64_MAX);
-	if (!threads_fence(s))
+	for (const struct cache *c = load_acquire(&s->caches); c; c = c->next)
+		if (load_acquire(&c->thread) && load_relaxed(&c->thread) != thread_self)
+			is_alone = false;
+	/* Has every thread of the process execute a memory fence, if the kernel can. */
+	if (!is_alone &&
+		(syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0 ||
+			syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0))
 		return false;
 	for (const struct cache *c = load_acquire(&s->caches); c; c = c->next)
 		if (load_acquire(&c->is_inside))
