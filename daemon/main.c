@@ -2,20 +2,25 @@
 
 /* berthd: keeps accounts' limits and counts their slots. */
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "log.h"
 #include "manager.h"
-#include "memory.h"
 #include "other-layout.h"
+#include "restore-file.h"
+
+/* malloc's own threshold, but fixed: else it rises to the largest block that was ever freed, and large
+ * blocks stay with the process. */
+#define LARGE_BLOCK 131072
 
 int main(int argc, char **argv) {
 	struct manager *manager;
 	struct options options;
 	int r;
 
-	memory_init();
+	(void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
 	r = options_parse(&options, argc, argv);
 	if (r != 0)
 		return r < 0 ? EXIT_USAGE : EXIT_SUCCESS;
@@ -23,6 +28,10 @@ int main(int argc, char **argv) {
 		return other_layout_check(options.runtime_dir);
 	(void)umask(0077);
 	log_init();
+	if (options.restore)
+		return restore_file(options.state_dir, options.restore, options.force) < 0
+			       ? EXIT_FAILURE
+			       : EXIT_SUCCESS;
 	r = manager_new(&options, &manager);
 	if (r < 0)
 		return r == -EPROTONOSUPPORT ? EXIT_OTHER_RELEASE : EXIT_FAILURE;

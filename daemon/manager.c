@@ -4,8 +4,8 @@
  * Puts berthd together, in the order of the table `parts` below, since each part needs those before it.
  *
  * The sockets come last: when berthd serves the first client, every stored limit is in force and every slot of a
- * dead process is released. The store is begun early, so that its thread reads its files while berthd goes
- * through the segment. Stored counts are restored while berthd serves.
+ * dead process is released. The store is begun early, so that a process checks its files while berthd
+ * goes through the segment; that process must be forked before there are threads. Stored counts are restored while berthd serves.
  */
 
 #include <fcntl.h>
@@ -22,9 +22,9 @@
 #include "checkpoint.h"
 #include "clients.h"
 #include "clock.h"
+#include "dir.h"
 #include "log.h"
 #include "manager.h"
-#include "memory.h"
 #include "other-layout.h"
 #include "recount.h"
 #include "restore.h"
@@ -33,47 +33,6 @@
 #include "sockets.h"
 
 #define MEMORY_PAUSE_MS 20
-
-/* -- directories and locks -------------------------------------------------------------------------- */
-
-/* The lock holds until the descriptor is closed or berthd dies. A lock of the process (fcntl), since a lock of the
- * open file would go to children. */
-static int directory_lock(const char *dir, mode_t mode, int *ret) {
-	const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-	char path[4096];
-	int fd;
-
-	/* Regardless of the umask: servers of other users pass through the runtime directory. */
-	if (mkdir(dir, mode) == 0 ? chmod(dir, mode) < 0 : errno != EEXIST) {
-		int r = -errno;
-
-		log_error("Can't make the directory %s: %s", dir, strerror(errno));
-		return r;
-	}
-	if (snprintf(path, sizeof(path), "%s/lock", dir) >= (int)sizeof(path))
-		return -ENAMETOOLONG;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0) {
-		int r = -errno;
-
-		log_error("Can't open %s: %s", path, strerror(errno));
-		return r;
-	}
-	if (fcntl(fd, F_SETLK, &lock) < 0) {
-		int r = -errno;
-
-		(void)close(fd);
-		if (r == -EAGAIN || r == -EACCES)
-			log_error("Another berthd uses %s; stop it, or give this one other "
-				  "directories (--runtime-dir, --state-dir)",
-				dir);
-		else
-			log_error("Can't lock %s: %s", path, strerror(-r));
-		return r == -EACCES ? -EAGAIN : r;
-	}
-	*ret = fd;
-	return 0;
-}
 
 /* A session takes two descriptors. */
 static void descriptors_raise(void) {
@@ -104,6 +63,8 @@ static int manager_load_store(struct manager *m) {
 
 	if (r >= 0)
 		r = restore_limits(m->context.accounts, m->context.store);
+	if (r >= 0)
+		r = store_start(m->context.store);
 	if (r >= 0)
 		r = recount_new(m->context.event, accounts_directory(m->context.accounts),
 			m->context.sessions, &m->context.recount);
@@ -175,9 +136,9 @@ static int manager_open_loop(struct manager *m) {
 }
 
 static int manager_lock(struct manager *m) {
-	int r = directory_lock(m->options.runtime_dir, 0755, &m->runtime_lock);
+	int r = dir_lock(m->options.runtime_dir, 0755, &m->runtime_lock);
 
-	return r < 0 ? r : directory_lock(m->options.state_dir, 0700, &m->state_lock);
+	return r < 0 ? r : dir_lock(m->options.state_dir, 0700, &m->state_lock);
 }
 
 static int manager_open_sockets(struct manager *m) {
@@ -304,6 +265,5 @@ int manager_run(struct manager *m) {
 		templates_count(accounts_templates(m->context.accounts)));
 	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
 		m->options.runtime_dir, totals.configured);
-	memory_forget_start();
 	return loop_run(m);
 }

@@ -20,6 +20,8 @@ enum option_id {
 	OPTION_ADMIN_GROUP,
 	OPTION_ABANDON_SEGMENT,
 	OPTION_CHECK_SEGMENT,
+	OPTION_RESTORE,
+	OPTION_FORCE,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -34,6 +36,8 @@ static const struct option options_table[] = {
 	{"admin-group", required_argument, NULL, OPTION_ADMIN_GROUP},
 	{"abandon-segment", no_argument, NULL, OPTION_ABANDON_SEGMENT},
 	{"check-segment", no_argument, NULL, OPTION_CHECK_SEGMENT},
+	{"restore", required_argument, NULL, OPTION_RESTORE},
+	{"force", no_argument, NULL, OPTION_FORCE},
 	{"help", no_argument, NULL, OPTION_HELP},
 	{"version", no_argument, NULL, OPTION_VERSION},
 	{NULL, 0, NULL, 0},
@@ -54,6 +58,8 @@ static void help(void) {
 	       "  --abandon-segment   start though servers of another release count in its "
 	       "segment\n"
 	       "  --check-segment     say whether there are such servers, and exit\n"
+	       "  --restore FILE      make a new store from an export, and exit\n"
+	       "  --force             with --restore: also if the store there is sound\n"
 	       "  --help              this text\n"
 	       "  --version           the version\n\n"
 	       "The capacities take effect when berthd starts while no server is connected.\n"
@@ -103,6 +109,12 @@ static int option_apply(struct options *o, int id) {
 	case OPTION_CHECK_SEGMENT:
 		o->check_segment = true;
 		return 0;
+	case OPTION_RESTORE:
+		o->restore = optarg;
+		return 0;
+	case OPTION_FORCE:
+		o->force = true;
+		return 0;
 	case OPTION_HELP:
 		help();
 		return 1;
@@ -130,6 +142,11 @@ int options_parse(struct options *o, int argc, char **argv) {
 	if (r == 0 && optind < argc) {
 		fprintf(stderr, "berthd: takes no argument, but got '%s'; try 'berthd --help'\n",
 			argv[optind]);
+		return -EINVAL;
+	}
+	if (r == 0 && o->force && !o->restore) {
+		fprintf(stderr,
+			"berthd: --force goes with --restore FILE only; try 'berthd --help'\n");
 		return -EINVAL;
 	}
 	return r;

@@ -13,6 +13,8 @@ struct options {
 	struct capacities capacities;
 	bool abandon_segment; /* start though servers count in a segment of another layout */
 	bool check_segment;   /* only say whether there are such servers */
+	const char *restore;  /* only make a new store from this export; NULL: serve */
+	bool force;           /* with restore: also if the store is sound */
 };
 
 #define DEFAULT_RUNTIME_DIR "/run/berth"

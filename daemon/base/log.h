@@ -20,14 +20,16 @@ __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 
 /* Message ids. packaging/systemd/berth.catalog says what each means and what to do. */
-#define EVENT_SERVING      "8db1a39105cf40eb806104e2ff06c31c"
-#define EVENT_STOPPING     "9090fd4d5c4e403d85be76a89bb72dff"
-#define EVENT_OTHER_LAYOUT "2433097302e648d68011b9d06aac4f8b"
-#define EVENT_ABANDONED    "eb9fe934a71e4d6da5c60a9d4ace83fa"
-#define EVENT_DAMAGED      "507c628f3777447ea298168b648e1099"
-#define EVENT_FULL         "6fbb07b63a0547abbd641dc6eee927ba"
-#define EVENT_REPAIRED     "4f8a1d6c0b7e4a5f9c3d2e1b6a7f8091"
-#define EVENT_UNSTORED     "d19e1097bfc24dfeb40184afad900753"
+#define EVENT_SERVING        "8db1a39105cf40eb806104e2ff06c31c"
+#define EVENT_STOPPING       "9090fd4d5c4e403d85be76a89bb72dff"
+#define EVENT_OTHER_LAYOUT   "2433097302e648d68011b9d06aac4f8b"
+#define EVENT_ABANDONED      "eb9fe934a71e4d6da5c60a9d4ace83fa"
+#define EVENT_DAMAGED        "507c628f3777447ea298168b648e1099"
+#define EVENT_FULL           "6fbb07b63a0547abbd641dc6eee927ba"
+#define EVENT_REPAIRED       "4f8a1d6c0b7e4a5f9c3d2e1b6a7f8091"
+#define EVENT_UNSTORED       "d19e1097bfc24dfeb40184afad900753"
+#define EVENT_LIMITS_DAMAGED "5b3f0c9a2d7c4f6c8c1e64b1f7a90d25"
+#define EVENT_UNEXPORTED     "c2a6f5d87e1b4c0f9a35d86e0b174fe3"
 
 #define log_error(...)   log_message(LOG_ERR, __VA_ARGS__)
 #define log_warning(...) log_message(LOG_WARNING, __VA_ARGS__)

@@ -9,6 +9,7 @@
  * stored.
  */
 
+#include <malloc.h>
 #include <string.h>
 
 #include "accounts.h"
@@ -172,11 +173,13 @@ static int import_apply(struct import *i) {
 /* error: the store's; applied: the return of import_apply(). */
 static int import_reply(const struct import *i, int error, int applied) {
 	struct connection *c = i->connection;
+	char why[256];
 
 	if (error < 0)
 		return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of_store(error),
-			"can't store the limits (%s); %s", strerror(-error),
-			store_is_open(error) ? STORE_OPEN : "nothing was imported");
+			"can't store the limits: %s; %s",
+			store_explain(i->context->store, error, why, sizeof(why)),
+			store_is_unsure(error) ? STORE_UNSURE : "nothing was imported");
 	if (applied < 0)
 		return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(applied),
 			"the limits are stored, but not all could be applied (%s); restart berthd",
@@ -192,6 +195,7 @@ static void on_imported(void *data, int error) {
 	if (connection_resume(i->connection))
 		connection_answered(i->connection, import_reply(i, error, applied));
 	import_free(i);
+	(void)malloc_trim(0);
 }
 
 /* -- making room ------------------------------------------------------------------------------------------ */

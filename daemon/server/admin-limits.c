@@ -69,11 +69,13 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 static int change_reply(const struct change *ch, int error, int applied, uint64_t affected) {
 	struct connection *c = ch->connection;
 	const char *dir = ch->context->runtime_dir;
+	char why[256];
 
 	if (error < 0)
 		return connection_refuse(c, ch->opcode, code_of_store(error),
-			"can't store it: %s; %s", strerror(-error),
-			store_is_open(error) ? STORE_OPEN : "nothing has changed");
+			"can't store it: %s; %s",
+			store_explain(ch->context->store, error, why, sizeof(why)),
+			store_is_unsure(error) ? STORE_UNSURE : "nothing has changed");
 	if (applied == -EOVERFLOW)
 		return connection_refuse(c, ch->opcode, BERTH_NO_SYSTEM_RESOURCES,
 			"stored, but not in force: this account was changed as often as one "

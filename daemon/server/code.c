@@ -27,5 +27,12 @@ uint32_t code_of(int error) {
 }
 
 uint32_t code_of_store(int error) {
-	return error == -ENOENT ? BERTH_NO_SYSTEM_RESOURCES : code_of(error);
+	switch (-error) {
+	case ENOENT:
+		return BERTH_NO_SYSTEM_RESOURCES;
+	case ESTALE:
+		return BERTH_FILE_CORRUPT;
+	default:
+		return code_of(error);
+	}
 }

@@ -2,8 +2,8 @@
 
 /* Keeps the counts of the last checkpoint, and knows when they can't be believed.
  *
- *   Invariant: if `boot` is absent, data.mdb is whole on the disk. If it names this boot, data.mdb
- *   is whole as processes see it, but perhaps not on the disk.
+ *   Invariant: if `boot` is absent, data.mdb is whole on the disk. If `boot` names this boot, data.mdb
+ *   is whole in the page cache, but perhaps not on the disk.
  *   1. boot.new is written and synced; 2. renamed to boot; 3. the directory is synced;
  *   4. transactions are committed, unsynced, any number of them;
  *   5. data.mdb is synced; 6. boot is removed; 7. the directory is synced.
@@ -18,11 +18,12 @@
 #include <string.h>
 #include <time.h>
 
-#include "lmdb.h"
-#include "clock.h"
 #include "bounds.h"
-#include "log.h"
+#include "clock.h"
 #include "counts.h"
+#include "dir.h"
+#include "lmdb.h"
+#include "log.h"
 #include "util.h"
 
 /* How long written counts may stay unsynced. */
@@ -39,13 +40,12 @@ struct count_value {
 _Static_assert(sizeof(struct count_value) == 16, "a count's value has no padding");
 
 struct counts {
-	struct database *database;
+	struct lmdb *lmdb;
 	char *dir;
-	char boot_id[BOOT_ID_SIZE]; /* empty: unknown */
-	bool marked;                /* `boot` is there and names this boot */
-	bool spoilt;                /* to be removed before it is opened */
-	bool begun;
-	bool incomplete;               /* begun afresh since: whoever writes hasn't been told */
+	char boot_id[BOOT_ID_SIZE];    /* empty: unknown */
+	bool marked;                   /* `boot` is there and names this boot */
+	bool spoilt;                   /* to be removed before it is opened */
+	bool incomplete;               /* begun afresh, and the next counts_write is to say so */
 	int64_t written;               /* first write since the last sync, CLOCK_MONOTONIC ms */
 	int last_error;                /* logged already */
 	char read[BERTH_NAME_MAX + 1]; /* the last name that counts_read() took */
@@ -128,7 +128,7 @@ static int marker_clear(struct counts *c) {
 	return dir_sync(c->dir); /* 7 */
 }
 
-/* Whether there are counts that another boot, or one that we can't name, left unsynced. */
+/* Whether there are counts that another boot, or an unknown one, left unsynced. */
 static bool marker_is_stale(struct counts *c) {
 	_cleanup_free_ char *path = counts_path(c, "boot");
 	char line[BOOT_ID_SIZE];
@@ -142,17 +142,24 @@ static bool marker_is_stale(struct counts *c) {
 
 /* -- opening ----------------------------------------------------------------------------------- */
 
-/* What is spoilt must not be opened: LMDB may die of it. */
-static void counts_spoil(struct counts *c, const char *why) {
-	log_warning("the counts in %s %s; beginning afresh: peaks and denials so far are lost, "
+static const char *damage(int error) {
+	return error == -EUCLEAN           ? "are damaged"
+	       : error == -EPROTONOSUPPORT ? "were written by a later berthd"
+					   : "can't be checked";
+}
+
+/* LMDB may crash if it opens damaged counts, so they are removed before the next opening. `where` says
+ * where the damage is; it may be "". */
+static void counts_spoil(struct counts *c, const char *why, const char *where) {
+	log_warning("the counts in %s %s%s%s; beginning afresh: peaks and denials so far are lost, "
 		    "limits and live slots are not concerned",
-		c->dir, why);
-	database_close(c->database);
+		c->dir, why, *where ? ", " : "", where);
+	lmdb_close(c->lmdb);
 	c->spoilt = c->incomplete = true;
 }
 
 static int counts_discard(struct counts *c) {
-	int r = dir_make(c->dir);
+	int r = dir_make(c->dir, 0700);
 
 	if (r == 0)
 		r = counts_remove(c, "data.mdb");
@@ -172,22 +179,22 @@ static int counts_discard(struct counts *c) {
 static int counts_open(struct counts *c) {
 	int r = 0;
 
-	if (database_is_open(c->database))
+	if (lmdb_is_open(c->lmdb))
 		return 0;
 	if (c->spoilt)
 		r = counts_discard(c);
 	if (r == 0)
-		r = database_make(c->database);
-	return r < 0 ? r : database_open(c->database);
+		r = lmdb_make(c->lmdb);
+	return r < 0 ? r : lmdb_open(c->lmdb);
 }
 
-/* Once more if they turn out to be of no use. */
+/* Begins afresh if LMDB finds them damaged. */
 static int counts_open_or_begin(struct counts *c) {
 	int r = counts_open(c);
 
 	if (r != -EUCLEAN && r != -EPROTONOSUPPORT)
 		return r;
-	counts_spoil(c, r == -EUCLEAN ? "are damaged" : "were written by a later berthd");
+	counts_spoil(c, damage(r), "");
 	return counts_open(c);
 }
 
@@ -200,19 +207,16 @@ static void counts_log(struct counts *c, int error) {
 		log_notice("counts are written to %s again", c->dir);
 	else
 		log_error("can't write counts to %s: %s; %s; trying again at the next checkpoint",
-			c->dir, strerror(-error), database_advice(error));
+			c->dir, strerror(-error), lmdb_advice(error));
 }
 
-void counts_begin(struct counts *c) {
-	if (c->begun)
-		return;
-	c->begun = true;
+void counts_begin(struct counts *c, int check_error, const char *check_text) {
 	if (line_read("/proc/sys/kernel/random/boot_id", c->boot_id) < 0)
 		log_warning("can't read the boot id; counts will be lost if berthd is killed");
 	if (marker_is_stale(c))
-		counts_spoil(c, "were not synced before the last shutdown");
-	else if (database_check(c->database) == -EUCLEAN)
-		counts_spoil(c, "are damaged");
+		counts_spoil(c, "were not synced before the last shutdown", "");
+	else if (check_error < 0 && check_error != -ENOENT)
+		counts_spoil(c, damage(check_error), check_text);
 	c->written = c->marked && !c->spoilt ? clock_monotonic_ms() : INT64_MAX;
 	counts_log(c, counts_open_or_begin(c));
 	c->incomplete = false;
@@ -226,7 +230,7 @@ int counts_new(const char *state_dir, struct counts **ret) {
 		return -ENOMEM;
 	r = asprintf(&c->dir, "%s/counts", state_dir) < 0 ? -ENOMEM : 0;
 	if (r == 0)
-		r = database_new(c->dir, "counts", sizeof(struct count_value), false, &c->database);
+		r = lmdb_new(c->dir, "counts", sizeof(struct count_value), false, &c->lmdb);
 	else
 		c->dir = NULL;
 	if (r < 0) {
@@ -243,7 +247,7 @@ void counts_free(struct counts *c) {
 	if (!c)
 		return;
 	(void)counts_sync(c);
-	database_free(c->database);
+	lmdb_free(c->lmdb);
 	free(c->dir);
 	free(c);
 }
@@ -274,7 +278,7 @@ static void counts_sort(struct store_count *counts, size_t count, const char *na
 	}
 }
 
-static int counts_fill(struct database_txn *txn, void *data) {
+static int counts_fill(struct lmdb_txn *txn, void *data) {
 	const struct batch *b = data;
 
 	for (size_t i = 0; i < b->count; i++) {
@@ -282,7 +286,7 @@ static int counts_fill(struct database_txn *txn, void *data) {
 		const char *name = b->names + n->name_offset;
 		struct count_value value = {n->count, n->peak, n->denied};
 		bool zero = !n->count && !n->peak && !n->denied;
-		int r = zero ? database_delete(txn, name) : database_put(txn, name, &value);
+		int r = zero ? lmdb_delete(txn, name) : lmdb_put(txn, name, &value);
 
 		if (r < 0)
 			return r;
@@ -295,7 +299,7 @@ static int counts_try_write(struct counts *c, struct batch *b) {
 
 	if (r == 0)
 		r = marker_set(c);
-	return r < 0 ? r : database_write(c->database, counts_fill, b); /* 4 */
+	return r < 0 ? r : lmdb_write(c->lmdb, counts_fill, b); /* 4 */
 }
 
 int counts_write(struct counts *c, struct store_count *counts, size_t count, const char *names) {
@@ -305,7 +309,7 @@ int counts_write(struct counts *c, struct store_count *counts, size_t count, con
 	counts_sort(counts, count, names);
 	r = counts_try_write(c, &b);
 	if (r == -EUCLEAN) {
-		counts_spoil(c, "are damaged");
+		counts_spoil(c, damage(-EUCLEAN), "");
 		r = counts_try_write(c, &b);
 	}
 	if (c->marked && c->written == INT64_MAX)
@@ -317,10 +321,6 @@ int counts_write(struct counts *c, struct store_count *counts, size_t count, con
 	return -EUCLEAN;
 }
 
-void counts_rest(struct counts *c) {
-	database_close(c->database);
-}
-
 int counts_sync(struct counts *c) {
 	int r;
 
@@ -328,7 +328,7 @@ int counts_sync(struct counts *c) {
 	/* What is spoilt stays marked until it is removed. */
 	if (!c->marked || c->spoilt)
 		return 0;
-	r = database_open(c->database);
+	r = lmdb_open(c->lmdb);
 	if (r < 0 && r != -EUCLEAN) {
 		/* Nothing that was written is lost by that. */
 		c->written = clock_monotonic_ms();
@@ -336,10 +336,10 @@ int counts_sync(struct counts *c) {
 		return r;
 	}
 	if (r == 0)
-		r = database_sync(c->database); /* 5 */
+		r = lmdb_sync(c->lmdb); /* 5 */
 	/* The kernel forgets the pages that it couldn't write, so the next sync would succeed. */
 	if (r < 0)
-		counts_spoil(c, "can't be synced");
+		counts_spoil(c, "can't be synced", "");
 	else
 		r = marker_clear(c);
 	return r;
@@ -347,6 +347,10 @@ int counts_sync(struct counts *c) {
 
 int64_t counts_sync_due(const struct counts *c) {
 	return c->written == INT64_MAX ? INT64_MAX : c->written + SYNC_MS;
+}
+
+struct lmdb *counts_lmdb(struct counts *c) {
+	return c->lmdb;
 }
 
 struct reader {
@@ -366,12 +370,11 @@ int counts_read(struct counts *c, size_t most, store_each_count each, void *data
 	struct reader reader = {.each = each, .data = data};
 	int r;
 
-	counts_begin(c);
 	r = counts_open(c);
 	if (r == 0)
-		r = database_read_some(c->database, c->read, most, count_read, &reader);
+		r = lmdb_read_some(c->lmdb, c->read, most, count_read, &reader);
 	if (r == -EUCLEAN) {
-		counts_spoil(c, "are damaged");
+		counts_spoil(c, damage(-EUCLEAN), "");
 		c->incomplete = false;
 	}
 	return r;

@@ -2,30 +2,30 @@
 #pragma once
 
 /*
- * The store: limits and templates, and counts as last checkpointed, in LMDB. Only database.c and
- * database-check.c use LMDB, and only the worker thread of store.c waits for a disk.
+ * The store: limits and templates, and counts as of the last checkpoint, in LMDB. Only the worker
+ * thread of store.c waits for a disk, once berthd serves.
  *
- * Two environments in the state directory:
- *   limits/   name → limit. Every commit is synced before its job is done.
- *   counts/   name → count, peak, denied. MDB_NOSYNC: disposable; synced now and then, and at the
- *             end; made anew if a reboot left it damaged.
+ * In the state directory:
+ *   limits/           name → limit, an LMDB environment. Every commit is synced before its job is done.
+ *   limits.export     the same as text, some seconds old (export.h); limits.export.1: the one before.
+ *   counts/           name → count, peak, denied. MDB_NOSYNC: disposable; synced now and then, and at
+ *                     the end; begun afresh if it is damaged, or a reboot left it unsynced.
  *
  * Jobs are done in the order in which they were handed over; several limit jobs that wait together
- * share one commit. A job is the store's until its done() is called, which happens in
- * store_dispatch, in the event loop's thread, in the order handed over.
+ * share one commit. A job belongs to the store until its done() is called. store_dispatch calls that, in
+ * the event loop's thread, in the order in which the jobs were handed over.
  */
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct store;
 
-/* One limit to be put or taken away. Names are those of accounts or templates. */
+/* One limit to be put or deleted. The name is that of an account or a template. */
 struct store_limit {
 	const char *name; /* NUL-terminated; borrowed until done() */
-	uint32_t limit;   /* BERTH_LIMIT_NONE: unlimited; STORE_DELETE: take it away */
+	uint32_t limit;   /* BERTH_LIMIT_NONE: unlimited; STORE_DELETE: delete it */
 };
 #define STORE_DELETE UINT32_MAX
 
@@ -37,24 +37,31 @@ struct store_count {
 	uint64_t name_offset; /* into the job's names */
 };
 
-typedef void (*store_done)(void *data, int error); /* 0, or a negative errno: nothing was stored */
+/* error: 0, or a negative errno. Then nothing was stored, unless store_is_unsure(error). */
+typedef void (*store_done)(void *data, int error);
 typedef int (*store_each_limit)(void *data, const char *name, uint32_t limit);
 typedef int (*store_each_count)(
 	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied);
 
-/* Makes what isn't there (0700), and starts the worker, which reads the files through and opens them.
- * -EBUSY: another store has them open; else as errno says. */
+/* Makes the directories and files that aren't there, and starts the process that checks them. The
+ * caller must be the only thread of its process. -EBUSY: another store has them open; else as errno
+ * says. The log says why it fails. */
 int store_begin(const char *state_dir, struct store **ret);
 
-/* Waits until the limits can be read; before anything else is asked of the store. -EUCLEAN: they are
- * damaged (says so in the log, and leaves them alone); -EPROTONOSUPPORT: written by a later berthd. */
+/* Waits until the limits are known to be readable, and opens them: store_read_limits may be called.
+ * -EUCLEAN: they are damaged, and left alone; -EPROTONOSUPPORT: a later berthd wrote them. The log says
+ * why it fails. */
 int store_wait(struct store *s);
 
-/* Does the jobs that are waiting, syncs both environments, stops the worker; done() is called for
- * all of them. NULL is fine. */
+/* After store_wait: waits until the limits are known to be changeable, and starts the worker; before
+ * all else. Errors are those of store_wait. */
+int store_start(struct store *s);
+
+/* Does the jobs that are waiting, writes the export if it lacks a change, syncs both environments, and
+ * stops the worker; done() is called for all jobs. NULL is fine. */
 void store_free(struct store *s);
 
-/* Both, for whoever has nothing else to do meanwhile. */
+/* All three. */
 static inline int store_new(const char *state_dir, struct store **ret) {
 	struct store *s;
 	int r = store_begin(state_dir, &s);
@@ -62,6 +69,8 @@ static inline int store_new(const char *state_dir, struct store **ret) {
 	if (r < 0)
 		return r;
 	r = store_wait(s);
+	if (r == 0)
+		r = store_start(s);
 	if (r < 0)
 		store_free(s);
 	else
@@ -83,24 +92,20 @@ int store_put_limits(struct store *s, const struct store_limit *limits, size_t c
 int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
 	store_done done, void *data);
 
-/* True if a change was refused and the disk wouldn't take back what it had of it already: then the
- * next start may find it. */
-static inline bool store_is_open(int error) {
-	return error == -ENOTRECOVERABLE;
-}
-#define STORE_OPEN                                                                                \
-	"nor be sure that the next start of berthd doesn't find it: make room on that disk, and " \
-	"make the change again"
+/* True if the disk failed during the commit: the change isn't in force, but may be there after a
+ * restart. All further changes fail with -ESTALE until the limits can be opened again. */
+bool store_is_unsure(int error);
+#define STORE_UNSURE "the change may or may not be there after a restart of berthd"
 
-/* Before the first job only: how many limits and templates there are; then all of them, in the order
- * of their bytes. Reading stops at a negative return of each and returns it. */
+/* Why a change failed, for an answer. Returns `to`. */
+const char *store_explain(const struct store *s, int error, char *to, size_t size);
+
+/* After store_wait, and before the first job: how many limits and templates there are; then all limits and templates, in the order of their bytes. Reading stops at a
+ * negative return of each and returns it. */
 uint32_t store_count_limits(struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
 
-/* The next counts, as many at most; 1: there are more. Each call goes on after the name that each took
- * last; what jobs have changed since is read as changed. May wait for the worker. -EUCLEAN: they were
- * damaged, and are begun afresh with the next job; other errors: try again. */
+/* The next counts, at most `most`; 1: there are more. Each call goes on after the name that each took
+ * last; counts that jobs have changed since are read as changed. May wait for the worker. -EUCLEAN: they
+ * were damaged, and are begun afresh with the next job; other errors: try again. */
 int store_read_counts(struct store *s, size_t most, store_each_count each, void *data);
-
-/* Ends the reading: lets go of what so many took in memory. */
-void store_read_done(struct store *s);

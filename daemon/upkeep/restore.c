@@ -129,7 +129,6 @@ static void restore_end(struct restore *r) {
 	r->running = false;
 	directory_set_loading(r->directory, false);
 	directory_set_restored(r->directory); /* 2 */
-	store_read_done(r->store);
 }
 
 int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the disk may have when the power fails, or berthd is killed, at any instant of storing limits:
- * a store that has all that was acknowledged and is never taken for damaged.
+/* Files that the disk may have when the power fails, or berthd is killed, at any instant of storing
+ * limits: each has all acknowledged changes and isn't taken for damaged.
  *
  * LMDB's and the store's writes go through this program's functions of the same names, which note
  * them. From the notes come the files that a power failure may leave: what was written before the
@@ -67,14 +67,24 @@ static bool is_synchronous(int fd) {
 	return (fcntl(fd, F_GETFL) & O_DSYNC) != 0;
 }
 
+static bool meta_write_fails; /* the next one, of which the disk may have everything or nothing */
+
 EXPORTED ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at) {
 	ssize_t (*real)(int, const void *, size_t, off_t) = NULL;
+	ssize_t n;
 
 	*(void **)&real = dlsym(RTLD_NEXT, "pwrite");
 	note(WRITE, bytes, size, at);
-	if (is_synchronous(fd))
-		note(SYNC, NULL, 0, 0);
-	return real(fd, bytes, size, at);
+	n = real(fd, bytes, size, at);
+	if (!is_synchronous(fd))
+		return n;
+	if (meta_write_fails) {
+		meta_write_fails = false;
+		errno = EIO;
+		return -1;
+	}
+	note(SYNC, NULL, 0, 0);
+	return n;
 }
 
 EXPORTED ssize_t writev(int fd, const struct iovec *parts, int count) {
@@ -87,11 +97,12 @@ EXPORTED ssize_t writev(int fd, const struct iovec *parts, int count) {
 	return real(fd, parts, count);
 }
 
-static int sync_fails; /* the how-manieth from now on; 0: none */
+static bool sync_fails; /* the next one */
 
 EXPORTED int fdatasync(int fd) {
 	(void)fd;
-	if (sync_fails > 0 && --sync_fails == 0) {
+	if (sync_fails) {
+		sync_fails = false;
 		errno = EIO;
 		return -1;
 	}
@@ -101,9 +112,9 @@ EXPORTED int fdatasync(int fd) {
 
 /* -- what is stored ---------------------------------------------------------------------------- */
 
-/* What each name has after so many commits; 0: nothing. */
+/* The value of each name after n commits; 0: none. */
 static uint64_t values[COMMITS + 1][NAMES];
-/* What a commit that failed then would have left. */
+/* The same with a commit behind them that failed. */
 static uint64_t refused[COMMITS + 1][NAMES];
 
 static void name_of(unsigned i, char to[96]) {
@@ -111,7 +122,7 @@ static void name_of(unsigned i, char to[96]) {
 		"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
 }
 
-static int fill(struct database_txn *txn, void *data) {
+static int fill(struct lmdb_txn *txn, void *data) {
 	uint64_t *now = data;
 	char name[96];
 	int r = 0;
@@ -121,29 +132,33 @@ static int fill(struct database_txn *txn, void *data) {
 			continue;
 		name_of(i, name);
 		now[i] = random_below(3) ? random_below(1000) + 1 : 0;
-		r = now[i] ? database_put(txn, name, &now[i]) : database_delete(txn, name);
+		r = now[i] ? lmdb_put(txn, name, &now[i]) : lmdb_delete(txn, name);
 	}
 	return r;
 }
 
-/* The disk fails in the sync of the pages, or of their meta page. */
-static void commit_refuse(struct database *d, unsigned i) {
+/* The disk fails in the sync of the pages, or in the write of their meta page. Then the environment is
+ * opened again and synced, as limits.c does. */
+static void commit_refuse(struct lmdb *l, unsigned i) {
 	memcpy(refused[i], values[i], sizeof(refused[i]));
 	if (i % 3 != 0)
 		return;
-	sync_fails = i % 2 ? 2 : 1;
-	ck_assert_int_eq(database_write(d, fill, refused[i]), -EIO);
-	ck_assert_int_eq(sync_fails, 0);
+	sync_fails = i % 2 == 0;
+	meta_write_fails = !sync_fails;
+	ck_assert_int_eq(lmdb_write(l, fill, refused[i]), -ENOTRECOVERABLE);
+	ck_assert(!sync_fails && !meta_write_fails);
+	ck_assert_int_eq(lmdb_open(l), 0);
+	ck_assert_int_eq(lmdb_sync(l), 0);
 }
 
-static void commits_make(struct database *d) {
+static void commits_make(struct lmdb *d) {
 	for (unsigned i = 1; i <= COMMITS; i++) {
 		memcpy(values[i], values[i - 1], sizeof(values[i]));
-		/* As after a restart, which seals what is there. */
+		/* As after a restart. */
 		if (i % 7 == 0)
-			database_close(d);
+			lmdb_close(d);
 		commit_refuse(d, i - 1);
-		ck_assert_int_eq(database_write(d, fill, values[i]), 0);
+		ck_assert_int_eq(lmdb_write(d, fill, values[i]), 0);
 		note(ACKNOWLEDGE, NULL, 0, 0);
 	}
 }
@@ -228,18 +243,20 @@ static void disk_store(const struct disk *d) {
 
 /* As berthd starts: it must find what was acknowledged, or one commit more, be it one that failed. */
 static void judge(const struct disk *disk, unsigned acknowledged, const char *what, size_t at) {
+	static struct lmdb_progress progress;
 	struct reader r = {{0}, 0};
-	struct database *d = NULL;
+	struct lmdb *d = NULL;
 	char path[128];
 	bool right;
 
 	disk_store(disk);
 	(void)snprintf(path, sizeof(path), "%s/cut", dir);
-	ck_assert_int_eq(database_new(path, "limits", sizeof(uint64_t), true, &d), 0);
-	ck_assert_msg(database_check(d) == 0, "%s at %zu: taken for damaged", what, at);
-	ck_assert_msg(database_open(d) == 0, "%s at %zu: can't be opened", what, at);
-	ck_assert_int_eq(database_read(d, value_read, &r), 0);
-	database_free(d);
+	ck_assert_int_eq(lmdb_new(path, "limits", sizeof(uint64_t), true, &d), 0);
+	ck_assert_msg(lmdb_verify(d, &progress) == 0, "%s at %zu: taken for damaged: %s, %s", what,
+		at, progress.part, progress.problem);
+	ck_assert_msg(lmdb_open(d) == 0, "%s at %zu: can't be opened", what, at);
+	ck_assert_int_eq(lmdb_read(d, value_read, &r), 0);
+	lmdb_free(d);
 	(void)snprintf(path, sizeof(path), "%s/cut/lock.mdb", dir);
 	(void)unlink(path);
 	right = memcmp(r.found, values[acknowledged], sizeof(r.found)) == 0 ||
@@ -278,13 +295,13 @@ static void dir_end(void) {
 /* An empty store's file, then notes of how it went on. */
 static struct disk record(void) {
 	struct disk disk = {malloc(1 << 20), 0};
-	struct database *d = NULL;
+	struct lmdb *d = NULL;
 	char path[128];
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "%s/all", dir);
-	ck_assert_int_eq(database_new(path, "limits", sizeof(uint64_t), true, &d), 0);
-	ck_assert_int_eq(database_make(d), 0);
+	ck_assert_int_eq(lmdb_new(path, "limits", sizeof(uint64_t), true, &d), 0);
+	ck_assert_int_eq(lmdb_make(d), 0);
 	(void)snprintf(path, sizeof(path), "%s/all/data.mdb", dir);
 	f = fopen(path, "re");
 	ck_assert_ptr_nonnull(f);
@@ -293,7 +310,7 @@ static struct disk record(void) {
 	noting = true;
 	commits_make(d);
 	noting = false;
-	database_free(d);
+	lmdb_free(d);
 	return disk;
 }
 

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Makes, syncs and locks directories. */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "dir.h"
+#include "log.h"
+#include "util.h"
+
+int dir_sync(const char *path) {
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0 || fsync(fd) < 0)
+		return -errno;
+	return 0;
+}
+
+int dir_make(const char *path, mode_t mode) {
+	_cleanup_free_ char *parent = NULL;
+
+	if (mkdir(path, mode) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	if (asprintf(&parent, "%s/..", path) < 0) {
+		parent = NULL;
+		return -ENOMEM;
+	}
+	return dir_sync(parent);
+}
+
+static int lock_open(const char *dir) {
+	_cleanup_free_ char *path = NULL;
+	int fd;
+
+	if (asprintf(&path, "%s/lock", dir) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		int r = -errno;
+
+		log_error("Can't open %s: %s", path, strerror(-r));
+		return r;
+	}
+	return fd;
+}
+
+int dir_lock(const char *path, mode_t mode, int *ret_fd) {
+	/* Of the process and not of the open file, which a child would share. */
+	const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	int fd, r;
+
+	/* Servers of other users pass through the runtime directory, whatever berthd's umask is. */
+	if (mkdir(path, mode) == 0 ? chmod(path, mode) < 0 : errno != EEXIST) {
+		r = -errno;
+		log_error("Can't make the directory %s: %s", path, strerror(-r));
+		return r;
+	}
+	fd = lock_open(path);
+	if (fd < 0)
+		return fd;
+	if (fcntl(fd, F_SETLK, &lock) == 0) {
+		*ret_fd = fd;
+		return 0;
+	}
+	r = errno == EACCES ? -EAGAIN : -errno;
+	(void)close(fd);
+	if (r == -EAGAIN)
+		log_error("Another berthd uses %s; stop it, or give this one other directories "
+			  "(--runtime-dir, --state-dir)",
+			path);
+	else
+		log_error("Can't lock %s: %s", path, strerror(-r));
+	return r;
+}

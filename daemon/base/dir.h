@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Directories that survive a power failure, and their locks. Errors are negative errnos. */
+
+#include <sys/types.h>
+
+/* Makes a directory, if it isn't there, and syncs the directory that it stands in. */
+int dir_make(const char *path, mode_t mode);
+
+/* Makes durable what was created, renamed and removed in a directory. */
+int dir_sync(const char *path);
+
+/* Makes the directory, if it isn't there, and takes the lock that keeps a second berthd out of it.
+ * The lock is held until *ret_fd is closed or the process dies; a child doesn't inherit it. On failure
+ * the log says why; -EAGAIN: another berthd holds the lock. */
+int dir_lock(const char *path, mode_t mode, int *ret_fd);

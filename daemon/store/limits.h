@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The store's environment of limits: durable, and never begun afresh. Part of the store (store.h). One
+ * thread at a time.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lmdb.h"
+#include "store.h"
+
+struct limits;
+
+struct limit_change {
+	const char *name;
+	uint32_t limit; /* STORE_DELETE: take it away */
+	uint32_t order; /* of two changes of one name, the larger one counts */
+};
+
+/* Opens nothing yet. The only error is -ENOMEM. The environment is in STATE_DIR/limits, or in a directory
+ * of its own. */
+int limits_new(const char *state_dir, struct limits **ret);
+int limits_new_at(const char *dir, struct limits **ret);
+/* NULL is fine. */
+void limits_free(struct limits *l);
+
+/* Makes directory and file, if they aren't there, and locks the directory. -EBUSY: another store has
+ * it locked. Logs why it fails. */
+int limits_make(struct limits *l);
+/* Logs why it fails. */
+int limits_open(struct limits *l);
+
+/* For reading and checking. */
+struct lmdb *limits_lmdb(struct limits *l);
+/* The limit in a value of that environment. */
+uint32_t limits_decode(const void *value);
+
+/* Sorts the changes by name and commits them in one synced transaction: all or none. If the disk fails
+ * during the commit, the change may or may not be there after a restart (-ENOTRECOVERABLE). Then the
+ * environment is closed, and all changes are refused with -ESTALE until it can be opened again and
+ * synced, which each change tries first. */
+int limits_write(struct limits *l, struct limit_change *changes, size_t count);
+
+/* CLOCK_MONOTONIC in ms when limits_reopen should be called; INT64_MAX: the environment needn't be
+ * opened again. */
+int64_t limits_reopen_due(const struct limits *l);
+int limits_reopen(struct limits *l);
+/* Why it can't be opened again; any thread may ask. */
+int limits_reopen_error(const struct limits *l);
+
+/* Logs the outcome of a change, unless the log has the same of an earlier one. */
+void limits_log(struct limits *l, int error);

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Makes a new store from an export.
+ *
+ *   1. limits.new/ is made anew, with all limits, committed and synced.
+ *   Without a store in limits/: 2. limits.new/ is renamed to limits/; 3. the directory is synced.
+ *   With one: 2. limits.new/ is renamed to limits.DATE/; 3. limits/ and limits.DATE/ are exchanged;
+ *   4. the directory is synced.
+ *   Death before 3 leaves the old store, or none, in limits/, and perhaps a limits.new/ that the next
+ *   run makes anew, or a limits.DATE/ that isn't needed. After 3 the new store is in force and the old
+ *   one in limits.DATE/. No name with a date is ever removed.
+ *
+ * It holds the lock of the state directory, which berthd holds while it runs.
+ */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "bounds.h"
+#include "check.h"
+#include "dir.h"
+#include "export.h"
+#include "limits.h"
+#include "lines.h"
+#include "name.h"
+#include "protocol.h"
+#include "restore-file.h"
+#include "util.h"
+
+#define fail(error, ...) (fprintf(stderr, "berthd: " __VA_ARGS__), fputc('\n', stderr), (error))
+
+/* How many names with a date are tried, if there are some of the same second. */
+#define DATES_TRIED 100
+
+struct restore {
+	const char *state_dir, *file;
+	char *limits, *new, *aside; /* paths of the directories */
+	char *text;
+	size_t length;
+	struct lines lines;
+	bool store_is_there, store_is_damaged;
+	int lock;
+};
+
+/* -- the file ---------------------------------------------------------------------------------- */
+
+static int file_read(struct restore *r) {
+	FILE *f = fopen(r->file, "re");
+	size_t capacity = 0, n;
+	char *text;
+
+	if (!f)
+		return fail(-errno, "can't open %s: %s", r->file, strerror(errno));
+	do {
+		capacity = capacity * 2 + 65536;
+		text = realloc(r->text, capacity);
+		if (!text) {
+			(void)fclose(f);
+			return fail(-ENOMEM, "no memory for %s", r->file);
+		}
+		r->text = text;
+		n = fread(text + r->length, 1, capacity - r->length, f);
+		r->length += n;
+	} while (n > 0 && !ferror(f));
+	n = ferror(f) ? 1 : 0;
+	(void)fclose(f);
+	return n ? fail(-EIO, "can't read %s", r->file) : 0;
+}
+
+/* Prints every line that is wrong, as berthctl import does. */
+static int lines_check(const struct restore *r) {
+	const struct lines *l = &r->lines;
+	size_t shown = MIN_OF(l->error_count, (size_t)LINES_ERRORS_SHOWN);
+
+	for (size_t i = 0; i < shown; i++)
+		fprintf(stderr, "%s:%u: %s\n", r->file, l->error[i].line, l->error[i].text);
+	if (l->error_count > shown)
+		fprintf(stderr, "%s: and %zu more\n", r->file, l->error_count - shown);
+	return l->error_count ? fail(-EINVAL, "nothing was changed") : 0;
+}
+
+static int file_check(struct restore *r) {
+	size_t line, count = 0;
+	const char *wrong = export_objection(r->text, r->length, &line, &count);
+
+	if (wrong)
+		return fail(-EINVAL,
+			"%s:%zu: %s. Nothing was changed. Restore another export, or, if the "
+			"limits "
+			"in it are right, give it to berthctl import while berthd serves",
+			r->file, line, wrong);
+	if (lines_parse(&r->lines, r->text, r->length) < 0)
+		return fail(-ENOMEM, "no memory for the limits in %s", r->file);
+	if (lines_check(r) < 0)
+		return -EINVAL;
+	if (r->lines.count != count)
+		return fail(-EINVAL,
+			"%s:%zu: there are %zu limits, but the last line says %zu. "
+			"Nothing was changed",
+			r->file, line, r->lines.count, count);
+	return 0;
+}
+
+/* -- the store that is there ------------------------------------------------------------------- */
+
+/* In a process of its own, as at berthd's start. */
+static int store_check(struct restore *r, struct check_report *ret) {
+	struct check check = {.fd = -1};
+	struct limits *limits;
+	const struct lmdb *lmdb;
+	int result = limits_new(r->state_dir, &limits);
+
+	if (result < 0)
+		return fail(result, "%s", strerror(-result));
+	lmdb = limits_lmdb(limits);
+	result = check_begin(&check, &lmdb, 1);
+	if (result == 0)
+		check_next(&check, ret);
+	if (result == 0 && ret->error == 0) {
+		size_t entries = ret->entries;
+
+		check_next(&check, ret);
+		ret->entries = entries;
+	}
+	check_end(&check);
+	limits_free(limits);
+	return result < 0 ? fail(result, "can't start the process that checks %s: %s", r->limits,
+				    strerror(-result))
+			  : 0;
+}
+
+static int store_judge(struct restore *r, bool force) {
+	struct check_report report;
+	int result;
+
+	r->store_is_there = access(r->limits, F_OK) == 0;
+	if (!r->store_is_there)
+		return 0;
+	result = store_check(r, &report);
+	if (result < 0)
+		return result;
+	r->store_is_damaged = report.error == -EUCLEAN || report.error == -ENOENT;
+	if (report.error == -EUCLEAN)
+		printf("The store in %s is damaged, %s.\n", r->limits, report.text);
+	if (r->store_is_damaged || force)
+		return 0;
+	if (report.error == 0)
+		return fail(-EEXIST,
+			"the store in %s is sound and has %zu limits and templates. Nothing was "
+			"changed. To move it aside and restore %s all the same, add --force",
+			r->limits, report.entries, r->file);
+	return fail(report.error,
+		"can't check the store in %s: %s. Nothing was changed. To move it aside "
+		"unchecked, add --force",
+		r->limits, strerror(-report.error));
+}
+
+/* -- the new store ----------------------------------------------------------------------------- */
+
+/* What a run that was killed left behind. */
+static int leftovers_remove(const struct restore *r) {
+	static const char *const names[] = {
+		"data.mdb", "lock.mdb", "data.mdb.new", "data.mdb.new-lock"};
+
+	for (size_t i = 0; i < ELEMENTS(names); i++) {
+		_cleanup_free_ char *path = NULL;
+
+		if (asprintf(&path, "%s/%s", r->new, names[i]) < 0) {
+			path = NULL;
+			return -ENOMEM;
+		}
+		if (unlink(path) < 0 && errno != ENOENT)
+			return -errno;
+	}
+	return rmdir(r->new) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int changes_make(const struct restore *r, struct limit_change **ret, char **ret_names) {
+	const struct lines *l = &r->lines;
+	struct limit_change *changes = calloc(l->count + 1, sizeof(*changes));
+	char *names = malloc(r->length + l->count + 1), *p = names;
+
+	if (!changes || !names) {
+		free(changes);
+		free(names);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < l->count; i++) {
+		const struct lines_entry *e = &l->entry[i];
+
+		changes[i] = (struct limit_change){.name = p,
+			.limit = e->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : e->limit,
+			.order = (uint32_t)i};
+		p = mempcpy(p, e->name, e->length);
+		*p++ = '\0';
+	}
+	*ret = changes;
+	*ret_names = names;
+	return 0;
+}
+
+static int new_fill(const struct restore *r) {
+	_cleanup_free_ struct limit_change *changes = NULL;
+	_cleanup_free_ char *names = NULL;
+	struct limits *limits;
+	int result = changes_make(r, &changes, &names);
+
+	if (result == 0)
+		result = limits_new_at(r->new, &limits);
+	if (result < 0)
+		return result;
+	result = limits_make(limits);
+	if (result == 0)
+		result = limits_write(limits, changes, r->lines.count);
+	limits_free(limits);
+	return result;
+}
+
+static int new_make(const struct restore *r) {
+	int result = leftovers_remove(r);
+
+	if (result == 0)
+		result = new_fill(r); /* 1 */
+	if (result == 0)
+		result = dir_sync(r->new);
+	return result < 0 ? fail(result, "can't make a new store in %s: %s. Nothing was changed",
+				    r->new, strerror(-result))
+			  : 0;
+}
+
+/* Step 2 where there is a store: gives the new one a name with the date that is free. */
+static int aside_name(struct restore *r) {
+	char date[32];
+	time_t now = time(NULL);
+	struct tm tm;
+
+	(void)strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &tm));
+	for (int i = 1; i <= DATES_TRIED; i++) {
+		free(r->aside);
+		if (asprintf(&r->aside, i == 1 ? "%s.%s" : "%s.%s-%d", r->limits, date, i) < 0) {
+			r->aside = NULL;
+			return -ENOMEM;
+		}
+		if (renameat2(AT_FDCWD, r->new, AT_FDCWD, r->aside, RENAME_NOREPLACE) == 0)
+			return 0;
+		if (errno != EEXIST)
+			return -errno;
+	}
+	return -EEXIST;
+}
+
+static int new_install(struct restore *r) {
+	int result = 0;
+
+	if (!r->store_is_there)
+		result = rename(r->new, r->limits) < 0 ? -errno : 0; /* 2 */
+	else
+		result = aside_name(r); /* 2 */
+	if (result == 0 && r->store_is_there &&
+		renameat2(AT_FDCWD, r->limits, AT_FDCWD, r->aside, RENAME_EXCHANGE) < 0) /* 3 */
+		result = -errno;
+	if (result == 0)
+		result = dir_sync(r->state_dir);
+	return result < 0 ? fail(result, "can't put the new store in the place of %s: %s",
+				    r->limits, strerror(-result))
+			  : 0;
+}
+
+/* -- the command ------------------------------------------------------------------------------- */
+
+/* Files of another user would keep berthd from starting. */
+static int owner_check(const struct restore *r) {
+	struct stat st;
+
+	if (stat(r->state_dir, &st) < 0 || st.st_uid == geteuid())
+		return 0;
+	return fail(-EPERM, "%s belongs to the user %u; run this as that user (runuser -u)",
+		r->state_dir, (unsigned)st.st_uid);
+}
+
+static int restore_run(struct restore *r, bool force) {
+	int result = file_read(r);
+
+	if (result == 0)
+		result = file_check(r);
+	if (result == 0)
+		result = owner_check(r);
+	if (result == 0)
+		result = dir_lock(r->state_dir, 0700, &r->lock);
+	if (result == 0)
+		result = store_judge(r, force);
+	if (result == 0)
+		result = new_make(r);
+	if (result == 0)
+		result = new_install(r);
+	if (result < 0)
+		return result;
+	if (r->aside)
+		printf("Moved the %sstore aside, to %s.\n", r->store_is_damaged ? "damaged " : "",
+			r->aside);
+	printf("Restored %zu limits from %s; start berthd.\n", r->lines.count, r->file);
+	return 0;
+}
+
+int restore_file(const char *state_dir, const char *path, bool force) {
+	struct restore r = {.state_dir = state_dir, .file = path, .lock = -1};
+	int result = -ENOMEM;
+
+	if (asprintf(&r.limits, "%s/limits", state_dir) < 0)
+		r.limits = NULL;
+	if (asprintf(&r.new, "%s/limits.new", state_dir) < 0)
+		r.new = NULL;
+	if (r.limits && r.new)
+		result = restore_run(&r, force);
+	else
+		fputs("berthd: no memory\n", stderr);
+	lines_deinit(&r.lines);
+	close_cleanup(&r.lock);
+	free(r.text);
+	free(r.aside);
+	free(r.new);
+	free(r.limits);
+	return result;
+}

@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The export that berthd keeps beside its store, and berthd --restore, which makes a store of it; and
+ * changes after the disk has failed in the middle of one. */
+
+#include <dirent.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "faults.h"
+
+/* -- files ------------------------------------------------------------------------------------- */
+
+static const char *path_of(const char *name) {
+	static char path[4][160];
+	static unsigned turn;
+	char *to = path[turn++ % COUNT_OF(path)];
+
+	(void)snprintf(to, sizeof(path[0]), "%s/%s", here.state_dir, name);
+	return to;
+}
+
+/* The content of a file, to be freed; "" if it isn't there. */
+static char *file_read(const char *path) {
+	FILE *f = fopen(path, "re");
+	char *text = calloc(1, 1 << 16);
+
+	ck_assert_ptr_nonnull(text);
+	if (f)
+		(void)!fread(text, 1, (1 << 16) - 1, f);
+	if (f)
+		(void)fclose(f);
+	return text;
+}
+
+static void file_write(const char *path, const char *text) {
+	FILE *f = fopen(path, "we");
+
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
+/* Text without its comments; in place. */
+static char *without_comments(char *text) {
+	char *to = text;
+
+	for (char *line = text, *next; *line; line = next) {
+		next = strchr(line, '\n') ? strchr(line, '\n') + 1 : strchr(line, '\0');
+		if (*line == '#')
+			continue;
+		memmove(to, line, (size_t)(next - line));
+		to += next - line;
+	}
+	*to = '\0';
+	return text;
+}
+
+static bool file_has(const char *path, const char *text) {
+	char *content = file_read(path);
+	bool has = strstr(content, text);
+
+	free(content);
+	return has;
+}
+
+static bool export_has(void *data) {
+	return file_has(path_of("limits.export"), data);
+}
+
+/* Names in the state directory that begin so. */
+static int names_with(const char *begin) {
+	DIR *d = opendir(here.state_dir);
+	struct dirent *e;
+	int n = 0;
+
+	ck_assert_ptr_nonnull(d);
+	while ((e = readdir(d)))
+		n += strncmp(e->d_name, begin, strlen(begin)) == 0;
+	(void)closedir(d);
+	return n;
+}
+
+/* -- berthd --restore -------------------------------------------------------------------------- */
+
+static char said[65536]; /* by the last command */
+
+static char *log_of_commands(void) {
+	static char path[128];
+
+	(void)snprintf(path, sizeof(path), "%s/said", here.dir);
+	return path;
+}
+
+/* Starts berthd with the arguments, its output in a file. */
+static pid_t command_begin(const char *const args[]) {
+	char self[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 64);
+	pid_t pid;
+
+	ck_assert_int_gt(n, 0);
+	self[n] = '\0';
+	strcpy(strrchr(self, '/'), "/../../berthd");
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		const char *argv[8] = {self};
+		int fd = open(log_of_commands(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+		for (int i = 0; args[i]; i++)
+			argv[i + 1] = args[i];
+		(void)dup2(fd, STDOUT_FILENO);
+		(void)dup2(fd, STDERR_FILENO);
+		(void)execv(self, (char **)argv);
+		_exit(99);
+	}
+	return pid;
+}
+
+static int command_end(pid_t pid) {
+	int status = 0;
+	char *text;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	text = file_read(log_of_commands());
+	(void)snprintf(said, sizeof(said), "%s", text);
+	free(text);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int berthd(const char *a, const char *b, const char *c) {
+	const char *const args[] = {a, b, c, NULL};
+
+	return command_end(command_begin(args));
+}
+
+#define expect_said(text) ck_assert_msg(strstr(said, (text)), "'%s' isn't in: %s", (text), said)
+
+/* It must be refused, and the store stay. */
+static void expect_refused(const char *file, const char *text) {
+	ck_assert_msg(berthd("--restore", file, NULL) == 1, "%s", said);
+	expect_said(text);
+	ck_assert_int_eq(
+		names_with("limits."), 1 + (access(path_of("limits.export.1"), F_OK) == 0));
+}
+
+static void expect_limits(const char *want) {
+	char *now = without_comments(strdup(expect_ctl(0, "", "export")));
+
+	ck_assert_str_eq(now, want);
+	free(now);
+}
+
+#define LIMITS "\t c \t3\na 1\nb unlimited\n*@example.com 2\n"
+
+static void limits_set(void) {
+	set_limit("a", "1");
+	set_limit("b", "unlimited");
+	set_limit(" c ", "3");
+	set_limit("*@example.com", "2");
+}
+
+/* Limits, a berthd that was stopped, and a copy of its export. */
+static const char *export_saved(void) {
+	static char path[128];
+	char *text;
+
+	limits_set();
+	(void)instance_kill(&here, SIGTERM);
+	text = file_read(path_of("limits.export"));
+	(void)snprintf(path, sizeof(path), "%s/saved", here.dir);
+	file_write(path, text);
+	free(text);
+	return path;
+}
+
+static void store_damage(void) {
+	int fd = open(path_of("limits/data.mdb"), O_WRONLY | O_CLOEXEC);
+	char noise[8192];
+
+	memset(noise, 0x5A, sizeof(noise));
+	ck_assert_int_eq(pwrite(fd, noise, sizeof(noise), 0), sizeof(noise));
+	(void)close(fd);
+}
+
+static void store_remove(void) {
+	ck_assert_int_eq(unlink(path_of("limits/data.mdb")), 0);
+	(void)unlink(path_of("limits/lock.mdb"));
+	ck_assert_int_eq(rmdir(path_of("limits")), 0);
+}
+
+/* -- the export -------------------------------------------------------------------------------- */
+
+START_TEST(the_export_is_what_berthctl_exports) {
+	char *exported, *kept;
+
+	limits_set();
+	ck_assert(eventually(export_has, (void *)"*@example.com 2\n"));
+	exported = without_comments(strdup(expect_ctl(0, "", "export")));
+	kept = without_comments(file_read(path_of("limits.export")));
+	ck_assert_str_eq(exported, LIMITS);
+	/* In the order of the bytes. */
+	ck_assert_str_eq(kept, "\t c \t3\n*@example.com 2\na 1\nb unlimited\n");
+	free(kept);
+	free(exported);
+	expect_ctl(0, "imported 4", "import", path_of("limits.export"));
+}
+END_TEST
+
+START_TEST(the_export_before_is_kept_and_a_restart_without_a_change_writes_none) {
+	char *first, *second;
+
+	set_limit("a", "1");
+	ck_assert(eventually(export_has, (void *)"a 1\n"));
+	set_limit("a", "2");
+	ck_assert(eventually(export_has, (void *)"a 2\n"));
+	ck_assert(file_has(path_of("limits.export.1"), "a 1\n"));
+	(void)instance_kill(&here, SIGTERM);
+	first = file_read(path_of("limits.export.1"));
+	instance_restart(&here);
+	(void)instance_kill(&here, SIGTERM);
+	second = file_read(path_of("limits.export.1"));
+	ck_assert_str_eq(first, second);
+	free(first);
+	free(second);
+}
+END_TEST
+
+START_TEST(a_stop_writes_an_export_that_lacks_a_change) {
+	set_limit("a", "7");
+	(void)instance_kill(&here, SIGTERM);
+	ck_assert(export_has((void *)"a 7\n"));
+	instance_restart(&here);
+	set_limit("a", "8");
+	expect_ctl(0, "", "delete", "a");
+	(void)instance_kill(&here, SIGTERM);
+	ck_assert(!export_has((void *)"\na "));
+}
+END_TEST
+
+START_TEST(an_export_that_lacks_what_the_store_holds_is_written_after_the_start) {
+	set_limit("a", "7");
+	(void)instance_kill(&here, SIGKILL);
+	ck_assert(!export_has((void *)"a 7\n"));
+	instance_restart(&here);
+	ck_assert(eventually(export_has, (void *)"a 7\n"));
+}
+END_TEST
+
+static bool export_failure_is_logged(void *data) {
+	(void)data;
+	return strstr(instance_log(&here), "can't write the export");
+}
+
+/* A directory is in the way of the new file. test-faults-disk.c has a full disk. */
+START_TEST(an_export_that_cannot_be_written_costs_no_change_and_is_logged_once) {
+	ck_assert_int_eq(mkdir(path_of("limits.export.new"), 0700), 0);
+	set_limit("a", "7");
+	ck_assert(eventually(export_failure_is_logged, NULL));
+	set_limit("a", "8");
+	(void)instance_kill(&here, SIGTERM);
+	ck_assert_int_eq(logged_times("can't write the export"), 1);
+	ck_assert_int_eq(rmdir(path_of("limits.export.new")), 0);
+	instance_restart(&here);
+	ck_assert(eventually(export_has, (void *)"a 8\n"));
+}
+END_TEST
+
+/* -- restoring --------------------------------------------------------------------------------- */
+
+START_TEST(an_export_is_restored_where_there_is_no_store) {
+	const char *file = export_saved();
+
+	store_remove();
+	ck_assert_msg(berthd("--restore", file, NULL) == 0, "%s", said);
+	expect_said("Restored 4 limits from ");
+	instance_restart(&here);
+	expect_limits(LIMITS);
+}
+END_TEST
+
+START_TEST(a_damaged_store_is_moved_aside) {
+	const char *file = export_saved();
+
+	store_damage();
+	ck_assert_int_eq(start_refused(&here), 1);
+	expect_logged("limits/data.mdb is damaged");
+	expect_logged("--restore");
+	expect_logged(path_of("limits.export"));
+	ck_assert_msg(berthd("--restore", file, NULL) == 0, "%s", said);
+	expect_said("Moved the damaged store aside, to ");
+	ck_assert_int_eq(names_with("limits.20"), 1);
+	instance_restart(&here);
+	expect_limits(LIMITS);
+}
+END_TEST
+
+START_TEST(a_sound_store_is_moved_aside_only_by_force) {
+	const char *file = export_saved();
+
+	instance_restart(&here);
+	set_limit("new", "9");
+	(void)instance_kill(&here, SIGTERM);
+	expect_refused(file, "is sound and has 5 limits");
+	instance_restart(&here);
+	ck_assert_int_eq(status_number("configured"), 4);
+	(void)instance_kill(&here, SIGTERM);
+	ck_assert_msg(berthd("--restore", file, "--force") == 0, "%s", said);
+	ck_assert_int_eq(names_with("limits.20"), 1);
+	instance_restart(&here);
+	expect_limits(LIMITS);
+	(void)instance_kill(&here, SIGTERM);
+	/* Twice, perhaps in one second. */
+	ck_assert_msg(berthd("--restore", file, "--force") == 0, "%s", said);
+	ck_assert_int_eq(names_with("limits.20"), 2);
+}
+END_TEST
+
+START_TEST(force_without_restore_is_wrong_usage) {
+	ck_assert_int_eq(berthd("--force", NULL, NULL), 2);
+	expect_said("--restore");
+}
+END_TEST
+
+START_TEST(a_berthd_that_runs_keeps_its_store) {
+	const char *file = export_saved();
+
+	instance_restart(&here);
+	ck_assert_int_eq(berthd("--restore", file, "--force"), 1);
+	expect_said("Another berthd uses ");
+	set_limit("a", "5");
+}
+END_TEST
+
+START_TEST(a_file_that_is_no_whole_export_is_refused) {
+	const char *file = export_saved();
+	char *text = file_read(file), *at, bad[128], *cut;
+
+	store_damage();
+	(void)snprintf(bad, sizeof(bad), "%s/bad", here.dir);
+	expect_refused(path_of("none"), "No such file");
+	file_write(bad, "");
+	expect_refused(bad, "bad:1: the file is empty");
+	/* Cut short anywhere; the first and last bytes of it, and some. */
+	for (size_t size = 1; size < strlen(text); size += 1 + size / 7) {
+		cut = strndup(text, size);
+		file_write(bad, cut);
+		expect_refused(bad, "Nothing was changed");
+		free(cut);
+	}
+	at = strstr(text, "a 1\n");
+	at[2] = '5';
+	file_write(bad, text);
+	expect_refused(bad, ":8: the checksum is wrong");
+	free(text);
+}
+END_TEST
+
+/* As another program could write it. */
+START_TEST(an_invalid_line_with_a_right_checksum_is_refused_by_its_number) {
+	static const char lines[] = "a 1\na//b 2\nc x\n";
+	XXH128_hash_t sum = XXH3_128bits(lines, strlen(lines));
+	char text[256], bad[128];
+
+	(void)export_saved();
+	store_damage();
+	(void)snprintf(bad, sizeof(bad), "%s/bad", here.dir);
+	(void)snprintf(text, sizeof(text),
+		"%s# end: 3 limits and templates, checksum %016" PRIx64 "%016" PRIx64 "\n", lines,
+		sum.high64, sum.low64);
+	file_write(bad, text);
+	expect_refused(bad, "bad:2: ");
+	expect_said("bad:3: ");
+	expect_said("nothing was changed");
+}
+END_TEST
+
+/* Killed after a moment that differs, again and again: the old store, the new one, or the command
+ * succeeds when it is repeated; and the old one is there, under some name. */
+START_TEST(a_kill_at_any_instant_can_be_repaired_by_repeating) {
+	const char *file = export_saved();
+	const char *const args[] = {"--restore", file, "--force", NULL};
+	int done = 0, aside = 0;
+
+	random_init();
+	for (int round = 0; round < 40; round++) {
+		pid_t pid = command_begin(args);
+		int now;
+
+		(void)usleep(random_below(30000));
+		(void)kill(pid, SIGKILL);
+		done += command_end(pid) == 0;
+		now = names_with("limits.20");
+		ck_assert_int_ge(now, aside);
+		aside = now;
+		instance_restart(&here);
+		expect_limits(LIMITS);
+		(void)instance_kill(&here, SIGKILL);
+	}
+	ck_assert_msg(berthd("--restore", file, "--force") == 0, "%s", said);
+	instance_restart(&here);
+	expect_limits(LIMITS);
+	printf("%d of 40 were done before they were killed\n", done);
+}
+END_TEST
+
+/* -- after a failed commit --------------------------------------------------------------------- */
+
+static void syncs_fail(bool on) {
+	inject->nth = 1;
+	inject->sticky = 1;
+	inject->error = EIO;
+	inject->calls = 0;
+	inject->what = on ? INJECT_SYNC : 0;
+}
+
+static bool is_open_again(void *data) {
+	(void)data;
+	return strstr(instance_log(&here), "opened the limits");
+}
+
+START_TEST(after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again) {
+	const char *text;
+
+	(void)instance_kill(&here, SIGTERM);
+	faults_preload(true);
+	instance_restart(&here);
+	faults_preload(false);
+	set_limit("a", "1");
+	syncs_fail(true);
+	ck_assert_int_eq(ctl(&text, "set", "a", "2", NULL), 1);
+	ck_assert_msg(strstr(text, "may or may not be there") && strstr(text, "(8)"), "%s", text);
+	ck_assert_int_eq(ctl(&text, "set", "b", "2", NULL), 1);
+	ck_assert_msg(strstr(text, "(1392)") && strstr(text, "Input/output error") &&
+			      strstr(text, "nothing has changed"),
+		"%s", text);
+	expect_logged("may or may not be there after a restart");
+	/* What is in force stays. */
+	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "a", "--json"), "limit"), 1);
+	syncs_fail(false);
+	ck_assert(eventually(is_open_again, NULL));
+	set_limit("b", "3");
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "b", "--json"), "limit"), 3);
+}
+END_TEST
+
+/* The next change opens them, too, before a second has passed. */
+START_TEST(a_change_after_a_failed_sync_opens_the_limits_itself) {
+	const char *text;
+
+	(void)instance_kill(&here, SIGTERM);
+	faults_preload(true);
+	instance_restart(&here);
+	faults_preload(false);
+	syncs_fail(true);
+	ck_assert_int_eq(ctl(&text, "set", "a", "2", NULL), 1);
+	syncs_fail(false);
+	set_limit("a", "3");
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "a", "--json"), "limit"), 3);
+}
+END_TEST
+
+/* -- the check at start ------------------------------------------------------------------------ */
+
+START_TEST(a_start_without_a_process_says_so) {
+	set_limit("a", "1");
+	(void)instance_kill(&here, SIGTERM);
+	faults_preload(true);
+	inject->nth = 1;
+	inject->error = EAGAIN;
+	inject->sticky = 1;
+	inject->calls = 0;
+	inject->what = INJECT_PROCESS;
+	ck_assert_int_eq(start_refused(&here), 1);
+	inject->what = 0;
+	faults_preload(false);
+	expect_logged("Can't start the process that checks the limits");
+	instance_restart(&here);
+	ck_assert_int_eq(status_number("configured"), 1);
+}
+END_TEST
+
+/* As release 0.1.0 left a file: a checksum of each meta page, and its transaction, behind it. */
+START_TEST(a_store_with_the_seals_of_release_0_1_0_opens_unchanged) {
+	static const unsigned char seal[16] = {0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC, 0xDE, 0xF0, 4};
+	unsigned char found[16];
+	int fd;
+
+	limits_set();
+	(void)instance_kill(&here, SIGTERM);
+	fd = open(path_of("limits/data.mdb"), O_RDWR | O_CLOEXEC);
+	for (off_t page = 0; page < 2; page++)
+		ck_assert_int_eq(
+			pwrite(fd, seal, sizeof(seal), page * sysconf(_SC_PAGESIZE) + 256), 16);
+	instance_restart(&here);
+	expect_limits(LIMITS);
+	set_limit("a", "1");
+	set_limit("a", "1");
+	for (off_t page = 0; page < 2; page++) {
+		ck_assert_int_eq(
+			pread(fd, found, sizeof(found), page * sysconf(_SC_PAGESIZE) + 256), 16);
+		ck_assert_mem_eq(found, seal, sizeof(seal));
+	}
+	(void)close(fd);
+	(void)instance_kill(&here, SIGKILL);
+	instance_restart(&here);
+	expect_limits(LIMITS);
+}
+END_TEST
+
+/* -- end --------------------------------------------------------------------------------------- */
+
+static void setup(void) {
+	faults_init();
+	here_start();
+}
+
+int main(void) {
+	const struct test tests[] = {
+		{the_export_is_what_berthctl_exports},
+		{the_export_before_is_kept_and_a_restart_without_a_change_writes_none},
+		{a_stop_writes_an_export_that_lacks_a_change},
+		{an_export_that_lacks_what_the_store_holds_is_written_after_the_start},
+		{an_export_that_cannot_be_written_costs_no_change_and_is_logged_once},
+		{an_export_is_restored_where_there_is_no_store},
+		{a_damaged_store_is_moved_aside},
+		{a_sound_store_is_moved_aside_only_by_force},
+		{force_without_restore_is_wrong_usage},
+		{a_berthd_that_runs_keeps_its_store},
+		{a_file_that_is_no_whole_export_is_refused},
+		{an_invalid_line_with_a_right_checksum_is_refused_by_its_number},
+		{a_kill_at_any_instant_can_be_repaired_by_repeating},
+		{after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again},
+		{a_change_after_a_failed_sync_opens_the_limits_itself},
+		{a_start_without_a_process_says_so},
+		{a_store_with_the_seals_of_release_0_1_0_opens_unchanged},
+		{NULL},
+	};
+
+	return run_berthd_suites({"restore", tests, .setup = setup, .teardown = here_end});
+}
