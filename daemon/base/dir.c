@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Makes, syncs and locks directories. */
+/* Makes, syncs and locks directories, and writes files. */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,6 +29,22 @@ int dir_make(const char *path, mode_t mode) {
 		return -ENOMEM;
 	}
 	return dir_sync(parent);
+}
+
+int dir_write_file(const char *path, const char *text, size_t size) {
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	while (size > 0) {
+		ssize_t n = write(fd, text, size);
+
+		if (n <= 0)
+			return n < 0 ? -errno : -ENOSPC;
+		text += n;
+		size -= (size_t)n;
+	}
+	return fsync(fd) < 0 ? -errno : 0;
 }
 
 static int lock_open(const char *dir) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Directories that survive a power failure, and their locks. Errors are negative errnos. */
+/* Directories and files that survive a power failure, and the locks of directories. Errors are negative errnos. */
 
 #include <sys/types.h>
 
@@ -10,6 +10,9 @@ int dir_make(const char *path, mode_t mode);
 
 /* Makes durable what was created, renamed and removed in a directory. */
 int dir_sync(const char *path);
+
+/* Writes a file anew, for its owner only, and syncs it. */
+int dir_write_file(const char *path, const char *text, size_t size);
 
 /* Makes the directory, if it isn't there, and takes the lock that keeps a second berthd out of it.
  * The lock is held until *ret_fd is closed or the process dies; a child doesn't inherit it. On failure

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Forks the process that checks the store, and receives its reports.
+ * Forks the child that checks the store, and receives its reports.
  *
- * The process sends two struct messages for each environment through a pipe: on reading it, and on
- * changing it. If LMDB crashes, aborts or loops (CPU_SECONDS), a signal handler sends the message as it
- * stands: with the key that was looked at last. The process has no descriptors but the pipe and the standard ones, so that it holds none of
- * berthd's locks; it dies with the thread that forked it, and leaves no core. It needs no privilege and
- * no system call that berthd.service forbids (so it has a timer and no RLIMIT_CPU).
+ * The child writes a struct message to a pipe for each environment. If LMDB crashes, aborts or loops
+ * (CPU_SECONDS), a signal handler writes the message as far as it has come. The child has no descriptors
+ * but the pipe and the standard ones, so it holds none of berthd's locks. It dies with the thread that
+ * forked it, and leaves no core. It needs no privilege, and no system call that berthd.service forbids.
  */
 
 #include <errno.h>
@@ -24,73 +23,36 @@
 #include "name.h"
 #include "util.h"
 
-/* CPU time for one environment: a hundred times what it takes. */
+/* CPU time for one environment, far more than it takes. */
 #define CPU_SECONDS         10
 #define CPU_SECONDS_PER_MIB 1
 
-/* What goes through the pipe, in one piece (PIPE_BUF). */
 struct message {
 	int error;
-	int signal;
-	char part[60], problem[100];
-	size_t key_size, entries;
-	unsigned char key[LMDB_KEY_MAX];
+	int signal; /* 0: none */
+	struct lmdb_progress progress;
 };
 
-_Static_assert(sizeof(struct message) <= 4096, "a message goes through a pipe in one piece");
-
-/* -- the process that checks ------------------------------------------------------------------- */
+/* -- the child --------------------------------------------------------------------------------- */
 
 /* For the signal handler. */
-static struct lmdb_progress progress;
+static struct message message;
 static int pipe_fd;
 
-static void text_copy(char *to, size_t size, const char *from) {
-	size_t i = 0;
-
-	for (; from && from[i] && i + 1 < size; i++)
-		to[i] = from[i];
-	to[i] = '\0';
-}
-
-/* Calls only what a signal handler may call. */
-static void message_send_now(int error, int signal) {
-	struct message m = {.error = error, .signal = signal};
-
-	text_copy(m.part, sizeof(m.part), progress.part);
-	text_copy(m.problem, sizeof(m.problem), progress.problem);
-	m.entries = progress.entries;
-	m.key_size = progress.key_size;
-	memcpy(m.key, progress.key, sizeof(m.key));
-	if (write(pipe_fd, &m, sizeof(m)) != (ssize_t)sizeof(m))
+static void message_send(int error, int signal) {
+	message.error = error;
+	message.signal = signal;
+	if (write(pipe_fd, &message, sizeof(message)) != (ssize_t)sizeof(message))
 		_exit(EXIT_FAILURE);
 }
 
 static void on_crash(int signal) {
-	message_send_now(-EUCLEAN, signal);
+	message_send(-EUCLEAN, signal);
 	_exit(EXIT_FAILURE);
 }
 
-/* On a stack of its own: the other one may be used up. */
-static void crashes_catch(void) {
-	static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGPROF};
-	static char stack[65536];
-	const stack_t s = {.ss_sp = stack, .ss_size = sizeof(stack)};
-	struct sigaction a = {.sa_handler = on_crash, .sa_flags = SA_ONSTACK};
-	sigset_t none;
-
-	(void)sigaltstack(&s, NULL);
-	(void)sigfillset(&a.sa_mask);
-	for (size_t i = 0; i < ELEMENTS(signals); i++)
-		(void)sigaction(signals[i], &a, NULL);
-	(void)signal(SIGTERM, SIG_DFL);
-	(void)signal(SIGINT, SIG_DFL);
-	(void)signal(SIGPIPE, SIG_IGN);
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static void time_limit(const struct lmdb *l) {
+/* SIGPROF ends a check that loops. */
+static void timer_set(const struct lmdb *l) {
 	struct itimerval timer = {.it_value.tv_sec = CPU_SECONDS};
 	struct stat st;
 
@@ -100,20 +62,22 @@ static void time_limit(const struct lmdb *l) {
 }
 
 static void child_run(const struct lmdb *const *all, size_t count, pid_t parent) {
+	static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGPROF};
+	sigset_t none;
+
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(EXIT_FAILURE);
 	(void)close_range(STDERR_FILENO + 1, (unsigned)pipe_fd - 1, 0);
 	(void)close_range((unsigned)pipe_fd + 1, ~0u, 0);
 	(void)prctl(PR_SET_DUMPABLE, 0);
-	crashes_catch();
+	for (size_t i = 0; i < ELEMENTS(signals); i++)
+		(void)signal(signals[i], on_crash);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	for (size_t i = 0; i < count; i++) {
-		int r;
-
-		time_limit(all[i]);
-		r = lmdb_verify(all[i], &progress);
-		message_send_now(r, 0);
-		message_send_now(r < 0 ? r : lmdb_try_changes(all[i], &progress), 0);
+		timer_set(all[i]);
+		message_send(lmdb_verify(all[i], &message.progress), 0);
 	}
 	_exit(EXIT_SUCCESS);
 }
@@ -141,61 +105,41 @@ int check_begin(struct check *c, const struct lmdb *const *all, size_t count) {
 	return 0;
 }
 
-static ssize_t message_read(int fd, struct message *m) {
-	ssize_t n;
+static void damage_explain(struct message *m, struct check_report *ret) {
+	static const char *const parts[] = {[LMDB_METAS] = "LMDB's first pages",
+		[LMDB_FREE_LIST] = "LMDB's list of free pages",
+		[LMDB_FORMAT] = "the version of its format",
+		[LMDB_ENTRIES] = "its first entry"};
+	struct lmdb_progress *p = &m->progress;
+	char name[4 * BERTH_NAME_MAX + 1], how[40] = "";
 
-	do
-		n = read(fd, m, sizeof(*m));
-	while (n < 0 && errno == EINTR);
-	return n;
-}
-
-/* Of a process that has died without a message. */
-static void death_report(struct check *c, struct check_report *ret) {
-	int status = 0, signal;
-
-	if (c->pid > 0 && waitpid(c->pid, &status, 0) == c->pid)
-		c->pid = 0;
-	signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-	ret->error = signal == SIGSEGV || signal == SIGBUS ? -EUCLEAN : -ECHILD;
-	(void)snprintf(ret->text, sizeof(ret->text), "the process that checked it was killed%s%s",
-		signal ? " by SIG" : "", signal ? sigabbrev_np(signal) : "");
-}
-
-/* The key that the message has is of the entry that was found damaged, or that LMDB had read last. */
-static void message_explain(struct message *m, struct check_report *ret) {
-	bool is_entry = strcmp(m->part, LMDB_PART_ENTRIES) == 0;
-	char key[4 * LMDB_KEY_MAX + 1], what[140];
-
-	m->part[sizeof(m->part) - 1] = m->problem[sizeof(m->problem) - 1] = '\0';
-	m->key_size = MIN_OF(m->key_size, sizeof(m->key));
-	(void)name_escape((const char *)m->key, m->key_size, key, sizeof(key));
 	if (m->signal == SIGPROF)
-		(void)snprintf(what, sizeof(what), "LMDB reads it without an end");
+		(void)snprintf(how, sizeof(how), " (LMDB loops)");
 	else if (m->signal)
-		(void)snprintf(what, sizeof(what), "LMDB crashes (SIG%s)", sigabbrev_np(m->signal));
+		(void)snprintf(how, sizeof(how), " (LMDB crashes, SIG%s)", sigabbrev_np(m->signal));
+	p->name[BERTH_NAME_MAX] = '\0';
+	if (*p->name)
+		(void)snprintf(ret->text, sizeof(ret->text), "after the entry '%s'%s",
+			name_escape(p->name, strlen(p->name), name, sizeof(name)), how);
 	else
-		(void)snprintf(what, sizeof(what), "%s", m->problem);
-	if (is_entry && m->key_size > 0)
-		(void)snprintf(ret->text, sizeof(ret->text), "%s the entry '%s': %s",
-			m->signal ? "after" : "at", key, what);
-	else
-		(void)snprintf(ret->text, sizeof(ret->text), "in %s: %s",
-			is_entry ? "its first entry" : m->part, what);
+		(void)snprintf(ret->text, sizeof(ret->text), "in %s%s",
+			parts[MIN_OF((unsigned)p->part, (unsigned)LMDB_ENTRIES)], how);
 }
 
 void check_next(struct check *c, struct check_report *ret) {
 	struct message m;
+	ssize_t n;
 
-	*ret = (struct check_report){0};
-	if (message_read(c->fd, &m) != (ssize_t)sizeof(m)) {
-		death_report(c, ret);
+	*ret = (struct check_report){
+		.error = -ECHILD, .text = "the process that checked it was killed"};
+	do
+		n = read(c->fd, &m, sizeof(m));
+	while (n < 0 && errno == EINTR);
+	if (n != (ssize_t)sizeof(m))
 		return;
-	}
-	ret->error = m.error;
-	ret->entries = m.entries;
+	*ret = (struct check_report){.error = m.error, .entries = m.progress.entries};
 	if (m.error == -EUCLEAN)
-		message_explain(&m, ret);
+		damage_explain(&m, ret);
 }
 
 void check_end(struct check *c) {

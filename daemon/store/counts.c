@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Keeps the counts of the last checkpoint, and knows when they can't be believed.
+/* Keeps the counts of the last checkpoint, and knows when they may be wrong.
  *
  *   Invariant: if `boot` is absent, data.mdb is whole on the disk. If `boot` names this boot, data.mdb
  *   is whole in the page cache, but perhaps not on the disk.
@@ -9,8 +9,8 @@
  *   5. data.mdb is synced; 6. boot is removed; 7. the directory is synced.
  *   Death of berthd between any two leaves a data.mdb that is whole in the page cache, since LMDB
  *   writes the page that refers to others after them: it is kept.
- *   Power failure before 2 or after 7: whole. Between 2 and 7 the disk may have got some pages and
- *   not others, which nothing in the file shows and LMDB may die of: `boot` names an earlier boot,
+ *   Power failure before 2 or after 7: whole. Between 2 and 7 the disk may have some of the pages and
+ *   not others. Nothing in the file shows that, and LMDB may crash. Then `boot` names an earlier boot,
  *   and the next start removes the file. */
 
 #include <fcntl.h>
@@ -41,7 +41,6 @@ _Static_assert(sizeof(struct count_value) == 16, "a count's value has no padding
 
 struct counts {
 	struct lmdb *lmdb;
-	char *dir;
 	char boot_id[BOOT_ID_SIZE];    /* empty: unknown */
 	bool marked;                   /* `boot` is there and names this boot */
 	bool spoilt;                   /* to be removed before it is opened */
@@ -69,24 +68,10 @@ static int line_read(const char *path, char line[static BOOT_ID_SIZE]) {
 	return 0;
 }
 
-static int line_write(const char *path, const char *line) {
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = write(fd, line, strlen(line));
-	if (n < 0)
-		return -errno;
-	if ((size_t)n != strlen(line))
-		return -ENOSPC;
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
 static char *counts_path(const struct counts *c, const char *name) {
 	char *path;
 
-	return asprintf(&path, "%s/%s", c->dir, name) < 0 ? NULL : path;
+	return asprintf(&path, "%s/%s", lmdb_dir(c->lmdb), name) < 0 ? NULL : path;
 }
 
 static int counts_remove(const struct counts *c, const char *name) {
@@ -106,26 +91,14 @@ static int marker_set(struct counts *c) {
 		return 0;
 	if (!path || !new)
 		return -ENOMEM;
-	r = line_write(new, c->boot_id); /* 1 */
+	r = dir_write_file(new, c->boot_id, strlen(c->boot_id)); /* 1 */
 	if (r < 0)
 		return r;
 	if (rename(new, path) < 0) /* 2 */
 		return -errno;
-	r = dir_sync(c->dir); /* 3 */
+	r = dir_sync(lmdb_dir(c->lmdb)); /* 3 */
 	c->marked = r == 0;
 	return r;
-}
-
-static int marker_clear(struct counts *c) {
-	int r;
-
-	if (!c->marked)
-		return 0;
-	r = counts_remove(c, "boot"); /* 6 */
-	if (r < 0)
-		return r;
-	c->marked = false;
-	return dir_sync(c->dir); /* 7 */
 }
 
 /* Whether there are counts that another boot, or an unknown one, left unsynced. */
@@ -153,21 +126,21 @@ static const char *damage(int error) {
 static void counts_spoil(struct counts *c, const char *why, const char *where) {
 	log_warning("the counts in %s %s%s%s; beginning afresh: peaks and denials so far are lost, "
 		    "limits and live slots are not concerned",
-		c->dir, why, *where ? ", " : "", where);
+		lmdb_dir(c->lmdb), why, *where ? ", " : "", where);
 	lmdb_close(c->lmdb);
 	c->spoilt = c->incomplete = true;
 }
 
 static int counts_discard(struct counts *c) {
-	int r = dir_make(c->dir, 0700);
+	int r = dir_make(lmdb_dir(c->lmdb), 0700);
 
 	if (r == 0)
 		r = counts_remove(c, "data.mdb");
 	if (r == 0)
 		r = counts_remove(c, "lock.mdb");
-	/* The marker goes last: an interruption has to come back here. */
+	/* The marker goes last, so that the next start goes on after an interruption. */
 	if (r == 0)
-		r = dir_sync(c->dir);
+		r = dir_sync(lmdb_dir(c->lmdb));
 	if (r == 0)
 		r = counts_remove(c, "boot");
 	if (r < 0)
@@ -204,10 +177,10 @@ static void counts_log(struct counts *c, int error) {
 		return;
 	c->last_error = error;
 	if (error == 0)
-		log_notice("counts are written to %s again", c->dir);
+		log_notice("counts are written to %s again", lmdb_dir(c->lmdb));
 	else
 		log_error("can't write counts to %s: %s; %s; trying again at the next checkpoint",
-			c->dir, strerror(-error), lmdb_advice(error));
+			lmdb_dir(c->lmdb), strerror(-error), lmdb_advice(error));
 }
 
 void counts_begin(struct counts *c, int check_error, const char *check_text) {
@@ -222,25 +195,19 @@ void counts_begin(struct counts *c, int check_error, const char *check_text) {
 	c->incomplete = false;
 }
 
-int counts_new(const char *state_dir, struct counts **ret) {
+int counts_new(const char *dir, struct counts **ret) {
 	struct counts *c = calloc(1, sizeof(*c));
 	int r;
 
 	if (!c)
 		return -ENOMEM;
-	r = asprintf(&c->dir, "%s/counts", state_dir) < 0 ? -ENOMEM : 0;
-	if (r == 0)
-		r = lmdb_new(c->dir, "counts", sizeof(struct count_value), false, &c->lmdb);
-	else
-		c->dir = NULL;
-	if (r < 0) {
-		free(c->dir);
-		free(c);
-		return r;
-	}
 	c->written = INT64_MAX;
-	*ret = c;
-	return 0;
+	r = lmdb_new(dir, "counts", sizeof(struct count_value), false, &c->lmdb);
+	if (r < 0)
+		free(c);
+	else
+		*ret = c;
+	return r;
 }
 
 void counts_free(struct counts *c) {
@@ -248,7 +215,6 @@ void counts_free(struct counts *c) {
 		return;
 	(void)counts_sync(c);
 	lmdb_free(c->lmdb);
-	free(c->dir);
 	free(c);
 }
 
@@ -264,18 +230,8 @@ static int count_compare(const void *left, const void *right, void *names) {
 	const struct store_count *a = left, *b = right;
 	int order = strcmp((char *)names + a->name_offset, (char *)names + b->name_offset);
 
-	/* Of the same name twice, the one handed over later is written later. */
+	/* If a name is there twice, the later one is written later. */
 	return order ? order : a->name_offset < b->name_offset ? -1 : 1;
-}
-
-/* Neighbours in the tree are put one after the other: half the time, for a million. */
-static void counts_sort(struct store_count *counts, size_t count, const char *names) {
-	for (size_t i = 1; i < count; i++) {
-		if (count_compare(&counts[i - 1], &counts[i], (char *)names) < 0)
-			continue;
-		qsort_r(counts, count, sizeof(*counts), count_compare, (char *)names);
-		return;
-	}
 }
 
 static int counts_fill(struct lmdb_txn *txn, void *data) {
@@ -306,7 +262,8 @@ int counts_write(struct counts *c, struct store_count *counts, size_t count, con
 	struct batch b = {.counts = counts, .count = count, .names = names};
 	int r;
 
-	counts_sort(counts, count, names);
+	/* LMDB takes half the time if it puts names in their order. */
+	qsort_r(counts, count, sizeof(*counts), count_compare, (char *)names);
 	r = counts_try_write(c, &b);
 	if (r == -EUCLEAN) {
 		counts_spoil(c, damage(-EUCLEAN), "");
@@ -325,24 +282,28 @@ int counts_sync(struct counts *c) {
 	int r;
 
 	c->written = INT64_MAX;
-	/* What is spoilt stays marked until it is removed. */
+	/* Spoilt counts stay marked until they are removed. */
 	if (!c->marked || c->spoilt)
 		return 0;
 	r = lmdb_open(c->lmdb);
 	if (r < 0 && r != -EUCLEAN) {
-		/* Nothing that was written is lost by that. */
+		/* They are still in the page cache. */
 		c->written = clock_monotonic_ms();
 		counts_log(c, r);
 		return r;
 	}
 	if (r == 0)
 		r = lmdb_sync(c->lmdb); /* 5 */
-	/* The kernel forgets the pages that it couldn't write, so the next sync would succeed. */
-	if (r < 0)
+	if (r < 0) {
+		/* The kernel forgets the pages that it couldn't write, so the next sync would succeed. */
 		counts_spoil(c, "can't be synced", "");
-	else
-		r = marker_clear(c);
-	return r;
+		return r;
+	}
+	r = counts_remove(c, "boot"); /* 6 */
+	if (r < 0)
+		return r;
+	c->marked = false;
+	return dir_sync(lmdb_dir(c->lmdb)); /* 7 */
 }
 
 int64_t counts_sync_due(const struct counts *c) {

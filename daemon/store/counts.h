@@ -15,7 +15,7 @@
 struct counts;
 
 /* Opens nothing yet. The only error is -ENOMEM. */
-int counts_new(const char *state_dir, struct counts **ret);
+int counts_new(const char *dir, struct counts **ret);
 
 /* For checking. */
 struct lmdb *counts_lmdb(struct counts *c);

@@ -24,17 +24,14 @@ int export_new(const char *state_dir, struct limits *limits, struct export **ret
 /* NULL is fine. */
 void export_free(struct export *e);
 
-/* The limits are open: has the file compared with them, and written if it isn't of them. */
-void export_begin(struct export *e);
-/* A change was committed. */
+/* The file may lack a change, so export_write becomes due: to be called after each commit, and once after
+ * the limits were opened. */
 void export_note_change(struct export *e);
-
-/* CLOCK_MONOTONIC in ms when export_step should be called; INT64_MAX: there is nothing to do. */
+/* CLOCK_MONOTONIC in ms when export_write should be called; INT64_MAX: the file lacks nothing. */
 int64_t export_due(const struct export *e);
-/* Does a piece of the work: a few milliseconds. */
-void export_step(struct export *e);
-/* At a stop: writes the file if it lacks a change. */
-void export_finish(struct export *e);
+/* Replaces the file, unless it is of the same limits. With 1,000,000 limits, this takes a second. If it
+ * fails, it logs that and becomes due again. */
+void export_write(struct export *e);
 
 /* The path of the newest export in the directory; to be freed. NULL: there is none, or no memory. */
 char *export_newest(const char *state_dir);

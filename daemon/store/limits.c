@@ -4,30 +4,22 @@
  * Keeps the limits.
  *
  * After a commit that failed in its last step, the disk may have either state (lmdb.c). The next change
- * would write over pages of the state that the disk may have in force, and a power failure then leave
- * neither. So before the next change the file is opened again, and the state that LMDB finds is synced.
+ * would write over pages of the state that the disk may have in force, and a power failure could then
+ * leave neither. So the file is opened again before the next change, and the state that LMDB finds is
+ * synced.
  */
 
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <time.h>
 
 #include "bounds.h"
 #include "clock.h"
-#include "dir.h"
 #include "limits.h"
 #include "log.h"
 #include "util.h"
 
 #define REOPEN_MS 1000
-
-/* How long the lock is waited for: a process that checked the limits of a berthd that was just killed
- * (check.c) may hold it for an instant. */
-#define LOCK_TRIES   50
-#define LOCK_WAIT_MS 20
 
 /* The value; its size and meaning belong to the format's version. */
 struct limit_value {
@@ -38,48 +30,31 @@ struct limit_value {
 _Static_assert(sizeof(struct limit_value) == 8, "a limit's value has no padding");
 
 struct limits {
-	char *dir;
-	int lock_fd; /* the directory, locked */
 	struct lmdb *lmdb;
 	int logged_error;         /* 0: changes succeed */
 	_Atomic int reopen_error; /* 0: needn't be opened again */
 	int64_t reopen_at;        /* CLOCK_MONOTONIC ms; INT64_MAX: never */
 };
 
-int limits_new_at(const char *dir, struct limits **ret) {
+int limits_new(const char *dir, struct limits **ret) {
 	struct limits *l = calloc(1, sizeof(*l));
 	int r;
 
 	if (!l)
 		return -ENOMEM;
-	l->lock_fd = -1;
 	l->reopen_at = INT64_MAX;
-	l->dir = strdup(dir);
-	r = l->dir ? lmdb_new(dir, "limits", sizeof(struct limit_value), true, &l->lmdb) : -ENOMEM;
-	if (r < 0) {
-		limits_free(l);
-		return r;
-	}
-	*ret = l;
-	return 0;
-}
-
-int limits_new(const char *state_dir, struct limits **ret) {
-	_cleanup_free_ char *dir = NULL;
-
-	if (asprintf(&dir, "%s/limits", state_dir) < 0) {
-		dir = NULL;
-		return -ENOMEM;
-	}
-	return limits_new_at(dir, ret);
+	r = lmdb_new(dir, "limits", sizeof(struct limit_value), true, &l->lmdb);
+	if (r < 0)
+		free(l);
+	else
+		*ret = l;
+	return r;
 }
 
 void limits_free(struct limits *l) {
 	if (!l)
 		return;
 	lmdb_free(l->lmdb);
-	close_cleanup(&l->lock_fd);
-	free(l->dir);
 	free(l);
 }
 
@@ -96,43 +71,19 @@ uint32_t limits_decode(const void *value) {
 
 /* -- opening ----------------------------------------------------------------------------------- */
 
-/* The directory and not the state directory, which berthd locks. */
-static int limits_lock(struct limits *l) {
-	const struct timespec pause = {.tv_nsec = LOCK_WAIT_MS * 1000000};
-
-	l->lock_fd = open(l->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (l->lock_fd < 0)
-		return -errno;
-	for (int i = 0; i < LOCK_TRIES; i++) {
-		if (flock(l->lock_fd, LOCK_EX | LOCK_NB) == 0)
-			return 0;
-		if (errno != EWOULDBLOCK)
-			return -errno;
-		(void)nanosleep(&pause, NULL);
-	}
-	return -EBUSY;
-}
-
-static int log_unopened(const struct limits *l, int error) {
-	log_error("can't open the limits in %s: %s; %s", l->dir, strerror(-error),
-		lmdb_advice(error));
+static int limits_log_opening(const struct limits *l, int error) {
+	if (error < 0)
+		log_error("can't open the limits in %s: %s; %s", lmdb_dir(l->lmdb),
+			strerror(-error), lmdb_advice(error));
 	return error;
 }
 
 int limits_make(struct limits *l) {
-	int r = dir_make(l->dir, 0700);
-
-	if (r == 0)
-		r = limits_lock(l);
-	if (r == 0)
-		r = lmdb_make(l->lmdb);
-	return r < 0 ? log_unopened(l, r) : 0;
+	return limits_log_opening(l, lmdb_make(l->lmdb));
 }
 
 int limits_open(struct limits *l) {
-	int r = lmdb_open(l->lmdb);
-
-	return r < 0 ? log_unopened(l, r) : 0;
+	return limits_log_opening(l, lmdb_open(l->lmdb));
 }
 
 int64_t limits_reopen_due(const struct limits *l) {
@@ -154,7 +105,7 @@ int limits_reopen(struct limits *l) {
 		l->reopen_at = clock_monotonic_ms() + REOPEN_MS;
 		return r;
 	}
-	log_notice("opened the limits in %s again; changes are stored again", l->dir);
+	log_notice("opened the limits in %s again; changes are stored again", lmdb_dir(l->lmdb));
 	l->reopen_error = l->logged_error = 0;
 	l->reopen_at = INT64_MAX;
 	return 0;
@@ -172,16 +123,6 @@ static int change_compare(const void *left, const void *right) {
 	int order = strcmp(a->name, b->name);
 
 	return order ? order : a->order < b->order ? -1 : 1;
-}
-
-/* Neighbours in the tree are put one after the other. Imports are often sorted. */
-static void changes_sort(struct limit_change *all, size_t count) {
-	for (size_t i = 1; i < count; i++) {
-		if (change_compare(&all[i - 1], &all[i]) < 0)
-			continue;
-		qsort(all, count, sizeof(*all), change_compare);
-		return;
-	}
 }
 
 static int limits_fill(struct lmdb_txn *txn, void *data) {
@@ -204,7 +145,8 @@ int limits_write(struct limits *l, struct limit_change *changes, size_t count) {
 
 	if (r < 0)
 		return -ESTALE;
-	changes_sort(changes, count);
+	/* LMDB is faster if it puts names in their order. */
+	qsort(changes, count, sizeof(*changes), change_compare);
 	r = lmdb_write(l->lmdb, limits_fill, &c);
 	if (r == -ENOTRECOVERABLE) {
 		l->reopen_error = -EIO;
@@ -219,17 +161,16 @@ void limits_log(struct limits *l, int error) {
 		return;
 	l->logged_error = error;
 	if (error == 0)
-		log_notice("limits are stored in %s again", l->dir);
+		log_notice("limits are stored in %s again", lmdb_dir(l->lmdb));
 	else if (error == -ENOTRECOVERABLE)
 		log_event(LOG_ERR, EVENT_UNSTORED, NULL,
 			"can't store limits in %s: the disk failed during a commit, so the last "
-			"change "
-			"may or may not be there after a restart; check the disk. Refusing changes "
-			"with FILE_CORRUPT (1392), and trying to open the limits again every "
-			"second",
-			l->dir);
+			"change may or may not be there after a restart; check the disk. Refusing "
+			"changes with FILE_CORRUPT (1392), and trying to open the limits again "
+			"every second",
+			lmdb_dir(l->lmdb));
 	else
 		log_event(LOG_ERR, EVENT_UNSTORED, NULL,
-			"can't store limits in %s: %s; %s; refusing changes meanwhile", l->dir,
-			strerror(-error), lmdb_advice(error));
+			"can't store limits in %s: %s; %s; refusing changes meanwhile",
+			lmdb_dir(l->lmdb), strerror(-error), lmdb_advice(error));
 }

@@ -20,15 +20,12 @@ struct limit_change {
 	uint32_t order; /* of two changes of one name, the larger one counts */
 };
 
-/* Opens nothing yet. The only error is -ENOMEM. The environment is in STATE_DIR/limits, or in a directory
- * of its own. */
-int limits_new(const char *state_dir, struct limits **ret);
-int limits_new_at(const char *dir, struct limits **ret);
+/* Opens nothing yet. The only error is -ENOMEM. */
+int limits_new(const char *dir, struct limits **ret);
 /* NULL is fine. */
 void limits_free(struct limits *l);
 
-/* Makes directory and file, if they aren't there, and locks the directory. -EBUSY: another store has
- * it locked. Logs why it fails. */
+/* Makes directory and file, if they aren't there. Logs why it fails. */
 int limits_make(struct limits *l);
 /* Logs why it fails. */
 int limits_open(struct limits *l);

@@ -6,12 +6,14 @@
  * Part of the store (store.h). Not thread-safe: one thread at a time.
  *
  * Errors are negative errnos. -EUCLEAN: the file is damaged; -EPROTONOSUPPORT: a later berthd wrote it;
- * -ENOSPC: the disk is full; -ENOTRECOVERABLE: a commit failed so late that the disk may have it.
+ * -ENOSPC: the disk is full; -ENOTRECOVERABLE: a commit failed so late that the disk may have the change.
  */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "bounds.h"
 
 struct lmdb;
 struct lmdb_txn;
@@ -26,7 +28,8 @@ int lmdb_new(
 /* Closes without a sync. NULL is fine. */
 void lmdb_free(struct lmdb *l);
 
-/* The path of the file. */
+/* The directory, and the path of the file. */
+const char *lmdb_dir(const struct lmdb *l);
 const char *lmdb_path(const struct lmdb *l);
 
 /* Makes directory and file if they aren't there. A power failure at any instant leaves no file, or a
@@ -44,47 +47,26 @@ int lmdb_write(struct lmdb *l, lmdb_fill fill, void *data);
 int lmdb_put(struct lmdb_txn *txn, const char *name, const void *value);
 int lmdb_delete(struct lmdb_txn *txn, const char *name); /* 0, too, if there is no such name */
 
-/* How many names there are; 0 if the environment isn't open. */
-size_t lmdb_count(struct lmdb *l);
-
-/* In the order of the names' bytes; a negative return of each ends it and is returned. */
+/* Calls each for all entries, in the order of the names' bytes, as of one instant. Opens the environment if
+ * it is closed. A negative return of each ends it and is returned. */
 int lmdb_read(struct lmdb *l, lmdb_each each, void *data);
 /* At most `most` entries after the name in `place`, which has BERTH_NAME_MAX + 1 bytes, is "" at first,
  * and becomes the last name that each took. 1: there are more. */
 int lmdb_read_some(struct lmdb *l, char *place, size_t most, lmdb_each each, void *data);
-
-/* A state of the table, to be read in pieces while changes go on. At most one at a time. lmdb_close
- * ends it; lmdb_snapshot_read then returns -ESTALE. */
-int lmdb_snapshot_begin(struct lmdb *l);
-int lmdb_snapshot_read(struct lmdb *l, size_t most, lmdb_each each, void *data); /* 1: more */
-void lmdb_snapshot_end(struct lmdb *l);
 
 int lmdb_sync(struct lmdb *l);
 
 /* The advice for an error, as the end of a log message. */
 const char *lmdb_advice(int error);
 
-#define LMDB_KEY_MAX 511
-
-/* The part of the file in which keys are names of accounts and templates. */
-#define LMDB_PART_ENTRIES "the entries"
-
 /* How far lmdb_verify has come. A signal handler may read it at any instant. */
 struct lmdb_progress {
-	const char *part; /* that is being looked at */
-	const char *problem;
-	size_t key_size; /* 0: no key yet */
-	unsigned char key[LMDB_KEY_MAX];
-	size_t entries; /* that were found sound */
+	enum { LMDB_METAS, LMDB_FREE_LIST, LMDB_FORMAT, LMDB_ENTRIES } part; /* being checked */
+	size_t entries;                /* the number of sound entries so far */
+	char name[BERTH_NAME_MAX + 1]; /* of the last sound entry */
 };
 
-/* Both may crash or loop if the file is damaged, since LMDB trusts it: call them in a process that may
- * die of it (check.h), for an environment that isn't open. -EUCLEAN: progress says what is wrong, and at
- * which key. Neither writes to the file. */
-
-/* Reads the whole file with LMDB. If it returns 0, reading is safe. */
+/* Has LMDB read every entry of an environment that isn't open. 0: the file can be read; -EUCLEAN: it is
+ * damaged, at the place that `progress` has. LMDB trusts the file, and may crash or loop if it is damaged:
+ * call this in a process that may die (check.h). Doesn't write to the file. */
 int lmdb_verify(const struct lmdb *l, struct lmdb_progress *progress);
-
-/* Has LMDB change each leaf page of a copy in memory, which exercises what reading doesn't: free space,
- * free pages, page numbers. 0 also if the copy can't be made. For a file that lmdb_verify finds sound. */
-int lmdb_try_changes(const struct lmdb *l, struct lmdb_progress *progress);

@@ -49,27 +49,22 @@ struct restore {
 
 /* -- the file ---------------------------------------------------------------------------------- */
 
+/* Reads up to the first NUL. No export has one. */
 static int file_read(struct restore *r) {
 	FILE *f = fopen(r->file, "re");
-	size_t capacity = 0, n;
-	char *text;
+	size_t capacity = 0;
+	ssize_t n;
+	int error;
 
 	if (!f)
 		return fail(-errno, "can't open %s: %s", r->file, strerror(errno));
-	do {
-		capacity = capacity * 2 + 65536;
-		text = realloc(r->text, capacity);
-		if (!text) {
-			(void)fclose(f);
-			return fail(-ENOMEM, "no memory for %s", r->file);
-		}
-		r->text = text;
-		n = fread(text + r->length, 1, capacity - r->length, f);
-		r->length += n;
-	} while (n > 0 && !ferror(f));
-	n = ferror(f) ? 1 : 0;
+	n = getdelim(&r->text, &capacity, '\0', f);
+	error = n < 0 && !feof(f) ? -errno : 0;
 	(void)fclose(f);
-	return n ? fail(-EIO, "can't read %s", r->file) : 0;
+	if (error < 0)
+		return fail(error, "can't read %s: %s", r->file, strerror(-error));
+	r->length = n < 0 ? 0 : (size_t)n;
+	return 0;
 }
 
 /* Prints every line that is wrong, as berthctl import does. */
@@ -91,8 +86,7 @@ static int file_check(struct restore *r) {
 	if (wrong)
 		return fail(-EINVAL,
 			"%s:%zu: %s. Nothing was changed. Restore another export, or, if the "
-			"limits "
-			"in it are right, give it to berthctl import while berthd serves",
+			"limits in it are right, give it to berthctl import while berthd serves",
 			r->file, line, wrong);
 	if (lines_parse(&r->lines, r->text, r->length) < 0)
 		return fail(-ENOMEM, "no memory for the limits in %s", r->file);
@@ -108,25 +102,19 @@ static int file_check(struct restore *r) {
 
 /* -- the store that is there ------------------------------------------------------------------- */
 
-/* In a process of its own, as at berthd's start. */
-static int store_check(struct restore *r, struct check_report *ret) {
+/* In a child, as at berthd's start. */
+static int store_check(const struct restore *r, struct check_report *ret) {
 	struct check check = {.fd = -1};
-	struct limits *limits;
+	struct limits *limits = NULL;
 	const struct lmdb *lmdb;
-	int result = limits_new(r->state_dir, &limits);
+	int result = limits_new(r->limits, &limits);
 
-	if (result < 0)
-		return fail(result, "%s", strerror(-result));
-	lmdb = limits_lmdb(limits);
-	result = check_begin(&check, &lmdb, 1);
+	if (result == 0) {
+		lmdb = limits_lmdb(limits);
+		result = check_begin(&check, &lmdb, 1);
+	}
 	if (result == 0)
 		check_next(&check, ret);
-	if (result == 0 && ret->error == 0) {
-		size_t entries = ret->entries;
-
-		check_next(&check, ret);
-		ret->entries = entries;
-	}
 	check_end(&check);
 	limits_free(limits);
 	return result < 0 ? fail(result, "can't start the process that checks %s: %s", r->limits,
@@ -162,70 +150,48 @@ static int store_judge(struct restore *r, bool force) {
 
 /* -- the new store ----------------------------------------------------------------------------- */
 
-/* What a run that was killed left behind. */
+/* Removes the limits.new/ of a run that was killed. */
 static int leftovers_remove(const struct restore *r) {
 	static const char *const names[] = {
 		"data.mdb", "lock.mdb", "data.mdb.new", "data.mdb.new-lock"};
+	_cleanup_close_ int dir = open(r->new, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	for (size_t i = 0; i < ELEMENTS(names); i++) {
-		_cleanup_free_ char *path = NULL;
-
-		if (asprintf(&path, "%s/%s", r->new, names[i]) < 0) {
-			path = NULL;
-			return -ENOMEM;
-		}
-		if (unlink(path) < 0 && errno != ENOENT)
+	if (dir < 0)
+		return errno == ENOENT ? 0 : -errno;
+	for (size_t i = 0; i < ELEMENTS(names); i++)
+		if (unlinkat(dir, names[i], 0) < 0 && errno != ENOENT)
 			return -errno;
-	}
-	return rmdir(r->new) < 0 && errno != ENOENT ? -errno : 0;
+	return rmdir(r->new) < 0 ? -errno : 0;
 }
 
-static int changes_make(const struct restore *r, struct limit_change **ret, char **ret_names) {
+/* Puts a NUL behind each name in the text, so that the changes borrow their names from it. */
+static struct limit_change *changes_make(struct restore *r) {
 	const struct lines *l = &r->lines;
 	struct limit_change *changes = calloc(l->count + 1, sizeof(*changes));
-	char *names = malloc(r->length + l->count + 1), *p = names;
 
-	if (!changes || !names) {
-		free(changes);
-		free(names);
-		return -ENOMEM;
-	}
-	for (size_t i = 0; i < l->count; i++) {
+	for (size_t i = 0; changes && i < l->count; i++) {
 		const struct lines_entry *e = &l->entry[i];
 
-		changes[i] = (struct limit_change){.name = p,
+		r->text[e->name - r->text + e->length] = '\0';
+		changes[i] = (struct limit_change){.name = e->name,
 			.limit = e->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : e->limit,
 			.order = (uint32_t)i};
-		p = mempcpy(p, e->name, e->length);
-		*p++ = '\0';
 	}
-	*ret = changes;
-	*ret_names = names;
-	return 0;
+	return changes;
 }
 
-static int new_fill(const struct restore *r) {
-	_cleanup_free_ struct limit_change *changes = NULL;
-	_cleanup_free_ char *names = NULL;
-	struct limits *limits;
-	int result = changes_make(r, &changes, &names);
+static int new_make(struct restore *r) {
+	_cleanup_free_ struct limit_change *changes = changes_make(r);
+	struct limits *limits = NULL;
+	int result = changes ? leftovers_remove(r) : -ENOMEM;
 
 	if (result == 0)
-		result = limits_new_at(r->new, &limits);
-	if (result < 0)
-		return result;
-	result = limits_make(limits);
+		result = limits_new(r->new, &limits);
 	if (result == 0)
-		result = limits_write(limits, changes, r->lines.count);
+		result = limits_make(limits);
+	if (result == 0)
+		result = limits_write(limits, changes, r->lines.count); /* 1 */
 	limits_free(limits);
-	return result;
-}
-
-static int new_make(const struct restore *r) {
-	int result = leftovers_remove(r);
-
-	if (result == 0)
-		result = new_fill(r); /* 1 */
 	if (result == 0)
 		result = dir_sync(r->new);
 	return result < 0 ? fail(result, "can't make a new store in %s: %s. Nothing was changed",
@@ -233,7 +199,7 @@ static int new_make(const struct restore *r) {
 			  : 0;
 }
 
-/* Step 2 where there is a store: gives the new one a name with the date that is free. */
+/* Step 2 where there is a store: renames limits.new/ to a name that isn't there yet. */
 static int aside_name(struct restore *r) {
 	char date[32];
 	time_t now = time(NULL);
@@ -255,12 +221,12 @@ static int aside_name(struct restore *r) {
 }
 
 static int new_install(struct restore *r) {
-	int result = 0;
+	int result;
 
-	if (!r->store_is_there)
-		result = rename(r->new, r->limits) < 0 ? -errno : 0; /* 2 */
-	else
+	if (r->store_is_there)
 		result = aside_name(r); /* 2 */
+	else
+		result = rename(r->new, r->limits) < 0 ? -errno : 0; /* 2 */
 	if (result == 0 && r->store_is_there &&
 		renameat2(AT_FDCWD, r->limits, AT_FDCWD, r->aside, RENAME_EXCHANGE) < 0) /* 3 */
 		result = -errno;

@@ -5,11 +5,11 @@
  * An acknowledged change stays:
  *   1. the waiting limit jobs go into one transaction; 2. its commit is synced (lmdb.c);
  *   3. the jobs go to `finished`; 4. store_dispatch calls their done(), which lets the reply out.
- *   Death before 2 ends leaves the old limits, or the new ones that no client was promised; after it,
- *   the new ones.
+ *   Death before 2 ends leaves the old limits, or the new ones, which no client was promised. Death after
+ *   it leaves the new ones.
  *
- * At the start a process checks both files (check.c). It is forked before the worker's thread exists.
- * store_wait and store_start wait for its reports on the limits, the worker for those on the counts. */
+ * At the start a child checks both files (check.c). It is forked before the worker's thread exists.
+ * store_wait waits for its report on the limits, the worker for that on the counts. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -56,6 +56,7 @@ struct store {
 	struct counts *counts;
 	pthread_mutex_t counts_mutex; /* while either thread uses the counts */
 	bool counts_begun;
+	size_t limit_count; /* at the start */
 
 	pthread_t worker;
 	bool worker_runs;
@@ -86,12 +87,6 @@ static struct job *list_take(struct job_list *list) {
 		list->last = NULL;
 	job->next = NULL;
 	return job;
-}
-
-static void job_free(struct job *job) {
-	free(job->counts);
-	free(job->names);
-	free(job);
 }
 
 /* A job of counts by itself, or as many consecutive jobs of limits as one transaction holds. */
@@ -135,18 +130,14 @@ static int limits_commit(struct store *s, const struct job *jobs) {
 	return limits_write(s->limits, changes, count);
 }
 
-static bool is_of_the_store(int error) {
-	return error == -ENOTRECOVERABLE || error == -ESTALE;
-}
-
 static void do_limits(struct store *s, struct job *jobs) {
 	int r = limits_commit(s, jobs);
 	bool committed = r == 0;
 
 	for (struct job *job = jobs; job; job = job->next)
 		job->error = r;
-	/* One bad job fails the transaction, but shall not fail the others. */
-	if (r < 0 && jobs->next && !is_of_the_store(r))
+	/* A bad job fails the transaction, but must not fail the other jobs. */
+	if (r < 0 && jobs->next && r != -ENOTRECOVERABLE && r != -ESTALE)
 		for (struct job *job = jobs; job; job = job->next) {
 			struct job alone = *job;
 
@@ -159,41 +150,27 @@ static void do_limits(struct store *s, struct job *jobs) {
 	limits_log(s->limits, r);
 }
 
-static void do_counts(struct store *s, struct job *job) {
-	(void)pthread_mutex_lock(&s->counts_mutex);
-	job->error = counts_write(s->counts, job->counts, job->count, job->names);
-	(void)pthread_mutex_unlock(&s->counts_mutex);
-}
-
-static void do_sync(struct store *s) {
-	(void)pthread_mutex_lock(&s->counts_mutex);
-	(void)counts_sync(s->counts);
-	(void)pthread_mutex_unlock(&s->counts_mutex);
-}
-
 static void do_batch(struct store *s, struct job *jobs) {
-	if (jobs->limits)
+	if (jobs->limits) {
 		do_limits(s, jobs);
-	else
-		do_counts(s, jobs);
+		return;
+	}
+	(void)pthread_mutex_lock(&s->counts_mutex);
+	jobs->error = counts_write(s->counts, jobs->counts, jobs->count, jobs->names);
+	(void)pthread_mutex_unlock(&s->counts_mutex);
 }
 
-/* The work that isn't a job, as far as it is due. */
+/* Does the work that isn't a job, if it is due. */
 static void do_chores(struct store *s) {
 	int64_t now = clock_monotonic_ms();
 
-	if (now >= counts_sync_due(s->counts))
-		do_sync(s);
+	if (now >= counts_sync_due(s->counts)) {
+		(void)pthread_mutex_lock(&s->counts_mutex);
+		(void)counts_sync(s->counts);
+		(void)pthread_mutex_unlock(&s->counts_mutex);
+	}
 	if (now >= limits_reopen_due(s->limits))
 		(void)limits_reopen(s->limits);
-	if (now >= export_due(s->export))
-		export_step(s->export);
-}
-
-static int64_t chores_due(const struct store *s) {
-	int64_t limits = MIN_OF(limits_reopen_due(s->limits), export_due(s->export));
-
-	return MIN_OF(limits, counts_sync_due(s->counts));
 }
 
 /* Called with the counts' mutex, by the thread that needs the counts first. */
@@ -204,36 +181,30 @@ static void counts_begin_once(struct store *s) {
 		return;
 	s->counts_begun = true;
 	check_next(&s->check, &report);
-	if (report.error == 0)
-		check_next(&s->check, &report);
 	check_end(&s->check);
 	counts_begin(s->counts, report.error, report.text);
 }
 
-static void begin(struct store *s) {
-	(void)pthread_mutex_lock(&s->counts_mutex);
-	counts_begin_once(s);
-	(void)pthread_mutex_unlock(&s->counts_mutex);
-	export_begin(s->export);
-}
-
 /* Returns waiting jobs, or an empty batch when it is time for a chore or to stop. Called and returns
  * with the mutex. */
-static struct job_list wait_for_batch(struct store *s, int64_t until) {
-	struct timespec t = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+static struct job_list wait_for_batch(struct store *s) {
+	int64_t limits = MIN_OF(limits_reopen_due(s->limits), export_due(s->export));
+	int64_t due = MIN_OF(limits, counts_sync_due(s->counts));
+	struct timespec t = {.tv_sec = due / 1000, .tv_nsec = due % 1000 * 1000000};
 	int r = 0;
 
 	while (!s->waiting.first && !s->stopping && r == 0)
-		r = until == INT64_MAX ? pthread_cond_wait(&s->wake, &s->mutex)
-				       : pthread_cond_timedwait(&s->wake, &s->mutex, &t);
+		r = due == INT64_MAX ? pthread_cond_wait(&s->wake, &s->mutex)
+				     : pthread_cond_timedwait(&s->wake, &s->mutex, &t);
 	return take_batch(&s->waiting);
 }
 
-/* Called and returns with the mutex. */
 static void hand_back(struct store *s, struct job_list batch) {
 	uint64_t one = 1;
 
+	(void)pthread_mutex_lock(&s->mutex);
 	list_append(&s->finished, batch); /* 3 */
+	(void)pthread_mutex_unlock(&s->mutex);
 	/* Only a counter that is about to overflow could refuse, and it is readable then. */
 	(void)!write(s->event_fd, &one, sizeof(one));
 }
@@ -241,10 +212,13 @@ static void hand_back(struct store *s, struct job_list batch) {
 static void *worker_run(void *data) {
 	struct store *s = data;
 
-	begin(s);
+	(void)pthread_mutex_lock(&s->counts_mutex);
+	counts_begin_once(s);
+	(void)pthread_mutex_unlock(&s->counts_mutex);
+	export_note_change(s->export);
 	(void)pthread_mutex_lock(&s->mutex);
 	for (;;) {
-		struct job_list batch = wait_for_batch(s, chores_due(s));
+		struct job_list batch = wait_for_batch(s);
 
 		if (!batch.first && s->stopping)
 			break;
@@ -252,29 +226,17 @@ static void *worker_run(void *data) {
 		if (batch.first)
 			do_batch(s, batch.first);
 		do_chores(s);
-		(void)pthread_mutex_lock(&s->mutex);
 		if (batch.first)
 			hand_back(s, batch);
+		/* After the answers, since it may take a second. */
+		if (clock_monotonic_ms() >= export_due(s->export))
+			export_write(s->export);
+		(void)pthread_mutex_lock(&s->mutex);
 	}
 	(void)pthread_mutex_unlock(&s->mutex);
-	export_finish(s->export);
+	if (export_due(s->export) != INT64_MAX)
+		export_write(s->export);
 	return NULL;
-}
-
-/* Signals are the event loop's. */
-static int worker_start(struct store *s) {
-	sigset_t all, before;
-	int r;
-
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	r = -pthread_create(&s->worker, NULL, worker_run, s);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	s->worker_runs = r == 0;
-	if (r < 0)
-		log_error("Can't start the thread of the store: %s; allow the service more tasks",
-			strerror(-r));
-	return r;
 }
 
 /* -- opening and closing ----------------------------------------------------------------------- */
@@ -293,31 +255,24 @@ static int queue_init(struct store *s) {
 }
 
 static int store_init(struct store *s, const char *state_dir) {
+	_cleanup_free_ char *limits = NULL, *counts = NULL;
 	int r = queue_init(s);
 
 	if (r < 0)
 		return r;
 	s->state_dir = strdup(state_dir);
-	if (!s->state_dir)
+	if (asprintf(&limits, "%s/limits", state_dir) < 0)
+		limits = NULL;
+	if (asprintf(&counts, "%s/counts", state_dir) < 0)
+		counts = NULL;
+	if (!s->state_dir || !limits || !counts)
 		return -ENOMEM;
 	r = dir_make(state_dir, 0700);
 	if (r == 0)
-		r = limits_new(state_dir, &s->limits);
+		r = limits_new(limits, &s->limits);
 	if (r == 0)
 		r = export_new(state_dir, s->limits, &s->export);
-	return r < 0 ? r : counts_new(state_dir, &s->counts);
-}
-
-static int checks_begin(struct store *s) {
-	const struct lmdb *const all[] = {limits_lmdb(s->limits), counts_lmdb(s->counts)};
-	int r = check_begin(&s->check, all, ELEMENTS(all));
-
-	if (r < 0)
-		log_error("Can't start the process that checks the limits: %s; allow the service "
-			  "more "
-			  "tasks",
-			strerror(-r));
-	return r;
+	return r < 0 ? r : counts_new(counts, &s->counts);
 }
 
 int store_begin(const char *state_dir, struct store **ret) {
@@ -330,69 +285,77 @@ int store_begin(const char *state_dir, struct store **ret) {
 	r = store_init(s, state_dir);
 	if (r == 0)
 		r = limits_make(s->limits);
-	if (r == 0)
-		r = checks_begin(s);
-	if (r < 0) {
-		store_free(s);
-		return r;
+	if (r == 0) {
+		const struct lmdb *all[] = {limits_lmdb(s->limits), counts_lmdb(s->counts)};
+
+		r = check_begin(&s->check, all, ELEMENTS(all));
+		if (r < 0)
+			log_error("Can't start the process that checks the limits: %s; allow the "
+				  "service more tasks",
+				strerror(-r));
 	}
-	*ret = s;
-	return 0;
+	if (r < 0)
+		store_free(s);
+	else
+		*ret = s;
+	return r;
 }
 
 static void log_damage(const struct store *s, const char *text) {
 	_cleanup_free_ char *newest = export_newest(s->state_dir);
 
 	log_event(LOG_ERR, EVENT_LIMITS_DAMAGED, NULL,
-		"%s is damaged, %s. Leaving it as it is, and not starting. %s: berthd --state-dir "
-		"%s "
-		"--restore %s",
+		"%s is damaged, %s. Leaving it as it is, and not starting. %s: "
+		"berthd --state-dir %s --restore %s",
 		lmdb_path(limits_lmdb(s->limits)), text,
 		newest ? "The newest export is restored by"
 		       : "There is no export beside it; another one is restored by",
 		s->state_dir, newest ? newest : "FILE");
 }
 
-/* Waits for the next report, which is on the limits. */
-static int limits_check(struct store *s) {
+int store_wait(struct store *s) {
 	struct check_report report;
 
 	check_next(&s->check, &report);
+	s->limit_count = report.entries;
+	if (report.error == 0)
+		return limits_open(s->limits);
 	if (report.error == -EUCLEAN)
 		log_damage(s, report.text);
-	else if (report.error < 0)
+	else
 		log_error("can't check %s: %s%s%s; %s", lmdb_path(limits_lmdb(s->limits)),
 			report.text, *report.text ? ": " : "", strerror(-report.error),
 			lmdb_advice(report.error));
 	return report.error;
 }
 
-int store_wait(struct store *s) {
-	int r = limits_check(s);
-
-	return r < 0 ? r : limits_open(s->limits);
-}
-
+/* Signals are for the event loop's thread. */
 int store_start(struct store *s) {
-	int r = limits_check(s);
+	sigset_t all, before;
+	int r;
 
-	return r < 0 ? r : worker_start(s);
-}
-
-static void worker_stop(struct store *s) {
-	(void)pthread_mutex_lock(&s->mutex);
-	s->stopping = true;
-	(void)pthread_cond_signal(&s->wake);
-	(void)pthread_mutex_unlock(&s->mutex);
-	(void)pthread_join(s->worker, NULL);
-	store_dispatch(s);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = -pthread_create(&s->worker, NULL, worker_run, s);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	s->worker_runs = r == 0;
+	if (r < 0)
+		log_error("Can't start the thread of the store: %s; allow the service more tasks",
+			strerror(-r));
+	return r;
 }
 
 void store_free(struct store *s) {
 	if (!s)
 		return;
-	if (s->worker_runs)
-		worker_stop(s);
+	if (s->worker_runs) {
+		(void)pthread_mutex_lock(&s->mutex);
+		s->stopping = true;
+		(void)pthread_cond_signal(&s->wake);
+		(void)pthread_mutex_unlock(&s->mutex);
+		(void)pthread_join(s->worker, NULL);
+		store_dispatch(s);
+	}
 	check_end(&s->check);
 	export_free(s->export);
 	counts_free(s->counts);
@@ -427,42 +390,43 @@ void store_dispatch(struct store *s) {
 		struct job *job = list_take(&finished);
 
 		job->done(job->data, job->error); /* 4 */
-		job_free(job);
+		free(job->counts);
+		free(job->names);
+		free(job);
 	}
 }
 
-static int hand_over(struct store *s, const struct job *job) {
-	struct job *copy = malloc(sizeof(*copy));
-	bool stopping;
+static int hand_over(struct store *s, struct job job) {
+	struct job *copy;
 
+	/* done() has handed over another job while store_free calls it. */
+	if (s->stopping)
+		return -ESHUTDOWN;
+	copy = malloc(sizeof(*copy));
 	if (!copy)
 		return -ENOMEM;
-	*copy = *job;
+	*copy = job;
 	(void)pthread_mutex_lock(&s->mutex);
-	stopping = s->stopping;
-	if (!stopping)
-		list_append(&s->waiting, (struct job_list){copy, copy});
+	list_append(&s->waiting, (struct job_list){copy, copy});
 	(void)pthread_cond_signal(&s->wake);
 	(void)pthread_mutex_unlock(&s->mutex);
-	if (stopping)
-		free(copy);
-	return stopping ? -ESHUTDOWN : 0;
+	return 0;
 }
 
 int store_put_limits(struct store *s, const struct store_limit *limits, size_t count,
 	store_done done, void *data) {
-	const struct job job = {.limits = limits, .count = count, .done = done, .data = data};
-
 	assert(limits);
-	return hand_over(s, &job);
+	return hand_over(
+		s, (struct job){.limits = limits, .count = count, .done = done, .data = data});
 }
 
 int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
 	store_done done, void *data) {
-	const struct job job = {
-		.counts = counts, .names = names, .count = count, .done = done, .data = data};
-
-	int r = hand_over(s, &job);
+	int r = hand_over(s, (struct job){.counts = counts,
+				     .names = names,
+				     .count = count,
+				     .done = done,
+				     .data = data});
 
 	if (r < 0) {
 		free(counts);
@@ -482,8 +446,8 @@ static int limit_read(void *data, const char *name, const void *value) {
 	return reader->each(reader->data, name, limits_decode(value));
 }
 
-uint32_t store_count_limits(struct store *s) {
-	return (uint32_t)MIN_OF(lmdb_count(limits_lmdb(s->limits)), (size_t)BERTH_ACCOUNTS_MAX);
+uint32_t store_count_limits(const struct store *s) {
+	return (uint32_t)MIN_OF(s->limit_count, (size_t)BERTH_ACCOUNTS_MAX);
 }
 
 int store_read_limits(struct store *s, store_each_limit each, void *data) {
@@ -510,8 +474,7 @@ const char *store_explain(const struct store *s, int error, char *to, size_t siz
 	if (error == -ESTALE)
 		(void)snprintf(to, size,
 			"the limits aren't open since the disk failed during an earlier change "
-			"(%s); "
-			"berthd tries to open them again every second",
+			"(%s); berthd tries to open them again every second",
 			strerror(-limits_reopen_error(s->limits)));
 	else
 		(void)snprintf(to, size, "%s",

@@ -43,9 +43,8 @@ typedef int (*store_each_limit)(void *data, const char *name, uint32_t limit);
 typedef int (*store_each_count)(
 	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied);
 
-/* Makes the directories and files that aren't there, and starts the process that checks them. The
- * caller must be the only thread of its process. -EBUSY: another store has them open; else as errno
- * says. The log says why it fails. */
+/* Makes the directories and files that aren't there, and starts the child that checks them. The caller
+ * must be the only thread of its process. The log says why it fails. */
 int store_begin(const char *state_dir, struct store **ret);
 
 /* Waits until the limits are known to be readable, and opens them: store_read_limits may be called.
@@ -53,8 +52,8 @@ int store_begin(const char *state_dir, struct store **ret);
  * why it fails. */
 int store_wait(struct store *s);
 
-/* After store_wait: waits until the limits are known to be changeable, and starts the worker; before
- * all else. Errors are those of store_wait. */
+/* Starts the worker. Before that, only store_count_limits and store_read_limits may be called; after it,
+ * neither. The log says why it fails. */
 int store_start(struct store *s);
 
 /* Does the jobs that are waiting, writes the export if it lacks a change, syncs both environments, and
@@ -100,9 +99,9 @@ bool store_is_unsure(int error);
 /* Why a change failed, for an answer. Returns `to`. */
 const char *store_explain(const struct store *s, int error, char *to, size_t size);
 
-/* After store_wait, and before the first job: how many limits and templates there are; then all limits and templates, in the order of their bytes. Reading stops at a
- * negative return of each and returns it. */
-uint32_t store_count_limits(struct store *s);
+/* How many limits and templates there were at the start; then all that there are, in the order of their
+ * names' bytes. Reading stops at a negative return of each and returns it. */
+uint32_t store_count_limits(const struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
 
 /* The next counts, at most `most`; 1: there are more. Each call goes on after the name that each took

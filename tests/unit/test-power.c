@@ -252,8 +252,8 @@ static void judge(const struct disk *disk, unsigned acknowledged, const char *wh
 	disk_store(disk);
 	(void)snprintf(path, sizeof(path), "%s/cut", dir);
 	ck_assert_int_eq(lmdb_new(path, "limits", sizeof(uint64_t), true, &d), 0);
-	ck_assert_msg(lmdb_verify(d, &progress) == 0, "%s at %zu: taken for damaged: %s, %s", what,
-		at, progress.part, progress.problem);
+	ck_assert_msg(lmdb_verify(d, &progress) == 0, "%s at %zu: taken for damaged after '%s'",
+		what, at, progress.name);
 	ck_assert_msg(lmdb_open(d) == 0, "%s at %zu: can't be opened", what, at);
 	ck_assert_int_eq(lmdb_read(d, value_read, &r), 0);
 	lmdb_free(d);

@@ -743,17 +743,6 @@ END_TEST
 
 /* -- the system's limits ----------------------------------------------------------------------- */
 
-START_TEST(a_second_store_in_the_same_directory_is_refused) {
-	struct path state = state_new();
-	struct store *s = store_at(&state), *second = NULL;
-
-	ck_assert_int_eq(store_new(state.text, &second), -EBUSY);
-	store_free(s);
-	s = store_at(&state);
-	store_free(s);
-}
-END_TEST
-
 START_TEST(a_directory_of_somebody_else_is_refused) {
 	struct path state = state_new();
 	struct store *s;
@@ -995,7 +984,6 @@ int main(void) {
 		{damaged_counts_are_begun_afresh, 0, 7},
 		{counts_of_a_later_format_are_begun_afresh},
 		{counts_that_cannot_be_opened_do_not_stop_the_service_and_are_tried_again},
-		{a_second_store_in_the_same_directory_is_refused},
 		{a_directory_of_somebody_else_is_refused},
 		{little_address_space_is_enough},
 		{a_full_disk_refuses_and_loses_nothing_and_room_mends_it},
