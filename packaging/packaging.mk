@@ -53,7 +53,7 @@ abi: $(BUILD)/libberth.so
 # packagetest runs lintian, compares two builds byte by byte, and compares the ABI. systemtest boots the packages
 # in a container with systemd.
 packagetest: deb
-	@BUILD=$(BUILD) VERSION=$(VERSION) tests/install/package.sh
+	@BUILD=$(BUILD) VERSION=$(VERSION) tests/install/package-lint.sh
 systemtest: deb
 	@packaging/deps system
 	@BUILD=$(BUILD) VERSION=$(VERSION) tests/install/system/run

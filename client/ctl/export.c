@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The verb export: the limits in the text format of lines.h, which import reads. */
+/* The verb export: the limits in the text format of import-format.h, which import reads. */
 
-#include "lines.h"
+#include "import-format.h"
 #include "protocol.h"
 #include "report.h"
 #include "rows.h"

@@ -14,7 +14,7 @@
 #include "call.h"
 #include "clock.h"
 #include "json.h"
-#include "lines.h"
+#include "import-format.h"
 #include "message.h"
 #include "report.h"
 #include "show.h"

@@ -3,8 +3,9 @@
 /* The public functions that open and close handles, and those that describe codes of berth.h. */
 
 #include "ask.h"
+#include "fork.h"
 #include "clock.h"
-#include "general.h"
+#include "acquire.h"
 
 #define RUNTIME_DIR "/run/berth"
 #define TIMEOUT_MS  5000

@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 
-/*
- * Talks with berthd: connects, opens or resumes a session, sends requests and awaits the replies.
- * Connects again if berthd was restarted.
- */
+/* Sends requests to berthd and awaits the replies. Connects again if berthd was restarted. */
 
 #include <string.h>
-#include <sys/auxv.h>
-#include <sys/syscall.h>
 #include <time.h>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
 
 #include "ask.h"
 #include "clock.h"
+#include "connect.h"
 #include "message.h"
 #include "thread.h"
 
-#define PAUSE_MS 20
 /* The most ranges that a session asks for at once, fewer than MESSAGE_RANGES_MAX. */
 #define RANGES_ASKED 64u
 
@@ -26,7 +18,6 @@
 union reply {
 	struct message_header header;
 	struct message_failed failed;
-	struct message_welcome welcome;
 	struct message_resolved resolved;
 	struct message_ranges_granted granted;
 	struct message_done done;
@@ -85,124 +76,13 @@ static int visit_end(const struct visit *v) {
 	return v->result;
 }
 
-/* -- connecting -------------------------------------------------------------------------------- */
-
-static int hello_send(
-	int fd, const struct session *resume, int64_t deadline, union reply *reply, int *fds) {
-	const void *random = (const void *)(uintptr_t)getauxval(AT_RANDOM);
-	struct message_hello hello = {
-		.header = MESSAGE_HEADER(MESSAGE_HELLO, struct message_hello),
-		.fingerprint = BERTH_FINGERPRINT,
-		/* Tells this exec image from the one before and the one after it: the kernel gives
-		 * each 16 random bytes. */
-		.image = random ? XXH3_64bits(random, 16) : 0,
-		.resume_session = resume ? resume->index : 0,
-		.resume_serial = resume ? resume->serial : 0,
-	};
-	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
-	size_t size = sizeof(*reply);
-	int r;
-
-	/* A filter of system calls may have answered EPERM. The caller mustn't take that for
-	 * berthd's policy. */
-	if (pidfd < 0)
-		return -ENOSYS;
-	r = message_ask(fd, &hello, pidfd, deadline);
-	/* If berthd hung up before it received the request, it may have sent the reason. */
-	if (r == 0 || r == -ECONNRESET)
-		r = message_answer(fd, &hello, reply, &size, fds, deadline);
-	if (r < 0)
-		return r;
-	if (reply->header.code != 0)
-		return reply->header.code <= INT32_MAX ? (int)reply->header.code : -EBADMSG;
-	return size == sizeof(reply->welcome) ? 0 : -EBADMSG;
-}
-
-/* Takes those of the descriptors that it uses. */
-static int welcome_accept(struct berth *b, struct session *resume, const struct message_welcome *w,
-	int fds[MESSAGE_FDS_MAX]) {
-	struct session *s;
-	int r;
-
-	if (w->range_count > ELEMENTS(w->range) || w->serial == 0)
-		return -EBADMSG;
-	if (w->resumed) {
-		if (!resume || w->session != resume->index || w->serial != resume->serial)
-			return -EBADMSG;
-		map_file_renew(resume->map, &resume->map->directory, &fds[0]);
-		map_file_renew(resume->map, &resume->map->segment, &fds[1]);
-		handles_claim_files(resume->map);
-		return 0;
-	}
-	/* The kernel drops descriptors for which the process has no free numbers. */
-	if (fds[0] < 0 || fds[1] < 0)
-		return -EMFILE;
-	r = session_new(handle_next_session_number(b), w, fds, &s);
-	if (r >= 0)
-		handle_publish(b, s);
-	return r;
-}
-
-static void bye_send(int fd) {
-	struct message_bye bye = {.header = MESSAGE_HEADER(MESSAGE_BYE, struct message_bye)};
-
-	(void)message_send(fd, &bye, sizeof(bye), NULL, 0);
-}
-
-static int connect_once(struct berth *b, struct session *resume, int64_t deadline) {
-	_cleanup_close_ int fd = -1;
-	int fds[MESSAGE_FDS_MAX] = {-1, -1};
-	union reply reply = {{0}};
-	int r;
-
-	descriptor_close(&b->socket);
-	r = message_connect(b->runtime_dir, "berth.sock", deadline, &fd);
-	if (r >= 0)
-		r = hello_send(fd, resume, deadline, &reply, fds);
-	if (r == 0)
-		r = welcome_accept(b, resume, &reply.welcome, fds);
-	/* berthd must not keep a session that this process can't use until the process dies. */
-	if (r < 0 && fd >= 0 && (!resume || (reply.welcome.serial && !reply.welcome.resumed)))
-		bye_send(fd);
-	for (size_t i = 0; i < MESSAGE_FDS_MAX; i++)
-		close_cleanup(&fds[i]);
-	if (r != 0)
-		return r;
-	b->owes_reply = false;
-	r = descriptor_set(&b->socket, fd);
-	fd = -1;
-	return r;
-}
-
-/* Waits a little before the next attempt to connect to a berthd that hung up, as one that is being
- * restarted may during HELLO. False: the deadline would pass. */
-static bool hello_pause(int64_t deadline) {
-	struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
-
-	if (clock_monotonic_ms() + PAUSE_MS >= deadline)
-		return false;
-	(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
-	return true;
-}
-
-/* The caller has locked the handle. Connects again, and resumes the session if berthd agrees; else
- * opens and publishes a new one. resume NULL: opens a new one. */
-static int hello_connect(struct berth *b, struct session *resume, int64_t deadline) {
-	int r;
-
-	do
-		r = connect_once(b, resume, deadline);
-	while (r == -ECONNRESET && hello_pause(deadline));
-	return r;
-}
-
 /* -- sessions ---------------------------------------------------------------------------------- */
 
 int ask_session(struct berth *b, int64_t deadline, struct session **ret) {
 	struct visit v;
 
 	if (visit_begin(&v, b, NULL, deadline))
-		v.result = hello_connect(b, NULL, deadline);
+		v.result = connect_session(b, NULL, deadline);
 	if (v.result == 0)
 		*ret = load_relaxed(&b->current);
 	return visit_end(&v);
@@ -213,7 +93,7 @@ int ask_new_session(const struct session *s, int64_t deadline) {
 
 	/* The session's entry says that it has ended, so there is nothing to resume. */
 	if (visit_begin(&v, s->handle, s, deadline))
-		v.result = hello_connect(s->handle, NULL, deadline);
+		v.result = connect_session(s->handle, NULL, deadline);
 	return visit_end(&v);
 }
 
@@ -221,7 +101,7 @@ int ask_files(struct session *s, int64_t deadline) {
 	struct visit v;
 
 	if (visit_begin(&v, s->handle, s, deadline) && !map_files_are_ours(s->map))
-		v.result = hello_connect(s->handle, s, deadline);
+		v.result = connect_session(s->handle, s, deadline);
 	return visit_end(&v);
 }
 
@@ -231,7 +111,7 @@ void ask_goodbye(const struct berth *b) {
 	/* A thread that is still inside may place a record yet. Then berthd keeps the ranges until
 	 * the process is dead. */
 	if (s && threads_keep_out(s) && pool_close(s->pool) && descriptor_is_ours(&b->socket))
-		bye_send(b->socket.fd);
+		connect_send_bye(b->socket.fd);
 }
 
 /* -- questions --------------------------------------------------------------------------------- */
@@ -304,9 +184,9 @@ static int question_ask(struct session *s, struct question *q, int64_t deadline)
 	for (bool again = false;; again = true) {
 		int r = question_exchange(b, q, deadline);
 
-		if (r != -ECONNRESET || (again && !hello_pause(deadline)))
+		if (r != -ECONNRESET || (again && !connect_pause(deadline)))
 			return r;
-		r = hello_connect(b, s, deadline);
+		r = connect_session(b, s, deadline);
 		if (r != 0 || load_relaxed(&b->current) != s)
 			return r;
 	}

@@ -4,7 +4,7 @@
  * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
  *
  * For an account of one level, it calls strcmp(), strlen() and time(), and nothing else. What it
- * can't do it leaves to the general path (general.c). Then it has either done nothing, or it says
+ * can't do it leaves to the general path (acquire.c). Then it has either done nothing, or it says
  * what is done. The thread owns the record that it uses, so whatever it reads here is read after
  * the claim (counter.c).
  */
@@ -15,7 +15,7 @@
 #include "clock.h"
 #include "counter-fast.h"
 #include "denials.h"
-#include "general.h"
+#include "acquire.h"
 #include "thread.h"
 
 /* -- acquiring --------------------------------------------------------------------------------- */
@@ -181,7 +181,7 @@ static _always_inline_ int single_acquire(struct session *s, struct cache *c, st
 static _cold_ int acquire_failed(struct session *s, struct cache *c, const char *account,
 	uint32_t weight, const char *label, int r, berth_slot *ret) {
 	thread_leave(c);
-	/* If the session has ended, there will be another (general.c, acquire_with_any). */
+	/* If the session has ended, there will be another (acquire.c, acquire_with_any). */
 	if (r == -ECANCELED && session_is_open(s))
 		return BERTH_CONNECTION_ABORTED;
 	return r == -EUCLEAN ? BERTH_FILE_CORRUPT

@@ -5,9 +5,7 @@
  * its own.
  */
 
-#include <sched.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "handle.h"
 
@@ -43,7 +41,7 @@ void handle_publish(struct berth *b, struct session *s) {
 		old->older = load_relaxed(&b->retired);
 		store_release(&b->retired, old); /* pairs with handle_find_retired() */
 	}
-	/* Pair with the loads in fast.c and general.c. */
+	/* Pair with the loads in fast.c and acquire.c. */
 	store_release(&b->current, s);
 	store_release(&b->fast, s);
 }
@@ -74,11 +72,11 @@ static void sessions_drop(struct berth *b, void (*drop)(struct session *)) {
 
 /* -- the list of handles ----------------------------------------------------------------------- */
 
-static void handles_lock(void) {
+void handles_lock(void) {
 	(void)pthread_mutex_lock(&list_lock);
 }
 
-static void handles_unlock(void) {
+void handles_unlock(void) {
 	(void)pthread_mutex_unlock(&list_lock);
 }
 
@@ -156,15 +154,6 @@ void handle_free(struct berth *b) {
 
 /* -- forked children --------------------------------------------------------------------------- */
 
-#define FORK_WIPED     0u
-#define FORK_REPAIRING 2u
-
-/* fork(3) runs the handlers here. clone(2) and the bare system call don't: then the kernel's wiping
- * of the word tells the child at its next call. Until the page is mapped, and for good if the kernel
- * can't wipe it, only the handlers notice a child. */
-static _Atomic uint32_t word_unwiped = FORK_OURS;
-_Atomic uint32_t *fork_word = &word_unwiped;
-
 /* Frees the child's copy of a session of its parent. A thread that isn't in the child may have
  * locked the map. */
 static void session_drop(struct session *s) {
@@ -173,8 +162,7 @@ static void session_drop(struct session *s) {
 	session_free(s);
 }
 
-/* In a forked child: leaves every handle without a session and without a socket. */
-static void handles_repair(void) {
+void handles_repair(void) {
 	int error = errno, cancel_state;
 
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
@@ -184,37 +172,6 @@ static void handles_repair(void) {
 		descriptor_close(&b->socket);
 		sessions_drop(b, session_drop);
 	}
-	store_release(fork_word, FORK_OURS); /* pairs with fork_check() */
 	(void)pthread_setcancelstate(cancel_state, NULL);
 	errno = error;
-}
-
-/* The first thread that calls this repairs the handles, and others wait for it. */
-void fork_repair(void) {
-	if (cas32(fork_word, FORK_WIPED, FORK_REPAIRING))
-		handles_repair();
-	while (load_acquire(fork_word) == FORK_REPAIRING)
-		(void)sched_yield();
-}
-
-static void watch_begin(void) {
-	size_t size = (size_t)sysconf(_SC_PAGESIZE);
-	void *page;
-
-	(void)pthread_atfork(handles_lock, handles_unlock, handles_repair);
-	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (page == MAP_FAILED)
-		return;
-	if (madvise(page, size, MADV_WIPEONFORK) < 0) {
-		(void)munmap(page, size);
-		return;
-	}
-	fork_word = page;
-	store_release(fork_word, FORK_OURS);
-}
-
-void fork_watch(void) {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-	(void)pthread_once(&once, watch_begin);
 }

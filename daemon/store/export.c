@@ -27,7 +27,7 @@
 #include "clock.h"
 #include "dir.h"
 #include "export.h"
-#include "lines.h"
+#include "import-format.h"
 #include "log.h"
 #include "protocol.h"
 #include "util.h"

@@ -5,7 +5,7 @@
  * The export: all limits and templates as text, beside the store, for the day on which the store is
  * damaged. Part of the store (store.h). One thread at a time.
  *
- * A file of the format of lines.h. Its last line is a comment with the number of limits and a checksum
+ * A file of the format of import-format.h. Its last line is a comment with the number of limits and a checksum
  * of all lines before it.
  */
 

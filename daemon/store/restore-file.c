@@ -26,7 +26,7 @@
 #include "dir.h"
 #include "export.h"
 #include "limits.h"
-#include "lines.h"
+#include "import-format.h"
 #include "name.h"
 #include "protocol.h"
 #include "restore-file.h"

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "ask.h"
+#include "fork.h"
 #include "clock.h"
 #include "hooks.h"
 #include "parties.h"

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lines.h"
+#include "import-format.h"
 #include "berth.h"
 #include "daemon.h"
 #include "message.h"

@@ -22,6 +22,7 @@
 #include <ucontext.h>
 
 #include "berth.h"
+#include "fork.h"
 #include "fixture.h"
 #include "handle.h"
 #include "message.h"

@@ -9,10 +9,11 @@
 #include <string.h>
 
 #include "ask.h"
+#include "fork.h"
 #include "clock.h"
 #include "denials.h"
 #include "directory.h"
-#include "general.h"
+#include "acquire.h"
 #include "name.h"
 #include "thread.h"
 

@@ -23,7 +23,7 @@
 #include <xxhash.h>
 
 #include "array.h"
-#include "lines.h"
+#include "import-format.h"
 #include "name.h"
 #include "number.h"
 #include "protocol.h"

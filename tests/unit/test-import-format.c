@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lines.h"
+#include "import-format.h"
 #include "protocol.h"
 #include "run.h"
 

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Notices that the process is a forked child, and then has its handles made its own. */
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#include "fork.h"
+#include "handle.h"
+
+#define FORK_WIPED     0u
+#define FORK_REPAIRING 2u
+
+/* fork(3) runs the handlers here. clone(2) and the bare system call don't: then the kernel's wiping
+ * of the word tells the child at its next call. Until the page is mapped, and for good if the kernel
+ * can't wipe it, only the handlers notice a child. */
+static _Atomic uint32_t word_unwiped = FORK_OURS;
+_Atomic uint32_t *fork_word = &word_unwiped;
+
+static void child_repair(void) {
+	handles_repair();
+	store_release(fork_word, FORK_OURS); /* pairs with fork_check() */
+}
+
+/* The first thread that calls this repairs the handles, and others wait for it. */
+void fork_repair(void) {
+	if (cas32(fork_word, FORK_WIPED, FORK_REPAIRING))
+		child_repair();
+	while (load_acquire(fork_word) == FORK_REPAIRING)
+		(void)sched_yield();
+}
+
+static void watch_begin(void) {
+	size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	void *page;
+
+	(void)pthread_atfork(handles_lock, handles_unlock, child_repair);
+	page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED)
+		return;
+	if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+		(void)munmap(page, size);
+		return;
+	}
+	fork_word = page;
+	store_release(fork_word, FORK_OURS);
+}
+
+void fork_watch(void) {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	(void)pthread_once(&once, watch_begin);
+}
