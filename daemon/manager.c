@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Puts berthd together, in the order of the table `parts` below, since each part needs those before it.
+ * Puts berthd together, in the order of the table `parts` below, since each part needs those before
+ * it.
  *
- * The sockets come last: when berthd serves the first client, every stored limit is in force and every slot of a
- * dead process is released. The store is begun early, so that a process checks its files while berthd
- * goes through the segment; that process must be forked before there are threads. Stored counts are restored while berthd serves.
+ * The sockets come last: when berthd serves the first client, every stored limit is in force and
+ * every slot of a dead process is released. The store is begun early, so that a process checks its
+ * files while berthd goes through the segment; that process must be forked before there are
+ * threads. Stored counts are restored while berthd serves.
  */
 
 #include <fcntl.h>
@@ -44,7 +46,7 @@ static void descriptors_raise(void) {
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/* -- the store ----------------------------------------------------------------------------------------- */
+/* -- the store --------------------------------------------------------------------------------- */
 
 static int on_store(sd_event_source *source, int fd, uint32_t events, void *data) {
 	struct manager *m = data;
@@ -79,7 +81,7 @@ static int manager_load_store(struct manager *m) {
 	return r;
 }
 
-/* -- signals --------------------------------------------------------------------------------------------- */
+/* -- signals ----------------------------------------------------------------------------------- */
 
 static int on_stop(sd_event_source *source, const struct signalfd_siginfo *si, void *data) {
 	struct manager *m = data;
@@ -106,7 +108,7 @@ static int manager_catch_signals(struct manager *m) {
 	return r < 0 ? r : sd_event_add_signal(m->context.event, NULL, SIGINT, on_stop, m);
 }
 
-/* -- the parts ---------------------------------------------------------------------------------------------- */
+/* -- the parts --------------------------------------------------------------------------------- */
 
 static int manager_open_counts(struct manager *m) {
 	int r = other_layout_make_way(m->options.runtime_dir, m->options.abandon_segment);
@@ -224,7 +226,8 @@ void manager_free(struct manager *m) {
 	(void)sd_event_source_disable_unref(m->store_ready);
 	/* The last replies go to connections that wait for them. */
 	store_free(m->context.store);
-	/* Before the accounts are freed. */
+	/* The store is closed. An import that ends with its connection may remove accounts, and
+	 * that must not reach the checkpoint, which would call the store. */
 	checkpoint_free(m->context.checkpoint);
 	sockets_free(m->sockets);
 	connections_free(m->connections);

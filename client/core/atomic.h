@@ -34,7 +34,8 @@
 #define add_relaxed(p, v)    atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 #define add_total(p, v)      atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
 #define fence_acquire()      atomic_thread_fence(memory_order_acquire)
-/* Keeps the compiler from moving accesses across it: for a signal handler, a fork, or membarrier(2). */
+/* Keeps the compiler from moving accesses across it: for a signal handler, a fork, or
+ * membarrier(2). */
 #define fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
 /* Compare-and-swap of 8 bytes, and of 4. True: *p was `old`, and is now `new`. */

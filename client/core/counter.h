@@ -104,7 +104,7 @@ uint32_t counter_count(struct map *m, uint32_t account);
  * be mapped. */
 int counter_record(struct map *m, uint32_t record, struct snapshot *ret);
 
-/* -- for the daemon only -------------------------------------------------------------------- */
+/* -- for the daemon only ----------------------------------------------------------------------- */
 
 /* Revokes the slot that the record holds in the snapshot `seen`, and no other slot. If the record
  * is on its way up in that snapshot, it seizes the record and discharges all that it has charged by

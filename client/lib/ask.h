@@ -2,13 +2,13 @@
 #pragma once
 
 /*
- * Asks berthd for what a handle needs: a session and its files, names in the directory, records, and
- * the end of releases that the process couldn't finish itself.
+ * Asks berthd for what a handle needs: a session and its files, names in the directory, records,
+ * and the end of releases that the process couldn't finish itself.
  *
  * Any thread may call these functions. They may wait until the deadline (clock_monotonic_ms), leave
  * errno alone, and are no cancellation points. They return 0, a code of berth.h (positive) that
- * berthd answered, or a negative errno: -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT or -EBADMSG if berthd
- * couldn't be asked, or as session_new().
+ * berthd answered, or a negative errno: -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT or -EBADMSG if
+ * berthd couldn't be asked, or as session_new().
  *
  * Those that take a session do nothing and return 0 if it isn't the current one any more, or if it
  * ceases to be while berthd is asked: the caller goes on with the session that is.

@@ -12,8 +12,8 @@
 #define FORK_REPAIRING 2u
 
 /* fork(3) runs the handlers here. clone(2) and the bare system call don't: then the kernel's wiping
- * of the word tells the child at its next call. Until the page is mapped, and for good if the kernel
- * can't wipe it, only the handlers notice a child. */
+ * of the word tells the child at its next call. Until the page is mapped, and for good if the
+ * kernel can't wipe it, only the handlers notice a child. */
 static _Atomic uint32_t word_unwiped = FORK_OURS;
 _Atomic uint32_t *fork_word = &word_unwiped;
 

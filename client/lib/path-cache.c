@@ -8,8 +8,9 @@
  * oldest entry leaves it and gives up its record.
  *
  * Entries. Their memory comes from an arena, and they are all dropped when there are too many. A
- * record bears the stamp of the entry for which its slot was acquired. The stamp tells when an entry
- * still names a record that another account or thread has by now, and when the entry was dropped.
+ * record bears the stamp of the entry for which its slot was acquired. The stamp tells when an
+ * entry still names a record that another account or thread has by now, and when the entry was
+ * dropped.
  */
 
 #include <string.h>

@@ -148,7 +148,8 @@ static struct thread *thread_get(void) {
 	return t;
 }
 
-/* The thread's cache of the session, or one whose thread has ended, or a new one. NULL: no memory. */
+/* The thread's cache of the session, or one whose thread has ended, or a new one. NULL: no
+ * memory. */
 static struct cache *session_get_cache(struct session *s, struct thread *t) {
 	struct cache *c, *first;
 

@@ -31,8 +31,8 @@ static inline int array_reserve_bytes(void **array, size_t *capacity, size_t cou
 	return 0;
 }
 
-/* Extends an array to `to` elements; the new ones are zeros. *array (NULL with count 0 at first) may
- * move; the caller frees it. -ENOMEM: nothing has changed. */
+/* Extends an array to `to` elements; the new ones are zeros. *array (NULL with count 0 at first)
+ * may move; the caller frees it. -ENOMEM: nothing has changed. */
 #define array_extend(array, count, to) \
 	array_extend_bytes((void **)(array), (count), (to), sizeof(**(array)))
 

@@ -25,7 +25,7 @@ void message_name_set(struct message_name *n, const char *text);
 /* The length of a name that was received. -EINVAL: no NUL terminates it within its size. */
 int message_name_length(const struct message_name *n);
 
-/* -- one packet: both sides ------------------------------------------------------------------ */
+/* -- one packet: both sides -------------------------------------------------------------------- */
 
 /* Sends one packet, with up to MESSAGE_FDS_MAX descriptors, which stay the caller's. Never blocks.
  * -EAGAIN: the socket's buffer is full, because the peer doesn't read. */
@@ -39,7 +39,7 @@ int message_send(int fd, const void *message, size_t length, const int *fds, siz
  * the packet's. */
 ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds);
 
-/* -- requests and replies: the client's side ------------------------------------------------- */
+/* -- requests and replies: the client's side --------------------------------------------------- */
 
 /* All deadlines are points in time of CLOCK_MONOTONIC, in ms (clock_monotonic_ms()). The functions
  * block until then at most, and return -ETIMEDOUT at that time. */

@@ -71,7 +71,7 @@ struct message_name {
 	char text[MESSAGE_NAME_SIZE];
 };
 
-/* -- berth.sock ------------------------------------------------------------------------------ */
+/* -- berth.sock -------------------------------------------------------------------------------- */
 
 /* The first request on every connection of berth.sock. The client's pidfd comes with it. If
  * resume_serial isn't 0, the client asks to resume a session that it has already. If that session
@@ -137,7 +137,7 @@ struct message_bye {
 	struct message_header header;
 };
 
-/* -- admin.sock ------------------------------------------------------------------------------ */
+/* -- admin.sock -------------------------------------------------------------------------------- */
 
 struct message_done {
 	struct message_header header;

@@ -12,8 +12,8 @@
 #include "name.h"
 #include "util.h"
 
-/* Accounts that aren't configured have this part of the table, so that names that strangers choose leave
- * room for configured accounts. */
+/* Accounts that aren't configured have this part of the table, so that names that strangers choose
+ * leave room for configured accounts. */
 #define UNCONFIGURED_NUMERATOR   3
 #define UNCONFIGURED_DENOMINATOR 4
 
@@ -23,7 +23,8 @@ struct accounts {
 	uint32_t configured;  /* accounts with a limit of their own */
 	uint32_t by_template; /* accounts with a template's limit */
 	uint32_t usable;      /* both; the other accounts are ancestors of these */
-	/* At start: a bit for each account that is configured in the segment, until the store confirms it. */
+	/* At start: a bit for each account that is configured in the segment, until the store
+	 * confirms it. */
 	uint64_t *unconfirmed;
 	uint32_t unconfirmed_end, unconfirmed_count;
 	uint32_t clock_hand; /* where the search for an idle account goes on */
@@ -37,7 +38,7 @@ struct accounts {
 	void *removed_data;
 };
 
-/* -- looking ---------------------------------------------------------------------------------------- */
+/* -- looking ----------------------------------------------------------------------------------- */
 
 struct accounts_totals accounts_totals(const struct accounts *a) {
 	return (struct accounts_totals){
@@ -87,7 +88,7 @@ bool accounts_is_below(const struct accounts *a, uint32_t account, uint32_t ance
 	return false;
 }
 
-/* -- entries ---------------------------------------------------------------------------------------- */
+/* -- entries ----------------------------------------------------------------------------------- */
 
 static void totals_add(struct accounts *a, uint32_t flags, int32_t by) {
 	if (flags & ENTRY_CONFIGURED)
@@ -126,7 +127,7 @@ static int entry_remove(struct accounts *a, uint32_t account) {
 	return r;
 }
 
-/* -- removing --------------------------------------------------------------------------------------- */
+/* -- removing ---------------------------------------------------------------------------------- */
 
 /* True if the account isn't configured, and nothing uses it. */
 static bool is_idle(const struct accounts *a, uint32_t account) {
@@ -187,7 +188,8 @@ void accounts_tidy(struct accounts *a) {
 	a->deferred_count = kept;
 }
 
-/* Removes one account that isn't configured and that nothing uses, but not `keep`. -ENOSPC: there is none. */
+/* Removes one account that isn't configured and that nothing uses, but not `keep`. -ENOSPC: there
+ * is none. */
 static int evict_idle(struct accounts *a, uint32_t keep) {
 	uint32_t end = accounts_end(a);
 
@@ -201,7 +203,7 @@ static int evict_idle(struct accounts *a, uint32_t keep) {
 	return -ENOSPC;
 }
 
-/* -- creating --------------------------------------------------------------------------------------- */
+/* -- creating ---------------------------------------------------------------------------------- */
 
 static void log_full(struct accounts *a, int error) {
 	if (a->full_logged)
@@ -318,7 +320,7 @@ void accounts_unreserve(struct accounts *a, uint32_t account) {
 		remove_or_defer(a, account);
 }
 
-/* -- limits ----------------------------------------------------------------------------------------- */
+/* -- limits ------------------------------------------------------------------------------------ */
 
 static void confirm(struct accounts *a, uint32_t account) {
 	uint64_t bit = UINT64_C(1) << account % 64;
@@ -367,9 +369,9 @@ static bool are_all(const struct accounts *a, uint32_t count) {
 	return directory_unsound(a->directory) == 0 && directory_live(a->directory) == count;
 }
 
-/* Bumping a million cells for one new template would be slow, so accounts that are right already are left
- * alone, except those that `changed` matches (NULL: no template changed): a berthd that died after it had
- * stored the limit may have written the entry and not bumped the cell. */
+/* Bumping a million cells for one new template would be slow, so accounts that are right already
+ * are left alone, except those that `changed` matches (NULL: no template changed): a berthd that
+ * died after it had stored the limit may have written the entry and not bumped the cell. */
 static void apply_templates_to_all(struct accounts *a, const char *changed) {
 	struct map *m = directory_map(a->directory);
 
@@ -404,7 +406,7 @@ int accounts_delete_template(struct accounts *a, const char *pattern) {
 	return r;
 }
 
-/* -- at start, and for imports ------------------------------------------------------------------------ */
+/* -- at start, and for imports ----------------------------------------------------------------- */
 
 void accounts_expect(struct accounts *a, size_t more) {
 	directory_expect(a->directory, (uint32_t)MIN_OF(more, (size_t)BERTH_ACCOUNTS_MAX));
@@ -457,7 +459,7 @@ void accounts_loaded(struct accounts *a) {
 	a->unconfirmed_end = 0;
 }
 
-/* -- begin and end ------------------------------------------------------------------------------------ */
+/* -- begin and end ----------------------------------------------------------------------------- */
 
 static void on_found(void *data, uint32_t account, uint32_t flags) {
 	struct accounts *a = data;

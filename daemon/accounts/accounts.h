@@ -2,11 +2,12 @@
 #pragma once
 
 /*
- * Which accounts there are, and which limit each has. An account is configured (an administrator gave it a
- * limit of its own), or has the limit of a template, or is there because it is the ancestor of another one.
+ * Which accounts there are, and which limit each has. An account is configured (an administrator
+ * gave it a limit of its own), or has the limit of a template, or is there because it is the
+ * ancestor of another one.
  *
- * A change is stored first (daemon/server/admin-limits.c); then the functions here put it in force. At start
- * everything that the store holds is put in force once.
+ * A change is stored first (daemon/server/admin-limits.c); then the functions here put it in force.
+ * At start everything that the store holds is put in force once.
  */
 
 #include "directory-write.h"
@@ -18,11 +19,12 @@ struct accounts;
 int accounts_new(struct segment *s, struct accounts **ret);
 void accounts_free(struct accounts *a); /* NULL is fine */
 
-/* Has `removed` called with each account that is removed and has counts in the store. NULL: no more. */
+/* Has `removed` called with each account that is removed and has counts in the store. NULL: no
+ * more. */
 void accounts_on_removed(
 	struct accounts *a, void (*removed)(void *data, const char *name), void *data);
 
-/* -- looking ---------------------------------------------------------------------------------------- */
+/* -- looking ----------------------------------------------------------------------------------- */
 
 struct accounts_totals {
 	uint32_t accounts; /* all */
@@ -40,24 +42,27 @@ uint32_t accounts_find(struct accounts *a, const char *name);
 
 /* Accounts are numbered from 1; all numbers are below this one. */
 uint32_t accounts_end(const struct accounts *a);
-/* The word of the account's entry (layout.h): limit, flags, generation. 0: there is no such account. */
+/* The word of the account's entry (layout.h): limit, flags, generation. There is no such account
+ * unless it is ENTRY_LIVE. */
 uint64_t accounts_word(const struct accounts *a, uint32_t account);
 bool accounts_has_children(const struct accounts *a, uint32_t account);
 /* True if the account is `ancestor`, or stands below it. */
 bool accounts_is_below(const struct accounts *a, uint32_t account, uint32_t ancestor);
 
-/* -- changing --------------------------------------------------------------------------------------- */
+/* -- changing ---------------------------------------------------------------------------------- */
 
-/* Finds the account that a client wants to use, and creates it if a template matches its name. -ENOENT: no
- * limit holds for it; -ENOSPC: the table is full; -ENOMEM. */
+/* Finds the account that a client wants to use, and creates it if a template matches its name.
+ * -ENOENT: no limit holds for it; -ENOSPC: the table is full; -ENOMEM. */
 int accounts_resolve(struct accounts *a, const char *name, uint32_t *ret);
 
-/* Finds or creates an account that is about to be configured, and keeps it until accounts_unreserve(), so that
- * accounts_configure() can't fail for lack of room once the store has committed. -ENOSPC, -ENOMEM. */
+/* Finds or creates an account that is about to be configured, and keeps it until
+ * accounts_unreserve(), so that accounts_configure() can't fail for lack of room once the store has
+ * committed. -ENOSPC, -ENOMEM. */
 int accounts_reserve(struct accounts *a, const char *name, uint32_t *ret);
 void accounts_unreserve(struct accounts *a, uint32_t account);
 
-/* Puts in force what the store has committed. The account is reserved. BERTH_LIMIT_NONE: unlimited. */
+/* Puts in force what the store has committed. The account is reserved. BERTH_LIMIT_NONE:
+ * unlimited. */
 int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit);
 /* The account has no limit of its own any more. -ENOENT. */
 int accounts_unconfigure(struct accounts *a, const char *name);
@@ -66,11 +71,11 @@ int accounts_unconfigure(struct accounts *a, const char *name);
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_delete_template(struct accounts *a, const char *pattern);
 
-/* Removes accounts that have no limit any more, once none of their slots is held. To be called now and
- * then. */
+/* Removes accounts that have no limit any more, once none of their slots is held. To be called now
+ * and then. */
 void accounts_tidy(struct accounts *a);
 
-/* -- at start, and for imports ------------------------------------------------------------------------ */
+/* -- at start, and for imports ----------------------------------------------------------------- */
 
 /* So many accounts are about to be found or created: the table of names grows at once. */
 void accounts_expect(struct accounts *a, size_t more);
@@ -81,6 +86,7 @@ int accounts_load(struct accounts *a, const char *name, uint32_t limit);
 int accounts_load_template(struct accounts *a, const char *pattern, uint32_t limit);
 void accounts_apply_templates(struct accounts *a);
 
-/* All that the store holds was loaded: accounts that the segment has as configured, and the store doesn't,
- * aren't configured any more. */
+/* All that the store holds was loaded. Accounts that are configured in the segment and not in the
+ * store aren't configured any more; accounts without a limit are removed unless others stand below
+ * them. */
 void accounts_loaded(struct accounts *a);

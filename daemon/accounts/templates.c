@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Keeps the templates in the order in which they win, and finds the first that matches a name. There are few of
- * them, and they are searched only for a new name, so a linear search is fast enough. */
+/* Keeps the templates in the order in which they win, and finds the first that matches a name.
+ * There are few of them, and they are searched only for a new name, so a linear search is fast
+ * enough. */
 
 #include <assert.h>
 #include <string.h>
@@ -29,11 +30,12 @@ static const char *next_character(const char *p) {
 	return p;
 }
 
-/* A `*` matches no character at first. When the text after it doesn't match, the `*` takes one more character, and
- * the text after it is tried again. Only the last `*` has to do so: the text before it has matched as early as
- * possible, which leaves the most for the rest. Neither `*` nor `?` matches `/`, so the k-th `/` of the pattern can
- * only match the k-th `/` of the name, and after a `/` the text before it needn't be tried again. So there are at
- * most length of pattern × length of name steps. */
+/* A `*` matches no character at first. When the text after it doesn't match, the `*` takes one more
+ * character, and the text after it is tried again. Only the last `*` has to do so: the text before
+ * it has matched as early as possible, which leaves the most for the rest. Neither `*` nor `?`
+ * matches `/`, so the k-th `/` of the pattern can only match the k-th `/` of the name, and after a
+ * `/` the text before it needn't be tried again. So there are at most length of pattern × length of
+ * name steps. */
 bool template_matches(const char *pattern, const char *name) {
 	const char *after_star = NULL, *taken = NULL;
 

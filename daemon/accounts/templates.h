@@ -2,11 +2,11 @@
 #pragma once
 
 /*
- * Templates: limits for accounts that have none of their own. `*` matches any number of characters except `/`,
- * zero included; `?` matches one character (a UTF-8 sequence) except `/`.
+ * Templates: limits for accounts that have none of their own. `*` matches any number of characters
+ * except `/`, zero included; `?` matches one character (a UTF-8 sequence) except `/`.
  *
- * If several templates match a name, the one with the most literal characters wins; among equals the one with
- * fewer `*`, then the one whose bytes sort first.
+ * If several templates match a name, the one with the most literal characters wins; among equals
+ * the one with fewer `*`, then the one whose bytes sort first.
  */
 
 #include <stdbool.h>
@@ -23,8 +23,8 @@ int templates_set(struct templates *t, const char *pattern, uint32_t limit);
 /* -ENOENT: there is no such template. */
 int templates_delete(struct templates *t, const char *pattern);
 
-/* The limit of the template that wins for a name; false: none matches. *ret_pattern (ret_pattern may be NULL) is
- * borrowed until the next change. */
+/* The limit of the template that wins for a name; false: none matches. *ret_pattern (ret_pattern
+ * may be NULL) is borrowed until the next change. */
 bool templates_match(
 	const struct templates *t, const char *name, uint32_t *ret_limit, const char **ret_pattern);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Directories and files that survive a power failure, and the locks of directories. Errors are negative errnos. */
+/* Directories and files that survive a power failure, and the locks of directories. Errors are
+ * negative errnos. */
 
 #include <sys/types.h>
 
@@ -15,6 +16,6 @@ int dir_sync(const char *path);
 int dir_write_file(const char *path, const char *text, size_t size);
 
 /* Makes the directory, if it isn't there, and takes the lock that keeps a second berthd out of it.
- * The lock is held until *ret_fd is closed or the process dies; a child doesn't inherit it. On failure
- * the log says why; -EAGAIN: another berthd holds the lock. */
+ * The lock is held until *ret_fd is closed or the process dies; a child doesn't inherit it. On
+ * failure the log says why; -EAGAIN: another berthd holds the lock. */
 int dir_lock(const char *path, mode_t mode, int *ret_fd);

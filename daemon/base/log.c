@@ -26,8 +26,8 @@
 static int highest_level = LOG_INFO;
 static bool to_journal;
 
-/* systemd says in JOURNAL_STREAM which file it has connected to the journal. If standard error is another file by
- * now, it was redirected, and the messages go there. */
+/* systemd says in JOURNAL_STREAM which file it has connected to the journal. If standard error is
+ * another file by now, it was redirected, and the messages go there. */
 static bool stderr_is_journal(void) {
 	const char *stream = getenv("JOURNAL_STREAM");
 	unsigned long long dev, ino;

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The log: the journal if systemd has connected standard error to it, else one line a message on standard error. A
- * message ends with what happens next, or what to do.
+ * The log: the journal if systemd has connected standard error to it, else one line a message on
+ * standard error. A message ends with what happens next, or what to do.
  */
 
 #include <stdarg.h>
@@ -14,8 +14,8 @@ void log_init(void);
 
 __attribute__((format(printf, 2, 3))) void log_message(int level, const char *format, ...);
 
-/* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"), NULL-terminated, by which
- * administrators search the journal. */
+/* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"), NULL-terminated, by
+ * which administrators search the journal. */
 __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 

@@ -5,9 +5,9 @@
  * Timers, and long work in time slices.
  *
  * A time slice is an event beside the messages: it does a part of the work, a few milliseconds, and
- * requests the next slice. It is a timer that elapses at once, because sd-event runs it after the messages
- * that arrived before. A defer source would run before all messages; a source of idle priority would not run
- * while messages keep arriving.
+ * requests the next slice. It is a timer that elapses at once, because sd-event runs it after the
+ * messages that arrived before. A defer source would run before all messages; a source of idle
+ * priority would not run while messages keep arriving.
  */
 
 #include <systemd/sd-event.h>

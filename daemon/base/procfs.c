@@ -25,7 +25,8 @@ int process_start_time(pid_t pid, uint64_t *ret) {
 	if (n <= 0)
 		return n < 0 ? -errno : -EIO;
 	text[n] = 0;
-	/* The last ')' ends field 2, the command's name, which may contain anything. The time is field 22. */
+	/* The last ')' ends field 2, the command's name, which may contain anything. The time is
+	 * field 22. */
 	p = strrchr(text, ')');
 	for (int i = 0; p && i < 20; i++)
 		p = strchr(p + 1, ' ');
@@ -49,8 +50,8 @@ bool process_may_live(pid_t pid, uint64_t start_time) {
 		return false;
 	if (pidfd < 0)
 		return r != -ESRCH;
-	/* /proc may hide a process (hidepid), and shows a zombie. The pidfd becomes readable when all threads have
-	 * ended. */
+	/* /proc may hide a process (hidepid), and shows a zombie. The pidfd becomes readable when
+	 * all threads have ended. */
 	p.fd = pidfd;
 	return poll(&p, 1, 0) <= 0;
 }

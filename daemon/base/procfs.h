@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What /proc and pidfds tell about processes and about this boot. The only file of berthd that reads /proc. */
+/* What /proc and pidfds tell about processes and about this boot. The only file of berthd that
+ * reads /proc. */
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/* When the process started, in clock ticks since the boot. -ESRCH: there is no such process; other errors: the
- * time can't be read. */
+/* When the process started, in clock ticks since the boot. -ESRCH: there is no such process; other
+ * errors: the time can't be read. */
 int process_start_time(pid_t pid, uint64_t *ret);
 
-/* False if the process is certainly dead: no process has the pid, all its threads have ended, or another process
- * has the pid by now. start_time 0: not known. */
+/* False if the process is certainly dead: no process has the pid, all its threads have ended, or
+ * another process has the pid by now. start_time 0: not known. */
 bool process_may_live(pid_t pid, uint64_t start_time);
 
-/* The process that a pidfd refers to. 0: berthd can't see it (another pid namespace); -1: the descriptor is no
- * pidfd, or *ret_error says why the kernel couldn't be asked. */
+/* The process that a pidfd refers to. 0: berthd can't see it (another pid namespace); -1: the
+ * descriptor is no pidfd, or *ret_error says why the kernel couldn't be asked. */
 pid_t pidfd_process(int pidfd, int *ret_error);
 
 /* The name of its command; empty: not known. */

@@ -3,9 +3,9 @@
 /*
  * Hands ranges of records out to sessions and takes them back.
  *
- * To grant a range: G1 berthd writes the owner   G2 it opens each record: CLOSED → FREE   G3 it tells the
- * client. To take it back (sessions.c has closed every record): T1 it clears the owner.
- * Death between G1 and G3 leaves a range that its session doesn't know of; it comes back when the session
+ * To grant a range: G1 berthd writes the owner G2 it opens each record: CLOSED → FREE G3 it tells
+ * the client. To take it back (sessions.c has closed every record): T1 it clears the owner. Death
+ * between G1 and G3 leaves a range that its session doesn't know of; it comes back when the session
  * ends. Death before T1: the next berthd ends the session again.
  */
 
@@ -113,7 +113,8 @@ void ranges_free(struct ranges *r) {
 	free(r);
 }
 
-/* A record that can't be closed may have charged an account. Then the range isn't used until the next start. */
+/* A record that can't be closed may have charged an account. Then the range isn't used until the
+ * next start. */
 int ranges_reclaim(struct ranges *r, uint32_t range) {
 	bool all_closed = true;
 
@@ -137,7 +138,8 @@ static void log_full(struct ranges *r, int error) {
 	if (r->full_logged)
 		return;
 	r->full_logged = true;
-	/* If any record is retired, the next start without sessions makes a new table (segment.c). */
+	/* If any record is retired, the next start without sessions makes a new table
+	 * (segment.c). */
 	for (uint32_t n = BERTH_RANGE; n < r->size * BERTH_RANGE; n++)
 		retired += counter_is_retired(r->segment->map, n);
 	store_relaxed(&r->segment->names->retired, retired);
@@ -161,7 +163,8 @@ static void log_full(struct ranges *r, int error) {
 			r->segment->map->layout.max_slots, BERTH_RANGE);
 }
 
-/* The first free range; RANGE_NONE: there is none. Ranges whose records are all retired are dropped. */
+/* The first free range; RANGE_NONE: there is none. Ranges whose records are all retired are
+ * dropped. */
 static uint32_t free_take(struct ranges *r) {
 	while (r->free != RANGE_NONE) {
 		uint32_t range = r->free;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Which session owns which range of 16 records. berthd goes by its own memory, which clients can't write to.
- * The owners part of the segment is for the next berthd. */
+/* Which session owns which range of 16 records. berthd goes by its own memory, which clients can't
+ * write to. The owners part of the segment is for the next berthd. */
 
 #include "segment.h"
 
@@ -33,7 +33,7 @@ void ranges_take_back(struct ranges *r, uint32_t *head);
 /* Writes the owner into the segment again if a client wrote over it; true if so. */
 bool ranges_rewrite(struct ranges *r, uint32_t range);
 
-/* -- at start ----------------------------------------------------------------------------------------- */
+/* -- at start ---------------------------------------------------------------------------------- */
 
 /* The owner that the segment names; it may be damaged. -ENOMEM. */
 int ranges_read_owner(struct ranges *r, uint32_t range, uint32_t *ret);

@@ -5,16 +5,14 @@
  *
  * Invariant: a range of records belongs to at most one session whose process may still place them.
  *
- * To end a session: E1 its entry says ENDING, and the process acquires nothing any more   E2 berthd revokes and
- * closes every record, again until all are closed   E3 the entry says ENDED   E4 (the process is dead) berthd
- * clears the owners of the ranges   E5 the entry says NONE.
- * Death of berthd before E3 leaves ENDING, before E5 leaves ENDED: the next berthd goes on from E2, which
- * changes nothing that is done already. A process that had read the entry before E1 may still place a record;
- * E2 revokes that record when it comes to it again.
+ * To end a session: E1 its entry says ENDING, and the process acquires nothing any more E2 berthd
+ * revokes and closes every record, again until all are closed E3 the entry says ENDED E4 (the
+ * process is dead) berthd clears the owners of the ranges E5 the entry says NONE. Death of berthd
+ * before E3 leaves ENDING, before E5 leaves ENDED: the next berthd goes on from E2, which changes
+ * nothing that is done already. A process that had read the entry before E1 may still place a
+ * record; E2 revokes that record when it comes to it again.
  */
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -207,7 +205,9 @@ static int session_watch(struct session *s) {
 		s->pidfd = (int)syscall(SYS_pidfd_open, s->who.pid, 0);
 	if (s->pidfd < 0)
 		return -errno;
-	/* The pid may be another process's by now. Since the pidfd is open, the kernel doesn't reuse the pid. */
+	/* The pid may be another process's by now. The pidfd was opened before: if the process that
+	 * has the pid now started when the session's did, it is the same, and the pidfd refers to
+	 * it. */
 	r = process_start_time(s->who.pid, &start);
 	if (r == -ESRCH || (r == 0 && s->who.start_time != 0 && start != s->who.start_time))
 		return -ESRCH;
@@ -430,7 +430,7 @@ uint32_t sessions_rewrite(struct sessions *all) {
 	return wrong;
 }
 
-/* -- adopting ------------------------------------------------------------------------------------ */
+/* -- adopting ---------------------------------------------------------------------------------- */
 
 static int session_adopt(struct sessions *all, uint32_t index) {
 	struct session_entry *e = map_session(all->segment->map, index);
@@ -475,7 +475,8 @@ static int resume_range(const struct session *s, uint32_t range) {
 
 	for (uint32_t k = 0; k < BERTH_RANGE; k++) {
 		uint32_t record = range * BERTH_RANGE + k;
-		/* Opens records of a range that a dead berthd was about to grant. -EBUSY: it is open. */
+		/* Opens records of a range that a dead berthd was about to grant. -EBUSY: it is
+		 * open. */
 		int r = s->state == SESSION_OPEN ? counter_open(m, record) : 0;
 
 		/* -EAGAIN: the process went on with the record meanwhile. */

@@ -4,9 +4,10 @@
 /*
  * Sessions: which process holds records, and what berthd does when that process is gone.
  *
- * A session ends when its process is dead (its pidfd shows it), when its connection hangs up, when its
- * process opens a session from a newer exec image, or when it says goodbye. Then berthd revokes and closes all
- * its records. Other sessions get its ranges once the process is dead or has said goodbye.
+ * A session ends when its process is dead (its pidfd shows it), when its connection hangs up, when
+ * its process opens a session from a newer exec image, or when it says goodbye. Then berthd revokes
+ * and closes all its records. Other sessions get its ranges once the process is dead or has said
+ * goodbye.
  */
 
 #include <systemd/sd-event.h>
@@ -16,7 +17,8 @@
 struct session;
 struct sessions;
 
-/* What the session's entry in the segment says. Clients can write over that; this copy is berthd's. */
+/* What the session's entry in the segment says. Clients can write over that; this copy is
+ * berthd's. */
 struct session_who {
 	uint32_t serial;
 	pid_t pid;
@@ -28,8 +30,8 @@ struct session_who {
 	uint64_t opened; /* ms since 1970 */
 };
 
-/* Adopts the sessions that are in the segment: those of living processes go on, those of dead ones end. Finishes
- * what a dead berthd had begun with their records. */
+/* Adopts the sessions that are in the segment: those of living processes go on, those of dead ones
+ * end. Finishes what a dead berthd had begun with their records. */
 int sessions_new(sd_event *event, struct segment *segment, struct sessions **ret);
 void sessions_free(struct sessions *all); /* NULL is fine; no session ends */
 
@@ -58,8 +60,8 @@ struct session_claim {
 	uint32_t resume_session, resume_serial;
 };
 
-/* Opens a session for a process, or resumes the one that it asks for (*ret_resumed). -ENOSPC: all sessions are
- * in use; -ENOMEM; -ESRCH: the process is dead. */
+/* Opens a session for a process, or resumes the one that it asks for (*ret_resumed). -ENOSPC: all
+ * sessions are in use; -ENOMEM; -ESRCH: the process is dead. */
 int sessions_open(
 	struct sessions *all, struct session_claim *claim, struct session **ret, bool *ret_resumed);
 

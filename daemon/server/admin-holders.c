@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Shows which slots of an account, and of the accounts below it, are held, and by which processes. */
+/* Shows which slots of an account, and of the accounts below it, are held, and by which
+ * processes. */
 
 #include <string.h>
 

@@ -3,10 +3,10 @@
 /*
  * Imports many limits as one change: all of them or none.
  *
- * 1 berthd gathers the lines and checks each   2 it makes room for every account   3 the store commits all in
- * one synced transaction   4 berthd puts the limits in force   5 it replies. Death before 3: nothing has
- * changed (the accounts that were made are removed again). After 3: the next start puts in force what is
- * stored.
+ * 1 berthd gathers the lines and checks each 2 it makes room for every account 3 the store commits
+ * all in one synced transaction 4 berthd puts the limits in force 5 it replies. Death before 3:
+ * nothing has changed (the accounts that were made are removed again). After 3: the next start puts
+ * in force what is stored.
  */
 
 #include <malloc.h>
@@ -30,7 +30,8 @@ struct import {
 	struct store_limit *limits;
 	size_t count, limits_capacity;
 	uint32_t *account; /* by limit, once there is room: reserved; 0: a template */
-	/* One after another. Until the commit limits[].name is an offset, since the names still move. */
+	/* One after another. Until the commit limits[].name is an offset, since the names still
+	 * move. */
 	char *names;
 	size_t names_length, names_capacity;
 	size_t prepared;               /* how many limits there is room for */
@@ -67,7 +68,7 @@ static struct import **import_of(struct connection *c) {
 	return &admin->import;
 }
 
-/* -- lines -------------------------------------------------------------------------------------------- */
+/* -- lines ------------------------------------------------------------------------------------- */
 
 static int import_add(struct import *i, const char *name, size_t length, uint32_t limit) {
 	int r = array_reserve(&i->limits, &i->limits_capacity, i->count + 1);
@@ -145,7 +146,7 @@ int handle_import_lines(struct connection *c, const struct packet *packet) {
 	return p == end ? connection_done(c, MESSAGE_IMPORT_LINES, i->count) : -EBADMSG;
 }
 
-/* -- once the store has answered ------------------------------------------------------------------------ */
+/* -- once the store has answered --------------------------------------------------------------- */
 
 static int import_apply(struct import *i) {
 	struct accounts *a = i->context->accounts;
@@ -198,7 +199,7 @@ static void on_imported(void *data, int error) {
 	(void)malloc_trim(0);
 }
 
-/* -- making room ------------------------------------------------------------------------------------------ */
+/* -- making room ------------------------------------------------------------------------------- */
 
 static int prepare_slice(struct import *i) {
 	size_t end = MIN_OF(i->prepared + SLICE, i->count);

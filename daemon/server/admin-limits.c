@@ -3,9 +3,9 @@
 /*
  * Sets and deletes limits of accounts and templates.
  *
- * 1 berthd makes room for the account   2 the store commits and syncs   3 berthd writes the directory and
- * bumps the cell   4 it replies. Death between 2 and 3: the next start puts the stored limit in force. So
- * once berthctl has the reply, the limit is stored and in force.
+ * 1 berthd makes room for the account 2 the store commits and syncs 3 berthd writes the directory
+ * and bumps the cell 4 it replies. Death between 2 and 3: the next start puts the stored limit in
+ * force. So once berthctl has the reply, the limit is stored and in force.
  */
 
 #include <string.h>
@@ -36,7 +36,7 @@ static bool is_template(const char *name) {
 	return name_is_template(name, strlen(name));
 }
 
-/* -- once the store has answered ------------------------------------------------------------------------ */
+/* -- once the store has answered --------------------------------------------------------------- */
 
 static int apply_set(const struct change *ch) {
 	struct accounts *a = ch->context->accounts;
@@ -57,7 +57,8 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 	/* First no process can acquire a slot any more, then those that are held are revoked. */
 	r = accounts_unconfigure(a, ch->name);
 	filter.account = accounts_find(a, ch->name);
-	/* An account without slots is gone now; a filter without an account would match all slots. */
+	/* An account without slots is gone now; a filter without an account would match all
+	 * slots. */
 	if (ch->force && filter.account != 0)
 		revoked = revoke_slots(ch->context, &filter);
 	*ret = revoked.slots;
@@ -103,7 +104,7 @@ static void on_stored(void *data, int error) {
 	free(ch);
 }
 
-/* -- requests --------------------------------------------------------------------------------------------- */
+/* -- requests ---------------------------------------------------------------------------------- */
 
 /* Hands the change over to the store. `what`: its opcode, name, limit, account and force. */
 static int change_begin(struct connection *c, const struct change *what) {

@@ -58,9 +58,10 @@ int handle_get(struct connection *c, const struct packet *p) {
 	return connection_reply(c, &got, sizeof(got), NULL, 0);
 }
 
-/* -- pages ------------------------------------------------------------------------------------------------ */
+/* -- pages ------------------------------------------------------------------------------------- */
 
-/* A cursor below this is the account to go on with; from here on, a template: this and its index. */
+/* A cursor below this is the account to go on with; from here on, a template: this and its
+ * index. */
 #define CURSOR_TEMPLATES (1u << 24)
 
 static bool is_wanted(const struct message_list *list, const struct message_row *row) {

@@ -13,7 +13,8 @@
 #include "sessions.h"
 #include "util.h"
 
-/* A record changes at each level that its owner charges or discharges; berthd looks again so often. */
+/* A record changes at each level that its owner charges or discharges; berthd looks again so
+ * often. */
 #define LOOKS (4 * BERTH_LEVELS_MAX)
 
 static bool filter_matches(const struct context *context, const struct revoke_filter *filter,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Shows berthd as a whole: what it serves, how full its tables are, when counts were last stored. */
+/* Shows berthd as a whole: what it serves, how full its tables are, when counts were last
+ * stored. */
 
 #include <string.h>
 

@@ -37,8 +37,9 @@ void admin_complete_numbers(struct context *context) {
 	denials_collect(context->segment->map);
 }
 
-/* An administrator looks at the counts, so they are checked soon. Not while stored counts are loaded: a
- * recount would take the missing ones for wrong. */
+/* An administrator looks at the counts, so they are checked soon. Not while stored numbers are
+ * restored: a cell that is repaired gets the stored peak and denials, which may not be known
+ * yet. */
 static void admin_handled(struct connection *c) {
 	struct context *context = connection_context(c);
 

@@ -18,7 +18,7 @@ int handle_import_begin(struct connection *c, const struct packet *p);  /* admin
 int handle_import_lines(struct connection *c, const struct packet *p);  /* admin-import.c */
 int handle_import_commit(struct connection *c, const struct packet *p); /* admin-import.c */
 
-/* -- for these files ------------------------------------------------------------------------------ */
+/* -- for these files --------------------------------------------------------------------------- */
 
 /* The state of a connection: the import that its client has begun, until the store has it. */
 struct admin {
@@ -36,7 +36,8 @@ const char *admin_check_name(const struct message_name *n, bool template_allowed
 int admin_refuse_parameter(struct connection *c, uint16_t opcode, const char *why);
 int admin_refuse_unknown(struct connection *c, uint16_t opcode, const char *name);
 
-/* Adds to peaks and denials those of before the boot and those that sessions have counted for themselves. */
+/* Adds to peaks and denials those of before the boot and those that sessions have counted for
+ * themselves. */
 void admin_complete_numbers(struct context *context);
 
 /* For a request that lists: how many entries berthd looks at for one page. */

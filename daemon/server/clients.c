@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Answers the requests of libberth: HELLO opens or resumes a session; RESOLVE finds an account by its name;
- * RANGES hands out records; FINISH_RELEASE finishes a release that the library couldn't; BYE ends the session. */
+/* Answers the requests of libberth: HELLO opens or resumes a session; RESOLVE finds an account by
+ * its name; RANGES hands out records; FINISH_RELEASE finishes a release that the library couldn't;
+ * BYE ends the session. */
 
 #include <fcntl.h>
 #include <signal.h>
@@ -52,17 +53,19 @@ static void client_ended(struct connection *c, bool stops) {
 	/* berthd stops; the sessions stay, and their processes go on without it. */
 	if (stops)
 		return;
-	/* A library whose HELLO timed out hangs up, too, before it has seen the reply. It still holds its
-	 * slots and will resume the session. Until then its pidfd shows whether the process lives. */
+	/* A library whose HELLO timed out hangs up, too, before it has seen the reply. It still
+	 * holds its slots and will resume the session. Until then its pidfd shows whether the
+	 * process lives. */
 	if (client->just_resumed && !client->goodbye)
 		session_set_disconnected(session);
 	else
 		session_disconnected(session, client->goodbye);
 }
 
-/* -- HELLO ------------------------------------------------------------------------------------------- */
+/* -- HELLO ------------------------------------------------------------------------------------- */
 
-/* True if that is why the request has no pidfd: the kernel drops it if berthd has no descriptor left for it. */
+/* True if berthd has no descriptor left: then it can't look at the pidfd, or the kernel has dropped
+ * it. */
 static bool is_short_of_descriptors(int pidfd, int error) {
 	_cleanup_close_ int fd = -1;
 
@@ -113,7 +116,8 @@ static int welcome(struct connection *c, struct client *client, bool resumed) {
 	};
 	int r;
 
-	/* A session without records is fine: its first acquire asks for some, and hears why there are none. */
+	/* A session without records is fine: its first acquire asks for some, and hears why there
+	 * are none. */
 	if (!resumed && session_grant(client->session, &reply.range[0]) >= 0)
 		reply.range_count = 1;
 	r = connection_reply(c, &reply, sizeof(reply), fds, 2);
@@ -157,7 +161,7 @@ static int handle_hello(struct connection *c, const struct packet *p) {
 	return welcome(c, client, resumed);
 }
 
-/* -- the other requests ------------------------------------------------------------------------------- */
+/* -- the other requests ------------------------------------------------------------------------ */
 
 static int handle_resolve(struct connection *c, const struct packet *p) {
 	struct accounts *accounts = connection_context(c)->accounts;

@@ -9,5 +9,5 @@ extern const struct protocol clients_protocol;
 
 struct session;
 
-/* For sessions_on_end(): the session's connection forgets it. */
+/* For sessions_on_ended(): the session's connection forgets it. */
 void clients_session_ended(struct session *s);

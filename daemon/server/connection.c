@@ -43,7 +43,7 @@ void *connection_state(struct connection *c) {
 	return c->state;
 }
 
-/* -- replies -------------------------------------------------------------------------------------- */
+/* -- replies ----------------------------------------------------------------------------------- */
 
 static int connection_watch(struct connection *c) {
 	uint32_t events = EPOLLIN;
@@ -101,7 +101,7 @@ int connection_done(struct connection *c, uint16_t opcode, uint64_t affected) {
 	return connection_reply(c, &done, sizeof(done), NULL, 0);
 }
 
-/* -- the end of a connection ------------------------------------------------------------------------ */
+/* -- the end of a connection ------------------------------------------------------------------- */
 
 static void connection_free(struct connection *c) {
 	if (c->previous)
@@ -151,7 +151,7 @@ void connection_stop_waiting(struct connection *c) {
 	c->waiting = false;
 }
 
-/* -- messages ---------------------------------------------------------------------------------------- */
+/* -- messages ---------------------------------------------------------------------------------- */
 
 static const struct message_type *type_find(const struct protocol *protocol, uint16_t opcode) {
 	for (const struct message_type *t = protocol->types; t->opcode != 0; t++)
@@ -160,8 +160,8 @@ static const struct message_type *type_find(const struct protocol *protocol, uin
 	return NULL;
 }
 
-/* The reply has the version of the request. The header and struct message_failed are the same in all
- * versions, so the peer understands it. */
+/* The reply has the version of the request. The header and struct message_failed are the same in
+ * all versions, so the peer understands it. */
 static int refuse_version(struct connection *c, const struct message_header *request) {
 	struct message_failed failed = {.header = message_header_make(request->opcode,
 						sizeof(failed), BERTH_REVISION_MISMATCH)};
@@ -203,8 +203,8 @@ static int connection_read(struct connection *c) {
 	int fds[MESSAGE_FDS_MAX], r;
 	ssize_t n = message_receive(c->fd, buffer, sizeof(buffer), fds);
 
-	/* A peer that hung up without reading a reply causes this error first. A message that it sent before,
-	 * such as a goodbye, can still be received. */
+	/* A peer that hung up without reading a reply causes this error first. A message that it
+	 * sent before, such as a goodbye, can still be received. */
 	if (n == -ECONNRESET)
 		n = message_receive(c->fd, buffer, sizeof(buffer), fds);
 	if (n == -EAGAIN)
@@ -239,7 +239,7 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 	return 0;
 }
 
-/* -- begin and end ------------------------------------------------------------------------------------ */
+/* -- begin and end ----------------------------------------------------------------------------- */
 
 int connection_new(struct connections *all, const struct protocol *protocol, int fd) {
 	struct connection *c = calloc(1, sizeof(*c) + protocol->state_size);

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * The connections to berthd's sockets. A connection reads one message at a time, checks its size against
- * the table of its protocol, calls the handler, and sends the reply. While the peer doesn't read a reply,
- * or a handler waits for the store, berthd reads nothing more from that connection.
+ * The connections to berthd's sockets. A connection reads one message at a time, checks its size
+ * against the table of its protocol, calls the handler, and sends the reply. While the peer doesn't
+ * read a reply, or a handler waits for the store, berthd reads nothing more from that connection.
  */
 
 #include <sys/socket.h>
@@ -40,8 +40,8 @@ struct protocol {
 	size_t state_size;                /* of connection_state() */
 	/* After each message; may be NULL. */
 	void (*handled)(struct connection *c);
-	/* The connection has ended: the peer has hung up, or berthd has, or berthd `stops`. Releases what the
-	 * state owns. */
+	/* The connection has ended: the peer has hung up, or berthd has, or berthd `stops`.
+	 * Releases what the state owns. */
 	void (*ended)(struct connection *c, bool stops);
 };
 
@@ -52,7 +52,7 @@ void connections_free(struct connections *all);
 /* Takes `fd`, which was accepted, unless it fails: -ENOMEM. */
 int connection_new(struct connections *all, const struct protocol *protocol, int fd);
 
-/* -- for handlers ------------------------------------------------------------------------------- */
+/* -- for handlers ------------------------------------------------------------------------------ */
 
 struct context *connection_context(const struct connection *c);
 /* The process that connected. */
@@ -75,8 +75,8 @@ int connection_done(struct connection *c, uint16_t opcode, uint64_t affected);
 void connection_wait(struct connection *c);
 /* False: the peer has hung up meanwhile, and the connection is gone. */
 bool connection_resume(struct connection *c);
-/* After connection_resume(), with the return of the function that sent the reply. Ends the connection if
- * that failed; the caller doesn't touch it any more. */
+/* After connection_resume(), with the return of the function that sent the reply. Ends the
+ * connection if that failed; the caller doesn't touch it any more. */
 void connection_answered(struct connection *c, int r);
 /* For the protocol's ended(): the handler that the connection waited for won't resume it. */
 void connection_stop_waiting(struct connection *c);

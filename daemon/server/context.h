@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The parts of berthd that the message handlers work on. */
+/* The parts and settings of berthd that its sockets and message handlers need. */
 
 #include <stdbool.h>
 #include <stdint.h>

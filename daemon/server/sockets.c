@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Opens the listening sockets, sees to it that only their groups can connect, and accepts connections. */
+/* Opens the listening sockets, sees to it that only their groups can connect, and accepts
+ * connections. */
 
 #include <fcntl.h>
 #include <grp.h>
@@ -55,7 +56,7 @@ static const char *socket_name(int kind) {
 	return socket_table[kind].protocol->socket;
 }
 
-/* -- accepting -------------------------------------------------------------------------------------- */
+/* -- accepting --------------------------------------------------------------------------------- */
 
 static int on_pause_over(sd_event_source *source, uint64_t usec, void *data) {
 	struct sockets *s = data;
@@ -66,14 +67,15 @@ static int on_pause_over(sd_event_source *source, uint64_t usec, void *data) {
 	return 0;
 }
 
-/* A connection that can't be accepted stays in the queue, and would wake the event loop again at once. */
+/* A connection that can't be accepted stays in the queue, and would wake the event loop again at
+ * once. */
 static void listener_pause(struct listener *l) {
 	timer_set(l->sockets->pause, PAUSE_USEC);
 	(void)sd_event_source_set_enabled(l->source, SD_EVENT_OFF);
 }
 
-/* Refuses a connection that was accepted, and closes it. A close with unread data would discard the reply.
- * So nothing more can arrive after the shutdown, and the request is read first. */
+/* Refuses a connection that was accepted, and closes it. A close with unread data would discard the
+ * reply. So nothing more can arrive after the shutdown, and the request is read first. */
 static void connection_turn_away(int fd, uint32_t code, const char *why) {
 	static _Alignas(16) uint8_t buffer[MESSAGE_SIZE_MAX];
 	struct message_failed failed = {.header = message_header_make(0, sizeof(failed), code)};
@@ -90,8 +92,8 @@ static void connection_turn_away(int fd, uint32_t code, const char *why) {
 	(void)close(fd);
 }
 
-/* There is no descriptor left. The reserve makes room for one, so that the client hears why instead of
- * waiting. */
+/* There is no descriptor left. The reserve makes room for one, so that the client hears why instead
+ * of waiting. */
 static void refuse_for_descriptors(struct listener *l) {
 	struct sockets *s = l->sockets;
 	int fd;
@@ -134,14 +136,15 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *d
 	return 0;
 }
 
-/* -- the group that may connect ---------------------------------------------------------------------- */
+/* -- the group that may connect ---------------------------------------------------------------- */
 
 /* The group of the command line; NULL: none was given. */
 static const char *group_given(const struct context *context, int kind) {
 	return kind == SOCKET_ADMIN ? context->admin_group : context->group;
 }
 
-/* *ret is (gid_t)-1 if the default group doesn't exist: then the socket keeps berthd's own group. */
+/* *ret is (gid_t)-1 if the default group doesn't exist: then the socket keeps berthd's own
+ * group. */
 static int group_find(const struct context *context, int kind, gid_t *ret) {
 	const char *given = group_given(context, kind);
 	const char *name = given ? given : socket_table[kind].group;
@@ -164,7 +167,7 @@ static int group_find(const struct context *context, int kind, gid_t *ret) {
 	return -EINVAL;
 }
 
-/* -- sockets of berthd's own -------------------------------------------------------------------------- */
+/* -- sockets of berthd's own ------------------------------------------------------------------- */
 
 static int socket_bind(const struct context *context, int kind, int fd, gid_t group) {
 	int runtime_fd = context->segment->runtime_fd, r;
@@ -212,9 +215,9 @@ static int socket_make(const struct context *context, int kind, int *ret) {
 	return 0;
 }
 
-/* -- sockets of systemd ------------------------------------------------------------------------------- */
+/* -- sockets of systemd ------------------------------------------------------------------------ */
 
-/* Refuses a socket that other users could connect to than those whom the configuration allows. */
+/* Refuses a socket to which users can connect whom the configuration doesn't allow. */
 static int socket_check(const struct context *context, int kind, int fd) {
 	struct sockaddr_un address = {0};
 	socklen_t length = sizeof(address);
@@ -301,7 +304,7 @@ void sockets_refuse_waiting(uint32_t code, const char *why) {
 	}
 }
 
-/* -- begin and end ------------------------------------------------------------------------------------- */
+/* -- begin and end ----------------------------------------------------------------------------- */
 
 int sockets_new(struct context *context, struct connections *connections, struct sockets **ret) {
 	struct sockets *s = calloc(1, sizeof(*s));

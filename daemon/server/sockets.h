@@ -7,11 +7,12 @@
 
 struct sockets;
 
-/* Takes the sockets that systemd has opened, or opens them. The log says what is wrong. `connections` is
- * borrowed. */
+/* Takes the sockets that systemd has opened, or opens them. The log says what is wrong.
+ * `connections` is borrowed. */
 int sockets_new(struct context *context, struct connections *connections, struct sockets **ret);
 void sockets_free(struct sockets *s); /* NULL is fine */
 
-/* For a berthd that doesn't start: refuses all connections that wait in the queues of systemd's sockets.
- * Otherwise those clients would wait for nothing, and systemd would start berthd again at once. */
+/* For a berthd that doesn't start: refuses all connections that wait in the queues of systemd's
+ * sockets. Otherwise those clients would wait for nothing, and systemd would start berthd again at
+ * once. */
 void sockets_refuse_waiting(uint32_t code, const char *why);

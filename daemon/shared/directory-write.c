@@ -3,24 +3,25 @@
 /*
  * Writes the directory in place, while clients read it.
  *
- * Invariant: each slot of the table leads to an entry. A LIVE entry has the name, parent and depth of one
- * account for as long as its generation stays the same; nothing of a LIVE entry changes but its word.
+ * Invariant: each slot of the table leads to an entry. A LIVE entry has the name, parent and depth
+ * of one account for as long as its generation stays the same; nothing of a LIVE entry changes but
+ * its word.
  *
- * Writes in order, to create an entry: C1 the entry's fields   C2 its word: LIVE, generation + 1   C3 the slot
- * of the table. To remove it: R1 the word: not LIVE, generation + 1   R2 a bump of the cell   R3 (the count
- * is 0) a note of the step that the cell's tag names (counter.c, removed accounts)   R4 the slot of the table
- * R5 the index can be used again.
+ * Writes in order, to create an entry: C1 the entry's fields C2 its word: LIVE, generation + 1 C3
+ * the slot of the table. To remove it: R1 the word: not LIVE, generation + 1 R2 a bump of the cell
+ * R3 (the count is 0) a note of the step that the cell's tag names (counter.c, removed accounts) R4
+ * the slot of the table R5 the index can be used again.
  *
- * Death between C1 and C2, or after R4, leaves a free entry.
- * Death between C2 and C3 leaves a LIVE entry that the table lacks; between R1 and R4, a slot that leads to an
- * entry that isn't LIVE. directory_new() finds both and writes the table anew. It bumps every cell and notes
- * the step of its tag (R2, R3) before an index is free.
- * Death between R1 and R4 while slots were held (the removal was about to be undone) leaves an entry with a
- * count to which the table leads: directory_new() makes it LIVE again.
+ * Death between C1 and C2, or after R4, leaves a free entry. Death between C2 and C3 leaves a LIVE
+ * entry that the table lacks; between R1 and R4, a slot that leads to an entry that isn't LIVE.
+ * directory_new() finds both and writes the table anew. It bumps every cell and notes the step of
+ * its tag (R2, R3) before an index is free. Death between R1 and R4 while slots were held (the
+ * removal was about to be undone) leaves an entry with a count to which the table leads:
+ * directory_new() makes it LIVE again.
  *
- * The table has open addressing with linear probing, and is at most half full. A deletion moves later entries
- * of the same run back: it copies before it clears. To grow, berthd builds a table of twice the size beside
- * the old one. A reader that misses a name while it moves asks berthd.
+ * The table has open addressing with linear probing, and is at most half full. A deletion moves
+ * later entries of the same run back: it copies before it clears. To grow, berthd builds a table of
+ * twice the size beside the old one. A reader that misses a name while it moves asks berthd.
  */
 
 #include <string.h>
@@ -48,7 +49,8 @@ struct directory {
 	size_t free_block_capacity;
 	uint32_t live;
 	uint32_t unsound; /* LIVE entries that were damaged at the start */
-	/* Sessions may have counted denials for indices that were freed since the last collection. */
+	/* Sessions may have counted denials for indices that were freed since the last
+	 * collection. */
 	bool denials_remain;
 	bool loading; /* stored counts */
 };
@@ -89,7 +91,7 @@ bool directory_is_restored(const struct directory *d) {
 	return load_acquire(&d->segment->names->restored);
 }
 
-/* -- arrays that grow ------------------------------------------------------------------------- */
+/* -- arrays that grow -------------------------------------------------------------------------- */
 
 static int free_push(struct directory *d, uint32_t account) {
 	int r = array_reserve(&d->free, &d->free_capacity, d->free_count + 1);
@@ -183,13 +185,15 @@ static int table_reserve(struct directory *d, uint32_t more) {
 	return want == bits ? 0 : table_make(d, want);
 }
 
-/* If there are as many entries already, the names are probably theirs. Otherwise the table grows on the way. */
+/* If there are as many entries already, the names are probably theirs. Otherwise the table grows on
+ * the way. */
 void directory_expect(struct directory *d, uint32_t more) {
 	if (more > d->live)
 		(void)table_reserve(d, MIN_OF(more, d->map->layout.max_accounts - d->live));
 }
 
-/* R4: clears the slot, and moves those slots of its run back that may stand nearer to their own place. */
+/* R4: clears the slot, and moves those slots of its run back that may stand nearer to their own
+ * place. */
 static void table_remove(struct directory *d, uint32_t account) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint32_t mask = (UINT32_C(1) << bits) - 1, hole = (uint32_t)hash_of(d, account) & mask, at;
@@ -255,8 +259,8 @@ static int block_take(struct directory *d, uint32_t *ret) {
 	return 0;
 }
 
-/* Publishes more indices and pushes them onto the stack, the highest first, so that low ones are used first.
- * -ENOMEM: none of them. */
+/* Publishes more indices and pushes them onto the stack, the highest first, so that low ones are
+ * used first. -ENOMEM: none of them. */
 static int indices_add(struct directory *d) {
 	uint32_t from = d->account_size;
 	int r = 0;
@@ -311,9 +315,9 @@ static int entry_write(
 	return 0;
 }
 
-/* Clears the numbers of the account that had the index before. Denials that sessions counted for it are
- * collected first. One collection serves all indices that were freed before, since going through all sessions
- * for each of many new accounts would be slow. */
+/* Clears the numbers of the account that had the index before. Denials that sessions counted for it
+ * are collected first. One collection serves all indices that were freed before, since going
+ * through all sessions for each of many new accounts would be slow. */
 static void cell_clear(struct directory *d, uint32_t account) {
 	uint32_t generation = entry_generation(load_relaxed(&map_entry(d->map, account)->word));
 	struct cell *cell = map_cell(d->map, account);
@@ -357,10 +361,12 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	return table_insert(d, load_relaxed(&d->segment->names->table_bits), account);
 }
 
-/* How often an account must be changeable, at least: to be configured, changed, made unusable, removed. */
+/* How often an account must be changeable, at least: to be configured, changed, made unusable,
+ * removed. */
 #define CHANGES_MIN 16
 
-/* Generations and bumps are never used twice. An index that is short of them is never used again. */
+/* Generations and bumps are never used twice. An index that is short of them is never used
+ * again. */
 static bool index_is_reusable(struct directory *d, uint32_t account) {
 	return entry_generation(directory_word(d, account)) + CHANGES_MIN < BERTH_GENERATION_LAST &&
 	       counter_has_bumps(d->map, account, CHANGES_MIN);
@@ -428,7 +434,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 	return 0;
 }
 
-/* -- the recovery scan at start ----------------------------------------------------------------- */
+/* -- the recovery scan at start ---------------------------------------------------------------- */
 
 struct scan {
 	uint8_t *used_blocks;
@@ -459,16 +465,16 @@ static bool table_has(struct directory *d, struct scan *s, uint32_t a, const str
 	return false;
 }
 
-/* Undoes a removal that a death interrupted while slots were held. The entry has no limit until accounts.c sets
- * one. Clients look its name up again. */
+/* Undoes a removal that a death interrupted while slots were held. The entry has no limit until
+ * accounts.c sets one. Clients look its name up again. */
 static void entry_revive(struct directory *d, struct scan *s, uint32_t a, struct entry *e) {
 	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) && entry_is_sound(d, e) &&
 		counter_count(d->map, a) > 0 && table_has(d, s, a, e))
 		(void)directory_renew(d, a, BERTH_LIMIT_NONE, 0);
 }
 
-/* Entries and cells are read in order, but the slots and records that they refer to are scattered. Fetching
- * these early makes the scan of a million accounts twice as fast. */
+/* Entries and cells are read in order, but the slots and records that they refer to are scattered.
+ * Fetching these early makes the scan of a million accounts twice as fast. */
 static void scan_prefetch(struct directory *d, const struct scan *s, uint32_t a) {
 	struct entry *e = map_entry(d->map, a);
 	struct cell *cell = map_cell(d->map, a);
@@ -503,8 +509,8 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 
 	if (!e || !map_cell(d->map, a))
 		return -ENOMEM;
-	/* Death between a word and its bump (R1 and R2, or a limit) left clients that go by the old word; between
-	 * R2 and R3, a step that wasn't noted. */
+	/* Death between a word and its bump (R1 and R2, or a limit) left clients that go by the old
+	 * word; between R2 and R3, a step that wasn't noted. */
 	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
 	if (r == -EOVERFLOW)
 		r = counter_repair(
@@ -526,7 +532,8 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 	return counter_count(d->map, a) == 0 && index_is_reusable(d, a) ? free_push(d, a) : 0;
 }
 
-/* True if the table leads to every LIVE entry, and, since it has as many slots in use, to nothing else. */
+/* True if the table leads to every LIVE entry, and, since it has as many slots in use, to nothing
+ * else. */
 static bool table_is_whole(struct directory *d, const struct scan *s) {
 	uint32_t used = 0;
 

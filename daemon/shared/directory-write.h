@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Writes the directory, in place, while clients read it (client/core/directory.c). No other file writes it.
- * Which account has which limit is decided in daemon/accounts.
+ * Writes the directory, in place, while clients read it (client/core/directory.c). No other file
+ * writes it. Which account has which limit is decided in daemon/accounts.
  */
 
 #include "directory.h"
@@ -18,8 +18,8 @@ struct account {
 	uint32_t saved_count;
 	uint32_t saved_peak;
 	uint32_t reserved : 31; /* changes in the store's hands that will need the account */
-	/* The account was created while stored counts were loaded: the counts that are stored under its name
-	 * belong to an earlier account. */
+	/* The account was created while stored counts were loaded: the counts that are stored under
+	 * its name belong to an earlier account. */
 	uint32_t is_newer_than_counts : 1;
 	uint64_t saved_denied;
 };
@@ -27,8 +27,8 @@ struct account {
 /* Called with each entry that is LIVE. */
 typedef void (*directory_each)(void *data, uint32_t account, uint32_t flags);
 
-/* Reads through the directory that is in the segment (a new one is empty), and mends what a death in the
- * middle of a write left. */
+/* Reads through the directory that is in the segment (a new one is empty), and mends what a death
+ * in the middle of a write left. */
 int directory_new(struct segment *s, directory_each each, void *data, struct directory **ret);
 void directory_free(struct directory *d); /* NULL is fine */
 
@@ -38,16 +38,16 @@ struct map *directory_map(const struct directory *d);
 int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,
 	uint32_t flags, uint32_t *ret);
 
-/* Changes limit and flags, then bumps the cell: once this has returned, no acquire is admitted by the old
- * limit. Bumps even if limit and flags are the same as before. -EOVERFLOW, with nothing changed: the cell has
- * had its last bump, or the entry its last generation. */
+/* Changes limit and flags, then bumps the cell: once this has returned, no acquire is admitted by
+ * the old limit. Bumps even if limit and flags are the same as before. -EOVERFLOW, with nothing
+ * changed: the cell has had its last bump, or the entry its last generation. */
 int directory_set(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags);
 
 /* The same with a new generation: clients that have looked the name up must do so again. */
 int directory_renew(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags);
 
-/* Removes an entry without children, if its count is 0 once no client can charge it any more. -EBUSY: the
- * count isn't 0; the entry stays, with a new generation. */
+/* Removes an entry without children, if its count is 0 once no client can charge it any more.
+ * -EBUSY: the count isn't 0; the entry stays, with a new generation. */
 int directory_remove(struct directory *d, uint32_t account);
 
 /* Finds a name; 0: there is none. */
@@ -56,7 +56,7 @@ uint32_t directory_lookup(struct directory *d, const struct name *name);
 /* So many names are about to be created: the table of names grows once. */
 void directory_expect(struct directory *d, uint32_t more);
 
-/* The entry's word; 0: there is no such account. */
+/* The entry's word. There is no such account unless it is ENTRY_LIVE. */
 uint64_t directory_word(const struct directory *d, uint32_t account);
 uint32_t directory_parent(const struct directory *d, uint32_t account);
 
@@ -66,8 +66,8 @@ uint32_t directory_unsound(const struct directory *d);
 
 /* Accounts have numbers below this one. */
 uint32_t directory_end(const struct directory *d);
-/* For accounts below directory_accounts_end(). Without memory that stays below directory_end() for a while;
- * the accounts in between have no names. */
+/* For accounts below directory_accounts_end(). Without memory that stays below directory_end() for
+ * a while; the accounts in between have no names. */
 struct account *directory_account(const struct directory *d, uint32_t account);
 uint32_t directory_accounts_end(const struct directory *d);
 

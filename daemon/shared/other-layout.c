@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Finds a segment of another layout and the processes that have sessions in it, and removes it if no process
- * needs it. */
+/* Finds a segment of another layout and the processes that have sessions in it, and removes it if
+ * no process needs it. */
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,7 +16,7 @@
 #include "procfs.h"
 #include "util.h"
 
-/* -- fields that all layouts have at the same place --------------------------------------------------- */
+/* -- fields that all layouts have at the same place -------------------------------------------- */
 
 struct common_header {
 	uint64_t magic;
@@ -77,8 +77,8 @@ struct other_layout {
 	uint32_t version;
 	bool of_this_boot;
 	size_t count, capacity;
-	/* The processes that may live, by pid, each once. If the segment is of another boot: those whose start time is
-	 * the one of their entry. */
+	/* The processes that may live, by pid, each once. If the segment is of another boot: those
+	 * whose start time is the one of their entry. */
 	struct process *process;
 };
 
@@ -100,8 +100,8 @@ static void processes_sort(struct other_layout *o) {
 	o->count = kept;
 }
 
-/* Adds the process of an entry, if it may live. An entry whose session has ended counts, too: its process would
- * open a new session there. */
+/* Adds the process of an entry, if it may live. An entry whose session has ended counts, too: its
+ * process would open a new session there. */
 static int process_add(struct other_layout *o, const struct common_entry *e) {
 	struct process *p;
 	int r;
@@ -144,16 +144,16 @@ static int table_read(int segment_fd, uint32_t sessions, struct other_layout *o)
 	return 0;
 }
 
-/* --check-segment may run as root in a directory of another user, who could place a link or a FIFO there. So no
- * link is followed, and a FIFO doesn't block. */
+/* --check-segment may run as root in a directory of another user, who could place a link or a FIFO
+ * there. So no link is followed, and a FIFO doesn't block. */
 static int file_open(int runtime_fd, const char *name) {
 	int fd = openat(runtime_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 
 	return fd < 0 ? -errno : fd;
 }
 
-/* Reads the directory's header, which clients can't write. -ENOENT: there is no header of another layout (a
- * damaged one, or one of this layout, is for segment.c). */
+/* Reads the directory's header, which clients can't write. -ENOENT: there is no header of another
+ * layout (a damaged one, or one of this layout, is for segment.c). */
 static int header_read(int runtime_fd, struct common_header *ret) {
 	_cleanup_close_ int fd = file_open(runtime_fd, "directory");
 	ssize_t n;
@@ -169,7 +169,8 @@ static int header_read(int runtime_fd, struct common_header *ret) {
 	return 0;
 }
 
-/* -ENOENT: there is no segment of another layout. The caller frees ret->process, whatever is returned. */
+/* -ENOENT: there is no segment of another layout. The caller frees ret->process, whatever is
+ * returned. */
 static int other_layout_find(int runtime_fd, struct other_layout *ret) {
 	_cleanup_close_ int segment_fd = -1;
 	struct common_header header;
@@ -285,8 +286,9 @@ static int make_way(
 			runtime_dir, o->version,
 			o->of_this_boot ? "no server counts in it any more" : "of another boot",
 			BERTH_LAYOUT_VERSION);
-	/* The directory is removed first: if berthd dies in between, the next start finds no pair of files. Servers keep
-	 * the files that they map, and their sessions go on, since nothing is written there. */
+	/* The directory is removed first: if berthd dies in between, the next start finds no pair
+	 * of files. Servers keep the files that they map, and their sessions go on, since nothing
+	 * is written there. */
 	if (unlinkat(runtime_fd, "directory", 0) < 0 && errno != ENOENT)
 		return -errno;
 	return unlinkat(runtime_fd, "segment", 0) < 0 && errno != ENOENT ? -errno : 0;
@@ -320,8 +322,8 @@ int other_layout_check(const char *runtime_dir) {
 			runtime_dir, strerror(-r));
 		return EXIT_FAILURE;
 	}
-	/* Regardless of the boot id: in a container a service may see another one than a shell (systemd-nspawn mounts
-	 * its own over the kernel's). */
+	/* Regardless of the boot id: in a container a service may see another one than a shell
+	 * (systemd-nspawn mounts its own over the kernel's). */
 	if (o.count > 0)
 		status = refused_print(runtime_dir, &o);
 	else

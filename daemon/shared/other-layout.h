@@ -2,9 +2,10 @@
 #pragma once
 
 /*
- * After an upgrade or a downgrade berthd may find a segment of another layout, in which servers with the library of
- * that release go on counting. With two segments at once an account would have its limit twice. So berthd doesn't
- * start before these servers have ended, unless the command line says so.
+ * After an upgrade or a downgrade berthd may find a segment of another layout, in which servers
+ * with the library of that release go on counting. With two segments at once an account would have
+ * its limit twice. So berthd doesn't start before these servers have ended, unless the command line
+ * says so.
  *
  * berthd reads only the fields that all layouts have at the same place; other-layout.c lists them.
  */
@@ -14,11 +15,13 @@
 /* Exit status if another release made the files that berthd finds: EX_CONFIG of sysexits.h. */
 #define EXIT_OTHER_RELEASE 78
 
-/* To be called before the segment is opened, under the lock of the runtime directory. Removes a segment of another
- * layout and its directory if they are of another boot, or all processes with a session in them are dead, or with
- * `abandon`. -EPROTONOSUPPORT: such a process lives. The log says what was found and done. */
+/* To be called before the segment is opened, under the lock of the runtime directory. Removes a
+ * segment of another layout and its directory if they are of another boot, or all processes with a
+ * session in them are dead, or with `abandon`. -EPROTONOSUPPORT: such a process lives. The log says
+ * what was found and done. */
 int other_layout_make_way(const char *runtime_dir, bool abandon);
 
-/* Prints whether berthd could start, and if not, the processes that keep it from starting, one a line. Changes
- * nothing, and needs no lock. Returns an exit status: 0, EXIT_OTHER_RELEASE, or EXIT_FAILURE. */
+/* Prints whether berthd could start, and if not, the processes that keep it from starting, one a
+ * line. Changes nothing, and needs no lock. Returns an exit status: 0, EXIT_OTHER_RELEASE, or
+ * EXIT_FAILURE. */
 int other_layout_check(const char *runtime_dir);

@@ -20,7 +20,7 @@
 #define STEP_SLOTS    4096u
 #define STEP_SESSIONS 256u
 
-/* -- allocation ------------------------------------------------------------------------------ */
+/* -- allocation -------------------------------------------------------------------------------- */
 
 static int file_allocate(int fd, uint64_t offset, uint64_t length) {
 	uint64_t begin = offset / 4096 * 4096, end = ROUND_UP(offset + length, 4096);
@@ -51,8 +51,8 @@ static uint32_t next_end(uint32_t now, uint32_t step, uint32_t end) {
 	return end - now < step ? end : now + step;
 }
 
-/* Everything that belongs to the new elements is allocated, then they are published. After a death in between
- * the next berthd allocates the same pages again, which changes nothing. */
+/* Everything that belongs to the new elements is allocated, then they are published. After a death
+ * in between the next berthd allocates the same pages again, which changes nothing. */
 int segment_grow_accounts(struct segment *s) {
 	const struct layout *l = &s->map->layout;
 	uint32_t now = load_relaxed(&s->names->accounts);
@@ -114,7 +114,7 @@ int segment_grow_sessions(struct segment *s) {
 	return 0;
 }
 
-/* -- a new one ------------------------------------------------------------------------------- */
+/* -- a new one --------------------------------------------------------------------------------- */
 
 static int file_make(int runtime_fd, const char *name, uint64_t size, const void *header) {
 	_cleanup_close_ int fd = -1;
@@ -159,10 +159,10 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 }
 
 /*
- * Invariant: no client gets a pair of files that don't belong together.
- * 1 berthd writes both under other names   2 it renames the directory   3 it renames the segment.
- * Death before 2: the next start removes them. Between 2 and 3: the directory names another segment than the one
- * that is there, so the next start makes both anew; no client was served yet.
+ * Invariant: no client gets a pair of files that don't belong together. 1 berthd writes both under
+ * other names 2 it renames the directory 3 it renames the segment. Death before 2: the next start
+ * removes them. Between 2 and 3: the directory names another segment than the one that is there, so
+ * the next start makes both anew; no client was served yet.
  */
 static int files_make(
 	int runtime_fd, const struct capacities *want, int *ret_segment, int *ret_directory) {
@@ -196,7 +196,7 @@ static int files_make(
 	return 0;
 }
 
-/* -- adopting -------------------------------------------------------------------------------- */
+/* -- adopting ---------------------------------------------------------------------------------- */
 
 static bool anyone_lives(struct map *m) {
 	for (uint32_t i = 0; i < load_relaxed(&m->names->sessions); i++) {
@@ -273,8 +273,8 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 	return 0;
 }
 
-/* Servers may still map the segment that berthd replaces. Their sessions' entries say ENDED from now on, so they
- * open new sessions in the new segment. Damaged files may not allow that. */
+/* Servers may still map the segment that berthd replaces. Their sessions' entries say ENDED from
+ * now on, so they open new sessions in the new segment. Damaged files may not allow that. */
 static void files_abandon(int runtime_fd) {
 	_cleanup_close_ int directory_fd = file_open(runtime_fd, "directory");
 	_cleanup_close_ int segment_fd = file_open(runtime_fd, "segment");
@@ -314,7 +314,7 @@ static int log_not_adopted(const char *runtime_dir, int r) {
 	}
 }
 
-/* -- open and close --------------------------------------------------------------------------- */
+/* -- open and close ---------------------------------------------------------------------------- */
 
 static int segment_make(struct segment *s, const struct capacities *want) {
 	int segment_fd, directory_fd, r;

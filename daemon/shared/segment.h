@@ -4,8 +4,8 @@
 /*
  * Makes, adopts and grows the two shared files.
  *
- * berthd adopts a segment that it finds if it is of this boot and this layout. It replaces one of another boot, or
- * a damaged one. other-layout.c decides about a segment of another layout.
+ * berthd adopts a segment that it finds if it is of this boot and this layout. It replaces one of
+ * another boot, or a damaged one. other-layout.c decides about a segment of another layout.
  */
 
 #include "map.h"
@@ -26,8 +26,8 @@ struct capacities {
 int segment_open(const char *runtime_dir, const struct capacities *want, struct segment **ret);
 void segment_close(struct segment *s); /* NULL is fine; the files stay */
 
-/* Allocates room for more accounts, records or sessions, and publishes it. -ENOSPC: the table has its full size;
- * -ENOMEM: the file system has no room. */
+/* Allocates room for more accounts, records or sessions, and publishes it. -ENOSPC: the table has
+ * its full size; -ENOMEM: the file system has no room. */
 int segment_grow_accounts(struct segment *s);
 int segment_grow_slots(struct segment *s);
 int segment_grow_sessions(struct segment *s);

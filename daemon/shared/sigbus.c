@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Survives SIGBUS on the shared files. The handler does only what a signal handler may do: it reads the table of
- * windows, maps a page, and writes to an eventfd. A fault anywhere else (in the store's files) ends berthd, as
- * without the handler.
+ * Survives SIGBUS on the shared files. The handler does only what a signal handler may do: it reads
+ * the table of windows, maps a page, and writes to an eventfd. A fault anywhere else (in the
+ * store's files) ends berthd, as without the handler.
  */
 
 #include <signal.h>

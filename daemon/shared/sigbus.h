@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A client can truncate the segment, or punch a hole into it on a full tmpfs. berthd survives the SIGBUS that
- * follows: it maps an anonymous page in place of each page that is gone. */
+/* A client can truncate the segment, or punch a hole into it on a full tmpfs. berthd survives the
+ * SIGBUS that follows: it maps an anonymous page in place of each page that is gone. */
 
 #include <systemd/sd-event.h>
 

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Has a child process read the store's files with LMDB before berthd does. LMDB trusts the pages that it
- * reads, so a damaged file may make it crash or loop. Then the child ends, and berthd learns at which entry.
+ * Has a child process read the store's files with LMDB before berthd does. LMDB trusts the pages
+ * that it reads, so a damaged file may make it crash or loop. Then the child ends, and berthd
+ * learns at which entry.
  */
 
 #include <sys/types.h>
@@ -21,12 +22,12 @@ struct check_report {
 	char text[4 * BERTH_NAME_MAX + 100]; /* where the damage is, for a message */
 };
 
-/* Starts the child, which checks the environments one after the other. None may be open. The caller must be
- * the only thread of its process. -EAGAIN: the system allows no further process. */
+/* Starts the child, which checks the environments one after the other. None may be open. The caller
+ * must be the only thread of its process. -EAGAIN: the system allows no further process. */
 int check_begin(struct check *c, const struct lmdb *const *all, size_t count);
 
-/* Waits for the report on the next environment. Any thread may call it. If the child has died, all further
- * reports have an error. */
+/* Waits for the report on the next environment. Any thread may call it. If the child has died, all
+ * further reports have an error. */
 void check_next(struct check *c, struct check_report *ret);
 
 /* Ends the child, if there is one, and waits for it. May be called again. */

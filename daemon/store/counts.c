@@ -121,8 +121,8 @@ static const char *damage(int error) {
 					   : "can't be checked";
 }
 
-/* LMDB may crash if it opens damaged counts, so they are removed before the next opening. `where` says
- * where the damage is; it may be "". */
+/* LMDB may crash if it opens damaged counts, so they are removed before the next opening. `where`
+ * says where the damage is; it may be "". */
 static void counts_spoil(struct counts *c, const char *why, const char *where) {
 	log_warning("the counts in %s %s%s%s; beginning afresh: peaks and denials so far are lost, "
 		    "limits and live slots are not concerned",
@@ -295,7 +295,8 @@ int counts_sync(struct counts *c) {
 	if (r == 0)
 		r = lmdb_sync(c->lmdb); /* 5 */
 	if (r < 0) {
-		/* The kernel forgets the pages that it couldn't write, so the next sync would succeed. */
+		/* The kernel forgets the pages that it couldn't write, so the next sync would
+		 * succeed. */
 		counts_spoil(c, "can't be synced", "");
 		return r;
 	}

@@ -9,9 +9,10 @@
  *   Death before 2 leaves the former export, and a limits.export.new that is written anew; between 2 and
  *   3, limits.export.1 alone.
  *
- * The worker writes the whole file at once, so changes wait meanwhile: with few limits for a sync, with
- * 1,000,000 limits for about a second. An export is due a few seconds after the first change that the last
- * one lacks. Between two exports there is a pause of nine times the time that the first one took.
+ * The worker writes the whole file at once, so changes wait meanwhile: with few limits for a sync,
+ * with 1,000,000 limits for about a second. An export is due a few seconds after the first change
+ * that the last one lacks. Between two exports there is a pause of nine times the time that the
+ * first one took.
  */
 
 #include <fcntl.h>

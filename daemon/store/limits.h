@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The store's environment of limits: durable, and never begun afresh. Part of the store (store.h). One
- * thread at a time.
+ * The store's environment of limits: durable, and never begun afresh. Part of the store (store.h).
+ * One thread at a time.
  */
 
 #include <stddef.h>
@@ -35,10 +35,10 @@ struct lmdb *limits_lmdb(struct limits *l);
 /* The limit in a value of that environment. */
 uint32_t limits_decode(const void *value);
 
-/* Sorts the changes by name and commits them in one synced transaction: all or none. If the disk fails
- * during the commit, the change may or may not be there after a restart (-ENOTRECOVERABLE). Then the
- * environment is closed, and all changes are refused with -ESTALE until it can be opened again and
- * synced, which each change tries first. */
+/* Sorts the changes by name and commits them in one synced transaction: all or none. If the disk
+ * fails during the commit, the change may or may not be there after a restart (-ENOTRECOVERABLE).
+ * Then the environment is closed, and all changes are refused with -ESTALE until it can be opened
+ * again and synced, which each change tries first. */
 int limits_write(struct limits *l, struct limit_change *changes, size_t count);
 
 /* CLOCK_MONOTONIC in ms when limits_reopen should be called; INT64_MAX: the environment needn't be

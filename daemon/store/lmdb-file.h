@@ -31,6 +31,7 @@ int lmdb_open_env(const struct lmdb *l, unsigned flags, MDB_env **ret);
 /* Checks the version of the format, and opens the table. */
 int lmdb_check_format(const struct lmdb *l, MDB_txn *txn, MDB_dbi *ret_values);
 
-/* Checks an entry's size and checksum, and copies its key into a name of BERTH_NAME_MAX + 1 bytes. */
+/* Checks an entry's size and checksum, and copies its key into a name of BERTH_NAME_MAX + 1
+ * bytes. */
 int lmdb_check_entry(
 	const struct lmdb *l, const MDB_val *key, const MDB_val *value, char *ret_name);

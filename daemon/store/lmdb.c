@@ -290,8 +290,8 @@ static int table_open(struct lmdb *l) {
 
 	if (r < 0)
 		return r;
-	/* While another process has the lock file open, LMDB takes the last transaction from it. After a
-	 * failed commit the file may have another last transaction. */
+	/* While another process has the lock file open, LMDB takes the last transaction from it.
+	 * After a failed commit the file may have another last transaction. */
 	r = lmdb_translate(mdb_env_info(l->env, &info));
 	if (r == 0 && info.me_last_txnid != mdb_txn_id(txn))
 		r = -EBUSY;
@@ -310,7 +310,8 @@ int lmdb_open(struct lmdb *l) {
 
 	if (l->env)
 		return 0;
-	/* LMDB would make a new file if it is missing or empty. berthd never leaves it like that. */
+	/* LMDB would make a new file if it is missing or empty. berthd never leaves it like
+	 * that. */
 	if (stat(l->path, &st) < 0)
 		return -errno;
 	if (st.st_size == 0)
@@ -326,8 +327,8 @@ int lmdb_open(struct lmdb *l) {
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
-/* LMDB doesn't notice that a byte of a name or a value has changed on the disk, so each value is followed
- * by a checksum of both. */
+/* LMDB doesn't notice that a byte of a name or a value has changed on the disk, so each value is
+ * followed by a checksum of both. */
 static uint64_t entry_sum(const void *name, size_t name_size, const void *value, size_t size) {
 	return XXH3_64bits_withSeed(value, size, XXH3_64bits(name, name_size));
 }
@@ -430,8 +431,8 @@ int lmdb_delete(struct lmdb_txn *txn, const char *name) {
 }
 
 /* If LMDB fails to write the meta page, it puts the old one back into the page cache and refuses
- * everything (MDB_PANIC). The disk may have either. After an I/O error at an earlier step the old meta
- * page should be in force, but a disk with errors isn't trusted. */
+ * everything (MDB_PANIC). The disk may have either. After an I/O error at an earlier step the old
+ * meta page should be in force, but a disk with errors isn't trusted. */
 static int txn_commit(const struct lmdb *l, MDB_txn *txn) {
 	int r = explain_io_error(l, lmdb_translate(mdb_txn_commit(txn)));
 	MDB_txn *next;
@@ -449,7 +450,8 @@ static int write_once(struct lmdb *l, lmdb_fill fill, void *data) {
 	struct lmdb_txn t = {.lmdb = l};
 	int r;
 
-	/* The reader slot of a backup that was killed would keep LMDB from ever using old pages again. */
+	/* The reader slot of a backup that was killed would keep LMDB from ever using old pages
+	 * again. */
 	(void)mdb_reader_check(l->env, NULL);
 	r = lmdb_translate(mdb_txn_begin(l->env, NULL, 0, &t.txn));
 	if (r < 0)

@@ -5,8 +5,9 @@
  * One LMDB environment in a directory of its own, with one table from names to values of one size.
  * Part of the store (store.h). Not thread-safe: one thread at a time.
  *
- * Errors are negative errnos. -EUCLEAN: the file is damaged; -EPROTONOSUPPORT: a later berthd wrote it;
- * -ENOSPC: the disk is full; -ENOTRECOVERABLE: a commit failed so late that the disk may have the change.
+ * Errors are negative errnos. -EUCLEAN: the file is damaged; -EPROTONOSUPPORT: a later berthd wrote
+ * it; -ENOSPC: the disk is full; -ENOTRECOVERABLE: a commit failed so late that the disk may have
+ * the change.
  */
 
 #include <stdbool.h>
@@ -32,26 +33,26 @@ void lmdb_free(struct lmdb *l);
 const char *lmdb_dir(const struct lmdb *l);
 const char *lmdb_path(const struct lmdb *l);
 
-/* Makes directory and file if they aren't there. A power failure at any instant leaves no file, or a
- * whole empty one. */
+/* Makes directory and file if they aren't there. A power failure at any instant leaves no file, or
+ * a whole empty one. */
 int lmdb_make(struct lmdb *l);
 
 int lmdb_open(struct lmdb *l);
 void lmdb_close(struct lmdb *l);
 bool lmdb_is_open(const struct lmdb *l);
 
-/* Calls fill, then commits the entries that fill put and deleted: all or nothing. Opens the environment
- * if it is closed. A failure, and a large change, close it: LMDB keeps a page of memory for each page
- * of its largest change, and after some failures it refuses everything. */
+/* Calls fill, then commits the entries that fill put and deleted: all or nothing. Opens the
+ * environment if it is closed. A failure, and a large change, close it: LMDB keeps a page of memory
+ * for each page of its largest change, and after some failures it refuses everything. */
 int lmdb_write(struct lmdb *l, lmdb_fill fill, void *data);
 int lmdb_put(struct lmdb_txn *txn, const char *name, const void *value);
 int lmdb_delete(struct lmdb_txn *txn, const char *name); /* 0, too, if there is no such name */
 
-/* Calls each for all entries, in the order of the names' bytes, as of one instant. Opens the environment if
- * it is closed. A negative return of each ends it and is returned. */
+/* Calls each for all entries, in the order of the names' bytes, as of one instant. Opens the
+ * environment if it is closed. A negative return of each ends it and is returned. */
 int lmdb_read(struct lmdb *l, lmdb_each each, void *data);
-/* At most `most` entries after the name in `place`, which has BERTH_NAME_MAX + 1 bytes, is "" at first,
- * and becomes the last name that each took. 1: there are more. */
+/* At most `most` entries after the name in `place`, which has BERTH_NAME_MAX + 1 bytes, is "" at
+ * first, and becomes the last name that each took. 1: there are more. */
 int lmdb_read_some(struct lmdb *l, char *place, size_t most, lmdb_each each, void *data);
 
 int lmdb_sync(struct lmdb *l);
@@ -66,7 +67,7 @@ struct lmdb_progress {
 	char name[BERTH_NAME_MAX + 1]; /* of the last sound entry */
 };
 
-/* Has LMDB read every entry of an environment that isn't open. 0: the file can be read; -EUCLEAN: it is
- * damaged, at the place that `progress` has. LMDB trusts the file, and may crash or loop if it is damaged:
- * call this in a process that may die (check.h). Doesn't write to the file. */
+/* Has LMDB read every entry of an environment that isn't open. 0: the file can be read; -EUCLEAN:
+ * it is damaged, at the place that `progress` has. LMDB trusts the file, and may crash or loop if
+ * it is damaged: call this in a process that may die (check.h). Doesn't write to the file. */
 int lmdb_verify(const struct lmdb *l, struct lmdb_progress *progress);

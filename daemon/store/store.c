@@ -185,8 +185,8 @@ static void counts_begin_once(struct store *s) {
 	counts_begin(s->counts, report.error, report.text);
 }
 
-/* Returns waiting jobs, or an empty batch when it is time for a chore or to stop. Called and returns
- * with the mutex. */
+/* Returns waiting jobs, or an empty batch when it is time for a chore or to stop. Called and
+ * returns with the mutex. */
 static struct job_list wait_for_batch(struct store *s) {
 	int64_t limits = MIN_OF(limits_reopen_due(s->limits), export_due(s->export));
 	int64_t due = MIN_OF(limits, counts_sync_due(s->counts));

@@ -12,8 +12,8 @@
  *                     the end; begun afresh if it is damaged, or a reboot left it unsynced.
  *
  * Jobs are done in the order in which they were handed over; several limit jobs that wait together
- * share one commit. A job belongs to the store until its done() is called. store_dispatch calls that, in
- * the event loop's thread, in the order in which the jobs were handed over.
+ * share one commit. A job belongs to the store until its done() is called. store_dispatch calls
+ * that, in the event loop's thread, in the order in which the jobs were handed over.
  */
 
 #include <stdbool.h>
@@ -43,21 +43,21 @@ typedef int (*store_each_limit)(void *data, const char *name, uint32_t limit);
 typedef int (*store_each_count)(
 	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied);
 
-/* Makes the directories and files that aren't there, and starts the child that checks them. The caller
- * must be the only thread of its process. The log says why it fails. */
+/* Makes the directories and files that aren't there, and starts the child that checks them. The
+ * caller must be the only thread of its process. The log says why it fails. */
 int store_begin(const char *state_dir, struct store **ret);
 
 /* Waits until the limits are known to be readable, and opens them: store_read_limits may be called.
- * -EUCLEAN: they are damaged, and left alone; -EPROTONOSUPPORT: a later berthd wrote them. The log says
- * why it fails. */
+ * -EUCLEAN: they are damaged, and left alone; -EPROTONOSUPPORT: a later berthd wrote them. The log
+ * says why it fails. */
 int store_wait(struct store *s);
 
-/* Starts the worker. Before that, only store_count_limits and store_read_limits may be called; after it,
- * neither. The log says why it fails. */
+/* Starts the worker. Before that, only store_count_limits and store_read_limits may be called;
+ * after it, neither. The log says why it fails. */
 int store_start(struct store *s);
 
-/* Does the jobs that are waiting, writes the export if it lacks a change, syncs both environments, and
- * stops the worker; done() is called for all jobs. NULL is fine. */
+/* Does the jobs that are waiting, writes the export if it lacks a change, syncs both environments,
+ * and stops the worker; done() is called for all jobs. NULL is fine. */
 void store_free(struct store *s);
 
 /* All three. */
@@ -99,12 +99,12 @@ bool store_is_unsure(int error);
 /* Why a change failed, for an answer. Returns `to`. */
 const char *store_explain(const struct store *s, int error, char *to, size_t size);
 
-/* How many limits and templates there were at the start; then all that there are, in the order of their
- * names' bytes. Reading stops at a negative return of each and returns it. */
+/* How many limits and templates there were at the start; then all that there are, in the order of
+ * their names' bytes. Reading stops at a negative return of each and returns it. */
 uint32_t store_count_limits(const struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
 
-/* The next counts, at most `most`; 1: there are more. Each call goes on after the name that each took
- * last; counts that jobs have changed since are read as changed. May wait for the worker. -EUCLEAN: they
- * were damaged, and are begun afresh with the next job; other errors: try again. */
+/* The next counts, at most `most`; 1: there are more. Each call goes on after the name that each
+ * took last; counts that jobs have changed since are read as changed. May wait for the worker.
+ * -EUCLEAN: they were damaged, and are begun afresh with the next job; other errors: try again. */
 int store_read_counts(struct store *s, size_t most, store_each_count each, void *data);

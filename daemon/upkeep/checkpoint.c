@@ -3,13 +3,14 @@
 /*
  * Takes checkpoints.
  *
- * A small thread waits in the segment for a change (wake.h, D1 to D4) and tells the event loop. A second later
- * the event loop goes through the dirty groups of cells, in time slices, and hands the counts that differ from
- * the stored ones over to the store. Then the thread waits for the next change. Time slices alternate with
- * messages, so a flood of messages delays a checkpoint but can't prevent it.
+ * A small thread waits in the segment for a change (wake.h, D1 to D4) and tells the event loop. A
+ * second later the event loop goes through the dirty groups of cells, in time slices, and hands the
+ * counts that differ from the stored ones over to the store. Then the thread waits for the next
+ * change. Time slices alternate with messages, so a flood of messages delays a checkpoint but can't
+ * prevent it.
  *
- * If the store refuses a checkpoint (the disk is full), all counts are stored again a few seconds later. No
- * checkpoint is taken before all stored counts are restored.
+ * If the store refuses a checkpoint (the disk is full), all counts are stored again a few seconds
+ * later. No checkpoint is taken before all stored counts are restored.
  */
 
 #include <pthread.h>
@@ -42,7 +43,7 @@ struct checkpoint {
 	struct store *store;
 	struct recount *recount;
 	struct restore *restore;
-	sd_event_source *changed, *timer, *slice, *restore_slice, *after_event;
+	sd_event_source *changed, *timer, *slice, *restoring, *after_event;
 	pthread_t thread;
 	bool started;
 	_Atomic bool stopping;
@@ -56,7 +57,7 @@ struct checkpoint {
 	uint64_t last;
 };
 
-/* -- the thread --------------------------------------------------------------------------------------- */
+/* -- the thread -------------------------------------------------------------------------------- */
 
 static uint32_t groups_end(const struct checkpoint *c) {
 	return load_acquire(&c->map->names->accounts) / BERTH_DIRTY_GROUP + 1;
@@ -110,8 +111,8 @@ static void thread_stop(struct checkpoint *c) {
 	}
 }
 
-/* After each event. A client that writes over `armed` would let the thread sleep for ever; waking the thread
- * once too often does no harm. */
+/* After each event. A client that writes over `armed` would let the thread sleep for ever; waking
+ * the thread once too often does no harm. */
 static int on_event(sd_event_source *source, void *data) {
 	struct checkpoint *c = data;
 
@@ -121,7 +122,7 @@ static int on_event(sd_event_source *source, void *data) {
 	return 0;
 }
 
-/* -- storing ------------------------------------------------------------------------------------------ */
+/* -- storing ----------------------------------------------------------------------------------- */
 
 static void on_stored(void *data, int error) {
 	struct checkpoint *c = data;
@@ -238,7 +239,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
 	(void)source, (void)usec;
 	recount_request(c->recount);
 	if (restore_is_running(c->restore))
-		return slice_request(c->restore_slice);
+		return slice_request(c->restoring);
 	slices_begin(c);
 	return slice_request(c->slice);
 }
@@ -264,7 +265,7 @@ static void on_removed(void *data, const char *name) {
 		hand_over(c, &b);
 }
 
-/* -- restoring ---------------------------------------------------------------------------------------- */
+/* -- restoring --------------------------------------------------------------------------------- */
 
 /* True if there are more counts to restore. */
 static bool restore_some(struct checkpoint *c) {
@@ -302,7 +303,7 @@ static int on_restore(sd_event_source *source, uint64_t usec, void *data) {
 	return 0;
 }
 
-/* -- begin and end ------------------------------------------------------------------------------------ */
+/* -- begin and end ----------------------------------------------------------------------------- */
 
 void checkpoint_final(struct checkpoint *c) {
 	/* berthd stops before it has begun to restore: the store has more than the cells. */
@@ -330,9 +331,9 @@ int checkpoint_start(struct checkpoint *c) {
 	if (r >= 0)
 		r = slice_new(c->event, on_slice, c, &c->slice);
 	if (r >= 0)
-		r = slice_new(c->event, on_restore, c, &c->restore_slice);
+		r = slice_new(c->event, on_restore, c, &c->restoring);
 	if (r >= 0)
-		r = slice_request(c->restore_slice);
+		r = slice_request(c->restoring);
 	if (r >= 0)
 		r = sd_event_add_post(c->event, &c->after_event, on_event, c);
 	if (r < 0)
@@ -380,7 +381,7 @@ void checkpoint_free(struct checkpoint *c) {
 	(void)sd_event_source_disable_unref(c->changed);
 	(void)sd_event_source_disable_unref(c->timer);
 	(void)sd_event_source_disable_unref(c->slice);
-	(void)sd_event_source_disable_unref(c->restore_slice);
+	(void)sd_event_source_disable_unref(c->restoring);
 	(void)sd_event_source_disable_unref(c->after_event);
 	close_cleanup(&c->change_fd);
 	(void)sem_destroy(&c->go_on);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Checkpoints: live counts, peaks and denials are stored about a second after they change. While nothing
- * changes, berthd does nothing. */
+/* Checkpoints: live counts, peaks and denials are stored about a second after they change. While
+ * nothing changes, berthd does nothing. */
 
 #include <systemd/sd-event.h>
 
@@ -17,9 +17,9 @@ int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *sto
 	struct recount *recount, struct checkpoint **ret);
 void checkpoint_free(struct checkpoint *c); /* NULL is fine */
 
-/* Begins to restore what is stored. Many counts are restored in time slices after checkpoint_start(); or at
- * once by checkpoint_restore_rest(), for a caller that needs all of them. adopted: the cells were adopted with
- * the segment, and may have their numbers. -ENOMEM. */
+/* Begins to restore what is stored. Many counts are restored in time slices after
+ * checkpoint_start(); or at once by checkpoint_restore_rest(), for a caller that needs all of them.
+ * adopted: the cells were adopted with the segment, and may have their numbers. -ENOMEM. */
 int checkpoint_restore(struct checkpoint *c, bool adopted);
 void checkpoint_restore_rest(struct checkpoint *c);
 bool checkpoint_is_restoring(const struct checkpoint *c);

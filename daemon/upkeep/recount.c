@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Compares every count with the records that make it up, and repairs counts that differ, while servers go on
- * acquiring and releasing.
+ * Compares every count with the records that make it up, and repairs counts that differ, while
+ * servers go on acquiring and releasing.
  *
- * Invariant (counter.c): the count of a cell is the sum of the weights of the records that have charged it. To
- * see all of them as at one moment, without stopping any process, berthd reads
+ * Invariant (counter.c): the count of a cell is the sum of the weights of the records that have
+ * charged it. To see all of them as at one moment, without stopping any process, berthd reads
  *   1 the tag of every cell   2 every record   3 the tag and the count of every cell.
- * Each charge and discharge writes another tag into the cell, and no tag is ever used twice. So a cell whose tag
- * is the same at 1 and 3 didn't change in between, and the records as read at 2, together with that tag, tell
- * which of them have charged it. If the sum isn't the cell's count, one compare-and-swap of tag and count makes
- * it so. A cell whose tag has changed is left to the next recount. If the tables are so small that all are read
- * within microseconds, the recount is repeated at once.
+ * Each charge and discharge writes another tag into the cell, and no tag is ever used twice. So a
+ * cell whose tag is the same at 1 and 3 didn't change in between, and the records as read at 2,
+ * together with that tag, tell which of them have charged it. If the sum isn't the cell's count,
+ * one compare-and-swap of tag and count makes it so. A cell whose tag has changed is left to the
+ * next recount. If the tables are so small that all are read within microseconds, the recount is
+ * repeated at once.
  *
- * During 2, a record in a state that berth never leaves is made free, or closed if no session owns it; a release
- * that was begun and not ended is finished, since its thread may be stopped; and the tables of sessions and
- * owners are written again from berthd's own memory. berthd relies on that memory and on the directory, which
- * clients can't write to.
+ * During 2, a record in a state that berth never leaves is made free, or closed if no session owns
+ * it; a release that was begun and not ended is finished, since its thread may be stopped; and the
+ * table of owners is written again from berthd's own memory, as that of sessions is before 1.
+ * berthd relies on that memory and on the directory, which clients can't write to.
  *
- * Death at any point leaves the repairs that were made; the next berthd recounts soon after its start.
+ * Death at any point leaves the repairs that were made; the next berthd recounts soon after its
+ * start.
  */
 
 #include <stdio.h>
@@ -35,7 +37,8 @@
 #define SLICE 65536u
 /* How often small tables are read again at once, while cells change. */
 #define ATTEMPTS 16
-/* A recount is followed by a pause of so many times its length; a shorter one if it repaired anything. */
+/* A recount is followed by a pause of so many times its length; a shorter one if it repaired
+ * anything. */
 #define PAUSE       100
 #define PAUSE_FOUND 10
 /* How many accounts the log names. */
@@ -54,7 +57,6 @@ struct findings {
 };
 
 struct recount {
-	sd_event *event;
 	struct directory *directory;
 	struct sessions *sessions;
 	struct map *map;
@@ -73,10 +75,11 @@ struct recount {
 	struct findings found;
 };
 
-/* -- records ------------------------------------------------------------------------------------ */
+/* -- records ----------------------------------------------------------------------------------- */
 
-/* True if the record may be placed there: a record that has charged levels stands on a LIVE account whose path
- * is as long as the record says. A record that has charged nothing is placed anew before it is used. */
+/* True if the record may be placed there: a record that has charged levels stands on a LIVE account
+ * whose path is as long as the record says. A record that has charged nothing is placed anew before
+ * it is used. */
 static bool place_is_sound(struct recount *r, struct snapshot s) {
 	uint32_t account = place_account(s.place), depth;
 
@@ -105,8 +108,9 @@ static bool record_is_sound(struct recount *r, struct snapshot s) {
 	}
 }
 
-/* Mends a record of an open session. berthd itself finishes a revocation that it has begun before it does
- * anything else, so a SEIZED record is damaged, or its owner has left it to berthd for lack of memory. */
+/* Mends a record of an open session. berthd itself finishes a revocation that it has begun before
+ * it does anything else, so a SEIZED record is damaged, or its owner has left it to berthd for lack
+ * of memory. */
 static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
 	struct snapshot now;
 
@@ -162,11 +166,11 @@ static void range_read(struct recount *r, uint32_t range) {
 		record_read(r, n, is_owned, s && session_is_open(s));
 }
 
-/* -- counts ------------------------------------------------------------------------------------- */
+/* -- counts ------------------------------------------------------------------------------------ */
 
 static void name_note(struct recount *r, uint32_t account, uint32_t was) {
 	size_t used = strlen(r->found.names);
-	char name[256], text[80];
+	char name[BERTH_NAME_MAX + 1], text[80];
 
 	if (r->found.cells >= NAMED || directory_name(r->map, account, name) < 0)
 		return;
@@ -217,11 +221,11 @@ static void cell_compare(struct recount *r, uint32_t account) {
 	cell_restore(r, account);
 }
 
-/* -- time slices -------------------------------------------------------------------------------------- */
+/* -- time slices ------------------------------------------------------------------------------- */
 
-/* A record that isn't placed, or is placed where it can't be, has noted all its steps (counter.c, V3). If a tag
- * has a newer step of it, a client wrote over the record. The step is noted, so that the record doesn't use it
- * again. */
+/* A record that isn't placed, or is placed where it can't be, has noted all its steps (counter.c,
+ * V3). If a tag has a newer step of it, a client wrote over the record. The step is noted, so that
+ * the record doesn't use it again. */
 static void tag_note(struct recount *r, uint64_t tag) {
 	const struct record *record = map_record(r->map, tag_record(tag));
 	struct snapshot s;
@@ -269,7 +273,8 @@ static bool phase_advance(struct recount *r) {
 		return false;
 	r->at = 0;
 	r->phase++;
-	/* Read when the tags have been: a range that is granted later charges no cell before its tag was read. */
+	/* Read when the tags have been: a range that is granted later charges no cell before its
+	 * tag was read. */
 	r->records_end = ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE;
 	return r->phase > COMPARE;
 }
@@ -393,7 +398,7 @@ void recount_request(struct recount *r) {
 	timer_set(r->timer, r->may_begin - now);
 }
 
-/* -- begin and end ------------------------------------------------------------------------------ */
+/* -- begin and end ----------------------------------------------------------------------------- */
 
 int recount_new(sd_event *event, struct directory *directory, struct sessions *sessions,
 	struct recount **ret) {
@@ -402,7 +407,6 @@ int recount_new(sd_event *event, struct directory *directory, struct sessions *s
 
 	if (!r)
 		return -ENOMEM;
-	r->event = event;
 	r->directory = directory;
 	r->sessions = sessions;
 	r->map = directory_map(directory);

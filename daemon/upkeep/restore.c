@@ -3,9 +3,10 @@
 /*
  * Restores limits and counts from the store.
  *
- * Counts, in time slices: 1 each slice adds peaks and denials to the cells   2 after the last one the directory
- * says `restored`. Death between two slices: the next berthd goes through all of them again, and takes the
- * larger of what the cell has and what is stored. Denials between the boot and that death may be lost.
+ * Counts, in time slices: 1 each slice adds peaks and denials to the cells 2 after the last one the
+ * directory says `restored`. Death between two slices: the next berthd goes through all of them
+ * again, and takes the larger of what the cell has and what is stored. Denials between the boot and
+ * that death may be lost.
  */
 
 #include <string.h>
@@ -18,7 +19,7 @@
 /* How many counts one time slice restores: a millisecond or two. */
 #define SLICE 8192u
 
-/* -- limits ------------------------------------------------------------------------------------------ */
+/* -- limits ------------------------------------------------------------------------------------ */
 
 static int on_limit(void *data, const char *name, uint32_t limit) {
 	struct accounts *a = data;
@@ -43,7 +44,7 @@ int restore_limits(struct accounts *a, struct store *s) {
 	return 0;
 }
 
-/* -- counts ------------------------------------------------------------------------------------------ */
+/* -- counts ------------------------------------------------------------------------------------ */
 
 /* What becomes of stored peaks and denials. */
 enum mode {

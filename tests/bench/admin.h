@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Calls berthd over one connection to its admin socket. To run berthctl for each call would measure how
- * long programs take to start. */
+/* Calls berthd over one connection to its admin socket. To run berthctl for each call would measure
+ * how long programs take to start. */
 
 #include <stdint.h>
 

@@ -29,8 +29,8 @@ struct bench {
 };
 extern struct bench bench;
 
-/* End the process that calls them, and with the driver the bench. They print what failed, with errno
- * or a code of berth.h. */
+/* End the process that calls them, and with the driver the bench. They print what failed, with
+ * errno or a code of berth.h. */
 void bench_fail(const char *what) __attribute__((noreturn, cold));
 void bench_fail_code(int code, const char *what) __attribute__((noreturn, cold));
 
@@ -60,8 +60,8 @@ double bench_now(void); /* CLOCK_MONOTONIC in ns */
 
 /* -- berth (berthd.c) -------------------------------------------------------------------------- */
 
-/* A berthd with capacity for that many accounts and slots, its limits in bench.disk. Clients connect
- * to the berthd that was started last and still runs. */
+/* A berthd with capacity for that many accounts and slots, its limits in bench.disk. Clients
+ * connect to the berthd that was started last and still runs. */
 struct berthd {
 	struct instance instance;
 	char state_dir[544], accounts[16], slots[16];
@@ -73,22 +73,22 @@ void berthd_set(const char *account, const char *limit);
 /* Runs berthctl import. Returns how long it took, in ns. */
 double berthd_import(const char *file);
 
-/* This process's handle. handle_open() has a parameter, which it ignores, so that it can be `open` of
- * a contender. */
+/* This process's handle. handle_open() has a parameter, which it ignores, so that it can be `open`
+ * of a contender. */
 extern struct berth *handle;
 void handle_open(unsigned unused);
 /* Acquires and releases a slot of the account, n times. */
 void handle_pairs(const char *account, unsigned long n);
 
-/* Starts a process that holds that many slots: of the account or, if it is NULL, one slot each of the
- * accounts 0, 1, ... by number. Returns when the process has acquired them. */
+/* Starts a process that holds that many slots: of the account or, if it is NULL, one slot each of
+ * the accounts 0, 1, ... by number. Returns when the process has acquired them. */
 pid_t holder_start(const char *account, unsigned slots);
 
 /* The name of an account by number: "u01234567@example.com". */
 #define ACCOUNT_NAME_SIZE 24
 void account_name(unsigned number, char to[ACCOUNT_NAME_SIZE]);
-/* Writes a file for berthctl import, with the limit for each of the accounts 0 to count - 1. Returns
- * its path, in a static buffer. */
+/* Writes a file for berthctl import, with the limit for each of the accounts 0 to count - 1.
+ * Returns its path, in a static buffer. */
 const char *accounts_file(unsigned count, unsigned limit);
 
 /* -- the machine (machine.c) ------------------------------------------------------------------- */
@@ -97,8 +97,8 @@ void cpus_init(void);
 unsigned cpus_count(void);
 /* Worker 0 is pinned to the last CPU, worker 1 to the one before, and so on. */
 void cpus_pin_worker(unsigned worker);
-/* Keeps the driver, and servers that it starts from now on, off the last CPU if there is another; or
- * lets them use all. */
+/* Keeps the driver, and servers that it starts from now on, off the last CPU if there is another;
+ * or lets them use all. */
 void cpus_pin_servers(bool pin);
 
 /* Whether that many bytes are free in memory, on tmpfs and on the disk. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The bench's own berthds, the limits that it sets, the slots that are held, and the names of accounts
- * by number. */
+/* The bench's own berthds, the limits that it sets, the slots that are held, and the names of
+ * accounts by number. */
 
 #include <berth.h>
 

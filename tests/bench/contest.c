@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Runs contests. Each contender has a crew of workers: processes that are forked and pinned once, or
- * threads of one such process. Between their slices they wait in read(2), so that they don't slow the
- * others down. The workers of a crew begin a slice together.
+ * Runs contests. Each contender has a crew of workers: processes that are forked and pinned once,
+ * or threads of one such process. Between their slices they wait in read(2), so that they don't
+ * slow the others down. The workers of a crew begin a slice together.
  *
  * A slice is many batches of at most a millisecond; its figure is their median. So batches during
  * which another program had the CPU don't matter. Where several processes measure what they cost
@@ -89,8 +89,8 @@ static long preemptions(void) {
 	return usage.ru_nivcsw;
 }
 
-/* A batch takes a millisecond, so that reading the clock costs next to nothing, or is as large as the
- * contender permits. */
+/* A batch takes a millisecond, so that reading the clock costs next to nothing, or is as large as
+ * the contender permits. */
 static unsigned long batch_size(const struct worker *w) {
 	const struct contender *c = w->crew->contender;
 	unsigned long n = BATCH_PARTS, most = c->batch ? c->batch : BATCH_MAX;
@@ -138,8 +138,8 @@ static bool wants_overlap(const struct crew *crew) {
 	return cpus_of(crew) > 1 && !crew->contender->timed;
 }
 
-/* True if since the begin of the batch as many workers as there are CPUs did half a batch or more, and
- * this thread wasn't preempted. */
+/* True if since the begin of the batch as many workers as there are CPUs did half a batch or more,
+ * and this thread wasn't preempted. */
 static bool has_overlapped(const struct worker *w) {
 	const struct crew *crew = w->crew;
 	unsigned at_work = 0;
@@ -321,7 +321,8 @@ static void crew_end(struct crew *crew) {
 		(void)munmap(crew->shared, sizeof(*crew->shared));
 }
 
-/* On a machine that is so busy that the workers hardly ever had a CPU each, the slice is repeated. */
+/* On a machine that is so busy that the workers hardly ever had a CPU each, the slice is
+ * repeated. */
 static void crew_run_slice(struct crew *crew) {
 	unsigned tries = TRIES, measured;
 
@@ -349,8 +350,8 @@ static void add_times(struct contender *c, const struct crew *crew) {
 	series_add(&c->longest, (double)all.longest);
 }
 
-/* Operations in a ns of one process at work: the mean of the processes in which batches counted, or of
- * all if there is no such process. */
+/* Operations in a ns of one process at work: the mean of the processes in which batches counted, or
+ * of all if there is no such process. */
 static double mean_speed(const struct crew *crew) {
 	double speeds[2] = {0, 0};
 	unsigned count[2] = {0, 0};

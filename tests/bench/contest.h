@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Contests. In each round every contender runs once, for a time slice of 20 ms. So a machine that is
- * busy, or changes its frequency, slows all contenders down alike. The first round warms up and isn't
- * counted.
+ * Contests. In each round every contender runs once, for a time slice of 20 ms. So a machine that
+ * is busy, or changes its frequency, slows all contenders down alike. The first round warms up and
+ * isn't counted.
  */
 
 #include "peer.h"

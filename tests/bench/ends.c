@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How soon the slots of a killed process are free, and how much that slows the others down meanwhile. */
+/* How soon the slots of a killed process are free, and how much that slows the others down
+ * meanwhile. */
 
 #include <berth.h>
 

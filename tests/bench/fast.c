@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What one process pays for a slot, for a denial and for levels, beside every peer; and what each peer
- * loses when a process is killed. */
+/* What one process pays for a slot, for a denial and for levels, beside every peer; and what each
+ * peer loses when a process is killed. */
 
 #include <berth.h>
 

@@ -2,8 +2,8 @@
 
 /*
  * What an acquire and a release cost one process in other circumstances than the simplest: with
- * labels, with long names, beside other threads, while it holds several slots, and with many accounts
- * in turn. Beside it sem_t, and the hash tables of named.h.
+ * labels, with long names, beside other threads, while it holds several slots, and with many
+ * accounts in turn. Beside it sem_t, and the hash tables of named.h.
  */
 
 #include <berth.h>

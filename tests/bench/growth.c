@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How the cost of a pair grows with slots that other processes hold, and with processes. (random.c measures
- * many accounts, fast.c many levels.) */
+/* How the cost of a pair grows with slots that other processes hold, and with processes. (random.c
+ * measures many accounts, fast.c many levels.) */
 
 #include <berth.h>
 
@@ -55,8 +55,9 @@ static int locked_file(unsigned held) {
 	return fd;
 }
 
-/* Locks that many bytes, as that many processes would, each with an open file of its own. Two open files
- * are enough, which lock every other byte: so the kernel can't merge two neighbouring locks. */
+/* Locks that many bytes, as that many processes would, each with an open file of its own. Two open
+ * files are enough, which lock every other byte: so the kernel can't merge two neighbouring
+ * locks. */
 static void locks_hold(unsigned held) {
 	int fd[2] = {locked_file(held), locked_file(held)};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* An idle berthd: how much memory it keeps resident, and that it doesn't wake up. It is started first,
- * is idle while all other works run, and is looked at again at the end. */
+/* An idle berthd: how much memory it keeps resident, and that it doesn't wake up. It is started
+ * first, is idle while all other works run, and is looked at again at the end. */
 
 #include <stdio.h>
 #include <unistd.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * How long it takes to change limits: one by one, where each is synced before it is acknowledged, and
- * many in one commit. And whether a limit that has been set holds for the next acquire.
+ * How long it takes to change limits: one by one, where each is synced before it is acknowledged,
+ * and many in one commit. And whether a limit that has been set holds for the next acquire.
  */
 
 #include <berth.h>

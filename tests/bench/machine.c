@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The machine: its CPUs, the processes that are pinned to them, and its description beside the figures. */
+/* The machine: its CPUs, the processes that are pinned to them, and its description beside the
+ * figures. */
 
 #include <dirent.h>
 #include <sched.h>

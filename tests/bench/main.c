@@ -7,8 +7,8 @@
  *     bench [--quick] [--only FAMILY[,FAMILY]...] DIRECTORY
  *
  * It uses berth as a program does, through libberth.so and berthctl, with berthds that it starts
- * itself. Results go into the directory. Exit status: 0 if everything ran, whatever the figures are;
- * 1 if something didn't run; 2 for a wrong command line.
+ * itself. Results go into the directory. Exit status: 0 if everything ran, whatever the figures
+ * are; 1 if something didn't run; 2 for a wrong command line.
  *
  * report.h says how results are collected, contest.h how contenders take turns, peer.h what a peer
  * is. Each family of works is a file: fast.c, forms.c, shared.c, ...

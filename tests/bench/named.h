@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * A hash table in shared memory, with open addressing and a counter for each name: what people write
- * to count by name without berth. Either each counter is changed atomically, or one mutex, plain or
- * robust, protects the whole table. Names are added before counting begins, and stay.
+ * A hash table in shared memory, with open addressing and a counter for each name: what people
+ * write to count by name without berth. Either each counter is changed atomically, or one mutex,
+ * plain or robust, protects the whole table. Names are added before counting begins, and stay.
  *
  * The functions are inline, as they would be in the program that uses the table. A slot is released
  * through its entry, without another search.

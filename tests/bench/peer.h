@@ -3,8 +3,8 @@
 
 /*
  * Peers: berth, and what people would use instead of it. Each counts the slots of several objects,
- * which are accounts to berth. A peer that knows names finds an object by its name, another one by its
- * number.
+ * which are accounts to berth. A peer that knows names finds an object by its name, another one by
+ * its number.
  */
 
 #include <stdbool.h>
@@ -64,7 +64,8 @@ static inline const char *object_name(unsigned object) {
 extern struct peer peer_berth, peer_floor, peer_floor_narrow, peer_sem, peer_named, peer_table,
 	peer_table_robust, peer_mutex, peer_undo, peer_ofd, peer_lmdb, peer_redis, peer_daemon;
 
-/* All peers, NULL-terminated. The first is berth, the second sem_t, with which berth is compared. */
+/* All peers, NULL-terminated. The first is berth, the second sem_t, with which berth is
+ * compared. */
 extern struct peer *const peers[];
 
 /* Starts all peers; later calls do nothing. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The peer that berth would be without shared memory: a daemon that counts, and that clients call over a
- * socket for every slot. When a connection ends, the daemon releases the slots that it held. */
+/* The peer that berth would be without shared memory: a daemon that counts, and that clients call
+ * over a socket for every slot. When a connection ends, the daemon releases the slots that it
+ * held. */
 
 #include <errno.h>
 #include <poll.h>

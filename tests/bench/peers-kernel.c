@@ -67,8 +67,8 @@ struct peer peer_undo = {
 
 /* -- OFD locks --------------------------------------------------------------------------------- */
 
-/* A slot is a locked byte of the object's file. Locks of one open file don't exclude each other, so a
- * process must remember which bytes it has locked. */
+/* A slot is a locked byte of the object's file. Locks of one open file don't exclude each other, so
+ * a process must remember which bytes it has locked. */
 static int lock_fd[OBJECTS];
 static bool lock_mine[OBJECTS][FREE_LIMIT];
 static unsigned lock_last;

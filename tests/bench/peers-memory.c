@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Peers in shared memory that know no names and make no system call as long as no process has to wait:
- * bare compare-and-swaps, a semaphore, a robust mutex with a counter. */
+/* Peers in shared memory that know no names and make no system call as long as no process has to
+ * wait: bare compare-and-swaps, a semaphore, a robust mutex with a counter. */
 
 #include <errno.h>
 #include <pthread.h>

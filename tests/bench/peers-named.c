@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Peers in shared memory that find names by their hash: semaphores, and a hash table under one mutex,
- * plain or robust. */
+/* Peers in shared memory that find names by their hash: semaphores, and a hash table under one
+ * mutex, plain or robust. */
 
 #include <sys/mman.h>
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A peer that works across machines: Redis, with a script that counts leases, here over a unix socket.
- * The bench starts an instance of its own, without network and disk.
+ * A peer that works across machines: Redis, with a script that counts leases, here over a unix
+ * socket. The bench starts an instance of its own, without network and disk.
  *
- * The script is the usual one. The holders are a sorted set, ordered by the time at which their lease
- * ends. The script removes those whose lease has ended, then counts the others.
+ * The script is the usual one. The holders are a sorted set, ordered by the time at which their
+ * lease ends. The script removes those whose lease has ended, then counts the others.
  */
 
 #include <errno.h>

@@ -4,8 +4,8 @@
  * Accounts chosen at random among many, which shows what cache misses cost; and that ten million
  * accounts work.
  *
- * Beside them as many semaphores, each in a cache line of its own: found by their index in an array or
- * by the hash of their name. Either way a pair has one cache miss.
+ * Beside them as many semaphores, each in a cache line of its own: found by their index in an array
+ * or by the hash of their name. Either way a pair has one cache miss.
  */
 
 #include <berth.h>

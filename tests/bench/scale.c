@@ -44,8 +44,8 @@ static double bytes_of_file(const char *dir, const char *name) {
 	return (double)st.st_blocks * 512;
 }
 
-/* The files that berthd shares with clients, and its private memory. The mapped store isn't counted: the
- * kernel can drop it at any time. */
+/* The files that berthd shares with clients, and its private memory. The mapped store isn't
+ * counted: the kernel can drop it at any time. */
 static double bytes_in_memory(const struct berthd *d) {
 	return bytes_of_file(d->instance.runtime_dir, "segment") +
 	       bytes_of_file(d->instance.runtime_dir, "directory") +

@@ -19,8 +19,8 @@ static struct peer *const fast_peers[] = {
 
 #define SPINS_MAX (1u << 16)
 
-/* Two processes write this word in turn, so that its cache line travels from one CPU to the other and
- * back. */
+/* Two processes write this word in turn, so that its cache line travels from one CPU to the other
+ * and back. */
 static _Atomic unsigned *ball;
 
 /* A process stops waiting after SPINS_MAX looks, since the other one may have ended its slice. */
@@ -100,8 +100,8 @@ static void work_same_times(void) {
 
 /* -- accounts of their own, and denials -------------------------------------------------------- */
 
-/* Compares two processes with one. In each round one process runs, then two, then one again; the rate of
- * two is divided by the mean of the others. */
+/* Compares two processes with one. In each round one process runs, then two, then one again; the
+ * rate of two is divided by the mean of the others. */
 static void work_scaling(struct work *w, struct peer *const list[], unsigned count, bool denials) {
 	struct contender c[3 * 3] = {0};
 	unsigned n = 3 * count;
@@ -150,8 +150,8 @@ static void arithmetic(unsigned object, unsigned long n) {
 		}
 }
 
-/* Shares no memory and keeps a core busy. If even this doesn't become twice as fast by a second CPU, the
- * host of a virtual machine probably runs both CPUs on one core. */
+/* Shares no memory and keeps a core busy. If even this doesn't become twice as fast by a second
+ * CPU, the host of a virtual machine probably runs both CPUs on one core. */
 static struct peer peer_arithmetic = {
 	.name = "arithmetic alone", .open = nothing_to_open, .pairs = arithmetic};
 

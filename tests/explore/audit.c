@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * After each write, adds up for each account what the records have charged. That sum must be the count, at
- * every instant, so that no error can hide behind another one. The count must also be at least what is
- * certainly held, and a process may raise it only within the limit.
+ * After each write, adds up for each account what the records have charged. That sum must be the
+ * count, at every instant, so that no error can hide behind another one. The count must also be at
+ * least what is certainly held, and a process may raise it only within the limit.
  */
 
 #include <stdio.h>
@@ -21,7 +21,7 @@ static struct cell_view cells[CELLS]; /* as of the last audit */
 static uint64_t noted[RECORDS];
 static uint64_t tagged[RECORDS]; /* the newest seq of each record that was written to a cell */
 
-/* -- counts against records ---------------------------------------------------------------------- */
+/* -- counts against records -------------------------------------------------------------------- */
 
 static void record_add(uint32_t number, const struct record_view *r, uint32_t sum[CELLS]) {
 	uint32_t account = r->account;
@@ -81,7 +81,7 @@ static void audit(uint32_t record) {
 		cell_check(a, sum[a], record);
 }
 
-/* -- seqs ---------------------------------------------------------------------------------------- */
+/* -- seqs -------------------------------------------------------------------------------------- */
 
 /* No tag is written twice, and the tags of a record are written in order. */
 static void tag_check(uint32_t account) {
@@ -107,7 +107,7 @@ static void note_check(uint32_t number) {
 	verdict_fault("record %u has noted less than before", number);
 }
 
-/* -- counts against limits ----------------------------------------------------------------------- */
+/* -- counts against limits --------------------------------------------------------------------- */
 
 /* A process has raised the count, which one of the limits in force must permit. */
 static void admission_check(uint32_t account) {
@@ -142,7 +142,7 @@ void audit_write(uint32_t word) {
 	audit(word < RECORD_WORDS ? 0 : (word - RECORD_WORDS) / 8);
 }
 
-/* -- other writes --------------------------------------------------------------------------------- */
+/* -- other writes ------------------------------------------------------------------------------ */
 
 void audit_other_write(const volatile void *p) {
 	uint32_t account = world_entry_word(p);

@@ -11,8 +11,8 @@
 void audit_write(uint32_t word);
 /* Something else in the two files was written. */
 void audit_other_write(const volatile void *p);
-/* A compare-and-swap of this word, alone or with a second one, succeeded though the word had changed and
- * come back to the same value. */
+/* A compare-and-swap of this word, alone or with a second one, succeeded though the word had
+ * changed and come back to the same value. */
 void audit_returned(uint32_t word, bool alone);
 /* At the end of a run: all slots are released, and berthd has nothing to do. */
 void audit_end(void);

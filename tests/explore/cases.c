@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The scripts. Each shows a fault that was once in the counter, or in a design of it. "Victim" is the party
- * that is stopped; process 0 is A in traces, process 1 is B. */
+/* The scripts. Each shows a fault that was once in the counter, or in a design of it. "Victim" is
+ * the party that is stopped; process 0 is A in traces, process 1 is B. */
 
 #include "schedule.h"
 #include "scripts.h"
@@ -39,9 +39,9 @@ static void use_again(uint32_t name) {
 	}
 }
 
-/* A thread reads the cell of p. Another thread leaves a tag of their only free record in that cell, then
- * makes many pairs elsewhere with the record. The first thread places the record on p, by what it read
- * before. */
+/* A thread reads the cell of p. Another thread leaves a tag of their only free record in that cell,
+ * then makes many pairs elsewhere with the record. The first thread places the record on p, by what
+ * it read before. */
 static void stale_look(struct stops *s) {
 	struct coroutine *victim;
 
@@ -59,8 +59,8 @@ static void stale_look(struct stops *s) {
 	use_again(P);
 }
 
-/* The same, but the other thread uses the record on p. So the first thread's compare-and-swap fails, and it
- * mustn't go on with the seqs that it had chosen. */
+/* The same, but the other thread uses the record on p. So the first thread's compare-and-swap
+ * fails, and it mustn't go on with the seqs that it had chosen. */
 static void stale_base(struct stops *s) {
 	struct coroutine *victim;
 
@@ -81,9 +81,9 @@ static void stale_base(struct stops *s) {
 	use_again(P_X);
 }
 
-/* A thread has found the path of p/x. Then p/x is removed, and q/x gets its index. Another thread leaves a
- * tag of their record in q and makes many pairs with it. The first thread places the record on the path
- * that it found. */
+/* A thread has found the path of p/x. Then p/x is removed, and q/x gets its index. Another thread
+ * leaves a tag of their record in q and makes many pairs with it. The first thread places the
+ * record on the path that it found. */
 static void stale_path(struct stops *s) {
 	struct coroutine *victim;
 
@@ -102,8 +102,8 @@ static void stale_path(struct stops *s) {
 	use_again(Q_X);
 }
 
-/* A release is stopped between its steps. The next berthd finishes it, and is stopped while it does. The
- * release goes on, and its record makes many pairs. */
+/* A release is stopped between its steps. The next berthd finishes it, and is stopped while it
+ * does. The release goes on, and its record makes many pairs. */
 static void finished_twice(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
@@ -120,8 +120,9 @@ static void finished_twice(struct stops *s) {
 	use_again(P_X);
 }
 
-/* A record rests on p/x, but its own words say that it holds a slot: only tags tell of its last steps. p/x is
- * removed, and q/x gets its index; the cells of that path have no such tags. The record's session ends. */
+/* A record rests on p/x, but its own words say that it holds a slot: only tags tell of its last
+ * steps. p/x is removed, and q/x gets its index; the cells of that path have no such tags. The
+ * record's session ends. */
 static void rests_where_another_is(struct stops *s) {
 	struct coroutine *victim;
 
@@ -138,8 +139,8 @@ static void rests_where_another_is(struct stops *s) {
 	perform(1, 0, task_release, Q_X);
 }
 
-/* A slot is revoked while it is released, then its account is removed and perhaps another one gets the
- * index. The holder must be told that the slot was revoked. */
+/* A slot is revoked while it is released, then its account is removed and perhaps another one gets
+ * the index. The holder must be told that the slot was revoked. */
 static void released_after_removal(struct stops *s) {
 	struct coroutine *victim;
 
@@ -171,8 +172,8 @@ static void released_long_after(struct stops *s) {
 	use_again(Q_X);
 }
 
-/* An acquire of p is refused after its record was placed on p. The next acquire finds the record on p, but
- * in the process's memory the record still belongs to the path of a. */
+/* An acquire of p is refused after its record was placed on p. The next acquire finds the record on
+ * p, but in the process's memory the record still belongs to the path of a. */
 static void remembered_path(struct stops *s) {
 	struct coroutine *victim;
 
@@ -192,8 +193,8 @@ static void remembered_path(struct stops *s) {
 	use_again(A);
 }
 
-/* A thread's record for p returns to it from another thread, and gets a slot of p/x. Then p refuses the
- * thread, whose path cache still has that record for p. */
+/* A thread's record for p returns to it from another thread, and gets a slot of p/x. Then p refuses
+ * the thread, whose path cache still has that record for p. */
 static void remembered_record(struct stops *s) {
 	prepare(s);
 	perform(0, 0, task_acquire, P);
@@ -225,8 +226,8 @@ static void refused_above(struct stops *s) {
 	use_again(P_X);
 }
 
-/* berthd is killed in the middle of a revocation. Others overwrite the tag of its first step. The end of the
- * session must finish the revocation. */
+/* berthd is killed in the middle of a revocation. Others overwrite the tag of its first step. The
+ * end of the session must finish the revocation. */
 static void revoked_halfway(struct stops *s) {
 	struct coroutine *berthd;
 
@@ -264,7 +265,8 @@ static void revoked_halfway_and_closed(struct stops *s) {
 	perform(1, 0, task_pair, P_X);
 }
 
-/* A slot is revoked while a thread acquires it; in the next script, while the thread releases it. */
+/* A slot is revoked while a thread acquires it; in the next script, while the thread releases
+ * it. */
 static void revoked_while_taking(struct stops *s) {
 	struct coroutine *victim, *berthd;
 
@@ -344,8 +346,8 @@ static void limit_cut_short(struct stops *s) {
 	perform(1, 0, task_release, P);
 }
 
-/* A handle is closed while a thread is inside an acquire; in the next script, inside a release. Another process
- * gets the records at once. */
+/* A handle is closed while a thread is inside an acquire; in the next script, inside a release.
+ * Another process gets the records at once. */
 static void closed_while_taking(struct stops *s) {
 	struct coroutine *victim;
 
@@ -381,7 +383,8 @@ static void closed_while_giving_back(struct stops *s) {
 	use_again(P_X);
 }
 
-/* Two threads release the same slot at the same time, while its record is placed on a longer path. */
+/* Two threads release the same slot at the same time, while its record is placed on a longer
+ * path. */
 static void released_twice(struct stops *s) {
 	struct coroutine *first, *second;
 
@@ -396,8 +399,8 @@ static void released_twice(struct stops *s) {
 	use_again(P_X);
 }
 
-/* Records with noise in their words are used like others. Records that have used up their seqs aren't; a
- * session that has only such records gets another range. */
+/* Records with noise in their words are used like others. Records that have used up their seqs
+ * aren't; a session that has only such records gets another range. */
 static void noise_and_used_up(struct stops *s) {
 	prepare(s);
 	for (uint32_t n = 2 * BERTH_RANGE; n < RECORDS; n++)

@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * Coroutines: functions with a stack of their own that can be paused anywhere and resumed later, all in
- * one thread.
+ * Coroutines: functions with a stack of their own that can be paused anywhere and resumed later,
+ * all in one thread.
  *
- * The scheduler (schedule.c, scripts.c) resumes a coroutine, which runs until it pauses. To kill it, as a
- * process is killed, the scheduler doesn't resume it any more. A coroutine also remembers which version of
- * each shared word it has read last.
+ * The scheduler (schedule.c, scripts.c) resumes a coroutine, which runs until it pauses. To kill
+ * it, as a process is killed, the scheduler doesn't resume it any more. A coroutine also remembers
+ * which version of each shared word it has read last.
  */
 
 #include <stdbool.h>
@@ -36,8 +36,8 @@ struct coroutine {
 	uint32_t seen[WORDS]; /* the version of each shared word when it was loaded last */
 };
 
-/* Starts the coroutine with this function, whatever it was doing before. For libberth it is a new thread if
- * `thread_self` is NULL, else the thread that it was. */
+/* Starts the coroutine with this function, whatever it was doing before. For libberth it is a new
+ * thread if `thread_self` is NULL, else the thread that it was. */
 void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c));
 
 /* Before each run: makes the scheduler a thread that libberth doesn't know. */

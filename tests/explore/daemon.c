@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * berthd: its real sessions, ranges, directory and recount. They are driven by messages, by deaths of
- * processes, and by an administrator who revokes, sets limits, removes and creates accounts. When berthd is
- * killed, its private memory is lost, and the next berthd begins with the segment.
+ * berthd: its real sessions, ranges, directory and recount. They are driven by messages, by deaths
+ * of processes, and by an administrator who revokes, sets limits, removes and creates accounts.
+ * When berthd is killed, its private memory is lost, and the next berthd begins with the segment.
  */
 
 #include <string.h>
@@ -30,7 +30,7 @@ struct daemon {
 
 static struct daemon *daemon_now;
 
-/* -- start -------------------------------------------------------------------------------------- */
+/* -- start ------------------------------------------------------------------------------------- */
 
 static void on_ended(struct session *s) {
 	for (uint32_t p = 0; daemon_now && p < PROCESSES; p++)
@@ -57,8 +57,8 @@ static void accounts_make(void) {
 				"making an account");
 }
 
-/* Learns after a start which accounts exist: one that the last berthd was removing, or creating, when it
- * was killed may exist or not. */
+/* Learns after a start which accounts exist: one that the last berthd was removing, or creating,
+ * when it was killed may exist or not. */
 static void accounts_learn(struct daemon *d) {
 	for (uint32_t a = 1; a < CELLS; a++)
 		truth.removed[a] = !(entry_flags(load_relaxed(&world.entry[a].word)) & ENTRY_LIVE);
@@ -104,7 +104,7 @@ void daemon_kill(void) {
 			truth_doubt(n, false);
 }
 
-/* -- messages ----------------------------------------------------------------------------------- */
+/* -- messages ---------------------------------------------------------------------------------- */
 
 static int ranges_answer(struct session *s, struct mail *m) {
 	int r = 0;
@@ -209,7 +209,7 @@ bool daemon_serve(void) {
 	return sources_serve(daemon_now);
 }
 
-/* -- the administrator ----------------------------------------------------------------------------- */
+/* -- the administrator ------------------------------------------------------------------------- */
 
 int daemon_revoke(uint32_t record) {
 	int r;
@@ -291,8 +291,8 @@ static void act_revoke(void) {
 	}
 }
 
-/* Creates an account that doesn't exist, or removes one that does. berthd gives a new account the index that
- * was freed last. */
+/* Creates an account that doesn't exist, or removes one that does. berthd gives a new account the
+ * index that was freed last. */
 static void act_removal(void) {
 	uint32_t name = below(NAMES - 1);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The functions that code compiled with -fsanitize=thread calls, as libtsan has them. Each makes its access
- * after the pause, so that it sees what others did meanwhile. Accesses are made one after the other: weak
- * memory isn't explored.
+ * The functions that code compiled with -fsanitize=thread calls, as libtsan has them. Each makes
+ * its access after the pause, so that it sees what others did meanwhile. Accesses are made one
+ * after the other: weak memory isn't explored.
  *
- * All writes to cells and records are reported to audit.c; so is a compare-and-swap that succeeds though
- * its word has changed and has come back to the same value since the coroutine loaded it.
+ * All writes to cells and records are reported to audit.c; so is a compare-and-swap that succeeds
+ * though its word has changed and has come back to the same value since the coroutine loaded it.
  */
 
 #include <string.h>
@@ -26,7 +26,7 @@ void hooks_reset(void) {
 	accesses_left = writes_left = loads_left = NO_END;
 }
 
-/* -- pausing ------------------------------------------------------------------------------------ */
+/* -- pausing ----------------------------------------------------------------------------------- */
 
 static __attribute__((noinline)) void pause_here(void) {
 	if (running)
@@ -59,7 +59,7 @@ static inline uint32_t point_write(const volatile void *p) {
 	return word;
 }
 
-/* -- loads and stores ---------------------------------------------------------------------------- */
+/* -- loads and stores -------------------------------------------------------------------------- */
 
 static inline void loaded(const volatile void *p, size_t size) {
 	uint32_t word = size == 8 ? word_at(p) : NO_WORD;
@@ -105,7 +105,7 @@ static inline void swap_check(uint32_t word, bool alone) {
 		audit_returned(word, alone);
 }
 
-/* -- plain accesses ------------------------------------------------------------------------------ */
+/* -- plain accesses ---------------------------------------------------------------------------- */
 
 #define PLAIN(name)                   \
 	void __tsan_##name(void *p);  \
@@ -152,7 +152,7 @@ void __tsan_atomic_signal_fence(int order) {
 	(void)order;
 }
 
-/* -- atomic accesses of up to eight bytes -------------------------------------------------------- */
+/* -- atomic accesses of up to eight bytes ------------------------------------------------------ */
 
 #define FETCH(bits, type, name, expression)                                      \
 	type __tsan_atomic##bits##_##name(volatile type *p, type v, int order);  \
@@ -239,7 +239,7 @@ ATOMIC(16, uint16_t)
 ATOMIC(32, uint32_t)
 ATOMIC(64, uint64_t)
 
-/* -- atomic accesses of sixteen bytes: two words -------------------------------------------------- */
+/* -- atomic accesses of sixteen bytes: two words ----------------------------------------------- */
 
 static void pair_written(uint32_t word, u128 before, u128 after) {
 	writes++;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The stall explorer looks for schedules in which the counter goes wrong. It runs the real code of library
- * and daemon in one process, as coroutines, and switches between them at any access to shared memory.
+ * The stall explorer looks for schedules in which the counter goes wrong. It runs the real code of
+ * library and daemon in one process, as coroutines, and switches between them at any access to
+ * shared memory.
  *
  *     explore                               a sample, for `make check`: scripts, then runs from $SEED on
  *     explore --script[=NAME] [--stride N]  schedules written by hand: all, or those whose names begin so
@@ -147,7 +148,7 @@ static bool explore_one(const struct options *o) {
 	return false;
 }
 
-/* -- options -------------------------------------------------------------------------------------- */
+/* -- options ----------------------------------------------------------------------------------- */
 
 static uint64_t seed_default(void) {
 	const char *seed = getenv("SEED");

@@ -2,15 +2,16 @@
 #pragma once
 
 /*
- * The parties of a run: processes, whose threads acquire and release through the real library, and berthd.
- * A message to berthd is a struct of the process, which berthd reads when its coroutine runs.
+ * The parties of a run: processes, whose threads acquire and release through the real library, and
+ * berthd. A message to berthd is a struct of the process, which berthd reads when its coroutine
+ * runs.
  */
 
 #include <systemd/sd-event.h>
 
 #include "truth.h"
 
-/* -- chance ------------------------------------------------------------------------------------- */
+/* -- chance ------------------------------------------------------------------------------------ */
 
 /* The same seed gives the same numbers. */
 void chance_seed(uint64_t seed);
@@ -30,9 +31,10 @@ static inline uint64_t below_size(uint32_t bits) {
 	return one_in(2) ? below_log(bits) : 1 + below(UINT32_C(1) << bits);
 }
 
-/* -- the plan ------------------------------------------------------------------------------------- */
+/* -- the plan ---------------------------------------------------------------------------------- */
 
-/* How large a run is, and how often things happen in it. Drawn for each random run; a script sets it. */
+/* How large a run is, and how often things happen in it. Drawn for each random run; a script sets
+ * it. */
 struct plan {
 	uint32_t processes, threads;
 	uint32_t names;        /* a bit for each account that exists at first, or may be created */
@@ -49,8 +51,8 @@ struct plan {
 	uint32_t burst, burst_name;
 	uint32_t bursts; /* of 16 operations, that many are bursts */
 
-	/* One switch in `stall` stalls the coroutine that paused, for up to 2^stall_bits operations; at most
-	 * `stalled` coroutines are stalled at the same time. */
+	/* One switch in `stall` stalls the coroutine that paused, for up to 2^stall_bits
+	 * operations; at most `stalled` coroutines are stalled at the same time. */
 	uint32_t stall, stalled, stall_bits;
 
 	/* These happen once in so many times; 0: never. */
@@ -58,8 +60,8 @@ struct plan {
 	uint32_t hang_up, close, thread_end; /* instead of an operation */
 	uint32_t used_up;                    /* records that have few seqs left */
 
-	/* berthd's administrator acts after up to 2^pause operations; the others are the weights of what he
-	 * does. */
+	/* berthd's administrator acts after up to 2^pause operations; the others are the weights of
+	 * what he does. */
 	uint32_t pause, revoke, limits, removal, recount;
 };
 
@@ -68,7 +70,7 @@ extern struct plan plan;
 /* Operations that all parties together have done in this run. */
 extern uint64_t operations;
 
-/* -- processes ------------------------------------------------------------------------------------- */
+/* -- processes --------------------------------------------------------------------------------- */
 
 #define HOLDINGS 64u
 
@@ -126,7 +128,7 @@ int thread_release(struct process *p, struct holding *h);
 void process_occupy(struct process *p);
 void process_release_all(struct process *p);
 
-/* -- berthd ---------------------------------------------------------------------------------------- */
+/* -- berthd ------------------------------------------------------------------------------------ */
 
 struct sd_event_source {
 	struct sd_event_source *next;
@@ -146,8 +148,8 @@ void daemon_start(void);
 void daemon_kill(void);
 /* The body of berthd in a random run. */
 void daemon_body(struct coroutine *c);
-/* Does one thing that berthd has to do: answers a message, or handles a death or a timer. False: there is
- * nothing to do. */
+/* Does one thing that berthd has to do: answers a message, or handles a death or a timer. False:
+ * there is nothing to do. */
 bool daemon_serve(void);
 /* What the administrator does. All return 0 or a negative errno. */
 int daemon_revoke(uint32_t record);

@@ -2,8 +2,8 @@
 
 /*
  * Processes. And the explorer's own handle.h and ask.h, the parts of libberth that keep handles and
- * talk to berthd: here messages are structs, and a thread that waits for an answer pauses its coroutine.
- * The rest of libberth is the real one.
+ * talk to berthd: here messages are structs, and a thread that waits for an answer pauses its
+ * coroutine. The rest of libberth is the real one.
  */
 
 #include <string.h>
@@ -31,7 +31,7 @@ struct session session_none = {.number = UINT64_MAX};
 
 static uint64_t sessions_made;
 
-/* -- processes ----------------------------------------------------------------------------------- */
+/* -- processes --------------------------------------------------------------------------------- */
 
 void processes_reset(void) {
 	memset(processes, 0, sizeof(processes));
@@ -112,7 +112,7 @@ bool process_lives(uint32_t pid) {
 	return false;
 }
 
-/* -- asking --------------------------------------------------------------------------------------- */
+/* -- asking ------------------------------------------------------------------------------------ */
 
 static bool is_answered(void *data) {
 	const struct process *p = data;
@@ -120,8 +120,8 @@ static bool is_answered(void *data) {
 	return p->mail.answered || !p->mail.posted;
 }
 
-/* Sends p->mail and waits for the answer. -ECONNRESET: the connection has ended. In the scheduler, which
- * can't wait, berthd answers at once. */
+/* Sends p->mail and waits for the answer. -ECONNRESET: the connection has ended. In the scheduler,
+ * which can't wait, berthd answers at once. */
 static int mail_send(struct process *p) {
 	p->mail.posted = true;
 	p->mail.answered = false;
@@ -198,7 +198,8 @@ static int session_connect(struct process *p, const struct session *resume) {
 	return r;
 }
 
-/* Asks berthd. The caller has the lock. -ESHUTDOWN: s isn't the process's current session any more. */
+/* Asks berthd. The caller has the lock. -ESHUTDOWN: s isn't the process's current session any
+ * more. */
 static int ask(struct process *p, const struct session *s, const struct mail *m) {
 	for (;;) {
 		int r = 0;
@@ -243,7 +244,7 @@ static int leave(struct process *p, int r) {
 	return r;
 }
 
-/* -- handle.h, ask.h ---------------------------------------------------------------------------- */
+/* -- handle.h, ask.h --------------------------------------------------------------------------- */
 
 int ask_session(struct berth *b, int64_t deadline, struct session **ret) {
 	struct process *p = process_of(b);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Random runs. A run draws a plan from its seed. Then it chooses a coroutine again and again, and resumes
- * it for a time slice: for some accesses, or until one of its next loads or writes. The coroutine that
- * paused may then be stalled until the others have done a number of operations, or killed with its process.
- * At the end all coroutines finish what they are doing, all slots are released, the processes are killed,
- * and nothing may be left.
+ * Random runs. A run draws a plan from its seed. Then it chooses a coroutine again and again, and
+ * resumes it for a time slice: for some accesses, or until one of its next loads or writes. The
+ * coroutine that paused may then be stalled until the others have done a number of operations, or
+ * killed with its process. At the end all coroutines finish what they are doing, all slots are
+ * released, the processes are killed, and nothing may be left.
  */
 
 #include <string.h>
@@ -28,7 +28,7 @@ struct coroutine coroutines[COROUTINES];
 /* At which operation a killed process, and berthd, start again. */
 static uint64_t process_starts[PROCESSES], daemon_starts;
 
-/* -- chance --------------------------------------------------------------------------------------- */
+/* -- chance ------------------------------------------------------------------------------------ */
 
 static uint64_t chance_state;
 
@@ -44,7 +44,7 @@ uint64_t chance(void) {
 	return z ^ z >> 31;
 }
 
-/* -- the plan ------------------------------------------------------------------------------------- */
+/* -- the plan ---------------------------------------------------------------------------------- */
 
 static uint32_t name_and_parents(uint32_t name) {
 	uint32_t bits = 0;
@@ -133,7 +133,7 @@ static struct plan plan_of_many_pairs(void) {
 	return p;
 }
 
-/* -- coroutines ------------------------------------------------------------------------------------ */
+/* -- coroutines -------------------------------------------------------------------------------- */
 
 static void thread_start(uint32_t process, uint32_t thread) {
 	struct coroutine *c = coroutine_of(process, thread);
@@ -214,7 +214,7 @@ static struct coroutine *coroutine_pick(void) {
 	return next && may_run(next) ? next : NULL;
 }
 
-/* -- the schedule ---------------------------------------------------------------------------------- */
+/* -- the schedule ------------------------------------------------------------------------------ */
 
 static void slice_draw(void) {
 	accesses_left = writes_left = loads_left = NO_END;
@@ -293,7 +293,7 @@ static void run_until(uint64_t access) {
 	}
 }
 
-/* -- one run -------------------------------------------------------------------------------------- */
+/* -- one run ----------------------------------------------------------------------------------- */
 
 void run_prepare(const struct plan *p) {
 	plan = *p;
@@ -362,8 +362,8 @@ void run_wind_up(void) {
 	for (uint32_t p = 0; p < PROCESSES && !run_is_over(); p++)
 		if (processes[p].alive)
 			process_release_all(&processes[p]);
-	/* No slot is held now, with one exception. If a handle was closed, and berthd was killed before it saw
-	 * that, a thread that was inside may hold a slot until its process dies. */
+	/* No slot is held now, with one exception. If a handle was closed, and berthd was killed
+	 * before it saw that, a thread that was inside may hold a slot until its process dies. */
 	if (plan.close == 0)
 		audit_end();
 	for (uint32_t p = 0; p < PROCESSES && !run_is_over(); p++)

@@ -11,7 +11,7 @@
 #include "verdict.h"
 #include "view.h"
 
-/* -- parties that do one thing at a time ---------------------------------------------------------- */
+/* -- parties that do one thing at a time ------------------------------------------------------- */
 
 struct assignment {
 	task do_it;
@@ -45,8 +45,8 @@ static struct coroutine *assign(uint32_t process, uint32_t thread, task do_it, u
 	return c;
 }
 
-/* Runs it up to a place. Even numbers are the places after its loads from cells and records, odd numbers
- * those in front of its writes. True: it ended before. */
+/* Runs it up to a place. Even numbers are the places after its loads from cells and records, odd
+ * numbers those in front of its writes. True: it ended before. */
 static bool advance(struct coroutine *c, int64_t place, bool every_access) {
 	accesses_left = writes_left = loads_left = NO_END;
 	if (every_access)
@@ -88,7 +88,7 @@ void perform(uint32_t process, uint32_t thread, task do_it, uint32_t name) {
 	finish(assign(process, thread, do_it, name));
 }
 
-/* -- tasks ---------------------------------------------------------------------------------------- */
+/* -- tasks ------------------------------------------------------------------------------------- */
 
 void task_acquire(struct process *p, uint32_t name) {
 	struct holding **h = &held[p->index][running->thread];
@@ -190,7 +190,7 @@ void task_raise(struct process *p, uint32_t name) {
 	(void)daemon_limit(name, 3);
 }
 
-/* -- sweeps ---------------------------------------------------------------------------------------- */
+/* -- sweeps ------------------------------------------------------------------------------------ */
 
 static void script_play(const struct script *script, struct stops *s) {
 	verdict_begin("script %s, stops %lld and %lld", script->name, (long long)s->at[0],
@@ -216,8 +216,8 @@ static void script_print(const struct script *script, struct stops *s) {
 /* Plays the script with its parties stopped at every place. False: there was a fault. */
 static bool script_sweep(
 	const struct script *script, struct stops s, uint32_t stride, uint64_t *plays) {
-	/* How often, one after the other, a party ended before its place. A party that did so at an even place
-	 * and at an odd one has no places left. */
+	/* How often, one after the other, a party ended before its place. A party that did so at an
+	 * even place and at an odd one has no places left. */
 	uint32_t ended[2] = {0};
 
 	for (s.at[0] = 0; ended[0] < 2; s.at[0]++) {

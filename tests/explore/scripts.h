@@ -2,19 +2,19 @@
 #pragma once
 
 /*
- * Scripts: schedules written by hand, for faults that random runs are slow to find. A script stops one party
- * in the middle of an operation, and perhaps a second one, while others do what the fault needs. It is
- * played again and again, with the parties stopped at each of their looks at cells and records, and in
- * front of each of their writes, in turn.
+ * Scripts: schedules written by hand, for faults that random runs are slow to find. A script stops
+ * one party in the middle of an operation, and perhaps a second one, while others do what the fault
+ * needs. It is played again and again, with the parties stopped at each of their looks at cells and
+ * records, and in front of each of their writes, in turn.
  */
 
 #include "parties.h"
 
-/* Plays the scripts whose names begin with `name`; NULL: all. A second party is stopped at every stride-th
- * place only; stride is odd. False: a script found a fault, which was printed. */
+/* Plays the scripts whose names begin with `name`; NULL: all. A second party is stopped at every
+ * stride-th place only; stride is odd. False: a script found a fault, which was printed. */
 bool scripts_run(const char *name, uint32_t stride);
 
-/* -- for cases.c ---------------------------------------------------------------------------------- */
+/* -- for cases.c ------------------------------------------------------------------------------- */
 
 /* How a script is played, and where it stops its parties. */
 struct stops {
@@ -39,12 +39,12 @@ extern const size_t scripts_end;
 /* What a party is to do. p: its process; NULL: the party is berthd. */
 typedef void (*task)(struct process *p, uint32_t name);
 
-/* Begins a party's task and stops it at its place, the first party of the script at at[0], the second one at
- * at[1]. */
+/* Begins a party's task and stops it at its place, the first party of the script at at[0], the
+ * second one at at[1]. */
 struct coroutine *begin_and_stop(
 	struct stops *s, uint32_t process, uint32_t thread, task do_it, uint32_t name);
-/* If the script is played warm: makes a pair first, so that the thread knows the account and the acquire
- * that follows takes the fast path. */
+/* If the script is played warm: makes a pair first, so that the thread knows the account and the
+ * acquire that follows takes the fast path. */
 void warm_up(const struct stops *s, uint32_t process, uint32_t thread, uint32_t name);
 /* Runs it to its end. berthd answers what it asks. */
 void finish(struct coroutine *c);

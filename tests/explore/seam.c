@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The explorer's own versions of functions that the sources under test call: memory, system calls, threads,
- * the event loop, the log, and those that grow the two files, which have their full size from the start.
+ * The explorer's own versions of functions that the sources under test call: memory, system calls,
+ * threads, the event loop, the log, and those that grow the two files, which have their full size
+ * from the start.
  *
- * The event loop has only what sessions.c and recount.c need: a list of sources, enabled or not. daemon.c
- * dispatches them.
+ * The event loop has only what sessions.c and recount.c need: a list of sources, enabled or not.
+ * daemon.c dispatches them.
  */
 
 #include <stdarg.h>
@@ -22,7 +23,7 @@
 #include "segment.h"
 #include "verdict.h"
 
-/* -- memory ------------------------------------------------------------------------------------- */
+/* -- memory ------------------------------------------------------------------------------------ */
 
 /* In front of each block is a header, which begins with the block's size. */
 #define HEADER 128u
@@ -63,7 +64,8 @@ uint32_t seam_kept_part(void) {
 	return world.names->max_slots / plan.kept_records;
 }
 
-/* Freed memory isn't used again in this run. It is overwritten, so that code which still uses it fails. */
+/* Freed memory isn't used again in this run. It is overwritten, so that code which still uses it
+ * fails. */
 void seam_free(void *p) {
 	size_t size = 0;
 
@@ -73,7 +75,7 @@ void seam_free(void *p) {
 	memset(p, 0xDD, size);
 }
 
-/* -- system calls ------------------------------------------------------------------------------- */
+/* -- system calls ------------------------------------------------------------------------------ */
 
 long seam_syscall(long number, ...) {
 	va_list arguments;
@@ -87,7 +89,7 @@ long seam_syscall(long number, ...) {
 	return r;
 }
 
-/* -- threads ------------------------------------------------------------------------------------ */
+/* -- threads ----------------------------------------------------------------------------------- */
 
 static void (*key_at_end)(void *);
 static void *specific_of_scheduler;
@@ -162,14 +164,14 @@ int segment_grow_sessions(struct segment *s) {
 	return -ENOSPC;
 }
 
-/* -- the log ------------------------------------------------------------------------------------ */
+/* -- the log ----------------------------------------------------------------------------------- */
 
 static void log_check(const char *format, va_list arguments) {
 	char text[300];
 
 	(void)vsnprintf(text, sizeof(text), format, arguments);
-	/* No process writes noise into the segment here, so berthd must find nothing wrong in it. These words
-	 * are in what sessions.c, ranges.c and recount.c log then. */
+	/* No process writes noise into the segment here, so berthd must find nothing wrong in it.
+	 * These words are in what sessions.c, ranges.c and recount.c log then. */
 	if (strstr(text, "contradict") || strstr(text, "epaired") || strstr(text, "Can't"))
 		verdict_fault("berthd's log: %s", text);
 }
@@ -194,7 +196,7 @@ void log_event(
 	va_end(arguments);
 }
 
-/* -- the event loop ----------------------------------------------------------------------------- */
+/* -- the event loop ---------------------------------------------------------------------------- */
 
 static sd_event_source *source_add(sd_event *loop, void *data, int enabled) {
 	sd_event_source *s = arena_take(sizeof(*s));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The threads of processes. They acquire and release slots through libberth, singly or in bursts of pairs,
- * and check the codes that libberth returns. A slot that is certainly held must be released with success,
- * by one thread only. A slot that berthd may have revoked may also be released with
+ * The threads of processes. They acquire and release slots through libberth, singly or in bursts of
+ * pairs, and check the codes that libberth returns. A slot that is certainly held must be released
+ * with success, by one thread only. A slot that berthd may have revoked may also be released with
  * BERTH_CONNECTION_ABORTED. An acquire may fail only with the codes of refusal_is_right().
  */
 
@@ -22,7 +22,7 @@ static struct holding *holding_new(struct process *p) {
 	return NULL;
 }
 
-/* -- acquiring ------------------------------------------------------------------------------------- */
+/* -- acquiring --------------------------------------------------------------------------------- */
 
 static bool refusal_is_right(int code) {
 	switch (code) {
@@ -79,7 +79,7 @@ int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct hol
 	return 0;
 }
 
-/* -- releasing ------------------------------------------------------------------------------------- */
+/* -- releasing --------------------------------------------------------------------------------- */
 
 static void release_check(const struct holding *h, bool was_certain, int code) {
 	if (code == BERTH_SUCCESS || (code == BERTH_CONNECTION_ABORTED && !was_certain))
@@ -116,7 +116,7 @@ int thread_release(struct process *p, struct holding *h) {
 	return code;
 }
 
-/* -- what a thread does ---------------------------------------------------------------------------- */
+/* -- what a thread does ------------------------------------------------------------------------ */
 
 /* also_releasing: also a slot that another thread is releasing. */
 static struct holding *holding_any(struct process *p, bool also_releasing) {
@@ -150,8 +150,8 @@ static uint32_t name_any(void) {
 	return 0;
 }
 
-/* Pairs of one account, which in the end use one record. Most bursts are of the same account, so that the
- * cells of the others bear old tags. */
+/* Pairs of one account, which in the end use one record. Most bursts are of the same account, so
+ * that the cells of the others bear old tags. */
 static void burst(struct process *p) {
 	uint32_t name = one_in(4) ? name_any() : plan.burst_name, weight = 1 + one_in(4);
 

@@ -46,7 +46,7 @@ uint32_t truth_path(uint32_t name, uint32_t ret[BERTH_LEVELS_MAX]) {
 	return depth;
 }
 
-/* -- slots -------------------------------------------------------------------------------------- */
+/* -- slots ------------------------------------------------------------------------------------- */
 
 static void held_add(const struct holding *h, uint32_t weight) {
 	for (uint32_t k = 0; k < h->depth; k++)
@@ -120,7 +120,7 @@ void truth_session_ended(uint32_t session) {
 	drop_where(is_of_session, session);
 }
 
-/* -- limits ------------------------------------------------------------------------------------- */
+/* -- limits ------------------------------------------------------------------------------------ */
 
 static void name_find(uint32_t account) {
 	const char *text = (const char *)world.entry[account].name;

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The truth: what the explorer itself records about accounts, limits and held slots, independently of the
- * shared words. Some of it can't be certain: a slot that berthd has begun to revoke may be held or not.
+ * The truth: what the explorer itself records about accounts, limits and held slots, independently
+ * of the shared words. Some of it can't be certain: a slot that berthd has begun to revoke may be
+ * held or not.
  */
 
 #include "berth.h"
@@ -47,8 +48,8 @@ void truth_reset(void);
 /* The accounts of a name's path. Returns their number; 0: one of them doesn't exist. */
 uint32_t truth_path(uint32_t name, uint32_t ret[BERTH_LEVELS_MAX]);
 
-/* An acquire that began at access `began` has just returned this slot. It is certainly held unless berthd may
- * have revoked it since. */
+/* An acquire that began at access `began` has just returned this slot. It is certainly held unless
+ * berthd may have revoked it since. */
 void truth_hold(struct holding *h, uint64_t began);
 /* True if berthd has neither revoked the slot nor ended its session since that access. */
 bool truth_is_untouched(const struct holding *h, uint64_t since);
@@ -65,8 +66,8 @@ void truth_session_ending(uint32_t session);
 /* The session's slots don't belong to their holders any more. */
 void truth_session_ended(uint32_t session);
 
-/* The word of an account's entry was written. Until berthd acknowledges the new limit, it and the former
- * ones are in force; then it alone. If the word is LIVE, an account has this index. */
+/* The word of an account's entry was written. Until berthd acknowledges the new limit, it and the
+ * former ones are in force; then it alone. If the word is LIVE, an account has this index. */
 void truth_entry_written(uint32_t account);
 void truth_limit_acknowledged(uint32_t account);
 /* The highest limit in force. */

@@ -48,7 +48,7 @@ void verdict_fault(const char *format, ...) {
 		coroutine_pause();
 }
 
-/* -- the trace ------------------------------------------------------------------------------------- */
+/* -- the trace --------------------------------------------------------------------------------- */
 
 struct event {
 	uint64_t access;
@@ -106,7 +106,7 @@ void trace_text(const char *format, ...) {
 	va_end(arguments);
 }
 
-/* -- printing -------------------------------------------------------------------------------------- */
+/* -- printing ---------------------------------------------------------------------------------- */
 
 static void event_print(const struct event *e) {
 	char before[80], after[80], where[16];
@@ -137,7 +137,8 @@ static bool concerns(const struct event *e) {
 				      : (e->word - RECORD_WORDS) / 8 == verdict.record;
 }
 
-/* Of events that aren't writes, only those of the scheduler and of the party that wrote last matter. */
+/* Of events that aren't writes, only those of the scheduler and of the party that wrote last
+ * matter. */
 static bool party_concerns(const struct event *e, const char *last) {
 	return e->kind == TRACE_WRITE || strcmp(e->party, last) == 0 || e->party[0] == 0;
 }

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The verdict of a run: the first fault that was found in it, or none. And the trace, which records the
- * events of a run that is repeated because it failed.
+ * The verdict of a run: the first fault that was found in it, or none. And the trace, which records
+ * the events of a run that is repeated because it failed.
  */
 
 #include "coroutine.h"
@@ -21,7 +21,8 @@ extern struct verdict verdict;
 /* Begins a run; the text is its name. */
 __attribute__((format(printf, 1, 2))) void verdict_begin(const char *format, ...);
 
-/* Reports a fault; only the first one of a run counts. A coroutine that reports one pauses for good. */
+/* Reports a fault; only the first one of a run counts. A coroutine that reports one pauses for
+ * good. */
 __attribute__((format(printf, 1, 2))) void verdict_fault(const char *format, ...);
 /* Before verdict_fault(): the account and record that the fault is about. */
 void verdict_about(uint32_t account, uint32_t record);
@@ -30,7 +31,7 @@ static inline bool run_is_over(void) {
 	return verdict.failed;
 }
 
-/* -- the trace ---------------------------------------------------------------------------------- */
+/* -- the trace --------------------------------------------------------------------------------- */
 
 extern bool tracing;
 
@@ -45,5 +46,6 @@ void trace_clear(void);
 void trace_word(enum trace_kind kind, uint32_t word, uint64_t before, uint64_t after);
 __attribute__((format(printf, 1, 2))) void trace_text(const char *format, ...);
 
-/* Prints the last events that concern the verdict's account and record; all: all events of the run. */
+/* Prints the last events that concern the verdict's account and record; all: all events of the
+ * run. */
 void trace_print(bool all);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Decodes cells and records as the top of counter.c describes them, but without its functions, which are
- * under test. */
+/* Decodes cells and records as the top of counter.c describes them, but without its functions,
+ * which are under test. */
 
 #include <stdio.h>
 

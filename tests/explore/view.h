@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Decodes cells and records. This is the only file of the explorer that knows their layout. It also has
- * what needs that knowledge: to revoke a slot, and to change a record before it is used.
+ * Decodes cells and records. This is the only file of the explorer that knows their layout. It also
+ * has what needs that knowledge: to revoke a slot, and to change a record before it is used.
  */
 
 #include "world.h"
@@ -35,8 +35,8 @@ bool view_has_charged(
 /* True if the word is a count, a tag, a place or a noted seq. */
 bool view_counts(uint32_t word);
 
-/* True if a compare-and-swap of this word alone may succeed though the word has changed and come back
- * meanwhile: a record's place, or a word that doesn't count. */
+/* True if a compare-and-swap of this word alone may succeed though the word has changed and come
+ * back meanwhile: a record's place, or a word that doesn't count. */
 bool view_may_return(uint32_t word);
 
 /* 2^MANY_PAIRS_BITS pairs are enough that a record's seqs leave all its old tags far behind. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Makes the two files and maps them. Empties them and the arena before a run, but only the few pages that
- * are in use. */
+/* Makes the two files and maps them. Empties them and the arena before a run, but only the few
+ * pages that are in use. */
 
 #include <stdio.h>
 #include <stdlib.h>

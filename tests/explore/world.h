@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * The memory of a run. The two shared files are mapped once for berthd and once for each process, one
- * mapping after the other. The private memory of all parties is one arena. Both are emptied before each
- * run.
+ * The memory of a run. The two shared files are mapped once for berthd and once for each process,
+ * one mapping after the other. The private memory of all parties is one arena. Both are emptied
+ * before each run.
  */
 
 #include "map.h"

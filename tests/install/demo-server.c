@@ -8,9 +8,9 @@
  *     demo-server ACCOUNT LABEL PID    waits until process PID is dead, acquires a slot, and goes on
  *                                      while berthd is dead
  *
- * With PID it prints a line for each step: "watching"; the ms until it got the slot; then, after a line
- * on standard input, how many million times it got a slot in a second; and the result of acquiring one
- * more. A second line on standard input ends it.
+ * With PID it prints a line for each step: "watching"; the ms until it got the slot; then, after a
+ * line on standard input, how many million times it got a slot in a second; and the result of
+ * acquiring one more. A second line on standard input ends it.
  */
 
 #include <berth.h>

@@ -46,7 +46,8 @@ static bool error_is_logged(void) {
 		why = strerror(EAGAIN);
 	if (fault->error == ENOLCK && strstr(log, "can't open the limits") && !strstr(log, why))
 		why = strerror(EINVAL);
-	/* Memory, where the check of the store has its copy, has no I/O errors but injected ones. */
+	/* Memory, where the check of the store has its copy, has no I/O errors but injected
+	 * ones. */
 	if ((fault->error == EIO || fault->what == INJECT_SHORT) &&
 		strstr(log, "LMDB damages the file when it changes it"))
 		return true;

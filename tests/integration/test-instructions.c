@@ -151,8 +151,8 @@ static void pairs_in_turn(const struct work *w) {
 
 /* -- the operations that are counted ----------------------------------------------------------- */
 
-/* The last two are compared with each other. strcmp executes more instructions near the end of a page, so
- * the table begins with a page. */
+/* The last two are compared with each other. strcmp executes more instructions near the end of a
+ * page, so the table begins with a page. */
 static const _Alignas(4096) struct work works[] = {
 	{.name = "pair, name of 17 bytes",
 		.account = "alice@example.com",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The export that berthd keeps beside its store, and berthd --restore, which makes a store of it; and
- * changes after the disk has failed in the middle of one. */
+/* The export that berthd keeps beside its store, and berthd --restore, which makes a store of it;
+ * and changes after the disk has failed in the middle of one. */
 
 #include <dirent.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Runs the tests of a program with Check. Each test is a test case of its own, named like the function,
- * because Check selects test cases by name ($CK_RUN_CASE), but not single tests.
+ * Runs the tests of a program with Check. Each test is a test case of its own, named like the
+ * function, because Check selects test cases by name ($CK_RUN_CASE), but not single tests.
  */
 
 #include "run.h"

@@ -23,7 +23,8 @@
 /* Tables leave out the members that are 0. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-/* A test that runs once, or, if `end` is above `begin`, once for each _i from `begin` to `end` - 1. */
+/* A test that runs once, or, if `end` is above `begin`, once for each _i from `begin` to `end` -
+ * 1. */
 struct test {
 	const TTest *test;
 	int begin, end;
@@ -38,10 +39,12 @@ struct suite {
 	int seconds; /* after which Check gives a test up; 0: TEST_SECONDS */
 };
 
-/* No test depends on speed: this only ends one that hangs. $CK_TIMEOUT_MULTIPLIER makes it longer. */
+/* No test depends on speed: this only ends one that hangs. $CK_TIMEOUT_MULTIPLIER makes it
+ * longer. */
 #define TEST_SECONDS 300
 
-/* Runs the suites one after the other and prints one summary. Returns the exit status of main: 0; 1 if a
- * test failed; 2 if no test has the name in $CK_RUN_CASE. Leaves out the tests named in $WITHOUT. */
+/* Runs the suites one after the other and prints one summary. Returns the exit status of main: 0; 1
+ * if a test failed; 2 if no test has the name in $CK_RUN_CASE. Leaves out the tests named in
+ * $WITHOUT. */
 #define run_suites(...) run_all_suites((const struct suite[]){__VA_ARGS__, {0}})
 int run_all_suites(const struct suite *suites);

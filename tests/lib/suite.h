@@ -95,8 +95,9 @@ UNUSED static berth_slot acquire_slot(struct berth *b, const char *account) {
 	return slot;
 }
 
-/* For handles with a short timeout: berthd may not answer within it while the machine is busy. So these ask
- * until it does; the code is another than BERTH_CONNECTION_REFUSED, unless berthd never answers. */
+/* For handles with a short timeout: berthd may not answer within it while the machine is busy. So
+ * these ask until it does; the code is another than BERTH_CONNECTION_REFUSED, unless berthd never
+ * answers. */
 #define RETRIES 300
 
 UNUSED static int open_retrying(const struct berth_options *options, struct berth **ret) {
@@ -417,6 +418,6 @@ UNUSED static int scale_timeout(int ms) {
 	return ms * scale_factor();
 }
 
-/* run_suites for tests whose messages may end with berthd's whole log. Unit tests do without: Check moves a
- * buffer of this size at each assertion, and they make many. */
+/* run_suites for tests whose messages may end with berthd's whole log. Unit tests do without: Check
+ * moves a buffer of this size at each assertion, and they make many. */
 #define run_berthd_suites(...) (check_set_max_msg_size(1 << 20), run_suites(__VA_ARGS__))

@@ -45,8 +45,8 @@ static const struct verb command = {
 /* What the parser reported, and the operands that it left, divided by blanks. */
 static char said[1024], left[256];
 
-/* Reads the command line "berthctl WORD...": up to the first operand if v is NULL. first is the index
- * of the verb. Returns what the parser returned. */
+/* Reads the command line "berthctl WORD...": up to the first operand if v is NULL. first is the
+ * index of the verb. Returns what the parser returned. */
 static int read_words(const struct verb *v, int first, const char *line) {
 	static char program[] = "berthctl", words[256];
 	char *argv[32] = {program}, **operands = NULL;

@@ -137,8 +137,8 @@ static int fill(struct lmdb_txn *txn, void *data) {
 	return r;
 }
 
-/* The disk fails in the sync of the pages, or in the write of their meta page. Then the environment is
- * opened again and synced, as limits.c does. */
+/* The disk fails in the sync of the pages, or in the write of their meta page. Then the environment
+ * is opened again and synced, as limits.c does. */
 static void commit_refuse(struct lmdb *l, unsigned i) {
 	memcpy(refused[i], values[i], sizeof(refused[i]));
 	if (i % 3 != 0)
@@ -241,7 +241,8 @@ static void disk_store(const struct disk *d) {
 	ck_assert_int_eq(fclose(f), 0);
 }
 
-/* As berthd starts: it must find what was acknowledged, or one commit more, be it one that failed. */
+/* As berthd starts: it must find what was acknowledged, or one commit more, be it one that
+ * failed. */
 static void judge(const struct disk *disk, unsigned acknowledged, const char *what, size_t at) {
 	static struct lmdb_progress progress;
 	struct reader r = {{0}, 0};

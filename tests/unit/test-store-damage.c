@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The store with a byte of its file changed, at one place after another, and cut short. The process that
- * opens the store neither crashes nor hangs. It refuses the limits and says where they are damaged, or it
- * serves only limits that were acknowledged at some time: an older state of an entry or of a whole
- * transaction can't be told from a newer one. Counts are begun afresh, or right. Whether a change
- * succeeds isn't tested: only a change reads the pages' free space. A sample of the places, unless $FAULTS
- * is "all". */
+/* The store with a byte of its file changed, at one place after another, and cut short. The process
+ * that opens the store neither crashes nor hangs. It refuses the limits and says where they are
+ * damaged, or it serves only limits that were acknowledged at some time: an older state of an entry
+ * or of a whole transaction can't be told from a newer one. Counts are begun afresh, or right.
+ * Whether a change succeeds isn't tested: only a change reads the pages' free space. A sample of
+ * the places, unless $FAULTS is "all". */
 
 #include <check.h>
 #include <fcntl.h>
@@ -129,7 +129,8 @@ static bool put_many(struct store *s, const char *format, uint32_t from, uint32_
 
 #define CUSTOMER "customer%u@example.com"
 
-/* An import and some limits. The older of the last transactions is 4, which with a bit more is 6. */
+/* An import and some limits. The older of the last transactions is 4, which with a bit more is
+ * 6. */
 static void fill_fresh(struct store *s) {
 	ck_assert(put_many(s, CUSTOMER, 0, 60, 1, false));
 	ck_assert(put_limit(s, "first", 1));
@@ -223,7 +224,8 @@ static void content_write(const char *which, size_t size) {
 	ck_assert_int_eq(fclose(f), 0);
 }
 
-/* Whether a line says a limit, or counts, that were stored at some time: of customer N, N and N + 1. */
+/* Whether a line says a limit, or counts, that were stored at some time: of customer N, N and N +
+ * 1. */
 static bool line_was_acknowledged(const char *line) {
 	unsigned customer, limit, peak, denied;
 

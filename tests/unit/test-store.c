@@ -849,7 +849,7 @@ START_TEST(a_full_disk_refuses_and_loses_nothing_and_room_mends_it) {
 }
 END_TEST
 
-/* -- large changes, after which LMDB is closed --------------------------------------------------- */
+/* -- large changes, after which LMDB is closed ------------------------------------------------- */
 
 static time_t clock_ahead; /* seconds */
 static bool disk_fails;

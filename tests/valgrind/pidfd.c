@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Preloaded into programs that run under valgrind, in which (as of 3.19) pidfd_open fails with ENOSYS.
- * libberth and berthd call it through syscall(). This library replaces syscall(): for pidfd_open it asks
- * a process outside of valgrind (pidfd-server.c), which opens the descriptor and sends it. All other
- * system calls go to the kernel. The descriptor is a real pidfd.
+ * Preloaded into programs that run under valgrind, in which (as of 3.19) pidfd_open fails with
+ * ENOSYS. libberth and berthd call it through syscall(). This library replaces syscall(): for
+ * pidfd_open it asks a process outside of valgrind (pidfd-server.c), which opens the descriptor and
+ * sends it. All other system calls go to the kernel. The descriptor is a real pidfd.
  */
 
 #include <dlfcn.h>

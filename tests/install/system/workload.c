@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A server that runs while berthd is stopped, killed and replaced. It is built in the container against the
- * installed libberth-dev, with the flags of pkg-config.
+ * A server that runs while berthd is stopped, killed and replaced. It is built in the container
+ * against the installed libberth-dev, with the flags of pkg-config.
  *
  *     workload ACCOUNT N LABEL
  *
- * Holds N slots of ACCOUNT. A thread acquires and releases another slot again and again; a second thread
- * does so, too, with a new session each time. So the account's limit must be N + 2. No operation may fail:
- * the first failure is printed at once, as a line "FAILED ...". On SIGTERM the program releases its slots,
- * prints "CYCLES n SESSIONS n FAILURES n", and exits with 0 if there was no failure.
+ * Holds N slots of ACCOUNT. A thread acquires and releases another slot again and again; a second
+ * thread does so, too, with a new session each time. So the account's limit must be N + 2. No
+ * operation may fail: the first failure is printed at once, as a line "FAILED ...". On SIGTERM the
+ * program releases its slots, prints "CYCLES n SESSIONS n FAILURES n", and exits with 0 if there
+ * was no failure.
  */
 
 #include <berth.h>
