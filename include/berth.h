@@ -57,7 +57,7 @@
  * Any thread may call any function at any time, on the same handle or on others. The
  * exception is berth_close(): no other thread may use the handle then. Any thread of the
  * process may release a slot, whichever thread acquired it. The library starts no thread
- * and prints nothing. Its functions are no cancellation points.
+ * and prints nothing. Its functions are not cancellation points.
  *
  * SIGNALS
  *
@@ -128,7 +128,7 @@ enum berth_code {
 	 * this code. */
 	BERTH_CONNECTION_COUNT_LIMIT = 1238,
 
-	/* Library and berthd are of releases that don't understand each other. Install both
+	/* Library and berthd are of different releases that can't work together. Install both
 	 * from the same release. Then restart the server, which keeps the library that it
 	 * has loaded, or restart berthd; berthd(8) describes such an upgrade. */
 	BERTH_REVISION_MISMATCH = 1306,

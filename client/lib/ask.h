@@ -6,7 +6,7 @@
  * and the end of releases that the process couldn't finish itself.
  *
  * Any thread may call these functions. They may wait until the deadline (clock_monotonic_ms), leave
- * errno alone, and are no cancellation points. They return 0, a code of berth.h (positive) that
+ * errno alone, and are not cancellation points. They return 0, a code of berth.h (positive) that
  * berthd answered, or a negative errno: -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT or -EBADMSG if
  * berthd couldn't be asked, or as session_new().
  *

@@ -225,10 +225,11 @@ static const char *processes_show(const struct other_layout *o, char *to, size_t
 	return to;
 }
 
-#define WHAT_TO_DO                                                                          \
-	"Stop these servers, start berthd, and start them again, so that they load the "    \
-	"library of this release; or start berthd with --abandon-segment: then they go on " \
-	"with the old segment, and count only among themselves until they are restarted"
+#define WHAT_TO_DO                                                                           \
+	"Stop these servers, start berthd, and start the servers again, so that they load "  \
+	"the library of this release. Or start berthd with --abandon-segment: then these "   \
+	"servers keep the old segment, and don't see the slots of other servers until they " \
+	"are restarted"
 
 static void refusal_log(const char *runtime_dir, const struct other_layout *o) {
 	char list[2048], layout[32], processes[32];
