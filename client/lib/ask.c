@@ -133,8 +133,8 @@ static int ranges_add(struct session *s, const struct message_ranges_granted *gr
 	return added > 0 ? 0 : -ENOMEM;
 }
 
-/* Sends the request, once the reply to the request before has come. The session has the ranges that
- * a late reply grants all the same, so the pool takes them. */
+/* Sends the request, after the reply to the previous request has come. That reply may be too late for
+ * its own request; but if it grants ranges, they belong to the session, so the pool takes them. */
 static int question_send(struct berth *b, const struct question *q, int64_t deadline) {
 	union reply late = {{0}};
 	int r = b->owes_reply ? message_skip(b->socket.fd, &late, sizeof(late), deadline) : 0;

@@ -51,8 +51,8 @@ static uint32_t next_end(uint32_t now, uint32_t step, uint32_t end) {
 	return end - now < step ? end : now + step;
 }
 
-/* Everything that belongs to the new elements is allocated, then they are published. After a death
- * in between the next berthd allocates the same pages again, which changes nothing. */
+/* First everything that belongs to the new elements is allocated, then they are published. If berthd
+ * dies in between, the next berthd allocates the same pages again, which changes nothing. */
 int segment_grow_accounts(struct segment *s) {
 	const struct layout *l = &s->map->layout;
 	uint32_t now = load_relaxed(&s->names->accounts);
