@@ -9,6 +9,7 @@
 #include "name.h"
 #include "number.h"
 #include "options.h"
+#include "runtime-dir.h"
 
 enum option_id {
 	OPTION_RUNTIME_DIR = 256,
@@ -132,12 +133,11 @@ static int option_apply(struct options *o, int id) {
 }
 
 int options_parse(struct options *o, int argc, char **argv) {
-	const char *runtime_dir = secure_getenv("BERTH_RUNTIME_DIR");
 	const char *state_dir = secure_getenv("BERTH_STATE_DIR");
 	int id, r = 0;
 
 	*o = (struct options){
-		.runtime_dir = runtime_dir && *runtime_dir ? runtime_dir : DEFAULT_RUNTIME_DIR,
+		.runtime_dir = runtime_dir_choose(NULL),
 		.state_dir = state_dir && *state_dir ? state_dir : DEFAULT_STATE_DIR,
 		.capacities = {DEFAULT_ACCOUNTS, DEFAULT_SLOTS, DEFAULT_SESSIONS},
 	};

@@ -17,11 +17,10 @@ struct options {
 	bool force;           /* with restore: also if the store is sound */
 };
 
-#define DEFAULT_RUNTIME_DIR "/run/berth"
-#define DEFAULT_STATE_DIR   "/var/lib/berth"
-#define DEFAULT_ACCOUNTS    1048576u
-#define DEFAULT_SLOTS       1048576u
-#define DEFAULT_SESSIONS    16384u
+#define DEFAULT_STATE_DIR "/var/lib/berth"
+#define DEFAULT_ACCOUNTS  1048576u
+#define DEFAULT_SLOTS     1048576u
+#define DEFAULT_SESSIONS  16384u
 
 /* Exit status of an unusable command line. */
 #define EXIT_USAGE 2

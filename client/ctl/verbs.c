@@ -6,9 +6,8 @@
 #include <string.h>
 
 #include "report.h"
+#include "runtime-dir.h"
 #include "verbs.h"
-
-#define RUNTIME_DIR "/run/berth"
 
 const struct verb *const verbs[] = {
 	&verb_set,
@@ -32,7 +31,7 @@ const struct verb *verb_find(const char *name) {
 	return NULL;
 }
 
-struct globals globals = {.runtime_dir = RUNTIME_DIR};
+struct globals globals;
 
 static int runtime_dir_parse(const char *argument) {
 	if (!*argument)
@@ -45,7 +44,8 @@ const struct option_row global_options[] = {
 	{
 		.name = "--runtime-dir",
 		.argument = "DIR",
-		.help = "where berthd's sockets are; otherwise $BERTH_RUNTIME_DIR or\n" RUNTIME_DIR,
+		.help = "where berthd's sockets are; otherwise $BERTH_RUNTIME_DIR "
+			"or\n" DEFAULT_RUNTIME_DIR,
 		.parse = runtime_dir_parse,
 	},
 	{
@@ -68,8 +68,5 @@ const struct option_row global_options[] = {
 };
 
 void globals_init(void) {
-	const char *dir = secure_getenv("BERTH_RUNTIME_DIR");
-
-	if (dir && *dir)
-		globals.runtime_dir = dir;
+	globals.runtime_dir = runtime_dir_choose(NULL);
 }

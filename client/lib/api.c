@@ -6,9 +6,9 @@
 #include "fork.h"
 #include "clock.h"
 #include "acquire.h"
+#include "runtime-dir.h"
 
-#define RUNTIME_DIR "/run/berth"
-#define TIMEOUT_MS  5000
+#define TIMEOUT_MS 5000
 
 /* -- handles ----------------------------------------------------------------------------------- */
 
@@ -34,15 +34,13 @@ static int handle_open(const char *runtime_dir, int timeout_ms, struct berth **r
 
 int berth_open_options(const struct berth_options *options, struct berth **ret) {
 	int r, error = errno;
-	const char *dir;
 
 	if (!options || !ret || !sized_is_known(options, options->size, sizeof(*options)) ||
 		options->timeout_ms < 0 || options->flags != 0)
 		return BERTH_INVALID_PARAMETER;
 	if (!cas16_is_there())
 		return BERTH_NO_SYSTEM_RESOURCES;
-	dir = options->runtime_dir ? options->runtime_dir : secure_getenv("BERTH_RUNTIME_DIR");
-	r = handle_open(dir && *dir ? dir : RUNTIME_DIR,
+	r = handle_open(runtime_dir_choose(options->runtime_dir),
 		options->timeout_ms ? options->timeout_ms : TIMEOUT_MS, ret);
 	errno = error;
 	return general_code(r);

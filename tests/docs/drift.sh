@@ -72,7 +72,7 @@ for option in max-accounts max-slots max-sessions; do
 		fail "berthd(8) has other numbers for --$option than --help: $*"
 done
 for option in runtime-dir:RUNTIME_DIR state-dir:STATE_DIR; do
-	path=$(sed -n "s/^#define DEFAULT_${option#*:} *\"\\(.*\\)\"/\\1/p" daemon/options.h)
+	path=$(sed -n "s/^#define DEFAULT_${option#*:} *\"\\(.*\\)\"/\\1/p" daemon/options.h client/wire/runtime-dir.h)
 	entry berthd.8 "--${option%:*}" | grep -qF "by default ${path:-?}." ||
 		fail "berthd(8) has another default for --${option%:*} than $path"
 done
@@ -198,9 +198,9 @@ reads() {
 	same read paged "variables that the code reads (<) and that $page has (>)"
 }
 step 'environment variables'
-reads berthd.8 daemon/*.c daemon/*/*.c
-reads berthctl.1 client/ctl/*.c
-reads berth_open.3 client/lib/*.c
+reads berthd.8 daemon/*.c daemon/*/*.c client/wire/*.h
+reads berthctl.1 client/ctl/*.c client/wire/*.h
+reads berth_open.3 client/lib/*.c client/wire/*.h
 
 # -- numbers ----------------------------------------------------------------------------------
 
