@@ -27,13 +27,13 @@
  *
  * ACCOUNTS
  *
- * The name of an account has 1 to 255 bytes of UTF-8, without control characters, `*` and
- * `?`. `/` divides it into levels, at most 8. A slot of "acme/alice" also counts against
- * "acme": an acquire gets a slot at every level or at none.
+ * The name of an account is 1 to 255 bytes of UTF-8. It has no control characters, no `*`
+ * and no `?`. `/` divides the name into levels, at most 8. A slot of "acme/alice" also
+ * counts against "acme": an acquire gets a slot at every level or at none.
  *
  * A server that builds a name from text that a stranger sent must not let the stranger
- * choose the levels. It replaces each `/` in that text by %2F, and each `%` by %25, before
- * it joins the parts.
+ * choose the levels. The server replaces each `/` in that text by %2F, and each `%` by %25,
+ * before it joins the parts.
  *
  * RETURN VALUES
  *
@@ -42,9 +42,9 @@
  *
  * BLOCKING
  *
- * Once the session is open and the account known to this process, an acquire, a denial and
- * a release wait for nothing. They make no system call, except at most one that wakes an
- * idle berthd.
+ * Once the session is open and this process knows the account, an acquire, a denial and a
+ * release wait for nothing. They make no system call, except at most one that wakes an idle
+ * berthd.
  *
  * berth_open(), berth_open_options() and the first use of an account ask berthd. So does an
  * acquire for which this process has no free record, and any call that needs a new session.
@@ -103,7 +103,7 @@ extern "C" {
  * and numbers of that reference.
  */
 enum berth_code {
-	/* The call has done what it promises. */
+	/* The call has succeeded. */
 	BERTH_SUCCESS = 0,
 
 	/* This process may not use berthd: it isn't in the group of berth.sock, or berthd
@@ -161,18 +161,19 @@ struct berth;
  * The number of a slot that a handle holds; 0 is no slot. It is valid until the slot is
  * released, also across restarts of berthd. It means nothing in another process.
  *
- * Its bits are: 20 of the session's number in this process, 22 of the record's number, and
- * the lowest 22 of how often that record was used. The library compares the number with
- * what it keeps of the slots that the handle holds. So a number from a session that has
- * ended never releases another slot.
+ * From the highest bit down, the number consists of 20 bits of the session's number in this
+ * process, 22 bits of the record's number, and the lowest 22 bits of the number of times
+ * that this record was used. The library compares the number with its own list of the slots
+ * that the handle holds. So a number from a session that has ended never releases another
+ * slot.
  */
 typedef uint64_t berth_slot;
 
 /*
  * The structs below have their size first, so that later versions can add fields. A program
- * zeroes the struct, sets `size` to its sizeof, and then the fields that it needs. The
- * larger struct of a program that was compiled for a later version is accepted if the
- * fields that this version doesn't know are zero; otherwise the call returns
+ * zeroes the struct, sets `size` to its sizeof, and then the fields that it needs. A
+ * program that was compiled for a later version passes a larger struct. The library accepts
+ * it if the fields that this version doesn't know are zero; otherwise the call returns
  * BERTH_INVALID_PARAMETER.
  */
 
@@ -184,7 +185,7 @@ struct berth_request {
 	/* The account. The string is the caller's, and used during the call only. */
 	const char *account;
 
-	/* How many slots this one counts for, at every level: 1 to 4095. 0 stands for 1. */
+	/* How many slots this one counts as, at every level: 1 to 4095. 0 stands for 1. */
 	uint32_t weight;
 
 	/* Must be 0: the call takes a slot now or is denied. Otherwise
@@ -209,8 +210,8 @@ struct berth_usage {
 	 * unlimited. */
 	uint32_t limit;
 
-	/* How many slots are held now, by weight. Slots of the accounts below count,
-	 * too. */
+	/* How many slots are held now, by weight. Slots of the accounts below this one are
+	 * included. */
 	uint32_t current;
 
 	/* The highest value of `current` since the account was made. */
@@ -220,8 +221,8 @@ struct berth_usage {
 	 * waits. */
 	uint32_t waiting;
 
-	/* How many acquires were denied because this account, not another level, was full,
-	 * since the account was made. */
+	/* How many acquires were denied since the account was made, because this account
+	 * itself, and not another level, was full. */
 	uint64_t denied;
 };
 

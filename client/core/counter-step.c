@@ -4,10 +4,11 @@
 
 #include "counter-step.h"
 
-/* Noise in `noted` may be above all seqs. The record can't be used then until a recount frees it.
- * noted_sane() gives the seq from which the record continues: one that leaves it enough seqs, and
- * that it has probably not reached yet. If a tag tells of a newer step, record_note() continues
- * from that. The bit NOISE keeps the value above all seqs until then. */
+/* `noted` may hold noise that is above all seqs. Then the record can't be used until a recount
+ * frees it. noted_sane() returns the seq from which the record continues. That seq leaves the
+ * record enough seqs, and the record has probably not reached it yet. If a tag tells of a newer
+ * step, record_note() continues from that step. The bit NOISE keeps `noted` above all seqs until
+ * the recount. */
 #define NOISE (UINT64_C(1) << 63)
 
 uint64_t noted_sane(uint64_t noted) {
@@ -42,7 +43,7 @@ int counter_note(struct map *m, uint64_t tag) {
 void counter_label(struct record *record, const char *label, size_t length) {
 	uint64_t word[BERTH_LABEL_SIZE / 8] = {0};
 
-	/* The cut is not within a character of UTF-8. */
+	/* Cuts the label between two characters of UTF-8. */
 	if (length >= BERTH_LABEL_SIZE)
 		for (length = BERTH_LABEL_SIZE - 1; length > 0 && (label[length] & 0xC0) == 0x80;)
 			length--;

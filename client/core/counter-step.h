@@ -2,9 +2,10 @@
 #pragma once
 
 /*
- * What a step of the counter needs beside its own compare-and-swap: the slot that is requested, the
- * note of the tag that the step overwrites (N1 of counter.c), and what lists of holders and of
- * accounts show, which decides nothing: the slot's time and label, and the cell's peak.
+ * Everything that a step of the counter needs beside its own compare-and-swap: the request for a
+ * slot; the note of the tag that the step overwrites (N1 of counter.c); and the slot's time and
+ * label, and the cell's peak. Lists of holders and of accounts show these last three values. No
+ * decision depends on them.
  */
 
 #include <endian.h>
@@ -88,8 +89,8 @@ static _always_inline_ void record_unlabel(struct record *record) {
 }
 
 /* Stores a label of 9 to 15 bytes without a call, since many labels are an address and a port. The
- * second word is made of the label's last eight bytes: a shift removes those of them that the first
- * word has already. */
+ * second word is made of the label's last eight bytes: a shift removes the bytes that the first
+ * word contains already. */
 static _always_inline_ void record_label(struct record *record, const char *label, size_t n) {
 	uint64_t first, last;
 

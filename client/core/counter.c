@@ -8,17 +8,17 @@
  *
  * Steps. A record that is PLACED on an account's path goes round that path: up, where it charges
  * the levels 0 … top one after the other; then it holds a slot; and down again, where it discharges
- * them. Each step is one 16-byte compare-and-swap on one cell, which changes the count and writes
- * the tag (record, seq). A seq tells which step of which cycle this is, and which levels are
- * charged after it (layout.h). The seqs of a record only grow. So no tag is ever written twice, and
- * no cell ever returns to an earlier value. To note a step means to raise the record's `noted` to
- * the step's seq. A note is true whenever it is written, so the party that writes it need not look
+ * them. Each step is one 16-byte compare-and-swap on one cell. It changes the count and writes the
+ * tag (record, seq). A seq tells which step of which cycle this is, and which levels are charged
+ * after it (layout.h). The seqs of a record only grow. So no tag is ever written twice, and no cell
+ * ever returns to an earlier value. To note a step means to raise the record's `noted` to the
+ * step's seq. A note is true whenever it is written, so the party that writes it need not look
  * where the record stands.
  *
- * Invariant. The newest step of record r at level k of its path is the newer one of `noted` and the
- * tag of that level's cell, if that tag is r's. Level k is charged if k < seq_charged(that step). A
- * cell's count is the sum of the weights of the records that have charged it. This holds at every
- * instant.
+ * Invariant. The newest step of record r at level k of its path is the step in `noted`, unless that
+ * level's cell bears a newer tag of r: then it is the step of that tag. Level k is charged if k <
+ * seq_charged(that step). A cell's count is the sum of the weights of the records that have charged
+ * it. This holds at every instant.
  *
  * Writes. b is a base: step 0 of a cycle, above every seq that the record has used.
  *   P1 record  → PLACED here, noted b               16 bytes, from values read after the claim
@@ -31,13 +31,13 @@
  *   V1 record  PLACED → SEIZED, FREE → CLOSED       8 bytes; the daemon, or an owner without memory
  *   V3 record  → FREE or CLOSED, noted = the end    16 bytes; only the daemon
  *              of its newest step's cycle + 16
- * V2 stands between V1 and V3. It begins with N1 for the newest step that any cell of the path
- * tells of, so that all levels are discharged in one cycle. Then it makes one 16-byte
- * compare-and-swap for each level, from the top: R1 if the level is charged, otherwise B1, which
- * seals the level. To revoke a slot that is held, the daemon makes R1 at the top with the seq of
- * the next cycle (b + 32 - top), on condition that the slot's seq is the newest there, and then the
- * other R1. The record stays PLACED and rests. The seq tells the owner that the slot was revoked:
- * between a slot's seq and the end of its cycle lie only the steps of a release.
+ * V2 stands between V1 and V3. V2 begins with N1 for the newest step of which any cell of the path
+ * tells, so that all levels are discharged in one cycle. Then it makes one 16-byte compare-and-swap
+ * for each level, from the top: R1 if the level is charged, otherwise B1, which seals the level. To
+ * revoke a slot that is held, the daemon makes R1 at the top with seq (b + 32 - top), which belongs
+ * to the next cycle, on condition that the slot's seq is the newest there. Then it makes R1 at the
+ * other levels. The record stays PLACED and rests. The seq tells the owner that the slot was
+ * revoked: between a slot's seq and the end of its cycle lie only the steps of a release.
  *
  * Order. A party that makes a step reads
  *   1 the cell: tag, count   and after that, in either order,
@@ -48,20 +48,22 @@
  * Every change of 2 or 3 after they were read also changes the cell (V2; B1 after a new limit or
  * generation). So 5 fails, however late it comes. A torn pair (tag and count of two moments) fails
  * at 5, too. A decision that is made without 5 uses the tag alone, or the count alone. A release
- * whose cell still bears the tag that took the slot does without 2: while that tag stands there, no
+ * skips 2 if its cell still bears the tag that took the slot: while the cell bears that tag, no
  * party has released the slot or moved the record.
  *
  * Claims. One thread at a time uses a record to take slots. This thread has claimed the record in
  * the memory of its process, or owns it there (pool.c). Every value that decides where a record is
- * placed is read after the record was claimed. A value that was read before the claim justifies
- * only a compare-and-swap (5) from that very pair: if 5 succeeds, the pair has not changed in the
- * meantime, so it is as good as if it were read now. P1 changes no cell, so it reads all that it
- * needs after the claim: noted, place, and the tag of level 0 where the record stands. Each cycle's
- * last step is made at level 0, so that tag tells that the record rests. If that tag is overwritten
- * after P1 has read it, and noted did not tell of it yet, noted changes and P1 fails. And if the
- * first A1 from an old pair fails, the base that was derived from the pair is void as well.
+ * placed is read after the record was claimed. A pair (count and tag) that was read before the
+ * claim justifies only a compare-and-swap (5) from that pair: if 5 succeeds, the pair has not
+ * changed in the meantime, so it is as valid as if it were read now. P1 changes no cell, so it
+ * reads all that it needs after the claim: noted, place, and the tag of level 0 where the record
+ * stands. Each cycle's last step is made at level 0, so the tag of level 0 tells that the record
+ * rests. If another party overwrites that tag after P1 has read it, it first notes the tag. So if
+ * noted did not tell of that step yet, noted changes, and P1 fails. And if the first A1 from an old
+ * pair fails, the base that was derived from the pair is void as well.
  *
- * Death or stall of any length after the write before the bar, and before the one after it:
+ * A party may die, or stall for any time, between two writes. A bar separates the two writes below,
+ * and the text beside them says what follows:
  *   P1 | A1    the record rests on its path
  *   last A1 | return    the record holds a slot
  *   A1 | A1    levels 0 … k are charged. The owner goes on; or V1 … V3 follow, when the session
@@ -79,22 +81,22 @@
  * No step waits for another process. The daemon's steps need no claim, since each of them is
  * conditional on the content of the cell.
  *
- * Removed accounts. A record may rest on an account that is removed. When the account's index is
- * used again below another parent, the record stands on another path, whose upper cells it never
- * touched. So a removal ends with N1 for the tag that the cell bears. After that, noted alone tells
- * that the record rests (daemon/shared/directory-write.c). If those upper cells bear old tags of
- * the record, these are older than its P1.
+ * Removed accounts. A record may rest on an account that is removed. When a new account gets the
+ * removed account's index, but has another parent, the record stands on another path, whose upper
+ * cells it never touched. So a removal ends with N1 for the tag that the cell bears. After that,
+ * noted alone tells that the record rests (daemon/shared/directory-write.c). If those upper cells
+ * bear old tags of the record, these are older than its P1.
  *
- * Noise. Noise is whatever a faulty or malicious process has written over shared words; it breaks
- * all of this. The recount (daemon/upkeep/recount.c) repairs counts from what the records still
- * prove. The code here checks each value that it reads against its bounds.
+ * Noise. Noise is any value that a faulty or malicious process has written over shared words. With
+ * noise, none of the above holds. The recount (daemon/upkeep/recount.c) repairs counts from what
+ * the records still prove. The code here checks each value that it reads against its bounds.
  *
  * The end of the seqs. A record whose next cycle would begin above BERTH_SEQ_LAST is retired: no
- * party places it again, and counter_open() leaves its `noted` above BERTH_SEQ_LAST. 2^37 cycles
- * last an hour if one record takes slots all the time at 30 ns each.
+ * party places it again, and counter_open() leaves its `noted` above BERTH_SEQ_LAST. A record uses
+ * up 2^37 cycles in about an hour if it takes slots all the time at 30 ns each.
  *
- * Loops. A loop goes round again only if another party's compare-and-swap succeeded meanwhile. In
- * memory that is written over, that could be for ever; RETRIES_MAX bounds it.
+ * Loops. A loop repeats only if another party's compare-and-swap succeeded meanwhile. If a faulty
+ * process keeps writing over the memory, a loop could repeat for ever; RETRIES_MAX bounds it.
  */
 
 #include "counter-fast.h"
@@ -207,8 +209,8 @@ void counter_seize(struct map *m, uint32_t number) {
 /* -- discharging: R1 --------------------------------------------------------------------------- */
 
 /* Orders 4 and 5 of R1 at one level. -EAGAIN: the cell has changed. If the count is less than the
- * weight, it is damaged: then the count stays, and the step is made all the same, so that the
- * record isn't stuck for ever. */
+ * weight, it is damaged: then the step is made without a change of the count, so that the record
+ * isn't stuck for ever. */
 static int level_try_discharge(
 	const struct placement *p, const struct level *l, struct pair seen, uint64_t seq) {
 	uint32_t count = count_of(seen.first), weight = place_weight(p->place);
@@ -226,8 +228,8 @@ static int level_try_discharge(
 	return damage;
 }
 
-/* The first step down, `seq`, which releases the slot `held`. Of all parties that try, exactly one
- * makes it; the others get -ENOENT. */
+/* Makes the first step down, `seq`, which releases the slot `held`. Of all parties that try this,
+ * exactly one succeeds; the others get -ENOENT. */
 static int top_discharge(
 	const struct placement *p, const struct level *l, uint64_t held, uint64_t seq) {
 	for (int i = 0; i < RETRIES_MAX; i++) {
@@ -247,7 +249,7 @@ static int top_discharge(
 	return -EUCLEAN;
 }
 
-/* A later step down, `seq`, unless any party has made it already: each step is made once. */
+/* Makes a later step down, `seq`, unless a party has made it already: each step is made once. */
 static int level_discharge_once(const struct placement *p, const struct level *l, uint64_t seq) {
 	for (int i = 0; i < RETRIES_MAX; i++) {
 		struct pair seen = cell_load(l->cell);
@@ -265,8 +267,8 @@ static int level_discharge_once(const struct placement *p, const struct level *l
 }
 
 /* Discharges the levels below `above`, in the cycle that begins at `base`. It goes on after an
- * error at a level, except for -ENOMEM. Returns the first error; otherwise COUNTER_NEEDS_RECOUNT if
- * any level did. */
+ * error at a level, except for -ENOMEM. Returns the first error; if there is none,
+ * COUNTER_NEEDS_RECOUNT if any level returned that. */
 static int descend(
 	const struct placement *p, const struct path *path, uint32_t above, uint64_t base) {
 	int result = 0;
@@ -291,8 +293,9 @@ int counter_release_continue(struct map *m, struct record_at at, const struct pa
 	return descend(&p, path, path->depth - discharged, seq_base(seq));
 }
 
-/* True if the record has made a step after the one that took the slot `seq`: level 0, where each
- * cycle ends, or noted tells of it. Also true if the record stands elsewhere. */
+/* True if the record has made a step after the one that took the slot `seq`. The tag of level 0,
+ * where each cycle ends, or noted tells of such a step. Also true if the record stands
+ * elsewhere. */
 static bool has_newer_step(const struct placement *p, uint64_t seq) {
 	const struct cell *cell = map_cell(p->map, place_account(p->place));
 	uint64_t tag = cell ? load_acquire(&cell->tag) : 0;
@@ -365,7 +368,8 @@ static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 		uint64_t place = load_acquire(&p->at.record->place), base = noted;
 		int r = newest_step_at_level_0(p, place, &base);
 
-		/* Another party may have noted the tag of the newest step, and overwritten it. */
+		/* Another party may have noted the tag of the newest step, and overwritten that
+		 * tag. */
 		if (load_acquire(&p->at.record->noted) != noted)
 			continue;
 		if (r < 0)
@@ -387,10 +391,10 @@ static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 
 /* -- charging: A1 ------------------------------------------------------------------------------ */
 
-/* After `level` was refused with r: discharges the levels below it, which were charged in the cycle
- * that begins at `base`, in that same cycle. If r is -ENOMEM, or if a level can't be discharged, it
- * seizes the record instead, so that the daemon discharges the levels, and returns -ENOMEM.
- * Otherwise it returns r. */
+/* Undoes an acquire that `level` has refused with r. Discharges the levels below `level`, in the
+ * same cycle in which they were charged, which begins at `base`. If r is -ENOMEM, or if a level
+ * can't be discharged, it seizes the record instead, so that the daemon discharges the levels, and
+ * returns -ENOMEM. Otherwise it returns r. */
 static _cold_ int retreat(const struct placement *p, const struct path *path, uint32_t level,
 	uint64_t base, int r, uint32_t *ret_level) {
 	int down;
@@ -708,8 +712,8 @@ int counter_close(struct map *m, uint32_t number) {
 
 /* -- opening ----------------------------------------------------------------------------------- */
 
-/* The seq at which the record's next owner begins. It is one cycle further than needed, so that a
- * thread of the last owner that is about to place the record finds noted changed. */
+/* The seq at which the record's next owner begins. It is one cycle further than needed, so that
+ * noted changes, and P1 fails in a thread of the last owner that is about to place the record. */
 static uint64_t opening_seq(const struct record *record) {
 	return seq_rest(noted_sane(load_acquire(&record->noted))) + BERTH_CYCLE;
 }

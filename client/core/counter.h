@@ -2,14 +2,14 @@
 #pragma once
 
 /*
- * The counter: acquires and releases slots exactly, whatever process dies or stalls at whatever
+ * The counter: acquires and releases slots exactly, even if any process dies or stalls at any
  * instruction.
  *
  * Every change of a count, in every process, goes through these functions. No function blocks or
  * waits for another process. The only system calls are those that map a window of 4 MiB when it is
  * first used, and at most one futex wake per checkpoint. Any thread may call any function at any
- * time, unless its comment says otherwise. counter.c opens with the argument for the counter's
- * correctness; the letters (A1, N1, …) are explained there.
+ * time, unless its comment says otherwise. The comment at the top of counter.c argues that the
+ * counter is correct. It also explains the labels (A1, N1, …).
  */
 
 #include "counter-step.h"
@@ -28,8 +28,8 @@
  *   -ENOMEM     a window that the counter needs can't be mapped
  *   -EUCLEAN    the shared words contradict each other
  * After -ENOMEM and -EUCLEAN a release or a revocation may have begun; counter_finish() completes
- * it. An acquire that couldn't discharge what it had charged has seized its record;
- * counter_finish_seized() completes that.
+ * it. If an acquire couldn't discharge the levels that it had charged, it has seized its record;
+ * counter_finish_seized() then discharges them.
  */
 
 /* The operation was made, but the shared words were damaged: a count was less than the weight that
@@ -53,8 +53,8 @@ static inline int counter_admit(const struct level *l, uint64_t count, uint32_t 
 }
 
 /* Orders 1 and 3 for each level of the path: fills ret_seen, or returns -EDQUOT, -EOVERFLOW or
- * -ESTALE of the first level that refuses, with *ret_level. For -EDQUOT it counts a denial; it
- * writes nothing else. */
+ * -ESTALE for the first level that refuses, and stores that level in *ret_level. For -EDQUOT it
+ * counts a denial; it writes nothing else. */
 static inline int counter_check(struct map *m, const struct path *path, uint32_t weight,
 	struct pair ret_seen[BERTH_LEVELS_MAX], uint32_t *ret_level) {
 	for (uint32_t k = 0; k < path->depth; k++) {
@@ -107,17 +107,17 @@ int counter_record(struct map *m, uint32_t record, struct snapshot *ret);
 /* -- for the daemon only ----------------------------------------------------------------------- */
 
 /* Revokes the slot that the record holds in the snapshot `seen`, and no other slot. If the record
- * is on its way up in that snapshot, it seizes the record and discharges all that it has charged by
- * then. The owner may do anything meanwhile. A release that has begun is for counter_finish().
- * -EAGAIN: the record has changed since `seen`. */
+ * is on its way up in that snapshot, the function seizes the record, and discharges all levels that
+ * the record has charged by then. The owner may do anything meanwhile. For a release that has
+ * begun, use counter_finish(). -EAGAIN: the record has changed since `seen`. */
 int counter_revoke(struct map *m, uint32_t record, struct snapshot seen);
 
 /* Completes whatever the owner or a dead daemon began with this record: a release, a revocation, or
  * V1 to V3. It changes nothing if nothing was begun. */
 int counter_finish(struct map *m, uint32_t record);
 
-/* V2 and V3 for a record that is SEIZED, which is FREE then. It changes nothing if the record isn't
- * SEIZED. */
+/* V2 and V3 for a record that is SEIZED. Afterwards the record is FREE. The function changes
+ * nothing if the record isn't SEIZED. */
 int counter_finish_seized(struct map *m, uint32_t record);
 
 /* Discharges whatever the record has charged, and closes the record. -EAGAIN: the owner placed it
@@ -130,15 +130,15 @@ int counter_open(struct map *m, uint32_t record);
 /* True if the record has used up its seqs. */
 bool counter_is_retired(struct map *m, uint32_t record);
 
-/* B1: makes every compare-and-swap fail that is based on an earlier read of the cell. So it
- * invalidates also what the party read after the cell, such as the limit. */
+/* B1: makes every compare-and-swap fail that is based on an earlier read of the cell. So it also
+ * invalidates the values that a party has read after the cell, such as the limit. */
 int counter_bump(struct map *m, uint32_t account);
 
 /* Whether the account's cell has at least `times` bumps left. */
 bool counter_has_bumps(struct map *m, uint32_t account, uint32_t times);
 
-/* N1 for the tag of the account's cell. It must be called before a removed account's index is used
- * again, which may then stand below another parent. */
+/* N1 for the tag of the account's cell. It must be called before the index of a removed account is
+ * used again, because the new account may have another parent. */
 int counter_note_cell(struct map *m, uint32_t account);
 
 /* Whether the record, in the snapshot, has charged this level of its path. `tag`: of that level's
@@ -149,6 +149,6 @@ bool counter_has_charged(struct snapshot s, uint32_t record, uint32_t level, uin
  * changed. */
 int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t count);
 
-/* Makes a record FREE whose words a faulty process has written over, without discharging anything.
- * -EAGAIN: its place is no longer that of `seen`. */
+/* For a record whose words a faulty process has written over: makes the record FREE, and discharges
+ * no level. -EAGAIN: its place is no longer that of `seen`. */
 int counter_discard(struct map *m, uint32_t record, struct snapshot seen);

@@ -38,9 +38,9 @@ uint64_t denials_pending(struct map *m, uint32_t account) {
 	return sum;
 }
 
-/* Collects one word. It marks the cell as dirty again: the denials may have been announced, and the
- * mark cleared, while they were still in the word. A word whose account doesn't exist is noise, and
- * is dropped. */
+/* Collects one word. It marks the cell as dirty again: while the denials were still in the word,
+ * they may have been announced, and the daemon may have cleared the mark. A word whose account
+ * doesn't exist is noise, and is dropped. */
 static void word_collect(struct map *m, struct session_entry *e, uint32_t i) {
 	uint64_t word = load_acquire(&e->denials[i]), collected = load_relaxed(&e->collected[i]);
 	uint32_t account = (uint32_t)(word >> DENIALS_BITS);

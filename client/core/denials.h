@@ -7,17 +7,18 @@
  * Every acquire and release of an account writes to its cell. If denied acquires wrote to the cell,
  * too, a flood of them would slow down both the others and each other. So one thread of each
  * session counts its denials by plain stores to words of the session's entry. Each word is for one
- * account at a time. The daemon collects these words: it adds them to `denied` of the cells when a
- * request asks for that number, and before it stores it.
+ * account at a time. The daemon collects these words: when a request asks for the number of
+ * denials, and before the daemon stores that number, it adds the words' counts to `denied` of the
+ * cells.
  *
  * The count in a word only grows; `collected` is the part of it that the daemon has collected. A
  * word goes to another account only when all of it is collected. Until then, the thread adds its
  * denials of that other account to the cell. All other threads always add to the cell.
  *
- * If the daemon dies after its store to `collected` and before it has added to the cell, these
- * denials are lost. That is allowed, since denials are history: no decision depends on them. A
- * denial that is counted by a plain store may wake the daemon late: only with the next change or
- * denial.
+ * If the daemon dies after it has stored `collected` and before it has added the denials to the
+ * cell, these denials are lost. That is allowed, since denials are history: no decision depends on
+ * them. A denial that is counted by a plain store may wake the daemon late: only with the next
+ * change or denial.
  */
 
 #include "wake.h"
@@ -26,8 +27,8 @@
 #define DENIALS_MASK ((UINT64_C(1) << DENIALS_BITS) - 1)
 
 /* Counts a denial in the account's cell, and announces it like a change of a count (wake.h). The
- * reason: if a count is too high by damage, denials may be all that happens at the account, and the
- * daemon must wake up to recount. */
+ * reason: if damage has made a count too high, denials may be the only events at the account, and
+ * they must wake the daemon for the recount. */
 void denials_add_to_cell(struct map *m, struct cell *cell, _Atomic uint8_t *dirty);
 
 /* The same in the session's entry. Only for the thread that counts in the words of this session. */

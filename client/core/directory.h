@@ -6,10 +6,10 @@
  * Every process may read at any time, from any thread and without a lock, while the daemon writes
  * (daemon/shared/directory-write.c).
  *
- * An entry's word holds limit, flags and generation, which are read at once. A reader loads the
- * word, reads the name, and loads the word again. If the generation is the same, the name belongs
- * to the word. A reader may miss a name while the daemon moves it in the table, since a library
- * that finds no account then asks the daemon.
+ * An entry's word holds limit, flags and generation, so that one load reads all three. A reader
+ * loads the word, reads the name, and loads the word again. If the generation is the same, the name
+ * belongs to the word. A reader may miss a name while the daemon moves it in the table. This does
+ * no harm, since a library that finds no account asks the daemon.
  *
  * All functions return 0 or a negative errno. -ENOMEM: a window can't be mapped; -EUCLEAN: the
  * directory is damaged.

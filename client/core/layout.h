@@ -9,8 +9,8 @@
  * directory (clients map it read-only):  header | entries | tables | names
  *
  * The offset of each part follows from the three capacities in the directory's header. Both files
- * have their full length from the start, and are sparse. The daemon allocates a stretch of a part,
- * and then publishes in the directory's header how far the part reaches (`accounts`, `slots`,
+ * have their full length from the start, and are sparse. The daemon allocates some pages of a part,
+ * and then publishes in the directory's header the new size of the part (`accounts`, `slots`,
  * `sessions`). No process touches what isn't published, so no process touches a hole of a file.
  *
  * The directory holds what a client must be able to trust: capacities, published sizes, names and
@@ -133,7 +133,7 @@ static inline uint64_t tag_seq(uint64_t tag) {
 	return tag & BERTH_SEQ_MASK;
 }
 /* Reads the tag first, then the count. A torn pair, of two moments, does no harm: a
- * compare-and-swap of both words fails then, and any other use must be right for each word alone
+ * compare-and-swap of both words fails then, and any other use must be correct with each word alone
  * ("Order" in counter.c). */
 static inline struct pair cell_load(const struct cell *cell) {
 	uint64_t tag = load_acquire(&cell->tag);

@@ -11,10 +11,10 @@
  *      C5 FUTEX_WAKE                    D4 FUTEX_WAIT until `wakes` differs from D1
  *      C6 `armed` = 0, if it is still the value that C3 saw
  *
- * After C6, further changes make no system call for a daemon that was woken but doesn't run yet, or
- * that died while it slept. D2 stores a value made of `wakes`, which C4 has changed. So C6 can't
- * undo a later arming. If the process dies before C6, `armed` stays set, and the next change wakes
- * the daemon again.
+ * After C6, further changes make no system call, even if the daemon was woken but doesn't run yet,
+ * or died while it slept. D2 stores a value made of `wakes`, which C4 has changed. So C6 can't undo
+ * a later arming. If the process dies before C6, `armed` stays set, and the next change wakes the
+ * daemon again.
  *
  * C1, C2, C3 and D2, D3 are sequentially consistent: either C3 sees D2, or D3 sees C2. While the
  * daemon works, `armed` is 0 and announcing a change costs two loads. A process that is killed

@@ -23,7 +23,7 @@
 /* A person may be waiting at a terminal. berthd restarts within this time. */
 #define CONNECT_MS 1000
 
-/* A synced write to a slow disk takes seconds, and the commit of a million limits minutes. */
+/* A synced write to a slow disk takes seconds, and the commit of a million limits takes minutes. */
 #define CALL_MS   60000
 #define COMMIT_MS 600000
 

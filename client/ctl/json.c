@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Writes JSON. Each element of an array stands on a line of its own, so that grep finds whole
- * elements.
+ * Writes JSON. Each element of an array is on a line of its own, so that grep finds whole elements.
  *
  * libsmartcols has a JSON mode, but as of 2.38 it passes invalid UTF-8 through (labels and names of
  * commands may have any bytes), can't print an object without a table around it, and keeps every

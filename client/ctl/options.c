@@ -5,8 +5,8 @@
  *
  * Options may stand before the verb. To find the verb, the parser must know of every option whether
  * it takes an argument, so getopt_long is given the options of all verbs. An option that several
- * verbs take has to take an argument in all of them or in none. What a verb doesn't take is refused
- * when getopt_long has returned it.
+ * verbs take has to take an argument in all of them or in none. If getopt_long returns an option
+ * that the verb doesn't take, the parser refuses that option.
  */
 
 #include <assert.h>
@@ -22,7 +22,7 @@
 
 #define ROWS_MAX 64
 
-/* What getopt_long returns for the long name of row i without a letter. */
+/* The key that getopt_long returns for the option of row i if that option has no letter. */
 #define KEY_LONG 256
 
 /* Which operands getopt_long passes over. */
@@ -170,8 +170,8 @@ int options_read_globals(int argc, char **argv, int *ret_first) {
 	return argv_read(NULL, argc, argv, STOP_AT_OPERAND, ret_first);
 }
 
-/* Reads the options before the first operand and those between it and the second, where the command
- * begins, or `--`. argv[0] is the verb. */
+/* Reads the options before the first operand, and those between the first operand and the command.
+ * The command begins at the second operand, or after `--`. argv[0] is the verb. */
 static int command_read(const struct verb *v, int argc, char **argv, int *ret_first) {
 	int account, command, r;
 

@@ -22,7 +22,7 @@ int exit_status_of(uint32_t code);
 /* Prints "berthctl: …" and a newline. Returns CTL_FAILED. */
 int report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Prints the same for a command line that can't be used, and which help to read. Returns
+/* Prints such a message about a wrong command line, and tells which help to read. Returns
  * CTL_USAGE. */
 int report_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

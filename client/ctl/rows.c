@@ -74,7 +74,7 @@ static int row_compare(const void *left, const void *right) {
 	return a_last != b_last ? a_last - b_last : strcmp(a->name, b->name);
 }
 
-/* Sorts the rows, and drops those of names that occur again. */
+/* Sorts the rows. Of several rows with the same name, keeps only one. */
 static void rows_sort(struct rows *rows) {
 	size_t kept = 0;
 

@@ -181,7 +181,8 @@ static int command_wait(pid_t pid, const sigset_t *waited) {
 		 * every signal is a reason to look. */
 		if (waitpid(pid, &status, WNOHANG) == pid)
 			return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-		/* A signal of the kernel went to the whole process group of the terminal. */
+		/* If the kernel sent the signal, the terminal's whole process group has received
+		 * it, so the command has it already. */
 		if (signal > 0 && signal != SIGCHLD && info.si_code != SI_KERNEL)
 			(void)kill(pid, signal);
 	}

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What a verb is. Each verb has a file of its name, with its function, its table of options and its
- * row `verb_NAME`, which has all the rest.
+ * What a verb is. Each verb has a file of its name. The file contains the verb's function, its
+ * table of options, and its row `verb_NAME` with all other facts about the verb.
  *
  * A new option is a row in the table of its verb: the parser, the help and the usage errors read
  * that table. A new verb is a file, a declaration below, and a line in verbs.c.

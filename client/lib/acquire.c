@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The general path: makes an attempt, has berthd mend what was in its way, and makes another. An
- * acquire finds the account and a record, and leaves both in the thread's path cache for the fast
- * path.
+ * The general path. A call makes an attempt. If the attempt fails for a reason that berthd can
+ * mend, the call asks berthd to mend it, and makes another attempt. An acquire finds the account
+ * and a record, and leaves both in the thread's path cache for the fast path.
  */
 
 #include <string.h>
@@ -20,8 +20,8 @@
 /* The most attempts that a call makes. */
 #define ATTEMPTS 16
 
-/* The most records that an attempt tries. A record can't be used while berthd is taking it back, or
- * after its words were written over. */
+/* An attempt tries at most this many records. A record can't be used while berthd is taking it
+ * back, or after a faulty process has written over its words. */
 #define TRIES 64
 
 /* -- calls ------------------------------------------------------------------------------------- */
@@ -29,14 +29,14 @@
 /* One call of the API. */
 struct call {
 	struct berth *b;
-	struct session *session; /* of the attempt */
+	struct session *session; /* in which the attempt is made */
 	const char *account;
 	struct name name;     /* of the account */
 	int64_t deadline;     /* 0: berthd wasn't needed so far */
 	uint32_t range_count; /* how many ranges the pool had at the attempt */
-	uint32_t record;      /* with which the attempt was made; 0: none */
+	uint32_t record;      /* the number of the record that the attempt used; 0: none */
 	bool was_remapped;    /* the call has retried because a window couldn't be mapped */
-	bool was_refused;     /* berthd has no more ranges: records of other accounts must do */
+	bool was_refused;     /* berthd has no more ranges, so records of other accounts are used */
 };
 
 int general_code(int r) {
@@ -81,15 +81,15 @@ static int call_init(struct call *c, struct berth *b, const char *account) {
 	return name_load(account, &c->name);
 }
 
-/* berthd's time begins when the call first needs it. */
+/* The timeout begins when the call first needs berthd. */
 static int64_t call_deadline(struct call *c) {
 	if (c->deadline == 0)
 		c->deadline = clock_monotonic_ms() + c->b->timeout_ms;
 	return c->deadline;
 }
 
-/* A window couldn't be mapped. If the application has closed the files (closefrom), berthd hands
- * them out again, unless another thread has just asked for that. */
+/* Mends an attempt that couldn't map a window. If the application has closed the files (closefrom),
+ * asks berthd for them again, unless another thread has just done so. */
 static int call_remap(struct call *c) {
 	bool again = !c->was_remapped || !map_files_are_ours(c->session->map);
 	int r = ask_files(c->session, call_deadline(c));
@@ -100,8 +100,8 @@ static int call_remap(struct call *c) {
 	return r == 0 && !again ? -ENOMEM : r;
 }
 
-/* If berthd has no more ranges, one more attempt may find a record that the thread keeps for
- * another account. */
+/* Asks berthd for more ranges. If berthd has none left, the call makes one more attempt, which may
+ * find a record that the thread keeps for another account. */
 static int call_grow(struct call *c) {
 	int r = ask_ranges(c->session, c->range_count, call_deadline(c));
 
@@ -111,7 +111,8 @@ static int call_grow(struct call *c) {
 	return 0;
 }
 
-/* After an attempt that returned r. 0: another attempt may succeed; any other result is final. */
+/* Mends the cause of the error r, which an attempt returned. 0: another attempt may succeed; any
+ * other result is final. */
 static _cold_ int call_mend(struct call *c, int r) {
 	switch (r) {
 	case -EAGAIN:
@@ -132,9 +133,10 @@ static _cold_ int call_mend(struct call *c, int r) {
 	}
 }
 
-/* Makes attempts until one is final, and returns its code of berth.h. An attempt returns 0 or a
- * negative errno. These have the call mended and another attempt made:
- *   -EAGAIN           nothing is to be mended
+/* Makes attempts until the result of one is final, and returns the code of berth.h for that result.
+ * An attempt returns 0 or a negative errno. After the following errors, the call mends the cause
+ * and makes another attempt:
+ *   -EAGAIN           there is nothing to mend
  *   -ENOENT, -ESTALE  berthd must enter the name in the directory
  *   -ENOBUFS          the pool has no record
  *   -ESHUTDOWN        the session has ended
@@ -167,8 +169,9 @@ struct acquisition {
 	berth_slot *ret;
 };
 
-/* Tries one record. -EAGAIN: it can't be used now, and no entry names it. Then *ret_unusable is the
- * record, which the caller returns to the pool; or NULL if the record is retired. */
+/* Tries one record. -EAGAIN: the record can't be used now, and no entry names it any more. Then
+ * *ret_unusable is the record, and the caller must return it to the pool. If the record is retired,
+ * *ret_unusable is NULL. */
 static int acquire_with_one(struct call *call, struct cache *c, struct cache_entry *e,
 	struct acquisition *a, struct local_slot **ret_unusable) {
 	struct pool *p = call->session->pool;
@@ -196,8 +199,8 @@ static int acquire_with_one(struct call *call, struct cache *c, struct cache_ent
 	return r;
 }
 
-/* Tries one record after another. Those that can't be used return to the pool at the end, so that
- * none is tried twice. */
+/* Tries one record after another. Records that can't be used return to the pool only at the end, so
+ * that no record is tried twice. */
 static int acquire_with_any(
 	struct call *call, struct cache *c, struct cache_entry *e, struct acquisition *a) {
 	struct session *s = call->session;
@@ -210,12 +213,12 @@ static int acquire_with_any(
 	while (n-- > 0)
 		if (unusable[n])
 			pool_return(s->pool, unusable[n]);
-	/* berthd takes back the records of a session that ends as it does those of revoked slots.
-	 * But there will be another session. */
+	/* When a session ends, berthd takes back its records in the same way as the records of
+	 * revoked slots. But if the session has ended, the call opens another one. */
 	return r == -ECANCELED && !session_is_open(s) ? -ESHUTDOWN : r;
 }
 
-/* The thread is inside the session (thread_enter), or has no cache. */
+/* The thread has entered the session (thread_enter), or has no cache. */
 static int acquire_inside(struct call *call, struct cache *c, struct acquisition *a) {
 	struct session *s = call->session;
 	const struct path *path = &a->path;
@@ -251,7 +254,8 @@ static int acquire_attempt(struct call *call, void *data) {
 	if (!entry_is_usable(word))
 		return -ENOENT;
 	c = thread_get_cache(s);
-	/* Before anything else: the cells of a segment that was given up may still have room. */
+	/* This check comes first, because the counts in a segment that was given up may still be
+	 * below the limits. */
 	if (!(c ? thread_enter(c, s) : session_is_open(s)))
 		r = -ESHUTDOWN;
 	else
@@ -281,8 +285,9 @@ int general_acquire(
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
-/* Ends a release for which the pool returned r: has berthd finish the release if it must, and
- * returns a record that the thread has claimed to its cache. Returns a code of berth.h. */
+/* Ends a release for which the pool returned r. If r is -ENOMEM, asks berthd to finish the release.
+ * If the thread has claimed the record, puts the record in the thread's cache. Returns a code of
+ * berth.h. */
 static int release_end(struct session *s, struct local_slot *local, int r) {
 	bool is_claimed = local_is_claimed(local, r);
 
@@ -362,7 +367,7 @@ int berth_query(struct berth *b, const char *account, struct berth_usage *usage)
 	struct call c;
 	int code;
 
-	/* The struct must have the limit and the count at least. */
+	/* The struct must include at least `limit` and `current`. */
 	if (!b || !account || !usage || usage->size < offsetof(struct berth_usage, peak))
 		return BERTH_INVALID_PARAMETER;
 	fork_check();

@@ -2,17 +2,18 @@
 #pragma once
 
 /*
- * The general path of calls, for what the fast path (fast.c) can't do. The fast path needs a path
- * cache of the calling thread that knows the account, and a record that rests on it. What the
- * functions return is a code of berth.h.
+ * The general path of calls. It handles every call that the fast path (fast.c) can't handle. The
+ * fast path works only if the calling thread's path cache knows the account, and has a record that
+ * rests on the account. The functions return codes of berth.h.
  */
 
 #include <time.h>
 
 #include "handle.h"
 
-/* The time for a record, to the second: people see no more, and reading a finer clock would cost as
- * much as all the rest of an acquire. */
+/* The time of an acquire, in ms since 1970, rounded down to the second. The list of holders shows
+ * whole seconds only, and reading a finer clock would take as long as all other work of an
+ * acquire. */
 static _always_inline_ uint64_t slot_now(void) {
 	return (uint64_t)time(NULL) * 1000;
 }
@@ -22,16 +23,18 @@ int general_acquire(
 
 int general_release(struct berth *b, berth_slot slot);
 
-/* Ends a release of the slot `seq`. The fast path has discharged some levels of its path, from the
- * top. */
+/* Ends a release of the slot `seq`. The fast release has already discharged the top levels of the
+ * slot's path. */
 int general_release_continue(struct session *s, struct local_slot *local, const struct path *path,
 	uint32_t discharged, uint64_t seq);
 
-/* The code of berth.h for an internal result; a positive one is a code that berthd answered. */
+/* The code of berth.h for the result of an internal function. A positive result is a code that
+ * berthd sent, and is returned as it is. */
 int general_code(int r);
 
-/* True if the caller's struct is as long as the library's, or longer and zero where the library
- * doesn't know it: then a newer program asks for nothing newer. */
+/* True if the caller's struct is as long as the library's; also if it is longer, and every byte
+ * beyond the library's struct is 0. In that case, a program that was compiled for a newer library
+ * uses no field that this library doesn't know. */
 static _always_inline_ bool sized_is_known(const void *p, size_t size, size_t known) {
 	const char *byte = p;
 

@@ -63,7 +63,8 @@ void berth_close(struct berth *b) {
 	s = load_acquire(&b->current);
 	if (s)
 		pool_release_all(s->pool);
-	/* First, so that no thread that ends has a record of the session while it says goodbye. */
+	/* The handle is unlinked before the goodbye, so that a thread which ends meanwhile doesn't
+	 * touch a record of the session. */
 	handle_unlink(b);
 	ask_goodbye(b);
 	handle_free(b);

@@ -25,8 +25,9 @@ union reply {
 
 /* -- the lock of a handle ---------------------------------------------------------------------- */
 
-/* Each thread that has the lock has a deadline, too. The wait is by the monotonic clock if the C
- * library can do that, and ThreadSanitizer, which doesn't know of it, isn't there. */
+/* Waits for the lock until the deadline. The thread that has the lock has a deadline, too. The wait
+ * uses the monotonic clock if the C library offers that, except under ThreadSanitizer, which
+ * doesn't know the function. */
 static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
 #if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
 	const struct timespec until = {
@@ -45,7 +46,8 @@ static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
 #endif
 }
 
-/* One visit of a thread to a handle that it has locked, and what the thread had before. */
+/* One visit: a thread locks a handle, uses it, and unlocks it. The struct also keeps the state of
+ * the thread from before the visit. */
 struct visit {
 	struct berth *b;
 	int result; /* -ETIMEDOUT: other threads had the lock until the deadline */
@@ -54,9 +56,9 @@ struct visit {
 	bool is_locked;
 };
 
-/* Locks the handle, and makes the thread one that can't be cancelled. True: the handle is locked,
- * and s, which may be NULL, is its current session. Whatever this returns, the caller then calls
- * visit_end(). */
+/* Locks the handle, and disables cancellation of the thread. True: the handle is locked, and s is
+ * its current session (NULL: the handle has none). The caller must call visit_end() in either
+ * case. */
 static bool visit_begin(
 	struct visit *v, struct berth *b, const struct session *s, int64_t deadline) {
 	v->b = b;
@@ -67,7 +69,7 @@ static bool visit_begin(
 	return v->is_locked && load_relaxed(&b->current) == s;
 }
 
-/* Returns the result. */
+/* Ends the visit, and returns its result. */
 static int visit_end(const struct visit *v) {
 	if (v->is_locked)
 		(void)pthread_mutex_unlock(&v->b->lock);
@@ -91,7 +93,7 @@ int ask_session(struct berth *b, int64_t deadline, struct session **ret) {
 int ask_new_session(const struct session *s, int64_t deadline) {
 	struct visit v;
 
-	/* The session's entry says that it has ended, so there is nothing to resume. */
+	/* The session's entry says that the session has ended, so there is nothing to resume. */
 	if (visit_begin(&v, s->handle, s, deadline))
 		v.result = connect_session(s->handle, NULL, deadline);
 	return visit_end(&v);
@@ -108,8 +110,8 @@ int ask_files(struct session *s, int64_t deadline) {
 void ask_goodbye(const struct berth *b) {
 	struct session *s = load_relaxed(&b->current);
 
-	/* A thread that is still inside may place a record yet. Then berthd keeps the ranges until
-	 * the process is dead. */
+	/* A thread that is still inside the session may still place a record. Then berthd isn't
+	 * told, and keeps the ranges until the process is dead. */
 	if (s && threads_keep_out(s) && pool_close(s->pool) && descriptor_is_ours(&b->socket))
 		connect_send_bye(b->socket.fd);
 }
@@ -133,8 +135,9 @@ static int ranges_add(struct session *s, const struct message_ranges_granted *gr
 	return added > 0 ? 0 : -ENOMEM;
 }
 
-/* Sends the request, after the reply to the previous request has come. That reply may be too late for
- * its own request; but if it grants ranges, they belong to the session, so the pool takes them. */
+/* Sends the request, after the reply to the previous request has come. The thread that sent the
+ * previous request may have stopped waiting. But if that reply grants ranges, they belong to the
+ * session, so the pool takes them. */
 static int question_send(struct berth *b, const struct question *q, int64_t deadline) {
 	union reply late = {{0}};
 	int r = b->owes_reply ? message_skip(b->socket.fd, &late, sizeof(late), deadline) : 0;
@@ -151,8 +154,8 @@ static int question_send(struct berth *b, const struct question *q, int64_t dead
 }
 
 /* Closes the socket if the exchange went wrong, but not if berthd is slow or memory is short:
- * closing it would end the session and revoke its slots. A reply that comes late is received before
- * the next question. */
+ * closing the socket would end the session and revoke its slots. If the reply comes late, the
+ * library receives it before it sends the next request. */
 static int question_exchange(struct berth *b, struct question *q, int64_t deadline) {
 	uint32_t code;
 	size_t size = sizeof(q->reply);
@@ -176,8 +179,9 @@ static int question_exchange(struct berth *b, struct question *q, int64_t deadli
 	return r == -EBADF || r == -ENOTCONN || r == -ENOTSOCK ? -ECONNRESET : r;
 }
 
-/* The caller has locked the handle of s, its current session. Connects again as often as berthd
- * dies or hangs up. Also returns 0 if s couldn't be resumed then, and isn't current any more. */
+/* Asks berthd, and connects again whenever berthd dies or hangs up. The caller has locked the
+ * handle, whose current session is s. Also returns 0 if berthd didn't resume s after it was
+ * connected again, so that s isn't the current session any more. */
 static int question_ask(struct session *s, struct question *q, int64_t deadline) {
 	struct berth *b = s->handle;
 
@@ -192,7 +196,7 @@ static int question_ask(struct session *s, struct question *q, int64_t deadline)
 	}
 }
 
-/* Asks while s is the current session. */
+/* If s is still the current session, sends the question to berthd. Otherwise returns 0. */
 static int session_ask(struct session *s, struct question *q, int64_t deadline) {
 	struct visit v;
 
@@ -226,9 +230,10 @@ int ask_ranges(struct session *s, uint32_t seen, int64_t deadline) {
 	struct question q = {&request, sizeof(q.reply.granted), {{0}}};
 	struct visit v;
 
-	/* Asking for as many ranges as the pool has keeps requests few, whether the process holds
-	 * one slot or a hundred thousand. The bound keeps a thread from waiting long while they are
-	 * added. */
+	/* The library asks for as many ranges as the pool can still use, so that the pool doubles.
+	 * Thus a process makes few requests, whether it holds one slot or a hundred thousand.
+	 * RANGES_ASKED bounds the request, so that the thread doesn't wait long while the ranges
+	 * are added. */
 	if (visit_begin(&v, s->handle, s, deadline) && pool_range_count(s->pool) == seen) {
 		request.count = MAX_OF(pool_usable_ranges(s->pool, RANGES_ASKED), 1);
 		v.result = question_ask(s, &q, deadline);

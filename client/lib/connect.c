@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Connects to berthd, and says HELLO, which opens or resumes a session. */
+/* Connects to berthd, and sends HELLO, which opens or resumes a session. */
 
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -27,8 +27,8 @@ static int hello_send(int fd, const struct session *resume, int64_t deadline,
 	struct message_hello hello = {
 		.header = MESSAGE_HEADER(MESSAGE_HELLO, struct message_hello),
 		.fingerprint = BERTH_FINGERPRINT,
-		/* Tells this exec image from the one before and the one after it: the kernel gives
-		 * each 16 random bytes. */
+		/* Distinguishes this exec image from the images before and after it: the kernel
+		 * gives each image 16 random bytes. */
 		.image = random ? XXH3_64bits(random, 16) : 0,
 		.resume_session = resume ? resume->index : 0,
 		.resume_serial = resume ? resume->serial : 0,
@@ -37,8 +37,8 @@ static int hello_send(int fd, const struct session *resume, int64_t deadline,
 	size_t size = sizeof(*reply);
 	int r;
 
-	/* A filter of system calls may have answered EPERM. The caller mustn't take that for
-	 * berthd's policy. */
+	/* A filter of system calls may have returned EPERM, which the caller would take for a
+	 * refusal by berthd. So the error here is -ENOSYS. */
 	if (pidfd < 0)
 		return -ENOSYS;
 	r = message_ask(fd, &hello, pidfd, deadline);
@@ -52,7 +52,7 @@ static int hello_send(int fd, const struct session *resume, int64_t deadline,
 	return size == sizeof(reply->welcome) ? 0 : -EBADMSG;
 }
 
-/* Takes those of the descriptors that it uses. */
+/* Takes ownership of the descriptors that it uses; the caller closes the others. */
 static int welcome_accept(struct berth *b, struct session *resume, const struct message_welcome *w,
 	int fds[MESSAGE_FDS_MAX]) {
 	struct session *s;
@@ -95,7 +95,8 @@ static int connect_once(struct berth *b, struct session *resume, int64_t deadlin
 		r = hello_send(fd, resume, deadline, &reply, fds);
 	if (r == 0)
 		r = welcome_accept(b, resume, &reply.welcome, fds);
-	/* berthd must not keep a session that this process can't use until the process dies. */
+	/* This process can't use a session that berthd has just opened for it. Without BYE, berthd
+	 * would keep that session until the process dies. */
 	if (r < 0 && fd >= 0 && (!resume || (reply.welcome.serial && !reply.welcome.resumed)))
 		connect_send_bye(fd);
 	for (size_t i = 0; i < MESSAGE_FDS_MAX; i++)

@@ -5,13 +5,13 @@
 
 #include "handle.h"
 
-/* The caller has locked the handle. Connects again, and resumes the session if berthd agrees;
- * otherwise opens and publishes a new one. resume NULL: opens a new one. */
+/* Connects to berthd, and resumes the session `resume` if berthd agrees. Otherwise, or if `resume`
+ * is NULL, opens and publishes a new session. The caller has locked the handle. */
 int connect_session(struct berth *b, struct session *resume, int64_t deadline);
 
 /* Tells berthd that the process gives up the session of this connection. */
 void connect_send_bye(int fd);
 
-/* Waits a little before the next attempt to connect to a berthd that hung up, as one that is being
- * restarted may during HELLO. False: the deadline would pass. */
+/* Waits a little before the next attempt to connect, after berthd has hung up. A berthd that is
+ * being restarted may hang up during HELLO. False: the wait would pass the deadline. */
 bool connect_pause(int64_t deadline);

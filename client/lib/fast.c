@@ -3,10 +3,10 @@
 /*
  * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
  *
- * For an account of one level, it calls strcmp(), strlen() and time(), and nothing else. What it
- * can't do it leaves to the general path (acquire.c). Then it has either done nothing, or it says
- * what is done. The thread owns the record that it uses, so whatever it reads here is read after
- * the claim (counter.c).
+ * For an account of one level, it calls no functions but strcmp(), strlen() and time(). If it can't
+ * complete a call, it leaves the call to the general path (acquire.c). By then it has either
+ * changed nothing, or it tells the general path which levels it has changed. The thread owns the
+ * record that it uses, so it reads every value after the claim ("Claims" in counter.c).
  */
 
 #include <string.h>
@@ -22,7 +22,7 @@
 
 /* Orders 1 and 3 of counter.c at a level, whose word in the directory must have the bits `expected`
  * under `mask`. -EDQUOT: the limit is reached, and the denial is counted; -EAGAIN: the general path
- * must look. */
+ * must handle the call. */
 static _always_inline_ int level_check(const struct session *s, const struct cache *c,
 	const struct level *l, uint64_t mask, uint32_t expected, uint32_t weight,
 	struct pair *ret_seen) {
@@ -50,8 +50,8 @@ static _always_inline_ uint64_t entry_place(const struct cache_entry *e, uint32_
 	return e->place + ((uint64_t)(weight - 1) << 46);
 }
 
-/* An account of any depth. Returns BERTH_SUCCESS after thread_leave(), or errors as level_check()
- * and counter_acquire(). */
+/* Acquires a slot of an account of any depth. On success it has called thread_leave(), and returns
+ * BERTH_SUCCESS. Errors as level_check() and counter_acquire(). */
 static _noinline_ int path_acquire(struct session *s, struct cache *c, struct cache_entry *e,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	struct slot_request request = {.path = &e->path, .weight = weight};
@@ -92,20 +92,21 @@ static _noinline_ int path_acquire(struct session *s, struct cache *c, struct ca
 	return BERTH_SUCCESS;
 }
 
-/* True if berthd knows that counts of this account's group of cells have changed, and needn't be
- * woken. */
+/* True if berthd already knows that counts in this account's group of cells have changed, so that
+ * it needn't be woken. */
 static _always_inline_ bool is_announced(const struct cache *c, const struct level *l) {
 	return likely(load_total(l->dirty) != 0) && likely(load_total(c->armed) == 0);
 }
 
-/* C2 to C6 of wake.h, and the peak; count 0: it hasn't grown. */
+/* Announces a change (C2 to C6 of wake.h), and raises the peak to `count`. count 0: the count
+ * hasn't grown. */
 static _cold_ int single_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
 	wake_changed(s->map, e->path.level[0].dirty);
 	cell_note_peak(e->path.level[0].cell, count);
 	return BERTH_SUCCESS;
 }
 
-/* After A1 of counter.c, which made the cell's words `now`. */
+/* Completes an acquire after A1 of counter.c. `now`: the words that A1 has written to the cell. */
 static _always_inline_ int single_finish(struct session *s, struct cache *c, struct cache_entry *e,
 	struct local_slot *local, struct pair now, uint32_t weight, const char *label,
 	berth_slot *ret) {
@@ -123,8 +124,8 @@ static _always_inline_ int single_finish(struct session *s, struct cache *c, str
 	if (unlikely(!is_announced(c, l)) ||
 		unlikely(load_relaxed(&l->cell->peak) < count_of(now.first)))
 		(void)single_announce(s, e, count_of(now.first));
-	/* Time and label come last, when few values are still needed. Until then the list of
-	 * holders shows the time of the record's last slot. */
+	/* The time and the label are stored last, when few other values must be kept in registers.
+	 * Until then, the list of holders shows the time of the record's previous slot. */
 	if (label)
 		length = strlen(label);
 	since = slot_now();
@@ -136,7 +137,7 @@ static _always_inline_ int single_finish(struct session *s, struct cache *c, str
 	return BERTH_SUCCESS;
 }
 
-/* An account of one level, whose cell bears another record's tag. */
+/* Acquires a slot of an account of one level, whose cell bears another record's tag. */
 static _noinline_ int single_acquire_other(struct session *s, struct cache *c,
 	struct cache_entry *e, uint32_t weight, const char *label, berth_slot *ret) {
 	const struct level *l = &e->path.level[0];
@@ -144,8 +145,8 @@ static _noinline_ int single_acquire_other(struct session *s, struct cache *c,
 	struct pair seen, now;
 	int r;
 
-	/* This repeats the check of single_acquire(), which then needn't keep what it saw for this
-	 * call. */
+	/* This repeats the check of single_acquire(). So single_acquire() needn't keep the values
+	 * that it has read for this function. */
 	r = level_check(s, c, l, CACHE_ENTRY_MASK, e->entry_bits, weight, &seen);
 	if (unlikely(r < 0))
 		return r;
@@ -155,7 +156,7 @@ static _noinline_ int single_acquire_other(struct session *s, struct cache *c,
 	return single_finish(s, c, e, local, now, weight, label, ret);
 }
 
-/* An account of one level. Returns what path_acquire() does. */
+/* Acquires a slot of an account of one level. Returns the same as path_acquire(). */
 static _always_inline_ int single_acquire(struct session *s, struct cache *c, struct cache_entry *e,
 	uint32_t weight, const char *label, berth_slot *ret) {
 	const struct level *l = &e->path.level[0];
@@ -176,21 +177,22 @@ static _always_inline_ int single_acquire(struct session *s, struct cache *c, st
 	return single_finish(s, c, e, local, now, weight, label, ret);
 }
 
-/* After an attempt that returned r: leaves the session, and takes the general path if that may
- * help. */
+/* Ends an attempt that failed with r: leaves the session, and takes the general path unless r is
+ * final. */
 static _cold_ int acquire_failed(struct session *s, struct cache *c, const char *account,
 	uint32_t weight, const char *label, int r, berth_slot *ret) {
 	thread_leave(c);
-	/* If the session has ended, there will be another (acquire.c, acquire_with_any). */
+	/* If the session has ended, the general path opens another (acquire.c,
+	 * acquire_with_any). */
 	if (r == -ECANCELED && session_is_open(s))
 		return BERTH_CONNECTION_ABORTED;
 	return r == -EUCLEAN ? BERTH_FILE_CORRUPT
 			     : general_acquire(s->handle, account, weight, label, ret);
 }
 
-/* The thread's first cache isn't this session's. Either the thread used another handle last, and
- * this puts the cache of this one first; or it has no cache of this session, and the general path
- * finds out why. In a forked child no thread has a cache (thread.c). */
+/* Called if the thread's first cache isn't this session's. If the thread used another handle last,
+ * this function puts the cache of this handle's session first. If the thread has no cache of this
+ * session, the general path finds out why. In a forked child no thread has a cache (thread.c). */
 static _noinline_ int acquire_switch(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
 	const struct berth_request request = {
@@ -204,8 +206,8 @@ static _noinline_ int acquire_switch(
 				     : berth_acquire_req(b, &request, ret);
 }
 
-/* From thread_enter() on, s->handle stands for b, and the failures are a function of their own: so
- * the compiler needn't keep more values in registers than the usual way needs. */
+/* From thread_enter() on, the code uses s->handle instead of b, and another function handles
+ * failures. So the compiler keeps only those values in registers that the common case needs. */
 static _always_inline_ int acquire(
 	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
 	struct session *s = load_acquire(&b->fast); /* pairs with handle_publish() */
@@ -223,7 +225,8 @@ static _always_inline_ int acquire(
 		if (unlikely(!e))
 			return general_acquire(s->handle, account, weight, label, ret);
 	}
-	/* Before anything else: the cells of a segment that was given up may still have room. */
+	/* This check comes first, because the counts in a segment that was given up may still be
+	 * below the limits. */
 	if (unlikely(!thread_enter(c, s)))
 		return acquire_failed(s, c, account, weight, label, -EAGAIN, ret);
 	r = likely(e->path.depth == 1) ? single_acquire(s, c, e, weight, label, ret)
@@ -251,7 +254,8 @@ int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
-/* The slot `tag` of an account of any depth, which was acquired through the thread's cache. */
+/* Releases the slot `tag` of an account of any depth. The slot was acquired through the thread's
+ * cache. */
 static _noinline_ int path_release(struct session *s, struct cache *c, struct cache_entry *e,
 	struct local_slot *local, uint64_t tag, berth_slot slot) {
 	uint32_t discharged =
@@ -265,7 +269,7 @@ static _noinline_ int path_release(struct session *s, struct cache *c, struct ca
 	return BERTH_SUCCESS;
 }
 
-/* A slot that isn't the one which this thread acquired last. */
+/* Releases a slot other than the one that this thread acquired last. */
 static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 	struct session *s = load_acquire(&b->fast);
 	struct cache_entry *e;
@@ -279,7 +283,8 @@ static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 	local = pool_local(s->pool, slot_record(slot));
 	if (unlikely(!local))
 		return general_release(b, slot);
-	/* The token is loaded first: if it is a later slot's, so is the number. */
+	/* The token is loaded before the number. If the token is a later slot's, the number is,
+	 * too. */
 	tag = load_acquire(&local->token);
 	if (unlikely(!token_is_slot(tag) || load_acquire(&local->slot) != slot ||
 		     !cache_has_entry_of(c, local)))
@@ -314,8 +319,8 @@ int berth_release(struct berth *b, berth_slot slot) {
 	c = t->cache[0];
 	e = c->last;
 	local = e->local;
-	/* The token is loaded first. If it is a later slot's, so is the number. If it is an earlier
-	 * slot's, the cell bears another tag. */
+	/* The token is loaded before the number. If the token is a later slot's, the number is,
+	 * too. If the token is an earlier slot's, the cell bears another tag. */
 	tag = load_acquire(&local->token);
 	if (unlikely(load_acquire(&local->slot) != slot) ||
 		unlikely(load_relaxed(&local->stamp) != e->stamp) || unlikely(e->path.depth != 1) ||

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Notices that the process is a forked child, and then has its handles made its own. */
+/* Notices that the process is a forked child, and then repairs the handles so that they are the
+ * child's own. */
 
 #include <sched.h>
 #include <sys/mman.h>
@@ -11,9 +12,10 @@
 #define FORK_WIPED     0u
 #define FORK_REPAIRING 2u
 
-/* fork(3) runs the handlers here. clone(2) and the bare system call don't: then the kernel's wiping
- * of the word tells the child at its next call. Until the page is mapped, and for good if the
- * kernel can't wipe it, only the handlers notice a child. */
+/* fork(3) runs the handlers of this file. clone(2) and the bare system call don't run them. But the
+ * kernel wipes the word in the child, and the child notices that at its next call of the library.
+ * Until the word's page is mapped, or if the kernel can't wipe it, only the handlers notice a
+ * child. */
 static _Atomic uint32_t word_unwiped = FORK_OURS;
 _Atomic uint32_t *fork_word = &word_unwiped;
 
@@ -22,7 +24,7 @@ static void child_repair(void) {
 	store_release(fork_word, FORK_OURS); /* pairs with fork_check() */
 }
 
-/* The first thread that calls this repairs the handles, and others wait for it. */
+/* The first thread that calls this repairs the handles. The other threads wait for it. */
 void fork_repair(void) {
 	if (cas32(fork_word, FORK_WIPED, FORK_REPAIRING))
 		child_repair();

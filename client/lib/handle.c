@@ -29,8 +29,9 @@ uint64_t handle_next_session_number(const struct berth *b) {
 	return number;
 }
 
-/* The old session is retired before it ceases to be current: a thread that looks a slot up, first
- * among the current and then among the retired ones, always finds its session. */
+/* The old session is retired before another session becomes current. So a thread that looks for the
+ * session of a slot, first in `current` and then in the list of retired sessions, always finds
+ * it. */
 void handle_publish(struct berth *b, struct session *s) {
 	struct session *old = load_relaxed(&b->current);
 
@@ -58,7 +59,8 @@ struct session *handle_find_retired(const struct berth *b, uint64_t slot) {
 static void sessions_drop(struct berth *b, void (*drop)(struct session *)) {
 	struct session *s = load_relaxed(&b->retired), *older;
 
-	/* In a forked child they may be the same: another thread was in handle_publish(). */
+	/* In a forked child, `current` and `retired` may be the same session, if another thread of
+	 * the parent was in handle_publish() at the fork. */
 	if (load_relaxed(&b->current) != s)
 		drop(load_relaxed(&b->current));
 	store_relaxed(&b->fast, &session_none);
@@ -154,8 +156,8 @@ void handle_free(struct berth *b) {
 
 /* -- forked children --------------------------------------------------------------------------- */
 
-/* Frees the child's copy of a session of its parent. A thread that isn't in the child may have
- * locked the map. */
+/* Frees the child's copy of a session of its parent. The copy of the map may be locked: at the
+ * fork, another thread of the parent may have had the lock. */
 static void session_drop(struct session *s) {
 	if (s)
 		(void)pthread_mutex_init(&s->map->lock, NULL);

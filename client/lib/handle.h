@@ -2,10 +2,10 @@
 #pragma once
 
 /*
- * Handles (struct berth): the list of them, the lock of each, and the sessions that each has had.
+ * Handles (struct berth): their list, the lock of each handle, and its present and past sessions.
  *
- * A handle has one current session. The sessions that it had before stay until berth_close(), so
- * that the handle can still tell what became of their slots.
+ * A handle has one current session. Its past sessions stay in memory until berth_close(), so that
+ * the library can still tell what became of their slots.
  */
 
 #include "session.h"
@@ -17,7 +17,8 @@ struct berth {
 	struct berth *next;                /* in the list of handles */
 	char *runtime_dir;
 	int timeout_ms;
-	/* Of what follows, of changes of `current`, and of the adding of ranges to its pool. */
+	/* Protects the members below it, changes of `current`, and the adding of ranges to the pool
+	 * of `current`. */
 	pthread_mutex_t lock;
 	struct descriptor socket;
 	bool owes_reply; /* berthd owes the reply to a request that timed out */
@@ -30,30 +31,30 @@ void handle_unlink(const struct berth *b);
 /* Closes the socket; frees the sessions, and the handle, which isn't in the list. */
 void handle_free(struct berth *b);
 
-/* The caller has locked the handle: makes the session the current one, and retires the one
- * before. */
+/* Makes the session the current one, and retires the previous one. The caller has locked the
+ * handle. */
 void handle_publish(struct berth *b, struct session *s);
 
-/* A number for a new session, whose bits in slots are none of a session that the handle
- * remembers. */
+/* Returns a number for a new session. Slots contain some bits of that number, and these bits differ
+ * from those of every session that the handle remembers. */
 uint64_t handle_next_session_number(const struct berth *b);
 
-/* The session of the handle that gave out the slot and isn't current any more. NULL: there is
- * none. */
+/* Finds the past session of the handle in which the slot was acquired. NULL: there is none. */
 struct session *handle_find_retired(const struct berth *b, uint64_t slot);
 
 /* -- all handles of the process ---------------------------------------------------------------- */
 
-/* Calls with each session of each handle. No handle is unlinked meanwhile. */
+/* Calls the function with each session of each handle. No handle is unlinked meanwhile. */
 void handles_each_session(void (*call)(struct session *s, void *data), void *data);
 
-/* The application may have closed a descriptor of another map, and the kernel may have given its
- * number to this map, for the same file even. Then the other map, of this handle's session before
- * or of another handle, doesn't use or close it any more. */
+/* Makes this map the only one that uses its descriptors. The application may have closed a
+ * descriptor of another map, which belongs to this handle's previous session or to another handle.
+ * Then the kernel may have given the number to a descriptor of this map, perhaps even for the same
+ * file. After this call, the other map doesn't use or close that number any more. */
 void handles_claim_files(const struct map *m);
 
-/* For fork.c: keeps the list as it is while the process forks; and in the child leaves every handle
- * without a session and without a socket. */
+/* For fork.c. handles_lock() and handles_unlock() keep the list unchanged while the process forks.
+ * In the child, handles_repair() leaves every handle without a session and without a socket. */
 void handles_lock(void);
 void handles_unlock(void);
 void handles_repair(void);

@@ -3,14 +3,14 @@
 /*
  * Keeps the accounts that a thread used lately, and records for them.
  *
- * Records. A record that the cache owns is named by the entry of the account on which it rests, or
- * it is a spare. The entries that may name a record stand in a ring. When the ring is full, the
- * oldest entry leaves it and gives up its record.
+ * Records. A record that the cache owns rests on an account whose entry names the record, or else
+ * it is a spare record. A ring contains the entries that may name a record. When the ring is full,
+ * the oldest entry leaves the ring and gives up its record.
  *
- * Entries. Their memory comes from an arena, and they are all dropped when there are too many. A
- * record bears the stamp of the entry for which its slot was acquired. The stamp tells when an
- * entry still names a record that another account or thread has by now, and when the entry was
- * dropped.
+ * Entries. The memory of entries comes from an arena. When there are too many entries, the cache
+ * drops all of them. A record bears the stamp of the entry for which its slot was acquired. If an
+ * entry still names a record that another account or thread has by now, the record's stamp isn't
+ * the entry's. The stamp also tells that the entry was dropped.
  */
 
 #include <string.h>
@@ -22,8 +22,9 @@
 
 #define TABLE_BITS_MIN 4u
 #define ARENA_SIZE     4096u
-/* How many entries a cache has at most, and which part of the table of records it keeps at most.
- * tests/explore, which has few accounts and few records, sets other numbers. */
+/* A cache has at most ENTRIES_MAX entries. Its entries name at most 1/KEPT_PART of all records, but
+ * at least one record is allowed. tests/explore, which has few accounts and few records, sets other
+ * numbers. */
 #if !defined(ENTRIES_MAX)
 #define ENTRIES_MAX 1024u
 #define KEPT_PART   2048u
@@ -36,14 +37,14 @@ struct arena {
 
 struct local_slot cache_no_slot = {.token = TOKEN_RETIRED};
 
-/* The last entry of a cache that has none. No account has its name. */
+/* `last` of a cache without entries. No account has the name of this entry. */
 static struct cache_entry no_entry = {.local = &cache_no_slot, .name = "", .stamp = UINT64_MAX};
 
 /* -- records ----------------------------------------------------------------------------------- */
 
 /* The record that the entry names, if the cache owns it and it rests on the entry's account; else
- * NULL. Another thread may have released the record's slot and have the record since. Then it may
- * even be back in this cache, for another account. */
+ * NULL. Another thread may have released the record's slot, and so have taken the record. The
+ * record may even be back in this cache by now, for another account. */
 static struct local_slot *entry_record(const struct cache *c, const struct cache_entry *e) {
 	struct local_slot *local = e->local;
 	bool is_owned = load_acquire(&local->token) == c->owned_token &&
@@ -65,7 +66,7 @@ static void local_spare(struct cache *c, struct pool *p, struct local_slot *loca
 	store_release(&local->token, TOKEN_SPARE);
 }
 
-/* The entry names no record any more. Claims the one that it named; NULL: there was none. */
+/* Makes the entry name no record, and claims the record that it named. NULL: it named none. */
 static struct local_slot *entry_detach(struct cache *c, struct cache_entry *e) {
 	struct local_slot *local = entry_record(c, e);
 
@@ -173,8 +174,8 @@ void cache_return(struct cache *c, struct pool *p, struct local_slot *local) {
 
 /* -- entries ----------------------------------------------------------------------------------- */
 
-/* No entry names a record any more. The cache forgets its entries before it frees them, since
- * another thread may fork in between. */
+/* Drops all entries, none of which names a record any more. The cache forgets its entries before it
+ * frees them, since another thread may fork in between. */
 static void entries_drop(struct cache *c) {
 	static _Atomic uint64_t stamps;
 	struct cache_entry **table = c->table;
@@ -187,7 +188,8 @@ static void entries_drop(struct cache *c) {
 	c->entry_count = 0;
 	c->arena_used = ARENA_SIZE;
 	c->stamp = add_relaxed(&stamps, ENTRIES_MAX) + 1;
-	/* A child copies the memory as this thread has left it; no other code needs the order. */
+	/* A forked child gets a copy of the memory as this thread has left it. Only such a child
+	 * needs this order. */
 	fence_compiler();
 	free(table);
 	while (arena) {
@@ -208,7 +210,8 @@ static void *arena_allocate(struct cache *c, size_t size) {
 		if (!new)
 			return NULL;
 		new->next = c->arena;
-		/* Another thread may fork between these: the child frees the whole list. */
+		/* If another thread forks between these statements, the child still frees the whole
+		 * list. */
 		fence_compiler();
 		c->arena = new;
 		c->arena_used = 0;
@@ -223,7 +226,7 @@ static uint64_t name_hash(const struct cache *c, const char *name, size_t length
 	return XXH3_64bits_withSeed(name, length, c->seed);
 }
 
-/* Where the table has the name, or has a place for it. */
+/* Finds the table's place that has the name, or the free place for the name. */
 static struct cache_entry **table_find(
 	struct cache *c, uint64_t hash, const char *name, size_t length) {
 	uint32_t mask = (1u << c->table_bits) - 1, i = (uint32_t)(hash >> 32) & mask;

@@ -5,8 +5,8 @@
  * A path cache: what one thread keeps of one session. It has the paths of accounts that the thread
  * used lately, by name, and records for them.
  *
- * Only the cache's thread calls these functions and writes to the cache, so threads share no
- * written cache line but those of their accounts. thread.h says which thread has which cache.
+ * Only the cache's thread calls these functions and writes to the cache, so the only written cache
+ * lines that threads share are those of their accounts. thread.h says which thread has which cache.
  *
  * Where a function takes a cache or an entry that may be NULL (there was no memory for it), records
  * come from the pool and are returned there.
@@ -17,7 +17,8 @@
 /* An account by its name, and a record that rests on it. */
 struct cache_entry {
 	/* The record that was used last for this account, or cache_no_slot. Another account or
-	 * another thread may have it by now; then its stamp isn't this entry's any more. */
+	 * another thread may have the record by now. Then the record's stamp isn't this entry's any
+	 * more. */
 	struct local_slot *local;
 	const char *name;    /* stored behind the last level of `path` */
 	uint64_t stamp;      /* no other entry of the process has it, now or ever */
@@ -79,21 +80,23 @@ static _always_inline_ bool cache_has_entry_of(
 
 /* The entry with this name; NULL: there is none. */
 struct cache_entry *cache_find(struct cache *c, const char *name);
-/* Adds an entry, in the place of one with the same name. May drop all others. NULL: no memory. */
+/* Adds an entry, which replaces an entry with the same name. May drop all other entries. NULL: no
+ * memory. */
 struct cache_entry *cache_add(
 	struct cache *c, struct pool *p, const char *name, const struct path *path);
 
-/* Claims a record for the account of e: the one that e names, or a spare one, or one from the pool,
- * or one that another entry names. The caller then calls one of the next three functions. Errors as
- * pool_claim(). */
+/* Claims a record for the account of e: the record that e names, a spare record, a record from the
+ * pool, or a record that another entry names. The caller then calls one of the next three
+ * functions. Errors as pool_claim(). */
 int cache_claim(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot **ret);
 /* The record bears a slot now, with this tag and this number. */
 void cache_note_slot(struct cache *c, struct pool *p, struct cache_entry *e,
 	struct local_slot *local, uint64_t tag, uint64_t slot);
-/* No slot was acquired; the entry names the record no more, and the caller has it. */
+/* No slot was acquired. The entry doesn't name the record any more, and the caller has the
+ * record. */
 void cache_detach(struct cache *c, struct cache_entry *e, struct local_slot *local);
-/* No slot was acquired, and the record can be used again. If it is still the entry's, nothing
- * changes. */
+/* No slot was acquired, and the record can be used again. If an entry still names the record,
+ * nothing changes. */
 void cache_return_unused(struct cache *c, struct pool *p, struct local_slot *local);
 
 /* Returns a record that the caller has claimed, after a release. If it rests on an account with an

@@ -3,18 +3,18 @@
 /*
  * Hands out the session's records inside the process.
  *
- * A thread claims a record from the stack by the stack's compare-and-swap, and one from its own
- * cache by a plain store. The thread that releases a slot has the record afterwards, whichever
- * thread acquired the slot.
+ * A thread claims a record from the stack by a compare-and-swap on the stack's top, and a record
+ * from its own cache by a plain store. The thread that releases a slot has the record afterwards,
+ * whichever thread acquired the slot.
  *
  * A record isn't used again until its slot is released. So the holder of a revoked slot learns that
  * it was revoked (-ECANCELED), and isn't told that it released twice (-ENOENT). The
- * compare-and-swap on the cell (counter.c, R1) decides which thread releases. A thread that loses,
- * and finds the token still there, looks at the record:
+ * compare-and-swap on the cell (counter.c, R1) decides which thread releases the slot. A thread
+ * whose compare-and-swap fails, and that finds the slot's token unchanged, looks at the record:
  *   - The record is placed, and its newest step is one of the slot's cycle: another thread is
  *     releasing the slot at this moment.
  *   - Otherwise berthd has revoked the slot. A compare-and-swap on the token decides which thread
- *     says so.
+ *     returns -ECANCELED.
  */
 
 #include <string.h>
@@ -102,8 +102,8 @@ static struct range *local_range(const struct local_slot *local) {
 	return (struct range *)(uintptr_t)(local - local->number % BERTH_RANGE);
 }
 
-/* Maps all records of the range, which lie in one window. Never stores NULL, for another thread may
- * have mapped them in the meantime. */
+/* Maps all records of the range, which lie in one window. Never stores NULL, because another thread
+ * may have mapped the records in the meantime. */
 static _cold_ bool range_map(struct pool *p, struct range *range) {
 	struct record *records = NULL;
 
@@ -156,7 +156,7 @@ static struct local_slot *stack_pop(struct pool *p) {
 	return local;
 }
 
-/* Returns the records that it couldn't map. */
+/* Puts the records that it couldn't map back on the stack. */
 int pool_claim(struct pool *p, struct local_slot **ret) {
 	struct local_slot *unmapped = NULL, *local;
 
@@ -196,8 +196,8 @@ int local_acquire(struct pool *p, struct local_slot *local, const struct slot_re
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
-/* True if this thread, and no other, tells the holder what became of the slot; it has claimed the
- * record. */
+/* Tries to claim the record of the slot `token`. True: this thread has claimed it, and no other
+ * thread tells the holder what became of the slot. */
 static bool token_claim(struct local_slot *local, uint64_t token) {
 	return cas(&local->token, token, TOKEN_CLAIMED);
 }
@@ -219,8 +219,8 @@ static _cold_ int release_lost(struct map *m, struct local_slot *local, uint32_t
 			return -ENOMEM;
 		return token_claim(local, token) ? 0 : -ENOENT;
 	}
-	/* berthd took the record itself. It can't be used again: another thread may have made R1
-	 * before that, and may be about to store its token. */
+	/* berthd has taken the record itself. The record can't be used again: another thread may
+	 * have made R1 before that, and may still be about to store its token. */
 	if (place_state(now.place) != RECORD_PLACED) {
 		if (!cas(&local->token, token, TOKEN_RETIRED))
 			return -ENOENT;
@@ -256,7 +256,7 @@ static int release_end(struct pool *p, struct local_slot *local, uint64_t seq, i
 int local_release(struct pool *p, struct local_slot *local, uint32_t cycle) {
 	uint64_t token = load_acquire(&local->token);
 
-	/* It was released before; the record may bear another slot by now. */
+	/* The slot was released before. The record may hold another slot by now. */
 	if (unlikely(!token_is_slot_of(token, cycle)))
 		return -ENOENT;
 	return release_end(
@@ -285,8 +285,8 @@ void pool_release_all(struct pool *p) {
 
 			if (token_is_slot(token))
 				r = local_release(p, local, slot_cycle_of_seq(tag_seq(token)));
-			/* If it isn't, another thread is releasing it: a mistake of the
-			 * application. */
+			/* If this thread hasn't claimed the record, another thread is releasing the
+			 * slot, which is a mistake of the application. */
 			if (local_is_claimed(local, r))
 				pool_return(p, local);
 		}
@@ -295,8 +295,8 @@ void pool_release_all(struct pool *p) {
 bool pool_close(struct pool *p) {
 	struct local_slot *local;
 
-	/* A record that is POOLED after this, though it isn't on the stack, is being claimed by a
-	 * thread. */
+	/* If a record is POOLED after this, although it isn't on the stack any more, a thread is
+	 * just claiming it. */
 	while ((local = stack_pop(p)) != NULL)
 		store_release(&local->token, TOKEN_RETIRED);
 	for (struct range *range = load_acquire(&p->newest); range;

@@ -5,7 +5,7 @@
  * The records that a session owns, and which of them this process holds.
  *
  * Threads may call these functions at once, except pool_add_range() and those that say otherwise.
- * None makes a system call or waits, except for what mapping a window takes (map.h).
+ * None of them makes a system call or waits, except to map a window (map.h).
  */
 
 #include "berth.h"
@@ -52,8 +52,9 @@ static _always_inline_ berth_slot slot_next(berth_slot last, uint64_t seq) {
  * token first, and so sees what the other thread wrote. */
 struct local_slot {
 	_Alignas(64) _Atomic uint64_t token; /* where the record is: TOKEN_POOLED … */
-	/* The number of the record's slot, or of its last one. On the stack: the number of
-	 * the next record. That is no slot's, for the bits of its session and record are 0. */
+	/* The number of the record's slot, or of its last slot. While the record is on the stack:
+	 * the number of the next record there. That is no slot's number, because its bits for
+	 * session and record are 0. */
 	_Atomic uint64_t slot;
 	_Atomic(struct record *) record;     /* where it is mapped; NULL: not yet */
 	_Atomic(struct cache_entry *) entry; /* the account for which it was last used */
@@ -68,7 +69,7 @@ _Static_assert(sizeof(struct local_slot) == 64, "a cache line");
 
 struct range {
 	struct local_slot local[BERTH_RANGE];
-	_Atomic uint32_t retired;     /* how many of its records are */
+	_Atomic uint32_t retired;     /* how many of its records are retired */
 	_Atomic(struct range *) next; /* the range that was added before this one */
 };
 
@@ -96,27 +97,27 @@ int pool_new(struct map *m, uint64_t slot_bits, struct pool **ret);
 /* Releases no slot. NULL is fine. */
 void pool_free(struct pool *p);
 
-/* Adds the records 16n … 16n+15. The caller makes sure that one thread at a time does. -ERANGE:
- * there is no such range, or no session may have it; -EEXIST: the pool has it; -ENOMEM. */
+/* Adds the records 16n … 16n+15. The caller makes sure that only one thread at a time calls this.
+ * -ERANGE: there is no such range, or no session may have it; -EEXIST: the pool has it; -ENOMEM. */
 int pool_add_range(struct pool *p, uint32_t number);
 
 uint32_t pool_range_count(const struct pool *p);
 
-/* How many ranges have a record that isn't retired; the count stops at `most`. */
+/* Counts the ranges that have a record which isn't retired, up to `most` ranges. */
 uint32_t pool_usable_ranges(const struct pool *p, uint32_t most);
 
 /* Values of local_slot.token. They say where a record is, and which thread may use it. Only pool.c,
  * path-cache.c and fast.c store them. Any other token is the tag of the slot that was acquired with
  * the record, and stays until the holder releases the slot, even if berthd has revoked it in the
- * meantime. The whole path is charged at that tag, so it is of step 1 to 8 of its cycle; the values
- * here stand for other steps (counter.c). */
+ * meantime. The step of that tag has charged the last level of the path, so it is step 1 to 8 of
+ * its cycle. As tags, the values below would be of other steps (counter.c). */
 #define TOKEN_POOLED UINT64_C(0) /* no thread has the record; it is on the stack */
 /* A path cache has the record for the account on which it rests, and an entry names it. The cache's
  * thread may acquire with it. The number of the cache is added from bit 4 on. */
 #define TOKEN_OWNED UINT64_C(9)
 /* A thread is about to acquire a slot with it, or to return it. */
 #define TOKEN_CLAIMED UINT64_C(10)
-/* It has used up its seqs, or berthd has taken it from this process. */
+/* The record has used up its seqs, or berthd has taken it from this process. */
 #define TOKEN_RETIRED UINT64_C(11)
 #define TOKEN_SPARE   UINT64_C(12) /* a path cache has it, for any account */
 
@@ -148,7 +149,7 @@ static _always_inline_ struct record_at local_record(const struct local_slot *lo
 /* Claims a record from the stack, and maps it. -ENOBUFS: the stack is empty; -ENOMEM: no record on
  * it can be mapped. */
 int pool_claim(struct pool *p, struct local_slot **ret);
-/* Puts a record that the caller has on the stack. */
+/* Puts a record on the stack; until then, the caller has the record. */
 void pool_return(struct pool *p, struct local_slot *local);
 
 /* -- slots ------------------------------------------------------------------------------------- */
@@ -161,7 +162,7 @@ int local_acquire(struct pool *p, struct local_slot *local, const struct slot_re
 /* Releases the slot with this cycle.
  *   0           the caller has claimed the record
  *   -EUCLEAN    the same, but a count was less than the weight
- *   -ECANCELED  the slot had been revoked, and this call alone says so: the caller has claimed the
+ *   -ECANCELED  the slot had been revoked, and only this call says so: the caller has claimed the
  *               record, or it is retired (local_is_claimed)
  *   -ENOENT     the slot isn't held, or was released before; nothing has changed
  *   -ENOMEM     berthd must finish the release; then local_claim_finished(). The slot may be
@@ -170,19 +171,19 @@ int local_acquire(struct pool *p, struct local_slot *local, const struct slot_re
  *               be released again */
 int local_release(struct pool *p, struct local_slot *local, uint32_t cycle);
 
-/* The same for the slot `seq` after the caller has discharged some levels of its path, from the top
- * (counter-fast.h). */
+/* The same for the slot `seq`, after the caller has already discharged the top levels of the slot's
+ * path (counter-fast.h). */
 int local_release_continue(struct pool *p, struct local_slot *local, const struct path *path,
 	uint32_t discharged, uint64_t seq);
 
-/* True if local_release() returned r and thereby left the record to the caller. */
+/* r: the result of local_release(). True: the caller has claimed the record. */
 static inline bool local_is_claimed(const struct local_slot *local, int r) {
 	return (r == 0 || r == -EUCLEAN || r == -ECANCELED) &&
 	       load_relaxed(&local->token) == TOKEN_CLAIMED;
 }
 
 /* After berthd has finished a release for which local_release() returned -ENOMEM. True: the caller
- * has claimed the record. False: another thread has. */
+ * has claimed the record. False: another thread has claimed it. */
 bool local_claim_finished(struct local_slot *local);
 
 /* -- the end of a session ---------------------------------------------------------------------- */

@@ -108,8 +108,8 @@ void map_file_renew(struct map *m, struct map_file *file, int *fd) {
 	bool is_ours;
 
 	(void)pthread_mutex_lock(&m->lock);
-	/* If the new descriptor has the old number, the application has closed the old one,
-	 * although the number stands for the same file. */
+	/* If the new descriptor has the old descriptor's number, the application has closed the old
+	 * descriptor, even though the number refers to the same file. */
 	is_ours = file->fd != *fd && is_file(file->fd, file->dev, file->ino);
 	if (!is_ours && is_file(*fd, file->dev, file->ino)) {
 		file->fd = *fd;

@@ -23,15 +23,15 @@ struct session {
 	 * value. */
 	_Atomic uint64_t open;
 	_Atomic(struct cache *) caches;
-	_Atomic bool counts_denials; /* the thread of one cache does, in the entry (denials.h) */
+	_Atomic bool counts_denials; /* a thread counts its denials in the entry (denials.h) */
 };
 
 /* Stands for "no session" on the fast path: no thread has a cache with its number. */
 extern struct session session_none;
 
-/* Makes the session that berthd has welcomed. Sets those of the descriptors (directory, segment)
- * that it takes to -1. -EUCLEAN: the files or the message contradict each other; -ENOMEM; or as
- * map_new(). */
+/* Makes the session that berthd has welcomed. Takes ownership of descriptors (directory, segment),
+ * and sets those that it has taken to -1. -EUCLEAN: the files or the message contradict each other;
+ * -ENOMEM; or an error of map_new(). */
 int session_new(uint64_t number, const struct message_welcome *w, int fds[MESSAGE_FDS_MAX],
 	struct session **ret);
 /* Frees the session, its pool, its caches and its map. NULL is fine. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Gives each thread a block that names its path caches, and takes back what the thread has when it
- * ends.
+ * Gives each thread a block that names its path caches. When the thread ends, takes back its block
+ * and caches.
  *
  * The blocks lie in pages that the kernel fills with zeros in a forked child. So the child's
  * threads find no cache of the parent there, and take the general path, even if the child was made
@@ -92,7 +92,7 @@ static void block_free(const struct thread *t) {
 
 	while (t < page->blocks || t >= page->blocks + PAGE_BLOCKS)
 		page = page->next;
-	/* The bit is set, so this clears it and no other. */
+	/* The bit is set, so the addition clears this bit and changes no other. */
 	(void)add_total(&page->used, -(UINT64_C(1) << (t - page->blocks)));
 }
 

@@ -7,10 +7,10 @@
  * the blanks (spaces and tabs) around it. A line whose first character is `#` is a comment, and an
  * empty line is ignored. A line ends with LF or CR LF, and a byte order mark is skipped.
  *
- * A name may contain every character except a tab. A name that can't be written this way, since it
- * begins or ends with a space or begins with `#` or a byte order mark, stands between two tabs:
- * TAB ACCOUNT TAB LIMIT. There, no blanks are removed from it. Escapes would be simpler to explain,
- * but each character that could introduce one (`\`, `%`) is common in names of accounts.
+ * A name may contain every character except a tab. Some names can't be written this way: those that
+ * begin or end with a space, or begin with `#` or a byte order mark. Such a name stands between two
+ * tabs: TAB ACCOUNT TAB LIMIT. There, no blanks are removed from it. Escapes would be simpler to
+ * explain, but each character that could introduce one (`\`, `%`) is common in names of accounts.
  */
 
 #include <inttypes.h>

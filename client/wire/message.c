@@ -50,8 +50,8 @@ int message_name_length(const struct message_name *n) {
 /* -- one packet -------------------------------------------------------------------------------- */
 
 /* Moves a descriptor to a number of 3 or above, and closes `fd`. If stderr were closed and our
- * socket got its number, code of the application that writes to stderr would write into the socket.
- * -1: no descriptor is left. */
+ * socket got its number, then code of the application that writes to stderr would write to the
+ * socket. -1: no descriptor is left. */
 static int fd_raise(int fd) {
 	int high = fd;
 

@@ -13,7 +13,7 @@ int number_parse(const char *text, uint64_t max, uint64_t *ret);
  * number_parse(). */
 int limit_parse(const char *text, uint32_t *ret);
 
-/* Writes a limit so that limit_parse reads it back. Returns to. */
+/* Writes a limit so that limit_parse() reads it back. Returns `to`. */
 #define LIMIT_TEXT_SIZE 16
 const char *limit_format(uint32_t limit, char to[LIMIT_TEXT_SIZE]);
 

@@ -65,8 +65,8 @@ struct message_failed {
 	char text[MESSAGE_TEXT_SIZE]; /* NUL-terminated */
 };
 
-/* The name of an account or a template: NUL-terminated, padded with zeros. It is empty if the
- * request allows no name, and the sender gives none. */
+/* The name of an account or a template: NUL-terminated, padded with zeros. It is empty if the name
+ * is optional in the request, and the sender gives none. */
 struct message_name {
 	char text[MESSAGE_NAME_SIZE];
 };
@@ -107,9 +107,9 @@ struct message_resolved {
 	uint32_t generation;
 };
 
-/* Asks for more ranges of records. berthd grants at least one and at most `count` ranges (and
- * MESSAGE_RANGES_MAX), or replies BERTH_NO_SYSTEM_RESOURCES. Reply: struct
- * message_ranges_granted. */
+/* Asks for more ranges of records. berthd grants at least one range, and at most `count` or
+ * MESSAGE_RANGES_MAX, whichever is less. If no range is left, it replies BERTH_NO_SYSTEM_RESOURCES.
+ * Reply: struct message_ranges_granted. */
 #define MESSAGE_RANGES_MAX 256
 struct message_ranges {
 	struct message_header header;
@@ -144,8 +144,9 @@ struct message_done {
 	uint64_t affected; /* slots revoked by DELETE, or lines imported; otherwise 0 */
 };
 
-/* "Unlimited" in a message. The code and the shared files have BERTH_LIMIT_NONE instead: these two
- * functions convert a limit for a message, and the limit of a message back. */
+/* Stands for "unlimited" in a message. The code and the shared files use BERTH_LIMIT_NONE instead.
+ * The first of the two functions converts a limit for a message; the second one converts the limit
+ * of a message back. */
 #define MESSAGE_UNLIMITED UINT32_MAX
 static inline uint32_t message_limit(uint32_t limit) {
 	return limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit;
