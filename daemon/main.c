@@ -11,8 +11,8 @@
 #include "other-layout.h"
 #include "restore-file.h"
 
-/* malloc's own threshold, but fixed: else it rises to the largest block that was ever freed, and
- * large blocks stay with the process. */
+/* malloc's own threshold, but fixed. Otherwise malloc raises the threshold to the size of the
+ * largest block that was ever freed, and the process then keeps large blocks that it has freed. */
 #define LARGE_BLOCK 131072
 
 int main(int argc, char **argv) {

@@ -36,7 +36,7 @@
 
 #define MEMORY_PAUSE_MS 20
 
-/* A session takes two descriptors. */
+/* Raises the limit of open files, since each session takes two descriptors. */
 static void descriptors_raise(void) {
 	struct rlimit limit;
 
@@ -155,7 +155,7 @@ static int manager_start(struct manager *m) {
 	return r < 0 ? r : sd_event_set_watchdog(m->context.event, true);
 }
 
-/* In this order. */
+/* The parts are made in this order. */
 static const struct {
 	const char *what;
 	int (*open)(struct manager *m);
@@ -224,10 +224,11 @@ void manager_free(struct manager *m) {
 	if (m->context.checkpoint)
 		checkpoint_final(m->context.checkpoint);
 	(void)sd_event_source_disable_unref(m->store_ready);
-	/* The last replies go to connections that wait for them. */
+	/* store_free() lets the last replies out to the connections that wait for them. */
 	store_free(m->context.store);
-	/* The store is closed. An import that ends with its connection may remove accounts, and
-	 * that must not reach the checkpoint, which would call the store. */
+	/* The store is closed, so the checkpoint must not call it any more. It would call it for
+	 * accounts that are removed because an import ends with its connection. So the checkpoint
+	 * is freed before the connections. */
 	checkpoint_free(m->context.checkpoint);
 	sockets_free(m->sockets);
 	connections_free(m->connections);

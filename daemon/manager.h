@@ -17,7 +17,7 @@ struct manager {
 
 /* Opens everything in order; on failure the log says why. */
 int manager_new(const struct options *options, struct manager **ret);
-/* Stores what is to be stored and closes everything, in the other order. NULL is fine. */
+/* Stores what isn't stored yet, and closes everything in the reverse order. NULL is fine. */
 void manager_free(struct manager *m);
 /* Serves until told to stop. */
 int manager_run(struct manager *m);

@@ -11,7 +11,7 @@ struct options {
 	const char *group;       /* of berth.sock; NULL: berth, if there is such a group */
 	const char *admin_group; /* of admin.sock; NULL: berth-admin, likewise */
 	struct capacities capacities;
-	bool abandon_segment; /* start though servers count in a segment of another layout */
+	bool abandon_segment; /* start although servers still use a segment of another layout */
 	bool check_segment;   /* only say whether there are such servers */
 	const char *restore;  /* only make a new store from this export; NULL: serve */
 	bool force;           /* with restore: also if the store is sound */
@@ -25,5 +25,6 @@ struct options {
 /* Exit status of an unusable command line. */
 #define EXIT_USAGE 2
 
-/* 0: go on. 1: done (--help, --version). -EINVAL: said on standard error what is wrong. */
+/* 0: berthd is to run. 1: nothing more is to be done (--help, --version). -EINVAL: the error was
+ * printed on standard error. */
 int options_parse(struct options *o, int argc, char **argv);

@@ -12,8 +12,8 @@
 #include "name.h"
 #include "util.h"
 
-/* Accounts that aren't configured have this part of the table, so that names that strangers choose
- * leave room for configured accounts. */
+/* Accounts that aren't configured get at most this part of the table. Clients choose their names,
+ * so without this bound clients could leave no room for configured accounts. */
 #define UNCONFIGURED_NUMERATOR   3
 #define UNCONFIGURED_DENOMINATOR 4
 
@@ -22,13 +22,13 @@ struct accounts {
 	struct templates *templates;
 	uint32_t configured;  /* accounts with a limit of their own */
 	uint32_t by_template; /* accounts with a template's limit */
-	uint32_t usable;      /* both; the other accounts are ancestors of these */
+	uint32_t usable;      /* the sum of both; all other accounts are ancestors */
 	/* At start: a bit for each account that is configured in the segment, until the store
 	 * confirms it. */
 	uint64_t *unconfirmed;
 	uint32_t unconfirmed_end, unconfirmed_count;
-	uint32_t clock_hand; /* where the search for an idle account goes on */
-	bool none_idle; /* a whole search found none, and accounts_tidy() wasn't called since */
+	uint32_t clock_hand; /* where the next search for an idle account begins */
+	bool none_idle;      /* a whole search found no idle account since accounts_tidy() */
 	/* Accounts without a limit, to be removed once their count is 0. */
 	uint32_t *deferred;
 	uint32_t deferred_count;
@@ -103,7 +103,8 @@ static int entry_change(struct accounts *a, uint32_t account, uint32_t limit, ui
 	uint32_t before = flags_of(a, account);
 	int r;
 
-	/* Clients remember whether an account is usable; a new generation has them look again. */
+	/* Clients remember whether an account is usable; a new generation makes them look the
+	 * account up again. */
 	if ((before ^ flags) & ENTRY_USABLE)
 		r = directory_renew(a->directory, account, limit, flags);
 	else
@@ -160,14 +161,15 @@ static int account_remove(struct accounts *a, uint32_t account) {
 	return 0;
 }
 
-/* For an account that has no limit. If it can't be removed now, accounts_tidy() removes it. */
+/* Removes an account that has no limit. If it can't be removed now, accounts_tidy() removes it
+ * later. */
 static void remove_or_defer(struct accounts *a, uint32_t account) {
 	if (is_idle(a, account) && account_remove(a, account) == 0)
 		return;
-	/* The last of its descendants takes it along: account_remove(). */
+	/* account_remove() removes it together with its last descendant. */
 	if (accounts_has_children(a, account))
 		return;
-	/* Without memory the account stays until evict_idle() needs its place. */
+	/* If there is no memory, the account stays until evict_idle() needs its place. */
 	if (array_reserve(&a->deferred, &a->deferred_capacity, a->deferred_count + 1) < 0)
 		return;
 	a->deferred[a->deferred_count++] = account;
@@ -188,8 +190,8 @@ void accounts_tidy(struct accounts *a) {
 	a->deferred_count = kept;
 }
 
-/* Removes one account that isn't configured and that nothing uses, but not `keep`. -ENOSPC: there
- * is none. */
+/* Removes one account, other than `keep`, that isn't configured and that nothing uses. -ENOSPC:
+ * there is no such account. */
 static int evict_idle(struct accounts *a, uint32_t keep) {
 	uint32_t end = accounts_end(a);
 
@@ -225,7 +227,7 @@ static void log_full(struct accounts *a, int error) {
 		a->by_template);
 }
 
-/* Creates one account, whose parent is there. `text` begins with its name. */
+/* Creates one account. Its parent exists already. `text` begins with its name. */
 static int account_create(struct accounts *a, const struct name *name, const char *text,
 	uint32_t parent, bool for_template, uint32_t *ret) {
 	uint64_t max = directory_map(a->directory)->layout.max_accounts;
@@ -273,7 +275,7 @@ static int find_or_create(struct accounts *a, const char *text, bool for_templat
 			r = account_create(a, &name, text, parent, for_template, &account);
 		if (r < 0) {
 			log_full(a, r);
-			/* The ancestors that were created for it. */
+			/* Ancestors that were created only for this account aren't needed. */
 			if (parent != 0 && !(flags_of(a, parent) & ENTRY_USABLE))
 				remove_or_defer(a, parent);
 			return r;
@@ -315,7 +317,7 @@ void accounts_unreserve(struct accounts *a, uint32_t account) {
 
 	assert(own->reserved > 0);
 	own->reserved--;
-	/* The change failed, so an account that was created for it has no limit. */
+	/* If the change failed, an account that was created for it has no limit. */
 	if (!(flags_of(a, account) & ENTRY_USABLE))
 		remove_or_defer(a, account);
 }
@@ -364,14 +366,16 @@ static bool is_as_templates_say(const struct accounts *a, uint32_t account, cons
 	return (entry_flags(word) & ENTRY_TEMPLATE) && entry_limit(word) == limit;
 }
 
-/* A loop over a million accounts isn't needed if all of them are of one kind, which has `count`. */
+/* True if all accounts are of one kind, of which there are `count`. Then a loop over a million
+ * accounts isn't needed. */
 static bool are_all(const struct accounts *a, uint32_t count) {
 	return directory_unsound(a->directory) == 0 && directory_live(a->directory) == count;
 }
 
-/* Bumping a million cells for one new template would be slow, so accounts that are right already
- * are left alone, except those that `changed` matches (NULL: no template changed): a berthd that
- * died after it had stored the limit may have written the entry and not bumped the cell. */
+/* Bumping a million cells for one new template would be slow. So accounts that have the right limit
+ * already are left alone, except those that `changed` matches (NULL: no template changed). A berthd
+ * that died after it had stored the limit may have written the entry of such an account without
+ * bumping its cell. */
 static void apply_templates_to_all(struct accounts *a, const char *changed) {
 	struct map *m = directory_map(a->directory);
 

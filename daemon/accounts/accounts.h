@@ -3,8 +3,8 @@
 
 /*
  * Which accounts there are, and which limit each has. An account is configured (an administrator
- * gave it a limit of its own), or has the limit of a template, or is there because it is the
- * ancestor of another one.
+ * gave it a limit of its own), or has the limit of a template, or exists because it is the ancestor
+ * of another account.
  *
  * A change is stored first (daemon/server/admin-limits.c); then the functions here put it in force.
  * At start everything that the store holds is put in force once.
@@ -19,8 +19,8 @@ struct accounts;
 int accounts_new(struct segment *s, struct accounts **ret);
 void accounts_free(struct accounts *a); /* NULL is fine */
 
-/* Has `removed` called with each account that is removed and has counts in the store. NULL: no
- * more. */
+/* Sets the function that is called with each account that is removed and has counts in the store.
+ * NULL: no function is called any more. */
 void accounts_on_removed(
 	struct accounts *a, void (*removed)(void *data, const char *name), void *data);
 
@@ -30,7 +30,7 @@ struct accounts_totals {
 	uint32_t accounts; /* all */
 	uint32_t configured;
 	uint32_t by_template;
-	uint32_t usable; /* both; the others are ancestors of these */
+	uint32_t usable; /* the sum of both; all other accounts are ancestors */
 };
 
 struct accounts_totals accounts_totals(const struct accounts *a);
@@ -46,13 +46,13 @@ uint32_t accounts_end(const struct accounts *a);
  * unless it is ENTRY_LIVE. */
 uint64_t accounts_word(const struct accounts *a, uint32_t account);
 bool accounts_has_children(const struct accounts *a, uint32_t account);
-/* True if the account is `ancestor`, or stands below it. */
+/* True if the account is `ancestor` or a descendant of it. */
 bool accounts_is_below(const struct accounts *a, uint32_t account, uint32_t ancestor);
 
 /* -- changing ---------------------------------------------------------------------------------- */
 
 /* Finds the account that a client wants to use, and creates it if a template matches its name.
- * -ENOENT: no limit holds for it; -ENOSPC: the table is full; -ENOMEM. */
+ * -ENOENT: no limit applies to it; -ENOSPC: the table is full; -ENOMEM. */
 int accounts_resolve(struct accounts *a, const char *name, uint32_t *ret);
 
 /* Finds or creates an account that is about to be configured, and keeps it until
@@ -61,32 +61,34 @@ int accounts_resolve(struct accounts *a, const char *name, uint32_t *ret);
 int accounts_reserve(struct accounts *a, const char *name, uint32_t *ret);
 void accounts_unreserve(struct accounts *a, uint32_t account);
 
-/* Puts in force what the store has committed. The account is reserved. BERTH_LIMIT_NONE:
- * unlimited. */
+/* Puts a limit in force that the store has committed. The caller has reserved the account.
+ * BERTH_LIMIT_NONE: unlimited. */
 int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit);
-/* The account has no limit of its own any more. -ENOENT. */
+/* Takes away the account's own limit. -ENOENT. */
 int accounts_unconfigure(struct accounts *a, const char *name);
 
-/* Every account that isn't configured gets its limit anew. */
+/* Changes the templates, and gives every account that isn't configured the limit that they now
+ * define for it. */
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_delete_template(struct accounts *a, const char *pattern);
 
-/* Removes accounts that have no limit any more, once none of their slots is held. To be called now
- * and then. */
+/* Removes the accounts that have no limit any more and none of whose slots is held. To be called
+ * now and then. */
 void accounts_tidy(struct accounts *a);
 
 /* -- at start, and for imports ----------------------------------------------------------------- */
 
-/* So many accounts are about to be found or created: the table of names grows at once. */
+/* Announces that `more` accounts are about to be found or created, so that the table of names grows
+ * only once. */
 void accounts_expect(struct accounts *a, size_t more);
 
-/* Configures an account, which is created if it isn't there. */
+/* Configures an account, and creates it if it doesn't exist. */
 int accounts_load(struct accounts *a, const char *name, uint32_t limit);
 /* The template takes effect with accounts_apply_templates(). */
 int accounts_load_template(struct accounts *a, const char *pattern, uint32_t limit);
 void accounts_apply_templates(struct accounts *a);
 
-/* All that the store holds was loaded. Accounts that are configured in the segment and not in the
- * store aren't configured any more; accounts without a limit are removed unless others stand below
- * them. */
+/* To be called when everything that the store holds was loaded. Accounts that are configured in the
+ * segment but not in the store stop being configured. Accounts without a limit are removed, unless
+ * they have descendants. */
 void accounts_loaded(struct accounts *a);

@@ -30,12 +30,13 @@ static const char *next_character(const char *p) {
 	return p;
 }
 
-/* A `*` matches no character at first. When the text after it doesn't match, the `*` takes one more
- * character, and the text after it is tried again. Only the last `*` has to do so: the text before
- * it has matched as early as possible, which leaves the most for the rest. Neither `*` nor `?`
- * matches `/`, so the k-th `/` of the pattern can only match the k-th `/` of the name, and after a
- * `/` the text before it needn't be tried again. So there are at most length of pattern × length of
- * name steps. */
+/* At first, a `*` matches no character. If the part of the pattern after the `*` then doesn't
+ * match, the `*` takes one more character of the name, and that part is tried again. Only the last
+ * `*` has to take more: the pattern before it has matched as early in the name as possible, so the
+ * largest part of the name is left for the pattern after it. Neither `*` nor `?` matches `/`, so
+ * the k-th `/` of the pattern can only match the k-th `/` of the name. So once a `/` has matched,
+ * the pattern before that `/` needn't be tried again. The search takes at most (length of pattern ×
+ * length of name) steps. */
 bool template_matches(const char *pattern, const char *name) {
 	const char *after_star = NULL, *taken = NULL;
 

@@ -32,5 +32,6 @@ bool templates_match(
 size_t templates_count(const struct templates *t);
 const char *templates_at(const struct templates *t, size_t i, uint32_t *ret_limit);
 
-/* True if the pattern matches the name. Takes at most length of pattern × length of name steps. */
+/* True if the pattern matches the name. Takes at most (length of pattern × length of name)
+ * steps. */
 bool template_matches(const char *pattern, const char *name);

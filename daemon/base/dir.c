@@ -66,7 +66,8 @@ static int lock_open(const char *dir) {
 }
 
 int dir_lock(const char *path, mode_t mode, int *ret_fd) {
-	/* Of the process and not of the open file, which a child would share. */
+	/* This lock belongs to the process. A lock of the open file would be shared with a
+	 * child. */
 	const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	int fd, r;
 

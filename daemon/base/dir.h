@@ -6,13 +6,13 @@
 
 #include <sys/types.h>
 
-/* Makes a directory, if it isn't there, and syncs the directory that it stands in. */
+/* Makes a directory, if it isn't there, and syncs its parent directory. */
 int dir_make(const char *path, mode_t mode);
 
-/* Makes durable what was created, renamed and removed in a directory. */
+/* Makes durable that files were created, renamed and removed in a directory. */
 int dir_sync(const char *path);
 
-/* Writes a file anew, for its owner only, and syncs it. */
+/* Writes a file anew, so that only its owner can read it, and syncs it. */
 int dir_write_file(const char *path, const char *text, size_t size);
 
 /* Makes the directory, if it isn't there, and takes the lock that keeps a second berthd out of it.

@@ -18,7 +18,8 @@
 #include "number.h"
 #include "util.h"
 
-/* If poll() says that a pipe is writable, it takes so many bytes at once without blocking. */
+/* If poll() says that a pipe is writable, the pipe takes this many bytes at once without
+ * blocking. */
 #define LINE_MAX_BYTES PIPE_BUF
 #define FIELDS_MAX     4
 
@@ -69,7 +70,8 @@ static void send_to_journal(
 	(void)sd_journal_sendv(v, n);
 }
 
-/* A stopped terminal, or a pipe that no process reads, costs messages and not the service. */
+/* Doesn't block. If the terminal is stopped, or no process reads the pipe, messages are lost, but
+ * berthd keeps serving. */
 static void send_to_stderr(const char *message) {
 	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
 	char line[LINE_MAX_BYTES];

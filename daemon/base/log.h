@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The log: the journal if systemd has connected standard error to it, else one line a message on
- * standard error. A message ends with what happens next, or what to do.
+ * The log: the journal if systemd has connected standard error to it, else one line per message on
+ * standard error. A message ends by saying what happens next, or what to do.
  */
 
 #include <stdarg.h>

@@ -5,17 +5,17 @@
  * Timers, and long work in time slices.
  *
  * A time slice is an event beside the messages: it does a part of the work, a few milliseconds, and
- * requests the next slice. It is a timer that elapses at once, because sd-event runs it after the
- * messages that arrived before. A defer source would run before all messages; a source of idle
- * priority would not run while messages keep arriving.
+ * requests the next slice. The event is a timer that elapses at once, because sd-event runs such a
+ * timer after the messages that arrived before. A defer source would run before all messages; a
+ * source of idle priority would not run while messages keep arriving.
  */
 
 #include <systemd/sd-event.h>
 
-/* How late a timer may be, so that the kernel can let it elapse together with others. */
+/* A timer may be late by this much, so that the kernel can let it elapse together with others. */
 #define TIMER_ACCURACY_USEC 10000
 
-/* A timer that is not set. `call` is called each time it elapses; it may set it again. */
+/* Makes a timer that is not set. `call` is called each time it elapses; it may set it again. */
 static inline int timer_new(
 	sd_event *event, sd_event_time_handler_t call, void *data, sd_event_source **ret) {
 	int r = sd_event_add_time(event, ret, CLOCK_MONOTONIC, 0, TIMER_ACCURACY_USEC, call, data);
@@ -23,7 +23,7 @@ static inline int timer_new(
 	return r < 0 ? r : sd_event_source_set_enabled(*ret, SD_EVENT_OFF);
 }
 
-/* Has it elapse once, so much later than now. */
+/* Makes the timer elapse once, `usec` microseconds from now. */
 static inline void timer_set(sd_event_source *timer, uint64_t usec) {
 	uint64_t now = 0;
 
@@ -32,7 +32,7 @@ static inline void timer_set(sd_event_source *timer, uint64_t usec) {
 	(void)sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
 }
 
-/* Work that is not requested yet. `work` does one slice of it. */
+/* Makes a time slice that is not requested yet. `work` does one slice of the work. */
 static inline int slice_new(
 	sd_event *event, sd_event_time_handler_t work, void *data, sd_event_source **ret) {
 	int r = sd_event_add_time(event, ret, CLOCK_MONOTONIC, 0, 1, work, data);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What /proc and pidfds tell about processes and about this boot. The only file of berthd that
- * reads /proc. */
+/* What /proc and pidfds tell about processes and about this boot. procfs.c is the only file of
+ * berthd that reads /proc. */
 
 #include <stdbool.h>
 #include <stdint.h>

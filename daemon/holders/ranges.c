@@ -3,10 +3,14 @@
 /*
  * Hands ranges of records out to sessions and takes them back.
  *
- * To grant a range: G1 berthd writes the owner G2 it opens each record: CLOSED → FREE G3 it tells
- * the client. To take it back (sessions.c has closed every record): T1 it clears the owner. Death
- * between G1 and G3 leaves a range that its session doesn't know of; it comes back when the session
- * ends. Death before T1: the next berthd ends the session again.
+ * To grant a range:
+ *   G1 berthd writes the owner;
+ *   G2 it opens each record: CLOSED → FREE;
+ *   G3 it tells the client.
+ * To take a range back, after sessions.c has closed every record:
+ *   T1 berthd clears the owner.
+ * If berthd dies between G1 and G3, the session doesn't know of the range, and the range comes back
+ * when the session ends. If berthd dies before T1, the next berthd ends the session again.
  */
 
 #include <string.h>
@@ -17,7 +21,7 @@
 #include "ranges.h"
 
 struct range {
-	uint32_t next;  /* of the same owner, or of the free list */
+	uint32_t next;  /* the next range of the same owner, or of the free list */
 	uint32_t owner; /* the index of a session, or RANGE_NONE */
 };
 
@@ -163,8 +167,8 @@ static void log_full(struct ranges *r, int error) {
 			r->segment->map->layout.max_slots, BERTH_RANGE);
 }
 
-/* The first free range; RANGE_NONE: there is none. Ranges whose records are all retired are
- * dropped. */
+/* Takes the first free range off the list; RANGE_NONE: there is none. Drops ranges whose records
+ * are all retired. */
 static uint32_t free_take(struct ranges *r) {
 	while (r->free != RANGE_NONE) {
 		uint32_t range = r->free;
@@ -205,7 +209,7 @@ int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *r
 	owner_write(r, range, session);              /* G1 */
 	for (uint32_t i = 0; i < BERTH_RANGE; i++) { /* G2 */
 		e = counter_open(r->segment->map, range * BERTH_RANGE + i);
-		/* -EBUSY: the record is damaged. The end of its session mends it. */
+		/* -EBUSY: the record is damaged. berthd mends it when the session ends. */
 		if (e < 0 && e != -EBUSY)
 			log_warning(
 				"Can't open record %u: %s", range * BERTH_RANGE + i, strerror(-e));

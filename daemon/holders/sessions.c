@@ -5,12 +5,15 @@
  *
  * Invariant: a range of records belongs to at most one session whose process may still place them.
  *
- * To end a session: E1 its entry says ENDING, and the process acquires nothing any more E2 berthd
- * revokes and closes every record, again until all are closed E3 the entry says ENDED E4 (the
- * process is dead) berthd clears the owners of the ranges E5 the entry says NONE. Death of berthd
- * before E3 leaves ENDING, before E5 leaves ENDED: the next berthd goes on from E2, which changes
- * nothing that is done already. A process that had read the entry before E1 may still place a
- * record; E2 revokes that record when it comes to it again.
+ * To end a session:
+ *   E1 its entry says ENDING, and the process acquires nothing any more;
+ *   E2 berthd revokes and closes every record, and repeats this until all are closed;
+ *   E3 the entry says ENDED;
+ *   E4 once the process is dead, berthd clears the owners of the ranges;
+ *   E5 the entry says NONE.
+ * If berthd dies before E3, the entry says ENDING; if it dies before E5, the entry says ENDED. The
+ * next berthd continues from E2; repeating a step that is done changes nothing. A process that had
+ * read the entry before E1 may still place a record; berthd revokes that record when it repeats E2.
  */
 
 #include <string.h>
@@ -31,10 +34,10 @@ struct session {
 	struct sessions *all;
 	uint32_t index;
 	struct session_who who;
-	int pidfd; /* -1: there was none to be had; berthd tries again */
+	int pidfd; /* -1: it couldn't be opened; berthd tries again */
 	sd_event_source *death;
 	uint32_t range_head;
-	bool dead; /* or the process has said goodbye: its ranges may go to other sessions */
+	bool dead; /* the process is dead or has said goodbye: its ranges may be reused */
 	bool connected;
 	enum session_state state;
 	void *user;
@@ -194,7 +197,7 @@ void session_disconnected(struct session *s, bool goodbye) {
 
 /* -- watching ---------------------------------------------------------------------------------- */
 
-/* -ESRCH: dead. Other errors: can't be watched now, so it counts as alive. */
+/* -ESRCH: the process is dead. Other errors: it can't be watched now, so it counts as alive. */
 static int session_watch(struct session *s) {
 	uint64_t start;
 	int r;
@@ -205,9 +208,9 @@ static int session_watch(struct session *s) {
 		s->pidfd = (int)syscall(SYS_pidfd_open, s->who.pid, 0);
 	if (s->pidfd < 0)
 		return -errno;
-	/* The pid may be another process's by now. The pidfd was opened before: if the process that
-	 * has the pid now started when the session's did, it is the same, and the pidfd refers to
-	 * it. */
+	/* Another process may have the pid by now. But the pidfd was opened before this check. So
+	 * if the process that has the pid now started at the same time as the session's process, it
+	 * is the session's process, and the pidfd refers to it. */
 	r = process_start_time(s->who.pid, &start);
 	if (r == -ESRCH || (r == 0 && s->who.start_time != 0 && start != s->who.start_time))
 		return -ESRCH;
@@ -317,7 +320,7 @@ static void end_earlier(struct sessions *all, const struct session_claim *claim,
 			s->dead = true;
 			(void)session_end(s);
 		} else if (s->who.image != claim->image) {
-			/* No thread of the old program is left that could place a record. */
+			/* All threads of the old program are gone, so none can place a record. */
 			log_debug(
 				"Process %d runs a new program; releasing the slots of the old one",
 				s->who.pid);
@@ -475,11 +478,11 @@ static int resume_range(const struct session *s, uint32_t range) {
 
 	for (uint32_t k = 0; k < BERTH_RANGE; k++) {
 		uint32_t record = range * BERTH_RANGE + k;
-		/* Opens records of a range that a dead berthd was about to grant. -EBUSY: it is
-		 * open. */
+		/* Opens records of a range that a dead berthd was about to grant. -EBUSY: the
+		 * record is open already. */
 		int r = s->state == SESSION_OPEN ? counter_open(m, record) : 0;
 
-		/* -EAGAIN: the process went on with the record meanwhile. */
+		/* -EAGAIN: the process has changed the record meanwhile. */
 		if (r != -ENOMEM)
 			r = counter_finish(m, record);
 		if (r == -ENOMEM)
@@ -546,7 +549,7 @@ int sessions_new(sd_event *event, struct segment *segment, struct sessions **ret
 	if (r >= 0)
 		r = resume_records(all);
 	if (r >= 0)
-		/* Later there may be no memory for it. */
+		/* The timer is made now, since later there may be no memory for it. */
 		r = timer_new(event, on_retry, all, &all->retry);
 	if (r < 0) {
 		sessions_free(all);

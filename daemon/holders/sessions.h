@@ -17,25 +17,25 @@
 struct session;
 struct sessions;
 
-/* What the session's entry in the segment says. Clients can write over that; this copy is
- * berthd's. */
+/* The content of the session's entry in the segment. Clients can write over the entry; this copy is
+ * in berthd's own memory. */
 struct session_who {
 	uint32_t serial;
 	pid_t pid;
 	uid_t uid;
-	uint32_t reserved;   /* 0: copies are compared byte by byte */
+	uint32_t reserved;   /* 0, since copies are compared byte by byte */
 	uint64_t start_time; /* 0: not known, counts as alive */
 	uint64_t image;
 	uint64_t comm[2];
 	uint64_t opened; /* ms since 1970 */
 };
 
-/* Adopts the sessions that are in the segment: those of living processes go on, those of dead ones
- * end. Finishes what a dead berthd had begun with their records. */
+/* Adopts the sessions that are in the segment: sessions of living processes stay open, sessions of
+ * dead processes end. Finishes what a dead berthd had begun with their records. */
 int sessions_new(sd_event *event, struct segment *segment, struct sessions **ret);
 void sessions_free(struct sessions *all); /* NULL is fine; no session ends */
 
-/* Has `ended` called with each session that is about to be freed. */
+/* Sets the function that is called with each session that is about to be freed. */
 void sessions_on_ended(struct sessions *all, void (*ended)(struct session *s));
 
 /* Sessions have indices from 0, below this one. */
@@ -65,9 +65,11 @@ struct session_claim {
 int sessions_open(
 	struct sessions *all, struct session_claim *claim, struct session **ret, bool *ret_resumed);
 
-/* Its connection has ended. goodbye: the process gives the session up. */
+/* To be called when the session's connection has ended. goodbye: the process gives the session
+ * up. */
 void session_disconnected(struct session *s, bool goodbye);
-/* Its connection has ended, but the session goes on: its process is going to resume it. */
+/* To be called when the session's connection has ended, but the session stays open because its
+ * process is going to resume it. */
 void session_set_disconnected(struct session *s);
 
 /* Grants one more range of records. -ENOSPC, -ENOMEM. */
@@ -82,5 +84,6 @@ bool session_is_open(const struct session *s);
 void session_set_user(struct session *s, void *user);
 void *session_user(const struct session *s);
 
-/* Writes entries of the table again that a client wrote over. Returns how many there were. */
+/* Rewrites the entries of the table that a client wrote over. Returns the number of these
+ * entries. */
 uint32_t sessions_rewrite(struct sessions *all);

@@ -12,7 +12,8 @@
 #include "sessions.h"
 #include "util.h"
 
-/* False: the slot was released meanwhile, so what was read may be another slot's. */
+/* False: the slot was released meanwhile, so the values that were read may be those of another
+ * slot. */
 static bool holder_fill(const struct context *context, uint32_t record, struct snapshot seen,
 	struct message_holder *h) {
 	struct map *m = context->segment->map;
@@ -44,7 +45,8 @@ static bool holder_fill(const struct context *context, uint32_t record, struct s
 	       now.seq == seen.seq;
 }
 
-/* Fills the page, from a record on. Returns the next cursor; 0: there are no more. */
+/* Fills the page with slots, beginning at the given record. Returns the next cursor; 0: there are
+ * no more. */
 static uint32_t holders_page(const struct context *context, uint32_t account, uint32_t record,
 	struct message_held *page) {
 	struct map *m = context->segment->map;
@@ -77,7 +79,7 @@ int handle_holders(struct connection *c, const struct packet *p) {
 		return admin_refuse_unknown(c, MESSAGE_HOLDERS, request->name.text);
 	page = (struct message_held){.header = MESSAGE_HEADER(MESSAGE_HOLDERS, page)};
 	page.next = holders_page(context, account, MAX_OF(request->cursor, 1u), &page);
-	/* The last look may have left a slot that was released meanwhile. */
+	/* holder_fill() may have left a slot there that was released meanwhile. */
 	if (page.count < MESSAGE_HOLDERS_MAX)
 		memset(&page.holder[page.count], 0, sizeof(page.holder[0]));
 	return connection_reply(c, &page, sizeof(page), NULL, 0);

@@ -3,10 +3,13 @@
 /*
  * Imports many limits as one change: all of them or none.
  *
- * 1 berthd gathers the lines and checks each 2 it makes room for every account 3 the store commits
- * all in one synced transaction 4 berthd puts the limits in force 5 it replies. Death before 3:
- * nothing has changed (the accounts that were made are removed again). After 3: the next start puts
- * in force what is stored.
+ *   1 berthd gathers the lines and checks each of them;
+ *   2 it makes room for every account;
+ *   3 the store commits all limits in one synced transaction;
+ *   4 berthd puts the limits in force;
+ *   5 it replies.
+ * If berthd dies before 3, nothing has changed (the accounts that were made are removed again). If
+ * it dies after 3, the next start puts the stored limits in force.
  */
 
 #include <malloc.h>
@@ -30,11 +33,11 @@ struct import {
 	struct store_limit *limits;
 	size_t count, limits_capacity;
 	uint32_t *account; /* by limit, once there is room: reserved; 0: a template */
-	/* One after another. Until the commit limits[].name is an offset, since the names still
-	 * move. */
+	/* The names, one after another. They may move until the commit, so until then each
+	 * limits[].name is an offset. */
 	char *names;
 	size_t names_length, names_capacity;
-	size_t prepared;               /* how many limits there is room for */
+	size_t prepared;               /* how many limits have room already */
 	sd_event_source *slice;        /* while berthd makes room */
 	struct connection *connection; /* from the commit on */
 	struct context *context;
@@ -171,7 +174,7 @@ static int import_apply(struct import *i) {
 	return failed;
 }
 
-/* error: the store's; applied: the return of import_apply(). */
+/* error: the store's error; applied: the value that import_apply() returned. */
 static int import_reply(const struct import *i, int error, int applied) {
 	struct connection *c = i->connection;
 	char why[256];

@@ -3,9 +3,12 @@
 /*
  * Sets and deletes limits of accounts and templates.
  *
- * 1 berthd makes room for the account 2 the store commits and syncs 3 berthd writes the directory
- * and bumps the cell 4 it replies. Death between 2 and 3: the next start puts the stored limit in
- * force. So once berthctl has the reply, the limit is stored and in force.
+ *   1 berthd makes room for the account;
+ *   2 the store commits and syncs the change;
+ *   3 berthd writes the directory and bumps the cell;
+ *   4 it replies.
+ * If berthd dies between 2 and 3, the next start puts the stored limit in force. So once berthctl
+ * has the reply, the limit is stored and in force.
  */
 
 #include <string.h>
@@ -21,7 +24,7 @@
 #include "segment.h"
 #include "store.h"
 
-/* A change that the store is asked for. */
+/* A change that berthd has handed over to the store. */
 struct change {
 	struct connection *connection;
 	struct context *context;
@@ -54,7 +57,8 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 
 	if (is_template(ch->name))
 		return accounts_delete_template(a, ch->name);
-	/* First no process can acquire a slot any more, then those that are held are revoked. */
+	/* The limit is removed first, so that no process can acquire a slot any more. Then the held
+	 * slots are revoked. */
 	r = accounts_unconfigure(a, ch->name);
 	filter.account = accounts_find(a, ch->name);
 	/* An account without slots is gone now; a filter without an account would match all
@@ -66,7 +70,7 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 	return revoked.failed > 0 ? revoked.error : r;
 }
 
-/* error: the store's; applied: the return of apply_set() or apply_delete(). */
+/* error: the store's error; applied: the value that apply_set() or apply_delete() returned. */
 static int change_reply(const struct change *ch, int error, int applied, uint64_t affected) {
 	struct connection *c = ch->connection;
 	const char *dir = ch->context->runtime_dir;

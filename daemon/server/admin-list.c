@@ -60,8 +60,8 @@ int handle_get(struct connection *c, const struct packet *p) {
 
 /* -- pages ------------------------------------------------------------------------------------- */
 
-/* A cursor below this is the account to go on with; from here on, a template: this and its
- * index. */
+/* A cursor below this is the number of the next account. Any other cursor is this value plus the
+ * index of the next template. */
 #define CURSOR_TEMPLATES (1u << 24)
 
 static bool is_wanted(const struct message_list *list, const struct message_row *row) {

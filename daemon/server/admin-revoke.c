@@ -13,8 +13,8 @@
 #include "sessions.h"
 #include "util.h"
 
-/* A record changes at each level that its owner charges or discharges; berthd looks again so
- * often. */
+/* How often berthd looks at a record, at most: the record changes at each level that its owner
+ * charges or discharges, and then berthd looks again. */
 #define LOOKS (4 * BERTH_LEVELS_MAX)
 
 static bool filter_matches(const struct context *context, const struct revoke_filter *filter,
@@ -57,7 +57,8 @@ static int record_revoke(struct context *context, const struct revoke_filter *fi
 		if (r != -EAGAIN)
 			return r;
 	}
-	/* The owner has gone on each time, so it has released the slot that was seen. */
+	/* The owner has changed the record each time, so it has released the slot that berthd saw
+	 * first. */
 	return 0;
 }
 

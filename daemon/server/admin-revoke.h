@@ -15,9 +15,8 @@ struct revoke_filter {
 struct revoked {
 	uint32_t slots;    /* slots that were held, or just being acquired */
 	uint32_t releases; /* releases that their owners had begun, and berthd has finished */
-	uint32_t
-		failed; /* records that couldn't be looked at or changed, and may still hold a slot */
-	int error;      /* of the last of these */
+	uint32_t failed;   /* records that berthd couldn't read or change; they may hold slots */
+	int error;         /* the error of the last of these records */
 };
 
 struct revoked revoke_slots(struct context *context, const struct revoke_filter *filter);

@@ -37,9 +37,9 @@ void admin_complete_numbers(struct context *context) {
 	denials_collect(context->segment->map);
 }
 
-/* An administrator looks at the counts, so they are checked soon. Not while stored numbers are
- * restored: a cell that is repaired gets the stored peak and denials, which may not be known
- * yet. */
+/* An administrator looks at the counts, so berthd checks them soon. It doesn't do so while it
+ * restores stored numbers: a repaired cell gets the stored peak and denials, which berthd may not
+ * have read yet. */
 static void admin_handled(struct connection *c) {
 	struct context *context = connection_context(c);
 
@@ -51,7 +51,7 @@ static void admin_ended(struct connection *c, bool stops) {
 	struct admin *admin = connection_state(c);
 
 	(void)stops;
-	/* The store won't answer for an import that it hasn't got yet. */
+	/* The store doesn't have this import yet, so it won't answer. */
 	if (import_is_preparing(admin->import))
 		connection_stop_waiting(c);
 	import_free(admin->import);

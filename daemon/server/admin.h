@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What berthctl asks on admin.sock: one admin-*.c a subject. */
+/* The requests of berthctl on admin.sock. Each admin-*.c handles those of one subject. */
 
 #include "connection.h"
 
@@ -29,16 +29,17 @@ void import_free(struct import *i); /* NULL is fine */
 /* The client has sent everything, and berthd makes room for the accounts. */
 bool import_is_preparing(const struct import *i);
 
-/* NULL: the request names an account (or a template, if that is allowed). Else a sentence. */
+/* NULL: the request names an account (or a template, if that is allowed). Else: a sentence that
+ * says what is wrong. */
 const char *admin_check_name(const struct message_name *n, bool template_allowed);
 
 /* Replies to a request with a bad name, or another bad field. */
 int admin_refuse_parameter(struct connection *c, uint16_t opcode, const char *why);
 int admin_refuse_unknown(struct connection *c, uint16_t opcode, const char *name);
 
-/* Adds to peaks and denials those of before the boot and those that sessions have counted for
- * themselves. */
+/* Completes the peaks and denials in the cells: adds those from before the boot, and the denials
+ * that sessions have counted for themselves. */
 void admin_complete_numbers(struct context *context);
 
-/* For a request that lists: how many entries berthd looks at for one page. */
+/* berthd looks at no more than this many entries for one page of a list. */
 #define ADMIN_PAGE_LOOKS 65536u

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Answers the requests of libberth: HELLO opens or resumes a session; RESOLVE finds an account by
- * its name; RANGES hands out records; FINISH_RELEASE finishes a release that the library couldn't;
- * BYE ends the session. */
+ * its name; RANGES hands out records; FINISH_RELEASE finishes a release that the library couldn't
+ * finish; BYE ends the session. */
 
 #include <fcntl.h>
 #include <signal.h>
@@ -50,12 +50,13 @@ static void client_ended(struct connection *c, bool stops) {
 	if (!session)
 		return;
 	session_set_user(session, NULL);
-	/* berthd stops; the sessions stay, and their processes go on without it. */
+	/* berthd stops. The sessions stay in the segment, and their processes use them without
+	 * berthd. */
 	if (stops)
 		return;
-	/* A library whose HELLO timed out hangs up, too, before it has seen the reply. It still
-	 * holds its slots and will resume the session. Until then its pidfd shows whether the
-	 * process lives. */
+	/* If HELLO times out, the library hangs up, too, before it has seen the reply. The process
+	 * still holds its slots, and the library will resume the session. Until then the pidfd
+	 * shows whether the process lives. */
 	if (client->just_resumed && !client->goodbye)
 		session_set_disconnected(session);
 	else
@@ -64,8 +65,8 @@ static void client_ended(struct connection *c, bool stops) {
 
 /* -- HELLO ------------------------------------------------------------------------------------- */
 
-/* True if berthd has no descriptor left: then it can't look at the pidfd, or the kernel has dropped
- * it. */
+/* True if berthd has no descriptor left. Then berthd can't examine the pidfd, or the kernel has
+ * dropped the pidfd. */
 static bool is_short_of_descriptors(int pidfd, int error) {
 	_cleanup_close_ int fd = -1;
 
@@ -81,8 +82,8 @@ static int refuse_for_sessions(struct connection *c, int error) {
 				 : "no memory for another session");
 }
 
-/* The pidfd doesn't prove that its sender is the process that connected. `pid`, `error`: of
- * pidfd_process(). */
+/* The pidfd doesn't prove that its sender is the process that connected. `pid` and `error` are the
+ * results of pidfd_process(). */
 static int refuse_unproven(struct connection *c, int pidfd, pid_t pid, int error) {
 	const struct ucred *peer = connection_peer(c);
 	const char *why = "the request came without the pidfd of the process that connected";
@@ -97,7 +98,8 @@ static int refuse_unproven(struct connection *c, int pidfd, pid_t pid, int error
 	}
 	if (error == -ENOMEM)
 		return refuse_for_sessions(c, error);
-	/* It was killed after it had sent the request: no process waits for the reply. */
+	/* The client was killed after it had sent the request, so no process waits for the
+	 * reply. */
 	if (pidfd >= 0 && pid == -1 && kill(peer->pid, 0) < 0 && errno == ESRCH)
 		return -ECONNRESET;
 	log_warning(
@@ -116,12 +118,12 @@ static int welcome(struct connection *c, struct client *client, bool resumed) {
 	};
 	int r;
 
-	/* A session without records is fine: its first acquire asks for some, and hears why there
-	 * are none. */
+	/* A session without records is fine: the client's first acquire asks for records, and is
+	 * told why there are none. */
 	if (!resumed && session_grant(client->session, &reply.range[0]) >= 0)
 		reply.range_count = 1;
 	r = connection_reply(c, &reply, sizeof(reply), fds, 2);
-	/* The client doesn't know its session, so it won't use it. */
+	/* If the reply can't be sent, the client doesn't know its session and won't use it. */
 	client->goodbye = r < 0 && !resumed;
 	client->just_resumed = resumed;
 	return r;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What servers ask through libberth on berth.sock: a session, accounts, more records. */
+/* The requests that servers send through libberth on berth.sock: for a session, for accounts, for
+ * more records. */
 
 #include "connection.h"
 

@@ -51,11 +51,12 @@ static int connection_watch(struct connection *c) {
 	if (c->unsent)
 		events = EPOLLOUT;
 	else if (c->waiting)
-		events = 0; /* epoll reports a hang-up all the same */
+		events = 0; /* epoll always reports a hang-up */
 	return sd_event_source_set_io_events(c->source, events);
 }
 
-/* Only the first reply of a connection has descriptors, and there is always room for that one. */
+/* Only the first reply of a connection has descriptors, and the socket always has room for the
+ * first reply. */
 int connection_reply(
 	struct connection *c, const void *message, size_t length, const int *fds, size_t fd_count) {
 	int r = message_send(c->fd, message, length, fds, fd_count);
@@ -114,7 +115,7 @@ static void connection_free(struct connection *c) {
 	free(c);
 }
 
-/* While the store is at work for the connection, its memory stays for the answer. */
+/* While the connection waits for the store, its memory isn't freed, since the answer needs it. */
 static void connection_end(struct connection *c, bool stops) {
 	if (c->ended)
 		return;
@@ -280,7 +281,7 @@ void connections_free(struct connections *all) {
 		return;
 	for (struct connection *c = all->first; c; c = next) {
 		next = c->next;
-		/* The store is closed already: its answer won't come. */
+		/* The store is closed already, so it won't answer. */
 		c->waiting = false;
 		connection_end(c, true);
 	}

@@ -20,7 +20,7 @@ struct connections;
 struct packet {
 	const void *message;
 	size_t length;
-	int *fds; /* MESSAGE_FDS_MAX descriptors, -1: none. A handler that keeps one sets it to -1. */
+	int *fds; /* MESSAGE_FDS_MAX descriptors, -1: none. A handler writes -1 if it keeps one. */
 };
 
 /* A negative return ends the connection. */
@@ -28,7 +28,7 @@ typedef int (*message_handler)(struct connection *c, const struct packet *packet
 
 struct message_type {
 	uint16_t opcode;
-	uint32_t size; /* of the message, exactly; or at least, if `longer` */
+	uint32_t size; /* the exact size of the message; with `longer`, the smallest */
 	bool longer;
 	message_handler handle;
 };
@@ -40,8 +40,8 @@ struct protocol {
 	size_t state_size;                /* of connection_state() */
 	/* After each message; may be NULL. */
 	void (*handled)(struct connection *c);
-	/* The connection has ended: the peer has hung up, or berthd has, or berthd `stops`.
-	 * Releases what the state owns. */
+	/* Called when the connection has ended: the peer or berthd has hung up, or berthd `stops`.
+	 * Releases the resources that the state owns. */
 	void (*ended)(struct connection *c, bool stops);
 };
 
@@ -49,7 +49,7 @@ int connections_new(struct context *context, struct connections **ret);
 /* berthd stops: ends all connections. NULL is fine. */
 void connections_free(struct connections *all);
 
-/* Takes `fd`, which was accepted, unless it fails: -ENOMEM. */
+/* Takes over `fd`, an accepted socket. On failure (-ENOMEM) the caller keeps it. */
 int connection_new(struct connections *all, const struct protocol *protocol, int fd);
 
 /* -- for handlers ------------------------------------------------------------------------------ */
@@ -57,7 +57,7 @@ int connection_new(struct connections *all, const struct protocol *protocol, int
 struct context *connection_context(const struct connection *c);
 /* The process that connected. */
 const struct ucred *connection_peer(const struct connection *c);
-/* What the protocol keeps for each connection: zeros at first. */
+/* The memory that the protocol has for each connection: zeros at first. */
 void *connection_state(struct connection *c);
 
 /* Sends a reply. It is kept and sent later if the peer's socket has no room for it now. */
@@ -71,12 +71,13 @@ __attribute__((format(printf, 4, 5))) int connection_refuse(
 /* Replies with a struct message_done. */
 int connection_done(struct connection *c, uint16_t opcode, uint64_t affected);
 
-/* From here to connection_resume() the connection waits for the store. */
+/* Makes the connection wait for the store until connection_resume(). */
 void connection_wait(struct connection *c);
-/* False: the peer has hung up meanwhile, and the connection is gone. */
+/* Ends the wait. False: the peer has hung up meanwhile, and the connection is gone. */
 bool connection_resume(struct connection *c);
-/* After connection_resume(), with the return of the function that sent the reply. Ends the
- * connection if that failed; the caller doesn't touch it any more. */
+/* To be called after connection_resume(). r: the value that the function that sent the reply
+ * returned. Ends the connection if r is negative. The caller doesn't use the connection
+ * afterwards. */
 void connection_answered(struct connection *c, int r);
-/* For the protocol's ended(): the handler that the connection waited for won't resume it. */
+/* For the protocol's ended(): says that no connection_resume() will end the connection's wait. */
 void connection_stop_waiting(struct connection *c);

@@ -30,5 +30,5 @@ struct context {
 
 #define NO_DESCRIPTORS_TEXT "berthd has no file descriptors left; raise LimitNOFILE of its service"
 
-/* Logs it, once until a connection is accepted again. */
+/* Logs that berthd has no descriptors left, but only once until a connection is accepted again. */
 void context_log_no_descriptors(struct context *context);

@@ -47,7 +47,7 @@ struct sockets {
 	struct context *context;
 	struct connections *connections;
 	struct listener listener[SOCKET_COUNT];
-	int reserve_fd; /* closed for a moment to refuse a connection when there is no descriptor left */
+	int reserve_fd; /* closed for a moment to refuse a connection if no other fd is left */
 	bool accept_failure_logged;
 	sd_event_source *pause;
 };
@@ -67,15 +67,16 @@ static int on_pause_over(sd_event_source *source, uint64_t usec, void *data) {
 	return 0;
 }
 
-/* A connection that can't be accepted stays in the queue, and would wake the event loop again at
- * once. */
+/* Stops accepting for a while: a connection that can't be accepted stays in the queue, and would
+ * wake the event loop again at once. */
 static void listener_pause(struct listener *l) {
 	timer_set(l->sockets->pause, PAUSE_USEC);
 	(void)sd_event_source_set_enabled(l->source, SD_EVENT_OFF);
 }
 
-/* Refuses a connection that was accepted, and closes it. A close with unread data would discard the
- * reply. So nothing more can arrive after the shutdown, and the request is read first. */
+/* Refuses a connection that was accepted, and closes it. A close while data is unread would discard
+ * the reply. So the function shuts the socket down for reading, reads the request, and then closes
+ * the socket. */
 static void connection_turn_away(int fd, uint32_t code, const char *why) {
 	static _Alignas(16) uint8_t buffer[MESSAGE_SIZE_MAX];
 	struct message_failed failed = {.header = message_header_make(0, sizeof(failed), code)};
@@ -92,8 +93,8 @@ static void connection_turn_away(int fd, uint32_t code, const char *why) {
 	(void)close(fd);
 }
 
-/* There is no descriptor left. The reserve makes room for one, so that the client hears why instead
- * of waiting. */
+/* berthd has no descriptor left. It closes the reserve to accept one connection, and so can tell
+ * the client why it is refused, instead of letting it wait. */
 static void refuse_for_descriptors(struct listener *l) {
 	struct sockets *s = l->sockets;
 	int fd;
@@ -155,7 +156,7 @@ static int group_find(const struct context *context, int kind, gid_t *ret) {
 	g = getgrnam(name);
 	error = g ? 0 : errno;
 	*ret = g ? g->gr_gid : (gid_t)-1;
-	/* Name services return various errors for a group that doesn't exist, but not these. */
+	/* For a group that doesn't exist, name services return various errors, but not these. */
 	if (error == ENOMEM || error == EMFILE || error == ENFILE || error == EIO) {
 		log_error("Can't look up group '%s' for %s: %s", name, socket_name(kind),
 			strerror(error));
@@ -217,7 +218,7 @@ static int socket_make(const struct context *context, int kind, int *ret) {
 
 /* -- sockets of systemd ------------------------------------------------------------------------ */
 
-/* Refuses a socket to which users can connect whom the configuration doesn't allow. */
+/* Refuses a socket if users that the configuration doesn't allow can connect to it. */
 static int socket_check(const struct context *context, int kind, int fd) {
 	struct sockaddr_un address = {0};
 	socklen_t length = sizeof(address);
@@ -245,7 +246,8 @@ static int socket_check(const struct context *context, int kind, int fd) {
 	return -EACCES;
 }
 
-/* Which socket of the table systemd's is, by the name of its file; -1: none of them. */
+/* The index in socket_table of a socket from systemd, by the name of its file; -1: it isn't in the
+ * table. */
 static int socket_kind(int fd) {
 	struct sockaddr_un address = {0};
 	socklen_t length = sizeof(address);
@@ -293,7 +295,8 @@ void sockets_refuse_waiting(uint32_t code, const char *why) {
 		int fd = SD_LISTEN_FDS_START + i;
 
 		set_nonblocking(fd);
-		/* No more than fit into a queue, since clients may keep connecting. */
+		/* Accepts no more connections than fit into a queue, since clients may keep
+		 * connecting. */
 		for (int k = 0; k < SOMAXCONN; k++) {
 			int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 

@@ -7,21 +7,29 @@
  * of one account for as long as its generation stays the same; nothing of a LIVE entry changes but
  * its word.
  *
- * Writes in order, to create an entry: C1 the entry's fields C2 its word: LIVE, generation + 1 C3
- * the slot of the table. To remove it: R1 the word: not LIVE, generation + 1 R2 a bump of the cell
- * R3 (the count is 0) a note of the step that the cell's tag names (counter.c, removed accounts) R4
- * the slot of the table R5 the index can be used again.
+ * To create an entry, berthd writes in this order:
+ *   C1 the entry's fields;
+ *   C2 its word: LIVE, generation + 1;
+ *   C3 the slot of the table.
+ * To remove an entry:
+ *   R1 the word: not LIVE, generation + 1;
+ *   R2 a bump of the cell;
+ *   R3 if the count is 0: a note of the step that the cell's tag names (counter.c, removed
+ *      accounts);
+ *   R4 the slot of the table;
+ *   R5 the index can be used again.
  *
- * Death between C1 and C2, or after R4, leaves a free entry. Death between C2 and C3 leaves a LIVE
- * entry that the table lacks; between R1 and R4, a slot that leads to an entry that isn't LIVE.
- * directory_new() finds both and writes the table anew. It bumps every cell and notes the step of
- * its tag (R2, R3) before an index is free. Death between R1 and R4 while slots were held (the
- * removal was about to be undone) leaves an entry with a count to which the table leads:
- * directory_new() makes it LIVE again.
+ * If berthd dies between C1 and C2, or after R4, the entry is free. If it dies between C2 and C3,
+ * the table lacks a LIVE entry. If it dies between R1 and R4, a slot leads to an entry that isn't
+ * LIVE. directory_new() finds both faults and writes the table anew. It bumps every cell, and notes
+ * the step of each cell's tag (R2, R3), before an index becomes free. If berthd dies between R1 and
+ * R4 while slots are held (the removal was about to be undone), the table leads to an entry that
+ * isn't LIVE and has a count: directory_new() makes that entry LIVE again.
  *
  * The table has open addressing with linear probing, and is at most half full. A deletion moves
- * later entries of the same run back: it copies before it clears. To grow, berthd builds a table of
- * twice the size beside the old one. A reader that misses a name while it moves asks berthd.
+ * later slots of the same run back, and copies each before it clears it. To grow, berthd builds a
+ * table of twice the size beside the old one. A reader that misses a name while it moves asks
+ * berthd.
  */
 
 #include <string.h>
@@ -141,7 +149,7 @@ static int table_insert(struct directory *d, uint32_t bits, uint32_t account) {
 	}
 }
 
-/* Clears a table's slots and fills them; readers meanwhile miss, and ask. */
+/* Clears a table's slots and fills them. Meanwhile readers miss names, and ask berthd. */
 static int table_write(struct directory *d, uint32_t bits) {
 	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
 		_Atomic uint32_t *slot = slot_at(d, bits, i);
@@ -185,14 +193,14 @@ static int table_reserve(struct directory *d, uint32_t more) {
 	return want == bits ? 0 : table_make(d, want);
 }
 
-/* If there are as many entries already, the names are probably theirs. Otherwise the table grows on
- * the way. */
+/* If there are at least `more` entries already, the names are probably the names of these entries,
+ * and the table doesn't grow now. It grows later if the names are new. */
 void directory_expect(struct directory *d, uint32_t more) {
 	if (more > d->live)
 		(void)table_reserve(d, MIN_OF(more, d->map->layout.max_accounts - d->live));
 }
 
-/* R4: clears the slot, and moves those slots of its run back that may stand nearer to their own
+/* R4: clears the slot, and moves back the later slots of its run that may be nearer to their own
  * place. */
 static void table_remove(struct directory *d, uint32_t account) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
@@ -260,12 +268,13 @@ static int block_take(struct directory *d, uint32_t *ret) {
 }
 
 /* Publishes more indices and pushes them onto the stack, the highest first, so that low ones are
- * used first. -ENOMEM: none of them. */
+ * used first. -ENOMEM: no index was added. */
 static int indices_add(struct directory *d) {
 	uint32_t from = d->account_size;
 	int r = 0;
 
-	/* More are published already if there was no memory for the array the last time. */
+	/* If there was no memory for the array the last time, more indices are published
+	 * already. */
 	if (directory_end(d) == from)
 		r = segment_grow_accounts(d->segment);
 	if (r >= 0)
@@ -361,11 +370,11 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	return table_insert(d, load_relaxed(&d->segment->names->table_bits), account);
 }
 
-/* How often an account must be changeable, at least: to be configured, changed, made unusable,
+/* An account must allow at least this many changes: it is configured, changed, made unusable,
  * removed. */
 #define CHANGES_MIN 16
 
-/* Generations and bumps are never used twice. An index that is short of them is never used
+/* Generations and bumps are never used twice. An index that has too few of them left is never used
  * again. */
 static bool index_is_reusable(struct directory *d, uint32_t account) {
 	return entry_generation(directory_word(d, account)) + CHANGES_MIN < BERTH_GENERATION_LAST &&
@@ -406,7 +415,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 
 	if (!e || d->account[account].children > 0 || counter_count(d->map, account) > 0)
 		return -EBUSY;
-	/* If the removal is undone, it takes a second bump. */
+	/* If the removal is undone, that needs a second bump. */
 	if (entry_generation(word) >= BERTH_GENERATION_LAST ||
 		!counter_has_bumps(d->map, account, 2))
 		return -EOVERFLOW;
@@ -426,7 +435,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 	d->live--;
 	if (parent != 0)
 		d->account[parent].children--;
-	/* R5. Without memory for the stacks, the index isn't used until the next start. */
+	/* R5. If there is no memory for the stacks, the index isn't used until the next start. */
 	if (block != 0)
 		(void)block_push(d, block);
 	if (index_is_reusable(d, account))
@@ -465,7 +474,7 @@ static bool table_has(struct directory *d, struct scan *s, uint32_t a, const str
 	return false;
 }
 
-/* Undoes a removal that a death interrupted while slots were held. The entry has no limit until
+/* Undoes a removal during which berthd died while slots were held. The entry has no limit until
  * accounts.c sets one. Clients look its name up again. */
 static void entry_revive(struct directory *d, struct scan *s, uint32_t a, struct entry *e) {
 	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) && entry_is_sound(d, e) &&
@@ -496,7 +505,7 @@ static void scan_live(struct directory *d, struct scan *s, uint32_t a, const str
 	if (parent != 0)
 		d->account[parent].children++;
 	d->live++;
-	/* One is enough. In a damaged table a search may take long. */
+	/* One missing entry is enough to know. In a damaged table each search may take long. */
 	if (!s->lacks_entry)
 		s->lacks_entry = !table_has(d, s, a, e);
 }
@@ -509,8 +518,9 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 
 	if (!e || !map_cell(d->map, a))
 		return -ENOMEM;
-	/* Death between a word and its bump (R1 and R2, or a limit) left clients that go by the old
-	 * word; between R2 and R3, a step that wasn't noted. */
+	/* If berthd died between writing a word and bumping the cell (R1 and R2, or a new limit),
+	 * clients may still go by the old word. If it died between R2 and R3, a step wasn't
+	 * noted. */
 	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
 	if (r == -EOVERFLOW)
 		r = counter_repair(
@@ -532,8 +542,8 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 	return counter_count(d->map, a) == 0 && index_is_reusable(d, a) ? free_push(d, a) : 0;
 }
 
-/* True if the table leads to every LIVE entry, and, since it has as many slots in use, to nothing
- * else. */
+/* True if the table leads to every LIVE entry, and to nothing else: it has as many slots in use as
+ * there are LIVE entries. */
 static bool table_is_whole(struct directory *d, const struct scan *s) {
 	uint32_t used = 0;
 

@@ -3,7 +3,7 @@
 
 /*
  * Writes the directory, in place, while clients read it (client/core/directory.c). No other file
- * writes it. Which account has which limit is decided in daemon/accounts.
+ * writes it. daemon/accounts decides which account has which limit.
  */
 
 #include "directory.h"
@@ -11,13 +11,13 @@
 
 struct directory;
 
-/* What berthd keeps of each account beside the shared words; made anew at each start. */
+/* berthd's own data of an account, beside the shared words. berthd makes it anew at each start. */
 struct account {
 	uint32_t children;
-	/* As the store has them. count UINT32_MAX: it isn't known what the store has. */
+	/* The numbers that the store has. saved_count UINT32_MAX: they aren't known. */
 	uint32_t saved_count;
 	uint32_t saved_peak;
-	uint32_t reserved : 31; /* changes in the store's hands that will need the account */
+	uint32_t reserved : 31; /* pending changes that will need the account */
 	/* The account was created while stored counts were loaded: the counts that are stored under
 	 * its name belong to an earlier account. */
 	uint32_t is_newer_than_counts : 1;
@@ -27,8 +27,8 @@ struct account {
 /* Called with each entry that is LIVE. */
 typedef void (*directory_each)(void *data, uint32_t account, uint32_t flags);
 
-/* Reads through the directory that is in the segment (a new one is empty), and mends what a death
- * in the middle of a write left. */
+/* Reads through the directory that is in the segment (a new one is empty), and mends what is
+ * unfinished because berthd died in the middle of a write. */
 int directory_new(struct segment *s, directory_each each, void *data, struct directory **ret);
 void directory_free(struct directory *d); /* NULL is fine */
 
@@ -53,7 +53,8 @@ int directory_remove(struct directory *d, uint32_t account);
 /* Finds a name; 0: there is none. */
 uint32_t directory_lookup(struct directory *d, const struct name *name);
 
-/* So many names are about to be created: the table of names grows once. */
+/* Announces that `more` names are about to be created, so that the table of names grows only
+ * once. */
 void directory_expect(struct directory *d, uint32_t more);
 
 /* The entry's word. There is no such account unless it is ENTRY_LIVE. */
@@ -66,13 +67,14 @@ uint32_t directory_unsound(const struct directory *d);
 
 /* Accounts have numbers below this one. */
 uint32_t directory_end(const struct directory *d);
-/* For accounts below directory_accounts_end(). Without memory that stays below directory_end() for
- * a while; the accounts in between have no names. */
+/* `account` is below directory_accounts_end(). If there is no memory, directory_accounts_end()
+ * stays below directory_end() for a while; the accounts between the two have no names. */
 struct account *directory_account(const struct directory *d, uint32_t account);
 uint32_t directory_accounts_end(const struct directory *d);
 
-/* From now on stored counts are loaded, or not any more: sets is_newer_than_counts. */
+/* Says whether stored counts are being loaded. While they are, new accounts get
+ * is_newer_than_counts. */
 void directory_set_loading(struct directory *d, bool loading);
-/* Says in the directory that peaks and denials of before are in the cells. */
+/* Says in the directory that the peaks and denials from before the boot are in the cells. */
 void directory_set_restored(struct directory *d);
 bool directory_is_restored(const struct directory *d);

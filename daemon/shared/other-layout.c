@@ -77,8 +77,8 @@ struct other_layout {
 	uint32_t version;
 	bool of_this_boot;
 	size_t count, capacity;
-	/* The processes that may live, by pid, each once. If the segment is of another boot: those
-	 * whose start time is the one of their entry. */
+	/* The processes that may live, sorted by pid, each once. If the segment is of another boot:
+	 * only the processes whose start time is the one in their entry. */
 	struct process *process;
 };
 
@@ -114,7 +114,7 @@ static int process_add(struct other_layout *o, const struct common_entry *e) {
 		return r;
 	p = &o->process[o->count++];
 	p->pid = (pid_t)e->pid;
-	/* Clients can write the entry. */
+	/* Clients can write over the entry, so the kernel's text is preferred. */
 	process_comm(p->pid, p->comm);
 	if (!p->comm[0])
 		memcpy(p->comm, e->comm, sizeof(p->comm));
@@ -323,8 +323,8 @@ int other_layout_check(const char *runtime_dir) {
 			runtime_dir, strerror(-r));
 		return EXIT_FAILURE;
 	}
-	/* Regardless of the boot id: in a container a service may see another one than a shell
-	 * (systemd-nspawn mounts its own over the kernel's). */
+	/* The boot id doesn't matter here: in a container a service may see another boot id than a
+	 * shell (systemd-nspawn mounts its own over the kernel's). */
 	if (o.count > 0)
 		status = refused_print(runtime_dir, &o);
 	else

@@ -3,9 +3,9 @@
 
 /*
  * After an upgrade or a downgrade berthd may find a segment of another layout, in which servers
- * with the library of that release go on counting. With two segments at once an account would have
- * its limit twice. So berthd doesn't start before these servers have ended, unless the command line
- * says so.
+ * with the library of that release still count their slots. With two segments at once an account
+ * would have its limit twice. So berthd doesn't start before these servers have ended, unless the
+ * command line says so.
  *
  * berthd reads only the fields that all layouts have at the same place; other-layout.c lists them.
  */
@@ -21,7 +21,7 @@
  * what was found and done. */
 int other_layout_make_way(const char *runtime_dir, bool abandon);
 
-/* Prints whether berthd could start, and if not, the processes that keep it from starting, one a
+/* Prints whether berthd could start, and if not, the processes that keep it from starting, one per
  * line. Changes nothing, and needs no lock. Returns an exit status: 0, EXIT_OTHER_RELEASE, or
  * EXIT_FAILURE. */
 int other_layout_check(const char *runtime_dir);

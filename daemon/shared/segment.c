@@ -51,8 +51,8 @@ static uint32_t next_end(uint32_t now, uint32_t step, uint32_t end) {
 	return end - now < step ? end : now + step;
 }
 
-/* First everything that belongs to the new elements is allocated, then they are published. If berthd
- * dies in between, the next berthd allocates the same pages again, which changes nothing. */
+/* Allocates everything that belongs to the new elements, and then publishes them. If berthd dies in
+ * between, the next berthd allocates the same pages again, which changes nothing. */
 int segment_grow_accounts(struct segment *s) {
 	const struct layout *l = &s->map->layout;
 	uint32_t now = load_relaxed(&s->names->accounts);
@@ -159,10 +159,13 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 }
 
 /*
- * Invariant: no client gets a pair of files that don't belong together. 1 berthd writes both under
- * other names 2 it renames the directory 3 it renames the segment. Death before 2: the next start
- * removes them. Between 2 and 3: the directory names another segment than the one that is there, so
- * the next start makes both anew; no client was served yet.
+ * Invariant: no client gets a pair of files that don't belong together.
+ *   1 berthd writes both files under other names;
+ *   2 it renames the directory;
+ *   3 it renames the segment.
+ * If berthd dies before 2, the next start removes the new files. If it dies between 2 and 3, the
+ * directory names another segment than the one that is there, so the next start makes both files
+ * anew; no client was served yet.
  */
 static int files_make(
 	int runtime_fd, const struct capacities *want, int *ret_segment, int *ret_directory) {
@@ -327,7 +330,7 @@ static int segment_make(struct segment *s, const struct capacities *want) {
 	return r;
 }
 
-/* Clients get the directory by a descriptor of its own, which can't be written through. */
+/* Clients get a separate descriptor of the directory, which doesn't allow writing. */
 static int segment_prepare(struct segment *s) {
 	int r;
 

@@ -38,7 +38,7 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context) {
 	if ((!is_in(&guarded->segment, address) && !is_in(&guarded->directory, address)) ||
 		mmap((void *)(address / PAGE * PAGE), PAGE, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
-		/* On return the instruction faults again and ends berthd. */
+		/* When the handler returns, the instruction faults again, which ends berthd. */
 		(void)signal(signal_number, SIG_DFL);
 		return;
 	}

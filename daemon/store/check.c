@@ -24,7 +24,7 @@
 #include "name.h"
 #include "util.h"
 
-/* CPU time for one environment, far more than it takes. */
+/* CPU time for one environment, far more than its check takes. */
 #define CPU_SECONDS         10
 #define CPU_SECONDS_PER_MIB 1
 
@@ -36,7 +36,7 @@ struct message {
 
 /* -- the child --------------------------------------------------------------------------------- */
 
-/* For the signal handler. */
+/* Global, for the signal handler. */
 static struct message message;
 static int pipe_fd;
 

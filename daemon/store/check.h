@@ -13,11 +13,11 @@
 
 struct check {
 	pid_t pid; /* 0: none */
-	int fd;    /* the reports come from this pipe; -1: none, as before check_begin */
+	int fd;    /* the reports come from this pipe; -1: no pipe, as before check_begin */
 };
 
 struct check_report {
-	int error; /* 0: sound; -EUCLEAN: damaged; -ECHILD: the child was killed; else: unreadable */
+	int error; /* 0: sound; -EUCLEAN: damaged; -ECHILD: the child was killed; else unreadable */
 	size_t entries;
 	char text[4 * BERTH_NAME_MAX + 100]; /* where the damage is, for a message */
 };

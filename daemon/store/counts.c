@@ -2,16 +2,16 @@
 
 /* Keeps the counts of the last checkpoint, and knows when they may be wrong.
  *
- *   Invariant: if `boot` is absent, data.mdb is whole on the disk. If `boot` names this boot, data.mdb
- *   is whole in the page cache, but perhaps not on the disk.
+ *   Invariant: if `boot` is absent, data.mdb is whole on the disk. If `boot` names this boot,
+ *   data.mdb is whole in the page cache, but perhaps not on the disk.
  *   1. boot.new is written and synced; 2. renamed to boot; 3. the directory is synced;
- *   4. transactions are committed, unsynced, any number of them;
+ *   4. any number of transactions are committed without a sync;
  *   5. data.mdb is synced; 6. boot is removed; 7. the directory is synced.
- *   Death of berthd between any two leaves a data.mdb that is whole in the page cache, since LMDB
- *   writes the page that refers to others after them: it is kept.
- *   Power failure before 2 or after 7: whole. Between 2 and 7 the disk may have some of the pages and
- *   not others. Nothing in the file shows that, and LMDB may crash. Then `boot` names an earlier boot,
- *   and the next start removes the file. */
+ *   If berthd dies between any two steps, data.mdb is whole in the page cache, since LMDB writes a
+ *   page after the pages that it refers to. So the next start keeps data.mdb.
+ *   After a power failure before 2 or after 7, data.mdb is whole. After one between 2 and 7, the
+ *   disk may have only some of the pages. Nothing in the file shows that, and LMDB may crash. Then
+ *   `boot` names an earlier boot, and the next start removes the file. */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -43,8 +43,8 @@ struct counts {
 	struct lmdb *lmdb;
 	char boot_id[BOOT_ID_SIZE];    /* empty: unknown */
 	bool marked;                   /* `boot` is there and names this boot */
-	bool spoilt;                   /* to be removed before it is opened */
-	bool incomplete;               /* begun afresh, and the next counts_write is to say so */
+	bool spoilt;                   /* data.mdb must be removed before it is opened */
+	bool incomplete;               /* begun afresh; the next counts_write says so */
 	int64_t written;               /* first write since the last sync, CLOCK_MONOTONIC ms */
 	int last_error;                /* logged already */
 	char read[BERTH_NAME_MAX + 1]; /* the last name that counts_read() took */
@@ -138,7 +138,8 @@ static int counts_discard(struct counts *c) {
 		r = counts_remove(c, "data.mdb");
 	if (r == 0)
 		r = counts_remove(c, "lock.mdb");
-	/* The marker goes last, so that the next start goes on after an interruption. */
+	/* The marker is removed last, so that the next start repeats this if berthd dies in
+	 * between. */
 	if (r == 0)
 		r = dir_sync(lmdb_dir(c->lmdb));
 	if (r == 0)
@@ -161,7 +162,7 @@ static int counts_open(struct counts *c) {
 	return r < 0 ? r : lmdb_open(c->lmdb);
 }
 
-/* Begins afresh if LMDB finds them damaged. */
+/* Opens the counts, or begins them afresh if LMDB finds them damaged. */
 static int counts_open_or_begin(struct counts *c) {
 	int r = counts_open(c);
 
@@ -171,7 +172,8 @@ static int counts_open_or_begin(struct counts *c) {
 	return counts_open(c);
 }
 
-/* One line when it begins to fail or fails otherwise, one when it works again. */
+/* Logs one line when writing begins to fail, or fails with another error, and one when it works
+ * again. */
 static void counts_log(struct counts *c, int error) {
 	if (error == c->last_error)
 		return;
@@ -287,7 +289,7 @@ int counts_sync(struct counts *c) {
 		return 0;
 	r = lmdb_open(c->lmdb);
 	if (r < 0 && r != -EUCLEAN) {
-		/* They are still in the page cache. */
+		/* The counts are still in the page cache. */
 		c->written = clock_monotonic_ms();
 		counts_log(c, r);
 		return r;

@@ -17,13 +17,13 @@ struct counts;
 /* Opens nothing yet. The only error is -ENOMEM. */
 int counts_new(const char *dir, struct counts **ret);
 
-/* For checking. */
+/* The environment, for check.h. */
 struct lmdb *counts_lmdb(struct counts *c);
 
-/* Once, before all that follows: opens the counts that a clean stop, or a death of berthd since
- * this boot, left behind, if they were found sound; else begins afresh. check_error and check_text:
- * the result of their check. The service doesn't depend on the counts: if they can't be opened,
- * that is logged, and tried again at the next write. */
+/* To be called once, before all functions below. Opens the counts if their check found them sound,
+ * and a clean stop, or a berthd that died since this boot, left them. Otherwise begins them afresh.
+ * check_error and check_text are the result of the check. The service doesn't depend on the counts:
+ * if they can't be opened, berthd logs that and tries again at the next write. */
 void counts_begin(struct counts *c, int check_error, const char *check_text);
 /* Syncs and closes. NULL is fine. */
 void counts_free(struct counts *c);
@@ -31,8 +31,8 @@ void counts_free(struct counts *c);
 /* Sorts counts by name and writes them in one transaction. -EUCLEAN: they are written, but what was
  * stored before is lost. */
 int counts_write(struct counts *c, struct store_count *counts, size_t count, const char *names);
-/* The next counts, in the order of their names. 1: there are more. -EUCLEAN: they are damaged, and
- * will be begun afresh; other errors: try again. */
+/* The next counts, in the order of their names. 1: there are more. -EUCLEAN: the counts are
+ * damaged, and will be begun afresh; other errors: try again. */
 int counts_read(struct counts *c, size_t most, store_each_count each, void *data);
 
 /* Makes the counts durable: they outlive a power failure until the next write. */

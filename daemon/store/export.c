@@ -6,13 +6,13 @@
  *   Invariant: limits.export or limits.export.1 is a whole export, once there was one.
  *   1. limits.export.new is written and synced; 2. limits.export is renamed to limits.export.1;
  *   3. limits.export.new is renamed to limits.export; 4. the directory is synced.
- *   Death before 2 leaves the former export, and a limits.export.new that is written anew; between 2 and
- *   3, limits.export.1 alone.
+ *   If berthd dies before 2, the former export stays, and perhaps a limits.export.new, which is
+ *   written anew. If it dies between 2 and 3, only limits.export.1 is left.
  *
- * The worker writes the whole file at once, so changes wait meanwhile: with few limits for a sync,
- * with 1,000,000 limits for about a second. An export is due a few seconds after the first change
- * that the last one lacks. Between two exports there is a pause of nine times the time that the
- * first one took.
+ * The worker writes the whole file at once, so changes wait meanwhile: with few limits as long as a
+ * sync takes, with 1,000,000 limits about a second. An export is due a few seconds after the first
+ * change that the last export lacks. The pause between two exports is nine times as long as the first
+ * of them took.
  */
 
 #include <fcntl.h>
@@ -35,7 +35,7 @@
 
 #define DELAY_MS    3000  /* from a change to the export */
 #define RETRY_MS    30000 /* after a failure */
-#define PAUSE_TIMES 9     /* the pause after an export, in times that it took */
+#define PAUSE_TIMES 9     /* the pause after an export is this many times as long as the export */
 #define END_SIZE    128   /* of the last line */
 
 static const char header[] =
@@ -56,7 +56,7 @@ struct export {
 
 /* -- the last line ----------------------------------------------------------------------------- */
 
-/* text: all lines before it. */
+/* Makes the last line. text: all lines before it. */
 static void end_make(char to[static END_SIZE], size_t count, const char *text, size_t length) {
 	XXH128_hash_t hash = XXH3_128bits(text, length);
 
@@ -164,7 +164,7 @@ static int limit_print(void *data, const char *name, const void *value) {
 	return 0;
 }
 
-/* The whole text, to be freed, and how many of its bytes are of the last line. */
+/* Makes the whole text; the caller frees it. *ret_end: the length of its last line. */
 static int text_make(struct export *e, char **ret_text, size_t *ret_size, size_t *ret_end) {
 	_cleanup_free_ char *text = NULL;
 	char end[END_SIZE];

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Has LMDB read a whole file, and checks the list of free pages, the version of the format, and all entries.
- * berthd then reads the same pages, so LMDB doesn't crash there.
+/* Has LMDB read a whole file, and checks the list of free pages, the version of the format, and all
+ * entries. berthd then reads the same pages, so LMDB doesn't crash there.
  *
- * Some damage shows only when LMDB changes a page: wrong numbers of free bytes in a page, or a page that is
- * used but listed as free. It isn't found here. */
+ * Some damage shows only when LMDB changes a page: wrong numbers of free bytes in a page, or a page
+ * that is used but listed as free. This check doesn't find such damage. */
 
 #include <string.h>
 #include <sys/stat.h>
@@ -28,8 +28,8 @@ struct verification {
 
 typedef int (*verify_entry)(struct verification *v, const MDB_val *key, const MDB_val *value);
 
-/* Calls each for all entries of a table, and compares their number with the one that the table
- * has. */
+/* Calls each for all entries of a table, and compares their number with the number that the table
+ * states. */
 static int table_verify(struct verification *v, MDB_dbi table, verify_entry each) {
 	MDB_val key, value;
 	MDB_cursor *cursor;

@@ -6,16 +6,17 @@
  *   Invariant: `data.mdb` is whole, and has its format and its table, whenever it exists.
  *   1. data.mdb.new is made with format and table, committed and synced;
  *   2. it is renamed to data.mdb; 3. the directory is synced.
- *   Death before 2 leaves a data.mdb.new, which the next start removes; nothing was stored yet.
- *   Death between 2 and 3 leaves data.mdb.new or data.mdb.
+ *   If berthd dies before 2, data.mdb.new is left, and the next start removes it; nothing was
+ *   stored yet. If berthd dies, or the power fails, between 2 and 3, data.mdb.new or data.mdb is
+ *   there.
  *   So a data.mdb that is no valid database is always damaged, and never half made.
  *
- * Each later change is one LMDB transaction: LMDB writes new pages, syncs them, then writes the meta page
- * that refers to them, synchronously. A transaction never writes a page that the last two transactions
- * use, so a committed transaction stays.
+ * Each later change is one LMDB transaction: LMDB writes new pages, syncs them, and then writes the
+ * meta page that refers to them, synchronously. A transaction never writes a page that the last two
+ * transactions use, so a committed transaction stays.
  *
- * berthd of release 0.1.0 wrote a checksum ("seal") behind each of the two meta pages, where LMDB has
- * nothing. LMDB doesn't look at these bytes, so the files are read as they are. */
+ * berthd of release 0.1.0 wrote a checksum ("seal") behind each of the two meta pages, where LMDB
+ * stores nothing. LMDB doesn't look at these bytes, so berthd reads such files as they are. */
 
 #include <malloc.h>
 #include <stdio.h>
@@ -75,12 +76,14 @@ int lmdb_translate(int code) {
 	case MDB_READERS_FULL:
 		return -EAGAIN;
 	default:
-		/* LMDB's own codes are negative. berthd's use of LMDB leads to no other one. */
+		/* LMDB's own codes are negative. The way berthd uses LMDB leads to no others than
+		 * those above. */
 		return code > 0 ? -code : code == MDB_SUCCESS ? 0 : -EUCLEAN;
 	}
 }
 
-/* LMDB calls a short write EIO, which on a disk without errors means that it is full. */
+/* LMDB reports a short write as EIO. On a disk without errors, a short write means that the disk is
+ * full. */
 static int explain_io_error(const struct lmdb *l, int error) {
 	struct statvfs st;
 
@@ -282,7 +285,8 @@ void lmdb_free(struct lmdb *l) {
 	free(l);
 }
 
-/* The table's handle lasts if the transaction that opened it commits, even if it only read. */
+/* The table's handle lasts if the transaction that opened it commits, even if that transaction only
+ * read. */
 static int table_open(struct lmdb *l) {
 	MDB_envinfo info;
 	MDB_txn *txn;
@@ -349,7 +353,7 @@ int lmdb_check_entry(
 	return 0;
 }
 
-/* Finds the first entry whose name comes after that one. */
+/* Finds the first entry whose name comes after `after`. */
 static int cursor_seek(MDB_cursor *cursor, const char *after, MDB_val *key, MDB_val *value) {
 	const MDB_val passed = {strlen(after), (char *)after};
 	int r;
@@ -431,8 +435,8 @@ int lmdb_delete(struct lmdb_txn *txn, const char *name) {
 }
 
 /* If LMDB fails to write the meta page, it puts the old one back into the page cache and refuses
- * everything (MDB_PANIC). The disk may have either. After an I/O error at an earlier step the old
- * meta page should be in force, but a disk with errors isn't trusted. */
+ * everything (MDB_PANIC). The disk may have either page. After an I/O error at an earlier step the
+ * old meta page should be in force, but a disk with errors isn't trusted. */
 static int txn_commit(const struct lmdb *l, MDB_txn *txn) {
 	int r = explain_io_error(l, lmdb_translate(mdb_txn_commit(txn)));
 	MDB_txn *next;

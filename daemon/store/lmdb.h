@@ -51,8 +51,9 @@ int lmdb_delete(struct lmdb_txn *txn, const char *name); /* 0, too, if there is 
 /* Calls each for all entries, in the order of the names' bytes, as of one instant. Opens the
  * environment if it is closed. A negative return of each ends it and is returned. */
 int lmdb_read(struct lmdb *l, lmdb_each each, void *data);
-/* At most `most` entries after the name in `place`, which has BERTH_NAME_MAX + 1 bytes, is "" at
- * first, and becomes the last name that each took. 1: there are more. */
+/* Calls each for at most `most` entries, which come after the name in `place`. `place` has
+ * BERTH_NAME_MAX + 1 bytes and is "" at first; it becomes the last name that each took. 1: there
+ * are more. */
 int lmdb_read_some(struct lmdb *l, char *place, size_t most, lmdb_each each, void *data);
 
 int lmdb_sync(struct lmdb *l);

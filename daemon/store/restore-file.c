@@ -7,11 +7,12 @@
  *   Without a store in limits/: 2. limits.new/ is renamed to limits/; 3. the directory is synced.
  *   With one: 2. limits.new/ is renamed to limits.DATE/; 3. limits/ and limits.DATE/ are exchanged;
  *   4. the directory is synced.
- *   Death before 3 leaves the old store, or none, in limits/, and perhaps a limits.new/ that the next
- *   run makes anew, or a limits.DATE/ that isn't needed. After 3 the new store is in force and the old
- *   one in limits.DATE/. No name with a date is ever removed.
+ *   If the command dies before 3, limits/ has the old store, or doesn't exist, and there may be a
+ *   limits.new/, which the next run makes anew, or a limits.DATE/ that isn't needed. After 3 the
+ *   new store is in force, and the old store is in limits.DATE/. No name with a date is ever
+ *   removed.
  *
- * It holds the lock of the state directory, which berthd holds while it runs.
+ * The command holds the lock of the state directory, which berthd holds while it serves.
  */
 
 #include <fcntl.h>
@@ -34,7 +35,7 @@
 
 #define fail(error, ...) (fprintf(stderr, "berthd: " __VA_ARGS__), fputc('\n', stderr), (error))
 
-/* How many names with a date are tried, if there are some of the same second. */
+/* How many names with a date are tried, if names of the same second exist already. */
 #define DATES_TRIED 100
 
 struct restore {
@@ -102,7 +103,7 @@ static int file_check(struct restore *r) {
 
 /* -- the store that is there ------------------------------------------------------------------- */
 
-/* In a child, as at berthd's start. */
+/* Checks the store in a child, as at berthd's start. */
 static int store_check(const struct restore *r, struct check_report *ret) {
 	struct check check = {.fd = -1};
 	struct limits *limits = NULL;

@@ -5,11 +5,12 @@
  * An acknowledged change stays:
  *   1. the waiting limit jobs go into one transaction; 2. its commit is synced (lmdb.c);
  *   3. the jobs go to `finished`; 4. store_dispatch calls their done(), which lets the reply out.
- *   Death before 2 ends leaves the old limits, or the new ones, which no client was promised. Death after
- *   it leaves the new ones.
+ *   If berthd dies before 2 ends, the store has the old limits, or the new ones, which berthd
+ *   hasn't acknowledged to any client. If it dies after 2, the store has the new limits.
  *
  * At the start a child checks both files (check.c). It is forked before the worker's thread exists.
- * store_wait waits for its report on the limits, the worker for that on the counts. */
+ * store_wait waits for the child's report on the limits, and the worker waits for the report on the
+ * counts. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -89,7 +90,7 @@ static struct job *list_take(struct job_list *list) {
 	return job;
 }
 
-/* A job of counts by itself, or as many consecutive jobs of limits as one transaction holds. */
+/* Takes one job of counts, or as many consecutive jobs of limits as one transaction holds. */
 static struct job_list take_batch(struct job_list *waiting) {
 	struct job_list batch = {0};
 	size_t limits = 0;
@@ -185,8 +186,8 @@ static void counts_begin_once(struct store *s) {
 	counts_begin(s->counts, report.error, report.text);
 }
 
-/* Returns waiting jobs, or an empty batch when it is time for a chore or to stop. Called and
- * returns with the mutex. */
+/* Returns waiting jobs, or an empty batch when it is time for a chore or to stop. The caller holds
+ * the mutex, and still holds it afterwards. */
 static struct job_list wait_for_batch(struct store *s) {
 	int64_t limits = MIN_OF(limits_reopen_due(s->limits), export_due(s->export));
 	int64_t due = MIN_OF(limits, counts_sync_due(s->counts));
@@ -228,7 +229,7 @@ static void *worker_run(void *data) {
 		do_chores(s);
 		if (batch.first)
 			hand_back(s, batch);
-		/* After the answers, since it may take a second. */
+		/* The export comes after the answers, since it may take a second. */
 		if (clock_monotonic_ms() >= export_due(s->export))
 			export_write(s->export);
 		(void)pthread_mutex_lock(&s->mutex);
@@ -379,7 +380,8 @@ void store_dispatch(struct store *s) {
 	struct job_list finished;
 	uint64_t events;
 
-	/* Before the list is taken: what is added later makes it readable again. */
+	/* The event is read before the list is taken: a job that is added later makes the
+	 * descriptor readable again. */
 	(void)!read(s->event_fd, &events, sizeof(events));
 	(void)pthread_mutex_lock(&s->mutex);
 	finished = s->finished;
@@ -399,7 +401,7 @@ void store_dispatch(struct store *s) {
 static int hand_over(struct store *s, struct job job) {
 	struct job *copy;
 
-	/* done() has handed over another job while store_free calls it. */
+	/* A done() that store_free calls has handed over another job. */
 	if (s->stopping)
 		return -ESHUTDOWN;
 	copy = malloc(sizeof(*copy));

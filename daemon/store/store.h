@@ -6,10 +6,12 @@
  * thread of store.c waits for a disk, once berthd serves.
  *
  * In the state directory:
- *   limits/           name → limit, an LMDB environment. Every commit is synced before its job is done.
- *   limits.export     the same as text, some seconds old (export.h); limits.export.1: the one before.
- *   counts/           name → count, peak, denied. MDB_NOSYNC: disposable; synced now and then, and at
- *                     the end; begun afresh if it is damaged, or a reboot left it unsynced.
+ *   limits/          name → limit, an LMDB environment. Every commit is synced before its job is
+ *                    done.
+ *   limits.export    the same as text, some seconds old (export.h); limits.export.1: the export
+ *                    before it.
+ *   counts/          name → count, peak, denied. MDB_NOSYNC: disposable; synced now and then, and
+ *                    at the end; begun afresh if it is damaged, or a reboot left it unsynced.
  *
  * Jobs are done in the order in which they were handed over; several limit jobs that wait together
  * share one commit. A job belongs to the store until its done() is called. store_dispatch calls
@@ -29,7 +31,7 @@ struct store_limit {
 };
 #define STORE_DELETE UINT32_MAX
 
-/* What a checkpoint writes of one account. */
+/* The numbers that a checkpoint writes for one account. */
 struct store_count {
 	uint32_t count;
 	uint32_t peak;
@@ -60,7 +62,7 @@ int store_start(struct store *s);
  * and stops the worker; done() is called for all jobs. NULL is fine. */
 void store_free(struct store *s);
 
-/* All three. */
+/* Calls the three functions above store_free. */
 static inline int store_new(const char *state_dir, struct store **ret) {
 	struct store *s;
 	int r = store_begin(state_dir, &s);
@@ -81,13 +83,14 @@ static inline int store_new(const char *state_dir, struct store **ret) {
 int store_fd(const struct store *s);
 void store_dispatch(struct store *s);
 
-/* Puts and takes away limits in one synced transaction: all or none. -ENOMEM: not handed over. */
+/* Stores and deletes limits in one synced transaction: all or none. -ENOMEM: the job wasn't handed
+ * over. */
 int store_put_limits(struct store *s, const struct store_limit *limits, size_t count,
 	store_done done, void *data);
 
 /* Writes counts; `counts` and `names` (NUL-terminated, one after another) are freed with free()
- * when done, also when it fails or can't be handed over. An account all of whose numbers are 0 is
- * taken out. -EUCLEAN: these are written, but all others are lost. */
+ * when the job is done, also when it fails or can't be handed over. An account all of whose numbers
+ * are 0 is deleted from the store. -EUCLEAN: these counts are written, but all others are lost. */
 int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
 	store_done done, void *data);
 
@@ -99,12 +102,14 @@ bool store_is_unsure(int error);
 /* Why a change failed, for an answer. Returns `to`. */
 const char *store_explain(const struct store *s, int error, char *to, size_t size);
 
-/* How many limits and templates there were at the start; then all that there are, in the order of
- * their names' bytes. Reading stops at a negative return of each and returns it. */
+/* store_count_limits returns how many limits and templates there were at the start.
+ * store_read_limits calls each for all of them, in the order of their names' bytes. If each returns
+ * a negative value, reading stops and returns that value. */
 uint32_t store_count_limits(const struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
 
-/* The next counts, at most `most`; 1: there are more. Each call goes on after the name that each
- * took last; counts that jobs have changed since are read as changed. May wait for the worker.
- * -EUCLEAN: they were damaged, and are begun afresh with the next job; other errors: try again. */
+/* Reads the next counts, at most `most` of them; 1: there are more. A call begins after the name
+ * that each took last in the call before. If jobs have changed counts since then, the new values
+ * are read. May wait for the worker. -EUCLEAN: they were damaged, and are begun afresh with the
+ * next job; other errors: try again. */
 int store_read_counts(struct store *s, size_t most, store_each_count each, void *data);

@@ -50,7 +50,7 @@ struct checkpoint {
 	_Atomic bool armed; /* the thread waits for a change */
 	sem_t go_on;        /* the thread may look for changes again */
 	int change_fd;      /* an eventfd: the thread has seen a change */
-	uint32_t group;     /* where the next time slice goes on */
+	uint32_t group;     /* where the next time slice begins */
 	bool all_groups;    /* this checkpoint looks at clean groups, too */
 	bool failed; /* it isn't known what the store has: the next checkpoint stores everything */
 	bool failure_logged;
@@ -66,7 +66,7 @@ static uint32_t groups_end(const struct checkpoint *c) {
 static bool any_is_dirty(struct checkpoint *c) {
 	denials_collect(c->map);
 	for (uint32_t g = 0; g < groups_end(c); g++) {
-		/* There is no account 0, but its group has the accounts 1 to 63. */
+		/* There is no account 0, but the first group has the accounts 1 to 63. */
 		_Atomic uint8_t *dirty = map_dirty(c->map, MAX_OF(g * BERTH_DIRTY_GROUP, 1u));
 
 		if (dirty && load_total(dirty) != 0)
@@ -111,8 +111,8 @@ static void thread_stop(struct checkpoint *c) {
 	}
 }
 
-/* After each event. A client that writes over `armed` would let the thread sleep for ever; waking
- * the thread once too often does no harm. */
+/* Runs after each event. If a client writes over `armed`, the thread would sleep for ever, so it is
+ * woken here; waking it once too often does no harm. */
 static int on_event(sd_event_source *source, void *data) {
 	struct checkpoint *c = data;
 
@@ -221,11 +221,11 @@ static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	struct checkpoint *c = data;
 
 	(void)usec;
-	/* A recount may be about to repair counts that would be stored. */
+	/* A recount may be about to repair counts that this slice would store. */
 	if (recount_is_running(c->recount) || !slice_store(c, SLICE))
 		return slice_request(source);
 	c->all_groups = false;
-	/* There was no memory for some accounts, which aren't marked as dirty any more. */
+	/* For some accounts there was no memory, and they aren't marked as dirty any more. */
 	if (c->failed)
 		timer_set(c->timer, RETRY_USEC);
 	accounts_tidy(c->accounts);
@@ -306,11 +306,12 @@ static int on_restore(sd_event_source *source, uint64_t usec, void *data) {
 /* -- begin and end ----------------------------------------------------------------------------- */
 
 void checkpoint_final(struct checkpoint *c) {
-	/* berthd stops before it has begun to restore: the store has more than the cells. */
+	/* berthd stops before it has begun to restore. The store has numbers that the cells
+	 * lack. */
 	if (!c->restore)
 		return;
 	checkpoint_restore_rest(c);
-	/* The stored counts are more than the cells have. */
+	/* The store has numbers that the cells lack. */
 	if (restore_is_running(c->restore)) {
 		log_warning("The stored counts can't be read; leaving them as they are");
 		return;

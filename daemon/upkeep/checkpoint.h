@@ -17,8 +17,8 @@ int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *sto
 	struct recount *recount, struct checkpoint **ret);
 void checkpoint_free(struct checkpoint *c); /* NULL is fine */
 
-/* Begins to restore what is stored. Many counts are restored in time slices after
- * checkpoint_start(); or at once by checkpoint_restore_rest(), for a caller that needs all of them.
+/* Begins to restore the stored counts. If there are many, they are restored in time slices after
+ * checkpoint_start(). A caller that needs all of them at once calls checkpoint_restore_rest().
  * adopted: the cells were adopted with the segment, and may have their numbers. -ENOMEM. */
 int checkpoint_restore(struct checkpoint *c, bool adopted);
 void checkpoint_restore_rest(struct checkpoint *c);
@@ -27,7 +27,8 @@ bool checkpoint_is_restoring(const struct checkpoint *c);
 /* Begins to watch for changes. */
 int checkpoint_start(struct checkpoint *c);
 
-/* Before the store is closed: hands over everything that has changed since the last checkpoint. */
+/* To be called before the store is closed: hands over everything that has changed since the last
+ * checkpoint. */
 void checkpoint_final(struct checkpoint *c);
 
 /* When counts were last stored, in ms since 1970; 0: not yet. */

@@ -9,18 +9,19 @@
  *   1 the tag of every cell   2 every record   3 the tag and the count of every cell.
  * Each charge and discharge writes another tag into the cell, and no tag is ever used twice. So a
  * cell whose tag is the same at 1 and 3 didn't change in between, and the records as read at 2,
- * together with that tag, tell which of them have charged it. If the sum isn't the cell's count,
- * one compare-and-swap of tag and count makes it so. A cell whose tag has changed is left to the
- * next recount. If the tables are so small that all are read within microseconds, the recount is
- * repeated at once.
+ * together with that tag, tell which of them have charged it. If the cell's count isn't that sum,
+ * one compare-and-swap of tag and count sets the count to the sum. A cell whose tag has changed is
+ * left to the next recount. If the tables are so small that all are read within microseconds, the
+ * recount is repeated at once.
  *
  * During 2, a record in a state that berth never leaves is made free, or closed if no session owns
  * it; a release that was begun and not ended is finished, since its thread may be stopped; and the
- * table of owners is written again from berthd's own memory, as that of sessions is before 1.
- * berthd relies on that memory and on the directory, which clients can't write to.
+ * table of owners is written again from berthd's own memory. The table of sessions is written again
+ * in the same way before 1. berthd relies on that memory and on the directory, which clients can't
+ * write to.
  *
- * Death at any point leaves the repairs that were made; the next berthd recounts soon after its
- * start.
+ * If berthd dies at any point, the repairs that it has made stay, and the next berthd recounts soon
+ * after its start.
  */
 
 #include <stdio.h>
@@ -37,8 +38,8 @@
 #define SLICE 65536u
 /* How often small tables are read again at once, while cells change. */
 #define ATTEMPTS 16
-/* A recount is followed by a pause of so many times its length; a shorter one if it repaired
- * anything. */
+/* The pause after a recount is this many times as long as the recount; it is shorter if the recount
+ * repaired anything. */
 #define PAUSE       100
 #define PAUSE_FOUND 10
 /* How many accounts the log names. */
@@ -62,9 +63,9 @@ struct recount {
 	struct map *map;
 	sd_event_source *timer, *slice;
 	bool running;
-	bool requested;     /* again, after the one that is running */
+	bool requested;     /* another recount, after the running one */
 	uint64_t may_begin; /* CLOCK_MONOTONIC, µs */
-	uint64_t spent;     /* µs, by the one that is running */
+	uint64_t spent;     /* µs, by the running recount */
 	enum phase phase;
 	uint32_t at;
 	uint32_t accounts_end, records_end;
@@ -224,8 +225,8 @@ static void cell_compare(struct recount *r, uint32_t account) {
 /* -- time slices ------------------------------------------------------------------------------- */
 
 /* A record that isn't placed, or is placed where it can't be, has noted all its steps (counter.c,
- * V3). If a tag has a newer step of it, a client wrote over the record. The step is noted, so that
- * the record doesn't use it again. */
+ * V3). If a tag has a newer step of the record, a client wrote over the record. The step is noted,
+ * so that the record doesn't use it again. */
 static void tag_note(struct recount *r, uint64_t tag) {
 	const struct record *record = map_record(r->map, tag_record(tag));
 	struct snapshot s;
@@ -273,8 +274,8 @@ static bool phase_advance(struct recount *r) {
 		return false;
 	r->at = 0;
 	r->phase++;
-	/* Read when the tags have been: a range that is granted later charges no cell before its
-	 * tag was read. */
+	/* Read after the tags: the records of a range that is granted later charge a cell only
+	 * after the cell's tag was read. */
 	r->records_end = ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE;
 	return r->phase > COMPARE;
 }
@@ -354,7 +355,7 @@ static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	return 0;
 }
 
-/* Without memory this recount is left out. */
+/* If there is no memory, this recount is left out. */
 static void recount_begin(struct recount *r) {
 	r->accounts_end = directory_accounts_end(r->directory);
 	r->tag = calloc(r->accounts_end, sizeof(*r->tag));

@@ -3,10 +3,12 @@
 /*
  * Restores limits and counts from the store.
  *
- * Counts, in time slices: 1 each slice adds peaks and denials to the cells 2 after the last one the
- * directory says `restored`. Death between two slices: the next berthd goes through all of them
- * again, and takes the larger of what the cell has and what is stored. Denials between the boot and
- * that death may be lost.
+ * Counts are restored in time slices:
+ *   1 each slice adds peaks and denials to the cells;
+ *   2 after the last slice, the directory says `restored`.
+ * If berthd dies between two slices, the next berthd goes through all stored counts again, and
+ * takes the larger of the cell's number and the stored number. Then denials between the boot and
+ * that moment may be lost.
  */
 
 #include <string.h>

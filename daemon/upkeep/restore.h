@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Brings back what the store holds: at start all limits, before berthd serves; then, in time slices
- * while it serves, the peaks and denials of before.
+ * Restores what the store holds: at start all limits, before berthd serves; then, in time slices
+ * while it serves, the peaks and denials from before the boot.
  */
 
 #include "accounts.h"
@@ -23,7 +23,8 @@ void restore_free(struct restore *r); /* NULL is fine */
 /* True until all counts are restored. */
 bool restore_is_running(const struct restore *r);
 
-/* One time slice. 1: there are more counts; 0: none; an error: the log has it, and another call
- * tries again while restore_is_running(). *stale gets accounts that the store should forget; it is
- * the caller's. *ret_unknown is set if the store doesn't have what was restored. */
+/* Does one time slice. 1: there are more counts; 0: there are none; negative: an error, which was
+ * logged, and another call tries again while restore_is_running(). *stale gets accounts that the
+ * store should forget; the caller frees it. *ret_unknown is set if the store doesn't have the
+ * restored numbers. */
 int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown);
