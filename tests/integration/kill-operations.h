@@ -33,7 +33,7 @@ struct state {
 	int admin; /* the connection of the request; -1: none */
 	uint32_t replies_wanted;
 	uint32_t replies; /* received so far */
-	uint32_t code;    /* of the replies, the first that isn't 0 */
+	uint32_t code;    /* the first code in the replies that isn't 0 */
 	uint32_t run;     /* the number of the run */
 	uint32_t count;   /* the count of carol that a checkpoint must store */
 	int notify;       /* the notify socket of a berthd that is traced from its start */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Sockets that berthd inherits from systemd. Here the test is in the place of systemd. */
+/* Sockets that berthd inherits from systemd. The test takes the part of systemd. */
 
 #include <grp.h>
 #include <sys/socket.h>
@@ -36,7 +36,7 @@ static void socket_make(struct inherited *s) {
 	ck_assert_int_eq(listen(s->fd, 64), 0);
 }
 
-/* In the child: makes the sockets the descriptors from 3 on, and executes berthd. */
+/* In the child: gives the sockets the descriptors from 3 on, and executes berthd. */
 static void exec_activated(const struct inherited *s, int count, const char *path) {
 	char number[16], log[128];
 	int far[4], fd;
@@ -194,8 +194,8 @@ static void child_ask_status(struct child *c, void *data) {
 	child_send(c, strstr(output, "its log says what to do") && strstr(output, "1306"));
 }
 
-/* berthd must answer the waiting clients before it exits, since systemd would start it again for
- * them. */
+/* berthd must answer the waiting clients before it exits. Otherwise systemd would start it again
+ * for these clients. */
 START_TEST(a_berthd_that_finds_another_layout_leaves_no_client_waiting) {
 	struct child server, administrator;
 	struct berth *b;

@@ -9,7 +9,8 @@
 
 /* -- a checker of JSON ------------------------------------------------------------------------- */
 
-/* These functions return the end of what they check, or NULL if it is wrong. */
+/* Each of these functions returns the end of the text that it has checked, or NULL if the text is
+ * wrong. */
 static const char *json_value(const char *p);
 
 static const char *blanks(const char *p) {
@@ -242,7 +243,7 @@ START_TEST(delete_is_refused_while_slots_are_held_unless_forced) {
 	expect_ctl(1, "1 slot", "delete", "acme");
 	expect_ctl(0, "", "delete", "acme", "--force");
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, below));
-	/* The descendant stays, and so does the account, but without a limit. */
+	/* The descendant stays. The account stays, too, but has no limit any more. */
 	(void)acquire_slot(b, "acme/alice");
 	ck_assert_uint_eq(usage_of(b, "acme").limit, UINT32_MAX);
 	berth_close(b);
@@ -286,7 +287,7 @@ START_TEST(a_denied_run_names_the_full_level) {
 		"alice: " SENTENCE " — alice holds 5 of 5\n");
 	expect_ctl(3, SENTENCE, "run", "-E", "3", "alice", "--", "echo", "ran");
 	expect_ctl(0, SENTENCE, "run", "-E", "0", "alice", "--", "echo", "ran");
-	/* With a weight, the full level is the one that has less than the weight left. */
+	/* With a weight, a level is full if it has less than the weight left. */
 	set_limit("alice", "7");
 	expect_ctl(75, "alice holds 5 of 7", "run", "--weight", "3", "alice", "--", "true");
 	berth_close(b);

@@ -78,7 +78,8 @@ END_TEST
 #define WORKERS 4
 #define ROUNDS  20000
 
-/* Acquires and releases `rounds` times, of three accounts in turn; returns the first error. */
+/* Acquires and releases a slot `rounds` times, of three accounts in turn. Returns the first
+ * error. */
 static int work(struct berth *b, int rounds) {
 	static const char *const accounts[] = {"alice", "acme/alice", "acme/bob"};
 	int code = BERTH_SUCCESS;
@@ -92,8 +93,8 @@ static int work(struct berth *b, int rounds) {
 	return code;
 }
 
-/* Uses each account once and sends the code. Then it does as many rounds as each received number
- * says, and sends a code for each number, until it receives 0. */
+/* Uses each account once and sends the code. Then, for each number n that it receives, it does n
+ * rounds and sends a code. It ends when it receives 0. */
 static void child_work(struct child *c, void *data) {
 	struct berth *b = NULL;
 	int code = berth_open(NULL, &b), rounds;
@@ -260,7 +261,7 @@ START_TEST(a_session_continues_with_a_new_berthd) {
 		ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 		expect_code(BERTH_SUCCESS, berth_release(b, other));
 	}
-	/* So many slots need more ranges than the session has. */
+	/* This number of slots needs more ranges than the session has. */
 	for (size_t i = 0; i < COUNT_OF(count); i++)
 		count[i] = acquire_slot(b, "alice");
 	for (size_t i = 0; i < COUNT_OF(count); i++)
@@ -419,7 +420,7 @@ START_TEST(two_instances_are_independent) {
 	b = open_session();
 	(void)acquire_slot(b, "alice");
 	instance_start(&second, NULL);
-	set_limit("alice", "1"); /* the environment names the second now */
+	set_limit("alice", "1"); /* the environment now names the second berthd */
 	expect_code(BERTH_SUCCESS, berth_open(second.runtime_dir, &other));
 	(void)acquire_slot(other, "alice");
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));

@@ -66,8 +66,8 @@ static long long limit_of(const char *account) {
 	return json_number_in(text, "limit");
 }
 
-/* The limit, now and after a kill of berthd, is the new one if that was acknowledged; else it is
- * the old one, or perhaps the new one. */
+/* Now, and again after berthd was killed, the limit must be the new one if berthd acknowledged it.
+ * Otherwise it may be the old or the new one. */
 static void expect_limit(const char *account, long long old, long long new) {
 	long long now = limit_of(account), then;
 

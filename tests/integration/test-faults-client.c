@@ -25,9 +25,9 @@ static int descriptors_open(void) {
 
 static bool in_close, in_resume;
 
-/* True if the fault may cost the connection, and with it the session and its slots. When a session
- * resumes with a new berthd, a library that can't receive the welcome before its deadline hangs up,
- * too. */
+/* True if the fault may cost the connection, and with it the session and its slots. The library
+ * also hangs up if it resumes its session with a new berthd and can't receive the welcome before
+ * its deadline. */
 static bool fault_closes_connection(void) {
 	return fault->error == ECONNRESET || (in_close && fault->what == INJECT_SEND) ||
 	       (in_resume && fault->what == INJECT_RECEIVE && fault->sticky);
@@ -278,8 +278,8 @@ static bool acquirer_waits(void *data) {
 	return inject->calls > 0;
 }
 
-/* True when the call has returned, or after 20 polls, in which it would return if it didn't
- * wait. */
+/* True when the call has returned, or after 20 polls. A call that doesn't wait returns within 20
+ * polls. */
 static bool has_returned_or_waits(void *data) {
 	const struct acquirer *a = data;
 	static int looks;

@@ -9,8 +9,9 @@
 
 #include "suite.h"
 
-/* Makes a namespace whose mounts vanish with the test. False where that isn't allowed. There
- * test-faults-admin.c and test-faults-start.c still test the same with injected errors. */
+/* Makes a namespace whose mounts vanish when the test ends. Returns false if the test may not
+ * make one. Then only test-faults-admin.c and test-faults-start.c test such errors, by injecting
+ * them. */
 static bool unshare_mounts(void) {
 	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
 		return true;
@@ -80,8 +81,8 @@ static void set_read_only(const char *dir, bool on) {
 		mount(NULL, dir, NULL, MS_REMOUNT | MS_BIND | (on ? MS_RDONLY : 0), NULL), 0);
 }
 
-/* For each of the two directories: berthd logs its name and the reason, and starts when the
- * directory is writable again. */
+/* For each of the two directories: berthd logs the directory's name and the reason, and starts when
+ * the directory is writable again. */
 START_TEST(a_read_only_directory_is_named_in_the_log) {
 	const char *const dirs[] = {here.state_dir, here.runtime_dir};
 

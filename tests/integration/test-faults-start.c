@@ -34,20 +34,19 @@ static bool has_started_or_ended(void *data) {
 	return strstr(instance_log(&here), " serves ") || process_has_ended(data);
 }
 
-/* The log has the text of the error. On a full disk it may have a similar one, for example that
- * there is no memory, since the runtime directory is in memory. */
+/* The log has the text of the error. On a full disk the log may have a similar text, for example
+ * that there is no memory, since the runtime directory is in memory. */
 static bool error_is_logged(void) {
 	const char *why = strerror(fault->error), *log = instance_log(&here);
 	bool space = fault_is_of_the_disk();
 
-	/* pthread_create returns EAGAIN if there is no memory, and LMDB EINVAL if there are no
+	/* pthread_create returns EAGAIN if there is no memory. LMDB returns EINVAL if there are no
 	 * locks. */
 	if (fault->what == INJECT_MEMORY && strstr(log, "Can't start the thread"))
 		why = strerror(EAGAIN);
 	if (fault->error == ENOLCK && strstr(log, "can't open the limits") && !strstr(log, why))
 		why = strerror(EINVAL);
-	/* Memory, where the check of the store has its copy, has no I/O errors but injected
-	 * ones. */
+	/* The check of the store has its copy in memory, where only injected I/O errors occur. */
 	if ((fault->error == EIO || fault->what == INJECT_SHORT) &&
 		strstr(log, "LMDB damages the file when it changes it"))
 		return true;

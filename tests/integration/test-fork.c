@@ -85,7 +85,7 @@ START_TEST(a_child_that_closes_the_handle_or_exits_releases_no_slot_of_its_paren
 	i.slot = acquire_slot(i.b, "alice");
 	ck_assert_int_eq(run_forked(child_closes_handle, &i), 0);
 	ck_assert_int_eq(run_forked(child_does_nothing, &i), 0);
-	/* The session still has its socket, by which it asks berthd for another account. */
+	/* The session still has its socket, and uses it to ask berthd for another account. */
 	set_limit("bob", "1");
 	(void)acquire_slot(i.b, "bob");
 	expect_status_eventually("sessions", 1);
@@ -431,7 +431,7 @@ static int acquire_after_closefrom(void *data) {
 	return 0;
 }
 
-/* Runs it `rounds` times, each time in a forked process. */
+/* Calls `run` `rounds` times, each time in a forked process. */
 static void expect_forked_success(int (*run)(void *data), int rounds) {
 	for (int i = 0; i < rounds; i++) {
 		int step = run_forked(run, NULL);
@@ -449,8 +449,8 @@ END_TEST
 
 #define PAIRS 20
 
-/* The application closes all descriptors and opens sockets that get the same numbers. Anything that
- * the library does to one of the sockets shows at its other end. */
+/* The application closes all descriptors and opens sockets that get the same numbers. If the
+ * library uses one of these sockets, the test sees that at the socket's other end. */
 static int application_reuses_numbers(void *data) {
 	struct berth *b = NULL;
 	int mine[PAIRS], theirs[PAIRS];
@@ -568,15 +568,15 @@ END_TEST
 /* -- dlopen ------------------------------------------------------------------------------------ */
 
 /* With RTLD_DEEPBIND the copy prefers its own symbols to those of this program, as a loader of
- * modules may want. That would bypass a sanitizer's functions, which refuses it, and those of
- * valgrind/pidfd.c. */
+ * modules may want. A sanitizer refuses this flag, since it would bypass the sanitizer's functions.
+ * It would also bypass the functions of valgrind/pidfd.c. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define PREFER_ITS_OWN 0
 #else
 #define PREFER_ITS_OWN (getenv("PIDFD_SERVER") ? 0 : RTLD_DEEPBIND)
 #endif
 
-/* dlopen of the library itself would find the one with which this program is linked. */
+/* dlopen of the library itself would find the library with which this program is linked. */
 static void library_copy_file(const char *to) {
 	char command[4600];
 

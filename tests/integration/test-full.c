@@ -149,7 +149,8 @@ static void seqs_nearly_use_up(void) {
 	map_free(m);
 }
 
-/* Acquires and releases one slot after another until there is none. Returns their number. */
+/* Acquires and releases one slot after another until an acquire fails. Returns the number of
+ * slots. */
 static int records_use_up(struct berth *b, int *ret_code) {
 	int used = 0;
 	berth_slot slot;
@@ -180,7 +181,7 @@ START_TEST(with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new
 	expect_logged_once("used up their sequence numbers");
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 	expect_code(BERTH_SUCCESS, berth_release(b, held));
-	/* Its record isn't used up. */
+	/* The record of that slot isn't used up. */
 	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 
 	/* berthd keeps the table while a server uses it, and makes a new one when none does. */
@@ -203,7 +204,7 @@ START_TEST(with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new
 }
 END_TEST
 
-/* Other servers have used the records up and exited. */
+/* Other servers have used up the records and exited. */
 START_TEST(records_that_are_used_up_are_granted_to_no_server) {
 	struct berth *b = open_session(), *other;
 	berth_slot slot;
@@ -269,7 +270,7 @@ END_TEST
 /* -- descriptors ------------------------------------------------------------------------------- */
 
 #define SESSIONS_MAX 64
-#define DESCRIPTORS  60 /* berthd itself has half of them */
+#define DESCRIPTORS  60 /* berthd itself uses half of the descriptors */
 
 START_TEST(without_descriptors_open_gets_8_and_berthd_recovers) {
 	struct rlimit few = {DESCRIPTORS, DESCRIPTORS}, was;
@@ -327,8 +328,8 @@ END_TEST
 
 /* -- the file system of the runtime directory -------------------------------------------------- */
 
-/* Mounts a small tmpfs as the runtime directory, in a mount namespace of the test's own. False
- * where that isn't allowed. */
+/* Mounts a small tmpfs as the runtime directory, in a mount namespace of the test's own. Returns
+ * false if the test may not mount it. */
 static bool mount_small_runtime_dir(const char *size) {
 	(void)instance_kill(&here, SIGTERM);
 	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||

@@ -318,8 +318,8 @@ START_TEST(no_process_resumes_the_session_of_another) {
 }
 END_TEST
 
-/* Opens a session that resumes the one in `hello`, and puts the new session there. Returns 1 if the
- * session was resumed. */
+/* Opens a session that resumes the session in `hello`, and puts the new session into `hello`.
+ * Returns 1 if berthd has resumed the session. */
 static uint32_t resume_own(int fd, struct message_hello *hello, int own) {
 	ck_assert_int_eq(hello_send(fd, hello, own), BERTH_SUCCESS);
 	hello->resume_session = answer.welcome.session;
@@ -353,7 +353,7 @@ static void resume_and_hang_up(void) {
 }
 
 START_TEST(a_hang_up_before_any_request_ends_no_resumed_session) {
-	/* Not in a child process, since only the parent of berthd can restart it. */
+	/* This doesn't run in a child process, since only the parent of berthd can restart it. */
 	resume_and_hang_up();
 	expect_ctl(0, "", "status");
 }
@@ -492,7 +492,7 @@ START_TEST(unexpected_descriptors_are_closed) {
 		ck_assert_int_eq(send_message(clients, &resolve, sizeof(resolve), fds, n), 0);
 		ck_assert_int_eq(answer_receive(clients), BERTH_INVALID_PARAMETER);
 	}
-	/* The same with packets that are no messages. */
+	/* Sends descriptors with packets that are no messages, too. */
 	ck_assert_int_eq(send_message(admin, "no message", 10, fds, 32), 0);
 	ck_assert_int_eq(answer_receive(admin), HUNG_UP);
 	ck_assert_int_eq(send_message(clients, "no message, but longer", 22, fds, 1), 0);
@@ -690,8 +690,8 @@ START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_will_answer
 }
 END_TEST
 
-/* The lines of an import. berthd reserves so many accounts in several time slices, and has the
- * capacity for one such import only. */
+/* The number of lines of an import. berthd needs several time slices to reserve so large a number
+ * of accounts, and has the capacity for only one such import. */
 #define IMPORT_SIZE 60000
 
 static void imports_start(void) {
@@ -791,7 +791,8 @@ START_TEST(a_hang_up_while_accounts_are_reserved_frees_them_again) {
 	}
 	ck_assert_int_gt(cancelled, 0);
 	expect_ctl(1, "no account", "get", "first/1");
-	/* Another import gets the same accounts, and after a restart berthd has these alone. */
+	/* Another import gets the same accounts, and after a restart berthd has no other
+	 * accounts. */
 	ck_assert_int_eq(
 		answer_receive(import_send_commit("second/%d", IMPORT_SIZE)), BERTH_SUCCESS);
 	(void)instance_kill(&here, SIGKILL);
@@ -839,8 +840,8 @@ static bool is_checkpointed(void *data) {
 }
 
 /* berthd stops while an import reserves accounts below `first`, whose only other child is deleted.
- * The deletion removes the child's counts from the store, which must not be closed yet. A sanitizer
- * would report that. */
+ * The deletion removes the child's counts from the store, so the store must still be open. A
+ * sanitizer would report the use of a closed store. */
 START_TEST(a_stop_while_accounts_are_reserved_is_clean) {
 	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
 	struct message_delete delete = {.header = HEADER(MESSAGE_DELETE, delete)};

@@ -7,8 +7,8 @@
 
 #include "suite.h"
 
-/* The length of a measurement, in which anything that runs every second or two shows. No test waits
- * for an event with this sleep. */
+/* The length of a measurement. It is long enough to show anything that runs every second or two. No
+ * test uses this sleep to wait for an event. */
 #define WINDOW_MS 2200
 #define TRIES     12
 

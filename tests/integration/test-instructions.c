@@ -24,7 +24,7 @@
 #include "ptrace.h"
 
 #define WARM_UP     2000 /* pairs */
-#define REPETITIONS 51   /* of an operation that is counted, unless the work has its own number */
+#define REPETITIONS 51   /* how often an operation is counted, unless the work says otherwise */
 
 struct work {
 	const char *name;
@@ -33,12 +33,12 @@ struct work {
 	char label[32];
 	void (*begin)(const struct work *w); /* NULL, or called when the session is open */
 	void (*operation)(const struct work *w);
-	unsigned pairs; /* in one operation, by which its count is divided; 0 is 1 */
+	unsigned pairs; /* per operation; its count is divided by this number; 0 is 1 */
 	unsigned repetitions;
 	struct count limit;
 };
 
-#define WINDOW_MAX 4200 /* slots, within which a process asks for more records at least once */
+#define WINDOW_MAX 4200 /* acquires, in which the library asks for more records at least once */
 
 /* Shared by the tests and their children. */
 static struct {
@@ -112,8 +112,8 @@ static void held_by_two_sessions_begin(const struct work *w) {
 	held_begin(w);
 }
 
-/* The session that has the oldest slot releases it. The other session acquires, if there is one. So
- * the release finds the tag of another record in the cell, and the acquire finds the one of the
+/* The session that has the oldest slot releases it. The other session, if there is one, acquires.
+ * So the release finds the tag of another record in the cell, and the acquire finds the tag of the
  * other session's release. */
 static void release_oldest_and_acquire(const struct work *w) {
 	struct held *h = &held[oldest++ % QUEUE];
@@ -205,9 +205,9 @@ static const _Alignas(4096) struct work works[] = {
 };
 #define WORKS COUNT_OF(works)
 
-/* Limits: the instructions with 100 accounts in turn by those with 10; the memory of a session
- * in kB; and the maximum for a slot of a process that holds many by the maximum of one that
- * holds few. */
+/* Limits: the instructions with 100 accounts in turn, divided by the instructions with 10; the
+ * memory of a session in kB; and the maximum for an acquire of a process that holds many slots,
+ * divided by the maximum for a process that holds few. */
 static const double accounts_limit = 1.1;
 static const double memory_limit = 32;
 static const double held_limit = 2;
@@ -395,9 +395,10 @@ static unsigned slowest_of(unsigned window) {
 
 #define WINDOW_CANDIDATES 3
 
-/* The maximum of the instructions of the next `window` acquires after `before` others. Counting all
- * of them would take too long. So a first process measures the time of each, and the slowest ones
- * are counted, each in a process of its own. */
+/* The maximum of the instructions of the next `window` acquires after `before` others. Counting
+ * the instructions of all of them would take too long. So a first process measures the time of
+ * each acquire. Then the instructions of the slowest acquires are counted, each in a process of
+ * its own. */
 static double window_maximum(unsigned before, unsigned window) {
 	double maximum = 0;
 	struct child c;

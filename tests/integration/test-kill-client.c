@@ -29,7 +29,7 @@
 struct scenario {
 	const char *name;
 	const char *account;
-	/* The account of the record's last slot; NULL: the same one, with the same weight. */
+	/* The account of the record's last slot; NULL: `account`, with the same weight. */
 	const char *last;
 	uint32_t weight;
 	bool release; /* the server releases a slot; else it acquires one */
@@ -216,7 +216,8 @@ START_TEST(counts_are_exact_when_a_server_dies_or_stops_at_any_instruction) {
 	record(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
-			/* Without anything in between this is the same as KILLED. */
+			/* If nothing happens between the stop and the kill, this case equals
+			 * KILLED. */
 			if (ending == STOPPED_AND_KILLED && !busy && !r.s->revoke)
 				continue;
 			r.ending = (enum ending)ending;
@@ -270,7 +271,7 @@ static bool finish_by_revoke_of_process(pid_t pid) {
 	return strstr(output, "finished 1 release that its server had begun");
 }
 
-/* This revokes the other server's slot, too, which is acquired again. */
+/* This revokes the other server's slot, too. So the other server acquires a slot again. */
 static bool finish_by_revoke_of_all(pid_t pid) {
 	const char *output;
 

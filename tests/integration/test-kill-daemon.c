@@ -101,7 +101,7 @@ static void client_start(const struct operation *o) {
 			"the client has no free record");
 }
 
-/* On accounts that the session knows, so that it doesn't need berthd. */
+/* These accounts are known to the session, so it doesn't need berthd. */
 static void holder_acquires_and_releases(const char *when) {
 	static const char *const account[] = {"acme/bob", "carol"};
 
@@ -147,8 +147,8 @@ static void judge_limit(const char *name, int64_t want) {
 			(long long)kill_limit_in_force(state.map, name), (long long)want);
 }
 
-/* All changes of the operation were made, or none of them; all, if it was acknowledged. Returns
- * true if they were made. */
+/* berthd must have made all changes of the operation or none of them, and all of them if it
+ * acknowledged the operation. Returns true if the changes were made. */
 static bool judge_limits(const struct operation *o, bool acknowledged) {
 	const struct change *c = o->change;
 	bool made = false;
@@ -403,7 +403,7 @@ static void run_operation(const struct operation *o, const char *const functions
 	free(points.all);
 }
 
-/* After all sessions have ended no slot, count or range is left. */
+/* After all sessions have ended, no slot, count or range may be left. */
 static void judge_end(void) {
 	char why[512];
 

@@ -216,8 +216,8 @@ START_TEST(berthd_is_woken_at_most_once_per_checkpoint) {
 }
 END_TEST
 
-/* If berthd dies while it sleeps, `armed` stays set. The first change after that makes a futex
- * wake, and the others must not. */
+/* If berthd dies while it sleeps, `armed` stays set. The first change after the death makes a futex
+ * wake. Later changes must not make one. */
 START_TEST(a_berthd_that_died_asleep_is_woken_only_once) {
 	struct segment_header *h = segment_map();
 	struct berth *b = open_session();

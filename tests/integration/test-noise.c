@@ -83,7 +83,8 @@ static void overwrite_record(uint32_t number, uint64_t place, uint64_t noted) {
 	store_total(&map_record(map, number)->place, place);
 }
 
-/* A seq of the record's cycle after the next one, at this step: the record could reach it later. */
+/* The seq of this step in the cycle after the record's next cycle. The record could reach this seq
+ * later. */
 static uint64_t step_of_later_cycle(uint32_t number, uint32_t step) {
 	return seq_rest(snapshot_of(number).seq) + (uint64_t)2 * BERTH_CYCLE + step;
 }
@@ -351,7 +352,8 @@ static void expect_all_unused_eventually(uint32_t first) {
 		expect_unused_eventually(n);
 }
 
-/* A seq that no record reaches, at various steps; for some i, one that a record may reach. */
+/* A seq that no record reaches, at various steps. For some i it is a seq that a record may
+ * reach. */
 static uint64_t noise_seq(uint32_t i) {
 	static const uint64_t first[] = {UINT64_MAX, UINT64_C(1) << 42, UINT64_C(1) << 63,
 		UINT64_MAX - BERTH_CYCLE + 1, (UINT64_C(1) << 42) + 5, (UINT64_C(3) << 41) + 8};
@@ -361,7 +363,7 @@ static uint64_t noise_seq(uint32_t i) {
 	return ((uint64_t)random_below(UINT32_MAX) + 1) << 42 | random_below(UINT32_MAX);
 }
 
-/* The noise is in the only range of the session, whose server goes on acquiring. */
+/* The noise is in the only range of the session, whose server continues to acquire slots. */
 START_TEST(noise_in_seqs_retires_no_record) {
 	struct berth *b = open_session();
 	uint32_t first = 0;
@@ -713,7 +715,7 @@ static void run_under_noise(int requests) {
 	for (int i = 0; i < requests; i++) {
 		const char *output;
 
-		/* Noise may make these fail, but berthctl must always get an answer. */
+		/* Noise may make these commands fail, but berthctl must always get an answer. */
 		(void)ctl(&output, "set", "other", i % 2 ? "7" : "8", NULL);
 		(void)ctl(&output, "holders", "alice", NULL);
 		(void)ctl(&output, "revoke", "--account", "alice", NULL);

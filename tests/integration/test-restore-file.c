@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The export that berthd keeps beside its store, and berthd --restore, which makes a store of it;
- * and changes after the disk has failed in the middle of one. */
+/* Tests the export that berthd keeps beside its store, and berthd --restore, which makes a store
+ * from an export. Also tests changes that follow a change during which the disk has failed. */
 
 #include <dirent.h>
 
@@ -21,7 +21,7 @@ static const char *path_of(const char *name) {
 	return to;
 }
 
-/* The content of a file, to be freed; "" if it isn't there. */
+/* The content of a file, "" if the file doesn't exist. The caller frees it. */
 static char *file_read(const char *path) {
 	FILE *f = fopen(path, "re");
 	char *text = calloc(1, 1 << 16);
@@ -42,7 +42,7 @@ static void file_write(const char *path, const char *text) {
 	ck_assert_int_eq(fclose(f), 0);
 }
 
-/* Text without its comments; in place. */
+/* Removes the comments from the text, in place, and returns it. */
 static char *without_comments(char *text) {
 	char *to = text;
 
@@ -69,7 +69,7 @@ static bool export_has(void *data) {
 	return file_has(path_of("limits.export"), data);
 }
 
-/* Names in the state directory that begin so. */
+/* The number of names in the state directory that begin with `begin`. */
 static int names_with(const char *begin) {
 	DIR *d = opendir(here.state_dir);
 	struct dirent *e;
@@ -84,7 +84,7 @@ static int names_with(const char *begin) {
 
 /* -- berthd --restore -------------------------------------------------------------------------- */
 
-static char said[65536]; /* by the last command */
+static char said[65536]; /* the output of the last command */
 
 static char *log_of_commands(void) {
 	static char path[128];
@@ -93,7 +93,7 @@ static char *log_of_commands(void) {
 	return path;
 }
 
-/* Starts berthd with the arguments, its output in a file. */
+/* Starts berthd with the arguments. Its output goes to a file. */
 static pid_t command_begin(const char *const args[]) {
 	char self[4096];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 64);
@@ -137,7 +137,7 @@ static int berthd(const char *a, const char *b, const char *c) {
 
 #define expect_said(text) ck_assert_msg(strstr(said, (text)), "'%s' isn't in: %s", (text), said)
 
-/* It must be refused, and the store stay. */
+/* berthd must refuse to restore from the file, and must leave the store in its place. */
 static void expect_refused(const char *file, const char *text) {
 	ck_assert_msg(berthd("--restore", file, NULL) == 1, "%s", said);
 	expect_said(text);
@@ -161,7 +161,7 @@ static void limits_set(void) {
 	set_limit("*@example.com", "2");
 }
 
-/* Limits, a berthd that was stopped, and a copy of its export. */
+/* Sets limits, stops berthd, and copies its export. Returns the path of the copy. */
 static const char *export_saved(void) {
 	static char path[128];
 	char *text;
@@ -200,7 +200,7 @@ START_TEST(the_export_is_what_berthctl_exports) {
 	exported = without_comments(strdup(expect_ctl(0, "", "export")));
 	kept = without_comments(file_read(path_of("limits.export")));
 	ck_assert_str_eq(exported, LIMITS);
-	/* In the order of the bytes. */
+	/* The lines are in the order of their bytes. */
 	ck_assert_str_eq(kept, "\t c \t3\n*@example.com 2\na 1\nb unlimited\n");
 	free(kept);
 	free(exported);
@@ -253,7 +253,8 @@ static bool export_failure_is_logged(void *data) {
 	return strstr(instance_log(&here), "can't write the export");
 }
 
-/* A directory is in the way of the new file. test-faults-disk.c has a full disk. */
+/* A directory has the name of the new file, so berthd can't write it. test-faults-disk.c tests a
+ * full disk. */
 START_TEST(an_export_that_cannot_be_written_costs_no_change_and_is_logged_once) {
 	ck_assert_int_eq(mkdir(path_of("limits.export.new"), 0700), 0);
 	set_limit("a", "7");
@@ -311,7 +312,7 @@ START_TEST(a_sound_store_is_moved_aside_only_by_force) {
 	instance_restart(&here);
 	expect_limits(LIMITS);
 	(void)instance_kill(&here, SIGTERM);
-	/* Twice, perhaps in one second. */
+	/* The second restore may run in the same second as the first. */
 	ck_assert_msg(berthd("--restore", file, "--force") == 0, "%s", said);
 	ck_assert_int_eq(names_with("limits.20"), 2);
 }
@@ -342,7 +343,7 @@ START_TEST(a_file_that_is_no_whole_export_is_refused) {
 	expect_refused(path_of("none"), "No such file");
 	file_write(bad, "");
 	expect_refused(bad, "bad:1: the file is empty");
-	/* Cut short anywhere; the first and last bytes of it, and some. */
+	/* The export is cut off at each small size, and at some larger sizes. */
 	for (size_t size = 1; size < strlen(text); size += 1 + size / 7) {
 		cut = strndup(text, size);
 		file_write(bad, cut);
@@ -357,7 +358,7 @@ START_TEST(a_file_that_is_no_whole_export_is_refused) {
 }
 END_TEST
 
-/* As another program could write it. */
+/* Another program could write such an export. */
 START_TEST(an_invalid_line_with_a_right_checksum_is_refused_by_its_number) {
 	static const char lines[] = "a 1\na//b 2\nc x\n";
 	XXH128_hash_t sum = XXH3_128bits(lines, strlen(lines));
@@ -376,8 +377,9 @@ START_TEST(an_invalid_line_with_a_right_checksum_is_refused_by_its_number) {
 }
 END_TEST
 
-/* Killed after a moment that differs, again and again: the old store, the new one, or the command
- * succeeds when it is repeated; and the old one is there, under some name. */
+/* Kills the command again and again, after a different time in each run. Then berthd must have the
+ * old store or the new one, or the command must succeed when it is repeated. The old store must
+ * still exist, under some name. */
 START_TEST(a_kill_at_any_instant_can_be_repaired_by_repeating) {
 	const char *file = export_saved();
 	const char *const args[] = {"--restore", file, "--force", NULL};
@@ -436,7 +438,7 @@ START_TEST(after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again)
 			      strstr(text, "nothing has changed"),
 		"%s", text);
 	expect_logged("may or may not be there after a restart");
-	/* What is in force stays. */
+	/* The limit in force doesn't change. */
 	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "a", "--json"), "limit"), 1);
 	syncs_fail(false);
 	ck_assert(eventually(is_open_again, NULL));
@@ -447,7 +449,7 @@ START_TEST(after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again)
 }
 END_TEST
 
-/* The next change opens them, too, before a second has passed. */
+/* The next change opens the limits again, too, even before a second has passed. */
 START_TEST(a_change_after_a_failed_sync_opens_the_limits_itself) {
 	const char *text;
 
@@ -485,7 +487,8 @@ START_TEST(a_start_without_a_process_says_so) {
 }
 END_TEST
 
-/* As release 0.1.0 left a file: a checksum of each meta page, and its transaction, behind it. */
+/* Makes the file as release 0.1.0 left it: after each meta page come a checksum of the page and the
+ * number of its transaction. */
 START_TEST(a_store_with_the_seals_of_release_0_1_0_opens_unchanged) {
 	static const unsigned char seal[16] = {0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC, 0xDE, 0xF0, 4};
 	unsigned char found[16];

@@ -255,7 +255,7 @@ START_TEST(a_slot_is_released_once) {
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, slot));
 	expect_code(BERTH_SUCCESS, berth_release(a, slot));
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(a, slot));
-	/* The record may be used again, but with another slot than the old one. */
+	/* The record may be used again, but for another slot. */
 	for (int i = 0; i < 64; i++) {
 		second = acquire_slot(a, "alice");
 		ck_assert_uint_ne(second, slot);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Limits survive a kill, a stop and a reboot; peaks and denials do, too. */
+/* Limits, peaks and denials survive a kill, a stop and a reboot. */
 
 #include <dirent.h>
 #include <lmdb.h>
@@ -235,7 +235,7 @@ START_TEST(while_the_limits_are_moved_away_a_set_gets_8) {
 	write_limits(LINES, 1);
 	expect_ctl(0, "imported", "import", path_in_dir("lines"));
 	ck_assert_int_eq(rename(path, away), 0);
-	/* After a large import berthd closes the store when it is idle, and opens it for the next
+	/* After a large import, an idle berthd closes the store, and opens it again for the next
 	 * set. */
 	ck_assert(eventually(set_fails, &output));
 	ck_assert_msg(strstr(output, "No such file") && strstr(output, "(8)"), "%s", output);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The limits of accounts without one of their own, which come from templates; and a table that is
+/* Accounts without a limit of their own get their limits from templates. Also tests a table that is
  * full of such accounts. */
 
 #include "suite.h"
@@ -153,7 +153,7 @@ END_TEST
 
 /* -- a full table ------------------------------------------------------------------------------ */
 
-#define CAPACITY 40 /* of which 30 are for accounts without a limit of their own */
+#define CAPACITY 40 /* 30 of them are for accounts without a limit of their own */
 
 static void start_with_small_table(void) {
 	static const char *const args[] = {"--max-accounts", "40", NULL};

@@ -4,8 +4,8 @@
  * An upgrade while servers run: berthd finds a segment of another layout, with or without processes
  * that still use it, and meets clients that speak another version of the messages.
  *
- * The test can't build another release. So it writes the files of layout 3 itself, as far as all
- * layouts have the same fields at the same offsets.
+ * The test can't build another release. So it writes the files of layout 3 itself, but only the
+ * fields that are at the same offsets in all layouts.
  */
 
 #include <sys/prctl.h>
@@ -215,7 +215,7 @@ START_TEST(a_living_process_keeps_berthd_from_starting_and_is_named) {
 	expect_logged("start berthd with --abandon-segment");
 	expect_left_alone();
 
-	/* When both processes have ended their use, berthd starts. */
+	/* When neither process uses the segment any more, berthd starts. */
 	child_kill(&c);
 	ck_assert_int_eq(start_with(NULL), 78);
 	ck_assert_int_eq(logged_times(process_line(c.pid, "smtpd")), 1);
@@ -274,7 +274,7 @@ START_TEST(dead_processes_block_no_start) {
 }
 END_TEST
 
-/* Even if its session has ended, the process would open the next one in this segment. */
+/* Even if the session has ended, its process would open its next session in this segment. */
 START_TEST(a_session_in_any_state_blocks_a_start) {
 	for (uint64_t n = 1; n <= 5; n++) {
 		session_put(39, getpid(), n == 5 ? 0 : start_of(getpid()), "server");

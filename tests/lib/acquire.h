@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* An acquire with a given record, as a thread makes it that has claimed the record. */
+/* Acquires a slot with a given record, as a thread does that has claimed this record. */
 
 #include <string.h>
 

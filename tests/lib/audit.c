@@ -5,8 +5,8 @@
  * PLACED or SEIZED has made the steps up to its newest seq, which is in the cell's tag or in
  * `noted`. That tells which levels it has charged.
  *
- * At any instant each sum must be the count exactly. So errors can't cancel each other out, and an
- * error is found soon after it was made. This file doesn't use counter_has_charged(), nor
+ * At any instant each sum must be the count exactly. So errors can't cancel each other out, and the
+ * audit finds an error soon after it was made. This file doesn't use counter_has_charged(), nor
  * layout.h's functions for seqs, since these are under test, too.
  */
 

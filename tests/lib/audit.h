@@ -7,9 +7,10 @@
 
 #include "map.h"
 
-/* True if every count is the sum of its records; else ret_why (512 bytes) names one that isn't. */
+/* True if every count is the sum of its records; otherwise ret_why (512 bytes) names a wrong
+ * count. */
 bool audit_counts(struct map *m, char *ret_why);
 
-/* True if every record is closed and every count is 0; else ret_why (512 bytes) names one that
- * isn't. */
+/* True if every record is closed and every count is 0; otherwise ret_why (512 bytes) names a record
+ * or count for which that is false. */
 bool audit_is_empty(struct map *m, char *ret_why);

@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * Repeats a step of a test, while the first call of a kind fails, then the second, until there is
- * no n-th call. Unless $FAULTS is "all", only a sample of these faults is tried.
+ * Repeats a step of a test. In the first repetition the first call of a kind fails, then the second
+ * call, and so on, until there is no n-th call. Unless $FAULTS is "all", only a sample of these
+ * faults is tried.
  */
 
 #include <sys/mman.h>
@@ -137,7 +138,7 @@ UNUSED static void faults_init(void) {
 	random_init();
 }
 
-/* Whether programs that are started from now on have the injector in them. */
+/* on: programs that the test starts from now on load the injector; otherwise they don't. */
 UNUSED static void faults_preload(bool on) {
 	static char path[4096];
 	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 64);
@@ -163,8 +164,8 @@ UNUSED static bool faults_are_all(void) {
 	return want && strcmp(want, "all") == 0;
 }
 
-/* Every call is made to fail; of a fault that others resemble, and that has many calls, every
- * fifth. */
+/* Returns 1, so that each call fails in turn. For a fault that resembles another fault and has many
+ * calls, returns 5, so that only every fifth call fails. */
 static uint32_t fault_stride(const struct fault *f, uint32_t calls) {
 	bool resembles = f->sticky || f->error == ENFILE || f->error == EDQUOT;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Event loops in tests: keeps one from being idle, or runs one until it is. */
+/* Event loops in tests: keeps a loop from being idle, or runs a loop until it is idle. */
 
 #include <check.h>
 #include <sys/epoll.h>

@@ -4,9 +4,9 @@
  * Runs a real berthd in a private directory, and the real berthctl.
  *
  * A test must leave nothing behind. berthd dies with the process that started it (PDEATHSIG), and
- * that process removes the directories when it exits. A test that Check kills doesn't get that far.
- * So the directories are also listed in memory that all processes of the test program share, and
- * the first process removes what is left.
+ * that process removes the directories when it exits. A test that Check kills can't remove them. So
+ * the directories are also listed in memory that all processes of the test program share, and the
+ * first process removes what is left.
  */
 
 #include <errno.h>

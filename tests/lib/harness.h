@@ -18,8 +18,8 @@ struct instance {
 	void (*before_exec)(void); /* if set, called in the process that becomes berthd */
 };
 
-/* Makes the directories, starts berthd ($BERTHD, or the one in a directory above the test program),
- * and waits for READY=1 on a notify socket, without sleeping. Sets BERTH_RUNTIME_DIR and
+/* Makes the directories, starts berthd ($BERTHD, or the berthd in a directory above the test
+ * program), and waits for READY=1 on a notify socket, without sleeping. Sets BERTH_RUNTIME_DIR and
  * BERTH_STATE_DIR for this process, so that libberth and berthctl find berthd. args: NULL, or up to
  * 7 arguments and NULL. */
 void instance_start(struct instance *i, const char *const args[]);
@@ -29,8 +29,8 @@ void instance_restart(struct instance *i);
 /* Starts berthd without waiting for READY=1; returns its pid. */
 pid_t instance_spawn(struct instance *i);
 
-/* Sends a signal. Unless it is 0 or SIGCONT, waits until berthd has ended, or with SIGSTOP has
- * stopped, and returns the wait status. */
+/* Sends a signal. Unless the signal is 0 or SIGCONT, waits until berthd has ended (SIGSTOP: until
+ * it has stopped), and returns the wait status. */
 int instance_kill(struct instance *i, int signal);
 
 /* Stops berthd if it runs and removes the directories. */
@@ -43,8 +43,9 @@ const char *instance_log(const struct instance *i);
  * directory above this test program, in a static buffer. `variable` may be NULL. */
 const char *program_path(const char *variable, const char *name);
 
-/* Runs berthctl ($BERTHCTL, or the one above the test program) with the arguments up to NULL.
- * Returns its exit status, and its standard output and error together in a static buffer. */
+/* Runs berthctl ($BERTHCTL, or the berthctl in a directory above the test program) with the
+ * arguments up to NULL. Returns its exit status, and its standard output and error together in a
+ * static buffer. */
 int ctl(const char **ret_output, ...) __attribute__((sentinel));
 
 /* Polls until `holds` returns true; false after a minute. No other function of the tests sleeps to

@@ -35,7 +35,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* The definition that would be called without this one. */
+/* The definition that the program would call if this library weren't loaded. */
 #define NEXT(function)                                                          \
 	({                                                                      \
 		static __typeof__(&function) next_;                             \
@@ -46,7 +46,7 @@
 
 static struct inject *shared;
 
-/* Set within functions of the C library that abort when they get no memory. */
+/* True while the thread is in a function of the C library that aborts if it gets no memory. */
 static __thread bool exempt;
 
 void inject_use(struct inject *s) {
@@ -69,7 +69,7 @@ __attribute__((constructor)) static void inject_init(void) {
 		shared = p;
 }
 
-/* A program without free descriptors gets one again after it has closed one. */
+/* A program that has no free descriptor can get one again after it has closed a descriptor. */
 static bool credit_take(struct inject *s) {
 	uint32_t have = s->credit;
 

@@ -2,9 +2,10 @@
 #pragma once
 
 /*
- * Makes the n-th call of a kind fail, or that one and all after it. The test and the process under
- * test share a struct, by which the test arms a fault at any time. Calls are counted from then on,
- * so that the test knows when n is larger than their number.
+ * Makes the n-th call of a kind fail, or the n-th call and all later calls. The test and the
+ * process under test share a struct, through which the test can arm a fault at any time. From then
+ * on the injector counts the calls, so that the test knows when n is larger than the number of
+ * calls.
  *
  * In berthd and berthctl $LD_PRELOAD names libinject.so, and $BERTH_FAULTS the file with the
  * struct. A test program that is linked with inject.o calls inject_use().
@@ -41,13 +42,13 @@ enum inject_kind {
 struct inject {
 	_Atomic uint32_t what;   /* written last when arming, first when disarming */
 	_Atomic uint32_t nth;    /* from 1; 0: count only */
-	_Atomic uint32_t sticky; /* the n-th call and all after it fail */
+	_Atomic uint32_t sticky; /* the n-th call and all later calls fail */
 	_Atomic int32_t error;
 	_Atomic uint32_t calls;        /* of all kinds of `what`, since arming */
-	_Atomic uint32_t calls_of[32]; /* the same, of each kind */
+	_Atomic uint32_t calls_of[32]; /* of each kind, since arming */
 	_Atomic uint32_t hits;         /* calls that failed */
 	_Atomic uint32_t credit;       /* descriptors that were closed since the first hit */
-	_Atomic pid_t only;            /* only this process has faults; 0: every one */
+	_Atomic pid_t only;            /* only this process has faults; 0: every process */
 	_Atomic uint64_t
 		map_size; /* the size of LMDB's map instead of the usual one; 0: the usual one */
 	char last[24];    /* the last function that failed */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Steps through a child and counts the instructions between marks. The child is a fork of this
- * process, which has the same code at the same addresses, and so reads the instructions in its own
- * memory. */
+ * process, so both have the same code at the same addresses. So this process reads the instructions
+ * in its own memory. */
 
 #include <signal.h>
 #include <stdio.h>

@@ -15,11 +15,11 @@
 /* Maps the two shared files, writable, which only their owner can do. NULL if that fails. */
 struct map *kill_map(const char *runtime_dir);
 
-/* The number of records that are SEIZED or half discharged, which a berthd finishes before it
- * serves. */
+/* The number of records that are SEIZED or half discharged. berthd finishes such records before it
+ * serves clients. */
 uint32_t kill_unfinished(struct map *m);
 
-/* The number of sessions in the segment of the process; of all processes if pid is 0. */
+/* The number of sessions that the process has in the segment; pid 0: that all processes have. */
 uint32_t kill_sessions(struct map *m, pid_t pid);
 
 /* The number of ranges whose owner is a session that doesn't exist. */

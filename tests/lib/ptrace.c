@@ -30,10 +30,10 @@
 
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
 #define INT3    0xCC
-/* trace_run() calls finished() only after it has found no stopped thread that many times in a
- * row. */
+/* trace_run() calls finished() only after it has found no stopped thread for this number of times
+ * in a row. */
 #define IDLE_MIN 10
-/* The recording of a call ends after that many steps. */
+/* The recording of a call ends after this number of steps. */
 #define STEPS_MAX 200000
 
 __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *format, ...) {
@@ -369,7 +369,8 @@ enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *da
 		if (tid < 0)
 			give_up("waiting for %d", (int)t->pid);
 		if (tid == 0) {
-			/* Waiting first lets berthd do what follows, such as going to sleep. */
+			/* First waits, so that berthd can do what follows, such as going to
+			 * sleep. */
 			if (idle >= IDLE_MIN && finished(data))
 				return TRACE_FINISHED;
 			/* The tracer first yields to the process, later it sleeps. */

@@ -56,9 +56,9 @@ void trace_pin(void);
 /* To be called in a child that then execs the program to trace. */
 void trace_me(void);
 
-/* Begin to trace a child that has called trace_me(), or a process that runs already. Points are in
- * those of the NULL-terminated `functions` that the program has; with NULL, points are system
- * calls. */
+/* Begin to trace a child that has called trace_me(), or a process that runs already. Points are the
+ * instructions of those `functions` (up to NULL) that the program has. If `functions` is NULL,
+ * points are system calls. */
 void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[]);
 void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]);
 
@@ -68,7 +68,7 @@ enum trace_end {
 	TRACE_ENDED,    /* the process has ended, and was waited for */
 };
 
-/* Runs the process until one of these. Calls finished() while no thread stops. */
+/* Runs the process until one of these events. Calls finished() while no thread stops. */
 enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *data);
 
 /* Kills the process and waits for it. */
@@ -94,7 +94,7 @@ struct trace_path {
 void trace_child_record(pid_t pid, struct trace_path *path);
 void trace_path_free(struct trace_path *path);
 
-/* Stops the child where the recorded one was after k steps, without stepping: it counts how often
+/* Stops the child where the recorded child was after k steps. It doesn't step, but counts how often
  * the child comes to that address. False if the child has ended before. */
 bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k);
 

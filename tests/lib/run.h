@@ -32,14 +32,14 @@ struct test {
 
 struct suite {
 	const char *name;
-	const struct test *tests; /* up to one whose `test` is NULL */
+	const struct test *tests; /* ends with a test whose `test` is NULL */
 	void (*setup)(
 		void); /* Check runs it before each test, in the test's process; may be NULL */
 	void (*teardown)(void);
-	int seconds; /* after which Check gives a test up; 0: TEST_SECONDS */
+	int seconds; /* after this time Check ends a test; 0: TEST_SECONDS */
 };
 
-/* No test depends on speed: this only ends one that hangs. $CK_TIMEOUT_MULTIPLIER makes it
+/* No test depends on speed: this only ends a test that hangs. $CK_TIMEOUT_MULTIPLIER makes it
  * longer. */
 #define TEST_SECONDS 300
 

@@ -40,7 +40,7 @@ static struct instance here;
 /* -- expectations ------------------------------------------------------------------------------ */
 
 #define expect_code(want, call) expect_code_of(__FILE__, __LINE__, #call, (want), (call), "")
-/* The same with a text that names the input. */
+/* Like expect_code, with a text that names the input. */
 #define expect_code_for(text, want, call) \
 	expect_code_of(__FILE__, __LINE__, #call, (want), (call), (text))
 
@@ -95,9 +95,9 @@ UNUSED static berth_slot acquire_slot(struct berth *b, const char *account) {
 	return slot;
 }
 
-/* For handles with a short timeout: berthd may not answer within it while the machine is busy. So
- * these ask until it does; the code is another than BERTH_CONNECTION_REFUSED, unless berthd never
- * answers. */
+/* For handles with a short timeout: while the machine is busy, berthd may not answer within the
+ * timeout. So these functions ask until berthd answers; they return BERTH_CONNECTION_REFUSED only
+ * if berthd never answers. */
 #define RETRIES 300
 
 UNUSED static int open_retrying(const struct berth_options *options, struct berth **ret) {
@@ -130,7 +130,7 @@ UNUSED static struct berth_usage usage_of(struct berth *b, const char *account) 
 	return usage;
 }
 
-/* The number after "key": in what berthctl wrote as JSON. */
+/* The number after "key": in the JSON that berthctl wrote. */
 UNUSED static long long json_number_in(const char *json, const char *key) {
 	char quoted[64];
 	const char *at;
@@ -205,7 +205,7 @@ UNUSED static void checkpoint_time(char to[64]) {
 	(void)snprintf(to, 64, "%.38s", at);
 }
 
-/* True if berthd has taken a checkpoint since checkpoint_time() copied to `data`. */
+/* True if berthd has taken a checkpoint since checkpoint_time() copied the time to `data`. */
 UNUSED static bool is_checkpointed_since(void *data) {
 	char now[64];
 
@@ -418,6 +418,6 @@ UNUSED static int scale_timeout(int ms) {
 	return ms * scale_factor();
 }
 
-/* run_suites for tests whose messages may end with berthd's whole log. Unit tests do without: Check
- * moves a buffer of this size at each assertion, and they make many. */
+/* run_suites for tests whose messages may end with berthd's whole log. Unit tests don't use it:
+ * Check moves a buffer of this size at each assertion, and unit tests make many assertions. */
 #define run_berthd_suites(...) (check_set_max_msg_size(1 << 20), run_suites(__VA_ARGS__))
