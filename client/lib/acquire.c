@@ -1,382 +1,332 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The general path. A call makes an attempt. If the attempt fails for a reason that berthd can
- * mend, the call asks berthd to mend it, and makes another attempt. An acquire finds the account
- * and a record, and leaves both in the thread's path cache for the fast path.
+ * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
+ *
+ * For an account of one level, it calls no functions but strcmp(), strlen() and time(). If it can't
+ * complete a call, it leaves the call to the general path (acquire-general.c). By then it has either
+ * changed nothing, or it tells the general path which levels it has changed. The thread owns the
+ * record that it uses, so it reads every value after the claim ("Claims" in counter.c).
  */
 
 #include <string.h>
 
 #include "ask.h"
-#include "fork.h"
 #include "clock.h"
+#include "counter-fast.h"
 #include "denials.h"
-#include "directory.h"
-#include "acquire.h"
-#include "name.h"
+#include "acquire-general.h"
 #include "thread.h"
-
-/* The most attempts that a call makes. */
-#define ATTEMPTS 16
-
-/* An attempt tries at most this many records. A record can't be used while berthd is taking it
- * back, or after a faulty process has written over its words. */
-#define TRIES 64
-
-/* -- calls ------------------------------------------------------------------------------------- */
-
-/* One call of the API. */
-struct call {
-	struct berth *b;
-	struct session *session; /* in which the attempt is made */
-	const char *account;
-	struct name name;     /* of the account */
-	int64_t deadline;     /* 0: berthd wasn't needed so far */
-	uint32_t range_count; /* how many ranges the pool had at the attempt */
-	uint32_t record;      /* the number of the record that the attempt used; 0: none */
-	bool was_remapped;    /* the call has retried because a window couldn't be mapped */
-	bool was_refused;     /* berthd has no more ranges, so records of other accounts are used */
-};
-
-int general_code(int r) {
-	if (r >= 0)
-		return r;
-	switch (-r) {
-	case EDQUOT:
-		return BERTH_CONNECTION_COUNT_LIMIT;
-	case EINVAL:
-		return BERTH_INVALID_PARAMETER;
-	case EACCES:
-	case EPERM:
-		return BERTH_ACCESS_DENIED;
-	case ECANCELED:
-		return BERTH_CONNECTION_ABORTED;
-	case EPROTONOSUPPORT:
-		return BERTH_REVISION_MISMATCH;
-	case EUCLEAN:
-		return BERTH_FILE_CORRUPT;
-	case ECONNREFUSED:
-	case ECONNRESET:
-	case ETIMEDOUT:
-	case EBADMSG:
-	case EMSGSIZE:
-	case EPROTOTYPE:
-	case ENOTDIR:
-	case ENAMETOOLONG:
-	case ELOOP:
-		return BERTH_CONNECTION_REFUSED;
-	default:
-		return BERTH_NO_SYSTEM_RESOURCES;
-	}
-}
-
-/* -EINVAL: no account can have this name. */
-static int call_init(struct call *c, struct berth *b, const char *account) {
-	c->b = b;
-	c->account = account;
-	c->deadline = 0;
-	c->was_remapped = false;
-	c->was_refused = false;
-	return name_load(account, &c->name);
-}
-
-/* The timeout begins when the call first needs berthd. */
-static int64_t call_deadline(struct call *c) {
-	if (c->deadline == 0)
-		c->deadline = clock_monotonic_ms() + c->b->timeout_ms;
-	return c->deadline;
-}
-
-/* Mends an attempt that couldn't map a window. If the application has closed the files (closefrom),
- * asks berthd for them again, unless another thread has just done so. */
-static int call_remap(struct call *c) {
-	bool again = !c->was_remapped || !map_files_are_ours(c->session->map);
-	int r = ask_files(c->session, call_deadline(c));
-
-	c->was_remapped = true;
-	if (c->record != 0)
-		(void)ask_finish_release(c->session, c->record, call_deadline(c));
-	return r == 0 && !again ? -ENOMEM : r;
-}
-
-/* Asks berthd for more ranges. If berthd has none left, the call makes one more attempt, which may
- * find a record that the thread keeps for another account. */
-static int call_grow(struct call *c) {
-	int r = ask_ranges(c->session, c->range_count, call_deadline(c));
-
-	if (r != BERTH_NO_SYSTEM_RESOURCES || c->was_refused)
-		return r;
-	c->was_refused = true;
-	return 0;
-}
-
-/* Mends the cause of the error r, which an attempt returned. 0: another attempt may succeed; any
- * other result is final. */
-static _cold_ int call_mend(struct call *c, int r) {
-	switch (r) {
-	case -EAGAIN:
-		return 0;
-	case -ENOENT:
-	case -ESTALE:
-		return name_check(c->account, c->name.length)
-			       ? -EINVAL
-			       : ask_name(c->session, c->account, call_deadline(c));
-	case -ENOBUFS:
-		return call_grow(c);
-	case -ESHUTDOWN:
-		return ask_new_session(c->session, call_deadline(c));
-	case -ENOMEM:
-		return call_remap(c);
-	default:
-		return r;
-	}
-}
-
-/* Makes attempts until the result of one is final, and returns the code of berth.h for that result.
- * An attempt returns 0 or a negative errno. After the following errors, the call mends the cause
- * and makes another attempt:
- *   -EAGAIN           there is nothing to mend
- *   -ENOENT, -ESTALE  berthd must enter the name in the directory
- *   -ENOBUFS          the pool has no record
- *   -ESHUTDOWN        the session has ended
- *   -ENOMEM           a window can't be mapped */
-static int call_run(struct call *c, int (*attempt)(struct call *c, void *data), void *data) {
-	for (int i = 0; i < ATTEMPTS; i++) {
-		int r = 0;
-
-		c->record = 0;
-		c->session = load_acquire(&c->b->current); /* pairs with handle_publish() */
-		if (unlikely(!c->session))
-			r = ask_session(c->b, call_deadline(c), &c->session);
-		if (likely(r == 0)) {
-			r = attempt(c, data);
-			if (likely(r == 0))
-				return BERTH_SUCCESS;
-			r = call_mend(c, r);
-		}
-		if (r != 0)
-			return general_code(r);
-	}
-	return BERTH_NO_SYSTEM_RESOURCES;
-}
 
 /* -- acquiring --------------------------------------------------------------------------------- */
 
-struct acquisition {
-	struct slot_request request;
-	struct path path;
-	berth_slot *ret;
-};
+/* Orders 1 and 3 of counter.c at a level, whose word in the directory must have the bits `expected`
+ * under `mask`. -EDQUOT: the limit is reached, and the denial is counted; -EAGAIN: the general path
+ * must handle the call. */
+static _always_inline_ int level_check(const struct session *s, const struct cache *c,
+	const struct level *l, uint64_t mask, uint32_t expected, uint32_t weight,
+	struct pair *ret_seen) {
+	struct pair seen = cell_load(l->cell);
+	uint64_t word = load_acquire(&l->entry->word);
+	uint32_t count = count_of(seen.first) + weight;
 
-/* Tries one record. -EAGAIN: the record can't be used now, and no entry names it any more. Then
- * *ret_unusable is the record, and the caller must return it to the pool. If the record is retired,
- * *ret_unusable is NULL. */
-static int acquire_with_one(struct call *call, struct cache *c, struct cache_entry *e,
-	struct acquisition *a, struct local_slot **ret_unusable) {
-	struct pool *p = call->session->pool;
-	struct local_slot *local;
-	berth_slot slot;
-	uint64_t seq;
-	int r = cache_claim(c, p, e, &local);
-
-	*ret_unusable = NULL;
-	if (r < 0)
-		return r;
-	call->record = local->number;
-	r = local_acquire(p, local, &a->request, &seq);
-	if (r == 0) {
-		slot = slot_next(load_relaxed(&local->slot), seq);
-		cache_note_slot(c, p, e, local, tag_pack(local->number, seq), slot);
-		*a->ret = slot;
-	} else if (r == -EAGAIN || r == -ERANGE) {
-		cache_detach(c, e, local);
-		*ret_unusable = r == -EAGAIN ? local : NULL;
-		r = -EAGAIN;
-	} else {
-		cache_return_unused(c, p, local);
+	if (unlikely((word & mask) != expected))
+		return -EAGAIN;
+	if (unlikely(count > entry_limit(word))) {
+		if (likely(c->counts_denials))
+			denials_add_to_session(s->map, l->account, l->cell, l->dirty);
+		else
+			denials_add_to_cell(s->map, l->cell, l->dirty);
+		return -EDQUOT;
 	}
-	return r;
+	if (unlikely(count > BERTH_COUNT_MAX))
+		return -EAGAIN;
+	*ret_seen = seen;
+	return 0;
 }
 
-/* Tries one record after another. Records that can't be used return to the pool only at the end, so
- * that no record is tried twice. */
-static int acquire_with_any(
-	struct call *call, struct cache *c, struct cache_entry *e, struct acquisition *a) {
-	struct session *s = call->session;
-	struct local_slot *unusable[TRIES];
-	int n = 0, r;
-
-	do
-		r = acquire_with_one(call, c, e, a, &unusable[n]);
-	while (r == -EAGAIN && ++n < TRIES);
-	while (n-- > 0)
-		if (unusable[n])
-			pool_return(s->pool, unusable[n]);
-	/* When a session ends, berthd takes back its records in the same way as the records of
-	 * revoked slots. But if the session has ended, the call opens another one. */
-	return r == -ECANCELED && !session_is_open(s) ? -ESHUTDOWN : r;
+/* The record's place on its account, with this weight. */
+static _always_inline_ uint64_t entry_place(const struct cache_entry *e, uint32_t weight) {
+	return e->place + ((uint64_t)(weight - 1) << 46);
 }
 
-/* The thread has entered the session (thread_enter), or has no cache. */
-static int acquire_inside(struct call *call, struct cache *c, struct acquisition *a) {
-	struct session *s = call->session;
-	const struct path *path = &a->path;
-	size_t size = path->depth * sizeof(path->level[0]);
-	struct cache_entry *e = c ? cache_find(c, call->account) : NULL;
-	uint32_t level;
+/* Acquires a slot of an account of any depth. On success it has called thread_leave(), and returns
+ * BERTH_SUCCESS. Errors as level_check() and counter_acquire(). */
+static _noinline_ int path_acquire(struct session *s, struct cache *c, struct cache_entry *e,
+	uint32_t weight, const char *label, berth_slot *ret) {
+	struct slot_request request = {.path = &e->path, .weight = weight};
+	struct local_slot *local = e->local;
+	uint32_t charged, level;
+	uint64_t seq = 0;
 	int r;
 
-	if (c && (!e || e->path.depth != path->depth ||
-			 memcmp(e->path.level, path->level, size) != 0))
-		e = cache_add(c, s->pool, call->account, path);
-	r = counter_check(s->map, path, a->request.weight, a->request.seen, &level);
-	if (r < 0)
-		return r;
-	a->request.stamp.since = slot_now();
-	return acquire_with_any(call, c, e, a);
+	for (uint32_t k = 0; k < e->path.depth; k++) {
+		const struct level *l = &e->path.level[k];
+
+		r = level_check(s, c, l, k == 0 ? CACHE_ENTRY_MASK : BERTH_GENERATION_LAST,
+			k == 0 ? e->entry_bits : l->generation, weight, &request.seen[k]);
+		if (unlikely(r < 0))
+			return r;
+	}
+	if (unlikely(load_acquire(&local->token) != c->owned_token))
+		return -EAGAIN;
+	request.stamp = (struct stamp){slot_now(), label};
+	charged = counter_acquire_fast(s->map, local_record(local), &request, &seq);
+	if (unlikely(charged != e->path.depth)) {
+		if (charged == 0)
+			return -EAGAIN;
+		r = counter_acquire_continue(
+			s->map, local_record(local), &request, charged, seq, &level);
+		if (r == -ENOMEM)
+			(void)ask_finish_release(
+				s, local->number, clock_monotonic_ms() + s->handle->timeout_ms);
+		if (r < 0)
+			return r;
+	}
+	record_stamp(load_relaxed(&local->record), &request.stamp);
+	store_relaxed(&local->weight, (uint16_t)weight);
+	*ret = slot_next(load_relaxed(&local->slot), seq);
+	store_relaxed(&local->slot, *ret);
+	store_release(&local->token, tag_pack(local->number, seq));
+	thread_leave(c);
+	return BERTH_SUCCESS;
 }
 
-static int acquire_attempt(struct call *call, void *data) {
-	struct session *s = call->session;
-	struct acquisition *a = data;
+/* True if berthd already knows that counts in this account's group of cells have changed, so that
+ * it needn't be woken. */
+static _always_inline_ bool is_announced(const struct cache *c, const struct level *l) {
+	return likely(load_total(l->dirty) != 0) && likely(load_total(c->armed) == 0);
+}
+
+/* Announces a change (C2 to C6 of wake.h), and raises the peak to `count`. count 0: the count
+ * hasn't grown. */
+static _cold_ int single_announce(struct session *s, const struct cache_entry *e, uint32_t count) {
+	wake_changed(s->map, e->path.level[0].dirty);
+	cell_note_peak(e->path.level[0].cell, count);
+	return BERTH_SUCCESS;
+}
+
+/* Completes an acquire after A1 of counter.c. `now`: the words that A1 has written to the cell. */
+static _always_inline_ int single_finish(struct session *s, struct cache *c, struct cache_entry *e,
+	struct local_slot *local, struct pair now, uint32_t weight, const char *label,
+	berth_slot *ret) {
+	const struct level *l = &e->path.level[0];
+	berth_slot slot = slot_next(load_relaxed(&local->slot), now.second);
+	struct record *record;
+	size_t length = 0;
+	uint64_t since;
+
+	store_relaxed(&local->weight, (uint16_t)weight);
+	store_relaxed(&local->slot, slot);
+	*ret = slot;
+	/* Pairs with the load by the thread that releases the slot. */
+	store_release(&local->token, now.second);
+	if (unlikely(!is_announced(c, l)) ||
+		unlikely(load_relaxed(&l->cell->peak) < count_of(now.first)))
+		(void)single_announce(s, e, count_of(now.first));
+	/* The time and the label are stored last, when few other values must be kept in registers.
+	 * Until then, the list of holders shows the time of the record's previous slot. */
+	if (label)
+		length = strlen(label);
+	since = slot_now();
+	record = load_relaxed(&e->local->record);
+	store_relaxed(&record->since, since);
+	if (label)
+		record_label(record, label, length);
+	thread_leave(c);
+	return BERTH_SUCCESS;
+}
+
+/* Acquires a slot of an account of one level, whose cell bears another record's tag. */
+static _noinline_ int single_acquire_other(struct session *s, struct cache *c,
+	struct cache_entry *e, uint32_t weight, const char *label, berth_slot *ret) {
+	const struct level *l = &e->path.level[0];
+	struct local_slot *local = e->local;
+	struct pair seen, now;
+	int r;
+
+	/* This repeats the check of single_acquire(). So single_acquire() needn't keep the values
+	 * that it has read for this function. */
+	r = level_check(s, c, l, CACHE_ENTRY_MASK, e->entry_bits, weight, &seen);
+	if (unlikely(r < 0))
+		return r;
+	if (unlikely(!counter_acquire_other(s->map, local_record(local), l->cell, seen,
+		    entry_place(e, weight), weight, &now)))
+		return path_acquire(s, c, e, weight, label, ret);
+	return single_finish(s, c, e, local, now, weight, label, ret);
+}
+
+/* Acquires a slot of an account of one level. Returns the same as path_acquire(). */
+static _always_inline_ int single_acquire(struct session *s, struct cache *c, struct cache_entry *e,
+	uint32_t weight, const char *label, berth_slot *ret) {
+	const struct level *l = &e->path.level[0];
+	struct local_slot *local = e->local;
+	struct pair seen, now;
+	struct record_at at;
+	int r;
+
+	r = level_check(s, c, l, CACHE_ENTRY_MASK, e->entry_bits, weight, &seen);
+	if (unlikely(r < 0))
+		return r;
+	if (unlikely(load_acquire(&local->token) != c->owned_token))
+		return -EAGAIN;
+	at = local_record(local);
+	record_unlabel(at.record);
+	if (unlikely(!counter_acquire_one(at, l->cell, seen, entry_place(e, weight), weight, &now)))
+		return single_acquire_other(s, c, e, weight, label, ret);
+	return single_finish(s, c, e, local, now, weight, label, ret);
+}
+
+/* Ends an attempt that failed with r: leaves the session, and takes the general path unless r is
+ * final. */
+static _cold_ int acquire_failed(struct session *s, struct cache *c, const char *account,
+	uint32_t weight, const char *label, int r, berth_slot *ret) {
+	thread_leave(c);
+	/* If the session has ended, the general path opens another (acquire-general.c,
+	 * acquire_with_any). */
+	if (r == -ECANCELED && session_is_open(s))
+		return BERTH_CONNECTION_ABORTED;
+	return r == -EUCLEAN ? BERTH_FILE_CORRUPT
+			     : general_acquire(s->handle, account, weight, label, ret);
+}
+
+/* Called if the thread's first cache isn't this session's. If the thread used another handle last,
+ * this function puts the cache of this handle's session first. If the thread has no cache of this
+ * session, the general path finds out why. In a forked child no thread has a cache (thread.c). */
+static _noinline_ int acquire_switch(
+	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
+	const struct berth_request request = {
+		.size = sizeof(request), .account = account, .weight = weight, .label = label};
+
+	if (!ret)
+		return BERTH_INVALID_PARAMETER;
+	if (!thread_find_cache(load_acquire(&b->fast)->number))
+		return general_acquire(b, account, weight, label, ret);
+	return weight == 1 && !label ? berth_acquire(b, account, ret)
+				     : berth_acquire_req(b, &request, ret);
+}
+
+/* From thread_enter() on, the code uses s->handle instead of b, and another function handles
+ * failures. So the compiler keeps only those values in registers that the common case needs. */
+static _always_inline_ int acquire(
+	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
+	struct session *s = load_acquire(&b->fast); /* pairs with handle_publish() */
+	const struct thread *t = thread_self;
+	struct cache_entry *e;
 	struct cache *c;
-	uint32_t account;
-	uint64_t word;
 	int r;
 
-	call->range_count = pool_range_count(s->pool);
-	r = directory_find(s->map, &call->name, &account, &word);
-	if (r == 0)
-		r = directory_path(s->map, account, entry_generation(word), &a->path);
-	if (r < 0)
-		return r;
-	if (!entry_is_usable(word))
-		return -ENOENT;
-	c = thread_get_cache(s);
+	if (unlikely(t->session[0] != s->number) || unlikely(!ret))
+		return acquire_switch(b, account, weight, label, ret);
+	c = t->cache[0];
+	e = c->last;
+	if (unlikely(strcmp(account, e->name) != 0)) {
+		e = cache_find(c, account);
+		if (unlikely(!e))
+			return general_acquire(s->handle, account, weight, label, ret);
+	}
 	/* This check comes first, because the counts in a segment that was given up may still be
 	 * below the limits. */
-	if (!(c ? thread_enter(c, s) : session_is_open(s)))
-		r = -ESHUTDOWN;
-	else
-		r = acquire_inside(call, c, a);
-	if (c)
-		thread_leave(c);
-	return r;
+	if (unlikely(!thread_enter(c, s)))
+		return acquire_failed(s, c, account, weight, label, -EAGAIN, ret);
+	r = likely(e->path.depth == 1) ? single_acquire(s, c, e, weight, label, ret)
+				       : path_acquire(s, c, e, weight, label, ret);
+	if (likely(r == 0))
+		return BERTH_SUCCESS;
+	if (unlikely(r != -EDQUOT))
+		return acquire_failed(s, c, account, weight, label, r, ret);
+	thread_leave(c);
+	return BERTH_CONNECTION_COUNT_LIMIT;
 }
 
-int general_acquire(
-	struct berth *b, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
-	int code = BERTH_INVALID_PARAMETER, error = errno;
-	struct acquisition a;
-	struct call c;
+int berth_acquire_req(struct berth *b, const struct berth_request *req, berth_slot *ret) {
+	if (unlikely(!b || !req || !req->account || !sized_is_known(req, req->size, sizeof(*req)) ||
+		     req->weight > BERTH_WEIGHT_MAX || (req->timeout_ms | (int)req->flags) != 0))
+		return BERTH_INVALID_PARAMETER;
+	return acquire(b, req->account, req->weight ? req->weight : 1, req->label, ret);
+}
 
-	fork_check();
-	if (ret && call_init(&c, b, account) == 0) {
-		a.request.path = &a.path;
-		a.request.weight = weight;
-		a.request.stamp.label = label;
-		a.ret = ret;
-		code = call_run(&c, acquire_attempt, &a);
-	}
-	errno = error;
-	return code;
+int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
+	if (unlikely(!b) || unlikely(!account))
+		return BERTH_INVALID_PARAMETER;
+	return acquire(b, account, 1, NULL, ret);
 }
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
-/* Ends a release for which the pool returned r. If r is -ENOMEM, asks berthd to finish the release.
- * If the thread has claimed the record, puts the record in the thread's cache. Returns a code of
- * berth.h. */
-static int release_end(struct session *s, struct local_slot *local, int r) {
-	bool is_claimed = local_is_claimed(local, r);
+/* Releases the slot `tag` of an account of any depth. The slot was acquired through the thread's
+ * cache. */
+static _noinline_ int path_release(struct session *s, struct cache *c, struct cache_entry *e,
+	struct local_slot *local, uint64_t tag, berth_slot slot) {
+	uint32_t discharged =
+		counter_release_fast(s->map, local_record(local), &e->path, tag_seq(tag));
 
-	if (r == -ENOMEM && ask_finish_release(s, local->number,
-				    clock_monotonic_ms() + s->handle->timeout_ms) == 0) {
-		is_claimed = local_claim_finished(local);
-		r = 0;
-	}
-	if (is_claimed)
-		cache_return(thread_get_cache(s), s->pool, local);
-	return r == -ENOENT ? BERTH_TOO_MANY_POSTS : general_code(r);
-}
-
-int general_release(struct berth *b, berth_slot slot) {
-	int code = BERTH_TOO_MANY_POSTS, error = errno;
-	struct local_slot *local;
-	struct session *s;
-
-	fork_check();
-	s = load_acquire(&b->current); /* pairs with handle_publish() */
-	if (s && session_gave_slot(s, slot)) {
-		local = pool_local(s->pool, slot_record(slot));
-		if (local)
-			code = release_end(
-				s, local, local_release(s->pool, local, slot_cycle(slot)));
-	} else {
-		s = handle_find_retired(b, slot);
-		if (s && pool_release_ended(s->pool, slot_record(slot), slot_cycle(slot)) ==
-				 -ECANCELED)
-			code = BERTH_CONNECTION_ABORTED;
-	}
-	errno = error;
-	return code;
-}
-
-int general_release_continue(struct session *s, struct local_slot *local, const struct path *path,
-	uint32_t discharged, uint64_t seq) {
-	int error = errno;
-	int code = release_end(
-		s, local, local_release_continue(s->pool, local, path, discharged, seq));
-
-	errno = error;
-	return code;
-}
-
-/* -- queries ----------------------------------------------------------------------------------- */
-
-static int query_attempt(struct call *c, void *data) {
-	struct map *m = c->session->map;
-	struct berth_usage *usage = data;
-	uint32_t account, limit, peak;
-	struct cell *cell;
-	uint64_t word;
-	int r;
-
-	r = directory_find(m, &c->name, &account, &word);
-	if (r < 0)
-		return r;
-	if (!session_is_open(c->session))
-		return -ESHUTDOWN;
-	cell = map_cell(m, account);
-	if (!cell)
-		return map_account_error(m, account);
-	limit = entry_limit(word);
-	usage->limit = limit == BERTH_LIMIT_NONE ? UINT32_MAX : limit;
-	usage->current = counter_count(m, account);
-	/* A process that has just raised the count may not have updated the peak yet. */
-	peak = load_relaxed(&cell->peak);
-	usage->peak = MAX_OF(peak, usage->current);
-	usage->waiting = load_relaxed(&cell->waiting);
-	usage->denied = load_relaxed(&cell->denied) + denials_pending(m, account);
-	return 0;
-}
-
-int berth_query(struct berth *b, const char *account, struct berth_usage *usage) {
-	struct berth_usage found = {0};
-	struct call c;
-	int code;
-
-	/* The struct must include at least `limit` and `current`. */
-	if (!b || !account || !usage || usage->size < offsetof(struct berth_usage, peak))
-		return BERTH_INVALID_PARAMETER;
-	fork_check();
-	if (call_init(&c, b, account) < 0)
-		return BERTH_INVALID_PARAMETER;
-	code = call_run(&c, query_attempt, &found);
-	if (code != BERTH_SUCCESS)
-		return code;
-	found.size = usage->size;
-	memcpy(usage, &found, MIN_OF(usage->size, sizeof(found)));
+	if (unlikely(discharged == 0))
+		return general_release(s->handle, slot);
+	if (unlikely(discharged != e->path.depth))
+		return general_release_continue(s, local, &e->path, discharged, tag_seq(tag));
+	cache_attach(c, s->pool, e, local);
 	return BERTH_SUCCESS;
+}
+
+/* Releases a slot other than the one that this thread acquired last. */
+static _noinline_ int release_search(struct berth *b, berth_slot slot) {
+	struct session *s = load_acquire(&b->fast);
+	struct cache_entry *e;
+	struct local_slot *local;
+	struct cache *c;
+	uint64_t tag;
+
+	if (unlikely(thread_self->session[0] != s->number) && !thread_find_cache(s->number))
+		return general_release(b, slot);
+	c = thread_self->cache[0];
+	local = pool_local(s->pool, slot_record(slot));
+	if (unlikely(!local))
+		return general_release(b, slot);
+	/* The token is loaded before the number. If the token is a later slot's, the number is,
+	 * too. */
+	tag = load_acquire(&local->token);
+	if (unlikely(!token_is_slot(tag) || load_acquire(&local->slot) != slot ||
+		     !cache_has_entry_of(c, local)))
+		return general_release(b, slot);
+	e = load_acquire(&local->entry);
+	/* Checked again, because another thread may have the record by now. */
+	if (unlikely(!cache_has_entry_of(c, local)))
+		return general_release(b, slot);
+	if (e->path.depth == 1 &&
+		counter_release_other(s->map, local_record(local), e->path.level[0].cell,
+			load_relaxed(&local->weight), tag)) {
+		cache_attach(c, s->pool, e, local);
+		wake_changed(s->map, e->path.level[0].dirty);
+		return BERTH_SUCCESS;
+	}
+	return path_release(s, c, e, local, tag, slot);
+}
+
+int berth_release(struct berth *b, berth_slot slot) {
+	const struct thread *t = thread_self;
+	struct cache_entry *e;
+	struct session *s;
+	struct local_slot *local;
+	struct cache *c;
+	uint64_t tag;
+
+	if (unlikely(!b))
+		return BERTH_INVALID_PARAMETER;
+	s = load_acquire(&b->fast); /* pairs with handle_publish() */
+	if (unlikely(t->session[0] != s->number))
+		return release_search(b, slot);
+	c = t->cache[0];
+	e = c->last;
+	local = e->local;
+	/* The token is loaded before the number. If the token is a later slot's, the number is,
+	 * too. If the token is an earlier slot's, the cell bears another tag. */
+	tag = load_acquire(&local->token);
+	if (unlikely(load_acquire(&local->slot) != slot) ||
+		unlikely(load_relaxed(&local->stamp) != e->stamp) || unlikely(e->path.depth != 1) ||
+		unlikely(!counter_release_one(e->path.level[0].cell, &local->weight, tag)))
+		return release_search(b, slot);
+	store_release(&local->token, c->owned_token);
+	return likely(is_announced(c, &e->path.level[0])) ? BERTH_SUCCESS
+							  : single_announce(s, e, 0);
 }

@@ -5,7 +5,7 @@
 #include "ask.h"
 #include "fork.h"
 #include "clock.h"
-#include "acquire.h"
+#include "acquire-general.h"
 #include "runtime-dir.h"
 
 #define TIMEOUT_MS 5000

@@ -42,7 +42,7 @@ void handle_publish(struct berth *b, struct session *s) {
 		old->older = load_relaxed(&b->retired);
 		store_release(&b->retired, old); /* pairs with handle_find_retired() */
 	}
-	/* Pair with the loads in fast.c and acquire.c. */
+	/* Pair with the loads in acquire.c and acquire-general.c. */
 	store_release(&b->current, s);
 	store_release(&b->fast, s);
 }

@@ -144,7 +144,7 @@ void cache_return_unused(struct cache *c, struct pool *p, struct local_slot *loc
 void cache_note_slot(struct cache *c, struct pool *p, struct cache_entry *e,
 	struct local_slot *local, uint64_t tag, uint64_t slot) {
 	/* A thread that releases the record's previous slot a second time reads the stamp before
-	 * and after the entry (fast.c, release_search). */
+	 * and after the entry (acquire.c, release_search). */
 	store_release(&local->stamp, 0);
 	store_release(&local->entry, e);
 	store_release(&local->stamp, c && e ? e->stamp : 0);

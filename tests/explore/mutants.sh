@@ -103,13 +103,13 @@ mutant no-note-at-once client/core/counter-fast.h \
 	's/(unlikely|likely)\(counter_note\(m, seen\.second\) (== 0|< 0)\)/\1(0 \2)/'
 mutant no-place-at-once client/core/counter-fast.h \
 	's/unlikely\(load_acquire\(&at\.record->place\) != place\)/unlikely(0)/'
-mutant no-account-at-once client/lib/fast.c \
+mutant no-account-at-once client/lib/acquire.c \
 	's/if \(unlikely\(\(word & mask\) != expected\)\)/if (0)/'
-mutant no-limit-at-once client/lib/fast.c \
+mutant no-limit-at-once client/lib/acquire.c \
 	's/if \(unlikely\(count > entry_limit\(word\)\)\) \{/if (count > entry_limit(word) + 1) {/'
-mutant owned-by-any client/lib/fast.c \
+mutant owned-by-any client/lib/acquire.c \
 	's/if \(unlikely\(load_acquire\(&local->token\) != c->owned_token\)\)/if (token_is_slot(load_acquire(\&local->token)))/'
-mutant entry-of-the-same-thread client/lib/fast.c \
+mutant entry-of-the-same-thread client/lib/acquire.c \
 	's/load_relaxed\(&local->stamp\) != e->stamp/!cache_has_entry_of(c, local)/'
 mutant entries-with-old-stamps client/lib/path-cache.c \
 	's/^	c->stamp = add_relaxed\(&stamps, ENTRIES_MAX\) \+ 1;/	c->stamp = c->stamp ? c->stamp : add_relaxed(\&stamps, ENTRIES_MAX) + 1;/'

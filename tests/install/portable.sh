@@ -146,7 +146,7 @@ orderings() {
 		*) has change casal || return 1 ;;
 		esac
 	done
-	for object in core/counter core/wake lib/pool lib/path-cache lib/thread lib/fast lib/acquire; do
+	for object in core/counter core/wake lib/pool lib/path-cache lib/thread lib/acquire lib/acquire-general; do
 		aarch64-linux-gnu-objdump -dr build-aarch64/client/$object.o
 	done >"$root/code"
 	grep -q aarch64_cas8_acq_rel "$root/code" || return 1

@@ -41,7 +41,7 @@ fuzz: deps
 # The stall explorer. The sources under test are compiled so that they call the explorer at each access. Their
 # static variables are in a section of their own, so that the explorer can reset them before each run.
 EXPLORED = $(patsubst %,client/core/%,counter counter-step directory denials wake layout) client/wire/name client/wire/utf8 \
-	$(patsubst %,client/lib/%,pool path-cache thread fast acquire) \
+	$(patsubst %,client/lib/%,pool path-cache thread acquire acquire-general) \
 	$(patsubst %,daemon/%,holders/sessions holders/ranges shared/directory-write upkeep/recount)
 EXPLORER = $(BUILD)/tests/explore/explore
 $(BUILD)/explored/%.o: %.c Makefile

@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * The general path of calls. It handles every call that the fast path (fast.c) can't handle. The
+ * The general path of calls. It handles every call that the fast path (acquire.c) can't handle. The
  * fast path works only if the calling thread's path cache knows the account, and has a record that
  * rests on the account. The functions return codes of berth.h.
  */
