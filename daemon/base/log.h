@@ -14,8 +14,8 @@ void log_init(void);
 
 __attribute__((format(printf, 2, 3))) void log_message(int level, const char *format, ...);
 
-/* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"), NULL-terminated, by
- * which administrators search the journal. */
+/* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"); NULL ends the fields.
+ * Administrators can search the journal for the id and the fields. */
 __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 

@@ -50,7 +50,7 @@ struct sessions {
 	struct session **session; /* by index */
 	uint32_t size;
 	uint32_t count;
-	sd_event_source *retry; /* to watch or end sessions for which that failed */
+	sd_event_source *retry; /* tries again to watch or end sessions */
 	bool full_logged;
 	void (*ended)(struct session *s);
 };
@@ -217,7 +217,7 @@ static int session_watch(struct session *s) {
 	return sd_event_add_io(s->all->event, &s->death, s->pidfd, EPOLLIN, on_death, s);
 }
 
-/* Watches or ends sessions for which that failed a moment ago. */
+/* Tries again to watch or end the sessions for which that failed a moment ago. */
 static int on_retry(sd_event_source *source, uint64_t usec, void *data) {
 	struct sessions *all = data;
 

@@ -12,7 +12,7 @@ struct sockets;
 int sockets_new(struct context *context, struct connections *connections, struct sockets **ret);
 void sockets_free(struct sockets *s); /* NULL is fine */
 
-/* For a berthd that doesn't start: refuses all connections that wait in the queues of systemd's
- * sockets. Otherwise those clients would wait in vain, and systemd would start berthd again at
- * once. */
+/* To be called by a berthd that doesn't start: refuses all connections that wait in the queues of
+ * systemd's sockets. Otherwise those clients would wait in vain, and systemd would start berthd
+ * again at once. */
 void sockets_refuse_waiting(uint32_t code, const char *why);

@@ -28,8 +28,8 @@
  *
  * The table has open addressing with linear probing, and is at most half full. A deletion moves
  * later slots of the same run back, and copies each before it clears it. To grow, berthd builds a
- * table of twice the size beside the old one. A reader that misses a name while it moves asks
- * berthd.
+ * table of twice the size beside the old one. A reader that misses a name because its slot is being
+ * moved asks berthd.
  */
 
 #include <string.h>

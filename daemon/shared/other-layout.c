@@ -288,8 +288,8 @@ static int make_way(
 			o->of_this_boot ? "no server counts in it any more" : "of another boot",
 			BERTH_LAYOUT_VERSION);
 	/* The directory is removed first: if berthd dies in between, the next start finds no pair
-	 * of files. Servers keep the files that they map, and their sessions go on, since nothing
-	 * is written there. */
+	 * of files. Servers keep the files that they map, and their sessions stay open, since
+	 * nothing is written to these files. */
 	if (unlinkat(runtime_fd, "directory", 0) < 0 && errno != ENOENT)
 		return -errno;
 	return unlinkat(runtime_fd, "segment", 0) < 0 && errno != ENOENT ? -errno : 0;

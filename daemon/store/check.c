@@ -4,7 +4,7 @@
  * Forks the child that checks the store, and receives its reports.
  *
  * The child writes a struct message to a pipe for each environment. If LMDB crashes, aborts or
- * loops (CPU_SECONDS), a signal handler writes the message as far as it has come. The child has no
+ * loops (CPU_SECONDS), a signal handler writes what the message has so far. The child has no
  * descriptors but the pipe and the standard ones, so it holds none of berthd's locks. It dies with
  * the thread that forked it, and leaves no core. It needs no privilege, and no system call that
  * berthd.service forbids.

@@ -46,7 +46,7 @@ struct counts {
 	bool spoilt;                   /* data.mdb must be removed before it is opened */
 	bool incomplete;               /* begun afresh; the next counts_write says so */
 	int64_t written;               /* first write since the last sync, CLOCK_MONOTONIC ms */
-	int last_error;                /* logged already */
+	int last_error;                /* the last error that was logged */
 	char read[BERTH_NAME_MAX + 1]; /* the last name that counts_read() took */
 };
 

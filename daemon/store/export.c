@@ -11,8 +11,8 @@
  *
  * The worker writes the whole file at once, so changes wait meanwhile: with few limits as long as a
  * sync takes, with 1,000,000 limits about a second. An export is due a few seconds after the first
- * change that the last export lacks. The pause between two exports is nine times as long as the first
- * of them took.
+ * change that the last export lacks. The pause between two exports is nine times as long as the
+ * first export took.
  */
 
 #include <fcntl.h>

@@ -4,9 +4,9 @@
  * Keeps the limits.
  *
  * After a commit that failed in its last step, the disk may have either state (lmdb.c). The next
- * change would write over pages of the state that the disk may have in force, and a power failure
- * could then leave neither. So the file is opened again before the next change, and the state that
- * LMDB finds is synced.
+ * change could write over pages of the state that is in force on the disk. A power failure could
+ * then leave neither state whole. So the file is opened again before the next change, and the state
+ * that LMDB finds is synced.
  */
 
 #include <stdatomic.h>

@@ -314,8 +314,8 @@ int lmdb_open(struct lmdb *l) {
 
 	if (l->env)
 		return 0;
-	/* LMDB would make a new file if it is missing or empty. berthd never leaves it like
-	 * that. */
+	/* If the file is missing or empty, LMDB would make a new one. berthd itself never leaves
+	 * the file missing or empty. */
 	if (stat(l->path, &st) < 0)
 		return -errno;
 	if (st.st_size == 0)

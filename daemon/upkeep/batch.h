@@ -12,7 +12,7 @@ struct batch {
 	size_t names_length, names_capacity;
 };
 
-/* Adds an account with these numbers (name_offset is set here). Zeros: the store forgets the
- * account. -ENOMEM. */
+/* Adds an account with these numbers (name_offset is set here). If all numbers are 0, the store
+ * forgets the account. -ENOMEM. */
 int batch_add(struct batch *b, const char *name, const struct store_count *numbers);
 void batch_deinit(struct batch *b);

@@ -2,7 +2,7 @@
 
 /*
  * Compares every count with the records that make it up, and repairs counts that differ, while
- * servers go on acquiring and releasing.
+ * servers keep acquiring and releasing slots.
  *
  * Invariant (counter.c): the count of a cell is the sum of the weights of the records that have
  * charged it. To see all of them as at one moment, without stopping any process, berthd reads
@@ -78,9 +78,9 @@ struct recount {
 
 /* -- records ----------------------------------------------------------------------------------- */
 
-/* True if the record may be placed there: a record that has charged levels stands on a LIVE account
- * whose path is as long as the record says. A record that has charged nothing is placed anew before
- * it is used. */
+/* True if the record's place is possible: if the record has charged levels, its place must be a
+ * LIVE account whose path is as long as the record says. A record that has charged nothing is
+ * placed anew before it is used. */
 static bool place_is_sound(struct recount *r, struct snapshot s) {
 	uint32_t account = place_account(s.place), depth;
 
