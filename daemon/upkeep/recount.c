@@ -109,9 +109,9 @@ static bool record_is_sound(struct recount *r, struct snapshot s) {
 	}
 }
 
-/* Mends a record of an open session. berthd itself finishes a revocation that it has begun before
- * it does anything else, so a SEIZED record is damaged, or its owner has left it to berthd for lack
- * of memory. */
+/* Mends a record of an open session. A revocation makes a record SEIZED, and berthd completes it
+ * before it handles another event. So a record that is SEIZED here is damaged, or its owner ran out
+ * of memory and left it to berthd. */
 static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
 	struct snapshot now;
 
@@ -121,7 +121,7 @@ static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
 		r->found.records += counter_discard(r->map, number, s) == 0;
 	else if (place_state(s.place) == RECORD_SEIZED)
 		(void)counter_finish_seized(r->map, number);
-	/* A second look finds the release at the same step: its thread is stopped, or slow. */
+	/* If a second look finds the release at the same step, its thread is stopped, or slow. */
 	else if (seq_goes_down(s.seq) && counter_record(r->map, number, &now) == 0 &&
 		 now.place == s.place && now.seq == s.seq)
 		r->found.releases += counter_finish(r->map, number) >= 0;

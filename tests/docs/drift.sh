@@ -215,7 +215,7 @@ range=$(define $layout BERTH_RANGE)
 wait_ms=$(define client/lib/api.c TIMEOUT_MS)
 share="$(define daemon/accounts/accounts.c UNCONFIGURED_NUMERATOR)/$(
 	define daemon/accounts/accounts.c UNCONFIGURED_DENOMINATOR)"
-says berthctl.1 "1 to $name bytes" "at most $levels:" "to $most, or" "1 to $weight, otherwise 1" \
+says berthctl.1 "1 to $name bytes" "at most $levels:" "to $most, or" "1 to $weight; the default is 1" \
 	"cut at $label bytes"
 says berth.3 "1 to $name bytes" "at most $levels:" "up to $wait_ms milliseconds"
 says berth_open.3 "up to $wait_ms milliseconds" "0 is $wait_ms."

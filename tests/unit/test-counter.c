@@ -921,7 +921,8 @@ static unsigned long check_death(const struct death *d) {
 	return 1;
 }
 
-/* Tries each step, with each step noted up to there, and each set of tags overwritten. */
+/* Checks a death after each number of steps; for each, with every number of these steps noted, and
+ * with every subset of the tags overwritten. */
 static unsigned long check_deaths(struct death d) {
 	unsigned long n = 0;
 
@@ -933,8 +934,8 @@ static unsigned long check_deaths(struct death d) {
 	return n;
 }
 
-/* Every state that a death can leave: the record is PLACED or SEIZED, and stopped after any step of
- * an acquire that succeeds or is refused, or of the release or revocation that follows. */
+/* Checks every state that a death can leave. The record is PLACED or SEIZED. The process died after
+ * some step of an acquire (admitted or denied), or of the release or revocation that followed it. */
 START_TEST(every_state_that_a_death_leaves_is_recognized_and_undone) {
 	const struct path *const paths[] = {&leaf, &tree, &deep};
 	const uint64_t bases[] = {48, seq_base(BERTH_SEQ_LAST)};

@@ -905,7 +905,7 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert(place_state(words_of(slot.record).first) == RECORD_SEIZED);
 	check_charged(path, path->depth, 2);
-	/* Until berthd has finished the release, each release fails. */
+	/* Each call that releases this slot fails until berthd has finished the release that was begun. */
 	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	ck_assert(!pool_is_idle());
 	ck_assert_int_eq(variant == 1 ? counter_finish(daemon_map, slot.record)
