@@ -276,6 +276,22 @@ static int store_init(struct store *s, const char *state_dir) {
 	return r < 0 ? r : counts_new(counts, &s->counts);
 }
 
+/* -ENOENT: the limits are gone, and an export of them is there. An empty store would have every
+ * client refused, and its first exports would take the place of the one that has the limits. */
+static int limits_look(const struct store *s) {
+	_cleanup_free_ char *newest = export_newest(s->state_dir);
+	const char *path = lmdb_path(limits_lmdb(s->limits));
+
+	if (!newest || access(path, F_OK) == 0)
+		return 0;
+	log_event(LOG_ERR, EVENT_LIMITS_DAMAGED, NULL,
+		"%s is missing, but there is an export. Not starting. To restore the limits: "
+		"berthd --state-dir %s --restore %s. To begin without limits, move the exports "
+		"away",
+		path, s->state_dir, newest);
+	return -ENOENT;
+}
+
 int store_begin(const char *state_dir, struct store **ret) {
 	struct store *s = calloc(1, sizeof(*s));
 	int r;
@@ -284,6 +300,8 @@ int store_begin(const char *state_dir, struct store **ret) {
 		return -ENOMEM;
 	s->event_fd = s->check.fd = -1;
 	r = store_init(s, state_dir);
+	if (r == 0)
+		r = limits_look(s);
 	if (r == 0)
 		r = limits_make(s->limits);
 	if (r == 0) {

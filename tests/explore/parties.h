@@ -61,7 +61,7 @@ struct plan {
 	uint32_t used_up;                    /* records that have few seqs left */
 
 	/* berthd's administrator acts after up to 2^pause operations; the others are the weights of
-	 * what he does. */
+	 * what the administrator does. */
 	uint32_t pause, revoke, limits, removal, recount;
 };
 

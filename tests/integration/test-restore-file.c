@@ -281,6 +281,28 @@ START_TEST(an_export_is_restored_where_there_is_no_store) {
 }
 END_TEST
 
+START_TEST(berthd_does_not_begin_an_empty_store_beside_an_export) {
+	const char *file = export_saved();
+
+	store_remove();
+	ck_assert_int_eq(start_refused(&here), 1);
+	expect_logged("limits/data.mdb is missing, but there is an export");
+	expect_logged("--restore");
+	ck_assert_int_ne(access(path_of("limits"), F_OK), 0);
+	ck_assert_msg(berthd("--restore", path_of("limits.export"), NULL) == 0, "%s", said);
+	instance_restart(&here);
+	expect_limits(LIMITS);
+	/* Without exports it begins an empty store. */
+	(void)instance_kill(&here, SIGTERM);
+	store_remove();
+	ck_assert_int_eq(unlink(path_of("limits.export")), 0);
+	(void)unlink(path_of("limits.export.1"));
+	instance_restart(&here);
+	expect_limits("");
+	ck_assert_int_eq(access(file, F_OK), 0);
+}
+END_TEST
+
 START_TEST(a_damaged_store_is_moved_aside) {
 	const char *file = export_saved();
 
@@ -531,6 +553,7 @@ int main(void) {
 		{an_export_that_lacks_what_the_store_holds_is_written_after_the_start},
 		{an_export_that_cannot_be_written_costs_no_change_and_is_logged_once},
 		{an_export_is_restored_where_there_is_no_store},
+		{berthd_does_not_begin_an_empty_store_beside_an_export},
 		{a_damaged_store_is_moved_aside},
 		{a_sound_store_is_moved_aside_only_by_force},
 		{force_without_restore_is_wrong_usage},
