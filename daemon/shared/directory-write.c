@@ -200,6 +200,19 @@ void directory_expect(struct directory *d, uint32_t more) {
 		(void)table_reserve(d, MIN_OF(more, d->map->layout.max_accounts - d->live));
 }
 
+void directory_prefetch(struct directory *d, const struct name *names, uint32_t count) {
+	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
+	const _Atomic uint32_t *slots[DIRECTORY_PREFETCH];
+
+	for (uint32_t i = 0; i < count; i++) {
+		slots[i] = slot_at(d, bits, (uint32_t)directory_hash(d->map, &names[i]));
+		__builtin_prefetch(slots[i]);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		if (slots[i])
+			__builtin_prefetch(map_entry(d->map, load_relaxed(slots[i]) & 0xFFFFFF));
+}
+
 /* R4: clears the slot, and moves back the later slots of its run that may be nearer to their own
  * place. */
 static void table_remove(struct directory *d, uint32_t account) {

@@ -11,6 +11,8 @@
 
 struct directory;
 
+#define DIRECTORY_PREFETCH 16u /* how many names directory_prefetch() takes at most */
+
 /* berthd's own data of an account, beside the shared words. berthd makes it anew at each start. */
 struct account {
 	uint32_t children;
@@ -56,6 +58,10 @@ uint32_t directory_lookup(struct directory *d, const struct name *name);
 /* Announces that `more` names are about to be created, so that the table of names grows only
  * once. */
 void directory_expect(struct directory *d, uint32_t more);
+
+/* Announces that these names are about to be looked up. A look-up waits for memory twice: for a
+ * slot of the table, and for an entry. If several names are announced, these waits overlap. */
+void directory_prefetch(struct directory *d, const struct name *names, uint32_t count);
 
 /* The entry's word. There is no such account unless it is ENTRY_LIVE. */
 uint64_t directory_word(const struct directory *d, uint32_t account);

@@ -23,22 +23,53 @@
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-static int on_limit(void *data, const char *name, uint32_t limit) {
-	struct accounts *a = data;
-	int r = name_is_template(name, strlen(name)) ? accounts_load_template(a, name, limit)
-						     : accounts_load(a, name, limit);
+/* Limits that were read, but aren't in force yet. */
+struct loading {
+	struct accounts *accounts;
+	uint32_t count;
+	struct name names[DIRECTORY_PREFETCH];
+	uint32_t limits[DIRECTORY_PREFETCH];
+};
 
-	if (r < 0)
-		log_error("Can't put the limit of '%s' in force: %s%s", name, strerror(-r),
-			r == -ENOSPC ? "; raise --max-accounts" : "");
+static int limits_load(struct loading *l) {
+	struct accounts *a = l->accounts;
+	int r = 0;
+
+	directory_prefetch(accounts_directory(a), l->names, l->count);
+	for (uint32_t i = 0; r >= 0 && i < l->count; i++) {
+		char name[BERTH_NAME_MAX + 1];
+
+		memcpy(name, l->names[i].word, l->names[i].length);
+		name[l->names[i].length] = '\0';
+		r = name_is_template(name, l->names[i].length)
+			    ? accounts_load_template(a, name, l->limits[i])
+			    : accounts_load(a, name, l->limits[i]);
+		if (r < 0)
+			log_error("Can't put the limit of '%s' in force: %s%s", name, strerror(-r),
+				r == -ENOSPC ? "; raise --max-accounts" : "");
+	}
+	l->count = 0;
+	return r;
+}
+
+static int on_limit(void *data, const char *name, uint32_t limit) {
+	struct loading *l = data;
+	int r = name_load(name, &l->names[l->count]);
+
+	l->limits[l->count++] = limit;
+	if (r >= 0 && l->count == DIRECTORY_PREFETCH)
+		r = limits_load(l);
 	return r;
 }
 
 int restore_limits(struct accounts *a, struct store *s) {
+	struct loading l = {.accounts = a};
 	int r;
 
 	accounts_expect(a, store_count_limits(s));
-	r = store_read_limits(s, on_limit, a);
+	r = store_read_limits(s, on_limit, &l);
+	if (r >= 0)
+		r = limits_load(&l);
 	if (r < 0)
 		return r;
 	accounts_loaded(a);
