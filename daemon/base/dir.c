@@ -11,6 +11,12 @@
 #include "log.h"
 #include "util.h"
 
+char *dir_path(const char *dir, const char *name) {
+	char *path;
+
+	return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
 int dir_sync(const char *path) {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
@@ -24,11 +30,8 @@ int dir_make(const char *path, mode_t mode) {
 
 	if (mkdir(path, mode) < 0)
 		return errno == EEXIST ? 0 : -errno;
-	if (asprintf(&parent, "%s/..", path) < 0) {
-		parent = NULL;
-		return -ENOMEM;
-	}
-	return dir_sync(parent);
+	parent = dir_path(path, "..");
+	return parent ? dir_sync(parent) : -ENOMEM;
 }
 
 int dir_write_file(const char *path, const char *text, size_t size) {
@@ -47,39 +50,27 @@ int dir_write_file(const char *path, const char *text, size_t size) {
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-static int lock_open(const char *dir) {
-	_cleanup_free_ char *path = NULL;
-	int fd;
-
-	if (asprintf(&path, "%s/lock", dir) < 0) {
-		path = NULL;
-		return -ENOMEM;
-	}
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0) {
-		int r = -errno;
-
-		log_error("Can't open %s: %s", path, strerror(-r));
-		return r;
-	}
-	return fd;
-}
-
 int dir_lock(const char *path, mode_t mode, int *ret_fd) {
 	/* This lock belongs to the process. A lock of the open file would be shared with a
 	 * child. */
 	const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+	_cleanup_free_ char *file = dir_path(path, "lock");
 	int fd, r;
 
+	if (!file)
+		return -ENOMEM;
 	/* Servers of other users pass through the runtime directory, whatever berthd's umask is. */
 	if (mkdir(path, mode) == 0 ? chmod(path, mode) < 0 : errno != EEXIST) {
 		r = -errno;
 		log_error("Can't make the directory %s: %s", path, strerror(-r));
 		return r;
 	}
-	fd = lock_open(path);
-	if (fd < 0)
-		return fd;
+	fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		r = -errno;
+		log_error("Can't open %s: %s", file, strerror(-r));
+		return r;
+	}
 	if (fcntl(fd, F_SETLK, &lock) == 0) {
 		*ret_fd = fd;
 		return 0;

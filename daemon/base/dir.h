@@ -6,6 +6,9 @@
 
 #include <sys/types.h>
 
+/* DIR/NAME; to be freed. NULL: no memory. */
+char *dir_path(const char *dir, const char *name);
+
 /* Makes a directory, if it isn't there, and syncs its parent directory. */
 int dir_make(const char *path, mode_t mode);
 

@@ -27,24 +27,18 @@
 static int highest_level = LOG_INFO;
 static bool to_journal;
 
-/* systemd says in JOURNAL_STREAM which file it has connected to the journal. If standard error is
- * another file by now, it was redirected, and the messages go there. */
-static bool stderr_is_journal(void) {
-	const char *stream = getenv("JOURNAL_STREAM");
+void log_init(void) {
+	const char *level = getenv("BERTH_LOG_LEVEL"), *stream = getenv("JOURNAL_STREAM");
 	unsigned long long dev, ino;
 	struct stat st;
-
-	return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
-	       fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
-}
-
-void log_init(void) {
-	const char *level = getenv("BERTH_LOG_LEVEL");
 	uint64_t n;
 
 	if (level && number_parse(level, LOG_DEBUG, &n) == 0)
 		highest_level = (int)n;
-	to_journal = stderr_is_journal();
+	/* systemd says in JOURNAL_STREAM which file it has connected to the journal. If standard
+	 * error is another file by now, it was redirected, and the messages go there. */
+	to_journal = stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
+		     fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 }
 
 static struct iovec field(const char *text) {

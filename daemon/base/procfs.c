@@ -87,15 +87,25 @@ void process_comm(pid_t pid, char ret[16]) {
 	(void)fclose(f);
 }
 
-int boot_id_read(uint8_t ret[16]) {
+int boot_id_read_text(char ret[BOOT_ID_TEXT_SIZE]) {
 	_cleanup_close_ int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	char text[37] = "";
-	size_t n = 0;
+	char text[BOOT_ID_TEXT_SIZE] = "";
 
 	if (fd < 0)
 		return -errno;
-	if (read(fd, text, 36) != 36)
+	if (read(fd, text, sizeof(text) - 1) != (ssize_t)sizeof(text) - 1)
 		return -EIO;
+	memcpy(ret, text, sizeof(text));
+	return 0;
+}
+
+int boot_id_read(uint8_t ret[16]) {
+	char text[BOOT_ID_TEXT_SIZE];
+	size_t n = 0;
+	int r = boot_id_read_text(text);
+
+	if (r < 0)
+		return r;
 	for (const char *p = text; *p && n < 16; p++) {
 		unsigned byte;
 

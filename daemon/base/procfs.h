@@ -23,5 +23,7 @@ pid_t pidfd_process(int pidfd, int *ret_error);
 /* The name of its command; empty: not known. */
 void process_comm(pid_t pid, char ret[16]);
 
-/* The random id that the kernel gave this boot. */
+/* The random id that the kernel gave this boot: as 36 characters and a NUL, and as bytes. */
+#define BOOT_ID_TEXT_SIZE 37
+int boot_id_read_text(char ret[BOOT_ID_TEXT_SIZE]);
 int boot_id_read(uint8_t ret[16]);
