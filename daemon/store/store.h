@@ -62,23 +62,6 @@ int store_start(struct store *s);
  * and stops the worker; done() is called for all jobs. NULL is fine. */
 void store_free(struct store *s);
 
-/* Calls the three functions above store_free. */
-static inline int store_new(const char *state_dir, struct store **ret) {
-	struct store *s;
-	int r = store_begin(state_dir, &s);
-
-	if (r < 0)
-		return r;
-	r = store_wait(s);
-	if (r == 0)
-		r = store_start(s);
-	if (r < 0)
-		store_free(s);
-	else
-		*ret = s;
-	return r;
-}
-
 /* Readable when store_dispatch has something to do. Owned by the store. */
 int store_fd(const struct store *s);
 void store_dispatch(struct store *s);

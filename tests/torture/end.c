@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "harness.h"
-#include "store.h"
+#include "store-new.h"
 #include "torture.h"
 
 /* berthd must still use the segment that the test has mapped. */

@@ -13,6 +13,7 @@
 #include "fixture.h"
 #include "flood.h"
 #include "run.h"
+#include "store-new.h"
 
 /* Restoring this number of accounts takes three slices. */
 #define MANY 20000u

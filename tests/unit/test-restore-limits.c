@@ -7,6 +7,7 @@
 #include "fixture.h"
 #include "restore.h"
 #include "run.h"
+#include "store-new.h"
 
 #define COUNT 3000
 

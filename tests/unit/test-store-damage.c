@@ -18,7 +18,7 @@
 #include <time.h>
 
 #include "run.h"
-#include "store.h"
+#include "store-new.h"
 #include "util.h"
 
 #define LIMITS 400

@@ -22,7 +22,7 @@
 
 #include "layout.h"
 #include "run.h"
-#include "store.h"
+#include "store-new.h"
 #include "util.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
