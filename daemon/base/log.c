@@ -81,36 +81,22 @@ static void send_to_stderr(const char *message) {
 	(void)!write(STDERR_FILENO, line, (size_t)n);
 }
 
-__attribute__((format(printf, 4, 0))) static void log_write(int level, const char *message_id,
-	const char *const fields[], const char *format, va_list args) {
+void log_event(
+	int level, const char *message_id, const char *const fields[], const char *format, ...) {
 	static const char prefix[] = "MESSAGE=";
 	char text[LINE_MAX_BYTES] = "MESSAGE=";
 	int saved = errno;
+	va_list args;
 
 	/* errno stays as it is: callers often log before they return it. */
 	if (level > highest_level)
 		return;
+	va_start(args, format);
 	(void)vsnprintf(text + strlen(prefix), sizeof(text) - strlen(prefix), format, args);
+	va_end(args);
 	if (to_journal)
 		send_to_journal(level, message_id, fields, text);
 	else
 		send_to_stderr(text + strlen(prefix));
 	errno = saved;
-}
-
-void log_message(int level, const char *format, ...) {
-	va_list args;
-
-	va_start(args, format);
-	log_write(level, NULL, NULL, format, args);
-	va_end(args);
-}
-
-void log_event(
-	int level, const char *message_id, const char *const fields[], const char *format, ...) {
-	va_list args;
-
-	va_start(args, format);
-	log_write(level, message_id, fields, format, args);
-	va_end(args);
 }

@@ -12,10 +12,8 @@
 /* The highest level that is logged; LOG_INFO unless $BERTH_LOG_LEVEL is a number from 0 to 7. */
 void log_init(void);
 
-__attribute__((format(printf, 2, 3))) void log_message(int level, const char *format, ...);
-
 /* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"); NULL ends the fields.
- * Administrators can search the journal for the id and the fields. */
+ * Administrators can search the journal for the id and the fields. Both may be NULL. */
 __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 
@@ -31,8 +29,8 @@ __attribute__((format(printf, 4, 5))) void log_event(
 #define EVENT_LIMITS_DAMAGED "5b3f0c9a2d7c4f6c8c1e64b1f7a90d25"
 #define EVENT_UNEXPORTED     "c2a6f5d87e1b4c0f9a35d86e0b174fe3"
 
-#define log_error(...)   log_message(LOG_ERR, __VA_ARGS__)
-#define log_warning(...) log_message(LOG_WARNING, __VA_ARGS__)
-#define log_notice(...)  log_message(LOG_NOTICE, __VA_ARGS__)
-#define log_info(...)    log_message(LOG_INFO, __VA_ARGS__)
-#define log_debug(...)   log_message(LOG_DEBUG, __VA_ARGS__)
+#define log_error(...)   log_event(LOG_ERR, NULL, NULL, __VA_ARGS__)
+#define log_warning(...) log_event(LOG_WARNING, NULL, NULL, __VA_ARGS__)
+#define log_notice(...)  log_event(LOG_NOTICE, NULL, NULL, __VA_ARGS__)
+#define log_info(...)    log_event(LOG_INFO, NULL, NULL, __VA_ARGS__)
+#define log_debug(...)   log_event(LOG_DEBUG, NULL, NULL, __VA_ARGS__)

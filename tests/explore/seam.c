@@ -166,34 +166,21 @@ int segment_grow_sessions(struct segment *s) {
 
 /* -- the log ----------------------------------------------------------------------------------- */
 
-static void log_check(const char *format, va_list arguments) {
+void log_event(
+	int level, const char *message_id, const char *const fields[], const char *format, ...) {
 	char text[300];
+	va_list arguments;
 
+	(void)fields;
+	if (!message_id && level > LOG_WARNING)
+		return;
+	va_start(arguments, format);
 	(void)vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
 	/* No process writes noise into the segment here, so berthd must find nothing wrong in it.
 	 * These words are in what sessions.c, ranges.c and recount.c log then. */
 	if (strstr(text, "contradict") || strstr(text, "epaired") || strstr(text, "Can't"))
 		verdict_fault("berthd's log: %s", text);
-}
-
-void log_message(int level, const char *format, ...) {
-	va_list arguments;
-
-	if (level > LOG_WARNING)
-		return;
-	va_start(arguments, format);
-	log_check(format, arguments);
-	va_end(arguments);
-}
-
-void log_event(
-	int level, const char *message_id, const char *const fields[], const char *format, ...) {
-	va_list arguments;
-
-	(void)level, (void)message_id, (void)fields;
-	va_start(arguments, format);
-	log_check(format, arguments);
-	va_end(arguments);
 }
 
 /* -- the event loop ---------------------------------------------------------------------------- */
