@@ -52,18 +52,9 @@ static void on_crash(int signal) {
 	_exit(EXIT_FAILURE);
 }
 
-/* SIGPROF ends a check that loops. */
-static void timer_set(const struct lmdb *l) {
-	struct itimerval timer = {.it_value.tv_sec = CPU_SECONDS};
-	struct stat st;
-
-	if (stat(lmdb_path(l), &st) == 0)
-		timer.it_value.tv_sec += (time_t)(st.st_size >> 20) * CPU_SECONDS_PER_MIB;
-	(void)setitimer(ITIMER_PROF, &timer, NULL);
-}
-
 static void child_run(const struct lmdb *const *all, size_t count, pid_t parent) {
 	static const int signals[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGPROF};
+	struct stat st;
 	sigset_t none;
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -77,7 +68,12 @@ static void child_run(const struct lmdb *const *all, size_t count, pid_t parent)
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	for (size_t i = 0; i < count; i++) {
-		timer_set(all[i]);
+		/* SIGPROF ends a check that loops. */
+		struct itimerval timer = {.it_value.tv_sec = CPU_SECONDS};
+
+		if (stat(lmdb_path(all[i]), &st) == 0)
+			timer.it_value.tv_sec += (time_t)(st.st_size >> 20) * CPU_SECONDS_PER_MIB;
+		(void)setitimer(ITIMER_PROF, &timer, NULL);
 		message_send(lmdb_verify(all[i], &message.progress), 0);
 	}
 	_exit(EXIT_SUCCESS);
@@ -106,29 +102,14 @@ int check_begin(struct check *c, const struct lmdb *const *all, size_t count) {
 	return 0;
 }
 
-static void damage_explain(struct message *m, struct check_report *ret) {
+void check_next(struct check *c, struct check_report *ret) {
 	static const char *const parts[] = {[LMDB_METAS] = "LMDB's first pages",
 		[LMDB_FREE_LIST] = "LMDB's list of free pages",
 		[LMDB_FORMAT] = "the version of its format",
 		[LMDB_ENTRIES] = "its first entry"};
-	struct lmdb_progress *p = &m->progress;
 	char name[4 * BERTH_NAME_MAX + 1], how[40] = "";
-
-	if (m->signal == SIGPROF)
-		(void)snprintf(how, sizeof(how), " (LMDB loops)");
-	else if (m->signal)
-		(void)snprintf(how, sizeof(how), " (LMDB crashes, SIG%s)", sigabbrev_np(m->signal));
-	p->name[BERTH_NAME_MAX] = '\0';
-	if (*p->name)
-		(void)snprintf(ret->text, sizeof(ret->text), "after the entry '%s'%s",
-			name_escape(p->name, strlen(p->name), name, sizeof(name)), how);
-	else
-		(void)snprintf(ret->text, sizeof(ret->text), "in %s%s",
-			parts[MIN_OF((unsigned)p->part, (unsigned)LMDB_ENTRIES)], how);
-}
-
-void check_next(struct check *c, struct check_report *ret) {
 	struct message m;
+	struct lmdb_progress *p = &m.progress;
 	ssize_t n;
 
 	*ret = (struct check_report){
@@ -138,9 +119,20 @@ void check_next(struct check *c, struct check_report *ret) {
 	while (n < 0 && errno == EINTR);
 	if (n != (ssize_t)sizeof(m))
 		return;
-	*ret = (struct check_report){.error = m.error, .entries = m.progress.entries};
-	if (m.error == -EUCLEAN)
-		damage_explain(&m, ret);
+	*ret = (struct check_report){.error = m.error, .entries = p->entries};
+	if (m.error != -EUCLEAN)
+		return;
+	if (m.signal == SIGPROF)
+		(void)snprintf(how, sizeof(how), " (LMDB loops)");
+	else if (m.signal)
+		(void)snprintf(how, sizeof(how), " (LMDB crashes, SIG%s)", sigabbrev_np(m.signal));
+	p->name[BERTH_NAME_MAX] = '\0';
+	if (*p->name)
+		(void)snprintf(ret->text, sizeof(ret->text), "after the entry '%s'%s",
+			name_escape(p->name, strlen(p->name), name, sizeof(name)), how);
+	else
+		(void)snprintf(ret->text, sizeof(ret->text), "in %s%s",
+			parts[MIN_OF((unsigned)p->part, (unsigned)LMDB_ENTRIES)], how);
 }
 
 void check_end(struct check *c) {

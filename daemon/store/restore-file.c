@@ -42,18 +42,18 @@ struct restore {
 	const char *state_dir, *file;
 	char *limits, *new, *aside; /* paths of the directories */
 	char *text;
-	size_t length;
 	struct lines lines;
 	bool store_is_there, store_is_damaged;
-	int lock;
 };
 
 /* -- the file ---------------------------------------------------------------------------------- */
 
-/* Reads up to the first NUL. No export has one. */
+/* Reads the file up to the first NUL, since no export has one, and checks it. */
 static int file_read(struct restore *r) {
 	FILE *f = fopen(r->file, "re");
-	size_t capacity = 0;
+	const struct lines *l = &r->lines;
+	size_t capacity = 0, length, line, shown, count = 0;
+	const char *wrong;
 	ssize_t n;
 	int error;
 
@@ -64,75 +64,58 @@ static int file_read(struct restore *r) {
 	(void)fclose(f);
 	if (error < 0)
 		return fail(error, "can't read %s: %s", r->file, strerror(-error));
-	r->length = n < 0 ? 0 : (size_t)n;
-	return 0;
-}
+	length = n < 0 ? 0 : (size_t)n;
 
-/* Prints every line that is wrong, as berthctl import does. */
-static int lines_check(const struct restore *r) {
-	const struct lines *l = &r->lines;
-	size_t shown = MIN_OF(l->error_count, (size_t)LINES_ERRORS_SHOWN);
-
-	for (size_t i = 0; i < shown; i++)
-		fprintf(stderr, "%s:%u: %s\n", r->file, l->error[i].line, l->error[i].text);
-	if (l->error_count > shown)
-		fprintf(stderr, "%s: and %zu more\n", r->file, l->error_count - shown);
-	return l->error_count ? fail(-EINVAL, "nothing was changed") : 0;
-}
-
-static int file_check(struct restore *r) {
-	size_t line, count = 0;
-	const char *wrong = export_objection(r->text, r->length, &line, &count);
-
+	wrong = export_objection(r->text, length, &line, &count);
 	if (wrong)
 		return fail(-EINVAL,
 			"%s:%zu: %s. Nothing was changed. Restore another export, or, if the "
 			"limits in it are right, give it to berthctl import while berthd serves",
 			r->file, line, wrong);
-	if (lines_parse(&r->lines, r->text, r->length) < 0)
+	if (lines_parse(&r->lines, r->text, length) < 0)
 		return fail(-ENOMEM, "no memory for the limits in %s", r->file);
-	if (lines_check(r) < 0)
-		return -EINVAL;
-	if (r->lines.count != count)
+	/* All lines that are wrong are printed, as by berthctl import. */
+	shown = MIN_OF(l->error_count, (size_t)LINES_ERRORS_SHOWN);
+	for (size_t i = 0; i < shown; i++)
+		fprintf(stderr, "%s:%u: %s\n", r->file, l->error[i].line, l->error[i].text);
+	if (l->error_count > shown)
+		fprintf(stderr, "%s: and %zu more\n", r->file, l->error_count - shown);
+	if (l->error_count)
+		return fail(-EINVAL, "nothing was changed");
+	if (l->count != count)
 		return fail(-EINVAL,
 			"%s:%zu: there are %zu limits, but the last line says %zu. "
 			"Nothing was changed",
-			r->file, line, r->lines.count, count);
+			r->file, line, l->count, count);
 	return 0;
 }
 
 /* -- the store that is there ------------------------------------------------------------------- */
 
 /* Checks the store in a child, as at berthd's start. */
-static int store_check(const struct restore *r, struct check_report *ret) {
+static int store_judge(struct restore *r, bool force) {
 	struct check check = {.fd = -1};
+	struct check_report report;
 	struct limits *limits = NULL;
 	const struct lmdb *lmdb;
-	int result = limits_new(r->limits, &limits);
-
-	if (result == 0) {
-		lmdb = limits_lmdb(limits);
-		result = check_begin(&check, &lmdb, 1);
-	}
-	if (result == 0)
-		check_next(&check, ret);
-	check_end(&check);
-	limits_free(limits);
-	return result < 0 ? fail(result, "can't start the process that checks %s: %s", r->limits,
-				    strerror(-result))
-			  : 0;
-}
-
-static int store_judge(struct restore *r, bool force) {
-	struct check_report report;
 	int result;
 
 	r->store_is_there = access(r->limits, F_OK) == 0;
 	if (!r->store_is_there)
 		return 0;
-	result = store_check(r, &report);
+	result = limits_new(r->limits, &limits);
+	if (result == 0) {
+		lmdb = limits_lmdb(limits);
+		result = check_begin(&check, &lmdb, 1);
+	}
+	if (result == 0)
+		check_next(&check, &report);
+	check_end(&check);
+	limits_free(limits);
 	if (result < 0)
-		return result;
+		return fail(result, "can't start the process that checks %s: %s", r->limits,
+			strerror(-result));
+
 	r->store_is_damaged = report.error == -EUCLEAN || report.error == -ENOENT;
 	if (report.error == -EUCLEAN)
 		printf("The store in %s is damaged, %s.\n", r->limits, report.text);
@@ -165,11 +148,14 @@ static int leftovers_remove(const struct restore *r) {
 	return rmdir(r->new) < 0 ? -errno : 0;
 }
 
-/* Puts a NUL behind each name in the text, so that the changes borrow their names from it. */
-static struct limit_change *changes_make(struct restore *r) {
+static int new_make(struct restore *r) {
 	const struct lines *l = &r->lines;
-	struct limit_change *changes = calloc(l->count + 1, sizeof(*changes));
+	_cleanup_free_ struct limit_change *changes = calloc(l->count + 1, sizeof(*changes));
+	struct limits *limits = NULL;
+	int result = changes ? leftovers_remove(r) : -ENOMEM;
 
+	/* Puts a NUL behind each name in the text, so that the changes borrow their names from
+	 * it. */
 	for (size_t i = 0; changes && i < l->count; i++) {
 		const struct lines_entry *e = &l->entry[i];
 
@@ -178,20 +164,12 @@ static struct limit_change *changes_make(struct restore *r) {
 			.limit = e->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : e->limit,
 			.order = (uint32_t)i};
 	}
-	return changes;
-}
-
-static int new_make(struct restore *r) {
-	_cleanup_free_ struct limit_change *changes = changes_make(r);
-	struct limits *limits = NULL;
-	int result = changes ? leftovers_remove(r) : -ENOMEM;
-
 	if (result == 0)
 		result = limits_new(r->new, &limits);
 	if (result == 0)
 		result = limits_make(limits);
 	if (result == 0)
-		result = limits_write(limits, changes, r->lines.count); /* 1 */
+		result = limits_write(limits, changes, l->count); /* 1 */
 	limits_free(limits);
 	if (result == 0)
 		result = dir_sync(r->new);
@@ -240,54 +218,36 @@ static int new_install(struct restore *r) {
 
 /* -- the command ------------------------------------------------------------------------------- */
 
-/* Files of another user would keep berthd from starting. */
-static int owner_check(const struct restore *r) {
+int restore_file(const char *state_dir, const char *path, bool force) {
+	struct restore r = {.state_dir = state_dir,
+		.file = path,
+		.limits = dir_path(state_dir, "limits"),
+		.new = dir_path(state_dir, "limits.new")};
+	int lock = -1, result = r.limits && r.new ? 0 : fail(-ENOMEM, "no memory");
 	struct stat st;
 
-	if (stat(r->state_dir, &st) < 0 || st.st_uid == geteuid())
-		return 0;
-	return fail(-EPERM, "%s belongs to the user %u; run this as that user (runuser -u)",
-		r->state_dir, (unsigned)st.st_uid);
-}
-
-static int restore_run(struct restore *r, bool force) {
-	int result = file_read(r);
-
 	if (result == 0)
-		result = file_check(r);
+		result = file_read(&r);
+	/* Files of another user would keep berthd from starting. */
+	if (result == 0 && stat(state_dir, &st) == 0 && st.st_uid != geteuid())
+		result = fail(-EPERM,
+			"%s belongs to the user %u; run this as that user (runuser -u)", state_dir,
+			(unsigned)st.st_uid);
 	if (result == 0)
-		result = owner_check(r);
+		result = dir_lock(state_dir, 0700, &lock);
 	if (result == 0)
-		result = dir_lock(r->state_dir, 0700, &r->lock);
+		result = store_judge(&r, force);
 	if (result == 0)
-		result = store_judge(r, force);
+		result = new_make(&r);
 	if (result == 0)
-		result = new_make(r);
+		result = new_install(&r);
+	if (result == 0 && r.aside)
+		printf("Moved the %sstore aside, to %s.\n", r.store_is_damaged ? "damaged " : "",
+			r.aside);
 	if (result == 0)
-		result = new_install(r);
-	if (result < 0)
-		return result;
-	if (r->aside)
-		printf("Moved the %sstore aside, to %s.\n", r->store_is_damaged ? "damaged " : "",
-			r->aside);
-	printf("Restored %zu limits from %s; start berthd.\n", r->lines.count, r->file);
-	return 0;
-}
-
-int restore_file(const char *state_dir, const char *path, bool force) {
-	struct restore r = {.state_dir = state_dir, .file = path, .lock = -1};
-	int result = -ENOMEM;
-
-	if (asprintf(&r.limits, "%s/limits", state_dir) < 0)
-		r.limits = NULL;
-	if (asprintf(&r.new, "%s/limits.new", state_dir) < 0)
-		r.new = NULL;
-	if (r.limits && r.new)
-		result = restore_run(&r, force);
-	else
-		fputs("berthd: no memory\n", stderr);
+		printf("Restored %zu limits from %s; start berthd.\n", r.lines.count, path);
 	lines_deinit(&r.lines);
-	close_cleanup(&r.lock);
+	close_cleanup(&lock);
 	free(r.text);
 	free(r.aside);
 	free(r.new);

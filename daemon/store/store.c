@@ -90,26 +90,6 @@ static struct job *list_take(struct job_list *list) {
 	return job;
 }
 
-/* Takes one job of counts, or as many consecutive jobs of limits as one transaction holds. */
-static struct job_list take_batch(struct job_list *waiting) {
-	struct job_list batch = {0};
-	size_t limits = 0;
-
-	while (waiting->first) {
-		const struct job *next = waiting->first;
-		struct job *job;
-
-		if (batch.first && (!next->limits || limits + next->count > BATCH_LIMITS))
-			break;
-		job = list_take(waiting);
-		list_append(&batch, (struct job_list){job, job});
-		if (!job->limits)
-			break;
-		limits += job->count;
-	}
-	return batch;
-}
-
 /* -- the worker -------------------------------------------------------------------------------- */
 
 /* The changes of all jobs in the list. */
@@ -151,29 +131,6 @@ static void do_limits(struct store *s, struct job *jobs) {
 	limits_log(s->limits, r);
 }
 
-static void do_batch(struct store *s, struct job *jobs) {
-	if (jobs->limits) {
-		do_limits(s, jobs);
-		return;
-	}
-	(void)pthread_mutex_lock(&s->counts_mutex);
-	jobs->error = counts_write(s->counts, jobs->counts, jobs->count, jobs->names);
-	(void)pthread_mutex_unlock(&s->counts_mutex);
-}
-
-/* Does the work that isn't a job, if it is due. */
-static void do_chores(struct store *s) {
-	int64_t now = clock_monotonic_ms();
-
-	if (now >= counts_sync_due(s->counts)) {
-		(void)pthread_mutex_lock(&s->counts_mutex);
-		(void)counts_sync(s->counts);
-		(void)pthread_mutex_unlock(&s->counts_mutex);
-	}
-	if (now >= limits_reopen_due(s->limits))
-		(void)limits_reopen(s->limits);
-}
-
 /* Called with the counts' mutex, by the thread that needs the counts first. */
 static void counts_begin_once(struct store *s) {
 	struct check_report report;
@@ -186,28 +143,33 @@ static void counts_begin_once(struct store *s) {
 	counts_begin(s->counts, report.error, report.text);
 }
 
-/* Returns waiting jobs, or an empty batch when it is time for a chore or to stop. The caller holds
+/* Waits for jobs. Returns one job of counts, or as many consecutive jobs of limits as share one
+ * transaction, or an empty batch when other work is due or the worker is to stop. The caller holds
  * the mutex, and still holds it afterwards. */
 static struct job_list wait_for_batch(struct store *s) {
-	int64_t limits = MIN_OF(limits_reopen_due(s->limits), export_due(s->export));
-	int64_t due = MIN_OF(limits, counts_sync_due(s->counts));
+	int64_t export_or_reopen = MIN_OF(limits_reopen_due(s->limits), export_due(s->export));
+	int64_t due = MIN_OF(export_or_reopen, counts_sync_due(s->counts));
 	struct timespec t = {.tv_sec = due / 1000, .tv_nsec = due % 1000 * 1000000};
+	struct job_list batch = {0};
+	size_t limits = 0;
 	int r = 0;
 
 	while (!s->waiting.first && !s->stopping && r == 0)
 		r = due == INT64_MAX ? pthread_cond_wait(&s->wake, &s->mutex)
 				     : pthread_cond_timedwait(&s->wake, &s->mutex, &t);
-	return take_batch(&s->waiting);
-}
+	while (s->waiting.first) {
+		const struct job *next = s->waiting.first;
+		struct job *job;
 
-static void hand_back(struct store *s, struct job_list batch) {
-	uint64_t one = 1;
-
-	(void)pthread_mutex_lock(&s->mutex);
-	list_append(&s->finished, batch); /* 3 */
-	(void)pthread_mutex_unlock(&s->mutex);
-	/* Only a counter that is about to overflow could refuse, and it is readable then. */
-	(void)!write(s->event_fd, &one, sizeof(one));
+		if (batch.first && (!next->limits || limits + next->count > BATCH_LIMITS))
+			break;
+		job = list_take(&s->waiting);
+		list_append(&batch, (struct job_list){job, job});
+		if (!job->limits)
+			break;
+		limits += job->count;
+	}
+	return batch;
 }
 
 static void *worker_run(void *data) {
@@ -220,15 +182,36 @@ static void *worker_run(void *data) {
 	(void)pthread_mutex_lock(&s->mutex);
 	for (;;) {
 		struct job_list batch = wait_for_batch(s);
+		struct job *job = batch.first;
+		const uint64_t one = 1;
+		int64_t now;
 
-		if (!batch.first && s->stopping)
+		if (!job && s->stopping)
 			break;
 		(void)pthread_mutex_unlock(&s->mutex);
-		if (batch.first)
-			do_batch(s, batch.first);
-		do_chores(s);
-		if (batch.first)
-			hand_back(s, batch);
+		if (job && job->limits)
+			do_limits(s, job);
+		if (job && !job->limits) {
+			(void)pthread_mutex_lock(&s->counts_mutex);
+			job->error = counts_write(s->counts, job->counts, job->count, job->names);
+			(void)pthread_mutex_unlock(&s->counts_mutex);
+		}
+		now = clock_monotonic_ms();
+		if (now >= counts_sync_due(s->counts)) {
+			(void)pthread_mutex_lock(&s->counts_mutex);
+			(void)counts_sync(s->counts);
+			(void)pthread_mutex_unlock(&s->counts_mutex);
+		}
+		if (now >= limits_reopen_due(s->limits))
+			(void)limits_reopen(s->limits);
+		if (job) {
+			(void)pthread_mutex_lock(&s->mutex);
+			list_append(&s->finished, batch); /* 3 */
+			(void)pthread_mutex_unlock(&s->mutex);
+			/* Only a counter that is about to overflow could refuse, and it is readable
+			 * then. */
+			(void)!write(s->event_fd, &one, sizeof(one));
+		}
 		/* The export comes after the answers, since it may take a second. */
 		if (clock_monotonic_ms() >= export_due(s->export))
 			export_write(s->export);
@@ -242,8 +225,11 @@ static void *worker_run(void *data) {
 
 /* -- opening and closing ----------------------------------------------------------------------- */
 
-static int queue_init(struct store *s) {
+static int store_init(struct store *s, const char *state_dir) {
+	_cleanup_free_ char *limits = dir_path(state_dir, "limits");
+	_cleanup_free_ char *counts = dir_path(state_dir, "counts");
 	pthread_condattr_t monotonic;
+	int r;
 
 	(void)pthread_mutex_init(&s->mutex, NULL);
 	(void)pthread_mutex_init(&s->counts_mutex, NULL);
@@ -252,20 +238,9 @@ static int queue_init(struct store *s) {
 	(void)pthread_cond_init(&s->wake, &monotonic);
 	(void)pthread_condattr_destroy(&monotonic);
 	s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	return s->event_fd < 0 ? -errno : 0;
-}
-
-static int store_init(struct store *s, const char *state_dir) {
-	_cleanup_free_ char *limits = NULL, *counts = NULL;
-	int r = queue_init(s);
-
-	if (r < 0)
-		return r;
+	if (s->event_fd < 0)
+		return -errno;
 	s->state_dir = strdup(state_dir);
-	if (asprintf(&limits, "%s/limits", state_dir) < 0)
-		limits = NULL;
-	if (asprintf(&counts, "%s/counts", state_dir) < 0)
-		counts = NULL;
 	if (!s->state_dir || !limits || !counts)
 		return -ENOMEM;
 	r = dir_make(state_dir, 0700);
@@ -320,31 +295,28 @@ int store_begin(const char *state_dir, struct store **ret) {
 	return r;
 }
 
-static void log_damage(const struct store *s, const char *text) {
-	_cleanup_free_ char *newest = export_newest(s->state_dir);
-
-	log_event(LOG_ERR, EVENT_LIMITS_DAMAGED, NULL,
-		"%s is damaged, %s. Leaving it as it is, and not starting. %s: "
-		"berthd --state-dir %s --restore %s",
-		lmdb_path(limits_lmdb(s->limits)), text,
-		newest ? "The newest export is restored by"
-		       : "There is no export beside it; another one is restored by",
-		s->state_dir, newest ? newest : "FILE");
-}
-
 int store_wait(struct store *s) {
+	const char *path = lmdb_path(limits_lmdb(s->limits));
+	_cleanup_free_ char *newest = NULL;
 	struct check_report report;
 
 	check_next(&s->check, &report);
 	s->limit_count = report.entries;
 	if (report.error == 0)
 		return limits_open(s->limits);
-	if (report.error == -EUCLEAN)
-		log_damage(s, report.text);
-	else
-		log_error("can't check %s: %s%s%s; %s", lmdb_path(limits_lmdb(s->limits)),
-			report.text, *report.text ? ": " : "", strerror(-report.error),
-			lmdb_advice(report.error));
+	if (report.error != -EUCLEAN) {
+		log_error("can't check %s: %s%s%s; %s", path, report.text, *report.text ? ": " : "",
+			strerror(-report.error), lmdb_advice(report.error));
+		return report.error;
+	}
+	newest = export_newest(s->state_dir);
+	log_event(LOG_ERR, EVENT_LIMITS_DAMAGED, NULL,
+		"%s is damaged, %s. Leaving it as it is, and not starting. %s: "
+		"berthd --state-dir %s --restore %s",
+		path, report.text,
+		newest ? "The newest export is restored by"
+		       : "There is no export beside it; another one is restored by",
+		s->state_dir, newest ? newest : "FILE");
 	return report.error;
 }
 
