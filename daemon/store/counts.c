@@ -16,66 +16,35 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "bounds.h"
 #include "clock.h"
 #include "counts.h"
+#include "database-format.h"
 #include "dir.h"
 #include "lmdb.h"
 #include "log.h"
+#include "procfs.h"
 #include "util.h"
 
 /* How long written counts may stay unsynced. */
-#define SYNC_MS      30000
-#define BOOT_ID_SIZE 40
-
-/* The value; its size and meaning belong to the format's version. */
-struct count_value {
-	uint32_t count;
-	uint32_t peak;
-	uint64_t denied;
-};
-
-_Static_assert(sizeof(struct count_value) == 16, "a count's value has no padding");
+#define SYNC_MS 30000
 
 struct counts {
 	struct lmdb *lmdb;
-	char boot_id[BOOT_ID_SIZE];    /* empty: unknown */
-	bool marked;                   /* `boot` is there and names this boot */
-	bool spoilt;                   /* data.mdb must be removed before it is opened */
-	bool incomplete;               /* begun afresh; the next counts_write says so */
-	int64_t written;               /* first write since the last sync, CLOCK_MONOTONIC ms */
-	int last_error;                /* the last error that was logged */
-	char read[BERTH_NAME_MAX + 1]; /* the last name that counts_read() took */
+	char boot_id[BOOT_ID_TEXT_SIZE]; /* empty: unknown */
+	bool marked;                     /* `boot` is there and names this boot */
+	bool spoilt;                     /* data.mdb must be removed before it is opened */
+	bool incomplete;                 /* begun afresh; the next counts_write says so */
+	int64_t written;                 /* first write since the last sync, CLOCK_MONOTONIC ms */
+	int last_error;                  /* the last error that was logged */
+	char read[BERTH_NAME_MAX + 1];   /* the last name that counts_read() took */
 };
 
 /* -- the marker -------------------------------------------------------------------------------- */
 
-/* The first line of a file, without its end; empty if it can't be read. */
-static int line_read(const char *path, char line[static BOOT_ID_SIZE]) {
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	line[0] = '\0';
-	if (fd < 0)
-		return -errno;
-	n = read(fd, line, BOOT_ID_SIZE - 1);
-	if (n < 0)
-		return -errno;
-	line[n] = '\0';
-	line[strcspn(line, "\n")] = '\0';
-	return 0;
-}
-
-static char *counts_path(const struct counts *c, const char *name) {
-	char *path;
-
-	return asprintf(&path, "%s/%s", lmdb_dir(c->lmdb), name) < 0 ? NULL : path;
-}
-
 static int counts_remove(const struct counts *c, const char *name) {
-	_cleanup_free_ char *path = counts_path(c, name);
+	_cleanup_free_ char *path = dir_path(lmdb_dir(c->lmdb), name);
 
 	if (!path)
 		return -ENOMEM;
@@ -83,8 +52,8 @@ static int counts_remove(const struct counts *c, const char *name) {
 }
 
 static int marker_set(struct counts *c) {
-	_cleanup_free_ char *path = counts_path(c, "boot");
-	_cleanup_free_ char *new = counts_path(c, "boot.new");
+	_cleanup_free_ char *path = dir_path(lmdb_dir(c->lmdb), "boot");
+	_cleanup_free_ char *new = dir_path(lmdb_dir(c->lmdb), "boot.new");
 	int r;
 
 	if (c->marked)
@@ -103,13 +72,18 @@ static int marker_set(struct counts *c) {
 
 /* Whether there are counts that another boot, or an unknown one, left unsynced. */
 static bool marker_is_stale(struct counts *c) {
-	_cleanup_free_ char *path = counts_path(c, "boot");
-	char line[BOOT_ID_SIZE];
-	int r = path ? line_read(path, line) : -ENOMEM;
+	_cleanup_free_ char *path = dir_path(lmdb_dir(c->lmdb), "boot");
+	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	char line[BOOT_ID_TEXT_SIZE + 2];
+	ssize_t n = 0;
 
-	if (r == -ENOENT || r == -ENOTDIR)
+	if (path && fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return false;
-	c->marked = r == 0 && line[0] && strcmp(line, c->boot_id) == 0;
+	if (fd >= 0)
+		n = read(fd, line, sizeof(line) - 1);
+	line[MAX_OF(n, 0)] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	c->marked = line[0] && strcmp(line, c->boot_id) == 0;
 	return !c->marked;
 }
 
@@ -131,34 +105,29 @@ static void counts_spoil(struct counts *c, const char *why, const char *where) {
 	c->spoilt = c->incomplete = true;
 }
 
-static int counts_discard(struct counts *c) {
-	int r = dir_make(lmdb_dir(c->lmdb), 0700);
-
-	if (r == 0)
-		r = counts_remove(c, "data.mdb");
-	if (r == 0)
-		r = counts_remove(c, "lock.mdb");
-	/* The marker is removed last, so that the next start repeats this if berthd dies in
-	 * between. */
-	if (r == 0)
-		r = dir_sync(lmdb_dir(c->lmdb));
-	if (r == 0)
-		r = counts_remove(c, "boot");
-	if (r < 0)
-		return r;
-	c->spoilt = c->marked = false;
-	return 0;
-}
-
 static int counts_open(struct counts *c) {
-	int r = 0;
+	const char *dir = lmdb_dir(c->lmdb);
+	int r;
 
 	if (lmdb_is_open(c->lmdb))
 		return 0;
-	if (c->spoilt)
-		r = counts_discard(c);
-	if (r == 0)
-		r = lmdb_make(c->lmdb);
+	if (c->spoilt) {
+		r = dir_make(dir, 0700);
+		if (r == 0)
+			r = counts_remove(c, "data.mdb");
+		if (r == 0)
+			r = counts_remove(c, "lock.mdb");
+		/* The marker is removed last, so that the next start repeats this if berthd dies in
+		 * between. */
+		if (r == 0)
+			r = dir_sync(dir);
+		if (r == 0)
+			r = counts_remove(c, "boot");
+		if (r < 0)
+			return r;
+		c->spoilt = c->marked = false;
+	}
+	r = lmdb_make(c->lmdb);
 	return r < 0 ? r : lmdb_open(c->lmdb);
 }
 
@@ -186,7 +155,7 @@ static void counts_log(struct counts *c, int error) {
 }
 
 void counts_begin(struct counts *c, int check_error, const char *check_text) {
-	if (line_read("/proc/sys/kernel/random/boot_id", c->boot_id) < 0)
+	if (boot_id_read_text(c->boot_id) < 0)
 		log_warning("can't read the boot id; counts will be lost if berthd is killed");
 	if (marker_is_stale(c))
 		counts_spoil(c, "were not synced before the last shutdown", "");
@@ -204,7 +173,7 @@ int counts_new(const char *dir, struct counts **ret) {
 	if (!c)
 		return -ENOMEM;
 	c->written = INT64_MAX;
-	r = lmdb_new(dir, "counts", sizeof(struct count_value), false, &c->lmdb);
+	r = lmdb_new(dir, COUNTS_TABLE, sizeof(struct count_value), false, &c->lmdb);
 	if (r < 0)
 		free(c);
 	else
@@ -332,11 +301,10 @@ static int count_read(void *data, const char *name, const void *value) {
 
 int counts_read(struct counts *c, size_t most, store_each_count each, void *data) {
 	struct reader reader = {.each = each, .data = data};
-	int r;
+	int r = counts_open(c);
 
-	r = counts_open(c);
 	if (r == 0)
-		r = lmdb_read_some(c->lmdb, c->read, most, count_read, &reader);
+		r = lmdb_read(c->lmdb, c->read, most, count_read, &reader);
 	if (r == -EUCLEAN) {
 		counts_spoil(c, damage(-EUCLEAN), "");
 		c->incomplete = false;

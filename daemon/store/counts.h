@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "lmdb.h"
-#include "store.h"
+#include "store-types.h"
 
 struct counts;
 

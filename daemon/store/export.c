@@ -94,11 +94,9 @@ char *export_newest(const char *state_dir) {
 	static const char *const names[] = {EXPORT_NAME, EXPORT_PREVIOUS};
 
 	for (size_t i = 0; i < ELEMENTS(names); i++) {
-		char *path;
+		char *path = dir_path(state_dir, names[i]);
 
-		if (asprintf(&path, "%s/%s", state_dir, names[i]) < 0)
-			return NULL;
-		if (access(path, F_OK) == 0)
+		if (!path || access(path, F_OK) == 0)
 			return path;
 		free(path);
 	}
@@ -115,12 +113,9 @@ int export_new(const char *state_dir, struct limits *limits, struct export **ret
 	e->limits = limits;
 	e->due = INT64_MAX;
 	e->dir = strdup(state_dir);
-	if (asprintf(&e->path, "%s/" EXPORT_NAME, state_dir) < 0)
-		e->path = NULL;
-	if (asprintf(&e->previous, "%s/" EXPORT_PREVIOUS, state_dir) < 0)
-		e->previous = NULL;
-	if (asprintf(&e->new, "%s/" EXPORT_NAME ".new", state_dir) < 0)
-		e->new = NULL;
+	e->path = dir_path(state_dir, EXPORT_NAME);
+	e->previous = dir_path(state_dir, EXPORT_PREVIOUS);
+	e->new = dir_path(state_dir, EXPORT_NAME ".new");
 	if (!e->dir || !e->path || !e->previous || !e->new) {
 		export_free(e);
 		return -ENOMEM;
@@ -155,39 +150,11 @@ struct printer {
 	size_t count;
 };
 
-static int limit_print(void *data, const char *name, const void *value) {
+static int limit_print(void *data, const char *name, uint32_t limit) {
 	struct printer *p = data;
-	uint32_t limit = limits_decode(value);
 
 	line_write(p->out, name, limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit);
 	p->count++;
-	return 0;
-}
-
-/* Makes the whole text; the caller frees it. *ret_end: the length of its last line. */
-static int text_make(struct export *e, char **ret_text, size_t *ret_size, size_t *ret_end) {
-	_cleanup_free_ char *text = NULL;
-	char end[END_SIZE];
-	size_t size;
-	struct printer p = {.out = open_memstream(&text, &size)};
-	int r;
-
-	if (!p.out)
-		return -ENOMEM;
-	fputs(header, p.out);
-	r = lmdb_read(limits_lmdb(e->limits), limit_print, &p);
-	if (fflush(p.out) == 0) {
-		end_make(end, p.count, text, size);
-		fputs(end, p.out);
-	}
-	if (fclose(p.out) != 0 && r == 0)
-		r = -ENOMEM;
-	if (r < 0)
-		return r;
-	*ret_text = text;
-	*ret_size = size;
-	*ret_end = strlen(end);
-	text = NULL;
 	return 0;
 }
 
@@ -204,10 +171,22 @@ static bool file_is_same(const char *path, const char *text, size_t size, size_t
 
 static int export_try(struct export *e) {
 	_cleanup_free_ char *text = NULL;
-	size_t size, end;
-	int r = text_make(e, &text, &size, &end);
+	char end[END_SIZE];
+	size_t size;
+	struct printer p = {.out = open_memstream(&text, &size)};
+	int r;
 
-	if (r < 0 || file_is_same(e->path, text, size, end))
+	if (!p.out)
+		return -ENOMEM;
+	fputs(header, p.out);
+	r = limits_read(e->limits, limit_print, &p);
+	if (fflush(p.out) == 0) {
+		end_make(end, p.count, text, size);
+		fputs(end, p.out);
+	}
+	if (fclose(p.out) != 0 && r == 0)
+		r = -ENOMEM;
+	if (r < 0 || file_is_same(e->path, text, size, strlen(end)))
 		return r;
 	r = dir_write_file(e->new, text, size); /* 1 */
 	if (r < 0) {

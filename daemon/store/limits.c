@@ -10,24 +10,16 @@
  */
 
 #include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "bounds.h"
 #include "clock.h"
+#include "database-format.h"
 #include "limits.h"
 #include "log.h"
 #include "util.h"
 
 #define REOPEN_MS 1000
-
-/* The value; its size and meaning belong to the format's version. */
-struct limit_value {
-	uint32_t limit;
-	uint32_t reserved;
-};
-
-_Static_assert(sizeof(struct limit_value) == 8, "a limit's value has no padding");
 
 struct limits {
 	struct lmdb *lmdb;
@@ -43,7 +35,7 @@ int limits_new(const char *dir, struct limits **ret) {
 	if (!l)
 		return -ENOMEM;
 	l->reopen_at = INT64_MAX;
-	r = lmdb_new(dir, "limits", sizeof(struct limit_value), true, &l->lmdb);
+	r = lmdb_new(dir, LIMITS_TABLE, sizeof(struct limit_value), true, &l->lmdb);
 	if (r < 0)
 		free(l);
 	else
@@ -60,13 +52,6 @@ void limits_free(struct limits *l) {
 
 struct lmdb *limits_lmdb(struct limits *l) {
 	return l->lmdb;
-}
-
-uint32_t limits_decode(const void *value) {
-	struct limit_value v;
-
-	memcpy(&v, value, sizeof(v));
-	return v.limit;
 }
 
 /* -- opening ----------------------------------------------------------------------------------- */
@@ -109,6 +94,28 @@ int limits_reopen(struct limits *l) {
 	l->reopen_error = l->logged_error = 0;
 	l->reopen_at = INT64_MAX;
 	return 0;
+}
+
+/* -- reading ----------------------------------------------------------------------------------- */
+
+struct reader {
+	store_each_limit each;
+	void *data;
+};
+
+static int limit_read(void *data, const char *name, const void *value) {
+	const struct reader *reader = data;
+	struct limit_value v;
+
+	memcpy(&v, value, sizeof(v));
+	return reader->each(reader->data, name, v.limit);
+}
+
+int limits_read(struct limits *l, store_each_limit each, void *data) {
+	struct reader reader = {.each = each, .data = data};
+	char place[BERTH_NAME_MAX + 1] = "";
+
+	return lmdb_read(l->lmdb, place, SIZE_MAX, limit_read, &reader);
 }
 
 /* -- writing ----------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "lmdb.h"
-#include "store.h"
+#include "store-types.h"
 
 struct limits;
 
@@ -30,10 +30,12 @@ int limits_make(struct limits *l);
 /* Logs why it fails. */
 int limits_open(struct limits *l);
 
-/* For reading and checking. */
+/* The environment, for check.h. */
 struct lmdb *limits_lmdb(struct limits *l);
-/* The limit in a value of that environment. */
-uint32_t limits_decode(const void *value);
+
+/* Calls each for all limits, in the order of their names' bytes. If each returns a negative value,
+ * reading stops and returns that value. */
+int limits_read(struct limits *l, store_each_limit each, void *data);
 
 /* Sorts the changes by name and commits them in one synced transaction: all or none. If the disk
  * fails during the commit, the change may or may not be there after a restart (-ENOTRECOVERABLE).

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "lmdb.h"
 #include "lmdb-file.h"
 #include "util.h"
 
@@ -81,29 +82,10 @@ static int named_entry_verify(struct verification *v, const MDB_val *key, const 
 	return 0;
 }
 
-static int txn_verify(struct verification *v) {
-	MDB_dbi values;
-	int r;
-
-	v->progress->part = LMDB_FREE_LIST;
-	v->is_free = calloc(v->last_page + 1, sizeof(*v->is_free));
-	if (!v->is_free)
-		return -ENOMEM;
-	r = table_verify(v, FREE_LIST, free_pages_verify);
-	free(v->is_free);
-	if (r < 0)
-		return r;
-	v->progress->part = LMDB_FORMAT;
-	r = lmdb_check_format(v->lmdb, v->txn, &values);
-	if (r < 0)
-		return r;
-	v->progress->part = LMDB_ENTRIES;
-	return table_verify(v, values, named_entry_verify);
-}
-
 int lmdb_verify(const struct lmdb *l, struct lmdb_progress *progress) {
 	struct verification v = {.lmdb = l, .progress = progress};
 	MDB_envinfo info;
+	MDB_dbi values;
 	struct stat st;
 	MDB_env *env;
 	int r;
@@ -112,16 +94,35 @@ int lmdb_verify(const struct lmdb *l, struct lmdb_progress *progress) {
 	if (stat(l->path, &st) < 0)
 		return -errno;
 	/* LMDB would take an empty file for a new one. */
-	r = st.st_size == 0 ? -EUCLEAN : lmdb_open_env(l, MDB_RDONLY | MDB_NOLOCK, &env);
+	if (st.st_size == 0)
+		return -EUCLEAN;
+	r = lmdb_open_env(l->dir, MDB_RDONLY | MDB_NOLOCK, MAP_SIZE_MAX, &env);
 	if (r < 0)
 		return r;
 	r = lmdb_translate(mdb_txn_begin(env, NULL, MDB_RDONLY, &v.txn));
-	if (r == 0) {
-		(void)mdb_env_info(env, &info);
-		v.last_page = info.me_last_pgno;
-		r = v.last_page > PAGES_MAX ? -EUCLEAN : txn_verify(&v);
-		mdb_txn_abort(v.txn);
+	if (r < 0) {
+		mdb_env_close(env);
+		return r;
 	}
+	(void)mdb_env_info(env, &info);
+	v.last_page = info.me_last_pgno;
+	if (v.last_page > PAGES_MAX)
+		r = -EUCLEAN;
+	if (r == 0) {
+		progress->part = LMDB_FREE_LIST;
+		v.is_free = calloc(v.last_page + 1, sizeof(*v.is_free));
+		r = v.is_free ? table_verify(&v, FREE_LIST, free_pages_verify) : -ENOMEM;
+		free(v.is_free);
+	}
+	if (r == 0) {
+		progress->part = LMDB_FORMAT;
+		r = lmdb_check_format(l, v.txn, &values);
+	}
+	if (r == 0) {
+		progress->part = LMDB_ENTRIES;
+		r = table_verify(&v, values, named_entry_verify);
+	}
+	mdb_txn_abort(v.txn);
 	mdb_env_close(env);
 	return r;
 }

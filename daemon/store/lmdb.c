@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Opens, reads and writes one LMDB environment, and turns LMDB's errors into errnos.
+/* Makes, opens, reads and writes one LMDB environment.
  *
  * Making the file
  *   Invariant: `data.mdb` is whole, and has its format and its table, whenever it exists.
@@ -13,32 +13,21 @@
  *
  * Each later change is one LMDB transaction: LMDB writes new pages, syncs them, and then writes the
  * meta page that refers to them, synchronously. A transaction never writes a page that the last two
- * transactions use, so a committed transaction stays.
- *
- * berthd of release 0.1.0 wrote a checksum ("seal") behind each of the two meta pages, where LMDB
- * stores nothing. LMDB doesn't look at these bytes, so berthd reads such files as they are. */
+ * transactions use, so a committed transaction stays. */
 
+#include <assert.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "bounds.h"
+#include "database-format.h"
 #include "dir.h"
+#include "lmdb.h"
 #include "lmdb-file.h"
 #include "util.h"
-
-#define META_TABLE     "meta"
-#define FORMAT_VERSION 1u
-#define VALUE_SIZE_MAX 16
-#define FORMAT_KEY     "format"
-
-/* The smallest map that is tried. */
-#define MAP_SIZE_MIN (UINT64_C(256) << 20)
 
 /* If the file system has less space than this, a short write probably means that it is full. */
 #define SPACE_MIN (UINT64_C(1) << 20)
@@ -54,33 +43,6 @@ struct lmdb_txn {
 };
 
 /* -- errors ------------------------------------------------------------------------------------ */
-
-int lmdb_translate(int code) {
-	switch (code) {
-	case MDB_NOTFOUND:
-		return -ENOENT;
-	case MDB_CORRUPTED:
-	case MDB_PAGE_NOTFOUND:
-	case MDB_INVALID:
-	case MDB_VERSION_MISMATCH:
-	case MDB_INCOMPATIBLE:
-	case MDB_CURSOR_FULL:
-	case MDB_PANIC:
-		return -EUCLEAN;
-	case MDB_MAP_FULL:
-		return -ENOSPC;
-	case MDB_TXN_FULL:
-		return -E2BIG;
-	case MDB_BAD_VALSIZE:
-		return -EINVAL;
-	case MDB_READERS_FULL:
-		return -EAGAIN;
-	default:
-		/* LMDB's own codes are negative. The way berthd uses LMDB leads to no others than
-		 * those above. */
-		return code > 0 ? -code : code == MDB_SUCCESS ? 0 : -EUCLEAN;
-	}
-}
 
 /* LMDB reports a short write as EIO. On a disk without errors, a short write means that the disk is
  * full. */
@@ -124,99 +86,39 @@ const char *lmdb_advice(int error) {
 	}
 }
 
-/* -- opening ----------------------------------------------------------------------------------- */
+/* -- making and opening ------------------------------------------------------------------------ */
 
-static int env_open_size(const char *path, unsigned flags, size_t map_size, MDB_env **ret) {
-	MDB_env *env;
-	int r = mdb_env_create(&env);
-
-	if (r != 0)
-		return lmdb_translate(r);
-	r = mdb_env_set_maxdbs(env, 4);
-	if (r == 0)
-		r = mdb_env_set_mapsize(env, map_size);
-	if (r == 0)
-		r = mdb_env_open(env, path, flags | MDB_NOTLS, 0600);
-	if (r != 0) {
-		mdb_env_close(env);
-		return lmdb_translate(r);
-	}
-	*ret = env;
-	return 0;
-}
-
-int lmdb_open_env(const struct lmdb *l, unsigned flags, MDB_env **ret) {
-	uint64_t size = MIN_OF(MAP_SIZE_MAX, SIZE_MAX / 4);
-	int r;
-
-	do {
-		r = env_open_size(l->dir, flags, (size_t)size, ret);
-		size /= 2;
-	} while (r == -ENOMEM && size >= MAP_SIZE_MIN);
-	return r;
-}
-
-static int format_write(const struct lmdb *l, MDB_txn *txn) {
+/* Step 1 of making the file. */
+static int file_prepare(const struct lmdb *l, const char *path) {
 	uint32_t version = FORMAT_VERSION;
 	MDB_val key = {strlen(FORMAT_KEY), (char *)FORMAT_KEY};
 	MDB_val value = {sizeof(version), &version};
 	MDB_dbi meta, values;
-	int r = mdb_dbi_open(txn, META_TABLE, MDB_CREATE, &meta);
-
-	if (r == 0)
-		r = mdb_put(txn, meta, &key, &value, 0);
-	if (r == 0)
-		r = mdb_dbi_open(txn, l->table, MDB_CREATE, &values);
-	return lmdb_translate(r);
-}
-
-/* berthd makes every environment with a format and a table. */
-int lmdb_check_format(const struct lmdb *l, MDB_txn *txn, MDB_dbi *ret_values) {
-	MDB_val key = {strlen(FORMAT_KEY), (char *)FORMAT_KEY}, value;
-	uint32_t version = 0;
-	MDB_dbi meta;
-	int r = mdb_dbi_open(txn, META_TABLE, 0, &meta);
-
-	if (r == 0)
-		r = mdb_get(txn, meta, &key, &value);
-	if (r == 0 && value.mv_size == sizeof(version))
-		memcpy(&version, value.mv_data, sizeof(version));
-	if (r == 0 && version > FORMAT_VERSION)
-		return -EPROTONOSUPPORT;
-	if (r == 0)
-		r = version == 0 ? MDB_NOTFOUND : mdb_dbi_open(txn, l->table, 0, ret_values);
-	return r == MDB_NOTFOUND ? -EUCLEAN : lmdb_translate(r);
-}
-
-/* Step 1 of making the file. */
-static int file_prepare(const struct lmdb *l, const char *path) {
 	MDB_env *env;
 	MDB_txn *txn;
-	int r = env_open_size(path, MDB_NOSUBDIR, (size_t)MAP_SIZE_MIN, &env);
+	int r = lmdb_open_env(path, MDB_NOSUBDIR, MAP_SIZE_MIN, &env);
 
 	if (r < 0)
 		return r;
-	r = lmdb_translate(mdb_txn_begin(env, NULL, 0, &txn));
+	r = mdb_txn_begin(env, NULL, 0, &txn);
 	if (r == 0) {
-		r = format_write(l, txn);
+		r = mdb_dbi_open(txn, META_TABLE, MDB_CREATE, &meta);
 		if (r == 0)
-			r = lmdb_translate(mdb_txn_commit(txn));
+			r = mdb_put(txn, meta, &key, &value, 0);
+		if (r == 0)
+			r = mdb_dbi_open(txn, l->table, MDB_CREATE, &values);
+		if (r == 0)
+			r = mdb_txn_commit(txn);
 		else
 			mdb_txn_abort(txn);
 	}
 	mdb_env_close(env);
-	return explain_io_error(l, r);
-}
-
-static char *path_in(const struct lmdb *l, const char *name) {
-	char *path;
-
-	return asprintf(&path, "%s/%s", l->dir, name) < 0 ? NULL : path;
+	return explain_io_error(l, lmdb_translate(r));
 }
 
 int lmdb_make(struct lmdb *l) {
-	_cleanup_free_ char *new = path_in(l, "data.mdb.new");
-	_cleanup_free_ char *lock = path_in(l, "data.mdb.new-lock");
+	_cleanup_free_ char *new = dir_path(l->dir, "data.mdb.new");
+	_cleanup_free_ char *lock = dir_path(l->dir, "data.mdb.new-lock");
 	struct stat st;
 	int r = !new || !lock ? -ENOMEM : dir_make(l->dir, 0700);
 
@@ -248,7 +150,7 @@ int lmdb_new(
 		return -ENOMEM;
 	*l = (struct lmdb){.table = table, .value_size = value_size, .durable = durable};
 	l->dir = strdup(dir);
-	l->path = l->dir ? path_in(l, "data.mdb") : NULL;
+	l->path = l->dir ? dir_path(l->dir, "data.mdb") : NULL;
 	if (!l->path) {
 		lmdb_free(l);
 		return -ENOMEM;
@@ -285,31 +187,10 @@ void lmdb_free(struct lmdb *l) {
 	free(l);
 }
 
-/* The table's handle lasts if the transaction that opened it commits, even if that transaction only
- * read. */
-static int table_open(struct lmdb *l) {
-	MDB_envinfo info;
-	MDB_txn *txn;
-	int r = lmdb_translate(mdb_txn_begin(l->env, NULL, MDB_RDONLY, &txn));
-
-	if (r < 0)
-		return r;
-	/* While another process has the lock file open, LMDB takes the last transaction from it.
-	 * After a failed commit the file may have another last transaction. */
-	r = lmdb_translate(mdb_env_info(l->env, &info));
-	if (r == 0 && info.me_last_txnid != mdb_txn_id(txn))
-		r = -EBUSY;
-	if (r == 0)
-		r = lmdb_check_format(l, txn, &l->values);
-	if (r < 0) {
-		mdb_txn_abort(txn);
-		return r;
-	}
-	return lmdb_translate(mdb_txn_commit(txn));
-}
-
 int lmdb_open(struct lmdb *l) {
+	MDB_envinfo info;
 	struct stat st;
+	MDB_txn *txn;
 	int r;
 
 	if (l->env)
@@ -320,10 +201,27 @@ int lmdb_open(struct lmdb *l) {
 		return -errno;
 	if (st.st_size == 0)
 		return -EUCLEAN;
-	r = lmdb_open_env(l, l->durable ? 0 : MDB_NOSYNC, &l->env);
+	r = lmdb_open_env(l->dir, l->durable ? 0 : MDB_NOSYNC, MAP_SIZE_MAX, &l->env);
 	if (r < 0)
 		return r;
-	r = table_open(l);
+	r = lmdb_translate(mdb_txn_begin(l->env, NULL, MDB_RDONLY, &txn));
+	if (r < 0) {
+		lmdb_close(l);
+		return r;
+	}
+	/* While another process has the lock file open, LMDB takes the last transaction from it.
+	 * After a failed commit the file may have another last transaction. */
+	r = lmdb_translate(mdb_env_info(l->env, &info));
+	if (r == 0 && info.me_last_txnid != mdb_txn_id(txn))
+		r = -EBUSY;
+	if (r == 0)
+		r = lmdb_check_format(l, txn, &l->values);
+	/* The table's handle lasts if the transaction that opened it commits, even if that
+	 * transaction only read. */
+	if (r == 0)
+		r = lmdb_translate(mdb_txn_commit(txn));
+	else
+		mdb_txn_abort(txn);
 	if (r < 0)
 		lmdb_close(l);
 	return r;
@@ -331,83 +229,41 @@ int lmdb_open(struct lmdb *l) {
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
-/* LMDB doesn't notice that a byte of a name or a value has changed on the disk, so each value is
- * followed by a checksum of both. */
-static uint64_t entry_sum(const void *name, size_t name_size, const void *value, size_t size) {
-	return XXH3_64bits_withSeed(value, size, XXH3_64bits(name, name_size));
-}
-
-int lmdb_check_entry(
-	const struct lmdb *l, const MDB_val *key, const MDB_val *value, char *ret_name) {
-	uint64_t sum;
-
-	if (key->mv_size == 0 || key->mv_size > BERTH_NAME_MAX ||
-		memchr(key->mv_data, '\0', key->mv_size) ||
-		value->mv_size != l->value_size + sizeof(sum))
-		return -EUCLEAN;
-	memcpy(&sum, (const char *)value->mv_data + l->value_size, sizeof(sum));
-	if (sum != entry_sum(key->mv_data, key->mv_size, value->mv_data, l->value_size))
-		return -EUCLEAN;
-	memcpy(ret_name, key->mv_data, key->mv_size);
-	ret_name[key->mv_size] = '\0';
-	return 0;
-}
-
-/* Finds the first entry whose name comes after `after`. */
-static int cursor_seek(MDB_cursor *cursor, const char *after, MDB_val *key, MDB_val *value) {
-	const MDB_val passed = {strlen(after), (char *)after};
-	int r;
-
-	if (!*after)
-		return mdb_cursor_get(cursor, key, value, MDB_FIRST);
-	*key = passed;
-	r = mdb_cursor_get(cursor, key, value, MDB_SET_RANGE);
-	if (r == 0 && key->mv_size == passed.mv_size &&
-		memcmp(key->mv_data, after, passed.mv_size) == 0)
-		r = mdb_cursor_get(cursor, key, value, MDB_NEXT);
-	return r;
-}
-
-static int cursor_read(const struct lmdb *l, MDB_cursor *cursor, char *place, size_t most,
-	lmdb_each each, void *data) {
+int lmdb_read(struct lmdb *l, char *place, size_t most, lmdb_each each, void *data) {
+	MDB_val key = {strlen(place), place}, value;
 	char name[BERTH_NAME_MAX + 1];
-	MDB_val key, value;
-	int error, r = cursor_seek(cursor, place, &key, &value);
-
-	for (size_t n = 0; r == 0 && n < most; n++) {
-		error = lmdb_check_entry(l, &key, &value, name);
-		if (error == 0)
-			error = each(data, name, value.mv_data);
-		if (error < 0)
-			return error;
-		strcpy(place, name);
-		r = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
-	}
-	return r == 0 ? 1 : r == MDB_NOTFOUND ? 0 : lmdb_translate(r);
-}
-
-int lmdb_read_some(struct lmdb *l, char *place, size_t most, lmdb_each each, void *data) {
 	MDB_cursor *cursor;
 	MDB_txn *txn;
-	int r = lmdb_open(l);
+	int found, r = lmdb_open(l);
 
 	if (r == 0)
 		r = lmdb_translate(mdb_txn_begin(l->env, NULL, MDB_RDONLY, &txn));
 	if (r < 0)
 		return r;
 	r = lmdb_translate(mdb_cursor_open(txn, l->values, &cursor));
-	if (r == 0) {
-		r = cursor_read(l, cursor, place, most, each, data);
-		mdb_cursor_close(cursor);
+	if (r < 0) {
+		mdb_txn_abort(txn);
+		return r;
 	}
+	/* MDB_SET_RANGE finds the entry of that name, if it is there, or else the next one. */
+	found = mdb_cursor_get(cursor, &key, &value, *place ? MDB_SET_RANGE : MDB_FIRST);
+	if (found == 0 && *place && key.mv_size == strlen(place) &&
+		memcmp(key.mv_data, place, key.mv_size) == 0)
+		found = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+	for (size_t n = 0; found == 0 && n < most; n++) {
+		r = lmdb_check_entry(l, &key, &value, name);
+		if (r == 0)
+			r = each(data, name, value.mv_data);
+		if (r < 0)
+			break;
+		strcpy(place, name);
+		found = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+	}
+	mdb_cursor_close(cursor);
 	mdb_txn_abort(txn);
-	return r;
-}
-
-int lmdb_read(struct lmdb *l, lmdb_each each, void *data) {
-	char place[BERTH_NAME_MAX + 1] = "";
-
-	return lmdb_read_some(l, place, SIZE_MAX, each, data);
+	if (r < 0)
+		return r;
+	return found == 0 ? 1 : found == MDB_NOTFOUND ? 0 : lmdb_translate(found);
 }
 
 /* -- writing ----------------------------------------------------------------------------------- */
@@ -416,7 +272,7 @@ int lmdb_put(struct lmdb_txn *txn, const char *name, const void *value) {
 	const size_t size = txn->lmdb->value_size;
 	char stored[VALUE_SIZE_MAX + sizeof(uint64_t)];
 	MDB_val k = {strlen(name), (char *)name}, v = {size + sizeof(uint64_t), stored};
-	uint64_t sum = entry_sum(name, k.mv_size, value, size);
+	uint64_t sum = lmdb_sum_entry(&k, value, size);
 
 	if (k.mv_size > BERTH_NAME_MAX)
 		return -EINVAL;
@@ -434,25 +290,11 @@ int lmdb_delete(struct lmdb_txn *txn, const char *name) {
 	return r == MDB_NOTFOUND ? 0 : lmdb_translate(r);
 }
 
-/* If LMDB fails to write the meta page, it puts the old one back into the page cache and refuses
- * everything (MDB_PANIC). The disk may have either page. After an I/O error at an earlier step the
- * old meta page should be in force, but a disk with errors isn't trusted. */
-static int txn_commit(const struct lmdb *l, MDB_txn *txn) {
-	int r = explain_io_error(l, lmdb_translate(mdb_txn_commit(txn)));
-	MDB_txn *next;
-	int next_result;
-
-	if (r == 0 || !l->durable)
-		return r;
-	next_result = mdb_txn_begin(l->env, NULL, 0, &next);
-	if (next_result == 0)
-		mdb_txn_abort(next);
-	return next_result == MDB_PANIC || r == -EIO ? -ENOTRECOVERABLE : r;
-}
-
+/* Fills and commits one transaction. */
 static int write_once(struct lmdb *l, lmdb_fill fill, void *data) {
 	struct lmdb_txn t = {.lmdb = l};
-	int r;
+	MDB_txn *next;
+	int next_result, r;
 
 	/* The reader slot of a backup that was killed would keep LMDB from ever using old pages
 	 * again. */
@@ -470,7 +312,17 @@ static int write_once(struct lmdb *l, lmdb_fill fill, void *data) {
 		return r;
 	}
 	l->has_changed_much = t.changes > LARGE_CHANGE;
-	return txn_commit(l, t.txn);
+	r = explain_io_error(l, lmdb_translate(mdb_txn_commit(t.txn)));
+	if (r == 0 || !l->durable)
+		return r;
+	/* If LMDB fails to write the meta page, it puts the old one back into the page cache and
+	 * refuses everything (MDB_PANIC). The disk may have either page. After an I/O error at an
+	 * earlier step the old meta page should be in force, but a disk with errors isn't
+	 * trusted. */
+	next_result = mdb_txn_begin(l->env, NULL, 0, &next);
+	if (next_result == 0)
+		mdb_txn_abort(next);
+	return next_result == MDB_PANIC || r == -EIO ? -ENOTRECOVERABLE : r;
 }
 
 int lmdb_write(struct lmdb *l, lmdb_fill fill, void *data) {

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * One LMDB environment in a directory of its own, with one table from names to values of one size.
- * Part of the store (store.h). Not thread-safe: one thread at a time.
+ * One LMDB environment in a directory of its own, with one table from names to values of one size
+ * (database-format.h). Part of the store (store.h). Not thread-safe: one thread at a time.
  *
  * Errors are negative errnos. -EUCLEAN: the file is damaged; -EPROTONOSUPPORT: a later berthd wrote
  * it; -ENOSPC: the disk is full; -ENOTRECOVERABLE: a commit failed so late that the disk may have
@@ -22,8 +22,8 @@ struct lmdb_txn;
 typedef int (*lmdb_fill)(struct lmdb_txn *txn, void *data);
 typedef int (*lmdb_each)(void *data, const char *name, const void *value);
 
-/* Opens nothing yet. value_size: 16 at most. durable: every commit is synced before lmdb_write
- * returns. table is borrowed. */
+/* Opens nothing yet. value_size: VALUE_SIZE_MAX at most. durable: every commit is synced before
+ * lmdb_write returns. table is borrowed. */
 int lmdb_new(
 	const char *dir, const char *table, size_t value_size, bool durable, struct lmdb **ret);
 /* Closes without a sync. NULL is fine. */
@@ -48,13 +48,11 @@ int lmdb_write(struct lmdb *l, lmdb_fill fill, void *data);
 int lmdb_put(struct lmdb_txn *txn, const char *name, const void *value);
 int lmdb_delete(struct lmdb_txn *txn, const char *name); /* 0, too, if there is no such name */
 
-/* Calls each for all entries, in the order of the names' bytes, as of one instant. Opens the
- * environment if it is closed. A negative return of each ends it and is returned. */
-int lmdb_read(struct lmdb *l, lmdb_each each, void *data);
-/* Calls each for at most `most` entries, which come after the name in `place`. `place` has
- * BERTH_NAME_MAX + 1 bytes and is "" at first; it becomes the last name that each took. 1: there
- * are more. */
-int lmdb_read_some(struct lmdb *l, char *place, size_t most, lmdb_each each, void *data);
+/* Calls each for at most `most` entries, in the order of the names' bytes, as of one instant. They
+ * come after the name in `place`, which has BERTH_NAME_MAX + 1 bytes and is "" at first; it becomes
+ * the last name that each took. Opens the environment if it is closed. 1: there are more. A
+ * negative return of each ends it and is returned. */
+int lmdb_read(struct lmdb *l, char *place, size_t most, lmdb_each each, void *data);
 
 int lmdb_sync(struct lmdb *l);
 

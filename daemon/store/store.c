@@ -427,25 +427,12 @@ int store_put_counts(struct store *s, struct store_count *counts, size_t count, 
 	return r;
 }
 
-struct reader {
-	store_each_limit each;
-	void *data;
-};
-
-static int limit_read(void *data, const char *name, const void *value) {
-	const struct reader *reader = data;
-
-	return reader->each(reader->data, name, limits_decode(value));
-}
-
 uint32_t store_count_limits(const struct store *s) {
 	return (uint32_t)MIN_OF(s->limit_count, (size_t)BERTH_ACCOUNTS_MAX);
 }
 
 int store_read_limits(struct store *s, store_each_limit each, void *data) {
-	struct reader reader = {.each = each, .data = data};
-
-	return lmdb_read(limits_lmdb(s->limits), limit_read, &reader);
+	return limits_read(s->limits, each, data);
 }
 
 int store_read_counts(struct store *s, size_t most, store_each_count each, void *data) {

@@ -5,7 +5,7 @@
  * The store: limits and templates, and counts as of the last checkpoint, in LMDB. Only the worker
  * thread of store.c waits for a disk, once berthd serves.
  *
- * In the state directory:
+ * In the state directory (database-format.h has the format of the two databases):
  *   limits/          name → limit, an LMDB environment. Every commit is synced before its job is
  *                    done.
  *   limits.export    the same as text, some seconds old (export.h); limits.export.1: the export
@@ -22,28 +22,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "store-types.h"
+
 struct store;
-
-/* One limit to be put or deleted. The name is that of an account or a template. */
-struct store_limit {
-	const char *name; /* NUL-terminated; borrowed until done() */
-	uint32_t limit;   /* BERTH_LIMIT_NONE: unlimited; STORE_DELETE: delete it */
-};
-#define STORE_DELETE UINT32_MAX
-
-/* The numbers that a checkpoint writes for one account. */
-struct store_count {
-	uint32_t count;
-	uint32_t peak;
-	uint64_t denied;
-	uint64_t name_offset; /* into the job's names */
-};
 
 /* error: 0, or a negative errno. Then nothing was stored, unless store_is_unsure(error). */
 typedef void (*store_done)(void *data, int error);
-typedef int (*store_each_limit)(void *data, const char *name, uint32_t limit);
-typedef int (*store_each_count)(
-	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied);
 
 /* Makes the directories and files that aren't there, and starts the child that checks them. The
  * caller must be the only thread of its process. The log says why it fails. */

@@ -247,7 +247,7 @@ static void judge(const struct disk *disk, unsigned acknowledged, const char *wh
 	static struct lmdb_progress progress;
 	struct reader r = {{0}, 0};
 	struct lmdb *d = NULL;
-	char path[128];
+	char path[128], place[BERTH_NAME_MAX + 1] = "";
 	bool right;
 
 	disk_store(disk);
@@ -256,7 +256,7 @@ static void judge(const struct disk *disk, unsigned acknowledged, const char *wh
 	ck_assert_msg(lmdb_verify(d, &progress) == 0, "%s at %zu: taken for damaged after '%s'",
 		what, at, progress.name);
 	ck_assert_msg(lmdb_open(d) == 0, "%s at %zu: can't be opened", what, at);
-	ck_assert_int_eq(lmdb_read(d, value_read, &r), 0);
+	ck_assert_int_eq(lmdb_read(d, place, SIZE_MAX, value_read, &r), 0);
 	lmdb_free(d);
 	(void)snprintf(path, sizeof(path), "%s/cut/lock.mdb", dir);
 	(void)unlink(path);
