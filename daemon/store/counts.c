@@ -41,52 +41,6 @@ struct counts {
 	char read[BERTH_NAME_MAX + 1];   /* the last name that counts_read() took */
 };
 
-/* -- the marker -------------------------------------------------------------------------------- */
-
-static int counts_remove(const struct counts *c, const char *name) {
-	_cleanup_free_ char *path = dir_path(lmdb_dir(c->lmdb), name);
-
-	if (!path)
-		return -ENOMEM;
-	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
-}
-
-static int marker_set(struct counts *c) {
-	_cleanup_free_ char *path = dir_path(lmdb_dir(c->lmdb), "boot");
-	_cleanup_free_ char *new = dir_path(lmdb_dir(c->lmdb), "boot.new");
-	int r;
-
-	if (c->marked)
-		return 0;
-	if (!path || !new)
-		return -ENOMEM;
-	r = dir_write_file(new, c->boot_id, strlen(c->boot_id)); /* 1 */
-	if (r < 0)
-		return r;
-	if (rename(new, path) < 0) /* 2 */
-		return -errno;
-	r = dir_sync(lmdb_dir(c->lmdb)); /* 3 */
-	c->marked = r == 0;
-	return r;
-}
-
-/* Whether there are counts that another boot, or an unknown one, left unsynced. */
-static bool marker_is_stale(struct counts *c) {
-	_cleanup_free_ char *path = dir_path(lmdb_dir(c->lmdb), "boot");
-	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	char line[BOOT_ID_TEXT_SIZE + 2];
-	ssize_t n = 0;
-
-	if (path && fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-		return false;
-	if (fd >= 0)
-		n = read(fd, line, sizeof(line) - 1);
-	line[MAX_OF(n, 0)] = '\0';
-	line[strcspn(line, "\n")] = '\0';
-	c->marked = line[0] && strcmp(line, c->boot_id) == 0;
-	return !c->marked;
-}
-
 /* -- opening ----------------------------------------------------------------------------------- */
 
 static const char *damage(int error) {
@@ -103,6 +57,14 @@ static void counts_spoil(struct counts *c, const char *why, const char *where) {
 		lmdb_dir(c->lmdb), why, *where ? ", " : "", where);
 	lmdb_close(c->lmdb);
 	c->spoilt = c->incomplete = true;
+}
+
+static int counts_remove(const struct counts *c, const char *name) {
+	_cleanup_free_ char *path = dir_path(lmdb_dir(c->lmdb), name);
+
+	if (!path)
+		return -ENOMEM;
+	return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 static int counts_open(struct counts *c) {
@@ -155,9 +117,20 @@ static void counts_log(struct counts *c, int error) {
 }
 
 void counts_begin(struct counts *c, int check_error, const char *check_text) {
+	_cleanup_free_ char *path = dir_path(lmdb_dir(c->lmdb), "boot");
+	_cleanup_close_ int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	bool has_no_marker = path && fd < 0 && (errno == ENOENT || errno == ENOTDIR);
+	char line[BOOT_ID_TEXT_SIZE + 2] = "";
+
 	if (boot_id_read_text(c->boot_id) < 0)
 		log_warning("can't read the boot id; counts will be lost if berthd is killed");
-	if (marker_is_stale(c))
+	if (fd >= 0)
+		(void)!read(fd, line, sizeof(line) - 1);
+	line[strcspn(line, "\n")] = '\0';
+	c->marked = line[0] && strcmp(line, c->boot_id) == 0;
+	/* A marker of another boot, or one that can't be read, shows that the counts may not be
+	 * whole on the disk. */
+	if (!c->marked && !has_no_marker)
 		counts_spoil(c, "were not synced before the last shutdown", "");
 	else if (check_error < 0 && check_error != -ENOENT)
 		counts_spoil(c, damage(check_error), check_text);
@@ -222,11 +195,28 @@ static int counts_fill(struct lmdb_txn *txn, void *data) {
 }
 
 static int counts_try_write(struct counts *c, struct batch *b) {
+	const char *dir = lmdb_dir(c->lmdb);
 	int r = counts_open_or_begin(c);
 
-	if (r == 0)
-		r = marker_set(c);
-	return r < 0 ? r : lmdb_write(c->lmdb, counts_fill, b); /* 4 */
+	if (r < 0)
+		return r;
+	if (!c->marked) {
+		_cleanup_free_ char *path = dir_path(dir, "boot");
+		_cleanup_free_ char *new = dir_path(dir, "boot.new");
+
+		if (!path || !new)
+			return -ENOMEM;
+		r = dir_write_file(new, c->boot_id, strlen(c->boot_id)); /* 1 */
+		if (r < 0)
+			return r;
+		if (rename(new, path) < 0) /* 2 */
+			return -errno;
+		r = dir_sync(dir); /* 3 */
+		if (r < 0)
+			return r;
+		c->marked = true;
+	}
+	return lmdb_write(c->lmdb, counts_fill, b); /* 4 */
 }
 
 int counts_write(struct counts *c, struct store_count *counts, size_t count, const char *names) {

@@ -171,7 +171,7 @@ static bool file_is_same(const char *path, const char *text, size_t size, size_t
 
 static int export_try(struct export *e) {
 	_cleanup_free_ char *text = NULL;
-	char end[END_SIZE];
+	char end[END_SIZE] = "";
 	size_t size;
 	struct printer p = {.out = open_memstream(&text, &size)};
 	int r;
