@@ -8,8 +8,8 @@
  * An administrator sets how many slots an account may hold at once, for instance by
  * `berthctl set alice 5`. A server acquires a slot before it serves a client, and releases
  * it afterwards. An acquire that would pass the limit returns
- * BERTH_CONNECTION_COUNT_LIMIT. If a process dies, in whatever way, berthd releases its
- * slots.
+ * BERTH_CONNECTION_COUNT_LIMIT. If a process dies, in whatever way, berthd releases the
+ * slots of the process.
  *
  *     struct berth *b;
  *     berth_slot slot;
@@ -38,26 +38,27 @@
  * RETURN VALUES
  *
  * A function that returns an int returns BERTH_SUCCESS, which is 0, or another code of enum
- * berth_code. A pointer to a result is written on success only. No function changes errno.
+ * berth_code. A function writes its result through a pointer only on success. No function
+ * changes errno.
  *
  * BLOCKING
  *
- * Once the session is open and this process knows the account, an acquire, a denial and a
- * release wait for nothing. They make no system call, except at most one that wakes an idle
- * berthd.
+ * If the session is open and this process has used the account before, berth_acquire() and
+ * berth_release() don't block, even if the acquire is denied. Each call makes at most one
+ * system call, which wakes an idle berthd.
  *
- * berth_open(), berth_open_options() and the first use of an account ask berthd. So does an
- * acquire for which this process has no free record, and any call that needs a new session.
- * Each of them waits for berthd up to the timeout of struct berth_options. If the
- * connection to berthd is lost, calls that need no berthd still succeed, and the library
- * reconnects when a call needs berthd.
+ * These calls send a request to berthd: berth_open(), berth_open_options(), the first use
+ * of an account, an acquire that needs more slots than berthd has given to the session, and
+ * any call that needs a new session. Each of these calls waits for the reply up to the
+ * timeout of struct berth_options. If the connection to berthd is lost, calls that send no
+ * request still succeed. The library reconnects in the next call that sends a request.
  *
  * THREADS
  *
  * Any thread may call any function at any time, on the same handle or on others. The
- * exception is berth_close(): no other thread may use the handle then. Any thread of the
- * process may release a slot, whichever thread acquired it. The library starts no thread
- * and prints nothing. Its functions are not cancellation points.
+ * exception is berth_close(): no other thread may use the handle during this call or after
+ * it. Any thread of the process may release a slot, whichever thread acquired it. The
+ * library starts no thread and prints nothing. Its functions are not cancellation points.
  *
  * SIGNALS
  *
@@ -73,9 +74,9 @@
  *
  * DESCRIPTORS
  *
- * A handle has three file descriptors. They are close-on-exec, and 3 or above. A program
- * that closes them, by closefrom() for instance, ends its session: berthd revokes its
- * slots, and the next call opens a new session.
+ * A handle has three file descriptors. They are close-on-exec, and 3 or above. If a program
+ * closes these descriptors, by closefrom() for instance, the session ends: berthd revokes
+ * the slots of the session, and the next call opens a new session.
  */
 
 #include <stddef.h>
@@ -97,10 +98,9 @@ extern "C" {
  *
  * The numbers and the sentences of berth_strerror() are those of the Windows system error
  * codes; so BERTH_CONNECTION_COUNT_LIMIT is ERROR_CONNECTION_COUNT_LIMIT, 1238 (0x4D6).
- * Three names differ from winerror.h: the reference of ERROR_CONNECTION_COUNT_LIMIT lists
- * NO_SYSTEM_RESOURCES (8), TOO_MANY_POSTS (1237) and CONNECTION_REFUSED (10061) as its
- * related errors, while winerror.h has these names at other numbers. berth uses the names
- * and numbers of that reference.
+ * Three names have other numbers in winerror.h: NO_SYSTEM_RESOURCES (8), TOO_MANY_POSTS
+ * (1237) and CONNECTION_REFUSED (10061). berth takes these names and numbers from the
+ * reference of ERROR_CONNECTION_COUNT_LIMIT, which lists them as related errors.
  */
 enum berth_code {
 	/* The call has succeeded. */
@@ -117,23 +117,24 @@ enum berth_code {
 	/* A name, weight, size, timeout, flag or pointer is not valid. */
 	BERTH_INVALID_PARAMETER = 87,
 
-	/* An administrator revoked the slot, or its session ended. The slot is gone. */
+	/* An administrator revoked the slot, or the slot's session ended. The slot is gone. */
 	BERTH_CONNECTION_ABORTED = 1236,
 
-	/* The handle doesn't hold this slot: it was released before, or never acquired
-	 * here. */
+	/* The handle doesn't hold this slot: the slot was released before, or was never
+	 * acquired through this handle. */
 	BERTH_TOO_MANY_POSTS = 1237,
 
-	/* The limit of the account, or of a level above it, is reached. No other reason has
-	 * this code. */
+	/* The limit of the account, or of a level above it, is reached. No function returns
+	 * this code for another reason. */
 	BERTH_CONNECTION_COUNT_LIMIT = 1238,
 
-	/* Library and berthd are of different releases that can't work together. Install both
-	 * from the same release. Then restart the server, which keeps the library that it
-	 * has loaded, or restart berthd; berthd(8) describes such an upgrade. */
+	/* The library and berthd are of different versions that can't work together. Install
+	 * the same version of both. Then restart berthd, or restart the server, which
+	 * otherwise keeps the library that it has loaded. berthd(8) describes such an
+	 * upgrade. */
 	BERTH_REVISION_MISMATCH = 1306,
 
-	/* The account has no limit, and no template covers it. */
+	/* The account has no limit, and no template matches it. */
 	BERTH_NO_SUCH_USER = 1317,
 
 	/* The shared memory or berthd's store is damaged. */
@@ -158,14 +159,14 @@ enum berth_code {
 struct berth;
 
 /*
- * The number of a slot that a handle holds; 0 is no slot. It is valid until the slot is
- * released, also across restarts of berthd. It means nothing in another process.
+ * The number of a slot that a handle holds; 0 is no slot. The number is valid until the slot
+ * is released, even if berthd is restarted. It means nothing in another process.
  *
  * From the highest bit down, the number consists of 20 bits of the session's number in this
- * process, 22 bits of the record's number, and the lowest 22 bits of the number of times
- * that this record was used. The library compares the number with its own list of the slots
- * that the handle holds. So a number from a session that has ended never releases another
- * slot.
+ * process, 22 bits of the number of the slot's record in shared memory, and the lowest 22
+ * bits of the number of times that this record was used. The library compares the number
+ * with its own list of the slots that the handle holds. So a number from a session that has
+ * ended never releases another slot.
  */
 typedef uint64_t berth_slot;
 
@@ -182,31 +183,31 @@ struct berth_request {
 	/* sizeof(struct berth_request). */
 	size_t size;
 
-	/* The account. The string is the caller's, and used during the call only. */
+	/* The name of the account. The string is used during the call only. */
 	const char *account;
 
 	/* How many slots this one counts as, at every level: 1 to 4095. 0 stands for 1. */
 	uint32_t weight;
 
-	/* Must be 0: the call takes a slot now or is denied. Otherwise
-	 * BERTH_INVALID_PARAMETER. */
+	/* Must be 0: no call waits for a slot. */
 	int32_t timeout_ms;
 
-	/* Must be 0. An unknown flag is BERTH_INVALID_PARAMETER. */
+	/* Must be 0. */
 	uint32_t flags;
 
-	/* A text that `berthctl holders` shows beside the slot; NULL: none. The library
-	 * copies it, and cuts it at 39 bytes, between two characters of UTF-8. */
+	/* A text that `berthctl holders` shows beside the slot. NULL means no label. The
+	 * library copies the text, and cuts it at 39 bytes or before, between two characters
+	 * of UTF-8. */
 	const char *label;
 };
 
 /* The limit and the counts of an account: berth_query(). */
 struct berth_usage {
-	/* sizeof(struct berth_usage), set by the caller. Fields beyond it aren't written.
-	 * It must include at least `limit` and `current`. */
+	/* sizeof(struct berth_usage), set by the caller. The function doesn't write fields
+	 * beyond this size. The size must include at least `limit` and `current`. */
 	size_t size;
 
-	/* How many slots the account may hold at once: 0 to 1048575; UINT32_MAX:
+	/* How many slots the account may hold at once: 0 to 1048575. UINT32_MAX means
 	 * unlimited. */
 	uint32_t limit;
 
@@ -217,12 +218,13 @@ struct berth_usage {
 	/* The highest value of `current` since the account was made. */
 	uint32_t peak;
 
-	/* How many acquires wait for a slot. 0 in this version, which has no acquire that
-	 * waits. */
+	/* How many acquires wait for a slot. This number is 0, because no acquire of this
+	 * version waits. */
 	uint32_t waiting;
 
-	/* How many acquires were denied since the account was made, because this account
-	 * itself, and not another level, was full. */
+	/* How many acquires were denied, since the account was made, because the limit of
+	 * this account was reached. Acquires that were denied at another level don't
+	 * count. */
 	uint64_t denied;
 };
 
@@ -231,16 +233,17 @@ struct berth_options {
 	/* sizeof(struct berth_options). */
 	size_t size;
 
-	/* The runtime directory of berthd, which contains berth.sock. NULL: the environment
-	 * variable BERTH_RUNTIME_DIR, which set-user-ID and set-group-ID programs ignore;
-	 * or else /run/berth. The string is the caller's, and used during the call only. */
+	/* The runtime directory of berthd, which contains berth.sock. NULL means the
+	 * directory in the environment variable BERTH_RUNTIME_DIR, or else /run/berth.
+	 * Set-user-ID and set-group-ID programs ignore the variable. The string is used
+	 * during the call only. */
 	const char *runtime_dir;
 
 	/* How long this call, and each later call on the handle, waits for berthd, in
-	 * milliseconds. 0 stands for 5000. A negative value is BERTH_INVALID_PARAMETER. */
+	 * milliseconds. 0 stands for 5000. Must not be negative. */
 	int32_t timeout_ms;
 
-	/* Must be 0. An unknown flag is BERTH_INVALID_PARAMETER. */
+	/* Must be 0. */
 	uint32_t flags;
 };
 
@@ -248,8 +251,9 @@ struct berth_options {
  * Opens a session with the berthd of a runtime directory (as in struct berth_options), with
  * a timeout of 5000 milliseconds.
  *
- * While no berthd answers, the call retries until the timeout, so a restart of berthd goes
- * unnoticed. *ret is the handle. The caller owns it, and closes it by berth_close().
+ * While no berthd answers, the call retries until the timeout. So the call succeeds even if
+ * berthd is being restarted. *ret is the handle. The caller owns the handle, and closes it
+ * by berth_close().
  *
  * Returns
  *   BERTH_SUCCESS
@@ -257,14 +261,14 @@ struct berth_options {
  *   BERTH_NO_SYSTEM_RESOURCES  no session, file descriptor or memory is left; the kernel gives no
  *                              pidfd; or the processor has no 16-byte compare-and-swap
  *   BERTH_INVALID_PARAMETER    `ret` is NULL
- *   BERTH_REVISION_MISMATCH    berthd is of another release
+ *   BERTH_REVISION_MISMATCH    berthd is of another version, which can't work with this library
  *   BERTH_FILE_CORRUPT         the shared memory is damaged
  *   BERTH_CONNECTION_REFUSED   no berthd answered before the timeout
  */
 BERTH_PUBLIC int berth_open(const char *runtime_dir, struct berth **ret);
 
 /*
- * Opens a session with options, which are the caller's and used during the call only.
+ * Opens a session with options. The struct is used during the call only.
  *
  * Returns what berth_open() returns; BERTH_INVALID_PARAMETER also if `options` is NULL or
  * one of its fields is not valid.
@@ -275,8 +279,8 @@ BERTH_PUBLIC int berth_open_options(const struct berth_options *options, struct 
  * Releases all slots that the handle holds, ends the session, and frees the handle. NULL is
  * allowed.
  *
- * No other thread may use the handle during the call or after it. In a child after fork()
- * it releases no slot of the parent.
+ * No other thread may use the handle during the call or after it. In a child after fork(),
+ * the call releases no slot of the parent.
  */
 BERTH_PUBLIC void berth_close(struct berth *b);
 
@@ -290,14 +294,14 @@ BERTH_PUBLIC void berth_close(struct berth *b);
  * Returns
  *   BERTH_SUCCESS
  *   BERTH_CONNECTION_COUNT_LIMIT  a level is full; berth_query() of each level tells which
- *   BERTH_NO_SUCH_USER            the account has no limit, and no template covers it
+ *   BERTH_NO_SUCH_USER            the account has no limit, and no template matches it
  *   BERTH_NO_SYSTEM_RESOURCES     no account, slot, file descriptor or memory is left; or a level
  *                                 would hold more than 1048575 slots
  *   BERTH_INVALID_PARAMETER       a pointer is NULL, or the name is not valid
  *   BERTH_CONNECTION_ABORTED      the slot was revoked while it was being acquired
  *   BERTH_FILE_CORRUPT            the shared memory is damaged
- * and, if the call has to ask berthd, also
- *   BERTH_ACCESS_DENIED, BERTH_REVISION_MISMATCH, BERTH_CONNECTION_REFUSED  as berth_open()
+ * and, if the call sends a request to berthd, also these codes of berth_open()
+ *   BERTH_ACCESS_DENIED, BERTH_REVISION_MISMATCH, BERTH_CONNECTION_REFUSED
  */
 BERTH_PUBLIC int berth_acquire(struct berth *b, const char *account, berth_slot *ret);
 
@@ -315,48 +319,49 @@ BERTH_PUBLIC int berth_acquire_req(
  * release it. If several threads release the same slot at once, exactly one of them
  * succeeds.
  *
- * It normally doesn't block. Only if memory is short does it ask berthd to complete the
- * release.
+ * The call blocks only if memory is short: then it sends berthd a request to release the
+ * slot.
  *
  * Returns
  *   BERTH_SUCCESS
- *   BERTH_CONNECTION_ABORTED   the slot had been revoked. It is gone
- *   BERTH_TOO_MANY_POSTS       the handle doesn't hold the slot: it was released before, belongs to
- *                              the parent of this process, or was never acquired
+ *   BERTH_CONNECTION_ABORTED   the slot was revoked before, so the process no longer holds it
+ *   BERTH_TOO_MANY_POSTS       the handle doesn't hold the slot: the slot was released before,
+ *                              belongs to the parent of this process, or was never acquired
  *   BERTH_INVALID_PARAMETER    `b` is NULL
- *   BERTH_FILE_CORRUPT         the shared memory is damaged. The slot is gone
- *   BERTH_NO_SYSTEM_RESOURCES  memory is short, and berthd couldn't be asked to release the slot.
- *                              Release it again later
+ *   BERTH_FILE_CORRUPT         the shared memory is damaged; the process no longer holds the slot
+ *   BERTH_NO_SYSTEM_RESOURCES  memory is short, and the library couldn't send berthd the request;
+ *                              call berth_release() again later
  */
 BERTH_PUBLIC int berth_release(struct berth *b, berth_slot slot);
 
 /*
- * Reads the limit and the counts of an account, which may have changed when the call
- * returns. To know whether a slot is free, acquire it. An account that exists only as the
- * ancestor of others has counts, too; its limit is UINT32_MAX.
+ * Reads the limit and the counts of an account. A count may already have changed when the
+ * call returns. To find out whether a slot is free, acquire a slot. An account that exists
+ * only as the ancestor of others has counts, too; its limit is UINT32_MAX.
  *
  * Returns
  *   BERTH_SUCCESS
- *   BERTH_NO_SUCH_USER         there is no such account, and no template covers it
+ *   BERTH_NO_SUCH_USER         the account doesn't exist, and no template matches it
  *   BERTH_INVALID_PARAMETER    a pointer is NULL, or the name or `size` is not valid
  *   BERTH_FILE_CORRUPT         the shared memory is damaged
  *   BERTH_NO_SYSTEM_RESOURCES  no account, file descriptor or memory is left
- * and, if the call has to ask berthd, also
- *   BERTH_ACCESS_DENIED, BERTH_REVISION_MISMATCH, BERTH_CONNECTION_REFUSED  as berth_open()
+ * and, if the call sends a request to berthd, also these codes of berth_open()
+ *   BERTH_ACCESS_DENIED, BERTH_REVISION_MISMATCH, BERTH_CONNECTION_REFUSED
  */
 BERTH_PUBLIC int berth_query(struct berth *b, const char *account, struct berth_usage *usage);
 
 /*
- * The sentence for a code, in English; for BERTH_CONNECTION_COUNT_LIMIT: "A connection to
- * the server could not be made because the limit on the number of concurrent connections
- * for this account has been reached." The string is static, and never NULL. Needs no
- * handle.
+ * Returns the sentence for a code, in English; for BERTH_CONNECTION_COUNT_LIMIT: "A
+ * connection to the server could not be made because the limit on the number of concurrent
+ * connections for this account has been reached." The string is static, and never NULL.
+ * The function needs no handle.
  */
 BERTH_PUBLIC const char *berth_strerror(int code);
 
 /*
- * The name of a code: "ERROR_CONNECTION_COUNT_LIMIT". "ERROR_UNKNOWN": the code isn't one
- * of enum berth_code. The string is static, and never NULL. Needs no handle.
+ * Returns the name of a code, for instance "ERROR_CONNECTION_COUNT_LIMIT", or
+ * "ERROR_UNKNOWN" if the code isn't one of enum berth_code. The string is static, and never
+ * NULL. The function needs no handle.
  */
 BERTH_PUBLIC const char *berth_errname(int code);
 
