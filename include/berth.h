@@ -7,7 +7,7 @@
  *
  * An administrator sets how many slots an account may hold at once, for instance by
  * `berthctl set alice 5`. A server acquires a slot before it serves a client, and releases
- * it afterwards. An acquire that would pass the limit returns
+ * the slot afterwards. An acquire that would pass the limit returns
  * BERTH_CONNECTION_COUNT_LIMIT. If a process dies, in whatever way, berthd releases the
  * slots of the process.
  *
@@ -106,12 +106,13 @@ enum berth_code {
 	/* The call has succeeded. */
 	BERTH_SUCCESS = 0,
 
-	/* This process may not use berthd: it isn't in the group of berth.sock, or berthd
-	 * can't see it because of pid namespaces. */
+	/* This process isn't in the group of berth.sock, or berthd can't see the process
+	 * because of pid namespaces. */
 	BERTH_ACCESS_DENIED = 5,
 
-	/* No account, slot, session, file descriptor or memory is left. This says nothing
-	 * about the account's limit. berthd's log tells which table is full. */
+	/* No account, slot, session, file descriptor or memory is left. The code
+	 * doesn't mean that the account's limit is reached. berthd's log tells which table is
+	 * full. */
 	BERTH_NO_SYSTEM_RESOURCES = 8,
 
 	/* A name, weight, size, timeout, flag or pointer is not valid. */
@@ -172,9 +173,9 @@ typedef uint64_t berth_slot;
 
 /*
  * The structs below have their size first, so that later versions can add fields. A program
- * zeroes the struct, sets `size` to its sizeof, and then the fields that it needs. A
- * program that was compiled for a later version passes a larger struct. The library accepts
- * it if the fields that this version doesn't know are zero; otherwise the call returns
+ * zeroes the struct, sets `size` to its sizeof, and then sets other fields. A program that
+ * was compiled for a later version passes a larger struct. The library accepts this struct
+ * if the fields that this version doesn't know are zero; otherwise the call returns
  * BERTH_INVALID_PARAMETER.
  */
 
