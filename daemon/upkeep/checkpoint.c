@@ -98,19 +98,6 @@ static void *thread_main(void *data) {
 	return NULL;
 }
 
-/* Wakes the thread until it has ended, since a client may write over the word that wakes it. */
-static void thread_stop(struct checkpoint *c) {
-	const struct timespec pause = {.tv_nsec = 1000000};
-
-	c->stopping = true;
-	(void)sem_post(&c->go_on);
-	wake_cancel(c->map);
-	while (pthread_tryjoin_np(c->thread, NULL) == EBUSY) {
-		(void)nanosleep(&pause, NULL);
-		wake_cancel(c->map);
-	}
-}
-
 /* Runs after each event. If a client writes over `armed`, the thread would sleep for ever, so it is
  * woken here; waking it once too often does no harm. */
 static int on_event(sd_event_source *source, void *data) {
@@ -182,19 +169,6 @@ static int account_add(struct checkpoint *c, struct batch *b, uint32_t number) {
 	return 0;
 }
 
-static int group_add(struct checkpoint *c, struct batch *b, uint32_t group) {
-	uint32_t first = MAX_OF(group * BERTH_DIRTY_GROUP, 1u);
-	uint32_t end =
-		MIN_OF((group + 1) * BERTH_DIRTY_GROUP, directory_accounts_end(c->directory));
-	int r = 0;
-
-	if (first >= end || (!wake_clear_dirty(c->map, first) && !c->all_groups))
-		return 0;
-	for (uint32_t a = first; a < end && r >= 0; a++)
-		r = account_add(c, b, a);
-	return r;
-}
-
 static void slices_begin(struct checkpoint *c) {
 	if (c->failed) {
 		for (uint32_t a = 1; a < directory_accounts_end(c->directory); a++)
@@ -210,9 +184,19 @@ static void slices_begin(struct checkpoint *c) {
 static bool slice_store(struct checkpoint *c, size_t most) {
 	struct batch b = {0};
 
-	while (c->group < groups_end(c) && b.count < most)
-		if (group_add(c, &b, c->group++) < 0)
+	for (; c->group < groups_end(c) && b.count < most; c->group++) {
+		uint32_t first = MAX_OF(c->group * BERTH_DIRTY_GROUP, 1u);
+		uint32_t end = MIN_OF(
+			(c->group + 1) * BERTH_DIRTY_GROUP, directory_accounts_end(c->directory));
+		int r = 0;
+
+		if (first >= end || (!wake_clear_dirty(c->map, first) && !c->all_groups))
+			continue;
+		for (uint32_t a = first; a < end && r >= 0; a++)
+			r = account_add(c, &b, a);
+		if (r < 0)
 			c->failed = true;
+	}
 	hand_over(c, &b);
 	return c->group >= groups_end(c);
 }
@@ -374,10 +358,20 @@ int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *sto
 }
 
 void checkpoint_free(struct checkpoint *c) {
+	const struct timespec pause = {.tv_nsec = 1000000};
+
 	if (!c)
 		return;
-	if (c->started)
-		thread_stop(c);
+	if (c->started) {
+		c->stopping = true;
+		(void)sem_post(&c->go_on);
+		wake_cancel(c->map);
+		/* A client may write over the word that wakes the thread, so once isn't enough. */
+		while (pthread_tryjoin_np(c->thread, NULL) == EBUSY) {
+			(void)nanosleep(&pause, NULL);
+			wake_cancel(c->map);
+		}
+	}
 	accounts_on_removed(c->accounts, NULL, NULL);
 	(void)sd_event_source_disable_unref(c->changed);
 	(void)sd_event_source_disable_unref(c->timer);

@@ -142,43 +142,31 @@ static void record_add(struct recount *r, uint32_t number, struct snapshot s) {
 	}
 }
 
-static void record_read(struct recount *r, uint32_t number, bool is_owned, bool is_open) {
-	struct snapshot s;
-	int e = counter_record(r->map, number, &s);
-
-	if (e == 0 && !is_owned && place_state(s.place) != RECORD_CLOSED) {
-		r->found.records++;
-		(void)counter_close(r->map, number);
-	} else if (e == 0 && is_open) {
-		record_mend(r, number, s);
-	}
-	e = counter_record(r->map, number, &s);
-	if (e == 0)
-		record_add(r, number, s);
-	r->is_blind = r->is_blind || e < 0;
-}
-
 static void range_read(struct recount *r, uint32_t range) {
-	bool is_owned = ranges_owner(sessions_ranges(r->sessions), range) != RANGE_NONE;
-	const struct session *s = sessions_owner(r->sessions, range * BERTH_RANGE);
+	struct ranges *ranges = sessions_ranges(r->sessions);
+	bool is_owned = ranges_owner(ranges, range) != RANGE_NONE;
+	const struct session *owner = sessions_owner(r->sessions, range * BERTH_RANGE);
+	bool is_open = owner && session_is_open(owner);
 
-	r->found.entries += ranges_rewrite(sessions_ranges(r->sessions), range);
-	for (uint32_t n = range * BERTH_RANGE; n < (range + 1) * BERTH_RANGE; n++)
-		record_read(r, n, is_owned, s && session_is_open(s));
+	r->found.entries += ranges_rewrite(ranges, range);
+	for (uint32_t n = range * BERTH_RANGE; n < (range + 1) * BERTH_RANGE; n++) {
+		struct snapshot s;
+		int e = counter_record(r->map, n, &s);
+
+		if (e == 0 && !is_owned && place_state(s.place) != RECORD_CLOSED) {
+			r->found.records++;
+			(void)counter_close(r->map, n);
+		} else if (e == 0 && is_open) {
+			record_mend(r, n, s);
+		}
+		e = counter_record(r->map, n, &s);
+		if (e == 0)
+			record_add(r, n, s);
+		r->is_blind = r->is_blind || e < 0;
+	}
 }
 
 /* -- counts ------------------------------------------------------------------------------------ */
-
-static void name_note(struct recount *r, uint32_t account, uint32_t was) {
-	size_t used = strlen(r->found.names);
-	char name[BERTH_NAME_MAX + 1], text[80];
-
-	if (r->found.cells >= NAMED || directory_name(r->map, account, name) < 0)
-		return;
-	(void)snprintf(text, sizeof(text), "%s'%.32s' counted %u instead of %u",
-		used > 0 ? ", " : "", name, was, r->sum[account]);
-	(void)snprintf(r->found.names + used, sizeof(r->found.names) - used, "%s", text);
-}
 
 /* Peak and denials become those of the last checkpoint, unless these are damaged, too. */
 static void cell_restore(struct recount *r, uint32_t account) {
@@ -197,6 +185,7 @@ static void cell_restore(struct recount *r, uint32_t account) {
 
 static void cell_compare(struct recount *r, uint32_t account) {
 	struct cell *cell = map_cell(r->map, account);
+	char name[BERTH_NAME_MAX + 1];
 	struct pair now;
 	bool is_right;
 
@@ -217,8 +206,14 @@ static void cell_compare(struct recount *r, uint32_t account) {
 	/* The cell had used up its bumps, and nothing else was wrong. */
 	if (is_right && load_relaxed(&cell->peak) <= BERTH_COUNT_MAX)
 		return;
-	name_note(r, account, count_of(now.first));
-	r->found.cells++;
+	if (r->found.cells++ < NAMED && directory_name(r->map, account, name) >= 0) {
+		size_t used = strlen(r->found.names);
+		char text[80];
+
+		(void)snprintf(text, sizeof(text), "%s'%.32s' counted %u instead of %u",
+			used > 0 ? ", " : "", name, count_of(now.first), r->sum[account]);
+		(void)snprintf(r->found.names + used, sizeof(r->found.names) - used, "%s", text);
+	}
 	cell_restore(r, account);
 }
 
@@ -244,13 +239,6 @@ static void tag_note(struct recount *r, uint64_t tag) {
 	(void)counter_note(r->map, tag);
 }
 
-static void cell_read(struct recount *r, uint32_t account) {
-	struct cell *cell = map_cell(r->map, account);
-
-	r->tag[account] = cell ? load_acquire(&cell->tag) : 0;
-	tag_note(r, r->tag[account]);
-}
-
 /* Does one time slice of the present phase. True after the last one. */
 static bool phase_advance(struct recount *r) {
 	uint32_t all = r->phase == ADD_RECORDS ? r->records_end : r->accounts_end;
@@ -258,8 +246,12 @@ static bool phase_advance(struct recount *r) {
 
 	switch (r->phase) {
 	case READ_CELLS:
-		for (; r->at < end; r->at++)
-			cell_read(r, r->at);
+		for (; r->at < end; r->at++) {
+			struct cell *cell = map_cell(r->map, r->at);
+
+			r->tag[r->at] = cell ? load_acquire(&cell->tag) : 0;
+			tag_note(r, r->tag[r->at]);
+		}
 		break;
 	case ADD_RECORDS:
 		for (; r->at < end; r->at += BERTH_RANGE)
@@ -288,28 +280,17 @@ static void attempt_begin(struct recount *r) {
 	memset(r->sum, 0, r->accounts_end * sizeof(*r->sum));
 }
 
-/* Does one time slice. True when the recount is done. */
-static bool slice_work(struct recount *r) {
-	uint32_t records_end = ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE;
-
-	if (r->accounts_end + records_end > SLICE)
-		return phase_advance(r);
-	for (int i = 0; i < ATTEMPTS; i++) {
-		while (!phase_advance(r))
-			;
-		if (r->undecided == 0)
-			break;
-		attempt_begin(r);
-	}
-	return true;
+static void arrays_free(struct recount *r) {
+	free(r->tag);
+	free(r->sum);
+	r->tag = NULL;
+	r->sum = NULL;
 }
 
-static bool is_anything_found(const struct findings *f) {
-	return f->cells + f->records + f->entries > 0;
-}
-
-static void findings_log(struct recount *r) {
+static void recount_end(struct recount *r) {
 	const struct findings *f = &r->found;
+	bool repaired = f->cells + f->records + f->entries > 0;
+	uint64_t pause = r->spent * (repaired ? PAUSE_FOUND : PAUSE);
 	char text[32];
 	const char *const fields[] = {text, NULL};
 
@@ -317,25 +298,17 @@ static void findings_log(struct recount *r) {
 		log_info("Finished %u releases that servers had begun; their threads are stopped, "
 			 "or slow",
 			f->releases);
-	if (!is_anything_found(f))
-		return;
-	(void)snprintf(text, sizeof(text), "REPAIRED=%u", f->cells);
-	log_event(LOG_WARNING, EVENT_REPAIRED, fields,
-		"Shared counts differed from what the slots prove, and were repaired: the counts "
-		"of %u accounts%s%s%s, %u slots, %u entries of the session table. Limits are not "
-		"affected. If this happens again, please report it with this line",
-		f->cells, f->names[0] ? " (" : "", f->names, f->names[0] ? ")" : "", f->records,
-		f->entries);
-}
-
-static void recount_end(struct recount *r) {
-	uint64_t pause = r->spent * (is_anything_found(&r->found) ? PAUSE_FOUND : PAUSE);
-
-	findings_log(r);
-	free(r->tag);
-	free(r->sum);
-	r->tag = NULL;
-	r->sum = NULL;
+	if (repaired) {
+		(void)snprintf(text, sizeof(text), "REPAIRED=%u", f->cells);
+		log_event(LOG_WARNING, EVENT_REPAIRED, fields,
+			"Shared counts differed from what the slots prove, and were repaired: the "
+			"counts of %u accounts%s%s%s, %u slots, %u entries of the session table. "
+			"Limits are not affected. If this happens again, please report it with "
+			"this line",
+			f->cells, f->names[0] ? " (" : "", f->names, f->names[0] ? ")" : "",
+			f->records, f->entries);
+	}
+	arrays_free(r);
 	r->running = false;
 	r->may_begin = clock_monotonic_usec() + pause;
 	if (r->requested)
@@ -345,33 +318,25 @@ static void recount_end(struct recount *r) {
 static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	struct recount *r = data;
 	uint64_t begun = clock_monotonic_usec();
-	bool done = slice_work(r);
+	uint32_t records_end = ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE;
+	bool done = true;
 
 	(void)usec;
+	if (r->accounts_end + records_end > SLICE)
+		done = phase_advance(r);
+	else
+		for (int i = 0; i < ATTEMPTS; i++) {
+			while (!phase_advance(r))
+				;
+			if (r->undecided == 0)
+				break;
+			attempt_begin(r);
+		}
 	r->spent += clock_monotonic_usec() - begun;
 	if (!done)
 		return slice_request(source);
 	recount_end(r);
 	return 0;
-}
-
-/* If there is no memory, this recount is left out. */
-static void recount_begin(struct recount *r) {
-	r->accounts_end = directory_accounts_end(r->directory);
-	r->tag = calloc(r->accounts_end, sizeof(*r->tag));
-	r->sum = calloc(r->accounts_end, sizeof(*r->sum));
-	if (!r->tag || !r->sum) {
-		free(r->tag);
-		free(r->sum);
-		r->tag = NULL;
-		r->sum = NULL;
-		return;
-	}
-	r->running = true;
-	r->spent = 0;
-	r->found = (struct findings){.entries = sessions_rewrite(r->sessions)};
-	attempt_begin(r);
-	(void)slice_request(r->slice);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
@@ -392,11 +357,23 @@ void recount_request(struct recount *r) {
 	r->requested = r->running;
 	if (r->running)
 		return;
-	if (now >= r->may_begin) {
-		recount_begin(r);
+	if (now < r->may_begin) {
+		timer_set(r->timer, r->may_begin - now);
 		return;
 	}
-	timer_set(r->timer, r->may_begin - now);
+	r->accounts_end = directory_accounts_end(r->directory);
+	r->tag = calloc(r->accounts_end, sizeof(*r->tag));
+	r->sum = calloc(r->accounts_end, sizeof(*r->sum));
+	if (!r->tag || !r->sum) {
+		/* This recount is left out. */
+		arrays_free(r);
+		return;
+	}
+	r->running = true;
+	r->spent = 0;
+	r->found = (struct findings){.entries = sessions_rewrite(r->sessions)};
+	attempt_begin(r);
+	(void)slice_request(r->slice);
 }
 
 /* -- begin and end ----------------------------------------------------------------------------- */
@@ -427,7 +404,6 @@ void recount_free(struct recount *r) {
 		return;
 	(void)sd_event_source_disable_unref(r->timer);
 	(void)sd_event_source_disable_unref(r->slice);
-	free(r->tag);
-	free(r->sum);
+	arrays_free(r);
 	free(r);
 }

@@ -91,14 +91,9 @@ struct restore {
 	struct directory *directory;
 	struct store *store;
 	enum mode mode;
+	struct batch *stale; /* gets what the running slice finds stale */
 	bool running;
 	bool failure_logged;
-};
-
-/* For on_count(). */
-struct restoring {
-	const struct restore *restore;
-	struct batch *stale;
 };
 
 int restore_new(struct accounts *a, struct store *s, bool adopted, struct restore **ret) {
@@ -127,35 +122,30 @@ bool restore_is_running(const struct restore *r) {
 	return r->running;
 }
 
-/* Clients may change both numbers meanwhile. */
-static void cell_restore(
-	const struct restore *r, struct cell *cell, uint32_t peak, uint64_t denied) {
-	uint64_t has_denied = load_relaxed(&cell->denied);
-	uint32_t has_peak = load_relaxed(&cell->peak);
+static int on_count(void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied) {
+	const struct restore *r = data;
+	uint32_t number = accounts_find(r->accounts, name), has_peak;
+	struct account *account = directory_account(r->directory, number);
+	struct cell *cell;
+	uint64_t has_denied;
 
+	if (number == 0 || account->is_newer_than_counts)
+		return batch_add(r->stale, name, &(struct store_count){0});
+	account->saved_count = count;
+	account->saved_peak = peak;
+	account->saved_denied = denied;
+	cell = map_cell(directory_map(r->directory), number);
+	if (r->mode == MODE_SKIP || !cell)
+		return 0;
+	/* Clients may change both numbers meanwhile. */
+	has_denied = load_relaxed(&cell->denied);
+	has_peak = load_relaxed(&cell->peak);
 	if (r->mode == MODE_ADD)
 		(void)add_relaxed(&cell->denied, denied);
 	else if (has_denied < denied)
 		(void)add_relaxed(&cell->denied, denied - has_denied);
 	while (has_peak < peak && !cas32(&cell->peak, has_peak, peak))
 		has_peak = load_relaxed(&cell->peak);
-}
-
-static int on_count(void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied) {
-	const struct restoring *restoring = data;
-	const struct restore *r = restoring->restore;
-	uint32_t number = accounts_find(r->accounts, name);
-	struct account *account = directory_account(r->directory, number);
-	struct cell *cell;
-
-	if (number == 0 || account->is_newer_than_counts)
-		return batch_add(restoring->stale, name, &(struct store_count){0});
-	account->saved_count = count;
-	account->saved_peak = peak;
-	account->saved_denied = denied;
-	cell = map_cell(directory_map(r->directory), number);
-	if (r->mode != MODE_SKIP && cell)
-		cell_restore(r, cell, peak, denied);
 	return 0;
 }
 
@@ -166,9 +156,10 @@ static void restore_end(struct restore *r) {
 }
 
 int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown) {
-	struct restoring restoring = {.restore = r, .stale = stale};
-	int e = store_read_counts(r->store, SLICE, on_count, &restoring); /* 1 */
+	int e;
 
+	r->stale = stale;
+	e = store_read_counts(r->store, SLICE, on_count, r); /* 1 */
 	if (e == 0) {
 		if (r->failure_logged)
 			log_notice("The stored counts can be read again");
