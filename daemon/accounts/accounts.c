@@ -22,7 +22,6 @@ struct accounts {
 	struct templates *templates;
 	uint32_t configured;  /* accounts with a limit of their own */
 	uint32_t by_template; /* accounts with a template's limit */
-	uint32_t usable;      /* the sum of both; all other accounts are ancestors */
 	/* At start: a bit for each account that is configured in the segment, until the store
 	 * confirms it. */
 	uint64_t *unconfirmed;
@@ -45,7 +44,6 @@ struct accounts_totals accounts_totals(const struct accounts *a) {
 		.accounts = directory_live(a->directory),
 		.configured = a->configured,
 		.by_template = a->by_template,
-		.usable = a->usable,
 	};
 }
 
@@ -95,8 +93,6 @@ static void totals_add(struct accounts *a, uint32_t flags, int32_t by) {
 		a->configured += (uint32_t)by;
 	if (flags & ENTRY_TEMPLATE)
 		a->by_template += (uint32_t)by;
-	if (flags & ENTRY_USABLE)
-		a->usable += (uint32_t)by;
 }
 
 static int entry_change(struct accounts *a, uint32_t account, uint32_t limit, uint32_t flags) {
@@ -227,18 +223,18 @@ static void log_full(struct accounts *a, int error) {
 		a->by_template);
 }
 
-/* Creates one account. Its parent exists already. `text` begins with its name. */
-static int account_create(struct accounts *a, const struct name *name, const char *text,
-	uint32_t parent, bool for_template, uint32_t *ret) {
+/* Creates one account. Its parent exists already. */
+static int account_create(struct accounts *a, const struct name *name, uint32_t parent,
+	bool for_template, uint32_t *ret) {
 	uint64_t max = directory_map(a->directory)->layout.max_accounts;
 	uint64_t unconfigured = directory_live(a->directory) - a->configured;
 	uint32_t limit = BERTH_LIMIT_NONE, flags = 0;
-	char own[BERTH_NAME_MAX + 1];
+	char text[BERTH_NAME_MAX + 1];
 	int r;
 
-	memcpy(own, text, name->length);
-	own[name->length] = '\0';
-	if (templates_match(a->templates, own, &limit, NULL))
+	memcpy(text, name->word, name->length);
+	text[name->length] = '\0';
+	if (templates_match(a->templates, text, &limit))
 		flags = ENTRY_USABLE | ENTRY_TEMPLATE;
 	else
 		limit = BERTH_LIMIT_NONE;
@@ -272,7 +268,7 @@ static int find_or_create(struct accounts *a, const char *text, bool for_templat
 		(void)name_load_length(text, end, &name);
 		account = directory_lookup(a->directory, &name);
 		if (account == 0)
-			r = account_create(a, &name, text, parent, for_template, &account);
+			r = account_create(a, &name, parent, for_template, &account);
 		if (r < 0) {
 			log_full(a, r);
 			/* Ancestors that were created only for this account aren't needed. */
@@ -293,7 +289,7 @@ int accounts_resolve(struct accounts *a, const char *name, uint32_t *ret) {
 		*ret = account;
 		return 0;
 	}
-	if (!templates_match(a->templates, name, &limit, NULL))
+	if (!templates_match(a->templates, name, &limit))
 		return -ENOENT;
 	if (account == 0)
 		return find_or_create(a, name, true, ret);
@@ -343,7 +339,7 @@ static int apply_templates(struct accounts *a, uint32_t account, const char *nam
 	uint32_t limit;
 	int r;
 
-	if (templates_match(a->templates, name, &limit, NULL))
+	if (templates_match(a->templates, name, &limit))
 		return entry_change(a, account, limit, ENTRY_USABLE | ENTRY_TEMPLATE);
 	r = entry_change(a, account, BERTH_LIMIT_NONE, 0);
 	remove_or_defer(a, account);
@@ -361,7 +357,7 @@ static bool is_as_templates_say(const struct accounts *a, uint32_t account, cons
 	uint64_t word = directory_word(a->directory, account);
 	uint32_t limit;
 
-	if (!templates_match(a->templates, name, &limit, NULL))
+	if (!templates_match(a->templates, name, &limit))
 		return !(entry_flags(word) & ENTRY_USABLE);
 	return (entry_flags(word) & ENTRY_TEMPLATE) && entry_limit(word) == limit;
 }
@@ -442,7 +438,7 @@ void accounts_apply_templates(struct accounts *a) {
 
 void accounts_loaded(struct accounts *a) {
 	const uint32_t mask = ENTRY_LIVE | ENTRY_USABLE | ENTRY_CONFIGURED;
-	bool all_are_usable = are_all(a, a->usable);
+	bool all_are_usable = are_all(a, a->configured + a->by_template);
 
 	for (uint32_t account = 1; !all_are_usable && account < accounts_end(a); account++)
 		if ((flags_of(a, account) & mask) == ENTRY_LIVE)

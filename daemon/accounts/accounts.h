@@ -27,10 +27,9 @@ void accounts_on_removed(
 /* -- looking ----------------------------------------------------------------------------------- */
 
 struct accounts_totals {
-	uint32_t accounts; /* all */
+	uint32_t accounts; /* all; those that aren't among the other two are ancestors */
 	uint32_t configured;
 	uint32_t by_template;
-	uint32_t usable; /* the sum of both; all other accounts are ancestors */
 };
 
 struct accounts_totals accounts_totals(const struct accounts *a);

@@ -155,16 +155,12 @@ int templates_delete(struct templates *t, const char *pattern) {
 	return 0;
 }
 
-bool templates_match(const struct templates *t, const char *name, uint32_t *ret_limit,
-	const char **ret_pattern) {
-	for (size_t i = 0; i < t->count; i++) {
-		if (!template_matches(t->all[i].pattern, name))
-			continue;
-		*ret_limit = t->all[i].limit;
-		if (ret_pattern)
-			*ret_pattern = t->all[i].pattern;
-		return true;
-	}
+bool templates_match(const struct templates *t, const char *name, uint32_t *ret_limit) {
+	for (size_t i = 0; i < t->count; i++)
+		if (template_matches(t->all[i].pattern, name)) {
+			*ret_limit = t->all[i].limit;
+			return true;
+		}
 	return false;
 }
 

@@ -23,12 +23,11 @@ int templates_set(struct templates *t, const char *pattern, uint32_t limit);
 /* -ENOENT: there is no such template. */
 int templates_delete(struct templates *t, const char *pattern);
 
-/* The limit of the template that wins for a name; false: none matches. *ret_pattern (ret_pattern
- * may be NULL) is borrowed until the next change. */
-bool templates_match(
-	const struct templates *t, const char *name, uint32_t *ret_limit, const char **ret_pattern);
+/* The limit of the template that wins for a name; false: none matches. */
+bool templates_match(const struct templates *t, const char *name, uint32_t *ret_limit);
 
-/* The templates by index, in the order in which they win. */
+/* The templates by index, in the order in which they win. The pattern is borrowed until the next
+ * change. */
 size_t templates_count(const struct templates *t);
 const char *templates_at(const struct templates *t, size_t i, uint32_t *ret_limit);
 

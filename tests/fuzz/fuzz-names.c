@@ -175,7 +175,7 @@ static bool is_more_specific(const char *a, const char *b) {
 #define PATTERNS 8
 
 static void try_templates(char pattern[PATTERNS][256], size_t count, const char *name) {
-	const char *best = NULL, *found = NULL;
+	const char *best = NULL;
 	struct templates *t;
 	uint32_t limit;
 
@@ -188,8 +188,8 @@ static void try_templates(char pattern[PATTERNS][256], size_t count, const char 
 			(!best || is_more_specific(pattern[i], best)))
 			best = pattern[i];
 	}
-	must_for(templates_match(t, name, &limit, &found) == (best != NULL), name, strlen(name));
-	must_for(!best || strcmp(found, best) == 0, name, strlen(name));
+	must_for(templates_match(t, name, &limit) == (best != NULL), name, strlen(name));
+	must_for(!best || strcmp(pattern[limit], best) == 0, name, strlen(name));
 	for (size_t i = 1; i < templates_count(t); i++)
 		must(is_more_specific(templates_at(t, i - 1, &limit), templates_at(t, i, &limit)));
 	for (size_t i = 0; i < count; i++)

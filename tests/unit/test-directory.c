@@ -569,7 +569,7 @@ START_TEST(a_refused_change_leaves_the_numbers_of_accounts_right) {
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), -EOVERFLOW);
 		ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
 		ck_assert_uint_eq(accounts_totals(f.accounts).configured, 1);
-		ck_assert_uint_eq(accounts_totals(f.accounts).usable, 1);
+		ck_assert_uint_eq(accounts_totals(f.accounts).by_template, 0);
 	}
 }
 END_TEST
