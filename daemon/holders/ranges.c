@@ -181,30 +181,25 @@ static uint32_t free_take(struct ranges *r) {
 	return RANGE_NONE;
 }
 
-static int ranges_grow(struct ranges *r) {
-	/* If there was no memory the last time, more ranges are published than the array has. */
-	int e = ranges_extend(r, true);
-
-	if (e >= 0 && r->free == RANGE_NONE)
-		e = segment_grow_slots(r->segment);
-	return e < 0 ? e : ranges_extend(r, true);
-}
-
 int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *ret) {
 	uint32_t range = free_take(r);
-	int e;
+	int e = 0;
 
 	if (range == RANGE_NONE) {
-		e = ranges_grow(r);
-		if (e < 0) {
-			log_full(r, e);
-			return e;
-		}
-		range = free_take(r);
-		if (range == RANGE_NONE) {
-			log_full(r, -ENOSPC);
-			return -ENOSPC;
-		}
+		/* If there was no memory the last time, more ranges are published than the array
+		 * has. */
+		e = ranges_extend(r, true);
+		if (e >= 0 && r->free == RANGE_NONE)
+			e = segment_grow_slots(r->segment);
+		if (e >= 0)
+			e = ranges_extend(r, true);
+		if (e >= 0)
+			range = free_take(r);
+	}
+	if (range == RANGE_NONE) {
+		e = e < 0 ? e : -ENOSPC;
+		log_full(r, e);
+		return e;
 	}
 	owner_write(r, range, session);              /* G1 */
 	for (uint32_t i = 0; i < BERTH_RANGE; i++) { /* G2 */

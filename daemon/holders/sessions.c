@@ -55,14 +55,6 @@ struct sessions {
 	void (*ended)(struct session *s);
 };
 
-uint32_t sessions_end(const struct sessions *all) {
-	return all->size;
-}
-
-struct session *sessions_at(const struct sessions *all, uint32_t index) {
-	return all->session[index];
-}
-
 uint32_t sessions_count(const struct sessions *all) {
 	return all->count;
 }
@@ -309,41 +301,6 @@ static void entry_read(const struct session_entry *e, struct session_who *ret) {
 	};
 }
 
-/* Ends earlier sessions of the same process, or of a process that had its pid. */
-static void end_earlier(struct sessions *all, const struct session_claim *claim, uint64_t start) {
-	for (uint32_t i = 0; i < all->size; i++) {
-		struct session *s = all->session[i];
-
-		if (!s || s->who.pid != claim->pid)
-			continue;
-		if (start != 0 && s->who.start_time != 0 && s->who.start_time != start) {
-			s->dead = true;
-			(void)session_end(s);
-		} else if (s->who.image != claim->image) {
-			/* All threads of the old program are gone, so none can place a record. */
-			log_debug(
-				"Process %d runs a new program; releasing the slots of the old one",
-				s->who.pid);
-			s->dead = true;
-			(void)session_end(s);
-		}
-	}
-}
-
-static struct session *find_resumable(
-	struct sessions *all, const struct session_claim *claim, uint64_t start) {
-	struct session *s;
-
-	if (claim->resume_serial == 0 || claim->resume_session >= all->size)
-		return NULL;
-	s = all->session[claim->resume_session];
-	if (!s || s->who.serial != claim->resume_serial || s->who.pid != claim->pid ||
-		s->who.start_time != start || s->who.image != claim->image ||
-		s->state != SESSION_OPEN || s->connected)
-		return NULL;
-	return s;
-}
-
 static int session_create(
 	struct sessions *all, struct session_claim *claim, uint64_t start, struct session **ret) {
 	struct session *s;
@@ -380,17 +337,39 @@ static int session_create(
 
 int sessions_open(struct sessions *all, struct session_claim *claim, struct session **ret,
 	bool *ret_resumed) {
-	struct session *s;
+	struct session *s = NULL;
 	uint64_t start;
-	int r = process_start_time(claim->pid, &start);
+	int r = 0;
 
-	if (r < 0)
+	if (process_start_time(claim->pid, &start) < 0)
 		start = 0;
-	r = 0;
-	end_earlier(all, claim, start);
-	s = find_resumable(all, claim, start);
-	*ret_resumed = s != NULL;
-	if (!s)
+	/* Ends earlier sessions of the process, and of a process that had its pid. */
+	for (uint32_t i = 0; i < all->size; i++) {
+		bool is_other;
+
+		s = all->session[i];
+		if (!s || s->who.pid != claim->pid)
+			continue;
+		is_other = start != 0 && s->who.start_time != 0 && s->who.start_time != start;
+		if (!is_other && s->who.image == claim->image)
+			continue;
+		/* All threads of the old program are gone, so none can place a record. */
+		if (!is_other)
+			log_debug(
+				"Process %d runs a new program; releasing the slots of the old one",
+				s->who.pid);
+		s->dead = true;
+		(void)session_end(s);
+	}
+	*ret_resumed = false;
+	if (claim->resume_serial != 0 && claim->resume_session < all->size) {
+		s = all->session[claim->resume_session];
+		*ret_resumed = s && s->who.serial == claim->resume_serial &&
+			       s->who.pid == claim->pid && s->who.start_time == start &&
+			       s->who.image == claim->image && s->state == SESSION_OPEN &&
+			       !s->connected;
+	}
+	if (!*ret_resumed)
 		r = session_create(all, claim, start, &s);
 	close_cleanup(&claim->pidfd);
 	if (r < 0)
@@ -404,32 +383,31 @@ int session_grant(struct session *s, uint32_t *ret_range) {
 	return ranges_grant(s->all->ranges, s->index, &s->range_head, ret_range);
 }
 
-/* True if a client wrote over the entry. */
-static bool entry_rewrite(struct sessions *all, uint32_t index) {
-	struct session_entry *e = map_session(all->segment->map, index);
-	struct session *s = all->session[index];
-	struct session_who found;
-	uint32_t state;
-
-	if (!e)
-		return false;
-	state = load_relaxed(&e->state);
-	if (!s && state != SESSION_NONE)
-		store_total(&e->state, SESSION_NONE);
-	if (!s)
-		return state != SESSION_NONE;
-	entry_read(e, &found);
-	if (state == (uint32_t)s->state && memcmp(&found, &s->who, sizeof(found)) == 0)
-		return false;
-	entry_write(s, s->state);
-	return true;
-}
-
 uint32_t sessions_rewrite(struct sessions *all) {
 	uint32_t wrong = 0;
 
-	for (uint32_t i = 0; i < all->size; i++)
-		wrong += entry_rewrite(all, i);
+	for (uint32_t i = 0; i < all->size; i++) {
+		struct session_entry *e = map_session(all->segment->map, i);
+		struct session *s = all->session[i];
+		struct session_who found;
+		uint32_t state;
+
+		if (!e)
+			continue;
+		state = load_relaxed(&e->state);
+		if (s) {
+			entry_read(e, &found);
+			if (state == (uint32_t)s->state &&
+				memcmp(&found, &s->who, sizeof(found)) == 0)
+				continue;
+			entry_write(s, s->state);
+		} else {
+			if (state == SESSION_NONE)
+				continue;
+			store_total(&e->state, SESSION_NONE);
+		}
+		wrong++;
+	}
 	return wrong;
 }
 

@@ -38,11 +38,6 @@ void sessions_free(struct sessions *all); /* NULL is fine; no session ends */
 /* Sets the function that is called with each session that is about to be freed. */
 void sessions_on_ended(struct sessions *all, void (*ended)(struct session *s));
 
-/* Sessions have indices from 0, below this one. */
-uint32_t sessions_end(const struct sessions *all);
-/* NULL: there is no session with this index. */
-struct session *sessions_at(const struct sessions *all, uint32_t index);
-
 uint32_t sessions_count(const struct sessions *all);
 /* How many records all sessions have. */
 uint32_t sessions_granted(const struct sessions *all);

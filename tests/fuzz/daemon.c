@@ -278,13 +278,20 @@ static void limits_clear(void) {
 	accounts_tidy(a);
 }
 
-/* Ends all sessions, as if their processes had died. */
+/* Ends all sessions, as if their process had died. It is this process, so a session that it opens
+ * from another image ends all earlier ones. The second image ends sessions of the first, too. */
 static void sessions_clear(void) {
 	struct sessions *all = manager->context.sessions;
 
-	for (uint32_t i = 0; i < sessions_end(all); i++)
-		if (sessions_at(all, i))
-			session_disconnected(sessions_at(all, i), true);
+	for (uint64_t image = 1; image <= 2; image++) {
+		struct session_claim claim = {.pid = getpid(), .pidfd = -1, .image = image};
+		struct session *s;
+		bool resumed;
+
+		must(sessions_open(all, &claim, &s, &resumed) == 0);
+		if (image == 2)
+			session_disconnected(s, true);
+	}
 	must(sessions_count(all) == 0);
 	must(sessions_granted(all) == 0);
 }
