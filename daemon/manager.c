@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Puts berthd together, in the order of the table `parts` below, since each part needs those before
- * it.
+ * Puts berthd together, in the order of manager_open(), since each part needs those before it.
  *
  * The sockets come last: when berthd serves the first client, every stored limit is in force and
  * every slot of a dead process is released. The store is begun early, so that a process checks its
@@ -36,16 +35,6 @@
 
 #define MEMORY_PAUSE_MS 20
 
-/* Raises the limit of open files, since each session takes two descriptors. */
-static void descriptors_raise(void) {
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 /* -- the store --------------------------------------------------------------------------------- */
 
 static int on_store(sd_event_source *source, int fd, uint32_t events, void *data) {
@@ -54,31 +43,6 @@ static int on_store(sd_event_source *source, int fd, uint32_t events, void *data
 	(void)source, (void)fd, (void)events;
 	store_dispatch(m->context.store);
 	return 0;
-}
-
-static int manager_begin_store(struct manager *m) {
-	return store_begin(m->options.state_dir, &m->context.store);
-}
-
-static int manager_load_store(struct manager *m) {
-	int r = store_wait(m->context.store);
-
-	if (r >= 0)
-		r = restore_limits(m->context.accounts, m->context.store);
-	if (r >= 0)
-		r = store_start(m->context.store);
-	if (r >= 0)
-		r = recount_new(m->context.event, accounts_directory(m->context.accounts),
-			m->context.sessions, &m->context.recount);
-	if (r >= 0)
-		r = checkpoint_new(m->context.event, m->context.accounts, m->context.store,
-			m->context.recount, &m->context.checkpoint);
-	if (r >= 0)
-		r = checkpoint_restore(m->context.checkpoint, m->context.segment->adopted);
-	if (r >= 0)
-		r = sd_event_add_io(m->context.event, &m->store_ready, store_fd(m->context.store),
-			EPOLLIN, on_store, m);
-	return r;
 }
 
 /* -- signals ----------------------------------------------------------------------------------- */
@@ -123,68 +87,76 @@ static int manager_open_counts(struct manager *m) {
 	return r;
 }
 
-static int manager_open_sessions(struct manager *m) {
-	int r = sessions_new(m->context.event, m->context.segment, &m->context.sessions);
+static int manager_open_limits(struct manager *m) {
+	struct context *c = &m->context;
+	int r = store_wait(c->store);
 
 	if (r >= 0)
-		sessions_on_ended(m->context.sessions, clients_session_ended);
+		r = restore_limits(c->accounts, c->store);
+	if (r >= 0)
+		r = store_start(c->store);
+	if (r >= 0)
+		r = recount_new(
+			c->event, accounts_directory(c->accounts), c->sessions, &c->recount);
+	if (r >= 0)
+		r = checkpoint_new(c->event, c->accounts, c->store, c->recount, &c->checkpoint);
+	if (r >= 0)
+		r = checkpoint_restore(c->checkpoint, c->segment->adopted);
+	if (r >= 0)
+		r = sd_event_add_io(
+			c->event, &m->store_ready, store_fd(c->store), EPOLLIN, on_store, m);
 	return r;
 }
 
-static int manager_open_loop(struct manager *m) {
-	int r = sd_event_new(&m->context.event);
-
-	return r < 0 ? r : manager_catch_signals(m);
-}
-
-static int manager_lock(struct manager *m) {
-	int r = dir_lock(m->options.runtime_dir, 0755, &m->runtime_lock);
-
-	return r < 0 ? r : dir_lock(m->options.state_dir, 0700, &m->state_lock);
-}
-
-static int manager_open_sockets(struct manager *m) {
-	int r = connections_new(&m->context, &m->connections);
-
-	return r < 0 ? r : sockets_new(&m->context, m->connections, &m->sockets);
-}
-
-static int manager_start(struct manager *m) {
-	int r = checkpoint_start(m->context.checkpoint);
-
-	return r < 0 ? r : sd_event_set_watchdog(m->context.event, true);
-}
-
-/* The parts are made in this order. */
-static const struct {
-	const char *what;
-	int (*open)(struct manager *m);
-} parts[] = {
-	{"the event loop", manager_open_loop},
-	{"the directories", manager_lock},
-	{"the store", manager_begin_store},
-	{"the shared counts", manager_open_counts},
-	{"the sessions of before", manager_open_sessions},
-	{"the limits", manager_load_store},
-	{"the sockets", manager_open_sockets},
-	{"the checkpoints", manager_start},
-};
-
+/* Opens all parts, each after those that it needs. */
 static int manager_open(struct manager *m) {
-	for (size_t i = 0; i < ELEMENTS(parts); i++) {
-		int r = parts[i].open(m);
+	const struct options *o = &m->options;
+	struct context *c = &m->context;
+	int r;
 
-		/* other-layout.c and the store have logged what another release made. */
-		if (r < 0 && r != -EPROTONOSUPPORT)
-			log_error("Can't start: %s: %s", parts[i].what, strerror(-r));
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	m->opening = "the event loop";
+	r = sd_event_new(&c->event);
+	if (r >= 0)
+		r = manager_catch_signals(m);
+	if (r < 0)
+		return r;
+	m->opening = "the directories";
+	r = dir_lock(o->runtime_dir, 0755, &m->runtime_lock);
+	if (r >= 0)
+		r = dir_lock(o->state_dir, 0700, &m->state_lock);
+	if (r < 0)
+		return r;
+	m->opening = "the store";
+	r = store_begin(o->state_dir, &c->store);
+	if (r < 0)
+		return r;
+	m->opening = "the shared counts";
+	r = manager_open_counts(m);
+	if (r < 0)
+		return r;
+	m->opening = "the sessions of before";
+	r = sessions_new(c->event, c->segment, &c->sessions);
+	if (r < 0)
+		return r;
+	sessions_on_ended(c->sessions, clients_session_ended);
+	m->opening = "the limits";
+	r = manager_open_limits(m);
+	if (r < 0)
+		return r;
+	m->opening = "the sockets";
+	r = connections_new(c, &m->connections);
+	if (r >= 0)
+		r = sockets_new(c, m->connections, &m->sockets);
+	if (r < 0)
+		return r;
+	m->opening = "the checkpoints";
+	r = checkpoint_start(c->checkpoint);
+	return r < 0 ? r : sd_event_set_watchdog(c->event, true);
 }
 
 int manager_new(const struct options *options, struct manager **ret) {
 	struct manager *m = calloc(1, sizeof(*m));
+	struct rlimit files;
 	int r;
 
 	if (!m) {
@@ -204,12 +176,19 @@ int manager_new(const struct options *options, struct manager **ret) {
 	m->context.group = options->group;
 	m->context.admin_group = options->admin_group;
 	m->runtime_lock = m->state_lock = -1;
-	descriptors_raise();
+	/* Each session takes two descriptors, so berthd raises its limit. */
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
 	r = manager_open(m);
+	/* other-layout.c and the store have logged what another release made. */
 	if (r == -EPROTONOSUPPORT)
 		sockets_refuse_waiting(BERTH_REVISION_MISMATCH,
 			"berthd " BERTH_VERSION " doesn't start, since what it found was made by "
 			"another release; its log says what to do: journalctl -t berthd");
+	else if (r < 0)
+		log_error("Can't start: %s: %s", m->opening, strerror(-r));
 	if (r < 0) {
 		manager_free(m);
 		return r;
@@ -243,12 +222,20 @@ void manager_free(struct manager *m) {
 	free(m);
 }
 
-/* sd-event may need memory to dispatch its sources. Until there is memory again, they wait. */
-static int loop_run(struct manager *m) {
+int manager_run(struct manager *m) {
+	struct accounts_totals totals = accounts_totals(m->context.accounts);
 	const struct timespec pause = {.tv_nsec = MEMORY_PAUSE_MS * 1000000};
 	bool logged = false;
 	int r;
 
+	log_event(LOG_INFO, EVENT_SERVING, NULL,
+		"berthd " BERTH_VERSION " serves %s with %u accounts configured and %zu templates",
+		m->options.runtime_dir, totals.configured,
+		templates_count(accounts_templates(m->context.accounts)));
+	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
+		m->options.runtime_dir, totals.configured);
+	/* sd-event may need memory to dispatch its sources. Until there is memory again, they
+	 * wait. */
 	while ((r = sd_event_loop(m->context.event)) == -ENOMEM) {
 		if (!logged)
 			log_warning("No memory for the event loop; trying again until there is");
@@ -258,16 +245,4 @@ static int loop_run(struct manager *m) {
 	if (r < 0)
 		log_error("Can't go on: the event loop failed: %s", strerror(-r));
 	return r;
-}
-
-int manager_run(struct manager *m) {
-	struct accounts_totals totals = accounts_totals(m->context.accounts);
-
-	log_event(LOG_INFO, EVENT_SERVING, NULL,
-		"berthd " BERTH_VERSION " serves %s with %u accounts configured and %zu templates",
-		m->options.runtime_dir, totals.configured,
-		templates_count(accounts_templates(m->context.accounts)));
-	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
-		m->options.runtime_dir, totals.configured);
-	return loop_run(m);
 }

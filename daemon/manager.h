@@ -12,6 +12,7 @@ struct manager {
 	struct connections *connections;
 	struct sockets *sockets;
 	sd_event_source *store_ready;
+	const char *opening; /* the part that is being opened, for the log */
 	int runtime_lock, state_lock;
 };
 
