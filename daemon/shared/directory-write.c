@@ -280,29 +280,24 @@ static int block_take(struct directory *d, uint32_t *ret) {
 	return 0;
 }
 
-/* Publishes more indices and pushes them onto the stack, the highest first, so that low ones are
- * used first. -ENOMEM: no index was added. */
-static int indices_add(struct directory *d) {
+/* Takes a free index. If there is none, publishes more indices and pushes them onto the stack, the
+ * highest first, so that low ones are used first. */
+static int index_take(struct directory *d, uint32_t *ret) {
 	uint32_t from = d->account_size;
 	int r = 0;
 
-	/* If there was no memory for the array the last time, more indices are published
-	 * already. */
-	if (directory_end(d) == from)
-		r = segment_grow_accounts(d->segment);
-	if (r >= 0)
-		r = array_reserve(
-			&d->free, &d->free_capacity, d->free_count + directory_end(d) - from);
-	if (r >= 0)
-		r = array_extend(&d->account, &d->account_size, directory_end(d));
-	for (uint32_t a = directory_end(d); r >= 0 && a-- > MAX_OF(from, 1u);)
-		d->free[d->free_count++] = a;
-	return r;
-}
-
-static int index_take(struct directory *d, uint32_t *ret) {
-	int r = d->free_count > 0 ? 0 : indices_add(d);
-
+	if (d->free_count == 0) {
+		/* If there was no memory for the array the last time, more indices are published
+		 * already. */
+		if (directory_end(d) == from)
+			r = segment_grow_accounts(d->segment);
+		if (r >= 0)
+			r = array_reserve(&d->free, &d->free_capacity, directory_end(d) - from);
+		if (r >= 0)
+			r = array_extend(&d->account, &d->account_size, directory_end(d));
+		for (uint32_t a = directory_end(d); r >= 0 && a-- > MAX_OF(from, 1u);)
+			d->free[d->free_count++] = a;
+	}
 	if (r >= 0)
 		*ret = d->free[--d->free_count];
 	return r;
@@ -337,26 +332,11 @@ static int entry_write(
 	return 0;
 }
 
-/* Clears the numbers of the account that had the index before. Denials that sessions counted for it
- * are collected first. One collection serves all indices that were freed before, since going
- * through all sessions for each of many new accounts would be slow. */
-static void cell_clear(struct directory *d, uint32_t account) {
-	uint32_t generation = entry_generation(load_relaxed(&map_entry(d->map, account)->word));
-	struct cell *cell = map_cell(d->map, account);
-
-	if (generation > 0 && d->denials_remain) {
-		denials_collect(d->map);
-		d->denials_remain = false;
-	}
-	store_relaxed(&cell->denied, 0);
-	store_relaxed(&cell->peak, 0);
-	d->account[account] = (struct account){.is_newer_than_counts = d->loading};
-}
-
 int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,
 	uint32_t flags, uint32_t *ret) {
+	uint32_t account, generation;
 	struct entry *e;
-	uint32_t account;
+	struct cell *cell;
 	int r;
 
 	r = table_reserve(d, 1);
@@ -365,17 +345,27 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	if (r < 0)
 		return r;
 	e = map_entry(d->map, account);
-	r = e && map_cell(d->map, account) ? 0 : -ENOMEM;
+	cell = map_cell(d->map, account);
+	r = e && cell ? 0 : -ENOMEM;
 	if (r == 0)
 		r = entry_write(d, e, name, parent);
 	if (r < 0) {
 		(void)free_push(d, account);
 		return r;
 	}
-	cell_clear(d, account);
-	store_release(&e->word, /* C2; pairs with entry_matches() */
-		entry_pack(
-			limit, flags | ENTRY_LIVE, entry_generation(load_relaxed(&e->word)) + 1));
+	generation = entry_generation(load_relaxed(&e->word));
+	/* Denials that sessions counted for the account that had the index before are collected
+	 * first. One collection serves all indices that were freed before, since going through all
+	 * sessions for each of many new accounts would be slow. */
+	if (generation > 0 && d->denials_remain) {
+		denials_collect(d->map);
+		d->denials_remain = false;
+	}
+	store_relaxed(&cell->denied, 0);
+	store_relaxed(&cell->peak, 0);
+	d->account[account] = (struct account){.is_newer_than_counts = d->loading};
+	/* C2; pairs with entry_matches() */
+	store_release(&e->word, entry_pack(limit, flags | ENTRY_LIVE, generation + 1));
 	d->live++;
 	if (parent != 0)
 		d->account[parent].children++;

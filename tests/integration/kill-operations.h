@@ -56,11 +56,10 @@ static const struct kill_line base_limits[] = {
 static const char *const writers[] = {"counter_bump", "counter_close", "counter_open",
 	"counter_finish", "counter_note_cell", "counter_revoke", "counter_finish_seized", "descend",
 	"directory_create", "directory_remove", "directory_set", "directory_renew", "table_insert",
-	"table_remove", "word_store", "cell_forget", "entry_write", "segment_grow_accounts",
-	"segment_grow_slots", "segment_grow_sessions", "ranges_grant", "ranges_reclaim",
-	"ranges_take_back", "owner_write", "state_write", "session_end", "sessions_open",
-	"load_one", "wake_arm", "wake_disarm", "wake_cancel", "wake_clear_dirty", "wake_daemon",
-	NULL};
+	"table_remove", "word_store", "entry_write", "segment_grow_accounts", "segment_grow_slots",
+	"segment_grow_sessions", "ranges_grant", "ranges_reclaim", "ranges_take_back",
+	"owner_write", "state_write", "session_end", "sessions_open", "load_one", "wake_arm",
+	"wake_disarm", "wake_cancel", "wake_clear_dirty", "wake_daemon", NULL};
 
 /* -- the operations ---------------------------------------------------------------------------- */
 
