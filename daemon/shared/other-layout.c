@@ -88,39 +88,8 @@ static int process_compare(const void *a, const void *b) {
 	return (one > other) - (one < other);
 }
 
-/* A process has an entry for each of its handles. */
-static void processes_sort(struct other_layout *o) {
-	size_t kept = 0;
-
-	if (o->count > 0)
-		qsort(o->process, o->count, sizeof(*o->process), process_compare);
-	for (size_t i = 0; i < o->count; i++)
-		if (kept == 0 || o->process[i].pid != o->process[kept - 1].pid)
-			o->process[kept++] = o->process[i];
-	o->count = kept;
-}
-
-/* Adds the process of an entry, if it may live. An entry whose session has ended counts, too: its
+/* Adds the process of each entry, if it may live. An entry whose session has ended counts, too: its
  * process would open a new session there. */
-static int process_add(struct other_layout *o, const struct common_entry *e) {
-	struct process *p;
-	int r;
-
-	if (e->state == 0 || (!o->of_this_boot && e->start_time == 0) ||
-		!process_may_live((pid_t)e->pid, e->start_time))
-		return 0;
-	r = array_reserve(&o->process, &o->capacity, o->count + 1);
-	if (r < 0)
-		return r;
-	p = &o->process[o->count++];
-	p->pid = (pid_t)e->pid;
-	/* Clients can write over the entry, so the kernel's text is preferred. */
-	process_comm(p->pid, p->comm);
-	if (!p->comm[0])
-		memcpy(p->comm, e->comm, sizeof(p->comm));
-	return 0;
-}
-
 static int table_read(int segment_fd, uint32_t sessions, struct other_layout *o) {
 	struct common_entry entry[32];
 	size_t n;
@@ -134,11 +103,22 @@ static int table_read(int segment_fd, uint32_t sessions, struct other_layout *o)
 		n = MIN_OF((size_t)bytes / sizeof(*entry), (size_t)(sessions - i));
 		if (n == 0)
 			return 0; /* the file ends */
-		for (size_t k = 0; k < n; k++) {
-			int r = process_add(o, &entry[k]);
+		for (const struct common_entry *e = entry; e < entry + n; e++) {
+			struct process *p;
+			int r;
 
+			if (e->state == 0 || (!o->of_this_boot && e->start_time == 0) ||
+				!process_may_live((pid_t)e->pid, e->start_time))
+				continue;
+			r = array_reserve(&o->process, &o->capacity, o->count + 1);
 			if (r < 0)
 				return r;
+			p = &o->process[o->count++];
+			p->pid = (pid_t)e->pid;
+			/* Clients can write over the entry, so the kernel's text is preferred. */
+			process_comm(p->pid, p->comm);
+			if (!p->comm[0])
+				memcpy(p->comm, e->comm, sizeof(p->comm));
 		}
 	}
 	return 0;
@@ -152,53 +132,46 @@ static int file_open(int runtime_fd, const char *name) {
 	return fd < 0 ? -errno : fd;
 }
 
-/* Reads the directory's header, which clients can't write. -ENOENT: there is no header of another
- * layout (a damaged one, or one of this layout, is for segment.c). */
-static int header_read(int runtime_fd, struct common_header *ret) {
-	_cleanup_close_ int fd = file_open(runtime_fd, "directory");
-	ssize_t n;
-
-	if (fd < 0)
-		return fd;
-	n = pread(fd, ret, sizeof(*ret), 0);
-	if (n < 0)
-		return -errno;
-	if (n != sizeof(*ret) || ret->magic != BERTH_DIRECTORY_MAGIC ||
-		(ret->version == BERTH_LAYOUT_VERSION && ret->fingerprint == BERTH_FINGERPRINT))
-		return -ENOENT;
-	return 0;
-}
-
-/* -ENOENT: there is no segment of another layout. The caller frees ret->process, whatever is
- * returned. */
-static int other_layout_find(int runtime_fd, struct other_layout *ret) {
-	_cleanup_close_ int segment_fd = -1;
+/* -ENOENT: there is no segment of another layout (a damaged one, or one of this layout, is for
+ * segment.c). The caller frees ret->process, whatever is returned. */
+static int other_layout_find(const char *runtime_dir, int *ret_fd, struct other_layout *ret) {
+	_cleanup_close_ int directory_fd = -1, segment_fd = -1;
 	struct common_header header;
 	uint8_t boot_id[16];
-	int r = header_read(runtime_fd, &header);
-
-	if (r >= 0)
-		r = boot_id_read(boot_id);
-	if (r >= 0)
-		r = segment_fd = file_open(runtime_fd, "segment");
-	if (r < 0)
-		return r;
-	ret->version = header.version;
-	ret->of_this_boot = memcmp(header.boot_id, boot_id, sizeof(boot_id)) == 0;
-	r = table_read(segment_fd, MIN_OF(header.sessions, header.max_sessions), ret);
-	processes_sort(ret);
-	return r;
-}
-
-static int other_layout_look(const char *runtime_dir, int *ret_fd, struct other_layout *ret) {
-	int fd = open(runtime_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	size_t kept = 0;
+	ssize_t n;
 	int r;
 
 	*ret = (struct other_layout){0};
-	if (fd < 0)
+	*ret_fd = open(runtime_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*ret_fd < 0)
 		return -errno;
-	r = other_layout_find(fd, ret);
-	*ret_fd = fd;
+	/* Clients can't write the directory. */
+	directory_fd = file_open(*ret_fd, "directory");
+	if (directory_fd < 0)
+		return directory_fd;
+	n = pread(directory_fd, &header, sizeof(header), 0);
+	if (n < 0)
+		return -errno;
+	if (n != sizeof(header) || header.magic != BERTH_DIRECTORY_MAGIC ||
+		(header.version == BERTH_LAYOUT_VERSION && header.fingerprint == BERTH_FINGERPRINT))
+		return -ENOENT;
+	r = boot_id_read(boot_id);
+	if (r < 0)
+		return r;
+	segment_fd = file_open(*ret_fd, "segment");
+	if (segment_fd < 0)
+		return segment_fd;
+	ret->version = header.version;
+	ret->of_this_boot = memcmp(header.boot_id, boot_id, sizeof(boot_id)) == 0;
+	r = table_read(segment_fd, MIN_OF(header.sessions, header.max_sessions), ret);
+	/* A process has an entry for each of its handles. */
+	if (ret->count > 0)
+		qsort(ret->process, ret->count, sizeof(*ret->process), process_compare);
+	for (size_t i = 0; i < ret->count; i++)
+		if (kept == 0 || ret->process[i].pid != ret->process[kept - 1].pid)
+			ret->process[kept++] = ret->process[i];
+	ret->count = kept;
 	return r;
 }
 
@@ -231,57 +204,31 @@ static const char *processes_show(const struct other_layout *o, char *to, size_t
 	"servers keep the old segment, and don't see the slots of other servers until they " \
 	"are restarted"
 
-static void refusal_log(const char *runtime_dir, const struct other_layout *o) {
-	char list[2048], layout[32], processes[32];
-	const char *const fields[] = {layout, processes, NULL};
-
-	(void)snprintf(layout, sizeof(layout), "LAYOUT=%u", o->version);
-	(void)snprintf(processes, sizeof(processes), "PROCESSES=%zu", o->count);
-	log_event(LOG_ERR, EVENT_OTHER_LAYOUT, fields,
-		"%s/segment was made by another version of berthd with another layout (%u, not "
-		"%d), and these processes still count in it: %s. Leaving it alone and exiting "
-		"with status %d. " WHAT_TO_DO,
-		runtime_dir, o->version, BERTH_LAYOUT_VERSION,
-		processes_show(o, list, sizeof(list)), EXIT_OTHER_RELEASE);
-}
-
-static void abandoning_log(const char *runtime_dir, const struct other_layout *o) {
-	char list[2048], layout[32], processes[32];
-	const char *const fields[] = {layout, processes, NULL};
-
-	(void)snprintf(layout, sizeof(layout), "LAYOUT=%u", o->version);
-	(void)snprintf(processes, sizeof(processes), "PROCESSES=%zu", o->count);
-	log_event(LOG_WARNING, EVENT_ABANDONED, fields,
-		"Abandoning %s/segment of layout %u, as --abandon-segment says, and making a new "
-		"one. These servers go on with the old segment and count only among themselves "
-		"until they are restarted: %s",
-		runtime_dir, o->version, processes_show(o, list, sizeof(list)));
-}
-
-static int refused_print(const char *runtime_dir, const struct other_layout *o) {
-	char comm[COMM_SHOWN_SIZE];
-
-	printf("%s/segment has layout %u, and this berthd has layout %d: it doesn't start while "
-	       "servers of the other release count in that segment.\n" WHAT_TO_DO ".\n"
-	       "These processes count in it:\n",
-		runtime_dir, o->version, BERTH_LAYOUT_VERSION);
-	for (size_t i = 0; i < o->count; i++)
-		printf("%7d %s\n", (int)o->process[i].pid, comm_show(&o->process[i], comm));
-	return EXIT_OTHER_RELEASE;
-}
-
 /* -- decisions --------------------------------------------------------------------------------- */
 
 static int make_way(
 	const char *runtime_dir, int runtime_fd, const struct other_layout *o, bool abandon) {
 	bool is_used = o->of_this_boot && o->count > 0;
+	char list[2048], layout[32], processes[32];
+	const char *const fields[] = {layout, processes, NULL};
 
+	(void)snprintf(layout, sizeof(layout), "LAYOUT=%u", o->version);
+	(void)snprintf(processes, sizeof(processes), "PROCESSES=%zu", o->count);
 	if (is_used && !abandon) {
-		refusal_log(runtime_dir, o);
+		log_event(LOG_ERR, EVENT_OTHER_LAYOUT, fields,
+			"%s/segment was made by another version of berthd with another layout (%u, "
+			"not %d), and these processes still count in it: %s. Leaving it alone and "
+			"exiting with status %d. " WHAT_TO_DO,
+			runtime_dir, o->version, BERTH_LAYOUT_VERSION,
+			processes_show(o, list, sizeof(list)), EXIT_OTHER_RELEASE);
 		return -EPROTONOSUPPORT;
 	}
 	if (is_used)
-		abandoning_log(runtime_dir, o);
+		log_event(LOG_WARNING, EVENT_ABANDONED, fields,
+			"Abandoning %s/segment of layout %u, as --abandon-segment says, and making "
+			"a new one. These servers go on with the old segment and count only among "
+			"themselves until they are restarted: %s",
+			runtime_dir, o->version, processes_show(o, list, sizeof(list)));
 	else
 		log_notice("%s/segment is of layout %u, and %s; making a new one of layout %d",
 			runtime_dir, o->version,
@@ -298,7 +245,7 @@ static int make_way(
 int other_layout_make_way(const char *runtime_dir, bool abandon) {
 	_cleanup_close_ int runtime_fd = -1;
 	struct other_layout o;
-	int r = other_layout_look(runtime_dir, &runtime_fd, &o);
+	int r = other_layout_find(runtime_dir, &runtime_fd, &o);
 
 	if (r >= 0)
 		r = make_way(runtime_dir, runtime_fd, &o, abandon);
@@ -313,8 +260,9 @@ int other_layout_make_way(const char *runtime_dir, bool abandon) {
 
 int other_layout_check(const char *runtime_dir) {
 	_cleanup_close_ int runtime_fd = -1;
+	char comm[COMM_SHOWN_SIZE];
 	struct other_layout o;
-	int r = other_layout_look(runtime_dir, &runtime_fd, &o), status = EXIT_SUCCESS;
+	int r = other_layout_find(runtime_dir, &runtime_fd, &o), status;
 
 	if (r < 0 && r != -ENOENT) {
 		fprintf(stderr,
@@ -325,10 +273,16 @@ int other_layout_check(const char *runtime_dir) {
 	}
 	/* The boot id doesn't matter here: in a container a service may see another boot id than a
 	 * shell (systemd-nspawn mounts its own over the kernel's). */
-	if (o.count > 0)
-		status = refused_print(runtime_dir, &o);
-	else
+	if (o.count == 0)
 		printf("Nothing in %s keeps this berthd from starting.\n", runtime_dir);
+	else
+		printf("%s/segment has layout %u, and this berthd has layout %d: it doesn't start "
+		       "while servers of the other release count in that segment.\n" WHAT_TO_DO
+		       ".\nThese processes count in it:\n",
+			runtime_dir, o.version, BERTH_LAYOUT_VERSION);
+	for (size_t i = 0; i < o.count; i++)
+		printf("%7d %s\n", (int)o.process[i].pid, comm_show(&o.process[i], comm));
+	status = o.count == 0 ? EXIT_SUCCESS : EXIT_OTHER_RELEASE;
 	free(o.process);
 	return status;
 }
