@@ -251,29 +251,6 @@ static struct session *session_make(struct sessions *all, uint32_t index) {
 	return s;
 }
 
-static int index_find(struct sessions *all, uint32_t *ret) {
-	int r;
-
-	for (uint32_t i = 0; all->count < all->size && i < all->size; i++)
-		if (!all->session[i]) {
-			*ret = i;
-			return 0;
-		}
-	r = segment_grow_sessions(all->segment);
-	if (r == -ENOSPC && !all->full_logged) {
-		all->full_logged = true;
-		log_event(LOG_WARNING, EVENT_FULL, NULL,
-			"All %u sessions are in use; refusing further servers with "
-			"NO_SYSTEM_RESOURCES (8). Raise --max-sessions",
-			all->segment->map->layout.max_sessions);
-	}
-	*ret = all->size;
-	if (r >= 0)
-		r = array_extend(
-			&all->session, &all->size, load_relaxed(&all->segment->names->sessions));
-	return r;
-}
-
 /* The state is written last: no process reads an entry that isn't OPEN. */
 static void entry_write(struct session *s, enum session_state state) {
 	struct session_entry *e = entry_of(s);
@@ -303,13 +280,28 @@ static void entry_read(const struct session_entry *e, struct session_who *ret) {
 
 static int session_create(
 	struct sessions *all, struct session_claim *claim, uint64_t start, struct session **ret) {
+	uint32_t index = 0;
 	struct session *s;
 	char comm[16];
-	uint32_t index;
-	int r = index_find(all, &index);
+	int r;
 
-	if (r < 0)
-		return r;
+	while (index < all->size && all->session[index])
+		index++;
+	if (index == all->size) {
+		r = segment_grow_sessions(all->segment);
+		if (r == -ENOSPC && !all->full_logged) {
+			all->full_logged = true;
+			log_event(LOG_WARNING, EVENT_FULL, NULL,
+				"All %u sessions are in use; refusing further servers with "
+				"NO_SYSTEM_RESOURCES (8). Raise --max-sessions",
+				all->segment->map->layout.max_sessions);
+		}
+		if (r >= 0)
+			r = array_extend(&all->session, &all->size,
+				load_relaxed(&all->segment->names->sessions));
+		if (r < 0)
+			return r;
+	}
 	s = map_session(all->segment->map, index) ? session_make(all, index) : NULL;
 	if (!s)
 		return -ENOMEM;

@@ -91,7 +91,7 @@ struct restore {
 	struct directory *directory;
 	struct store *store;
 	enum mode mode;
-	struct batch *stale; /* gets what the running slice finds stale */
+	struct batch *stale; /* of the running slice */
 	bool running;
 	bool failure_logged;
 };
