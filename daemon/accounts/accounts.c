@@ -352,16 +352,6 @@ int accounts_unconfigure(struct accounts *a, const char *name) {
 	return account == 0 ? -ENOENT : apply_templates(a, account, name);
 }
 
-/* True if apply_templates() would change nothing. */
-static bool is_as_templates_say(const struct accounts *a, uint32_t account, const char *name) {
-	uint64_t word = directory_word(a->directory, account);
-	uint32_t limit;
-
-	if (!templates_match(a->templates, name, &limit))
-		return !(entry_flags(word) & ENTRY_USABLE);
-	return (entry_flags(word) & ENTRY_TEMPLATE) && entry_limit(word) == limit;
-}
-
 /* True if all accounts are of one kind, of which there are `count`. Then a loop over a million
  * accounts isn't needed. */
 static bool are_all(const struct accounts *a, uint32_t count) {
@@ -378,15 +368,20 @@ static void apply_templates_to_all(struct accounts *a, const char *changed) {
 	if (are_all(a, a->configured))
 		return;
 	for (uint32_t account = 1; account < accounts_end(a); account++) {
+		uint64_t word = directory_word(a->directory, account);
+		uint32_t flags = entry_flags(word), limit;
 		char name[BERTH_NAME_MAX + 1];
+		bool is_right;
 
-		if ((flags_of(a, account) & (ENTRY_LIVE | ENTRY_CONFIGURED)) != ENTRY_LIVE ||
+		if ((flags & (ENTRY_LIVE | ENTRY_CONFIGURED)) != ENTRY_LIVE ||
 			directory_name(m, account, name) < 0)
 			continue;
-		if (is_as_templates_say(a, account, name) &&
-			!(changed && template_matches(changed, name)))
-			continue;
-		(void)apply_templates(a, account, name);
+		if (templates_match(a->templates, name, &limit))
+			is_right = (flags & ENTRY_TEMPLATE) && entry_limit(word) == limit;
+		else
+			is_right = !(flags & ENTRY_USABLE);
+		if (!is_right || (changed && template_matches(changed, name)))
+			(void)apply_templates(a, account, name);
 	}
 }
 

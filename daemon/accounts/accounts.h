@@ -27,7 +27,7 @@ void accounts_on_removed(
 /* -- looking ----------------------------------------------------------------------------------- */
 
 struct accounts_totals {
-	uint32_t accounts; /* all; those that aren't among the other two are ancestors */
+	uint32_t accounts; /* all, with those that are only ancestors */
 	uint32_t configured;
 	uint32_t by_template;
 };
