@@ -170,27 +170,25 @@ static int table_write(struct directory *d, uint32_t bits) {
 	return 0;
 }
 
-static int table_make(struct directory *d, uint32_t bits) {
-	int r = segment_allocate_directory(
-		d->segment, d->map->layout.tables + (UINT64_C(4) << bits), UINT64_C(4) << bits);
-
-	if (r >= 0)
-		r = table_write(d, bits);
-	if (r >= 0)
-		store_release(&d->segment->names->table_bits, bits);
-	return r;
-}
-
 /* Keeps the table at most half full after `more` names were added. */
 static int table_reserve(struct directory *d, uint32_t more) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint32_t want = MAX_OF(bits, (uint32_t)BERTH_TABLE_BITS_MIN);
+	int r;
 
 	while (2 * ((uint64_t)d->live + more) > UINT64_C(1) << want)
 		want++;
 	if (want > BERTH_TABLE_BITS_MAX)
 		return -ENOSPC;
-	return want == bits ? 0 : table_make(d, want);
+	if (want == bits)
+		return 0;
+	r = segment_allocate_directory(
+		d->segment, d->map->layout.tables + (UINT64_C(4) << want), UINT64_C(4) << want);
+	if (r >= 0)
+		r = table_write(d, want);
+	if (r >= 0)
+		store_release(&d->segment->names->table_bits, want);
+	return r;
 }
 
 /* If there are at least `more` entries already, the names are probably the names of these entries,

@@ -167,8 +167,7 @@ static int headers_make(const struct capacities *want, struct segment_header *se
  * directory names another segment than the one that is there, so the next start makes both files
  * anew; no client was served yet.
  */
-static int files_make(
-	int runtime_fd, const struct capacities *want, int *ret_segment, int *ret_directory) {
+static int files_make(int runtime_fd, const struct capacities *want, struct map **ret) {
 	_Alignas(64) struct segment_header segment = {0};
 	struct directory_header directory = {0};
 	_cleanup_close_ int segment_fd = -1, directory_fd = -1;
@@ -193,10 +192,9 @@ static int files_make(
 	if (renameat(runtime_fd, "directory.new", runtime_fd, "directory") < 0 ||
 		renameat(runtime_fd, "segment.new", runtime_fd, "segment") < 0)
 		return -errno;
-	*ret_segment = segment_fd;
-	*ret_directory = directory_fd;
-	segment_fd = directory_fd = -1;
-	return 0;
+	r = map_new(segment_fd, directory_fd, PROT_READ | PROT_WRITE, ret);
+	segment_fd = directory_fd = -1; /* map_new() has taken them */
+	return r;
 }
 
 /* -- adopting ---------------------------------------------------------------------------------- */
@@ -319,17 +317,6 @@ static int log_not_adopted(const char *runtime_dir, int r) {
 
 /* -- open and close ---------------------------------------------------------------------------- */
 
-static int segment_make(struct segment *s, const struct capacities *want) {
-	int segment_fd, directory_fd, r;
-
-	r = files_make(s->runtime_fd, want, &segment_fd, &directory_fd);
-	if (r >= 0)
-		r = map_new(segment_fd, directory_fd, PROT_READ | PROT_WRITE, &s->map);
-	if (r < 0)
-		log_error("Can't make a new segment in the runtime directory: %s", strerror(-r));
-	return r;
-}
-
 /* Clients get a separate descriptor of the directory, which doesn't allow writing. */
 static int segment_prepare(struct segment *s) {
 	int r;
@@ -368,7 +355,10 @@ int segment_open(const char *runtime_dir, const struct capacities *want, struct 
 		r = log_not_adopted(runtime_dir, r);
 		if (r >= 0) {
 			files_abandon(s->runtime_fd);
-			r = segment_make(s, want);
+			r = files_make(s->runtime_fd, want, &s->map);
+			if (r < 0)
+				log_error("Can't make a new segment in the runtime directory: %s",
+					strerror(-r));
 		}
 	}
 	if (r >= 0)
