@@ -74,19 +74,6 @@ static int manager_catch_signals(struct manager *m) {
 
 /* -- the parts --------------------------------------------------------------------------------- */
 
-static int manager_open_counts(struct manager *m) {
-	int r = other_layout_make_way(m->options.runtime_dir, m->options.abandon_segment);
-
-	if (r >= 0)
-		r = segment_open(
-			m->options.runtime_dir, &m->options.capacities, &m->context.segment);
-	if (r >= 0)
-		r = sigbus_guard(m->context.event, m->context.segment->map);
-	if (r >= 0)
-		r = accounts_new(m->context.segment, &m->context.accounts);
-	return r;
-}
-
 static int manager_open_limits(struct manager *m) {
 	struct context *c = &m->context;
 	int r = store_wait(c->store);
@@ -131,7 +118,13 @@ static int manager_open(struct manager *m) {
 	if (r < 0)
 		return r;
 	m->opening = "the shared counts";
-	r = manager_open_counts(m);
+	r = other_layout_make_way(o->runtime_dir, o->abandon_segment);
+	if (r >= 0)
+		r = segment_open(o->runtime_dir, &o->capacities, &c->segment);
+	if (r >= 0)
+		r = sigbus_guard(c->event, c->segment->map);
+	if (r >= 0)
+		r = accounts_new(c->segment, &c->accounts);
 	if (r < 0)
 		return r;
 	m->opening = "the sessions of before";
