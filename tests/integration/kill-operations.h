@@ -6,10 +6,8 @@
  * begun without waiting for its end, and how the test knows that it has ended.
  */
 
-#include <sys/socket.h>
-
 #include "layout.h"
-#include "suite.h"
+#include "steps.h"
 
 #include "audit.h"
 #include "kill.h"
@@ -63,24 +61,27 @@ static const char *const writers[] = {"counter_bump", "counter_close", "counter_
 
 /* -- the operations ---------------------------------------------------------------------------- */
 
-enum fate { KEPT, REVOKED_IF_ACKNOWLEDGED, DIED };
+/* Whether berthd is traced from its start, or while it runs. */
+enum start { RUNNING, RESTARTED, STARTED_WITHOUT_SEGMENT /* and without a holder */ };
+
+/* What may happen to the client's slots. */
+enum fate { NO_CLIENT, KEPT, REVOKED_IF_ACKNOWLEDGED, DIED };
 
 struct operation {
 	const char *name;
-	bool starts;      /* berthd is traced from its start */
-	bool first_start; /* it starts without a segment, and there is no holder */
-	bool has_client;
-	enum fate fate;            /* of the client's slots */
+	enum start start;
+	enum fate fate;
 	enum kill_halfway halfway; /* the state of one more record of the client */
-	/* NULL, or called before berthd is traced; if it starts, before the start. */
-	void (*prepare)(void);
+	/* NULL, or called before berthd is traced, which may be before its start. */
+	void (*prepare)(const struct operation *o);
 	/* NULL, or begins the operation without waiting for its end. */
-	void (*begin)(void);
+	void (*begin)(const struct operation *o);
 	bool (*finished)(void *data);
 	struct change change[CHANGES_MAX];
 };
 
-static void client_kill(void) {
+static void client_kill(const struct operation *o) {
+	(void)o;
 	child_kill(&state.client);
 	state.client_lives = false;
 }
@@ -91,51 +92,36 @@ static void connect_admin(void) {
 	state.replies_wanted = 1;
 }
 
-static void begin_set(void) {
+/* Sends the request that makes the operation's changes. */
+static void begin_changes(const struct operation *o) {
+	const struct change *c = o->change;
+	struct kill_line lines[CHANGES_MAX];
+	uint32_t count = 0;
+
+	for (; count < CHANGES_MAX && c[count].name; count++)
+		lines[count] = (struct kill_line){c[count].name, (uint32_t)c[count].new};
 	connect_admin();
-	kill_send_set(state.admin, "acme/alice", 21);
+	if (count > 1)
+		kill_send_import(state.admin, lines, count);
+	else if (c->new == KILL_ABSENT)
+		kill_send_delete(state.admin, c->name);
+	else
+		kill_send_set(state.admin, c->name, (uint32_t)c->new);
+	state.replies_wanted = count > 1 ? 3 : 1;
 }
 
-static void begin_set_new(void) {
-	connect_admin();
-	kill_send_set(state.admin, "new/branch/leaf", 7);
-}
-
-static void begin_set_template(void) {
-	connect_admin();
-	kill_send_set(state.admin, "visitor/*", 9);
-}
-
-static void begin_delete(void) {
-	connect_admin();
-	kill_send_delete(state.admin, "acme/alice");
-}
-
-static void prepare_delete_tree(void) {
-	int fd = kill_connect(here.runtime_dir);
-
-	kill_send_set(fd, "new/branch/leaf", 7);
-	ck_assert_uint_eq(kill_replies_wait(fd, 1), 0);
-	(void)close(fd);
-}
-
-static void begin_delete_tree(void) {
-	connect_admin();
-	kill_send_delete(state.admin, "new/branch/leaf");
-}
-
-static void begin_revoke(void) {
+static void begin_revoke(const struct operation *o) {
+	(void)o;
 	connect_admin();
 	kill_send_revoke(state.admin, "acme", state.client.pid);
 }
 
-static void begin_import(void) {
-	static const struct kill_line lines[] = {
-		{"acme/alice", 22}, {"carol", 11}, {"imported/one", 1}, {"imported/*", 2}};
+static void prepare_old_limit(const struct operation *o) {
+	int fd = kill_connect(here.runtime_dir);
 
-	connect_admin();
-	kill_send_import(state.admin, lines, COUNT_OF(lines));
-	state.replies_wanted = 3;
+	kill_send_set(fd, o->change[0].name, (uint32_t)o->change[0].old);
+	ck_assert_uint_eq(kill_replies_wait(fd, 1), 0);
+	(void)close(fd);
 }
 
 static bool reply_is_there(void *data) {
@@ -153,7 +139,8 @@ static bool client_session_has_ended(void *data) {
 }
 
 /* Gives carol a count that the store doesn't have yet. */
-static void begin_checkpoint(void) {
+static void begin_checkpoint(const struct operation *o) {
+	(void)o;
 	state.count = kill_stored(here.state_dir, "counts", "carol") == 3 ? 4 : 3;
 	ck_assert_int_eq(berth_release(state.holder, state.slot[2]), 0);
 	ck_assert_int_eq(acquire_weight(state.holder, "carol", state.count, &state.slot[2]), 0);
@@ -164,7 +151,8 @@ static bool checkpoint_is_stored(void *data) {
 	return kill_stored(here.state_dir, "counts", "carol") == (int64_t)state.count;
 }
 
-static void begin_stop(void) {
+static void begin_stop(const struct operation *o) {
+	(void)o;
 	ck_assert_int_eq(kill(here.berthd, SIGTERM), 0);
 }
 
@@ -196,7 +184,8 @@ static void visitor_main(struct child *c, void *data) {
 	_exit(0);
 }
 
-static void begin_new_session(void) {
+static void begin_new_session(const struct operation *o) {
+	(void)o;
 	state.client = child_start(visitor_main, &state.run);
 	state.client_lives = true;
 }
@@ -218,192 +207,57 @@ static bool berthd_is_ready(void *data) {
 }
 
 static const struct operation operations[] = {
-	{
-		.name = "first start",
-		.starts = true,
-		.first_start = true,
-		.finished = berthd_is_ready,
-	},
-	{
-		.name = "start, the client alive and seized",
-		.starts = true,
-		.has_client = true,
-		.halfway = KILL_SEIZED,
-		.finished = berthd_is_ready,
-	},
-	{
-		.name = "start, the client alive and half discharged",
-		.starts = true,
-		.has_client = true,
-		.halfway = KILL_AMID_V2,
-		.finished = berthd_is_ready,
-	},
-	{
-		.name = "start, the client alive and in a release",
-		.starts = true,
-		.has_client = true,
-		.halfway = KILL_RELEASE,
-		.finished = berthd_is_ready,
-	},
-	{
-		.name = "start, the client alive and in a revocation",
-		.starts = true,
-		.has_client = true,
-		.halfway = KILL_REVOKE,
-		.finished = berthd_is_ready,
-	},
-	{
-		.name = "start, the client dead in a release",
-		.starts = true,
-		.has_client = true,
-		.fate = DIED,
-		.halfway = KILL_RELEASE,
-		.prepare = client_kill,
-		.finished = berthd_is_ready,
-	},
-	{
-		.name = "start, the client dead in a charge",
-		.starts = true,
-		.has_client = true,
-		.fate = DIED,
-		.halfway = KILL_CHARGE,
-		.prepare = client_kill,
-		.finished = berthd_is_ready,
-	},
-	{
-		.name = "death of the client",
-		.has_client = true,
-		.fate = DIED,
-		.begin = client_kill,
-		.finished = client_session_has_ended,
-	},
-	{
-		.name = "death of the client in a charge",
-		.has_client = true,
-		.fate = DIED,
-		.halfway = KILL_CHARGE,
-		.begin = client_kill,
-		.finished = client_session_has_ended,
-	},
-	{
-		.name = "death of the client in a release",
-		.has_client = true,
-		.fate = DIED,
-		.halfway = KILL_RELEASE,
-		.begin = client_kill,
-		.finished = client_session_has_ended,
-	},
-	{
-		.name = "death of the client, seized",
-		.has_client = true,
-		.fate = DIED,
-		.halfway = KILL_SEIZED,
-		.begin = client_kill,
-		.finished = client_session_has_ended,
-	},
-	{
-		.name = "revoke of the client's slots",
-		.has_client = true,
-		.fate = REVOKED_IF_ACKNOWLEDGED,
-		.halfway = KILL_CHARGE,
-		.begin = begin_revoke,
-		.finished = reply_is_there,
-	},
-	{
-		.name = "revoke of the client's slots and of a release",
-		.has_client = true,
-		.fate = REVOKED_IF_ACKNOWLEDGED,
-		.halfway = KILL_RELEASE,
-		.begin = begin_revoke,
-		.finished = reply_is_there,
-	},
-	{
-		.name = "set",
-		.has_client = true,
-		.begin = begin_set,
-		.finished = reply_is_there,
-		.change = {{"acme/alice", 20, 21}},
-	},
-	{
-		.name = "set of a new account with ancestors",
-		.begin = begin_set_new,
-		.finished = reply_is_there,
-		.change = {{"new/branch/leaf", KILL_ABSENT, 7}},
-	},
-	{
-		.name = "set of a template",
-		.has_client = true,
-		.begin = begin_set_template,
-		.finished = reply_is_there,
-		.change = {{"visitor/*", 4, 9}},
-	},
-	{
-		.name = "delete of an account with slots",
-		.has_client = true,
-		.fate = REVOKED_IF_ACKNOWLEDGED,
-		.halfway = KILL_CHARGE,
-		.begin = begin_delete,
-		.finished = reply_is_there,
-		.change = {{"acme/alice", 20, KILL_ABSENT}},
-	},
-	{
-		.name = "delete of an account with slots and a release",
-		.has_client = true,
-		.fate = REVOKED_IF_ACKNOWLEDGED,
-		.halfway = KILL_RELEASE,
-		.begin = begin_delete,
-		.finished = reply_is_there,
-		.change = {{"acme/alice", 20, KILL_ABSENT}},
-	},
-	{
-		.name = "delete of an account and its ancestors",
-		.prepare = prepare_delete_tree,
-		.begin = begin_delete_tree,
-		.finished = reply_is_there,
-		.change = {{"new/branch/leaf", 7, KILL_ABSENT}},
-	},
-	{
-		.name = "import",
-		.has_client = true,
-		.begin = begin_import,
-		.finished = reply_is_there,
-		.change = {{"acme/alice", 20, 22}, {"carol", 10, 11},
-			{"imported/one", KILL_ABSENT, 1}, {"imported/*", KILL_ABSENT, 2}},
-	},
-	{
-		.name = "session, ranges and accounts by a template",
-		.begin = begin_new_session,
-		.finished = client_has_reported,
-	},
-	{
-		.name = "checkpoint",
-		.begin = begin_checkpoint,
-		.finished = checkpoint_is_stored,
-	},
-	{
-		.name = "stop",
-		.has_client = true,
-		.begin = begin_stop,
-		.finished = never,
-	},
+	{"first start", STARTED_WITHOUT_SEGMENT, NO_CLIENT, KILL_NOTHING, NULL, NULL,
+		berthd_is_ready},
+	{"start, the client alive and seized", RESTARTED, KEPT, KILL_SEIZED, NULL, NULL,
+		berthd_is_ready},
+	{"start, the client alive and half discharged", RESTARTED, KEPT, KILL_AMID_V2, NULL, NULL,
+		berthd_is_ready},
+	{"start, the client alive and in a release", RESTARTED, KEPT, KILL_RELEASE, NULL, NULL,
+		berthd_is_ready},
+	{"start, the client alive and in a revocation", RESTARTED, KEPT, KILL_REVOKE, NULL, NULL,
+		berthd_is_ready},
+	{"start, the client dead in a release", RESTARTED, DIED, KILL_RELEASE, client_kill, NULL,
+		berthd_is_ready},
+	{"start, the client dead in a charge", RESTARTED, DIED, KILL_CHARGE, client_kill, NULL,
+		berthd_is_ready},
+	{"death of the client", RUNNING, DIED, KILL_NOTHING, NULL, client_kill,
+		client_session_has_ended},
+	{"death of the client in a charge", RUNNING, DIED, KILL_CHARGE, NULL, client_kill,
+		client_session_has_ended},
+	{"death of the client in a release", RUNNING, DIED, KILL_RELEASE, NULL, client_kill,
+		client_session_has_ended},
+	{"death of the client, seized", RUNNING, DIED, KILL_SEIZED, NULL, client_kill,
+		client_session_has_ended},
+	{"revoke of the client's slots", RUNNING, REVOKED_IF_ACKNOWLEDGED, KILL_CHARGE, NULL,
+		begin_revoke, reply_is_there},
+	{"revoke of the client's slots and of a release", RUNNING, REVOKED_IF_ACKNOWLEDGED,
+		KILL_RELEASE, NULL, begin_revoke, reply_is_there},
+	{"set", RUNNING, KEPT, KILL_NOTHING, NULL, begin_changes, reply_is_there,
+		{{"acme/alice", 20, 21}}},
+	{"set of a new account with ancestors", RUNNING, NO_CLIENT, KILL_NOTHING, NULL,
+		begin_changes, reply_is_there, {{"new/branch/leaf", KILL_ABSENT, 7}}},
+	{"set of a template", RUNNING, KEPT, KILL_NOTHING, NULL, begin_changes, reply_is_there,
+		{{"visitor/*", 4, 9}}},
+	{"delete of an account with slots", RUNNING, REVOKED_IF_ACKNOWLEDGED, KILL_CHARGE, NULL,
+		begin_changes, reply_is_there, {{"acme/alice", 20, KILL_ABSENT}}},
+	{"delete of an account with slots and a release", RUNNING, REVOKED_IF_ACKNOWLEDGED,
+		KILL_RELEASE, NULL, begin_changes, reply_is_there,
+		{{"acme/alice", 20, KILL_ABSENT}}},
+	{"delete of an account and its ancestors", RUNNING, NO_CLIENT, KILL_NOTHING,
+		prepare_old_limit, begin_changes, reply_is_there,
+		{{"new/branch/leaf", 7, KILL_ABSENT}}},
+	{"import", RUNNING, KEPT, KILL_NOTHING, NULL, begin_changes, reply_is_there,
+		{{"acme/alice", 20, 22}, {"carol", 10, 11}, {"imported/one", KILL_ABSENT, 1},
+			{"imported/*", KILL_ABSENT, 2}}},
+	{"session, ranges and accounts by a template", RUNNING, NO_CLIENT, KILL_NOTHING, NULL,
+		begin_new_session, client_has_reported},
+	{"checkpoint", RUNNING, NO_CLIENT, KILL_NOTHING, NULL, begin_checkpoint,
+		checkpoint_is_stored},
+	{"stop", RUNNING, KEPT, KILL_NOTHING, NULL, begin_stop, never},
 };
 
-/* -- files ------------------------------------------------------------------------------------- */
-
-static void files_remove(void) {
-	static const char *const name[] = {"segment", "directory"};
-
-	for (size_t i = 0; i < COUNT_OF(name); i++) {
-		char path[128];
-
-		(void)snprintf(path, sizeof(path), "%s/%s", here.runtime_dir, name[i]);
-		(void)unlink(path);
-	}
-}
-
+/* Empties berthd's log, since each run judges its own messages. */
 static void log_clear(void) {
-	char path[128];
-
-	(void)snprintf(path, sizeof(path), "%s/log", here.dir);
-	(void)!truncate(path, 0);
+	(void)!truncate(text_of("%s/log", here.dir), 0);
 }

@@ -3,10 +3,8 @@
 /* Sockets that berthd inherits from systemd. The test takes the part of systemd. */
 
 #include <grp.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#include "suite.h"
+#include "steps.h"
 
 /* Makes the directories, without a berthd. */
 static void setup(void) {
@@ -22,38 +20,30 @@ struct inherited {
 };
 
 static void socket_make(struct inherited *s) {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	const struct group *g = s->group ? getgrnam(s->group) : NULL;
+	const char *path = text_of("%s/%s", here.runtime_dir, s->name);
+	const struct group *g = getgrnam(s->group);
 
-	(void)snprintf(
-		address.sun_path, sizeof(address.sun_path), "%.80s/%s", here.runtime_dir, s->name);
-	(void)unlink(address.sun_path);
-	s->fd = socket(AF_UNIX, s->type | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(bind(s->fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	ck_assert_int_eq(chmod(address.sun_path, s->mode), 0);
+	(void)unlink(path);
+	s->fd = socket_bind(s->type, path);
+	ck_assert_int_eq(chmod(path, s->mode), 0);
 	if (g)
-		ck_assert_int_eq(chown(address.sun_path, (uid_t)-1, g->gr_gid), 0);
+		ck_assert_int_eq(chown(path, (uid_t)-1, g->gr_gid), 0);
 	ck_assert_int_eq(listen(s->fd, 64), 0);
 }
 
 /* In the child: gives the sockets the descriptors from 3 on, and executes berthd. */
 static void exec_activated(const struct inherited *s, int count, const char *path) {
-	char number[16], log[128];
-	int far[4], fd;
+	int far[4], fd = open(text_of("%s/log", here.dir), O_WRONLY | O_CREAT | O_APPEND, 0600);
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	(void)snprintf(log, sizeof(log), "%s/log", here.dir);
-	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 	(void)dup2(fd, STDERR_FILENO);
 	for (int i = 0; i < count; i++)
 		far[i] = fcntl(s[i].fd, F_DUPFD, 100);
 	for (int i = 0; i < count; i++)
 		(void)dup2(far[i], 3 + i);
 	(void)close_range(3 + (unsigned)count, ~0U, 0);
-	(void)snprintf(number, sizeof(number), "%d", count);
-	(void)setenv("LISTEN_FDS", number, 1);
-	(void)snprintf(number, sizeof(number), "%d", (int)getpid());
-	(void)setenv("LISTEN_PID", number, 1);
+	(void)setenv("LISTEN_FDS", text_of("%d", count), 1);
+	(void)setenv("LISTEN_PID", text_of("%d", (int)getpid()), 1);
 	(void)unsetenv("NOTIFY_SOCKET");
 	(void)execl(path, path, NULL);
 	_exit(99);
@@ -81,11 +71,9 @@ static void good_make(void) {
 }
 
 static ino_t inode_of(const char *name) {
-	char path[128];
 	struct stat st;
 
-	(void)snprintf(path, sizeof(path), "%s/%s", here.runtime_dir, name);
-	ck_assert_int_eq(stat(path, &st), 0);
+	ck_assert_int_eq(stat(text_of("%s/%s", here.runtime_dir, name), &st), 0);
 	return st.st_ino;
 }
 
@@ -150,21 +138,10 @@ START_TEST(a_killed_berthd_is_replaced_while_clients_wait_in_the_queue) {
 }
 END_TEST
 
-static void expect_end(int want, const char *text) {
-	pid_t pid = here.berthd;
-	int status;
-
-	ck_assert_msg(eventually(process_has_ended, &pid), "berthd started; its log:\n%s",
-		instance_log(&here));
-	(void)waitpid(pid, &status, 0);
-	here.berthd = 0;
-	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == want, "status %x", status);
-	expect_logged(text);
-}
-
 static void expect_refusal(struct inherited *s, int count, const char *text) {
 	activate(s, count);
-	expect_end(1, text);
+	ck_assert_int_eq(berthd_exit_status(), 1);
+	expect_logged(text);
 }
 
 /* True if a client waits in the socket's queue. */
@@ -217,7 +194,8 @@ START_TEST(a_berthd_that_finds_another_layout_leaves_no_client_waiting) {
 	ck_assert_int_eq(child_report(&server), BERTH_REVISION_MISMATCH);
 	ck_assert_int_eq(child_report(&administrator), 1);
 	ck_assert_int_eq(child_report(&administrator), 1);
-	expect_end(78, "another layout");
+	ck_assert_int_eq(berthd_exit_status(), 78);
+	expect_logged("another layout");
 	ck_assert(!has_waiting_client(good[0].fd) && !has_waiting_client(good[1].fd));
 	(void)child_end(&server);
 	(void)child_end(&administrator);
@@ -227,14 +205,12 @@ END_TEST
 
 START_TEST(a_socket_that_is_open_to_others_is_refused) {
 	static const mode_t modes[] = {0666, 0777, 0600, 0662};
-	char text[64];
 
 	good_make();
 	for (size_t i = 0; i < COUNT_OF(modes); i++) {
 		good[i % 2].mode = modes[i];
 		socket_make(&good[i % 2]);
-		(void)snprintf(text, sizeof(text), "has mode %04o", (unsigned)modes[i]);
-		expect_refusal(good, 2, text);
+		expect_refusal(good, 2, text_of("has mode %04o", (unsigned)modes[i]));
 		expect_logged("SocketMode=");
 		good[i % 2].mode = 0660;
 		socket_make(&good[i % 2]);
@@ -245,15 +221,12 @@ START_TEST(a_socket_that_is_open_to_others_is_refused) {
 END_TEST
 
 START_TEST(a_socket_of_another_owner_is_refused) {
-	char path[128];
-
 	if (getuid() != 0) {
 		printf("not root, so another owner isn't tested\n");
 		return;
 	}
 	good_make();
-	(void)snprintf(path, sizeof(path), "%s/berth.sock", here.runtime_dir);
-	ck_assert_int_eq(chown(path, 65534, (gid_t)-1), 0);
+	ck_assert_int_eq(chown(text_of("%s/berth.sock", here.runtime_dir), 65534, (gid_t)-1), 0);
 	expect_refusal(good, 2, "owner 65534");
 }
 END_TEST

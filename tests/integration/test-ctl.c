@@ -5,7 +5,7 @@
 
 #include <grp.h>
 
-#include "suite.h"
+#include "steps.h"
 
 /* -- a checker of JSON ------------------------------------------------------------------------- */
 
@@ -130,13 +130,13 @@ END_TEST
 START_TEST(each_verb_has_help_with_examples) {
 	static const char *const verbs[] = {"set", "get", "list", "delete", "holders", "revoke",
 		"import", "export", "status", "run", "help"};
-	char usage[64];
 
 	expect_ctl(0, "Exit status", "help");
 	expect_ctl(0, "Exit status", "--help");
 	expect_ctl(0, "berthctl 0.", "--version");
 	for (size_t i = 0; i < COUNT_OF(verbs); i++) {
-		(void)snprintf(usage, sizeof(usage), "Usage: berthctl %s", verbs[i]);
+		const char *usage = text_of("Usage: berthctl %s", verbs[i]);
+
 		expect_ctl(0, usage, "help", verbs[i]);
 		expect_ctl(0, "Example", "help", verbs[i]);
 		expect_ctl(0, usage, verbs[i], "--help");
@@ -148,11 +148,10 @@ END_TEST
 START_TEST(verbs_that_do_not_exist_yet_are_not_in_the_help) {
 	static const char *const later[] = {
 		"top", "watch", "explain", "diagnose", "backup", "metrics", "exec", "lease"};
-	char word[32];
 
 	for (size_t i = 0; i < COUNT_OF(later); i++) {
-		(void)snprintf(word, sizeof(word), "\n  %s ", later[i]);
-		ck_assert_msg(!strstr(expect_ctl(0, "", "help"), word), "%s", later[i]);
+		ck_assert_msg(!strstr(expect_ctl(0, "", "help"), text_of("\n  %s ", later[i])),
+			"%s", later[i]);
 		expect_ctl(2, "no verb", later[i]);
 	}
 }
@@ -195,9 +194,7 @@ START_TEST(tables_have_a_line_for_each_row) {
 	struct berth *b = open_session();
 	const char *output;
 
-	set_limit("alice", "5");
-	set_limit("acme/bob", "unlimited");
-	set_limit("*", "2");
+	set_limits("alice 5", "acme/bob unlimited", "* 2");
 	(void)acquire_slot(b, "acme/bob");
 	output = expect_ctl(0, "ACCOUNT", "list");
 	ck_assert_msg(strstr(output, "alice") && strstr(output, "acme/bob") &&
@@ -228,8 +225,7 @@ START_TEST(delete_is_refused_while_slots_are_held_unless_forced) {
 	struct berth *b = open_session();
 	berth_slot slot, below;
 
-	set_limit("acme", "5");
-	set_limit("acme/alice", "5");
+	set_limits("acme 5", "acme/alice 5");
 	slot = acquire_slot(b, "acme");
 	expect_ctl(1, "--force", "delete", "acme");
 	ck_assert_uint_eq(usage_of(b, "acme").limit, 5);
@@ -260,7 +256,7 @@ START_TEST(a_deleted_and_remade_account_begins_at_0) {
 	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
 	ck_assert_uint_eq(usage_of(b, "alice").peak, 0);
 	(void)acquire_slot(b, "alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &(berth_slot){0}));
+	expect_denied(b, "alice");
 	berth_close(b);
 }
 END_TEST
@@ -274,10 +270,8 @@ END_TEST
 START_TEST(a_denied_run_names_the_full_level) {
 	struct berth *b = open_session();
 
-	set_limit("alice", "5");
-	set_limit("alice/10.0.0.1", "9");
-	for (int i = 0; i < 5; i++)
-		(void)acquire_slot(b, "alice");
+	set_limits("alice 5", "alice/10.0.0.1 9");
+	acquire_slots(b, "alice", 5, NULL);
 	ck_assert_str_eq(expect_ctl(75, "", "run", "alice/10.0.0.1", "--", "echo", "ran"),
 		"alice/10.0.0.1: " SENTENCE " — alice holds 5 of 5\n");
 	set_limit("alice/10.0.0.1", "0");
@@ -362,27 +356,18 @@ START_TEST(run_without_berthd_exits_with_69) {
 END_TEST
 
 /* Runs berthctl as the user nobody, who isn't in the groups of the sockets. */
-static int ctl_as_nobody(const char *const argv[]) {
-	pid_t pid;
-	int status;
+static int ctl_as_nobody(void *data) {
+	const char *const *argv = data;
+	gid_t none = 65534;
 
-	(void)fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		const char *output;
-		gid_t none = 65534;
-
-		if (setgroups(1, &none) < 0 || setgid(none) < 0 || setuid(65534) < 0)
-			_exit(200);
-		_exit(ctl(&output, argv[0], argv[1], argv[2], argv[3], NULL));
-	}
-	(void)waitpid(pid, &status, 0);
-	return WEXITSTATUS(status);
+	if (setgroups(1, &none) < 0 || setgid(none) < 0 || setuid(65534) < 0)
+		return 200;
+	return ctl(NULL, argv[0], argv[1], argv[2], argv[3], NULL);
 }
 
 START_TEST(a_user_outside_the_group_gets_77) {
-	static const char *const status[] = {"status", NULL, NULL, NULL};
-	static const char *const run[] = {"run", "alice", "--", "true"};
+	const char *status[] = {"status", NULL, NULL, NULL};
+	const char *run[] = {"run", "alice", "--", "true"};
 	int got;
 
 	if (getuid() != 0) {
@@ -390,22 +375,21 @@ START_TEST(a_user_outside_the_group_gets_77) {
 		return;
 	}
 	set_limit("alice", "5");
-	got = ctl_as_nobody(status);
+	got = run_forked(ctl_as_nobody, status);
 	if (got == EXIT_FAILURE || got == 200) {
 		printf("the user nobody can't reach the build directory, so this isn't tested\n");
 		return;
 	}
 	ck_assert_int_eq(got, 77);
-	ck_assert_int_eq(ctl_as_nobody(run), 77);
+	ck_assert_int_eq(run_forked(ctl_as_nobody, run), 77);
 }
 END_TEST
 
 START_TEST(a_full_disk_is_an_error) {
-	char command[4600];
+	const char *command = text_of(
+		"'%s' export > /dev/full 2>/dev/null", program_path("BERTHCTL", "berthctl"));
 
 	set_limit("alice", "5");
-	(void)snprintf(command, sizeof(command), "'%s' export > /dev/full 2>/dev/null",
-		program_path("BERTHCTL", "berthctl"));
 	ck_assert_int_eq(WEXITSTATUS(system(command)), 1);
 }
 END_TEST

@@ -2,24 +2,20 @@
 
 /* Holders die, berthd dies, or both at once: counts stay exact. */
 
-#include <sys/mman.h>
-
 #include "layout.h"
-#include "suite.h"
+#include "steps.h"
 
 /* -- holders die ------------------------------------------------------------------------------- */
 
 START_TEST(the_slot_of_a_killed_holder_is_free_again) {
 	struct berth *b = open_session();
 	struct child c[3];
-	berth_slot slot;
 
 	set_limit("acme/alice", "3");
 	for (size_t i = 0; i < COUNT_OF(c); i++) {
-		c[i] = child_start(child_hold_one, (void *)"acme/alice");
-		ck_assert_int_eq(child_report(&c[i]), BERTH_SUCCESS);
+		c[i] = holder_start("acme/alice");
 	}
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/alice", &slot));
+	expect_denied(b, "acme/alice");
 	child_kill(&c[1]);
 	expect_current_eventually("acme/alice", 2);
 	(void)acquire_slot(b, "acme/alice");
@@ -65,8 +61,7 @@ START_TEST(a_process_that_exits_without_closing_leaves_no_slot) {
 	struct child c;
 
 	set_limit("alice", "5");
-	c = child_start(child_hold_one, (void *)"alice");
-	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
+	c = holder_start("alice");
 	(void)kill(c.pid, SIGTERM);
 	(void)child_end(&c);
 	expect_current_eventually("alice", 0);
@@ -111,11 +106,9 @@ static void child_work(struct child *c, void *data) {
 	_exit(code != BERTH_SUCCESS);
 }
 
+#define WORK_LIMITS "alice 1000", "acme 1000", "acme/alice 1000", "acme/bob 1000"
+
 static void workers_start(struct child c[WORKERS]) {
-	set_limit("alice", "1000");
-	set_limit("acme", "1000");
-	set_limit("acme/alice", "1000");
-	set_limit("acme/bob", "1000");
 	for (int i = 0; i < WORKERS; i++) {
 		c[i] = child_start(child_work, NULL);
 		ck_assert_int_eq(child_report(&c[i]), BERTH_SUCCESS);
@@ -139,6 +132,7 @@ static void workers_work(const struct child c[WORKERS], const char *when) {
 START_TEST(known_accounts_are_served_while_berthd_is_stopped_or_dead) {
 	struct child c[WORKERS];
 
+	set_limits(WORK_LIMITS);
 	workers_start(c);
 	workers_work(c, "lives");
 	(void)instance_kill(&here, SIGSTOP);
@@ -165,10 +159,8 @@ START_TEST(a_holder_that_dies_while_berthd_is_dead_is_reaped_when_it_returns) {
 
 	set_limit("acme/alice", "3");
 	slot = acquire_slot(b, "acme/alice");
-	dies = child_start(child_hold_one, (void *)"acme/alice");
-	lives = child_start(child_hold_one, (void *)"acme/alice");
-	ck_assert_int_eq(child_report(&dies), BERTH_SUCCESS);
-	ck_assert_int_eq(child_report(&lives), BERTH_SUCCESS);
+	dies = holder_start("acme/alice");
+	lives = holder_start("acme/alice");
 	(void)instance_kill(&here, SIGKILL);
 	child_kill(&dies);
 	ck_assert_uint_eq(usage_of(b, "acme/alice").current, 3);
@@ -184,31 +176,24 @@ START_TEST(a_holder_that_dies_while_berthd_is_dead_is_reaped_when_it_returns) {
 }
 END_TEST
 
-static void holders_copy(char *to, size_t size) {
-	(void)snprintf(to, size, "%s", expect_ctl(0, "", "holders", "acme", "--json"));
-}
-
 static void expect_same_holders_after(int signal) {
 	struct berth *b = open_session();
 	struct berth_request req = {
 		.size = sizeof(req), .account = "acme/alice", .weight = 3, .label = "imap"};
-	static char before[65536], after[65536];
+	char *before;
 	berth_slot slot[40];
 
-	set_limit("acme/alice", "1000");
-	set_limit("acme/bob", "1000");
+	set_limits("acme/alice 1000", "acme/bob 1000");
 	for (size_t i = 0; i < COUNT_OF(slot); i++) {
 		req.account = i % 2 ? "acme/alice" : "acme/bob";
 		expect_code(BERTH_SUCCESS, berth_acquire_req(b, &req, &slot[i]));
 	}
-	holders_copy(before, sizeof(before));
-	(void)instance_kill(&here, signal);
-	instance_restart(&here);
-	holders_copy(after, sizeof(after));
-	ck_assert_str_eq(before, after);
+	before = strdup(expect_ctl(0, "", "holders", "acme", "--json"));
+	restart_after(signal);
+	ck_assert_str_eq(before, expect_ctl(0, "", "holders", "acme", "--json"));
+	free(before);
 	ck_assert_int_eq(current_of("acme"), 3 * (long long)COUNT_OF(slot));
-	for (size_t i = 0; i < COUNT_OF(slot); i++)
-		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	release_slots(b, slot, COUNT_OF(slot));
 	ck_assert_int_eq(current_of("acme"), 0);
 	berth_close(b);
 }
@@ -226,15 +211,12 @@ END_TEST
 
 START_TEST(berthd_stops_with_success_and_keeps_the_segment) {
 	struct berth *b = open_session();
-	char path[128];
 
 	set_limit("alice", "1");
 	(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
-	(void)snprintf(path, sizeof(path), "%s/segment", here.runtime_dir);
-	ck_assert_int_eq(access(path, F_OK), 0);
-	(void)snprintf(path, sizeof(path), "%s/berth.sock", here.runtime_dir);
-	ck_assert_int_ne(access(path, F_OK), 0);
+	ck_assert_int_eq(access(text_of("%s/segment", here.runtime_dir), F_OK), 0);
+	ck_assert_int_ne(access(text_of("%s/berth.sock", here.runtime_dir), F_OK), 0);
 	instance_restart(&here);
 	ck_assert_int_eq(current_of("alice"), 1);
 	berth_close(b);
@@ -249,12 +231,10 @@ START_TEST(a_session_continues_with_a_new_berthd) {
 	set_limit("alice", "1000");
 	old = acquire_slot(b, "alice");
 	for (int i = 0; i < 3; i++) {
-		char name[32];
+		const char *name = text_of("new%d", i);
 
-		(void)instance_kill(&here, i % 2 ? SIGTERM : SIGKILL);
-		instance_restart(&here);
+		restart_after(i % 2 ? SIGTERM : SIGKILL);
 		/* For a new name the session asks the new berthd. */
-		(void)snprintf(name, sizeof(name), "new%d", i);
 		set_limit(name, "1");
 		other = acquire_slot(b, name);
 		expect_status_eventually("sessions", 1);
@@ -262,10 +242,8 @@ START_TEST(a_session_continues_with_a_new_berthd) {
 		expect_code(BERTH_SUCCESS, berth_release(b, other));
 	}
 	/* This number of slots needs more ranges than the session has. */
-	for (size_t i = 0; i < COUNT_OF(count); i++)
-		count[i] = acquire_slot(b, "alice");
-	for (size_t i = 0; i < COUNT_OF(count); i++)
-		expect_code(BERTH_SUCCESS, berth_release(b, count[i]));
+	acquire_slots(b, "alice", COUNT_OF(count), count);
+	release_slots(b, count, COUNT_OF(count));
 	expect_code(BERTH_SUCCESS, berth_release(b, old));
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, old));
 	expect_status_eventually("sessions", 1);
@@ -310,8 +288,7 @@ START_TEST(a_welcome_after_the_deadline_costs_no_slot) {
 	set_limit("alice", "5");
 	expect_code(BERTH_SUCCESS, open_retrying(&options, &b));
 	expect_code(BERTH_SUCCESS, acquire_retrying(b, "alice", &slot));
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	(void)instance_kill(&here, SIGSTOP);
 	expect_code(BERTH_CONNECTION_REFUSED, berth_acquire(b, "unknown", &other));
 	(void)instance_kill(&here, SIGCONT);
@@ -329,13 +306,13 @@ START_TEST(no_count_drifts_when_berthd_is_killed_again_and_again) {
 	struct child c[WORKERS];
 
 	random_init();
+	set_limits(WORK_LIMITS);
 	workers_start(c);
 	for (int round = 0; round < 20; round++) {
 		for (int i = 0; i < WORKERS; i++)
 			child_send(&c[i], ROUNDS / 4);
 		(void)usleep(random_below(5000));
-		(void)instance_kill(&here, SIGKILL);
-		instance_restart(&here);
+		restart_after(SIGKILL);
 		for (int i = 0; i < WORKERS; i++)
 			ck_assert_int_eq(child_report(&c[i]), BERTH_SUCCESS);
 	}
@@ -353,6 +330,7 @@ START_TEST(no_count_drifts_when_workers_are_killed_at_random) {
 	struct child c[WORKERS];
 
 	random_init();
+	set_limits(WORK_LIMITS);
 	workers_start(c);
 	for (int round = 0; round < 40; round++) {
 		int victim = (int)random_below(WORKERS);
@@ -368,10 +346,7 @@ START_TEST(no_count_drifts_when_workers_are_killed_at_random) {
 			instance_restart(&here);
 		expect_current_eventually("acme", 0);
 		expect_current_eventually("alice", 0);
-		for (int i = 0; i < WORKERS; i++) {
-			c[i] = child_start(child_work, NULL);
-			ck_assert_int_eq(child_report(&c[i]), BERTH_SUCCESS);
-		}
+		workers_start(c);
 	}
 	for (int i = 0; i < WORKERS; i++)
 		child_kill(&c[i]);
@@ -383,10 +358,9 @@ END_TEST
 /* -- starting twice ---------------------------------------------------------------------------- */
 
 static void expect_second_refused(const char *option, const char *dir) {
+	const char *own = text_of("%s/second", here.dir);
 	struct instance second = here;
-	char own[80];
 
-	(void)snprintf(own, sizeof(own), "%s/second", here.dir);
 	(void)mkdir(own, 0700);
 	/* The second berthd shares one directory with the first and has the other one for
 	 * itself. */
@@ -414,7 +388,6 @@ END_TEST
 START_TEST(two_instances_are_independent) {
 	struct instance first = here, second;
 	struct berth *b, *other = NULL;
-	berth_slot slot;
 
 	set_limit("alice", "1");
 	b = open_session();
@@ -423,8 +396,8 @@ START_TEST(two_instances_are_independent) {
 	set_limit("alice", "1"); /* the environment now names the second berthd */
 	expect_code(BERTH_SUCCESS, berth_open(second.runtime_dir, &other));
 	(void)acquire_slot(other, "alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(other, "alice", &slot));
+	expect_denied(b, "alice");
+	expect_denied(other, "alice");
 	ck_assert_int_eq(status_number("slots_held"), 1);
 	berth_close(other);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
@@ -442,17 +415,25 @@ struct bytes {
 };
 
 static struct bytes file_read(const char *name) {
-	int fd = shared_open(name, O_RDONLY);
-	struct bytes b;
-	struct stat st;
-
-	ck_assert_int_eq(fstat(fd, &st), 0);
 	/* The files are huge and sparse, and this test uses only their beginnings. */
-	b.size = st.st_size < (1 << 20) ? (size_t)st.st_size : 1 << 20;
-	b.at = malloc(b.size);
-	ck_assert_int_eq(pread(fd, b.at, b.size, 0), (ssize_t)b.size);
+	struct bytes b = {.at = malloc(1 << 20)};
+	int fd = shared_open(name, O_RDONLY);
+	ssize_t n = pread(fd, b.at, 1 << 20, 0);
+
+	ck_assert_int_gt(n, 0);
+	b.size = (size_t)n;
 	(void)close(fd);
 	return b;
+}
+
+/* The file still has these bytes, which this function frees. */
+static void expect_unchanged(const char *name, struct bytes before) {
+	struct bytes after = file_read(name);
+
+	ck_assert_msg(after.size == before.size && !memcmp(after.at, before.at, after.size),
+		"the %s was changed", name);
+	free(after.at);
+	free(before.at);
 }
 
 static void file_patch(const char *name, size_t offset, uint64_t value) {
@@ -462,34 +443,22 @@ static void file_patch(const char *name, size_t offset, uint64_t value) {
 	(void)close(fd);
 }
 
-static void expect_refused_and_untouched(const char *patched) {
-	struct bytes segment = file_read("segment"), directory = file_read("directory"), after;
-
-	ck_assert_int_eq(start_refused(&here), 78);
-	ck_assert_msg(strstr(instance_log(&here), "another version") &&
-			      strstr(instance_log(&here), "Leaving it alone"),
-		"with another %s: %s", patched, instance_log(&here));
-	after = file_read("segment");
-	ck_assert_msg(after.size == segment.size && !memcmp(after.at, segment.at, after.size),
-		"the segment was changed");
-	free(after.at);
-	after = file_read("directory");
-	ck_assert_msg(after.size == directory.size && !memcmp(after.at, directory.at, after.size),
-		"the directory was changed");
-	free(after.at);
-	free(segment.at);
-	free(directory.at);
-}
-
 START_TEST(a_segment_of_another_layout_is_refused_and_left_alone) {
 	struct berth *b = open_session();
+	struct bytes segment, directory;
 
 	set_limit("alice", "5");
 	(void)acquire_slot(b, "alice");
 	(void)instance_kill(&here, SIGKILL);
 
 	file_patch("directory", offsetof(struct directory_header, fingerprint), 42);
-	expect_refused_and_untouched("fingerprint of the directory");
+	segment = file_read("segment");
+	directory = file_read("directory");
+	ck_assert_int_eq(start_refused(&here), 78);
+	expect_logged("another version");
+	expect_logged("Leaving it alone");
+	expect_unchanged("segment", segment);
+	expect_unchanged("directory", directory);
 	file_patch("directory", offsetof(struct directory_header, fingerprint), BERTH_FINGERPRINT);
 
 	/* The server that uses the segment isn't affected. */

@@ -5,6 +5,7 @@
  * running. */
 
 #include "faults.h"
+#include "steps.h"
 
 #define LINES      200
 #define TIMEOUT_MS 3000
@@ -50,13 +51,6 @@ static void expect_answer(void) {
 	fault_check(ctl(&text, "status", NULL) == 0, "%s\n", text);
 }
 
-static void restart_berthd(void) {
-	(void)instance_kill(&here, SIGKILL);
-	faults_preload(true);
-	instance_restart(&here);
-	faults_preload(false);
-}
-
 /* -1 if the account doesn't exist. */
 static long long limit_of(const char *account) {
 	const char *text;
@@ -73,7 +67,7 @@ static void expect_limit(const char *account, long long old, long long new) {
 
 	fault_check(is_acknowledged() ? now == new : now == old || (may_be_done() && now == new),
 		"%s has %lld (old %lld, new %lld): %s\n", account, now, old, new, output);
-	restart_berthd();
+	faults_restart_after(SIGKILL);
 	then = limit_of(account);
 	fault_check(is_acknowledged() ? then == new : then == old || (may_be_done() && then == new),
 		"%s has %lld after kill -9 (old %lld, new %lld): %s\n", account, then, old, new,
@@ -84,10 +78,8 @@ static void expect_limit(const char *account, long long old, long long new) {
 
 static void set_next_limit(const char *account) {
 	long long old = limit_of(account);
-	char limit[16];
 
-	(void)snprintf(limit, sizeof(limit), "%d", ++number);
-	ask_with_fault("set", account, limit);
+	ask_with_fault("set", account, text_of("%d", ++number));
 	expect_answer();
 	expect_limit(account, old, number);
 }
@@ -97,10 +89,9 @@ static void set_step(void) {
 }
 
 static void set_new_step(void) {
-	char name[300];
-
 	/* berthd allocates a long name separately. */
-	(void)snprintf(name, sizeof(name), "n%0150d/m", ++number);
+	const char *name = text_of("n%0150d/m", ++number);
+
 	ask_with_fault("set", name, "5");
 	expect_answer();
 	expect_limit(name, -1, 5);
@@ -138,11 +129,9 @@ END_TEST
 /* -- import and export ------------------------------------------------------------------------- */
 
 static const char *write_import(int limit) {
-	static char path[128];
-	FILE *f;
+	const char *path = text_of("%s/lines", here.dir);
+	FILE *f = fopen(path, "we");
 
-	(void)snprintf(path, sizeof(path), "%s/lines", here.dir);
-	f = fopen(path, "we");
 	ck_assert_ptr_nonnull(f);
 	for (int i = 0; i < LINES; i++)
 		fprintf(f, "group%d/customer%d %d\n", i % 10, i, limit);
@@ -152,12 +141,10 @@ static const char *write_import(int limit) {
 
 /* The number of lines that have the limit. */
 static int lines_with(int limit) {
-	const char *text;
-	char end[32];
+	const char *text, *end = text_of(" %d\n", limit);
 	int n = 0, r = ctl(&text, "export", NULL);
 
 	fault_check(r == 0, "%s\n", text);
-	(void)snprintf(end, sizeof(end), " %d\n", limit);
 	for (const char *p = text; (p = strstr(p, end)); p += strlen(end))
 		n++;
 	return n;
@@ -181,7 +168,7 @@ static void import_step(void) {
 	ask_with_fault("import", path);
 	expect_answer();
 	expect_lines(number);
-	restart_berthd();
+	faults_restart_after(SIGKILL);
 	expect_lines(number);
 	if (lines_with(number) == LINES)
 		imported = number;
@@ -348,9 +335,9 @@ static void checkpoint_step(void) {
 	fault_disarm();
 	fault_check(eventually(is_checkpointed_since, before), "no checkpoint\n");
 	berth_close(b);
-	restart_berthd();
-	fault_check(json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "peak") == peak,
-		"the peak isn't %u\n", peak);
+	faults_restart_after(SIGKILL);
+	fault_check(
+		account_number("alice", "peak") == (long long)peak, "the peak isn't %u\n", peak);
 }
 
 START_TEST(a_failed_checkpoint_is_repeated) {
@@ -363,17 +350,14 @@ END_TEST
 /* -- a full map -------------------------------------------------------------------------------- */
 
 START_TEST(with_a_full_map_a_set_gets_8_and_no_limit_is_lost) {
-	char name[300];
 	int stored = 0, r;
 	const char *text;
+	char *name;
 
-	(void)instance_kill(&here, SIGTERM);
 	inject->map_size = 128 * 1024;
-	faults_preload(true);
-	instance_restart(&here);
-	faults_preload(false);
+	faults_restart_after(SIGTERM);
 	do {
-		(void)snprintf(name, sizeof(name), "n%0200d", stored);
+		name = text_of("n%0200d", stored);
 		r = ctl(&text, "set", name, "7", NULL);
 		stored += r == 0;
 	} while (r == 0 && stored < 10000);

@@ -3,24 +3,17 @@
 /* Each call of libberth fails in turn. The library returns the right code and doesn't hang, held
  * slots stay held, and neither the process nor berthd keeps resources. */
 
-#include <dirent.h>
 #include <pthread.h>
 
 #include "faults.h"
+#include "steps.h"
 
 #define TIMEOUT_MS 3000
 
 /* -- what every call must keep to -------------------------------------------------------------- */
 
 static int descriptors_open(void) {
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	ck_assert_ptr_nonnull(d);
-	while (readdir(d))
-		n++;
-	(void)closedir(d);
-	return n;
+	return names_in("/proc/self/fd", "");
 }
 
 static bool in_close, in_resume;
@@ -123,14 +116,12 @@ static unsigned names; /* the number of the name that call_acquire_new_name() ac
 /* The session still holds its slot, and the next call succeeds. */
 static void expect_kept(struct berth *b) {
 	berth_slot more = 0;
-	char name[64];
 	int code;
 
 	fault_check(current_of("kept") == 1 || fault_closes_connection(),
 		"the slot of 'kept' is lost\n");
 	/* For a new name the library asks berthd, and so connects to a new one. */
-	(void)snprintf(name, sizeof(name), "next/%u@example.com", names);
-	code = berth_acquire(b, name, &more);
+	code = berth_acquire(b, text_of("next/%u@example.com", names), &more);
 	fault_check(code == BERTH_SUCCESS, "the next call: %d\n", code);
 	expect_code_for(fault_text(), BERTH_SUCCESS, berth_release(b, more));
 	code = berth_release(b, kept_slot);
@@ -163,10 +154,7 @@ static int call_acquire(struct berth *b) {
 
 /* For a new name the library must ask berthd. */
 static int call_acquire_new_name(struct berth *b) {
-	char name[64];
-
-	(void)snprintf(name, sizeof(name), "stranger/%u@example.com", names);
-	return berth_acquire(b, name, &other_slot);
+	return berth_acquire(b, text_of("stranger/%u@example.com", names), &other_slot);
 }
 
 /* Uses all records of the session's range. */
@@ -191,47 +179,39 @@ static int call_query(struct berth *b) {
 
 static void before_restart(struct berth *b) {
 	(void)b;
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 }
 
-static const struct scenario scenario_acquire = {NULL, call_acquire};
-static const struct scenario scenario_new_name = {NULL, call_acquire_new_name};
-static const struct scenario scenario_grow = {before_full, call_acquire};
-static const struct scenario scenario_release = {before_release, call_release};
-static const struct scenario scenario_query = {NULL, call_query};
-static const struct scenario scenario_resume = {before_restart, call_acquire_new_name};
+static void sweep(const char *about, struct scenario s) {
+	scenario = &s;
+	faults_sweep(about, scenario_step);
+}
 
 START_TEST(berth_acquire_succeeds_or_gets_8) {
-	scenario = &scenario_acquire;
-	faults_sweep("berth_acquire", scenario_step);
+	sweep("berth_acquire", (struct scenario){NULL, call_acquire});
 }
 END_TEST
 
 START_TEST(berth_acquire_of_a_new_name_succeeds_or_gets_8) {
-	scenario = &scenario_new_name;
-	faults_sweep("berth_acquire of a new name", scenario_step);
+	sweep("berth_acquire of a new name", (struct scenario){NULL, call_acquire_new_name});
 }
 END_TEST
 
 START_TEST(berth_acquire_that_needs_another_range_succeeds_or_gets_8) {
-	scenario = &scenario_grow;
-	faults_sweep("berth_acquire of the 17th", scenario_step);
+	sweep("berth_acquire of the 17th", (struct scenario){before_full, call_acquire});
 }
 END_TEST
 
 START_TEST(berth_release_and_berth_query_succeed_or_get_8) {
-	scenario = &scenario_release;
-	faults_sweep("berth_release", scenario_step);
-	scenario = &scenario_query;
-	faults_sweep("berth_query", scenario_step);
+	sweep("berth_release", (struct scenario){before_release, call_release});
+	sweep("berth_query", (struct scenario){NULL, call_query});
 }
 END_TEST
 
 START_TEST(a_session_continues_with_a_new_berthd_or_the_call_gets_8) {
-	scenario = &scenario_resume;
 	in_resume = true;
-	faults_sweep("berth_acquire after a restart", scenario_step);
+	sweep("berth_acquire after a restart",
+		(struct scenario){before_restart, call_acquire_new_name});
 }
 END_TEST
 
@@ -331,11 +311,8 @@ static void setup(void) {
 	inject->only = getpid();
 	inject_use(inject);
 	here_start();
-	set_limit("kept", "5");
-	set_limit("alice", "100");
-	set_limit("*@example.com", "5");
-	set_limit("stranger/*@example.com", "5");
-	set_limit("next/*@example.com", "5");
+	set_limits("kept 5", "alice 100", "*@example.com 5", "stranger/*@example.com 5",
+		"next/*@example.com 5");
 }
 
 int main(void) {

@@ -7,7 +7,7 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 
-#include "suite.h"
+#include "steps.h"
 
 /* Makes a namespace whose mounts vanish when the test ends. Returns false if the test may not
  * make one. Then only test-faults-admin.c and test-faults-start.c test such errors, by injecting
@@ -19,27 +19,26 @@ static bool unshare_mounts(void) {
 	return false;
 }
 
-static void filler_path(char to[128]) {
-	(void)snprintf(to, 128, "%s/filler", here.state_dir);
-}
-
-static void fill_disk(void) {
-	char path[128], block[4096] = {1};
+/* Fills the disk with a file. Returns its path. */
+static const char *fill_disk(void) {
+	static char path[128];
+	char block[4096] = {1};
 	int fd;
 
-	filler_path(path);
+	(void)snprintf(path, sizeof(path), "%s/filler", here.state_dir);
 	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	ck_assert_int_ge(fd, 0);
 	while (write(fd, block, sizeof(block)) > 0)
 		;
 	ck_assert_int_eq(errno, ENOSPC);
 	(void)close(fd);
+	return path;
 }
 
 START_TEST(on_a_full_disk_a_set_gets_8_and_slots_are_served) {
-	char name[300], path[128];
+	const char *filler, *output;
+	char *name;
 	struct berth *b;
-	const char *output;
 	int stored = 0, r;
 
 	if (!unshare_mounts())
@@ -49,9 +48,9 @@ START_TEST(on_a_full_disk_a_set_gets_8_and_slots_are_served) {
 	instance_restart(&here);
 	set_limit("alice", "3");
 	b = open_session();
-	fill_disk();
+	filler = fill_disk();
 	do {
-		(void)snprintf(name, sizeof(name), "n%0200d", stored);
+		name = text_of("n%0200d", stored);
 		r = ctl(&output, "set", name, "7", NULL);
 		stored += r == 0;
 	} while (r == 0 && stored < 10000);
@@ -62,13 +61,11 @@ START_TEST(on_a_full_disk_a_set_gets_8_and_slots_are_served) {
 	/* Slots don't need the disk. */
 	(void)acquire_slot(b, "alice");
 	ck_assert_int_eq(current_of("alice"), 1);
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	ck_assert_int_eq(status_number("configured"), stored + 1);
 	ck_assert_int_eq(current_of("alice"), 1);
 	expect_ctl(1, "(8)", "set", name, "7");
-	filler_path(path);
-	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(unlink(filler), 0);
 	set_limit(name, "7");
 	berth_close(b);
 	(void)instance_kill(&here, SIGTERM);
@@ -98,8 +95,7 @@ START_TEST(a_read_only_directory_is_named_in_the_log) {
 		expect_logged(dirs[i]);
 		set_read_only(dirs[i], false);
 		instance_restart(&here);
-		ck_assert_int_eq(
-			json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "limit"), 3);
+		ck_assert_int_eq(account_number("alice", "limit"), 3);
 	}
 }
 END_TEST
@@ -107,17 +103,14 @@ END_TEST
 /* With each size berthd either serves or logs that it has no memory. */
 START_TEST(with_little_address_space_berthd_serves_or_logs_the_error) {
 	struct rlimit was, little;
-	int served = 0, refused = 0;
+	int served = 0, refused = 0, status;
 
 	(void)instance_kill(&here, SIGTERM);
 	ck_assert_int_eq(getrlimit(RLIMIT_AS, &was), 0);
 	for (rlim_t size = 64; size <= 1024; size *= 2) {
-		pid_t pid;
-		int status = 0;
-
 		little = (struct rlimit){size << 20, was.rlim_max};
 		ck_assert_int_eq(setrlimit(RLIMIT_AS, &little), 0);
-		pid = instance_spawn(&here);
+		(void)instance_spawn(&here);
 		ck_assert_int_eq(setrlimit(RLIMIT_AS, &was), 0);
 		if (ctl(NULL, "status", NULL) == 0) {
 			served++;
@@ -126,11 +119,8 @@ START_TEST(with_little_address_space_berthd_serves_or_logs_the_error) {
 			continue;
 		}
 		refused++;
-		ck_assert(eventually(process_has_ended, &pid));
-		(void)waitpid(pid, &status, 0);
-		here.berthd = 0;
-		ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 1, "%d with %d MiB",
-			status, (int)size);
+		status = berthd_exit_status();
+		ck_assert_msg(status == 1, "%d with %d MiB", status, (int)size);
 		expect_logged("Cannot allocate memory");
 	}
 	printf("served with %d sizes, refused with %d\n", served, refused);

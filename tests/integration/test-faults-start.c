@@ -3,30 +3,11 @@
 /* Starts berthd while each call in turn fails. Either berthd serves, with all acknowledged limits
  * and all held slots, or it logs the error and exits with 1. Then the next start succeeds. */
 
-#include <ftw.h>
-
 #include "faults.h"
+#include "steps.h"
 
 #define LIMIT 7
 #define HELD  2
-
-/* -- directories ------------------------------------------------------------------------------- */
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where) {
-	(void)st, (void)type;
-	return where->level == 0 ? 0 : remove(path);
-}
-
-static void empty_directory(const char *path) {
-	ck_assert_int_eq(nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
-}
-
-static void empty_log(void) {
-	char path[128];
-
-	(void)snprintf(path, sizeof(path), "%s/log", here.dir);
-	(void)truncate(path, 0);
-}
 
 /* -- starting ---------------------------------------------------------------------------------- */
 
@@ -58,9 +39,9 @@ static bool error_is_logged(void) {
 
 /* Starts berthd with the fault; true if it serves. */
 static bool start_with_fault(void) {
-	int status = 0;
+	int status;
 
-	empty_log();
+	(void)!truncate(text_of("%s/log", here.dir), 0);
 	faults_preload(true);
 	fault_arm();
 	(void)instance_spawn(&here);
@@ -70,9 +51,8 @@ static bool start_with_fault(void) {
 	fault_disarm();
 	if (strstr(instance_log(&here), " serves "))
 		return true;
-	(void)waitpid(here.berthd, &status, 0);
-	here.berthd = 0;
-	fault_check(WIFEXITED(status) && WEXITSTATUS(status) == 1, "wait status %d\n", status);
+	status = berthd_exit_status();
+	fault_check(status == 1, "status %d\n", status);
 	fault_check(error_is_logged(), "berthd doesn't log the error\n");
 	fault_check(fault_hits > 0, "berthd refused to start without a fault\n");
 	if (getenv("SHOW"))
@@ -80,13 +60,16 @@ static bool start_with_fault(void) {
 	return false;
 }
 
-static void expect_limit(void) {
+static void expect_number(const char *account, const char *key, long long want) {
 	const char *output;
-	int r = ctl(&output, "get", "acme/alice", "--json", NULL);
+	int r = ctl(&output, "get", account, "--json", NULL);
 
-	fault_check(r == 0 && json_number_in(output, "limit") == LIMIT, "%s\n", output);
-	r = ctl(&output, "get", "*@example.com", "--json", NULL);
-	fault_check(r == 0 && json_number_in(output, "limit") == LIMIT, "%s\n", output);
+	fault_check(r == 0 && json_number_in(output, key) == want, "%s\n", output);
+}
+
+static void expect_limits(void) {
+	expect_number("acme/alice", "limit", LIMIT);
+	expect_number("*@example.com", "limit", LIMIT);
 }
 
 static void expect_service(void) {
@@ -100,12 +83,6 @@ static void expect_service(void) {
 	berth_close(b);
 }
 
-static void stop_berthd(void) {
-	int status = instance_kill(&here, SIGTERM);
-
-	fault_check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "wait status %d\n", status);
-}
-
 /* -- the first start --------------------------------------------------------------------------- */
 
 static void first_start_step(void) {
@@ -114,17 +91,17 @@ static void first_start_step(void) {
 
 	if (here.berthd)
 		(void)instance_kill(&here, SIGKILL);
-	empty_directory(here.runtime_dir);
-	empty_directory(here.state_dir);
+	directory_empty(here.runtime_dir);
+	directory_empty(here.state_dir);
 	if (!start_with_fault())
 		instance_restart(&here);
 	r = ctl(&output, "set", "acme/alice", "7", NULL);
 	fault_check(r == 0, "%s\n", output);
 	expect_service();
-	stop_berthd();
+	r = instance_kill(&here, SIGTERM);
+	fault_check(r == 0, "wait status %d\n", r);
 	instance_restart(&here);
-	r = ctl(&output, "get", "acme/alice", "--json", NULL);
-	fault_check(r == 0 && json_number_in(output, "limit") == LIMIT, "%s\n", output);
+	expect_number("acme/alice", "limit", LIMIT);
 }
 
 START_TEST(a_first_start_succeeds_or_logs_the_error) {
@@ -137,19 +114,18 @@ END_TEST
 static void reboot_step(void) {
 	if (here.berthd)
 		(void)instance_kill(&here, SIGKILL);
-	empty_directory(here.runtime_dir);
+	directory_empty(here.runtime_dir);
 	if (start_with_fault()) {
-		expect_limit();
+		expect_limits();
 		(void)instance_kill(&here, SIGKILL);
 	}
 	instance_restart(&here);
-	expect_limit();
+	expect_limits();
 	expect_service();
 }
 
 START_TEST(limits_are_in_force_after_any_start) {
-	set_limit("acme/alice", "7");
-	set_limit("*@example.com", "7");
+	set_limits("acme/alice 7", "*@example.com 7");
 	faults_sweep("start with limits", reboot_step);
 }
 END_TEST
@@ -177,10 +153,7 @@ static void child_hold_and_acquire(struct child *c, void *data) {
 static struct child holder;
 
 static void expect_slots_held(void) {
-	const char *output;
-	int r = ctl(&output, "get", "acme/alice", "--json", NULL);
-
-	fault_check(r == 0 && json_number_in(output, "current") == HELD, "%s\n", output);
+	expect_number("acme/alice", "current", HELD);
 	fault_check(status_number("slots_held") == HELD, "slots_held is wrong\n");
 }
 
@@ -194,12 +167,12 @@ static void adoption_step(void) {
 	(void)instance_kill(&here, SIGKILL);
 	child_kill(&dead);
 	if (start_with_fault()) {
-		expect_limit();
+		expect_limits();
 		expect_current_eventually("acme/alice", HELD);
 		(void)instance_kill(&here, SIGKILL);
 	}
 	instance_restart(&here);
-	expect_limit();
+	expect_limits();
 	expect_slots_held();
 	child_send(&holder, 0);
 	code = child_report(&holder);
@@ -208,8 +181,7 @@ static void adoption_step(void) {
 }
 
 START_TEST(living_processes_keep_their_slots_through_any_start) {
-	set_limit("acme/alice", "7");
-	set_limit("*@example.com", "7");
+	set_limits("acme/alice 7", "*@example.com 7");
 	holder = child_start(child_hold_and_acquire, NULL);
 	ck_assert_int_eq(child_report(&holder), BERTH_SUCCESS);
 	faults_sweep("start with servers", adoption_step);

@@ -6,9 +6,8 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 
-#include "suite.h"
+#include "steps.h"
 
 /* A handle of the parent and a slot that it holds, which a forked child inherits. */
 struct inherited {
@@ -16,18 +15,7 @@ struct inherited {
 	berth_slot slot;
 };
 
-/* Calls `run` in a forked process. Returns what `run` returned, or -1 if the process died of a
- * signal. The functions for `run` return 0, or the number of the step that failed. */
-static int run_forked(int (*run)(void *data), void *data) {
-	pid_t pid = fork();
-	int status;
-
-	if (pid == 0)
-		_exit(run(data));
-	while (waitpid(pid, &status, 0) < 0)
-		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
+/* The functions for run_forked return 0, or the number of the step that failed. */
 
 /* -- fork -------------------------------------------------------------------------------------- */
 
@@ -52,11 +40,16 @@ static int child_uses_handle(void *data) {
 	return 0;
 }
 
-START_TEST(a_forked_child_has_its_own_slots_and_none_of_its_parent) {
-	struct inherited i = {.b = open_session()};
+static struct inherited inherited_make(void) {
+	struct berth *b = open_session();
 
 	set_limit("alice", "2");
-	i.slot = acquire_slot(i.b, "alice");
+	return (struct inherited){b, acquire_slot(b, "alice")};
+}
+
+START_TEST(a_forked_child_has_its_own_slots_and_none_of_its_parent) {
+	struct inherited i = inherited_make();
+
 	for (int round = 0; round < 5; round++) {
 		ck_assert_int_eq(run_forked(child_uses_handle, &i), 0);
 		ck_assert_uint_eq(usage_of(i.b, "alice").current, 1);
@@ -79,10 +72,8 @@ static int child_does_nothing(void *data) {
 }
 
 START_TEST(a_child_that_closes_the_handle_or_exits_releases_no_slot_of_its_parent) {
-	struct inherited i = {.b = open_session()};
+	struct inherited i = inherited_make();
 
-	set_limit("alice", "2");
-	i.slot = acquire_slot(i.b, "alice");
 	ck_assert_int_eq(run_forked(child_closes_handle, &i), 0);
 	ck_assert_int_eq(run_forked(child_does_nothing, &i), 0);
 	/* The session still has its socket, and uses it to ask berthd for another account. */
@@ -103,12 +94,9 @@ static void child_holds_by_inheritance(struct child *c, void *data) {
 }
 
 START_TEST(the_slot_of_a_forked_child_is_freed_when_the_child_dies) {
-	struct inherited i = {.b = open_session()};
-	struct child c;
+	struct inherited i = inherited_make();
+	struct child c = child_start(child_holds_by_inheritance, &i);
 
-	set_limit("alice", "2");
-	i.slot = acquire_slot(i.b, "alice");
-	c = child_start(child_holds_by_inheritance, &i);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	ck_assert_uint_eq(usage_of(i.b, "alice").current, 2);
 	expect_status_eventually("sessions", 2);
@@ -121,12 +109,10 @@ END_TEST
 
 /* The C library runs no fork handler in such a child. */
 START_TEST(a_child_forked_by_the_bare_system_call_is_noticed_too) {
-	struct inherited i = {.b = open_session()};
+	struct inherited i = inherited_make();
 	pid_t pid;
 	int status;
 
-	set_limit("alice", "2");
-	i.slot = acquire_slot(i.b, "alice");
 	pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0)
 		_exit(child_uses_handle(&i));
@@ -173,16 +159,21 @@ static void *thread_main(void *data) {
 	return NULL;
 }
 
-START_TEST(threads_that_share_a_handle_keep_to_the_limit) {
-	struct threads t = {.b = open_session(), .rounds = 20000};
+/* Starts threads that run thread_main, and waits for them. */
+static void threads_run(struct threads *t, int count) {
 	pthread_t thread[THREADS];
 
-	set_limit("shared", "4");
-	set_limit("shared/below", "4");
-	for (int i = 0; i < THREADS; i++)
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, thread_main, &t), 0);
-	for (int i = 0; i < THREADS; i++)
+	for (int i = 0; i < count; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, thread_main, t), 0);
+	for (int i = 0; i < count; i++)
 		(void)pthread_join(thread[i], NULL);
+}
+
+START_TEST(threads_that_share_a_handle_keep_to_the_limit) {
+	struct threads t = {.b = open_session(), .rounds = 20000};
+
+	set_limits("shared 4", "shared/below 4");
+	threads_run(&t, THREADS);
 	ck_assert_int_eq(t.wrong, 0);
 	ck_assert_int_eq(t.over, 0);
 	ck_assert_uint_eq(usage_of(t.b, "shared").current, 0);
@@ -212,16 +203,11 @@ static void *thread_forks(void *data) {
 
 START_TEST(forks_in_one_thread_while_others_acquire_do_no_harm) {
 	struct threads t = {.b = open_session(), .rounds = 50000};
-	pthread_t thread[4], forker;
+	pthread_t forker;
 
-	set_limit("shared", "4");
-	set_limit("shared/below", "4");
-	set_limit("open", "unlimited");
+	set_limits("shared 4", "shared/below 4", "open unlimited");
 	ck_assert_int_eq(pthread_create(&forker, NULL, thread_forks, &t), 0);
-	for (int i = 0; i < 4; i++)
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, thread_main, &t), 0);
-	for (int i = 0; i < 4; i++)
-		(void)pthread_join(thread[i], NULL);
+	threads_run(&t, 4);
 	t.stop = true;
 	(void)pthread_join(forker, NULL);
 	ck_assert_int_eq(t.wrong, 0);
@@ -387,8 +373,7 @@ static void child_closes_from_3(struct child *c, void *data) {
 START_TEST(after_closefrom_old_slots_are_revoked_and_new_slots_can_be_acquired) {
 	struct child c;
 
-	set_limit("alice", "1");
-	set_limit("bob", "1");
+	set_limits("alice 1", "bob 1");
 	c = child_start(child_closes_from_3, NULL);
 	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	ck_assert_int_eq(current_of("alice"), 1);
@@ -521,8 +506,7 @@ static int handles_share_numbers(void *data) {
 }
 
 START_TEST(after_closefrom_a_handle_leaves_the_descriptors_of_another_alone) {
-	set_limit("alice", "10");
-	set_limit("*", "10");
+	set_limits("alice 10", "* 10");
 	expect_forked_success(handles_share_numbers, 1);
 	expect_current_eventually("alice", 0);
 	expect_current_eventually("stranger", 0);
@@ -530,8 +514,7 @@ START_TEST(after_closefrom_a_handle_leaves_the_descriptors_of_another_alone) {
 END_TEST
 
 START_TEST(the_library_leaves_descriptors_alone_that_the_application_has_reused) {
-	set_limit("alice", "10");
-	set_limit("bob", "10");
+	set_limits("alice 10", "bob 10");
 	expect_forked_success(application_reuses_numbers, 20);
 	expect_current_eventually("alice", 0);
 	expect_current_eventually("bob", 0);
@@ -576,15 +559,6 @@ END_TEST
 #define PREFER_ITS_OWN (getenv("PIDFD_SERVER") ? 0 : RTLD_DEEPBIND)
 #endif
 
-/* dlopen of the library itself would find the library with which this program is linked. */
-static void library_copy_file(const char *to) {
-	char command[4600];
-
-	(void)snprintf(
-		command, sizeof(command), "cp '%s' '%s'", program_path(NULL, "libberth.so"), to);
-	ck_assert_int_eq(system(command), 0);
-}
-
 static bool is_mapped(const char *path) {
 	char line[4096];
 	bool found = false;
@@ -597,6 +571,7 @@ static bool is_mapped(const char *path) {
 }
 
 struct library_copy {
+	const char *path;
 	void *library;
 	int (*open)(const char *, struct berth **);
 	int (*acquire)(struct berth *, const char *, berth_slot *);
@@ -604,11 +579,14 @@ struct library_copy {
 	void (*close)(struct berth *);
 };
 
-static struct library_copy library_copy_load(const char *path, int flags) {
-	struct library_copy c;
+/* Loads a copy, since dlopen of the library itself would find the library with which this program
+ * is linked. */
+static struct library_copy library_copy_load(int flags) {
+	struct library_copy c = {.path = text_of("%s/copy.so", here.dir)};
 
-	library_copy_file(path);
-	c.library = dlopen(path, RTLD_NOW | RTLD_LOCAL | flags);
+	ck_assert_int_eq(
+		system(text_of("cp '%s' '%s'", program_path(NULL, "libberth.so"), c.path)), 0);
+	c.library = dlopen(c.path, RTLD_NOW | RTLD_LOCAL | flags);
 	ck_assert_msg(c.library, "%s", dlerror());
 	*(void **)&c.open = dlsym(c.library, "berth_open");
 	*(void **)&c.acquire = dlsym(c.library, "berth_acquire");
@@ -618,34 +596,25 @@ static struct library_copy library_copy_load(const char *path, int flags) {
 	return c;
 }
 
-/* Forks, which calls the library's fork handlers. Returns the child's wait status. */
-static int fork_and_exit(void) {
-	pid_t pid = fork();
-	int status = -1;
-
-	if (pid == 0)
-		_exit(0);
-	(void)waitpid(pid, &status, 0);
-	return status;
+/* Forks, which calls the library's fork handlers. */
+static void expect_fork_works(void) {
+	ck_assert_int_eq(run_forked(child_does_nothing, NULL), 0);
 }
 
 START_TEST(a_module_that_is_unloaded_leaves_a_library_that_works) {
+	struct library_copy c = library_copy_load(PREFER_ITS_OWN);
 	struct berth *b = NULL;
-	char path[128];
 	berth_slot slot;
-	struct library_copy c;
 
 	set_limit("alice", "1");
-	(void)snprintf(path, sizeof(path), "%s/copy.so", here.dir);
-	c = library_copy_load(path, PREFER_ITS_OWN);
 	expect_code(BERTH_SUCCESS, c.open(NULL, &b));
 	expect_code(BERTH_SUCCESS, c.acquire(b, "alice", &slot));
 	ck_assert_int_eq(dlclose(c.library), 0);
-	ck_assert_msg(is_mapped(path), "%s is unmapped", path);
-	ck_assert_int_eq(fork_and_exit(), 0);
+	ck_assert_msg(is_mapped(c.path), "%s is unmapped", c.path);
+	expect_fork_works();
 	expect_code(BERTH_SUCCESS, c.release(b, slot));
 	c.close(b);
-	ck_assert_int_eq(fork_and_exit(), 0);
+	expect_fork_works();
 	ck_assert_int_eq(current_of("alice"), 0);
 }
 END_TEST
@@ -653,23 +622,20 @@ END_TEST
 /* A server is linked with libberth and loads a module, of PAM for example, that has another
  * libberth. The functions of one library must not call those of the other. */
 START_TEST(two_copies_of_the_library_in_one_process_stay_apart) {
+	struct library_copy c = library_copy_load(0);
 	struct berth *b = NULL, *own;
-	char path[128];
 	berth_slot slot;
-	struct library_copy c;
 
 	set_limit("alice", "2");
-	(void)snprintf(path, sizeof(path), "%s/copy.so", here.dir);
-	c = library_copy_load(path, 0);
 	expect_code(BERTH_SUCCESS, c.open(NULL, &b));
 	own = open_session();
 	expect_code(BERTH_SUCCESS, c.acquire(b, "alice", &slot));
 	(void)acquire_slot(own, "alice");
 	c.close(b);
-	ck_assert_int_eq(fork_and_exit(), 0);
+	expect_fork_works();
 	ck_assert_uint_eq(usage_of(own, "alice").current, 1);
 	berth_close(own);
-	ck_assert_int_eq(fork_and_exit(), 0);
+	expect_fork_works();
 	ck_assert_int_eq(current_of("alice"), 0);
 }
 END_TEST

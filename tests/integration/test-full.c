@@ -4,12 +4,11 @@
  * serves again once the resource is available. */
 
 #include <sched.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
 #include "counter.h"
-#include "suite.h"
+#include "steps.h"
 
 static void expect_logged_once(const char *text) {
 	ck_assert_msg(logged_times(text) == 1, "'%s' is %d times in berthd's log:\n%s", text,
@@ -55,8 +54,7 @@ START_TEST(when_slots_run_out_an_acquire_gets_8_and_the_log_names_the_option) {
 	/* When the session has ended, another one can use all records. */
 	berth_close(b);
 	expect_status_eventually("sessions", 1);
-	for (int i = 0; i < SLOTS; i++)
-		(void)acquire_slot(other, "alice");
+	acquire_slots(other, "alice", SLOTS, NULL);
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(other, "alice", &more));
 	berth_close(other);
 	ck_assert_int_eq(current_of("alice"), 0);
@@ -67,12 +65,11 @@ START_TEST(a_denial_stays_a_denial_when_slots_have_run_out) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
-	set_limit("alice", "1000");
-	set_limit("full", "1");
+	set_limits("alice 1000", "full 1");
 	(void)acquire_slot(b, "full");
 	while (berth_acquire(b, "alice", &slot) == BERTH_SUCCESS)
 		;
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "full", &slot));
+	expect_denied(b, "full");
 	berth_close(b);
 }
 END_TEST
@@ -102,19 +99,17 @@ START_TEST(slots_granted_after_the_deadline_are_used) {
 END_TEST
 
 START_TEST(slots_of_a_killed_process_can_be_granted_again) {
-	struct child c;
 	struct berth *b;
 
 	set_limit("alice", "1000");
 	for (int i = 0; i < 3 * SLOTS / 16; i++) {
-		c = child_start(child_hold_one, (void *)"alice");
-		ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
+		struct child c = holder_start("alice");
+
 		child_kill(&c);
 		expect_current_eventually("alice", 0);
 	}
 	b = open_session();
-	for (int i = 0; i < SLOTS; i++)
-		(void)acquire_slot(b, "alice");
+	acquire_slots(b, "alice", SLOTS, NULL);
 	berth_close(b);
 }
 END_TEST
@@ -185,20 +180,17 @@ START_TEST(with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new
 	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 
 	/* berthd keeps the table while a server uses it, and makes a new one when none does. */
-	(void)instance_kill(&here, SIGTERM);
-	instance_restart(&here);
+	restart_after(SIGTERM);
 	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
 	held = acquire_slot(b, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[0]));
 	expect_code(BERTH_SUCCESS, berth_release(b, held));
 	berth_close(b);
 	expect_status_eventually("sessions", 0);
-	(void)instance_kill(&here, SIGTERM);
-	instance_restart(&here);
+	restart_after(SIGTERM);
 	ck_assert_int_eq(status_number("slots_retired"), 0);
 	b = open_session();
-	for (int i = 0; i < RECORDS; i++)
-		slot[i] = acquire_slot(b, "alice");
+	acquire_slots(b, "alice", RECORDS, slot);
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[RECORDS]));
 	berth_close(b);
 }
@@ -225,11 +217,9 @@ START_TEST(records_that_are_used_up_are_granted_to_no_server) {
 	expect_logged("used up their sequence numbers");
 	berth_close(other);
 	expect_status_eventually("sessions", 0);
-	(void)instance_kill(&here, SIGTERM);
-	instance_restart(&here);
+	restart_after(SIGTERM);
 	other = open_session();
-	for (int i = 0; i < RECORDS; i++)
-		(void)acquire_slot(other, "alice");
+	acquire_slots(other, "alice", RECORDS, NULL);
 	berth_close(other);
 }
 END_TEST
@@ -290,8 +280,7 @@ START_TEST(without_descriptors_open_gets_8_and_berthd_recovers) {
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_open(NULL, &last));
 	expect_logged("LimitNOFILE");
 	/* The open sessions are served, also with requests to berthd. */
-	for (int i = 0; i < 20; i++)
-		(void)acquire_slot(b[0], "alice");
+	acquire_slots(b[0], "alice", 20, NULL);
 	for (int i = 0; i < 2; i++)
 		berth_close(b[--open]);
 	while (berth_open(NULL, &last) != BERTH_SUCCESS)
@@ -372,7 +361,6 @@ END_TEST
 START_TEST(on_a_full_tmpfs_new_accounts_get_8_too) {
 	struct berth *b;
 	berth_slot slot;
-	char name[32];
 	int made = 0, code;
 
 	if (!mount_small_runtime_dir("size=4m"))
@@ -380,8 +368,8 @@ START_TEST(on_a_full_tmpfs_new_accounts_get_8_too) {
 	set_limit("*", "unlimited");
 	b = open_session();
 	do
-		(void)snprintf(name, sizeof(name), "stranger%d", made++);
-	while ((code = berth_acquire(b, name, &slot)) == BERTH_SUCCESS && made < 1000000);
+		code = berth_acquire(b, text_of("stranger%d", made++), &slot);
+	while (code == BERTH_SUCCESS && made < 1000000);
 	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
 	(void)acquire_slot(b, "stranger0");
 	berth_close(b);

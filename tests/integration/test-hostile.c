@@ -3,31 +3,15 @@
 /* Clients that break the protocol: berthd answers or hangs up, stays alive, serves the other
  * clients and leaks no descriptor. */
 
-#include <dirent.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "layout.h"
 #include "message.h"
-#include "suite.h"
+#include "steps.h"
 
 static const char *const sockets[] = {"berth.sock", "admin.sock"};
 
 /* -- a client without the library -------------------------------------------------------------- */
-
-static int connect_to(const char *name) {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct timeval patience = {.tv_sec = 100};
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	(void)snprintf(
-		address.sun_path, sizeof(address.sun_path), "%.80s/%s", here.runtime_dir, name);
-	ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	return fd;
-}
 
 /* Sends the message and `count` descriptors. Returns 0 or a negative errno. */
 static int send_message(int fd, const void *message, size_t size, const int *fds, size_t count) {
@@ -76,20 +60,20 @@ static int ask(int fd, const void *message, size_t size) {
 	return r < 0 ? HUNG_UP : answer_receive(fd);
 }
 
-static struct message_header header(uint16_t opcode, size_t length) {
-	return (struct message_header){
-		.magic = MESSAGE_MAGIC,
-		.version = MESSAGE_VERSION,
-		.opcode = opcode,
-		.length = (uint32_t)length,
-	};
+/* Sends a request that consists of a header. */
+static int send_opcode(int fd, uint16_t opcode) {
+	struct message_header request = MESSAGE_HEADER(opcode, request);
+
+	return send_message(fd, &request, sizeof(request), NULL, 0);
 }
 
-#define HEADER(opcode, of) header((opcode), sizeof(of))
+static int ask_opcode(int fd, uint16_t opcode) {
+	return send_opcode(fd, opcode) < 0 ? HUNG_UP : answer_receive(fd);
+}
 
 static struct message_hello hello_make(void) {
 	return (struct message_hello){
-		.header = HEADER(MESSAGE_HELLO, struct message_hello),
+		.header = MESSAGE_HEADER(MESSAGE_HELLO, struct message_hello),
 		.fingerprint = BERTH_FINGERPRINT,
 		.image = 1,
 	};
@@ -105,24 +89,27 @@ static int hello_send(int fd, const struct message_hello *hello, int passed) {
 	return r < 0 ? HUNG_UP : answer_receive(fd);
 }
 
+/* Opens a session of this process. Returns its connection. */
+static int hello_connect(const struct message_hello *hello) {
+	int fd = socket_connect("berth.sock");
+
+	ck_assert_int_eq(hello_send(fd, hello, pidfd_of(getpid())), BERTH_SUCCESS);
+	return fd;
+}
+
 /* -- berthd's health --------------------------------------------------------------------------- */
 
 static int descriptors_count(void) {
-	char path[64];
-	int n = 0;
-	DIR *d;
-
-	(void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)here.berthd);
-	d = opendir(path);
-	ck_assert_msg(d, "berthd is dead; its log:\n%s", instance_log(&here));
-	while (readdir(d))
-		n++;
-	(void)closedir(d);
-	return n;
+	return names_in(text_of("/proc/%d/fd", (int)here.berthd), "");
 }
 
 static bool descriptors_are_few(void *data) {
 	return descriptors_count() <= *(int *)data;
+}
+
+static void expect_few_descriptors(int most) {
+	ck_assert_msg(eventually(descriptors_are_few, &most), "berthd has %d descriptors, not %d",
+		descriptors_count(), most);
 }
 
 /* The number of berthd's descriptors at the start of the test. It may be too large by 1, since the
@@ -137,17 +124,9 @@ static void hostile_start(void) {
 
 /* Calls `run` in a process of its own. If a client hangs up without a goodbye, berthd keeps its
  * session until the process is dead, since the process may still use its records. */
-static void run_in_child(void (*run)(void)) {
-	pid_t pid;
-	int status;
+static void run_in_child(int (*run)(void *nothing)) {
+	int status = run_forked(run, NULL);
 
-	(void)fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		run();
-		_exit(0);
-	}
-	(void)waitpid(pid, &status, 0);
 	ck_assert_msg(status == 0, "the process ended with %d", status);
 }
 
@@ -161,8 +140,7 @@ static void expect_healthy(void) {
 	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 	berth_close(b);
 	expect_ctl(0, "", "status");
-	ck_assert_msg(eventually(descriptors_are_few, &descriptors_before),
-		"berthd has %d descriptors, not %d", descriptors_count(), descriptors_before);
+	expect_few_descriptors(descriptors_before);
 	expect_status_eventually("sessions", 0);
 }
 
@@ -175,7 +153,7 @@ START_TEST(berthd_hangs_up_on_noise) {
 	random_init();
 	for (size_t s = 0; s < COUNT_OF(sockets); s++)
 		for (size_t i = 0; i < COUNT_OF(sizes); i++) {
-			int fd = connect_to(sockets[s]);
+			int fd = socket_connect(sockets[s]);
 
 			for (size_t k = 0; k < sizes[i]; k++)
 				noise[k] = (unsigned char)random_below(256);
@@ -191,7 +169,7 @@ END_TEST
 START_TEST(an_empty_packet_and_a_silent_hang_up_do_no_harm) {
 	for (size_t s = 0; s < COUNT_OF(sockets); s++)
 		for (int i = 0; i < 50; i++) {
-			int fd = connect_to(sockets[s]);
+			int fd = socket_connect(sockets[s]);
 
 			if (i % 2)
 				(void)send(fd, "", 0, MSG_NOSIGNAL);
@@ -205,8 +183,8 @@ END_TEST
 
 static void send_wrong_size(const char *socket, uint16_t opcode, size_t size) {
 	static char message[MESSAGE_SIZE_MAX];
-	struct message_header h = header(opcode, size);
-	int fd = connect_to(socket), code;
+	struct message_header h = message_header_make(opcode, size, 0);
+	int fd = socket_connect(socket), code;
 
 	memcpy(message, &h, sizeof(h));
 	code = ask(fd, message, size);
@@ -231,8 +209,8 @@ START_TEST(each_opcode_of_a_wrong_size_gets_87_or_a_hang_up) {
 END_TEST
 
 START_TEST(berthd_hangs_up_on_a_header_with_a_wrong_length) {
-	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
-	int fd = connect_to("admin.sock");
+	struct message_status status = {MESSAGE_HEADER(MESSAGE_STATUS, status)};
+	int fd = socket_connect("admin.sock");
 
 	ck_assert_int_eq(ask(fd, &status, sizeof(status)), BERTH_SUCCESS);
 	status.header.length++;
@@ -244,18 +222,18 @@ END_TEST
 
 START_TEST(another_version_gets_1306_on_both_sockets) {
 	struct message_hello hello = hello_make();
-	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
-	int fd = connect_to("berth.sock");
+	struct message_status status = {MESSAGE_HEADER(MESSAGE_STATUS, status)};
+	int fd = socket_connect("berth.sock");
 
 	hello.header.version = MESSAGE_VERSION + 1;
 	ck_assert_int_eq(hello_send(fd, &hello, -1), BERTH_REVISION_MISMATCH);
 	ck_assert_uint_eq(answer.header.version, MESSAGE_VERSION + 1);
 	(void)close(fd);
-	fd = connect_to("admin.sock");
+	fd = socket_connect("admin.sock");
 	status.header.version = 7;
 	ck_assert_int_eq(ask(fd, &status, sizeof(status)), BERTH_REVISION_MISMATCH);
 	(void)close(fd);
-	fd = connect_to("berth.sock");
+	fd = socket_connect("berth.sock");
 	hello = hello_make();
 	hello.fingerprint ^= 1;
 	ck_assert_int_eq(hello_send(fd, &hello, -1), BERTH_REVISION_MISMATCH);
@@ -265,19 +243,20 @@ START_TEST(another_version_gets_1306_on_both_sockets) {
 }
 END_TEST
 
-static void hello_with_pidfds(void) {
+static int hello_with_pidfds(void *nothing) {
 	struct message_hello hello = hello_make();
-	int own = pidfd_of(getpid()), other = pidfd_of(here.berthd), pipes[2], fd;
+	int own = pidfd_of(getpid()), other = pidfd_of(here.berthd), pipes[2];
+	int fd = socket_connect("berth.sock");
 
+	(void)nothing;
 	ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
-	fd = connect_to("berth.sock");
 	ck_assert_int_eq(hello_send(fd, &hello, -1), BERTH_ACCESS_DENIED);
 	ck_assert_int_eq(hello_send(fd, &hello, other), BERTH_ACCESS_DENIED);
 	ck_assert_int_eq(hello_send(fd, &hello, pipes[0]), BERTH_ACCESS_DENIED);
 	ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
 	/* A connection opens one session only. */
 	ck_assert_int_eq(hello_send(fd, &hello, own), HUNG_UP);
-	(void)close(fd);
+	return 0;
 }
 
 START_TEST(a_session_needs_the_callers_own_pidfd) {
@@ -286,30 +265,26 @@ START_TEST(a_session_needs_the_callers_own_pidfd) {
 }
 END_TEST
 
-static void resume_others(void) {
+static int resume_others(void *nothing) {
 	struct message_hello hello = hello_make();
-	int fd, own = pidfd_of(getpid());
 
+	(void)nothing;
 	for (uint32_t serial = 1; serial < 10; serial++)
 		for (uint32_t index = 0; index < 3; index++) {
 			hello.resume_session = index;
 			hello.resume_serial = serial;
-			fd = connect_to("berth.sock");
-			ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
+			(void)close(hello_connect(&hello));
 			ck_assert_uint_eq(answer.welcome.resumed, 0);
-			(void)close(fd);
 		}
 	hello.resume_session = UINT32_MAX;
 	hello.resume_serial = UINT32_MAX;
-	fd = connect_to("berth.sock");
-	ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
-	(void)close(fd);
+	(void)close(hello_connect(&hello));
+	return 0;
 }
 
 START_TEST(no_process_resumes_the_session_of_another) {
-	struct child c = child_start(child_hold_one, (void *)"alice");
+	struct child c = holder_start("alice");
 
-	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	run_in_child(resume_others);
 	ck_assert_int_eq(current_of("alice"), 1);
 	child_kill(&c);
@@ -319,70 +294,59 @@ START_TEST(no_process_resumes_the_session_of_another) {
 END_TEST
 
 /* Opens a session that resumes the session in `hello`, and puts the new session into `hello`.
- * Returns 1 if berthd has resumed the session. */
-static uint32_t resume_own(int fd, struct message_hello *hello, int own) {
-	ck_assert_int_eq(hello_send(fd, hello, own), BERTH_SUCCESS);
+ * berthd must have resumed the session, or not. Returns the connection. */
+static int expect_resumed(struct message_hello *hello, uint32_t resumed) {
+	int fd = hello_connect(hello);
+
+	ck_assert_uint_eq(answer.welcome.resumed, resumed);
 	hello->resume_session = answer.welcome.session;
 	hello->resume_serial = answer.welcome.serial;
-	return answer.welcome.resumed;
+	return fd;
 }
 
-static void resume_and_hang_up(void) {
-	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
+/* This doesn't run in a child process, since only the parent of berthd can restart it. */
+START_TEST(a_hang_up_before_any_request_ends_no_resumed_session) {
+	struct message_ranges ranges = {MESSAGE_HEADER(MESSAGE_RANGES, ranges), .count = 1};
 	struct message_hello hello = hello_make();
-	int own = pidfd_of(getpid()), fd = connect_to("berth.sock");
+	int fd = expect_resumed(&hello, 0);
 
-	ck_assert_uint_eq(resume_own(fd, &hello, own), 0);
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	(void)close(fd);
 	/* A library whose deadline expires before berthd's answer hangs up like this. */
-	for (int i = 0; i < 2; i++) {
-		fd = connect_to("berth.sock");
-		ck_assert_uint_eq(resume_own(fd, &hello, own), 1);
-		(void)close(fd);
-	}
-	fd = connect_to("berth.sock");
-	ck_assert_uint_eq(resume_own(fd, &hello, own), 1);
+	for (int i = 0; i < 2; i++)
+		(void)close(expect_resumed(&hello, 1));
+	fd = expect_resumed(&hello, 1);
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), BERTH_SUCCESS);
 	(void)close(fd);
 	/* A hang-up after a request has ended the session. */
-	fd = connect_to("berth.sock");
-	ck_assert_uint_eq(resume_own(fd, &hello, own), 0);
-	(void)close(fd);
-}
-
-START_TEST(a_hang_up_before_any_request_ends_no_resumed_session) {
-	/* This doesn't run in a child process, since only the parent of berthd can restart it. */
-	resume_and_hang_up();
+	(void)close(expect_resumed(&hello, 0));
 	expect_ctl(0, "", "status");
 }
 END_TEST
 
-static void settle_and_ranges(void) {
+static int settle_and_ranges(void *nothing) {
 	struct message_finish_release settle = {
-		.header = HEADER(MESSAGE_FINISH_RELEASE, settle), .record = 16};
-	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
+		MESSAGE_HEADER(MESSAGE_FINISH_RELEASE, settle), .record = 16};
+	struct message_ranges ranges = {MESSAGE_HEADER(MESSAGE_RANGES, ranges), .count = 1};
 	struct message_hello hello = hello_make();
-	int fd = connect_to("berth.sock"), own = pidfd_of(getpid());
+	int fd = socket_connect("berth.sock");
 
+	(void)nothing;
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), HUNG_UP);
 	(void)close(fd);
 	for (uint32_t record = 0; record < 3; record++) {
-		fd = connect_to("berth.sock");
-		ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
+		fd = hello_connect(&hello);
 		settle.record = record == 0 ? UINT32_MAX : record == 1 ? 0 : 1u << 21;
 		ck_assert_int_eq(ask(fd, &settle, sizeof(settle)), HUNG_UP);
 		(void)close(fd);
 	}
 	/* berthd grants as many ranges as one message holds. */
-	fd = connect_to("berth.sock");
-	ck_assert_int_eq(hello_send(fd, &hello, own), BERTH_SUCCESS);
+	fd = hello_connect(&hello);
 	ranges.count = UINT32_MAX;
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), BERTH_SUCCESS);
 	ranges.count = 0;
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), HUNG_UP);
-	(void)close(fd);
+	return 0;
 }
 
 START_TEST(a_session_settles_its_own_records_only_and_ranges_need_a_session) {
@@ -392,12 +356,12 @@ START_TEST(a_session_settles_its_own_records_only_and_ranges_need_a_session) {
 END_TEST
 
 START_TEST(berthd_checks_names_and_flags_itself) {
-	struct message_resolve resolve = {.header = HEADER(MESSAGE_RESOLVE, resolve)};
-	struct message_set set = {.header = HEADER(MESSAGE_SET, set), .limit = 5};
-	struct message_delete delete = {.header = HEADER(MESSAGE_DELETE, delete), .flags = 2};
-	struct message_list list = {.header = HEADER(MESSAGE_LIST, list), .cursor = UINT32_MAX};
+	struct message_resolve resolve = {MESSAGE_HEADER(MESSAGE_RESOLVE, resolve)};
+	struct message_set set = {MESSAGE_HEADER(MESSAGE_SET, set), .limit = 5};
+	struct message_delete delete = {MESSAGE_HEADER(MESSAGE_DELETE, delete), .flags = 2};
+	struct message_list list = {MESSAGE_HEADER(MESSAGE_LIST, list), .cursor = UINT32_MAX};
 	static const char *const bad[] = {"", "a//b", "a\nb", "\xFF", "1/2/3/4/5/6/7/8/9"};
-	int clients = connect_to("berth.sock"), admin = connect_to("admin.sock");
+	int clients = socket_connect("berth.sock"), admin = socket_connect("admin.sock");
 
 	for (size_t i = 0; i < COUNT_OF(bad); i++) {
 		strcpy(resolve.name.text, bad[i]);
@@ -422,7 +386,7 @@ START_TEST(berthd_checks_names_and_flags_itself) {
 END_TEST
 
 /* Sends valid messages in which some random bytes were changed. */
-static void mutations_send(void) {
+static int mutations_send(void *nothing) {
 	static char message[MESSAGE_SIZE_MAX];
 	static const struct {
 		uint16_t opcode;
@@ -446,11 +410,13 @@ static void mutations_send(void) {
 	};
 	int own = pidfd_of(getpid());
 
+	(void)nothing;
 	random_init();
 	for (int i = 0; i < 3000; i++) {
 		size_t k = random_below(COUNT_OF(kinds)), size = kinds[k].size;
-		struct message_header h = header(kinds[k].opcode, size);
-		int fd = connect_to(kinds[k].opcode < MESSAGE_SET ? "berth.sock" : "admin.sock");
+		struct message_header h = message_header_make(kinds[k].opcode, size, 0);
+		int fd =
+			socket_connect(kinds[k].opcode < MESSAGE_SET ? "berth.sock" : "admin.sock");
 
 		memset(message, 0, size);
 		memcpy(message, &h, sizeof(h));
@@ -468,6 +434,7 @@ static void mutations_send(void) {
 			(void)shutdown(fd, SHUT_WR);
 		(void)close(fd);
 	}
+	return 0;
 }
 
 START_TEST(mutated_messages_do_no_harm) {
@@ -480,9 +447,9 @@ END_TEST
 /* -- use of resources -------------------------------------------------------------------------- */
 
 START_TEST(unexpected_descriptors_are_closed) {
-	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
-	struct message_resolve resolve = {.header = HEADER(MESSAGE_RESOLVE, resolve)};
-	int admin = connect_to("admin.sock"), clients = connect_to("berth.sock"), fds[64];
+	struct message_status status = {MESSAGE_HEADER(MESSAGE_STATUS, status)};
+	struct message_resolve resolve = {MESSAGE_HEADER(MESSAGE_RESOLVE, resolve)};
+	int admin = socket_connect("admin.sock"), clients = socket_connect("berth.sock"), fds[64];
 
 	for (size_t i = 0; i < COUNT_OF(fds); i++)
 		fds[i] = pidfd_of(getpid());
@@ -504,11 +471,11 @@ START_TEST(unexpected_descriptors_are_closed) {
 END_TEST
 
 START_TEST(a_client_that_never_reads_delays_no_other) {
-	struct message_list list = {.header = HEADER(MESSAGE_LIST, list)};
+	struct message_list list = {MESSAGE_HEADER(MESSAGE_LIST, list)};
 	int fd[8], sent = 0;
 
 	for (size_t i = 0; i < COUNT_OF(fd); i++) {
-		fd[i] = connect_to("admin.sock");
+		fd[i] = socket_connect("admin.sock");
 		(void)fcntl(fd[i], F_SETFL, O_NONBLOCK);
 		/* berthd stops reading while its answers aren't read, so the queue fills up. */
 		while (sent < 100000 && send_message(fd[i], &list, sizeof(list), NULL, 0) == 0)
@@ -529,20 +496,18 @@ END_TEST
 
 START_TEST(three_hundred_connections_at_once_delay_no_client) {
 	struct rlimit limit;
+	struct berth *b;
 	int fd[300];
 
 	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	limit.rlim_cur = limit.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 	for (size_t i = 0; i < COUNT_OF(fd); i++)
-		fd[i] = connect_to(sockets[i % 2]);
+		fd[i] = socket_connect(sockets[i % 2]);
 	set_limit("alice", "4");
-	{
-		struct berth *b = open_session();
-
-		(void)acquire_slot(b, "alice");
-		berth_close(b);
-	}
+	b = open_session();
+	(void)acquire_slot(b, "alice");
+	berth_close(b);
 	for (size_t i = 0; i < COUNT_OF(fd); i++)
 		(void)close(fd[i]);
 	expect_healthy();
@@ -551,26 +516,27 @@ END_TEST
 
 /* Connects 500 times: with or without a session and a request, and ends the connection with a
  * goodbye, without one, or by exiting. */
-static void connect_and_leave(void) {
+static int connect_and_leave(void *nothing) {
 	struct message_hello hello = hello_make();
-	struct message_ranges ranges = {.header = HEADER(MESSAGE_RANGES, ranges), .count = 1};
-	struct message_bye bye = {.header = HEADER(MESSAGE_BYE, bye)};
+	struct message_ranges ranges = {MESSAGE_HEADER(MESSAGE_RANGES, ranges), .count = 1};
 	int own = pidfd_of(getpid());
 
+	(void)nothing;
 	random_init();
 	for (int i = 0; i < 500; i++) {
-		int fd = connect_to(sockets[random_below(4) == 0]);
+		int fd = socket_connect(sockets[random_below(4) == 0]);
 
 		if (random_below(2))
 			(void)send_message(fd, &hello, sizeof(hello), &own, 1);
 		if (random_below(2))
 			(void)send_message(fd, &ranges, sizeof(ranges), NULL, 0);
 		if (random_below(2))
-			(void)send_message(fd, &bye, sizeof(bye), NULL, 0);
+			(void)send_opcode(fd, MESSAGE_BYE);
 		if (random_below(2000) == 0)
-			_exit(0);
+			break;
 		(void)close(fd);
 	}
+	return 0;
 }
 
 /* Meanwhile another client keeps its slot and is served. */
@@ -584,10 +550,7 @@ START_TEST(ten_thousand_connections_in_a_row_leave_nothing_behind) {
 		expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 	}
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
-	descriptors_before += session;
-	ck_assert_msg(eventually(descriptors_are_few, &descriptors_before),
-		"berthd has %d descriptors, not %d", descriptors_count(), descriptors_before);
-	descriptors_before -= session;
+	expect_few_descriptors(descriptors_before + session);
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	berth_close(b);
 	expect_healthy();
@@ -610,21 +573,21 @@ static void lines_append(struct lines *l, const char *name, uint32_t limit) {
 	memcpy(to + 5, name, length);
 	l->message.bytes += 5u + length;
 	l->message.count++;
-	l->message.header = header(MESSAGE_IMPORT_LINES, sizeof(l->message) + l->message.bytes);
+	l->message.header =
+		message_header_make(MESSAGE_IMPORT_LINES, sizeof(l->message) + l->message.bytes, 0);
 }
 
 #define lines_send(fd, l) ask((fd), (l), (l)->message.header.length)
 
 START_TEST(a_hang_up_during_an_import_changes_nothing) {
-	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
 	struct lines l = {0};
-	int fd = connect_to("admin.sock");
+	int fd = socket_connect("admin.sock");
 
 	lines_append(&l, "bob", 3);
-	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
-	ck_assert_int_eq(lines_send(fd, &l), BERTH_SUCCESS);
-	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
-	ck_assert_int_eq(lines_send(fd, &l), BERTH_SUCCESS);
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(ask_opcode(fd, MESSAGE_IMPORT_BEGIN), BERTH_SUCCESS);
+		ck_assert_int_eq(lines_send(fd, &l), BERTH_SUCCESS);
+	}
 	(void)close(fd);
 	expect_ctl(1, "no account", "get", "bob");
 	expect_healthy();
@@ -632,26 +595,24 @@ START_TEST(a_hang_up_during_an_import_changes_nothing) {
 END_TEST
 
 START_TEST(an_import_out_of_order_or_with_wrong_counts_is_refused) {
-	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
-	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
 	struct lines l = {0}, wrong;
-	int fd = connect_to("admin.sock");
+	int fd = socket_connect("admin.sock");
 
 	lines_append(&l, "bob", 3);
 	lines_append(&l, "carol", 3);
-	ck_assert_int_eq(ask(fd, &commit, sizeof(commit)), BERTH_INVALID_PARAMETER);
+	ck_assert_int_eq(ask_opcode(fd, MESSAGE_IMPORT_COMMIT), BERTH_INVALID_PARAMETER);
 	ck_assert_int_eq(lines_send(fd, &l), BERTH_INVALID_PARAMETER);
 	/* One bad line makes the whole import fail. */
-	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
+	ck_assert_int_eq(ask_opcode(fd, MESSAGE_IMPORT_BEGIN), BERTH_SUCCESS);
 	ck_assert_int_eq(lines_send(fd, &l), BERTH_SUCCESS);
 	wrong = l;
 	lines_append(&wrong, "a//b", 3);
 	ck_assert_int_eq(lines_send(fd, &wrong), BERTH_INVALID_PARAMETER);
-	ck_assert_int_eq(ask(fd, &commit, sizeof(commit)), BERTH_INVALID_PARAMETER);
+	ck_assert_int_eq(ask_opcode(fd, MESSAGE_IMPORT_COMMIT), BERTH_INVALID_PARAMETER);
 	(void)close(fd);
 	for (int i = 0; i < 4; i++) {
-		fd = connect_to("admin.sock");
-		ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
+		fd = socket_connect("admin.sock");
+		ck_assert_int_eq(ask_opcode(fd, MESSAGE_IMPORT_BEGIN), BERTH_SUCCESS);
 		wrong = l;
 		if (i == 0)
 			wrong.message.count = 3;
@@ -671,14 +632,13 @@ END_TEST
 
 /* The connection has an import, but waits for the store's answer to a set. */
 START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_will_answer) {
-	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
-	struct message_set set = {.header = HEADER(MESSAGE_SET, set), .limit = 3};
+	struct message_set set = {MESSAGE_HEADER(MESSAGE_SET, set), .limit = 3};
 
 	message_name_set(&set.name, "bob");
 	for (int i = 0; i < 50; i++) {
-		int fd = connect_to("admin.sock");
+		int fd = socket_connect("admin.sock");
 
-		ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
+		ck_assert_int_eq(ask_opcode(fd, MESSAGE_IMPORT_BEGIN), BERTH_SUCCESS);
 		/* berthd is stopped, so that it sees the set and the hang-up at the same time. */
 		(void)kill(here.berthd, SIGSTOP);
 		ck_assert_int_eq(send_message(fd, &set, sizeof(set), NULL, 0), 0);
@@ -720,41 +680,37 @@ static void import_send_lines(int fd, const char *format, int count) {
 			memcpy(to + m.message.bytes, one.bytes, one.message.bytes);
 			m.message.bytes += one.message.bytes;
 		}
-		m.message.header =
-			header(MESSAGE_IMPORT_LINES, sizeof(m.message) + m.message.bytes);
+		m.message.header = message_header_make(
+			MESSAGE_IMPORT_LINES, sizeof(m.message) + m.message.bytes, 0);
 		ck_assert_int_eq(ask(fd, &m, m.message.header.length), BERTH_SUCCESS);
 	}
 }
 
 /* Sends an import without its commit; returns the connection. */
 static int import_prepare(const char *format, int count) {
-	struct message_import begin = {HEADER(MESSAGE_IMPORT_BEGIN, begin)};
-	int fd = connect_to("admin.sock");
+	int fd = socket_connect("admin.sock");
 
-	ck_assert_int_eq(ask(fd, &begin, sizeof(begin)), BERTH_SUCCESS);
+	ck_assert_int_eq(ask_opcode(fd, MESSAGE_IMPORT_BEGIN), BERTH_SUCCESS);
 	import_send_lines(fd, format, count);
 	return fd;
 }
 
 /* Sends an import and its commit, without waiting for the answer; returns the connection. */
 static int import_send_commit(const char *format, int count) {
-	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
 	int fd = import_prepare(format, count);
 
-	ck_assert_int_eq(send_message(fd, &commit, sizeof(commit), NULL, 0), 0);
+	ck_assert_int_eq(send_opcode(fd, MESSAGE_IMPORT_COMMIT), 0);
 	return fd;
 }
 
 static uint32_t accounts_of(int fd) {
-	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
-
-	ck_assert_int_eq(ask(fd, &status, sizeof(status)), BERTH_SUCCESS);
+	ck_assert_int_eq(ask_opcode(fd, MESSAGE_STATUS), BERTH_SUCCESS);
 	return answer.status.accounts;
 }
 
 /* Returns once berthd has reserved at least that many accounts. */
 static void wait_for_accounts(uint32_t accounts) {
-	int fd = connect_to("admin.sock");
+	int fd = socket_connect("admin.sock");
 
 	while (accounts_of(fd) < accounts)
 		;
@@ -795,8 +751,7 @@ START_TEST(a_hang_up_while_accounts_are_reserved_frees_them_again) {
 	 * accounts. */
 	ck_assert_int_eq(
 		answer_receive(import_send_commit("second/%d", IMPORT_SIZE)), BERTH_SUCCESS);
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	ck_assert_int_eq(status_number("configured"), 1 + IMPORT_SIZE);
 	expect_ctl(1, "no account", "get", "first/1");
 }
@@ -843,8 +798,7 @@ static bool is_checkpointed(void *data) {
  * The deletion removes the child's counts from the store, so the store must still be open. A
  * sanitizer would report the use of a closed store. */
 START_TEST(a_stop_while_accounts_are_reserved_is_clean) {
-	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
-	struct message_delete delete = {.header = HEADER(MESSAGE_DELETE, delete)};
+	struct message_delete delete = {MESSAGE_HEADER(MESSAGE_DELETE, delete)};
 	struct berth *b = open_session();
 	int import, other;
 
@@ -853,10 +807,10 @@ START_TEST(a_stop_while_accounts_are_reserved_is_clean) {
 	berth_close(b);
 	ck_assert(eventually(is_checkpointed, NULL));
 	import = import_prepare("first/%d", IMPORT_SIZE);
-	other = connect_to("admin.sock");
+	other = socket_connect("admin.sock");
 	message_name_set(&delete.name, "first/alice");
 	(void)kill(here.berthd, SIGSTOP);
-	ck_assert_int_eq(send_message(import, &commit, sizeof(commit), NULL, 0), 0);
+	ck_assert_int_eq(send_opcode(import, MESSAGE_IMPORT_COMMIT), 0);
 	ck_assert_int_eq(send_message(other, &delete, sizeof(delete), NULL, 0), 0);
 	(void)kill(here.berthd, SIGCONT);
 	wait_for_accounts(1000);
@@ -873,19 +827,16 @@ END_TEST
 #define REQUESTS_EACH 40
 
 START_TEST(an_import_progresses_while_many_clients_send_requests) {
-	struct message_status status = {HEADER(MESSAGE_STATUS, status)};
-	struct message_import commit = {HEADER(MESSAGE_IMPORT_COMMIT, commit)};
 	int import = import_prepare("first/%d", IMPORT_SIZE), fd[CONNECTIONS];
 
 	for (int i = 0; i < CONNECTIONS; i++)
-		fd[i] = connect_to("admin.sock");
+		fd[i] = socket_connect("admin.sock");
 	(void)accounts_of(fd[CONNECTIONS - 1]);
 	/* All requests arrive at once, so berthd isn't idle before it has answered the last one. */
 	(void)kill(here.berthd, SIGSTOP);
-	ck_assert_int_eq(send_message(import, &commit, sizeof(commit), NULL, 0), 0);
+	ck_assert_int_eq(send_opcode(import, MESSAGE_IMPORT_COMMIT), 0);
 	for (int i = 0; i < CONNECTIONS * REQUESTS_EACH; i++)
-		ck_assert_int_eq(
-			send_message(fd[i % CONNECTIONS], &status, sizeof(status), NULL, 0), 0);
+		ck_assert_int_eq(send_opcode(fd[i % CONNECTIONS], MESSAGE_STATUS), 0);
 	(void)kill(here.berthd, SIGCONT);
 	for (int i = 0; i < CONNECTIONS * REQUESTS_EACH; i++)
 		ck_assert_int_eq(answer_receive(fd[i % CONNECTIONS]), BERTH_SUCCESS);
@@ -900,19 +851,15 @@ END_TEST
 
 /* A member of group berth can truncate the segment by the descriptor that berthd gives it. */
 START_TEST(a_truncated_segment_does_not_kill_berthd) {
-	char path[128];
-
 	repairs_are_expected = true;
-	(void)snprintf(path, sizeof(path), "%.80s/segment", here.runtime_dir);
-	expect_ctl(0, "", "set", "alice", "7");
-	ck_assert_int_eq(truncate(path, 4096), 0);
+	set_limit("alice", "7");
+	ck_assert_int_eq(truncate(text_of("%s/segment", here.runtime_dir), 4096), 0);
 	expect_ctl(0, "alice", "list");
-	expect_ctl(0, "", "set", "alice", "8");
+	set_limit("alice", "8");
 	expect_ctl(0, "8", "get", "alice");
 	ck_assert_int_ne(logged_times("truncated the segment"), 0);
 	/* The next berthd finds the segment damaged, makes another, and has every limit. */
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	expect_ctl(0, "8", "get", "alice");
 }
 END_TEST

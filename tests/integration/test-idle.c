@@ -3,9 +3,7 @@
 /* While nothing changes, no thread of berthd wakes up, even if slots are held. One change makes one
  * checkpoint. */
 
-#include <dirent.h>
-
-#include "suite.h"
+#include "steps.h"
 
 /* The length of a measurement. It is long enough to show anything that runs every second or two. No
  * test uses this sleep to wait for an event. */
@@ -27,21 +25,18 @@ static long number_in_file(const char *path, const char *key) {
 
 /* The number of times that berthd's threads have gone to sleep, which is once for each wake-up. */
 static long sleeps(void) {
-	char path[512];
+	DIR *d = opendir(text_of("/proc/%d/task", (int)here.berthd));
 	struct dirent *e;
 	long sum = 0;
 	int threads = 0;
-	DIR *d;
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/task", (int)here.berthd);
-	d = opendir(path);
 	ck_assert_ptr_nonnull(d);
 	while ((e = readdir(d))) {
 		if (e->d_name[0] == '.')
 			continue;
-		(void)snprintf(
-			path, sizeof(path), "/proc/%d/task/%s/status", (int)here.berthd, e->d_name);
-		sum += number_in_file(path, "voluntary_ctxt_switches:");
+		sum += number_in_file(
+			text_of("/proc/%d/task/%s/status", (int)here.berthd, e->d_name),
+			"voluntary_ctxt_switches:");
 		threads++;
 	}
 	(void)closedir(d);
@@ -68,17 +63,6 @@ static bool has_slept(void *data) {
 	return sleeps() > *(long *)data;
 }
 
-/* Removes the shared files, as a reboot does. */
-static void shared_files_remove(void) {
-	static const char *const names[] = {"segment", "directory"};
-	char path[128];
-
-	for (size_t i = 0; i < COUNT_OF(names); i++) {
-		(void)snprintf(path, sizeof(path), "%s/%s", here.runtime_dir, names[i]);
-		ck_assert_int_eq(unlink(path), 0);
-	}
-}
-
 START_TEST(berthd_sleeps_while_nothing_changes_and_wakes_for_a_change) {
 	struct berth *b = open_session(), *other = open_session();
 	char before[64], after[64];
@@ -86,8 +70,7 @@ START_TEST(berthd_sleeps_while_nothing_changes_and_wakes_for_a_change) {
 	berth_slot slot;
 	long n;
 
-	set_limit("alice", "2");
-	set_limit("*", "3");
+	set_limits("alice 2", "* 3");
 	slot = acquire_slot(b, "alice");
 	(void)acquire_slot(other, "alice");
 	(void)acquire_slot(other, "someone");
@@ -118,25 +101,23 @@ END_TEST
 /* Many denials wake berthd no more often than one change a second does. */
 START_TEST(denials_are_stored_and_many_of_them_wake_berthd_rarely) {
 	struct berth *b = open_session();
-	berth_slot slot;
 	long n;
 
 	set_limit("alice", "0");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
+	expect_denied(b, "alice");
 	expect_idle("after a denial");
 	n = sleeps();
 	for (int i = 1; i < 100000; i++)
-		expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
+		expect_denied(b, "alice");
 	ck_assert_msg(eventually(has_slept, &n), "the denials didn't wake berthd");
 	expect_idle("after a hundred thousand denials");
 	/* Even on a slow machine this is far less than one wake-up per hundred denials. */
 	ck_assert_int_lt(sleeps() - n, 1000);
 	berth_close(b);
 	(void)instance_kill(&here, SIGKILL);
-	shared_files_remove();
+	directory_empty(here.runtime_dir); /* as a reboot does */
 	instance_restart(&here);
-	ck_assert_int_eq(
-		json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "denied"), 100000);
+	ck_assert_int_eq(account_number("alice", "denied"), 100000);
 }
 END_TEST
 

@@ -16,9 +16,8 @@
 
 #include <pthread.h>
 #include <semaphore.h>
-#include <sys/mman.h>
 
-#include "suite.h"
+#include "steps.h"
 
 #include "instructions.h"
 #include "ptrace.h"
@@ -247,21 +246,11 @@ static struct count count_of(
 
 /* -- the table --------------------------------------------------------------------------------- */
 
-static void table_head_print(void) {
-	printf("%-42s %12s %7s   %s\n", "", "instructions", "locked", "(limit)");
-	(void)fflush(stdout);
-}
-
-static const char *count_text(const struct count *c, char to[32]) {
-	(void)snprintf(to, 32, "%.0f, %.3g", c->instructions, c->locked);
-	return c->instructions > 0 ? to : "none";
-}
-
 static void row_print(const struct work *w, const struct count *c) {
-	char limit[32];
+	const char *limit = text_of("%.0f, %.3g", w->limit.instructions, w->limit.locked);
 
 	printf("%-42s %12.0f %7.1f   (%s)\n", w->name, c->instructions, c->locked,
-		count_text(&w->limit, limit));
+		w->limit.instructions > 0 ? limit : "none");
 	(void)fflush(stdout);
 }
 
@@ -356,7 +345,7 @@ static void acquire_one(const struct work *w) {
 
 static unsigned held_before; /* the number of slots held before the acquire that is counted */
 
-static void acquire_slots_before(const void *data) {
+static void hold_before(const void *data) {
 	check_success(berth_open(NULL, &handle));
 	for (unsigned i = 0; i < held_before; i++)
 		acquire_one(data);
@@ -374,7 +363,7 @@ static double cpu_ns(void) {
 static void child_window(struct child *c, void *data) {
 	const unsigned *window = data;
 
-	acquire_slots_before(&many_work);
+	hold_before(&many_work);
 	for (unsigned i = 0; i < *window; i++) {
 		double before = cpu_ns();
 
@@ -382,15 +371,6 @@ static void child_window(struct child *c, void *data) {
 		shared->ns[i] = cpu_ns() - before;
 	}
 	child_send(c, 0);
-}
-
-static unsigned slowest_of(unsigned window) {
-	unsigned slowest = 0;
-
-	for (unsigned i = 1; i < window; i++)
-		if (shared->ns[i] > shared->ns[slowest])
-			slowest = i;
-	return slowest;
 }
 
 #define WINDOW_CANDIDATES 3
@@ -408,12 +388,14 @@ static double window_maximum(unsigned before, unsigned window) {
 	(void)child_report(&c);
 	(void)child_end(&c);
 	for (unsigned i = 0; i < WINDOW_CANDIDATES; i++) {
-		unsigned slowest = slowest_of(window);
+		unsigned slowest = 0;
 		struct count count;
 
+		for (unsigned k = 1; k < window; k++)
+			slowest = shared->ns[k] > shared->ns[slowest] ? k : slowest;
 		shared->ns[slowest] = 0;
 		held_before = before + slowest;
-		count = count_of(acquire_slots_before, &many_work, 1);
+		count = count_of(hold_before, &many_work, 1);
 		maximum = count.instructions > maximum ? count.instructions : maximum;
 	}
 	return maximum;
@@ -423,8 +405,7 @@ static double window_maximum(unsigned before, unsigned window) {
 
 /* $HELD, or a number that makes the test take a few seconds. */
 static unsigned many_held(void) {
-	const char *given = getenv("HELD");
-	unsigned n = given ? (unsigned)strtoul(given, NULL, 10) : 0;
+	unsigned n = (unsigned)environment_number("HELD", 0);
 
 	return n > FEW_HELD + WINDOW_MAX ? n : 12400;
 }
@@ -432,28 +413,23 @@ static unsigned many_held(void) {
 START_TEST(no_slot_costs_more_because_the_process_holds_many) {
 	double few = window_maximum(0, FEW_HELD);
 	double all = window_maximum(many_held() - WINDOW_MAX, WINDOW_MAX);
-	char what[64];
 
-	(void)snprintf(
-		what, sizeof(what), "slowest slot: with %u held, with %u", many_held(), FEW_HELD);
-	expect_within(what, "times", all / few, held_limit);
+	expect_within(text_of("slowest slot: with %u held, with %u", many_held(), FEW_HELD),
+		"times", all / few, held_limit);
 }
 END_TEST
 
 /* -- running ----------------------------------------------------------------------------------- */
 
 static void setup(void) {
-	static const char *const limit[][2] = {{"alice@example.com", "10"},
-		{"alice.liddell@students.example.com", "10"}, {"full@example.com", "0"},
-		{"u*@example.com", "10"}, {"many@example.com", "unlimited"}, {"a", "10"},
-		{"a/b", "10"}, {"a/b/c", "10"}, {"a/b/c/d", "10"}, {"a/b/c/d/e", "10"},
-		{"a/b/c/d/e/f", "10"}, {"a/b/c/d/e/f/g", "10"}, {"a/b/c/d/e/f/g/h", "10"}};
 	static const char *const args[] = {"--max-slots", "1100000", NULL};
 
 	trace_pin();
 	instance_start(&here, args);
-	for (size_t i = 0; i < COUNT_OF(limit); i++)
-		set_limit(limit[i][0], limit[i][1]);
+	set_limits("alice@example.com 10", "alice.liddell@students.example.com 10",
+		"full@example.com 0", "u*@example.com 10", "many@example.com unlimited", "a 10",
+		"a/b 10", "a/b/c 10", "a/b/c/d 10", "a/b/c/d/e 10", "a/b/c/d/e/f 10",
+		"a/b/c/d/e/f/g 10", "a/b/c/d/e/f/g/h 10");
 }
 
 int main(int argc, char **argv) {
@@ -472,11 +448,9 @@ int main(int argc, char **argv) {
 		return EXIT_SUCCESS;
 	}
 	instructions_begin(argv);
-	shared = mmap(
-		NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
-		return EXIT_FAILURE;
-	table_head_print();
+	shared = shared_memory(sizeof(*shared));
+	printf("%-42s %12s %7s   %s\n", "", "instructions", "locked", "(limit)");
+	(void)fflush(stdout);
 	return run_suites(
 		{"instructions", tests, .setup = setup, .teardown = here_end, .seconds = 7200});
 }

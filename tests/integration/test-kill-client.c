@@ -12,10 +12,8 @@
  * $STRIDE=n tries every n-th instruction.
  */
 
-#include <sys/mman.h>
-
 #include "layout.h"
-#include "suite.h"
+#include "steps.h"
 
 #include "audit.h"
 #include "kill.h"
@@ -76,11 +74,8 @@ static int admin;
 static unsigned long *points; /* shared by all tests, each of which is a process */
 
 static const char *where(const struct run *r) {
-	static char text[256];
-
-	(void)snprintf(text, sizeof(text), "%s, %s at instruction %zu (%s)", r->s->name,
-		ending_name[r->ending], r->k, r->busy ? "busy" : "quiet");
-	return text;
+	return text_of("%s, %s at instruction %zu (%s)", r->s->name, ending_name[r->ending], r->k,
+		r->busy ? "busy" : "quiet");
 }
 
 /* -- the server that dies ---------------------------------------------------------------------- */
@@ -202,15 +197,9 @@ static void run_to_point(const struct run *r) {
 	*points += reached;
 }
 
-static size_t stride_get(void) {
-	const char *text = getenv("STRIDE");
-	size_t n = text ? strtoul(text, NULL, 10) : 0;
-
-	return n > 0 ? n : 97;
-}
-
 START_TEST(counts_are_exact_when_a_server_dies_or_stops_at_any_instruction) {
 	struct run r = {.s = &scenarios[_i]};
+	size_t stride = environment_number("STRIDE", 97);
 	unsigned long before = *points;
 
 	record(&r);
@@ -222,8 +211,8 @@ START_TEST(counts_are_exact_when_a_server_dies_or_stops_at_any_instruction) {
 				continue;
 			r.ending = (enum ending)ending;
 			r.busy = busy;
-			for (r.k = random_below((uint32_t)stride_get()); r.k < path.count;
-				r.k += stride_get())
+			r.k = random_below((uint32_t)stride);
+			for (; r.k < path.count; r.k += stride)
 				run_to_point(&r);
 		}
 	ck_assert_uint_gt(*points, before);
@@ -261,11 +250,9 @@ static bool release_is_finished(void *data) {
 /* These finish the release in place of its own thread. They return false if another party was
  * faster. */
 static bool finish_by_revoke_of_process(pid_t pid) {
-	char text[16];
 	const char *output;
 
-	(void)snprintf(text, sizeof(text), "%d", (int)pid);
-	if (ctl(&output, "revoke", "--pid", text, NULL) != 0)
+	if (ctl(&output, "revoke", "--pid", text_of("%d", (int)pid), NULL) != 0)
 		return false;
 	ck_assert_msg(!strstr(output, "revoked"), "%s", output);
 	return strstr(output, "finished 1 release that its server had begun");
@@ -293,8 +280,7 @@ static bool finish_by_recount(pid_t pid) {
 
 static bool finish_by_new_berthd(pid_t pid) {
 	(void)pid;
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	/* The request makes the library connect to the new berthd. */
 	(void)usage_of(other, "acme");
 	return true;
@@ -348,17 +334,14 @@ START_TEST(a_stopped_release_is_finished_by_others) {
 END_TEST
 
 static void setup(void) {
-	static const char *const limit[][2] = {{"acme", "50"}, {"acme/bob", "50"},
-		{"acme/bob/web", "50"}, {"solo", "50"}, {"full", "50"}, {"full/leaf", "1"},
-		{"tight", "1"}, {"tight/leaf", "50"}, {"tight/other", "50"}};
 	berth_slot slot;
 	char why[512];
 
 	trace_pin();
 	random_init();
 	here_start();
-	for (size_t i = 0; i < COUNT_OF(limit); i++)
-		set_limit(limit[i][0], limit[i][1]);
+	set_limits("acme 50", "acme/bob 50", "acme/bob/web 50", "solo 50", "full 50", "full/leaf 1",
+		"tight 1", "tight/leaf 50", "tight/other 50");
 	other = open_session();
 	expect_code(BERTH_SUCCESS, acquire_weight(other, "acme/bob/web", HELD_WEIGHT, &other_slot));
 	expect_code(BERTH_SUCCESS, acquire_weight(other, "solo", HELD_WEIGHT, &slot));
@@ -378,10 +361,7 @@ int main(void) {
 	};
 	int status;
 
-	points = mmap(
-		NULL, sizeof(*points), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (points == MAP_FAILED)
-		return EXIT_FAILURE;
+	points = shared_memory(sizeof(*points));
 	status = run_suites(
 		{"kill-client", tests, .setup = setup, .teardown = here_end, .seconds = 7200});
 	printf("servers were killed or stopped at %lu points\n", *points);

@@ -17,9 +17,6 @@
  * $OPERATION, a part of a name, selects operations.
  */
 
-#include <sys/mman.h>
-#include <sys/un.h>
-
 #include "kill-operations.h"
 
 #define SAMPLE        10 /* points of each operation, without $STRIDE */
@@ -90,7 +87,7 @@ static void client_main(struct child *c, void *data) {
 static void client_start(const struct operation *o) {
 	int code;
 
-	if (!o->has_client)
+	if (o->fate == NO_CLIENT)
 		return;
 	state.client = child_start(client_main, NULL);
 	state.client_lives = true;
@@ -169,7 +166,7 @@ static void judge_client(const struct operation *o, bool acknowledged, bool made
 	bool all_revoked = o->fate == REVOKED_IF_ACKNOWLEDGED && acknowledged;
 
 	child_send(&state.client, 1);
-	for (int i = 0; o->has_client && i < CLIENT_SLOTS; i++) {
+	for (int i = 0; o->fate != NO_CLIENT && i < CLIENT_SLOTS; i++) {
 		int code = child_report(&state.client);
 		/* Slot 2 is of the parent account, whose slots a deletion doesn't revoke. */
 		bool affected = !(o->change[0].name && i == 2);
@@ -181,13 +178,13 @@ static void judge_client(const struct operation *o, bool acknowledged, bool made
 		check(code != 0 || !all_revoked || !affected,
 			"slot %d of the client was revoked, but is still held", i);
 	}
-	if (!o->has_client) {
+	if (o->fate == NO_CLIENT) {
 		int code = child_report(&state.client);
 
 		check(code == 0, "the visitor gets %d when it releases", code);
 	}
 	audit("after the client's releases");
-	client_kill();
+	client_kill(o);
 }
 
 static void judge_holder(void) {
@@ -246,7 +243,7 @@ static void judge(const struct operation *o) {
 
 	check(state.code == 0, "the request was answered with %u", state.code);
 	/* Once a visitor has acquired, no process changes a count. */
-	if (state.client_lives && !o->has_client)
+	if (state.client_lives && o->fate == NO_CLIENT)
 		check(child_report(&state.client) == 0, "the visitor was refused");
 	audit("when berthd is ready again");
 	check(kill_unfinished(state.map) == 0, "the dead berthd left %u records halfway",
@@ -298,17 +295,19 @@ static void limits_restore(const struct operation *o) {
 static void trace_start(const struct operation *o, const char *const functions[]) {
 	pid_t pid;
 
-	if (!o->starts) {
+	if (o->start == RUNNING) {
 		if (o->prepare)
-			o->prepare();
+			o->prepare(o);
 		trace_begin_running(&state.trace, here.berthd, functions);
 		return;
 	}
 	(void)instance_kill(&here, SIGKILL);
 	if (o->prepare)
-		o->prepare();
-	if (o->first_start)
-		files_remove();
+		o->prepare(o);
+	if (o->start == STARTED_WITHOUT_SEGMENT) {
+		(void)unlink(text_of("%s/segment", here.runtime_dir));
+		(void)unlink(text_of("%s/directory", here.runtime_dir));
+	}
 	here.before_exec = before_exec_traced;
 	pid = instance_spawn(&here);
 	here.before_exec = before_exec;
@@ -327,7 +326,7 @@ static bool run_to_point(const struct operation *o, const char *const functions[
 	client_start(o);
 	trace_start(o, functions);
 	if (o->begin)
-		o->begin();
+		o->begin(o);
 	end = trace_run(&state.trace, o->finished, NULL);
 	if (busy && end == TRACE_REACHED)
 		holder_acquires_and_releases("while berthd is stopped");
@@ -340,7 +339,7 @@ static bool run_to_point(const struct operation *o, const char *const functions[
 	if (busy)
 		holder_acquires_and_releases("while berthd is dead");
 	instance_restart(&here);
-	if (o->first_start)
+	if (o->start == STARTED_WITHOUT_SEGMENT)
 		map_files();
 	judge(o);
 	limits_restore(o);
@@ -355,16 +354,10 @@ struct totals {
 };
 static struct totals *totals;
 
-static size_t stride_of(size_t count) {
-	const char *text = getenv("STRIDE");
-	size_t n = text ? strtoul(text, NULL, 10) : 0;
-
-	return n > 0 ? n : count / SAMPLE + 1;
-}
-
 static void run_points(
 	const struct operation *o, const char *const functions[], struct trace_points *points) {
-	size_t stride = stride_of(points->count), ran = 0, reached = 0;
+	size_t stride = environment_number("STRIDE", points->count / SAMPLE + 1), ran = 0,
+	       reached = 0;
 	const char *kind = functions ? "instructions" : "system calls";
 	int64_t begin = now_us();
 
@@ -431,15 +424,6 @@ START_TEST(berthd_dies_at_any_instruction_and_nothing_is_lost) {
 }
 END_TEST
 
-static void notify_open(void) {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-	(void)snprintf(state.notify_path, sizeof(state.notify_path), "%s/ready", here.dir);
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", state.notify_path);
-	state.notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	ck_assert_int_eq(bind(state.notify, (struct sockaddr *)&address, sizeof(address)), 0);
-}
-
 static void setup(void) {
 	const char *const args[] = {
 		"--max-accounts", "60", "--max-slots", "96", "--max-sessions", "8", NULL};
@@ -448,7 +432,6 @@ static void setup(void) {
 	trace_pin();
 	random_init();
 	instance_start(&here, args);
-	notify_open();
 	fd = kill_connect(here.runtime_dir);
 	for (size_t i = 0; i < COUNT_OF(base_limits); i++)
 		kill_send_set(fd, base_limits[i].name, base_limits[i].limit);
@@ -456,10 +439,10 @@ static void setup(void) {
 	(void)close(fd);
 	/* Restarted, so that berthd has a process group of its own. */
 	here.before_exec = before_exec;
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
-	state = (struct state){.notify = state.notify, .admin = -1};
+	restart_after(SIGKILL);
+	state = (struct state){.admin = -1};
 	(void)snprintf(state.notify_path, sizeof(state.notify_path), "%s/ready", here.dir);
+	state.notify = socket_bind(SOCK_DGRAM, state.notify_path);
 	map_files();
 }
 
@@ -486,10 +469,7 @@ int main(void) {
 	};
 	int status;
 
-	totals = mmap(
-		NULL, sizeof(*totals), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (totals == MAP_FAILED)
-		return EXIT_FAILURE;
+	totals = shared_memory(sizeof(*totals));
 	status = run_suites(
 		{"first start", first, .setup = setup, .teardown = here_end, .seconds = 7200},
 		{"with sessions", others, .setup = setup_with_holder, .teardown = here_end,

@@ -2,7 +2,7 @@
 
 /* Valid names of accounts and valid limits, in the library and in berthctl. */
 
-#include "suite.h"
+#include "steps.h"
 
 #define NAME_255                                                                 \
 	"0123456789012345678901234567890123456789012345678901234567890123456789" \
@@ -104,12 +104,9 @@ START_TEST(unusual_names_work_from_end_to_end) {
 		NAME_255,
 	};
 	struct berth *b = open_session();
-	char limit[16];
 
-	for (size_t i = 0; i < COUNT_OF(names); i++) {
-		(void)snprintf(limit, sizeof(limit), "%zu", i + 1);
-		expect_ctl(0, "", "set", "--", names[i], limit);
-	}
+	for (size_t i = 0; i < COUNT_OF(names); i++)
+		expect_ctl(0, "", "set", "--", names[i], text_of("%zu", i + 1));
 	for (size_t i = 0; i < COUNT_OF(names); i++) {
 		berth_slot slot = acquire_slot(b, names[i]);
 

@@ -12,10 +12,9 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
-#include <sys/mman.h>
 
 #include "layout.h"
-#include "suite.h"
+#include "steps.h"
 
 #define ROUNDS 5000
 
@@ -45,14 +44,10 @@ static const char *const known[] = {"alice", "acme/sales/alice", "full", "one/tw
 	/* longer than the name in a directory entry */
 	"a-name-that-is-much-longer-than-the-thirty-two-bytes-that-an-entry-has-room-for"};
 
-static void set_limits(void) {
-	set_limit("alice", "5");
-	set_limit("acme", "50");
-	set_limit("acme/sales/alice", "5");
-	set_limit("full", "0");
-	set_limit("one/two/full", "5");
-	set_limit("one", "0");
-	set_limit("covered-*", "3");
+static void setup(void) {
+	here_start();
+	set_limits("alice 5", "acme 50", "acme/sales/alice 5", "full 0", "one/two/full 5", "one 0",
+		"covered-* 3");
 	set_limit(known[5], "9");
 	set_limit(known[6], "9");
 }
@@ -104,7 +99,16 @@ static void child_filtered(struct child *c, void *data) {
 	_exit(wrong);
 }
 
-static void expect_success(int status) {
+static struct child filtered_start(struct plan *plan) {
+	struct child c = child_start(child_filtered, plan);
+
+	ck_assert_int_eq(child_report(&c), 0);
+	return c;
+}
+
+static void expect_success(struct child *c) {
+	int status = child_end(c);
+
 	ck_assert_msg(!WIFSIGNALED(status),
 		"the child died of signal %d (%d is SIGSYS: a system call)", WTERMSIG(status),
 		SIGSYS);
@@ -141,12 +145,9 @@ static void call_getppid(void) {
 
 START_TEST(the_filter_kills_at_a_system_call) {
 	struct plan plan = {.futex_allowed = true, .call = call_getppid};
-	struct child c;
+	struct child c = filtered_start(&plan);
 	int status;
 
-	set_limits();
-	c = child_start(child_filtered, &plan);
-	ck_assert_int_eq(child_report(&c), 0);
 	status = child_end(&c);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
 }
@@ -154,12 +155,9 @@ END_TEST
 
 START_TEST(no_system_call_but_a_futex_wake_is_made) {
 	struct plan plan = {.futex_allowed = true};
-	struct child c;
+	struct child c = filtered_start(&plan);
 
-	set_limits();
-	c = child_start(child_filtered, &plan);
-	ck_assert_int_eq(child_report(&c), 0);
-	expect_success(child_end(&c));
+	expect_success(&c);
 	ck_assert_int_eq(current_of("acme"), 0);
 }
 END_TEST
@@ -170,11 +168,8 @@ START_TEST(between_a_change_and_the_checkpoint_no_system_call_is_made) {
 	struct plan plan = {.futex_allowed = false, .waits = true};
 	struct segment_header *h = segment_map();
 	struct berth *b = open_session();
-	struct child c;
+	struct child c = filtered_start(&plan);
 
-	set_limits();
-	c = child_start(child_filtered, &plan);
-	ck_assert_int_eq(child_report(&c), 0);
 	for (int i = 0; i < 100; i++) {
 		ck_assert(eventually(is_armed, h));
 		expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
@@ -186,7 +181,7 @@ START_TEST(between_a_change_and_the_checkpoint_no_system_call_is_made) {
 	}
 	ck_assert_msg(!is_armed(h), "berthd wasn't stopped between a change and its checkpoint");
 	child_send(&c, 0);
-	expect_success(child_end(&c));
+	expect_success(&c);
 	ck_assert(!is_armed(h));
 	(void)instance_kill(&here, SIGCONT);
 	berth_close(b);
@@ -201,7 +196,6 @@ START_TEST(berthd_is_woken_at_most_once_per_checkpoint) {
 	int64_t begin;
 	double seconds;
 
-	set_limits();
 	ck_assert_int_eq(run_round(b), 0);
 	begin = now_us();
 	before = load_total(&h->wakes);
@@ -223,7 +217,6 @@ START_TEST(a_berthd_that_died_asleep_is_woken_only_once) {
 	struct berth *b = open_session();
 	uint32_t before;
 
-	set_limits();
 	ck_assert_int_eq(run_round(b), 0);
 	ck_assert(eventually(is_disarmed, h));
 	ck_assert(eventually(is_armed, h));
@@ -246,10 +239,7 @@ START_TEST(several_processes_at_once_make_no_system_call_either) {
 	struct child c[4];
 
 	/* The limits are so high that no process is denied, which run_round() would report. */
-	set_limits();
-	set_limit("alice", "unlimited");
-	set_limit("acme/sales/alice", "unlimited");
-	set_limit("covered-*", "unlimited");
+	set_limits("alice unlimited", "acme/sales/alice unlimited", "covered-* unlimited");
 	set_limit(known[5], "unlimited");
 	set_limit(known[6], "unlimited");
 	for (size_t i = 0; i < COUNT_OF(c); i++)
@@ -257,7 +247,7 @@ START_TEST(several_processes_at_once_make_no_system_call_either) {
 	for (size_t i = 0; i < COUNT_OF(c); i++)
 		ck_assert_int_eq(child_report(&c[i]), 0);
 	for (size_t i = 0; i < COUNT_OF(c); i++)
-		expect_success(child_end(&c[i]));
+		expect_success(&c[i]);
 	ck_assert_int_eq(current_of("acme"), 0);
 }
 END_TEST
@@ -273,6 +263,5 @@ int main(void) {
 		{NULL},
 	};
 
-	return run_berthd_suites(
-		{"no system calls", tests, .setup = here_start, .teardown = here_end});
+	return run_berthd_suites({"no system calls", tests, .setup = setup, .teardown = here_end});
 }

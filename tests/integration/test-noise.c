@@ -4,29 +4,21 @@
  * servers stay alive, limits keep their values, and other instances are not affected. When the
  * noise stops, berthd repairs the counts from the records. */
 
-#include <sys/mman.h>
-
 #include "counter.h"
-#include "suite.h"
+#include "steps.h"
 
 static struct map *map;
 static const char *const small_args[] = {
 	"--max-accounts", "4096", "--max-slots", "4096", "--max-sessions", "256", NULL};
 
-/* Maps both files, so that a test reads and writes what the library doesn't show. */
-static void map_files(void) {
-	ck_assert_int_eq(map_new(shared_open("segment", O_RDWR), shared_open("directory", O_RDONLY),
-				 PROT_READ, &map),
-		0);
-}
-
 static void noise_start(void) {
 	repairs_are_expected = true;
 	instance_start(&here, small_args);
-	set_limit("alice", "5");
-	set_limit("acme", "10");
-	set_limit("acme/bob", "3");
-	map_files();
+	set_limits("alice 5", "acme 10", "acme/bob 3");
+	/* Maps both files, so that a test reads and writes what the library doesn't show. */
+	ck_assert_int_eq(map_new(shared_open("segment", O_RDWR), shared_open("directory", O_RDONLY),
+				 PROT_READ, &map),
+		0);
 }
 
 static uint32_t account_of(const char *name) {
@@ -109,13 +101,9 @@ static void expect_unused_eventually(uint32_t number) {
 		instance_log(&here));
 }
 
-static uint32_t armed(void) {
-	return load_total(&map->header->armed);
-}
-
 static bool is_armed(void *data) {
 	(void)data;
-	return armed() != 0;
+	return load_total(&map->header->armed) != 0;
 }
 
 /* Returns once berthd sleeps: from then on it checks nothing until it is woken. */
@@ -137,18 +125,17 @@ static void expect_repaired(void) {
 
 START_TEST(a_count_written_too_high_denies_until_it_is_repaired) {
 	struct berth *b = open_session();
-	berth_slot slot = acquire_slot(b, "alice"), more;
+	berth_slot slot = acquire_slot(b, "alice");
 
 	wait_until_berthd_sleeps();
 	overwrite_count("alice", 1000);
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	expect_denied(b, "alice");
 	/* The denial alone wakes berthd. */
 	expect_repaired();
 	expect_logged("'alice' counted 1000 instead of 1");
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
-	for (int i = 0; i < 4; i++)
-		(void)acquire_slot(b, "alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	acquire_slots(b, "alice", 4, NULL);
+	expect_denied(b, "alice");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	berth_close(b);
 	expect_current_eventually("alice", 0);
@@ -157,18 +144,16 @@ END_TEST
 
 START_TEST(a_count_written_too_low_admits_until_it_is_repaired) {
 	struct berth *b = open_session();
-	berth_slot slot[6], more;
+	berth_slot slot[6];
 
-	for (int i = 0; i < 5; i++)
-		slot[i] = acquire_slot(b, "alice");
+	acquire_slots(b, "alice", 5, slot);
 	wait_until_berthd_sleeps();
 	overwrite_count("alice", 0);
 	slot[5] = acquire_slot(b, "alice");
 	expect_repaired();
 	ck_assert_uint_eq(usage_of(b, "alice").current, 6);
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
-	for (int i = 0; i < 6; i++)
-		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	expect_denied(b, "alice");
+	release_slots(b, slot, 6);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
 	berth_close(b);
 }
@@ -229,8 +214,7 @@ START_TEST(noise_over_a_tag_costs_the_newest_slot_only) {
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, second));
 	expect_code(BERTH_SUCCESS, berth_release(b, first));
 	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
-	for (int i = 0; i < 5; i++)
-		(void)acquire_slot(b, "alice");
+	acquire_slots(b, "alice", 5, NULL);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 5);
 	berth_close(b);
 	expect_current_eventually("alice", 0);
@@ -371,11 +355,9 @@ START_TEST(noise_in_seqs_retires_no_record) {
 
 	random_init();
 	set_limit("many", "1000");
-	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		slot[i] = acquire_slot(b, "many");
+	acquire_slots(b, "many", BERTH_RANGE, slot);
 	first = held_record_of("many") / BERTH_RANGE * BERTH_RANGE;
-	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	release_slots(b, slot, BERTH_RANGE);
 	for (int round = 0; round < 4; round++) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
 			store_total(&map_record(map, first + i)->noted, noise_seq(i));
@@ -397,11 +379,9 @@ START_TEST(noise_in_seqs_retires_no_record) {
 	berth_close(b);
 	expect_status_eventually("slots_granted", 0);
 	b = open_session();
-	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		slot[i] = acquire_slot(b, "many");
+	acquire_slots(b, "many", BERTH_RANGE, slot);
 	ck_assert_int_eq(status_number("slots_granted"), BERTH_RANGE);
-	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	release_slots(b, slot, BERTH_RANGE);
 	berth_close(b);
 	expect_current_eventually("many", 0);
 }
@@ -465,18 +445,12 @@ static bool bumps_are_reset(void *data) {
 
 /* With the last value of bumps berthd can't change the cell until a recount resets them. */
 START_TEST(noise_in_bumps_stops_neither_the_end_of_a_session_nor_a_start) {
-	struct cell *cell;
-
 	for (int round = 0; round < 2; round++) {
-		struct child c = child_start(child_hold_one, (void *)"alice");
+		struct child c = holder_start("alice");
 
-		ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
-		cell = cell_of("alice");
-		store_total(&cell->count, count_pack(1, BERTH_BUMPS_LAST));
-		if (round == 1) {
-			(void)instance_kill(&here, SIGKILL);
-			instance_restart(&here);
-		}
+		store_total(&cell_of("alice")->count, count_pack(1, BERTH_BUMPS_LAST));
+		if (round == 1)
+			restart_after(SIGKILL);
 		child_kill(&c);
 		expect_current_eventually("alice", 0);
 		ck_assert(eventually(bumps_are_reset, cell_of("alice")));
@@ -550,18 +524,16 @@ static bool session_entry_is_restored(void *data) {
 }
 
 START_TEST(the_session_table_is_restored_and_survives_a_restart) {
-	struct child c = child_start(child_hold_one, (void *)"alice");
+	struct child c = holder_start("alice");
 	uint32_t index = 0;
 
-	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
 	memset(map_session(map, 0), 0xA5, 64 * sizeof(struct session_entry));
 	memset(map_owner(map, 0), 0x5A, 64 * sizeof(uint32_t));
 	ck_assert_msg(eventually(session_entry_is_restored, &index), "the entry isn't as it was");
 	expect_repaired();
 	ck_assert_int_eq(
 		json_number_in(expect_ctl(0, "", "holders", "alice", "--json"), "pid"), c.pid);
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	ck_assert_int_eq(current_of("alice"), 1);
 	ck_assert_int_eq(status_number("sessions"), 1);
 	child_kill(&c);
@@ -596,19 +568,14 @@ static void on_term(int number) {
 
 /* With noise in the segment these codes are correct answers. */
 static bool code_is_expected(int code) {
-	switch (code) {
-	case BERTH_SUCCESS:
-	case BERTH_NO_SYSTEM_RESOURCES:
-	case BERTH_CONNECTION_ABORTED:
-	case BERTH_TOO_MANY_POSTS:
-	case BERTH_CONNECTION_COUNT_LIMIT:
-	case BERTH_NO_SUCH_USER:
-	case BERTH_FILE_CORRUPT:
-	case BERTH_CONNECTION_REFUSED:
-		return true;
-	default:
-		return false;
-	}
+	static const int expected[] = {BERTH_SUCCESS, BERTH_NO_SYSTEM_RESOURCES,
+		BERTH_CONNECTION_ABORTED, BERTH_TOO_MANY_POSTS, BERTH_CONNECTION_COUNT_LIMIT,
+		BERTH_NO_SUCH_USER, BERTH_FILE_CORRUPT, BERTH_CONNECTION_REFUSED};
+
+	for (size_t i = 0; i < COUNT_OF(expected); i++)
+		if (code == expected[i])
+			return true;
+	return false;
 }
 
 /* A server that acquires and releases until SIGTERM. It sends 0, or a code that isn't expected. */
@@ -661,9 +628,8 @@ static struct child other_instance_start(void) {
 	struct child c;
 
 	instance_start(&other_instance, small_args);
-	expect_ctl(0, "", "set", "alice", "2");
-	c = child_start(child_hold_one, (void *)"alice");
-	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
+	set_limit("alice", "2");
+	c = holder_start("alice");
 	(void)setenv("BERTH_RUNTIME_DIR", here.runtime_dir, 1);
 	(void)setenv("BERTH_STATE_DIR", here.state_dir, 1);
 	return c;
@@ -687,15 +653,13 @@ static void expect_limits_and_exact_counts(void) {
 	expect_current_eventually("alice", 0);
 	expect_current_eventually("acme", 0);
 	b = open_session();
-	for (int i = 0; i < 5; i++)
-		slot[i] = acquire_slot(b, "alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	acquire_slots(b, "alice", 5, slot);
+	expect_denied(b, "alice");
 	expect_code(BERTH_SUCCESS, acquire_weight(b, "acme/bob", 3, &more));
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/bob", &more));
+	expect_denied(b, "acme/bob");
 	ck_assert_uint_eq(usage_of(b, "acme").current, 3);
 	ck_assert_uint_eq(usage_of(b, "acme").limit, 10);
-	for (int i = 0; i < 5; i++)
-		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	release_slots(b, slot, 5);
 	berth_close(b);
 	expect_current_eventually("acme", 0);
 }
@@ -744,23 +708,19 @@ END_TEST
 /* berthd finds noise in the segment, and trusts the directory only. */
 START_TEST(a_berthd_started_after_the_noise_has_limits_and_exact_counts) {
 	run_under_noise(5);
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	expect_limits_and_exact_counts();
 }
 END_TEST
 
 START_TEST(zeros_everywhere_are_repaired_too) {
-	struct child c = child_start(child_hold_one, (void *)"alice");
+	static const char zeros[4096];
+	struct child c = holder_start("alice");
 	int fd = shared_open("segment", O_RDWR);
 	struct berth *b;
 
-	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
-	for (off_t at = 0; at < (off_t)map->layout.segment_size; at += 4096) {
-		static const char zeros[4096];
-
+	for (off_t at = 0; at < (off_t)map->layout.segment_size; at += sizeof(zeros))
 		ck_assert_int_eq(pwrite(fd, zeros, sizeof(zeros), at), sizeof(zeros));
-	}
 	(void)close(fd);
 	b = open_session();
 	(void)acquire_slot(b, "alice");

@@ -3,22 +3,16 @@
 /* Tests the export that berthd keeps beside its store, and berthd --restore, which makes a store
  * from an export. Also tests changes that follow a change during which the disk has failed. */
 
-#include <dirent.h>
-
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include "faults.h"
+#include "steps.h"
 
 /* -- files ------------------------------------------------------------------------------------- */
 
 static const char *path_of(const char *name) {
-	static char path[4][160];
-	static unsigned turn;
-	char *to = path[turn++ % COUNT_OF(path)];
-
-	(void)snprintf(to, sizeof(path[0]), "%s/%s", here.state_dir, name);
-	return to;
+	return text_of("%s/%s", here.state_dir, name);
 }
 
 /* The content of a file, "" if the file doesn't exist. The caller frees it. */
@@ -32,14 +26,6 @@ static char *file_read(const char *path) {
 	if (f)
 		(void)fclose(f);
 	return text;
-}
-
-static void file_write(const char *path, const char *text) {
-	FILE *f = fopen(path, "we");
-
-	ck_assert_ptr_nonnull(f);
-	fputs(text, f);
-	ck_assert_int_eq(fclose(f), 0);
 }
 
 /* Removes the comments from the text, in place, and returns it. */
@@ -69,50 +55,28 @@ static bool export_has(void *data) {
 	return file_has(path_of("limits.export"), data);
 }
 
-/* The number of names in the state directory that begin with `begin`. */
-static int names_with(const char *begin) {
-	DIR *d = opendir(here.state_dir);
-	struct dirent *e;
-	int n = 0;
-
-	ck_assert_ptr_nonnull(d);
-	while ((e = readdir(d)))
-		n += strncmp(e->d_name, begin, strlen(begin)) == 0;
-	(void)closedir(d);
-	return n;
+static void expect_exported_eventually(const char *text) {
+	ck_assert(eventually(export_has, (void *)(uintptr_t)text));
 }
 
 /* -- berthd --restore -------------------------------------------------------------------------- */
 
 static char said[65536]; /* the output of the last command */
 
-static char *log_of_commands(void) {
-	static char path[128];
-
-	(void)snprintf(path, sizeof(path), "%s/said", here.dir);
-	return path;
-}
-
 /* Starts berthd with the arguments. Its output goes to a file. */
 static pid_t command_begin(const char *const args[]) {
-	char self[4096];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 64);
-	pid_t pid;
+	const char *argv[8] = {program_path("BERTHD", "berthd")};
+	pid_t pid = fork();
 
-	ck_assert_int_gt(n, 0);
-	self[n] = '\0';
-	strcpy(strrchr(self, '/'), "/../../berthd");
-	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
-		const char *argv[8] = {self};
-		int fd = open(log_of_commands(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		int fd = open(text_of("%s/said", here.dir), O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
 		for (int i = 0; args[i]; i++)
 			argv[i + 1] = args[i];
 		(void)dup2(fd, STDOUT_FILENO);
 		(void)dup2(fd, STDERR_FILENO);
-		(void)execv(self, (char **)argv);
+		(void)execv(argv[0], (char **)argv);
 		_exit(99);
 	}
 	return pid;
@@ -123,7 +87,7 @@ static int command_end(pid_t pid) {
 	char *text;
 
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	text = file_read(log_of_commands());
+	text = file_read(text_of("%s/said", here.dir));
 	(void)snprintf(said, sizeof(said), "%s", text);
 	free(text);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -137,12 +101,16 @@ static int berthd(const char *a, const char *b, const char *c) {
 
 #define expect_said(text) ck_assert_msg(strstr(said, (text)), "'%s' isn't in: %s", (text), said)
 
+static void expect_restored(const char *file, const char *option) {
+	ck_assert_msg(berthd("--restore", file, option) == 0, "%s", said);
+}
+
 /* berthd must refuse to restore from the file, and must leave the store in its place. */
 static void expect_refused(const char *file, const char *text) {
 	ck_assert_msg(berthd("--restore", file, NULL) == 1, "%s", said);
 	expect_said(text);
-	ck_assert_int_eq(
-		names_with("limits."), 1 + (access(path_of("limits.export.1"), F_OK) == 0));
+	ck_assert_int_eq(names_in(here.state_dir, "limits."),
+		1 + (access(path_of("limits.export.1"), F_OK) == 0));
 }
 
 static void expect_limits(const char *want) {
@@ -155,10 +123,7 @@ static void expect_limits(const char *want) {
 #define LIMITS "\t c \t3\na 1\nb unlimited\n*@example.com 2\n"
 
 static void limits_set(void) {
-	set_limit("a", "1");
-	set_limit("b", "unlimited");
-	set_limit(" c ", "3");
-	set_limit("*@example.com", "2");
+	set_limits("a 1", "b unlimited", " c  3", "*@example.com 2");
 }
 
 /* Sets limits, stops berthd, and copies its export. Returns the path of the copy. */
@@ -169,8 +134,7 @@ static const char *export_saved(void) {
 	limits_set();
 	(void)instance_kill(&here, SIGTERM);
 	text = file_read(path_of("limits.export"));
-	(void)snprintf(path, sizeof(path), "%s/saved", here.dir);
-	file_write(path, text);
+	strcpy(path, file_write("saved", text));
 	free(text);
 	return path;
 }
@@ -193,17 +157,15 @@ static void store_remove(void) {
 /* -- the export -------------------------------------------------------------------------------- */
 
 START_TEST(the_export_is_what_berthctl_exports) {
-	char *exported, *kept;
+	char *kept;
 
 	limits_set();
-	ck_assert(eventually(export_has, (void *)"*@example.com 2\n"));
-	exported = without_comments(strdup(expect_ctl(0, "", "export")));
+	expect_exported_eventually("*@example.com 2\n");
+	expect_limits(LIMITS);
 	kept = without_comments(file_read(path_of("limits.export")));
-	ck_assert_str_eq(exported, LIMITS);
 	/* The lines are in the order of their bytes. */
 	ck_assert_str_eq(kept, "\t c \t3\n*@example.com 2\na 1\nb unlimited\n");
 	free(kept);
-	free(exported);
 	expect_ctl(0, "imported 4", "import", path_of("limits.export"));
 }
 END_TEST
@@ -212,9 +174,9 @@ START_TEST(the_export_before_is_kept_and_a_restart_without_a_change_writes_none)
 	char *first, *second;
 
 	set_limit("a", "1");
-	ck_assert(eventually(export_has, (void *)"a 1\n"));
+	expect_exported_eventually("a 1\n");
 	set_limit("a", "2");
-	ck_assert(eventually(export_has, (void *)"a 2\n"));
+	expect_exported_eventually("a 2\n");
 	ck_assert(file_has(path_of("limits.export.1"), "a 1\n"));
 	(void)instance_kill(&here, SIGTERM);
 	first = file_read(path_of("limits.export.1"));
@@ -244,13 +206,12 @@ START_TEST(an_export_that_lacks_what_the_store_holds_is_written_after_the_start)
 	(void)instance_kill(&here, SIGKILL);
 	ck_assert(!export_has((void *)"a 7\n"));
 	instance_restart(&here);
-	ck_assert(eventually(export_has, (void *)"a 7\n"));
+	expect_exported_eventually("a 7\n");
 }
 END_TEST
 
-static bool export_failure_is_logged(void *data) {
-	(void)data;
-	return strstr(instance_log(&here), "can't write the export");
+static bool is_logged(void *data) {
+	return logged_times(data) > 0;
 }
 
 /* A directory has the name of the new file, so berthd can't write it. test-faults-disk.c tests a
@@ -258,13 +219,13 @@ static bool export_failure_is_logged(void *data) {
 START_TEST(an_export_that_cannot_be_written_costs_no_change_and_is_logged_once) {
 	ck_assert_int_eq(mkdir(path_of("limits.export.new"), 0700), 0);
 	set_limit("a", "7");
-	ck_assert(eventually(export_failure_is_logged, NULL));
+	ck_assert(eventually(is_logged, (void *)"can't write the export"));
 	set_limit("a", "8");
 	(void)instance_kill(&here, SIGTERM);
 	ck_assert_int_eq(logged_times("can't write the export"), 1);
 	ck_assert_int_eq(rmdir(path_of("limits.export.new")), 0);
 	instance_restart(&here);
-	ck_assert(eventually(export_has, (void *)"a 8\n"));
+	expect_exported_eventually("a 8\n");
 }
 END_TEST
 
@@ -274,7 +235,7 @@ START_TEST(an_export_is_restored_where_there_is_no_store) {
 	const char *file = export_saved();
 
 	store_remove();
-	ck_assert_msg(berthd("--restore", file, NULL) == 0, "%s", said);
+	expect_restored(file, NULL);
 	expect_said("Restored 4 limits from ");
 	instance_restart(&here);
 	expect_limits(LIMITS);
@@ -289,7 +250,7 @@ START_TEST(berthd_does_not_begin_an_empty_store_beside_an_export) {
 	expect_logged("limits/data.mdb is missing, but there is an export");
 	expect_logged("--restore");
 	ck_assert_int_ne(access(path_of("limits"), F_OK), 0);
-	ck_assert_msg(berthd("--restore", path_of("limits.export"), NULL) == 0, "%s", said);
+	expect_restored(path_of("limits.export"), NULL);
 	instance_restart(&here);
 	expect_limits(LIMITS);
 	/* Without exports it begins an empty store. */
@@ -311,9 +272,9 @@ START_TEST(a_damaged_store_is_moved_aside) {
 	expect_logged("limits/data.mdb is damaged");
 	expect_logged("--restore");
 	expect_logged(path_of("limits.export"));
-	ck_assert_msg(berthd("--restore", file, NULL) == 0, "%s", said);
+	expect_restored(file, NULL);
 	expect_said("Moved the damaged store aside, to ");
-	ck_assert_int_eq(names_with("limits.20"), 1);
+	ck_assert_int_eq(names_in(here.state_dir, "limits.20"), 1);
 	instance_restart(&here);
 	expect_limits(LIMITS);
 }
@@ -329,14 +290,14 @@ START_TEST(a_sound_store_is_moved_aside_only_by_force) {
 	instance_restart(&here);
 	ck_assert_int_eq(status_number("configured"), 4);
 	(void)instance_kill(&here, SIGTERM);
-	ck_assert_msg(berthd("--restore", file, "--force") == 0, "%s", said);
-	ck_assert_int_eq(names_with("limits.20"), 1);
+	expect_restored(file, "--force");
+	ck_assert_int_eq(names_in(here.state_dir, "limits.20"), 1);
 	instance_restart(&here);
 	expect_limits(LIMITS);
 	(void)instance_kill(&here, SIGTERM);
 	/* The second restore may run in the same second as the first. */
-	ck_assert_msg(berthd("--restore", file, "--force") == 0, "%s", said);
-	ck_assert_int_eq(names_with("limits.20"), 2);
+	expect_restored(file, "--force");
+	ck_assert_int_eq(names_in(here.state_dir, "limits.20"), 2);
 }
 END_TEST
 
@@ -358,24 +319,19 @@ END_TEST
 
 START_TEST(a_file_that_is_no_whole_export_is_refused) {
 	const char *file = export_saved();
-	char *text = file_read(file), *at, bad[128], *cut;
+	char *text = file_read(file), *cut;
 
 	store_damage();
-	(void)snprintf(bad, sizeof(bad), "%s/bad", here.dir);
 	expect_refused(path_of("none"), "No such file");
-	file_write(bad, "");
-	expect_refused(bad, "bad:1: the file is empty");
+	expect_refused(file_write("bad", ""), "bad:1: the file is empty");
 	/* The export is cut off at each small size, and at some larger sizes. */
 	for (size_t size = 1; size < strlen(text); size += 1 + size / 7) {
 		cut = strndup(text, size);
-		file_write(bad, cut);
-		expect_refused(bad, "Nothing was changed");
+		expect_refused(file_write("bad", cut), "Nothing was changed");
 		free(cut);
 	}
-	at = strstr(text, "a 1\n");
-	at[2] = '5';
-	file_write(bad, text);
-	expect_refused(bad, ":8: the checksum is wrong");
+	strstr(text, "a 1\n")[2] = '5';
+	expect_refused(file_write("bad", text), ":8: the checksum is wrong");
 	free(text);
 }
 END_TEST
@@ -384,16 +340,14 @@ END_TEST
 START_TEST(an_invalid_line_with_a_right_checksum_is_refused_by_its_number) {
 	static const char lines[] = "a 1\na//b 2\nc x\n";
 	XXH128_hash_t sum = XXH3_128bits(lines, strlen(lines));
-	char text[256], bad[128];
 
 	(void)export_saved();
 	store_damage();
-	(void)snprintf(bad, sizeof(bad), "%s/bad", here.dir);
-	(void)snprintf(text, sizeof(text),
-		"%s# end: 3 limits and templates, checksum %016" PRIx64 "%016" PRIx64 "\n", lines,
-		sum.high64, sum.low64);
-	file_write(bad, text);
-	expect_refused(bad, "bad:2: ");
+	expect_refused(
+		file_write("bad", text_of("%s# end: 3 limits and templates, checksum %016" PRIx64
+					  "%016" PRIx64 "\n",
+					  lines, sum.high64, sum.low64)),
+		"bad:2: ");
 	expect_said("bad:3: ");
 	expect_said("nothing was changed");
 }
@@ -415,14 +369,14 @@ START_TEST(a_kill_at_any_instant_can_be_repaired_by_repeating) {
 		(void)usleep(random_below(30000));
 		(void)kill(pid, SIGKILL);
 		done += command_end(pid) == 0;
-		now = names_with("limits.20");
+		now = names_in(here.state_dir, "limits.20");
 		ck_assert_int_ge(now, aside);
 		aside = now;
 		instance_restart(&here);
 		expect_limits(LIMITS);
 		(void)instance_kill(&here, SIGKILL);
 	}
-	ck_assert_msg(berthd("--restore", file, "--force") == 0, "%s", said);
+	expect_restored(file, "--force");
 	instance_restart(&here);
 	expect_limits(LIMITS);
 	printf("%d of 40 were done before they were killed\n", done);
@@ -431,28 +385,21 @@ END_TEST
 
 /* -- after a failed commit --------------------------------------------------------------------- */
 
-static void syncs_fail(bool on) {
+/* Makes all calls of a kind fail from now on. 0: no call fails. */
+static void calls_fail(uint32_t what, int error) {
 	inject->nth = 1;
 	inject->sticky = 1;
-	inject->error = EIO;
+	inject->error = error;
 	inject->calls = 0;
-	inject->what = on ? INJECT_SYNC : 0;
-}
-
-static bool is_open_again(void *data) {
-	(void)data;
-	return strstr(instance_log(&here), "opened the limits");
+	inject->what = what;
 }
 
 START_TEST(after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again) {
 	const char *text;
 
-	(void)instance_kill(&here, SIGTERM);
-	faults_preload(true);
-	instance_restart(&here);
-	faults_preload(false);
+	faults_restart_after(SIGTERM);
 	set_limit("a", "1");
-	syncs_fail(true);
+	calls_fail(INJECT_SYNC, EIO);
 	ck_assert_int_eq(ctl(&text, "set", "a", "2", NULL), 1);
 	ck_assert_msg(strstr(text, "may or may not be there") && strstr(text, "(8)"), "%s", text);
 	ck_assert_int_eq(ctl(&text, "set", "b", "2", NULL), 1);
@@ -461,13 +408,12 @@ START_TEST(after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again)
 		"%s", text);
 	expect_logged("may or may not be there after a restart");
 	/* The limit in force doesn't change. */
-	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "a", "--json"), "limit"), 1);
-	syncs_fail(false);
-	ck_assert(eventually(is_open_again, NULL));
+	ck_assert_int_eq(account_number("a", "limit"), 1);
+	calls_fail(0, 0);
+	ck_assert(eventually(is_logged, (void *)"opened the limits"));
 	set_limit("b", "3");
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
-	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "b", "--json"), "limit"), 3);
+	restart_after(SIGKILL);
+	ck_assert_int_eq(account_number("b", "limit"), 3);
 }
 END_TEST
 
@@ -475,17 +421,13 @@ END_TEST
 START_TEST(a_change_after_a_failed_sync_opens_the_limits_itself) {
 	const char *text;
 
-	(void)instance_kill(&here, SIGTERM);
-	faults_preload(true);
-	instance_restart(&here);
-	faults_preload(false);
-	syncs_fail(true);
+	faults_restart_after(SIGTERM);
+	calls_fail(INJECT_SYNC, EIO);
 	ck_assert_int_eq(ctl(&text, "set", "a", "2", NULL), 1);
-	syncs_fail(false);
+	calls_fail(0, 0);
 	set_limit("a", "3");
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
-	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "a", "--json"), "limit"), 3);
+	restart_after(SIGKILL);
+	ck_assert_int_eq(account_number("a", "limit"), 3);
 }
 END_TEST
 
@@ -495,13 +437,9 @@ START_TEST(a_start_without_a_process_says_so) {
 	set_limit("a", "1");
 	(void)instance_kill(&here, SIGTERM);
 	faults_preload(true);
-	inject->nth = 1;
-	inject->error = EAGAIN;
-	inject->sticky = 1;
-	inject->calls = 0;
-	inject->what = INJECT_PROCESS;
+	calls_fail(INJECT_PROCESS, EAGAIN);
 	ck_assert_int_eq(start_refused(&here), 1);
-	inject->what = 0;
+	calls_fail(0, 0);
 	faults_preload(false);
 	expect_logged("Can't start the process that checks the limits");
 	instance_restart(&here);
@@ -524,16 +462,14 @@ START_TEST(a_store_with_the_seals_of_release_0_1_0_opens_unchanged) {
 			pwrite(fd, seal, sizeof(seal), page * sysconf(_SC_PAGESIZE) + 256), 16);
 	instance_restart(&here);
 	expect_limits(LIMITS);
-	set_limit("a", "1");
-	set_limit("a", "1");
+	set_limits("a 1", "a 1");
 	for (off_t page = 0; page < 2; page++) {
 		ck_assert_int_eq(
 			pread(fd, found, sizeof(found), page * sysconf(_SC_PAGESIZE) + 256), 16);
 		ck_assert_mem_eq(found, seal, sizeof(seal));
 	}
 	(void)close(fd);
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	expect_limits(LIMITS);
 }
 END_TEST

@@ -3,24 +3,22 @@
 /* The public functions and berthctl as a server's author uses them: acquire, denial, release,
  * revoke, query. */
 
-#include "suite.h"
+#include "steps.h"
 
 START_TEST(a_full_account_denies_until_a_slot_is_released) {
 	struct berth *b = open_session();
 	berth_slot slot[3], more = 77;
 
 	set_limit("alice", "3");
-	for (int i = 0; i < 3; i++)
-		slot[i] = acquire_slot(b, "alice");
+	acquire_slots(b, "alice", 3, slot);
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
 	ck_assert_uint_eq(more, 77);
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[1]));
 	slot[1] = acquire_slot(b, "alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	expect_denied(b, "alice");
 	ck_assert_uint_eq(usage_of(b, "alice").denied, 2);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 3);
-	for (int i = 0; i < 3; i++)
-		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
+	release_slots(b, slot, 3);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 0);
 	ck_assert_uint_eq(usage_of(b, "alice").peak, 3);
 	berth_close(b);
@@ -30,14 +28,12 @@ END_TEST
 START_TEST(two_handles_and_two_processes_share_one_count) {
 	struct berth *a = open_session(), *b = open_session();
 	struct child c;
-	berth_slot slot;
 
 	set_limit("alice", "3");
 	(void)acquire_slot(a, "alice");
 	(void)acquire_slot(b, "alice");
-	c = child_start(child_hold_one, (void *)"alice");
-	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(a, "alice", &slot));
+	c = holder_start("alice");
+	expect_denied(a, "alice");
 	child_send(&c, 0);
 	ck_assert_int_eq(child_end(&c), 0);
 	(void)acquire_slot(a, "alice");
@@ -55,7 +51,7 @@ START_TEST(a_slot_counts_with_its_weight) {
 	expect_code(BERTH_SUCCESS, acquire_weight(b, "alice", 4095, &heavy));
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, acquire_weight(b, "alice", 906, &slot));
 	expect_code(BERTH_SUCCESS, acquire_weight(b, "alice", 905, &slot));
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
+	expect_denied(b, "alice");
 	expect_code(BERTH_SUCCESS, berth_release(b, heavy));
 	ck_assert_uint_eq(usage_of(b, "alice").current, 905);
 	ck_assert_uint_eq(usage_of(b, "alice").peak, 5000);
@@ -95,18 +91,16 @@ END_TEST
 
 START_TEST(a_slot_also_counts_against_the_ancestors) {
 	struct berth *b = open_session();
-	berth_slot slot, other;
+	berth_slot slot;
 
-	set_limit("acme/alice", "5");
-	set_limit("acme/bob", "5");
-	set_limit("acme", "3");
+	set_limits("acme/alice 5", "acme/bob 5", "acme 3");
 	slot = acquire_slot(b, "acme/alice");
 	(void)acquire_slot(b, "acme/alice");
 	(void)acquire_slot(b, "acme/bob");
 	ck_assert_uint_eq(usage_of(b, "acme").current, 3);
 	ck_assert_uint_eq(usage_of(b, "acme/alice").current, 2);
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/bob", &other));
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme", &other));
+	expect_denied(b, "acme/bob");
+	expect_denied(b, "acme");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	ck_assert_uint_eq(usage_of(b, "acme").current, 2);
 	(void)acquire_slot(b, "acme/bob");
@@ -118,15 +112,11 @@ END_TEST
 
 START_TEST(all_levels_of_a_path_are_charged_or_none) {
 	struct berth *b = open_session();
-	berth_slot slot;
 
-	set_limit("acme/sales/alice", "9");
-	set_limit("acme/sales", "9");
-	set_limit("acme", "1");
+	set_limits("acme/sales/alice 9", "acme/sales 9", "acme 1");
 	(void)acquire_slot(b, "acme");
 	for (int i = 0; i < 100; i++)
-		expect_code(
-			BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/sales/alice", &slot));
+		expect_denied(b, "acme/sales/alice");
 	ck_assert_uint_eq(usage_of(b, "acme/sales/alice").current, 0);
 	ck_assert_uint_eq(usage_of(b, "acme/sales").current, 0);
 	ck_assert_uint_eq(usage_of(b, "acme").current, 1);
@@ -147,7 +137,7 @@ START_TEST(a_limit_set_on_an_ancestor_later_counts_slots_held_before) {
 	ck_assert_uint_eq(usage_of(b, "acme").current, 2);
 	ck_assert_uint_eq(usage_of(b, "acme").limit, UINT32_MAX);
 	set_limit("acme", "2");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/alice", &slot));
+	expect_denied(b, "acme/alice");
 	set_limit("acme", "3");
 	(void)acquire_slot(b, "acme/alice");
 	berth_close(b);
@@ -156,14 +146,12 @@ END_TEST
 
 START_TEST(a_limit_of_0_denies_all_and_unlimited_admits_all) {
 	struct berth *b = open_session();
-	berth_slot slot;
 
 	set_limit("closed", "0");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "closed", &slot));
+	expect_denied(b, "closed");
 	ck_assert_uint_eq(usage_of(b, "closed").limit, 0);
 	set_limit("open", "unlimited");
-	for (int i = 0; i < 5000; i++)
-		(void)acquire_slot(b, "open");
+	acquire_slots(b, "open", 5000, NULL);
 	ck_assert_uint_eq(usage_of(b, "open").limit, UINT32_MAX);
 	ck_assert_uint_eq(usage_of(b, "open").current, 5000);
 	berth_close(b);
@@ -193,19 +181,18 @@ END_TEST
 
 START_TEST(a_lowered_limit_denies_until_the_count_is_below_it) {
 	struct berth *b = open_session();
-	berth_slot slot[4], more;
+	berth_slot slot[4];
 
 	set_limit("alice", "4");
-	for (int i = 0; i < 4; i++)
-		slot[i] = acquire_slot(b, "alice");
+	acquire_slots(b, "alice", 4, slot);
 	set_limit("alice", "2");
 	for (int i = 0; i < 2; i++) {
 		expect_code(BERTH_SUCCESS, berth_release(b, slot[i]));
-		expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+		expect_denied(b, "alice");
 	}
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[2]));
 	(void)acquire_slot(b, "alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &more));
+	expect_denied(b, "alice");
 	berth_close(b);
 }
 END_TEST
@@ -289,7 +276,7 @@ START_TEST(a_revoked_slot_is_free_at_once_and_its_release_gets_1236) {
 	struct berth *b = open_session();
 	struct child c;
 	berth_slot mine;
-	char pid[16];
+	const char *pid;
 
 	set_limit("alice", "2");
 	mine = acquire_slot(b, "alice");
@@ -299,9 +286,8 @@ START_TEST(a_revoked_slot_is_free_at_once_and_its_release_gets_1236) {
 	expect_code(BERTH_TOO_MANY_POSTS, berth_release(b, mine));
 
 	mine = acquire_slot(b, "alice");
-	c = child_start(child_hold_one, (void *)"alice");
-	ck_assert_int_eq(child_report(&c), BERTH_SUCCESS);
-	(void)snprintf(pid, sizeof(pid), "%d", (int)c.pid);
+	c = holder_start("alice");
+	pid = text_of("%d", (int)c.pid);
 	expect_ctl(0, "revoked 1 slot", "revoke", "--pid", pid);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 	expect_ctl(1, "holds no slot", "revoke", "--pid", pid);
@@ -326,8 +312,7 @@ START_TEST(revoking_an_account_revokes_its_descendants_and_no_others) {
 	struct berth *b = open_session();
 	berth_slot alice, bob;
 
-	set_limit("acme/alice", "5");
-	set_limit("acme2", "5");
+	set_limits("acme/alice 5", "acme2 5");
 	alice = acquire_slot(b, "acme/alice");
 	bob = acquire_slot(b, "acme2");
 	expect_ctl(0, "revoked 1 slot", "revoke", "acme", "--all");

@@ -2,11 +2,9 @@
 
 /* Limits, peaks and denials survive a kill, a stop and a reboot. */
 
-#include <dirent.h>
 #include <lmdb.h>
-#include <sys/mman.h>
 
-#include "suite.h"
+#include "steps.h"
 
 /* -- acknowledged limits ----------------------------------------------------------------------- */
 
@@ -20,27 +18,14 @@ struct setter {
  * limit, and -1 at the end. */
 static void child_set_limits(struct child *c, void *data) {
 	const struct setter *s = data;
-	char limit[16];
 
 	for (int n = s->from; !*s->stop; n++) {
-		const char *output;
-
-		(void)snprintf(limit, sizeof(limit), "%d", n);
-		if (ctl(&output, "set", s->account, limit, NULL) != 0)
+		if (ctl(NULL, "set", s->account, text_of("%d", n), NULL) != 0)
 			break;
 		child_send(c, n);
 	}
 	child_send(c, -1);
 	_exit(0);
-}
-
-/* The last limit that was acknowledged to the child; `last` if there is none. */
-static int last_acknowledged(const struct child *c, int last) {
-	int n;
-
-	while ((n = child_report(c)) >= 0)
-		last = n;
-	return last;
 }
 
 /* The account has the acknowledged limit or the next one, which berthd may have stored without an
@@ -59,8 +44,7 @@ static int expect_acknowledged(const char *account, int acknowledged) {
 START_TEST(an_acknowledged_limit_survives_a_kill_of_berthd) {
 	static const char *const accounts[] = {"alice", "acme/bob", "*@example.com"};
 	int acknowledged[COUNT_OF(accounts)] = {0};
-	_Atomic bool *stop =
-		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	_Atomic bool *stop = shared_memory(sizeof(*stop));
 
 	random_init();
 	for (int round = 0; round < 60; round++) {
@@ -77,7 +61,8 @@ START_TEST(an_acknowledged_limit_survives_a_kill_of_berthd) {
 		*stop = true;
 		instance_restart(&here);
 		for (size_t i = 0; i < COUNT_OF(accounts); i++) {
-			acknowledged[i] = last_acknowledged(&c[i], acknowledged[i]);
+			for (int n; (n = child_report(&c[i])) >= 0;)
+				acknowledged[i] = n;
 			(void)child_end(&c[i]);
 		}
 		for (size_t i = 0; i < COUNT_OF(accounts); i++)
@@ -90,12 +75,10 @@ START_TEST(an_acknowledged_limit_survives_a_kill_of_berthd) {
 END_TEST
 
 START_TEST(a_deleted_limit_stays_deleted) {
-	set_limit("alice", "5");
-	set_limit("*x", "5");
+	set_limits("alice 5", "*x 5");
 	expect_ctl(0, "", "delete", "alice");
 	expect_ctl(0, "", "delete", "*x");
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	expect_ctl(1, "no account", "get", "alice");
 	expect_ctl(0, "{\"accounts\":[]}", "list", "--json");
 }
@@ -103,32 +86,16 @@ END_TEST
 
 /* -- import ------------------------------------------------------------------------------------ */
 
-static const char *path_in_dir(const char *name) {
-	static char path[128];
-
-	(void)snprintf(path, sizeof(path), "%s/%s", here.dir, name);
-	return path;
-}
-
-static const char *write_file(const char *name, const char *text) {
-	FILE *f = fopen(path_in_dir(name), "we");
-
-	ck_assert_ptr_nonnull(f);
-	fputs(text, f);
-	ck_assert_int_eq(fclose(f), 0);
-	return path_in_dir(name);
-}
-
 START_TEST(an_import_with_a_bad_line_changes_nothing_and_names_each_line) {
 	const char *output;
 
 	set_limit("alice", "5");
 	output = expect_ctl(1, ":2: ", "import",
-		write_file("limits", "alice 7\nbob x\nfine 3\na//b 4\nmore 9\nalice 8\n"));
+		file_write("limits", "alice 7\nbob x\nfine 3\na//b 4\nmore 9\nalice 8\n"));
 	ck_assert_msg(strstr(output, ":4: ") && strstr(output, ":6: ") && !strstr(output, ":3: "),
 		"%s", output);
 	ck_assert_ptr_nonnull(strstr(output, "nothing was imported"));
-	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "limit"), 5);
+	ck_assert_int_eq(account_number("alice", "limit"), 5);
 	expect_ctl(1, "", "get", "fine");
 	ck_assert_int_eq(status_number("configured"), 1);
 }
@@ -136,19 +103,17 @@ END_TEST
 
 START_TEST(an_import_is_in_force_when_it_returns) {
 	struct berth *b = open_session();
-	berth_slot slot;
 
-	set_limit("alice", "5");
-	set_limit("kept", "3");
+	set_limits("alice 5", "kept 3");
 	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "imported 4 limits", "import",
-		write_file("limits",
+		file_write("limits",
 			"# a comment\n\nalice 1\nacme/bob unlimited\r\n*@example.com 2\n"
 			"two words  0\n"));
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
+	expect_denied(b, "alice");
 	(void)acquire_slot(b, "acme/bob");
 	(void)acquire_slot(b, "x@example.com");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "two words", &slot));
+	expect_denied(b, "two words");
 	ck_assert_uint_eq(usage_of(b, "kept").limit, 3);
 	berth_close(b);
 }
@@ -156,67 +121,64 @@ END_TEST
 
 #define LINES 20000
 
-static void write_limits(int count, int limit) {
-	FILE *f = fopen(path_in_dir("lines"), "we");
+static const char *lines_path(void) {
+	return text_of("%s/lines", here.dir);
+}
+
+/* Writes a file of `count` lines with the limit. */
+static void write_lines(int count, int limit) {
+	FILE *f = fopen(lines_path(), "we");
 
 	for (int i = 0; i < count; i++)
 		fprintf(f, "customer%d@example.com %d\n", i, limit);
 	ck_assert_int_eq(fclose(f), 0);
 }
 
-static void write_import(int limit) {
-	write_limits(scale_count(LINES), limit);
-}
-
 static void child_import(struct child *c, void *data) {
 	(void)data;
-	child_send(c, ctl(NULL, "import", path_in_dir("lines"), NULL));
+	child_send(c, ctl(NULL, "import", lines_path(), NULL));
 	_exit(0);
 }
 
 /* The number of accounts that have the limit. */
 static int accounts_with_limit(int limit) {
-	char end[32];
+	const char *p = expect_ctl(0, "", "export"), *end = text_of(" %d\n", limit);
 	int n = 0;
-	const char *output = expect_ctl(0, "", "export");
 
-	(void)snprintf(end, sizeof(end), " %d\n", limit);
-	for (const char *p = output; (p = strstr(p, end)); p += strlen(end))
+	for (; (p = strstr(p, end)); p += strlen(end))
 		n++;
 	return n;
 }
 
 START_TEST(an_import_during_which_berthd_dies_is_complete_or_undone) {
-	int before = 0, done = 0, unanswered = 0;
+	const int lines = scale_count(LINES);
+	int before = 1, done = 0, unanswered = 0;
 	int64_t begin, duration;
 
 	random_init();
-	write_import(1);
+	write_lines(lines, 1);
 	begin = now_us();
-	expect_ctl(0, "imported", "import", path_in_dir("lines"));
+	expect_ctl(0, "imported", "import", lines_path());
 	duration = now_us() - begin;
-	before = 1;
 	for (int round = 2; round < 17; round++) {
 		struct child c;
 		int status, with_old, with_new;
 
-		write_import(round);
+		write_lines(lines, round);
 		c = child_start(child_import, NULL);
 		(void)usleep(random_below((uint32_t)duration * 5 / 4));
-		(void)instance_kill(&here, SIGKILL);
-		instance_restart(&here);
+		restart_after(SIGKILL);
 		status = child_report(&c);
 		(void)child_end(&c);
 		with_new = accounts_with_limit(round);
 		with_old = accounts_with_limit(before);
-		ck_assert_msg(with_new == scale_count(LINES) ||
-				      (with_new == 0 && with_old == scale_count(LINES)),
+		ck_assert_msg(with_new == lines || (with_new == 0 && with_old == lines),
 			"round %d: %d new, %d old", round, with_new, with_old);
-		ck_assert_msg(status != 0 || with_new == scale_count(LINES),
+		ck_assert_msg(status != 0 || with_new == lines,
 			"round %d: the import was acknowledged, but is not stored", round);
-		done += with_new == scale_count(LINES);
-		unanswered += with_new == scale_count(LINES) && status != 0;
-		before = with_new == scale_count(LINES) ? round : before;
+		done += with_new == lines;
+		unanswered += with_new == lines && status != 0;
+		before = with_new == lines ? round : before;
 	}
 	printf("of 15 interrupted imports %d were done, %d of them unanswered\n", done, unanswered);
 }
@@ -227,13 +189,12 @@ static bool set_fails(void *data) {
 }
 
 START_TEST(while_the_limits_are_moved_away_a_set_gets_8) {
-	char path[128], away[128];
+	char *path = text_of("%s/limits", here.state_dir);
+	char *away = text_of("%s/away", here.state_dir);
 	const char *output;
 
-	(void)snprintf(path, sizeof(path), "%s/limits", here.state_dir);
-	(void)snprintf(away, sizeof(away), "%s/away", here.state_dir);
-	write_limits(LINES, 1);
-	expect_ctl(0, "imported", "import", path_in_dir("lines"));
+	write_lines(LINES, 1);
+	expect_ctl(0, "imported", "import", lines_path());
 	ck_assert_int_eq(rename(path, away), 0);
 	/* After a large import, an idle berthd closes the store, and opens it again for the next
 	 * set. */
@@ -261,7 +222,7 @@ START_TEST(an_export_can_be_imported_and_exports_the_same) {
 	for (size_t i = 0; i < COUNT_OF(names); i++)
 		expect_ctl(0, "", "delete", "--", names[i]);
 	ck_assert_int_eq(accounts_with_limit(17), 0);
-	expect_ctl(0, "imported 11", "import", write_file("exported", first));
+	expect_ctl(0, "imported 11", "import", file_write("exported", first));
 	ck_assert_str_eq(expect_ctl(0, "", "export"), first);
 	free(first);
 }
@@ -282,30 +243,26 @@ END_TEST
 #define MILLION 1000000
 
 START_TEST(a_million_imported_limits_survive_a_restart) {
-	FILE *f = fopen(path_in_dir("million"), "we");
 	const int lines = scale_count(MILLION);
-	char last[32], expected[64];
+	const char *path = text_of("%s/million", here.dir);
+	const char *last = text_of("customer%07d@example.com", lines - 1);
+	FILE *f = fopen(path, "we");
 	int64_t begin;
-	const char *output;
 
 	for (int i = 0; i < lines; i++)
 		fprintf(f, "customer%07d@example.com %d\n", i, i % 1000);
 	ck_assert_int_eq(fclose(f), 0);
 	begin = now_us();
-	(void)snprintf(expected, sizeof(expected), "imported %d limits", lines);
-	expect_ctl(0, expected, "import", path_in_dir("million"));
+	expect_ctl(0, text_of("imported %d limits", lines), "import", path);
 	printf("%d lines were imported in %.1f s", lines, (double)(now_us() - begin) / 1e6);
 	(void)instance_kill(&here, SIGKILL);
 	begin = now_us();
 	instance_restart(&here);
 	printf("; berthd started with them in %.1f s", (double)(now_us() - begin) / 1e6);
 	ck_assert_int_eq(status_number("configured"), lines);
-	(void)snprintf(last, sizeof(last), "customer%07d@example.com", lines - 1);
-	output = expect_ctl(0, "", "get", last, "--json");
-	ck_assert_int_eq(json_number_in(output, "limit"), 999);
+	ck_assert_int_eq(account_number(last, "limit"), 999);
 	begin = now_us();
-	(void)snprintf(expected, sizeof(expected), "\n%s 999\n", last);
-	(void)expect_ctl(0, expected, "export");
+	(void)expect_ctl(0, text_of("\n%s 999\n", last), "export");
 	printf(" and exported them in %.1f s\n", (double)(now_us() - begin) / 1e6);
 	(void)instance_kill(&here, SIGTERM);
 }
@@ -324,13 +281,12 @@ static bool stored_count(const char *account, struct count *ret) {
 	MDB_env *env;
 	MDB_txn *txn;
 	MDB_dbi dbi;
-	char path[128];
 	bool found;
 
-	(void)snprintf(path, sizeof(path), "%s/counts", here.state_dir);
 	ck_assert_int_eq(mdb_env_create(&env), 0);
 	ck_assert_int_eq(mdb_env_set_maxdbs(env, 4), 0);
-	ck_assert_int_eq(mdb_env_open(env, path, MDB_RDONLY, 0600), 0);
+	ck_assert_int_eq(
+		mdb_env_open(env, text_of("%s/counts", here.state_dir), MDB_RDONLY, 0600), 0);
 	ck_assert_int_eq(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn), 0);
 	ck_assert_int_eq(mdb_dbi_open(txn, "counts", 0, &dbi), 0);
 	found = mdb_get(txn, dbi, &key, &value) == 0;
@@ -354,7 +310,7 @@ START_TEST(counts_are_stored_within_seconds_of_a_change) {
 	set_limit("acme/alice", "3");
 	for (int i = 0; i < 3; i++)
 		slot = acquire_slot(b, "acme/alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "acme/alice", &(berth_slot){0}));
+	expect_denied(b, "acme/alice");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	ck_assert(eventually(is_checkpointed_since, before));
 	(void)instance_kill(&here, SIGKILL);
@@ -374,8 +330,7 @@ START_TEST(a_stop_stores_the_counts) {
 	struct count count = {0};
 
 	set_limit("alice", "9");
-	for (int i = 0; i < 4; i++)
-		(void)acquire_slot(b, "alice");
+	acquire_slots(b, "alice", 4, NULL);
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
 	ck_assert(stored_count("alice", &count));
 	ck_assert_uint_eq(count.count, 4);
@@ -388,29 +343,16 @@ START_TEST(a_stop_stores_the_counts) {
 }
 END_TEST
 
-/* Removes all files of the runtime directory, as a reboot does. */
-static void empty_runtime_dir(void) {
-	DIR *d = opendir(here.runtime_dir);
-	struct dirent *e;
-
-	ck_assert_ptr_nonnull(d);
-	while ((e = readdir(d)))
-		if (e->d_name[0] != '.')
-			ck_assert_int_eq(unlinkat(dirfd(d), e->d_name, 0), 0);
-	(void)closedir(d);
-}
-
 START_TEST(peaks_and_denials_survive_a_reboot_and_counts_do_not) {
 	struct berth *b = open_session();
 	struct berth_usage usage;
 
 	set_limit("alice", "3");
-	for (int i = 0; i < 3; i++)
-		(void)acquire_slot(b, "alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &(berth_slot){0}));
+	acquire_slots(b, "alice", 3, NULL);
+	expect_denied(b, "alice");
 	ck_assert_int_eq(instance_kill(&here, SIGTERM), 0);
 	berth_close(b);
-	empty_runtime_dir();
+	directory_empty(here.runtime_dir); /* as a reboot does */
 	instance_restart(&here);
 	b = open_session();
 	usage = usage_of(b, "alice");
@@ -425,15 +367,11 @@ END_TEST
 
 START_TEST(peaks_survive_a_kill_and_a_restart) {
 	struct berth *b = open_session();
-	char before[64];
 
-	checkpoint_time(before);
 	set_limit("alice", "3");
-	for (int i = 0; i < 3; i++)
-		(void)acquire_slot(b, "alice");
+	acquire_slots(b, "alice", 3, NULL);
 	berth_close(b);
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	b = open_session();
 	ck_assert_uint_eq(usage_of(b, "alice").peak, 3);
 	berth_close(b);
@@ -442,10 +380,7 @@ END_TEST
 
 /* Opens the file of the store `limits` or `counts`. */
 static int store_open(const char *name, int flags) {
-	char path[128];
-
-	(void)snprintf(path, sizeof(path), "%s/%s/data.mdb", here.state_dir, name);
-	return open(path, flags | O_CLOEXEC);
+	return open(text_of("%s/%s/data.mdb", here.state_dir, name), flags | O_CLOEXEC);
 }
 
 /* Overwrites the beginning of the file. */
@@ -480,7 +415,7 @@ START_TEST(damaged_counts_cost_the_history_only) {
 	store_damage("counts");
 	instance_restart(&here);
 	expect_logged("beginning afresh");
-	ck_assert_int_eq(json_number_in(expect_ctl(0, "", "get", "alice", "--json"), "limit"), 3);
+	ck_assert_int_eq(account_number("alice", "limit"), 3);
 }
 END_TEST
 

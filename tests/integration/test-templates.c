@@ -3,7 +3,7 @@
 /* Accounts without a limit of their own get their limits from templates. Also tests a table that is
  * full of such accounts. */
 
-#include "suite.h"
+#include "steps.h"
 
 /* -- the choice of the template ---------------------------------------------------------------- */
 
@@ -24,15 +24,8 @@ START_TEST(the_most_specific_template_wins_and_an_exact_name_beats_all) {
 	};
 	struct berth *b = open_session();
 
-	set_limit("*", "10");
-	set_limit("*@*", "20");
-	set_limit("??", "30");
-	set_limit("*@example.com", "100");
-	set_limit("root@example.com", "7");
-	set_limit("acme/*", "40");
-	set_limit("*/*", "50");
-	set_limit("x*", "62");
-	set_limit("*a", "61");
+	set_limits("* 10", "*@* 20", "?? 30", "*@example.com 100", "root@example.com 7",
+		"acme/* 40", "*/* 50", "x* 62", "*a 61");
 	for (size_t i = 0; i < COUNT_OF(cases); i++) {
 		berth_slot slot = acquire_slot(b, cases[i].name);
 		uint32_t limit = usage_of(b, cases[i].name).limit;
@@ -49,8 +42,7 @@ START_TEST(a_name_that_no_template_matches_gets_1317) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
-	set_limit("*", "10");
-	set_limit("acme/?", "10");
+	set_limits("* 10", "acme/? 10");
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "a/b", &slot));
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "acme/alice", &slot));
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "acme/a/b", &slot));
@@ -61,53 +53,48 @@ END_TEST
 
 START_TEST(the_limit_of_a_template_is_for_each_account_and_not_for_all_together) {
 	struct berth *b = open_session();
-	berth_slot slot;
 
 	set_limit("*", "1");
 	(void)acquire_slot(b, "alice");
 	(void)acquire_slot(b, "bob");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "bob", &slot));
+	expect_denied(b, "alice");
+	expect_denied(b, "bob");
 	berth_close(b);
 }
 END_TEST
 
 START_TEST(an_ancestor_without_a_limit_has_the_limit_of_its_template) {
 	struct berth *b = open_session();
-	berth_slot slot;
 
-	set_limit("*/*", "10");
-	set_limit("acme", "unlimited");
+	set_limits("*/* 10", "acme unlimited");
 	for (int i = 0; i < 3; i++) {
 		(void)acquire_slot(b, "acme/x");
 		(void)acquire_slot(b, "free/x");
 	}
 	set_limit("*", "3");
 	(void)acquire_slot(b, "acme/x");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "free/x", &slot));
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "free/y", &slot));
+	expect_denied(b, "free/x");
+	expect_denied(b, "free/y");
 	berth_close(b);
 }
 END_TEST
 
 START_TEST(a_changed_template_changes_the_accounts_that_it_matches) {
 	struct berth *b = open_session();
-	berth_slot slot;
 
-	set_limit("*", "1");
-	set_limit("own", "1");
+	set_limits("* 1", "own 1");
 	(void)acquire_slot(b, "alice");
 	(void)acquire_slot(b, "own");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
+	expect_denied(b, "alice");
 	set_limit("*", "2");
 	(void)acquire_slot(b, "alice");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "own", &slot));
+	expect_denied(b, "alice");
+	expect_denied(b, "own");
 	/* A more specific template applies until it is deleted. */
 	set_limit("al*", "3");
 	(void)acquire_slot(b, "alice");
 	expect_ctl(0, "", "delete", "al*");
-	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire(b, "alice", &slot));
+	expect_denied(b, "alice");
 	ck_assert_uint_eq(usage_of(b, "alice").limit, 2);
 	ck_assert_uint_eq(usage_of(b, "alice").current, 3);
 	berth_close(b);
@@ -118,8 +105,7 @@ START_TEST(a_deleted_limit_is_replaced_by_the_template_until_that_is_deleted) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
-	set_limit("*", "2");
-	set_limit("alice", "5");
+	set_limits("* 2", "alice 5");
 	slot = acquire_slot(b, "alice");
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	expect_ctl(0, "", "delete", "alice");
@@ -141,8 +127,7 @@ START_TEST(templates_survive_a_kill_of_berthd) {
 
 	set_limit("*@example.com", "3");
 	(void)acquire_slot(b, "alice@example.com");
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	(void)acquire_slot(b, "bob@example.com");
 	(void)acquire_slot(b, "alice@example.com");
 	ck_assert_uint_eq(usage_of(b, "alice@example.com").current, 2);
@@ -162,21 +147,27 @@ static void start_with_small_table(void) {
 }
 
 static const char *stranger(int n) {
-	static char name[32];
+	return text_of("stranger%d", n);
+}
 
-	(void)snprintf(name, sizeof(name), "stranger%d", n);
-	return name;
+/* Acquires a slot of one stranger after another, from the n-th on, until an acquire fails. Returns
+ * its code. `ret_held` counts the slots. */
+static int strangers_hold(struct berth *b, int *ret_held) {
+	berth_slot slot;
+	int code;
+
+	while ((code = berth_acquire(b, stranger(*ret_held), &slot)) == BERTH_SUCCESS)
+		++*ret_held;
+	return code;
 }
 
 START_TEST(with_a_full_table_acquires_get_8_and_berthd_logs_it_once) {
 	struct berth *b = open_session();
 	berth_slot slot;
-	int held = 0, code;
+	int held = 0;
 
 	set_limit("*", "5");
-	while ((code = berth_acquire(b, stranger(held), &slot)) == BERTH_SUCCESS)
-		held++;
-	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
+	ck_assert_int_eq(strangers_hold(b, &held), BERTH_NO_SYSTEM_RESOURCES);
 	ck_assert_msg(held >= CAPACITY / 2 && held <= CAPACITY, "%d were admitted", held);
 	for (int i = 0; i < 10; i++)
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, stranger(held + i), &slot));
@@ -193,8 +184,7 @@ START_TEST(idle_accounts_of_templates_are_removed_for_new_ones) {
 	struct berth *b = open_session();
 	berth_slot slot;
 
-	set_limit("*", "5");
-	set_limit("kept", "5");
+	set_limits("* 5", "kept 5");
 	(void)acquire_slot(b, "busy");
 	for (int i = 0; i < 20 * CAPACITY; i++) {
 		slot = acquire_slot(b, stranger(i));
@@ -216,8 +206,7 @@ START_TEST(after_a_release_in_a_full_table_a_new_account_fits) {
 
 	set_limit("*", "5");
 	first = acquire_slot(b, stranger(0));
-	while (berth_acquire(b, stranger(held), &slot) == BERTH_SUCCESS)
-		held++;
+	(void)strangers_hold(b, &held);
 	expect_code(BERTH_SUCCESS, berth_release(b, first));
 	/* berthd finds the idle account at its next checkpoint. */
 	for (int i = 0; i < 1000 && berth_acquire(b, "late", &slot) != BERTH_SUCCESS; i++)
@@ -229,15 +218,13 @@ END_TEST
 
 START_TEST(accounts_of_templates_leave_places_for_configured_accounts) {
 	struct berth *b = open_session();
-	berth_slot slot;
-	char name[32];
 	int held = 0;
 
 	set_limit("*", "5");
-	while (berth_acquire(b, stranger(held), &slot) == BERTH_SUCCESS)
-		held++;
+	(void)strangers_hold(b, &held);
 	for (int i = 0; i < CAPACITY / 4; i++) {
-		(void)snprintf(name, sizeof(name), "customer%d", i);
+		const char *name = text_of("customer%d", i);
+
 		set_limit(name, "1");
 		(void)acquire_slot(b, name);
 	}
@@ -252,15 +239,11 @@ END_TEST
 
 START_TEST(a_refused_set_in_a_full_table_is_not_stored) {
 	struct berth *b = open_session();
-	char name[32];
 
-	for (int i = 0; i < CAPACITY; i++) {
-		(void)snprintf(name, sizeof(name), "customer%d", i);
-		set_limit(name, "1");
-	}
+	for (int i = 0; i < CAPACITY; i++)
+		set_limit(text_of("customer%d", i), "1");
 	expect_ctl(1, "--max-accounts", "set", "one-too-many", "1");
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	expect_ctl(1, "no account", "get", "one-too-many");
 	ck_assert_int_eq(status_number("configured"), CAPACITY);
 	/* Limits of accounts in the table can be changed. */
@@ -271,18 +254,15 @@ START_TEST(a_refused_set_in_a_full_table_is_not_stored) {
 END_TEST
 
 START_TEST(an_import_that_does_not_fit_is_refused_as_a_whole) {
-	char path[128];
-	FILE *f;
+	const char *path = text_of("%s/limits", here.dir);
+	FILE *f = fopen(path, "we");
 
-	(void)snprintf(path, sizeof(path), "%s/limits", here.dir);
-	f = fopen(path, "we");
 	for (int i = 0; i < 2 * CAPACITY; i++)
 		fprintf(f, "customer%d 1\n", i);
 	(void)fclose(f);
 	expect_ctl(1, "nothing was imported", "import", path);
 	ck_assert_int_eq(status_number("configured"), 0);
-	(void)instance_kill(&here, SIGKILL);
-	instance_restart(&here);
+	restart_after(SIGKILL);
 	ck_assert_int_eq(status_number("configured"), 0);
 	set_limit("alice", "1");
 }

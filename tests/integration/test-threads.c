@@ -8,10 +8,8 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
-#include "suite.h"
+#include "steps.h"
 
 #define SHARING 3 /* threads on one handle */
 #define ALONE   2 /* threads that open and close handles of their own */
@@ -162,13 +160,8 @@ static void wait_for_steps(void) {
 }
 
 static void setup(void) {
-	char limit[16];
-
 	here_start();
-	(void)snprintf(limit, sizeof(limit), "%d", LIMIT);
-	set_limit("tight", limit);
-	set_limit("user*", "3");
-	set_limit("user*/*", "2");
+	set_limits(text_of("tight %d", LIMIT), "user* 3", "user*/* 2");
 	atomic_store(&shared, handle_open());
 }
 
@@ -199,8 +192,7 @@ START_TEST(threads_are_served_while_berthd_is_killed_and_started_again) {
 	workers_start(w);
 	for (int i = 0; i < DEATHS; i++) {
 		wait_for_steps();
-		(void)instance_kill(&here, SIGKILL);
-		instance_restart(&here);
+		restart_after(SIGKILL);
 	}
 	wait_for_steps();
 	workers_end(w);
@@ -213,11 +205,8 @@ START_TEST(threads_see_no_error_but_those_of_revocations_and_new_limits) {
 	atomic_store(&may_revoke, true);
 	workers_start(w);
 	for (int i = 0; i < DEATHS; i++) {
-		char user[16];
-
-		(void)snprintf(user, sizeof(user), "user%d", i % 4);
 		wait_for_steps();
-		(void)expect_ctl(0, "", "revoke", user, "--all");
+		(void)expect_ctl(0, "", "revoke", text_of("user%d", i % 4), "--all");
 		set_limit("user*/*", i & 1 ? "2" : "unlimited");
 		set_limit("user1", i & 1 ? "5" : "0");
 	}

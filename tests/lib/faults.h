@@ -156,6 +156,14 @@ UNUSED static void faults_preload(bool on) {
 	}
 }
 
+/* Sends berthd a signal that ends it, and starts a berthd that loads the injector. */
+UNUSED static void faults_restart_after(int signal) {
+	(void)instance_kill(&here, signal);
+	faults_preload(true);
+	instance_restart(&here);
+	faults_preload(false);
+}
+
 /* -- sweeps ------------------------------------------------------------------------------------ */
 
 UNUSED static bool faults_are_all(void) {
