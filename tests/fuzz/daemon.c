@@ -128,10 +128,6 @@ ssize_t __wrap_message_receive(int fd, void *buffer, size_t size, int *ret_fds) 
 
 /* -- connections ------------------------------------------------------------------------------- */
 
-static void loop_run(uint64_t usec) {
-	must(sd_event_run(manager->context.event, usec) >= 0);
-}
-
 /* Runs the event loop until it would wait. */
 static void loop_run_pending(void) {
 	while (sd_event_run(manager->context.event, 0) > 0)
@@ -202,7 +198,7 @@ size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds,
 		return 0;
 	while ((n = answer_receive(p, answer, sizeof(answer))) == -EAGAIN) {
 		must(clock_monotonic_ms() < end);
-		loop_run(100000);
+		must(sd_event_run(manager->context.event, 100000) >= 0);
 	}
 	if (n <= 0) {
 		peer_hang_up(p);
@@ -252,7 +248,7 @@ static void limits_wait(const struct store_limit *limits, size_t count) {
 
 	must(store_put_limits(manager->context.store, limits, count, on_stored, &stored) == 0);
 	while (!stored)
-		loop_run(1000000);
+		must(sd_event_run(manager->context.event, 1000000) >= 0);
 }
 
 /* Deletes all limits, in the store and in force. */

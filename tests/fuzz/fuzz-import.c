@@ -30,12 +30,6 @@ static void judge_entry(const struct lines *l, size_t i) {
 			e->name, e->length);
 }
 
-static void judge_errors(const struct lines *l) {
-	for (size_t i = 0; i < MIN_OF(l->error_count, (size_t)LINES_ERRORS_SHOWN); i++)
-		must_for(reference_is_printable(l->error[i].text, strlen(l->error[i].text)),
-			l->error[i].text, strlen(l->error[i].text));
-}
-
 /* Exports the entries and parses the text. */
 static void judge_export(const struct lines *l) {
 	struct lines again = {0};
@@ -137,7 +131,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	must(lines_parse(&l, (const char *)data, size) == 0);
 	for (size_t i = 0; i < l.count; i++)
 		judge_entry(&l, i);
-	judge_errors(&l);
+	for (size_t i = 0; i < MIN_OF(l.error_count, (size_t)LINES_ERRORS_SHOWN); i++)
+		must_for(reference_is_printable(l.error[i].text, strlen(l.error[i].text)),
+			l.error[i].text, strlen(l.error[i].text));
 	judge_export(&l);
 	if (l.error_count == 0 && l.count > 0 && l.count <= SENT_MAX)
 		import(&l);

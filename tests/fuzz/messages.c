@@ -84,11 +84,6 @@ static void judge_rows(const struct message_row *row, uint32_t count) {
 	}
 }
 
-static void judge_list(const struct message_listed *l) {
-	must(l->count <= MESSAGE_ROWS_MAX);
-	judge_rows(l->row, l->count);
-}
-
 static void judge_held(const struct message_held *h) {
 	must(h->count <= MESSAGE_HOLDERS_MAX);
 	for (uint32_t i = 0; i < h->count; i++) {
@@ -127,18 +122,17 @@ static void judge_delete(const struct message_delete *request) {
 	must(account == 0 || !(entry_flags(accounts_word(a, account)) & ENTRY_CONFIGURED));
 }
 
-static void judge_welcome(struct peer *p, const struct message_welcome *w) {
-	p->session = w->session;
-	p->serial = w->serial;
-	p->range = w->range[0];
-	p->range_count = w->range_count;
-	must(w->range_count <= 1 && w->resumed <= 1);
-}
-
 static void judge_success(struct peer *p, const struct request *r, const void *answer) {
+	const struct message_welcome *w = answer;
+	const struct message_listed *l = answer;
+
 	switch (r->opcode) {
 	case MESSAGE_HELLO:
-		judge_welcome(p, answer);
+		p->session = w->session;
+		p->serial = w->serial;
+		p->range = w->range[0];
+		p->range_count = w->range_count;
+		must(w->range_count <= 1 && w->resumed <= 1);
 		break;
 	case MESSAGE_SET:
 		judge_set((const void *)packet);
@@ -150,7 +144,8 @@ static void judge_success(struct peer *p, const struct request *r, const void *a
 		judge_rows(&((const struct message_got *)answer)->row, 1);
 		break;
 	case MESSAGE_LIST:
-		judge_list(answer);
+		must(l->count <= MESSAGE_ROWS_MAX);
+		judge_rows(l->row, l->count);
 		break;
 	case MESSAGE_HOLDERS:
 		judge_held(answer);
@@ -203,14 +198,6 @@ static void ask(struct peer *p, size_t length, unsigned fds, bool pidfd) {
 
 /* -- acts -------------------------------------------------------------------------------------- */
 
-static void hello_fill(const struct peer *p) {
-	struct message_hello *h = (struct message_hello *)packet;
-
-	h->fingerprint = BERTH_FINGERPRINT;
-	h->resume_session = p->session;
-	h->resume_serial = p->serial;
-}
-
 /* Exclusive-ors bytes of the input to the packet. */
 static void body_fill(struct input *in, size_t at, size_t size) {
 	uint8_t bytes[256];
@@ -232,14 +219,18 @@ static void name_fill(struct input *in, uint8_t flags) {
 
 static void act_request(struct peer *p, struct input *in) {
 	const struct request *r = &requests[input_byte(in) % ELEMENTS(requests)];
+	struct message_hello *hello = (struct message_hello *)packet;
 	uint8_t flags = input_byte(in);
 	unsigned usual = r->opcode == MESSAGE_HELLO, fds = (usual + flags) % 4;
 	uint32_t size = r->size;
 	struct message_header header;
 
 	memset(packet, 0, size + 256);
-	if (r->opcode == MESSAGE_HELLO)
-		hello_fill(p);
+	if (r->opcode == MESSAGE_HELLO) {
+		hello->fingerprint = BERTH_FINGERPRINT;
+		hello->resume_session = p->session;
+		hello->resume_serial = p->serial;
+	}
 	if (r->named)
 		name_fill(in, flags);
 	body_fill(in, sizeof(header) + (r->named ? MESSAGE_NAME_SIZE : 0), size);

@@ -103,43 +103,34 @@ static void limit_change(struct admin *a, uint32_t account, uint32_t limit) {
 
 /* -- revokes ----------------------------------------------------------------------------------- */
 
-static void revoke_of_account(struct message_revoke *what, uint32_t account) {
-	what->flags = MESSAGE_REVOKE_ALL;
-	message_name_set(&what->name, torture_name[account]);
-}
-
-static void revoke_of_process(struct admin *a, struct message_revoke *what) {
-	int pid = load_relaxed(&a->t->client[torture_below(&a->random, a->t->clients)]);
-
-	what->pid = pid > 0 ? (uint32_t)pid : 1;
-}
-
 /* Finds a held slot, which may be released before berthd revokes it. */
-static void revoke_of_slot(struct admin *a, struct message_revoke *what) {
+static uint64_t slot_pick(struct admin *a) {
 	uint32_t end = load_acquire(&a->m->names->slots);
 	uint32_t at = torture_below(&a->random, MIN_OF(end, 4096u) + 1);
 
-	what->slot = tag_pack(1, 1);
 	for (uint32_t i = 0; end > 0 && i < 4096; i++, at = (at + 1) % end) {
 		struct snapshot s;
 
-		if (counter_record(a->m, at, &s) == 0 && snapshot_is_held(s)) {
-			what->slot = tag_pack(at, s.seq);
-			return;
-		}
+		if (counter_record(a->m, at, &s) == 0 && snapshot_is_held(s))
+			return tag_pack(at, s.seq);
 	}
+	return tag_pack(1, 1);
 }
 
 static void slots_revoke(struct admin *a, uint32_t account) {
 	struct message_revoke what = {.header = MESSAGE_HEADER(MESSAGE_REVOKE, what)};
 	uint32_t kind = torture_below(&a->random, 4);
 
-	if (kind == 0)
-		revoke_of_account(&what, account);
-	else if (kind == 1)
-		revoke_of_process(a, &what);
-	else
-		revoke_of_slot(a, &what);
+	if (kind == 0) {
+		what.flags = MESSAGE_REVOKE_ALL;
+		message_name_set(&what.name, torture_name[account]);
+	} else if (kind == 1) {
+		int pid = load_relaxed(&a->t->client[torture_below(&a->random, a->t->clients)]);
+
+		what.pid = pid > 0 ? (uint32_t)pid : 1;
+	} else {
+		what.slot = slot_pick(a);
+	}
 	(void)add_total(&a->t->revokes_begun, 1); /* pairs with may_be_revoked() */
 	call_must(a, "revoke", &what);
 	(void)add_total(&a->t->revokes_done, 1);

@@ -73,6 +73,7 @@ static bool closefrom_may_interfere(struct client *c, uint32_t closefroms_done) 
 	return load_total(&c->closefroms_begun) != closefroms_done;
 }
 
+/* The administrator deletes these accounts and sets them again. */
 static bool may_be_unknown(uint32_t account) {
 	return account >= TORTURE_WATCHED;
 }
@@ -99,25 +100,11 @@ static uint32_t pick_account(struct worker *w) {
 	return w->favourite < TORTURE_NAMES ? w->favourite : any_account(w);
 }
 
-static void acquire_judge(struct worker *w, struct held *h, int code, uint32_t closing) {
-	struct torture *t = w->c->t;
-
-	if (code == BERTH_SUCCESS) {
-		w->held[w->held_count++] = *h;
-		return;
-	}
-	if (code == BERTH_CONNECTION_COUNT_LIMIT)
-		count(&t->figures.denials);
-	else if (code == BERTH_CONNECTION_ABORTED && may_be_revoked(w, h->revokes_done))
-		count(&t->figures.revoked);
-	else if (!(code == BERTH_NO_SUCH_USER && may_be_unknown(h->account)) &&
-		 !closefrom_may_interfere(w->c, closing))
-		unexpected(w, "acquire", torture_name[h->account], code);
-}
-
 static void do_acquire(struct worker *w, struct berth *b) {
+	struct torture *t = w->c->t;
 	struct held h = {.account = pick_account(w)};
 	uint32_t closing = load_total(&w->c->closefroms_done);
+	int code;
 	struct berth_request request = {
 		.size = sizeof(request),
 		.account = torture_name[h.account],
@@ -128,19 +115,17 @@ static void do_acquire(struct worker *w, struct berth *b) {
 	};
 
 	h.handle = load_relaxed(&w->c->handle);
-	h.revokes_done = load_total(&w->c->t->revokes_done);
-	acquire_judge(w, &h, berth_acquire_req(b, &request, &h.slot), closing);
-}
-
-static void release_judge(struct worker *w, const struct held *h, int code) {
-	struct torture *t = w->c->t;
-
+	h.revokes_done = load_total(&t->revokes_done);
+	code = berth_acquire_req(b, &request, &h.slot);
 	if (code == BERTH_SUCCESS)
-		return;
-	if (code == BERTH_CONNECTION_ABORTED && may_be_revoked(w, h->revokes_done))
+		w->held[w->held_count++] = h;
+	else if (code == BERTH_CONNECTION_COUNT_LIMIT)
+		count(&t->figures.denials);
+	else if (code == BERTH_CONNECTION_ABORTED && may_be_revoked(w, h.revokes_done))
 		count(&t->figures.revoked);
-	else if (!(code == BERTH_TOO_MANY_POSTS && may_be_revoked(w, h->revokes_done)))
-		unexpected(w, "release", torture_name[h->account], code);
+	else if (!(code == BERTH_NO_SUCH_USER && may_be_unknown(h.account)) &&
+		 !closefrom_may_interfere(w->c, closing))
+		unexpected(w, "acquire", torture_name[h.account], code);
 }
 
 static void do_release(struct worker *w) {
@@ -151,7 +136,12 @@ static void do_release(struct worker *w) {
 	w->held[i] = w->held[--w->held_count];
 	if (h.handle != load_relaxed(&w->c->handle))
 		return; /* released by berth_close */
-	release_judge(w, &h, berth_release(w->c->b, h.slot));
+	code = berth_release(w->c->b, h.slot);
+	if (code == BERTH_CONNECTION_ABORTED && may_be_revoked(w, h.revokes_done))
+		count(&w->c->t->figures.revoked);
+	else if (code != BERTH_SUCCESS &&
+		 !(code == BERTH_TOO_MANY_POSTS && may_be_revoked(w, h.revokes_done)))
+		unexpected(w, "release", torture_name[h.account], code);
 	if (!torture_once_in(&w->random, 32))
 		return;
 	code = berth_release(w->c->b, h.slot);
@@ -252,30 +242,20 @@ static void do_closefrom(struct worker *w) {
 	count(&w->c->t->figures.closefroms);
 }
 
-/* A program of another architecture needs the emulator that runs it, too
- * (tests/install/portable.sh). */
-static void exec_client(const struct torture *t, const char *place, const char *seed) {
-	const char *emulator = getenv("BERTH_TEST_EMULATOR");
-	char self[4096] = "";
-
-	if (!emulator) {
-		(void)execl("/proc/self/exe", "torture", "--client", t->path, place, seed,
-			(char *)NULL);
-		return;
-	}
-	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
-		(void)execl(
-			emulator, emulator, self, "--client", t->path, place, seed, (char *)NULL);
-}
-
-/* Calls exec while all threads hold slots. */
+/* Calls exec while all threads hold slots. A program of another architecture needs the emulator
+ * that runs it, too (tests/install/portable.sh). */
 static void do_exec(struct worker *w) {
-	char place[16], seed[32];
+	const char *emulator = getenv("BERTH_TEST_EMULATOR"), *path = w->c->t->path;
+	char place[16], seed[32], self[4096] = "";
 
 	(void)snprintf(place, sizeof(place), "%u", w->c->place);
 	(void)snprintf(seed, sizeof(seed), "%llu", (unsigned long long)torture_random(&w->random));
 	count(&w->c->t->figures.execs);
-	exec_client(w->c->t, place, seed);
+	if (!emulator)
+		(void)execl(
+			"/proc/self/exe", "torture", "--client", path, place, seed, (char *)NULL);
+	else if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0)
+		(void)execl(emulator, emulator, self, "--client", path, place, seed, (char *)NULL);
 	torture_fail(w->c->t, "exec: %s", strerror(errno));
 }
 
@@ -352,14 +332,10 @@ static void step(struct worker *w) {
 	count(&c->t->figures.operations);
 }
 
-static bool is_running(struct client *c) {
-	return load_relaxed(&c->t->finish) == 0 && !torture_failed(c->t);
-}
-
 static void *worker_run(void *data) {
 	struct worker *w = data;
 
-	while (is_running(w->c))
+	while (load_relaxed(&w->c->t->finish) == 0 && !torture_failed(w->c->t))
 		step(w);
 	(void)child_reap(w, 0);
 	/* berth_close releases the other half. */

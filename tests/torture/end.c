@@ -12,16 +12,6 @@
 #include "store-new.h"
 #include "torture.h"
 
-/* berthd must still use the segment that the test has mapped. */
-static void check_segment(struct torture *t, struct map *m) {
-	int fd = torture_open(t->runtime_dir, "/segment", O_RDONLY);
-	struct stat st;
-
-	if (fstat(fd, &st) < 0 || st.st_ino != m->segment.ino)
-		torture_fail(t, "berthd made a new segment");
-	(void)close(fd);
-}
-
 static void check_log(struct torture *t, const struct instance *i) {
 	static const char *const bad[] = {"contradicted", "damaged", "Can't ", "AddressSanitizer",
 		"refused with 8", "NO_SYSTEM_RESOURCES", "while it wrote the table",
@@ -100,7 +90,13 @@ static void check_store(struct torture *t, const struct instance *i) {
 }
 
 void torture_judge_end(struct torture *t, struct map *m, struct instance *i) {
-	check_segment(t, m);
+	int fd = torture_open(t->runtime_dir, "/segment", O_RDONLY);
+	struct stat st;
+
+	/* berthd must still use the segment that the test has mapped. */
+	if (fstat(fd, &st) < 0 || st.st_ino != m->segment.ino)
+		torture_fail(t, "berthd made a new segment");
+	(void)close(fd);
 	check_peaks(t, m);
 	if (instance_kill(i, SIGTERM) != 0)
 		torture_fail(t, "berthd didn't stop cleanly");

@@ -63,24 +63,6 @@ static pid_t fork_or_die(void) {
 	return pid;
 }
 
-/* The group exists while its leader isn't waited for, even if all clients are dead. */
-static void anchor_start(void) {
-	run.anchor = fork_or_die();
-	if (run.anchor == 0)
-		for (;;)
-			(void)pause();
-	(void)setpgid(run.anchor, run.anchor);
-}
-
-static void probe_start(void) {
-	run.probe = fork_or_die();
-	if (run.probe == 0) {
-		(void)setpgid(0, run.anchor);
-		torture_probe(run.t);
-	}
-	(void)setpgid(run.probe, run.anchor);
-}
-
 static void client_start(unsigned place) {
 	uint64_t seed = torture_random(&run.random);
 	pid_t pid = fork_or_die();
@@ -211,15 +193,6 @@ static bool observer_has_sampled(void *data) {
 	return load_relaxed(&run.t->figures.samples) >= *(uint64_t *)data || torture_failed(run.t);
 }
 
-/* Resumes the clients one after another, so that the observer sees the first operation of each. */
-static void clients_resume_slowly(void) {
-	for (unsigned i = 0; i < run.t->clients; i++)
-		if (load_relaxed(&run.t->client[i]) > 0) {
-			(void)kill(load_relaxed(&run.t->client[i]), SIGCONT);
-			torture_sleep_us(300);
-		}
-}
-
 /* While the clients are stopped, the administrator changes limits and revokes, and the observer
  * samples. */
 static void freeze(const struct processes *all) {
@@ -237,7 +210,13 @@ static void freeze(const struct processes *all) {
 	if (!eventually(observer_has_sampled, &samples))
 		torture_fail(run.t, "the observer takes no samples");
 	store_total(&run.t->freeze, 0);
-	clients_resume_slowly();
+	/* Resumes the clients one after another, so that the observer sees the first operation of
+	 * each. */
+	for (unsigned i = 0; i < run.t->clients; i++)
+		if (load_relaxed(&run.t->client[i]) > 0) {
+			(void)kill(load_relaxed(&run.t->client[i]), SIGCONT);
+			torture_sleep_us(300);
+		}
 }
 
 static void audit(void) {
@@ -259,12 +238,15 @@ static void audit(void) {
 /* -- the run ----------------------------------------------------------------------------------- */
 
 /* A soak that is long enough continues until it has reached its totals. */
+static bool soak_lacks_totals(void) {
+	return run.soak && run.seconds >= SOAK_S && torture_soak_wants_more(run.t);
+}
+
 static bool is_over(int64_t began, int64_t now) {
 	int64_t length = (int64_t)run.seconds * 1000000;
 
-	if (run.soak && run.seconds >= SOAK_S && torture_soak_wants_more(run.t))
-		length *= SOAK_PATIENCE;
-	return now - began >= length || torture_failed(run.t);
+	return now - began >= length * (soak_lacks_totals() ? SOAK_PATIENCE : 1) ||
+	       torture_failed(run.t);
 }
 
 static void torment(void) {
@@ -296,7 +278,7 @@ static void torment(void) {
 		}
 		torture_sleep_us(500);
 	}
-	if (run.soak && run.seconds >= SOAK_S && torture_soak_wants_more(run.t))
+	if (soak_lacks_totals())
 		torture_fail(run.t, "fewer than %llu operations or %d kills",
 			(unsigned long long)TORTURE_SOAK_OPERATIONS, TORTURE_SOAK_KILLS);
 }
@@ -309,7 +291,12 @@ static bool first_limits_are_set(void *data) {
 static void start(void) {
 	uint64_t seed = torture_random(&run.random);
 
-	anchor_start();
+	/* The group exists while its leader isn't waited for, even if all clients are dead. */
+	run.anchor = fork_or_die();
+	if (run.anchor == 0)
+		for (;;)
+			(void)pause();
+	(void)setpgid(run.anchor, run.anchor);
 	run.m = torture_map(run.t);
 	run.admin = fork_or_die();
 	if (run.admin == 0)
@@ -321,8 +308,14 @@ static void start(void) {
 		torture_observer(run.t);
 	for (unsigned i = 0; i < run.t->clients; i++)
 		client_start(i);
-	if (run.soak)
-		probe_start();
+	if (run.soak) {
+		run.probe = fork_or_die();
+		if (run.probe == 0) {
+			(void)setpgid(0, run.anchor);
+			torture_probe(run.t);
+		}
+		(void)setpgid(run.probe, run.anchor);
+	}
 	run.berthd_at = torture_now_us() + 200000;
 }
 

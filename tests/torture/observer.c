@@ -75,51 +75,35 @@ static void watch(struct torture *t, struct watch *w) {
 		w->allowed = limit;
 }
 
-static bool watch_init(struct torture *t, struct map *m, struct watch watches[]) {
-	for (uint32_t i = 0; i < TORTURE_WATCHED; i++) {
-		struct watch *w = &watches[i];
-		uint32_t account = torture_account(m, torture_name[i]);
-
-		w->name = torture_name[i];
-		w->history = &t->history[i];
-		w->cell = account ? map_cell(m, account) : NULL;
-		if (!w->cell) {
-			torture_fail(t, "the observer doesn't find '%s'", w->name);
-			return false;
-		}
-	}
-	return true;
-}
-
-/* The number of operations must grow while the test runs. */
-struct progress {
-	uint64_t operations;
-	int64_t since;
-};
-
-static void progress_check(struct torture *t, struct progress *p) {
-	uint64_t now = load_relaxed(&t->figures.operations);
-
-	if (now != p->operations) {
-		p->operations = now;
-		p->since = torture_now_us();
-	} else if (torture_now_us() - p->since > STALL_US && load_relaxed(&t->finish) == 0)
-		torture_fail(t, "no client has done an operation for %d s", STALL_US / 1000000);
-}
-
 void torture_observer(struct torture *t) {
 	static struct watch watches[TORTURE_WATCHED];
 	struct map *m = torture_map(t);
-	struct progress progress = {.since = torture_now_us()};
+	uint64_t operations = 0;
+	int64_t progress_at = torture_now_us();
 
-	if (!watch_init(t, m, watches))
-		_exit(1);
+	for (uint32_t i = 0; i < TORTURE_WATCHED; i++) {
+		uint32_t account = torture_account(m, torture_name[i]);
+
+		watches[i] = (struct watch){.cell = account ? map_cell(m, account) : NULL,
+			.name = torture_name[i],
+			.history = &t->history[i]};
+		if (!watches[i].cell)
+			torture_fail(t, "the observer doesn't find '%s'", torture_name[i]);
+	}
 	while (load_relaxed(&t->finish) < 2 && !torture_failed(t)) {
 		for (uint32_t round = 0; round < TORTURE_ROUND / TORTURE_WATCHED; round++)
 			for (uint32_t i = 0; i < TORTURE_WATCHED; i++)
 				watch(t, &watches[i]);
 		(void)add_relaxed(&t->figures.samples, TORTURE_ROUND);
-		progress_check(t, &progress);
+		/* The number of operations must grow while the test runs. */
+		if (load_relaxed(&t->figures.operations) != operations) {
+			operations = load_relaxed(&t->figures.operations);
+			progress_at = torture_now_us();
+		} else if (torture_now_us() - progress_at > STALL_US &&
+			   load_relaxed(&t->finish) == 0) {
+			torture_fail(
+				t, "no client has done an operation for %d s", STALL_US / 1000000);
+		}
 		/* Most of the time the clients can use the processor. */
 		torture_sleep_us(300);
 	}

@@ -192,28 +192,21 @@ static void pairs_read(struct torture *t, uint64_t *s) {
 	s[PAIR_P99] = n ? ps[n * 99 / 100] : 0;
 }
 
-/* berthd has a pidfd for each session, until the process is dead. */
-static uint64_t session_count(struct map *m) {
-	uint64_t n = 0;
-
-	for (uint32_t i = 0; i < load_acquire(&m->names->sessions); i++) {
-		const struct session_entry *e = map_session(m, i);
-
-		n += e && load_relaxed(&e->state) != SESSION_NONE;
-	}
-	return n;
-}
-
 void torture_soak_sample(struct torture *t, struct map *m, const struct instance *i, int64_t now) {
 	pid_t probe = load_relaxed(&t->probe);
 	static int64_t next;
-	uint64_t *s = sample[samples], fds, sessions;
+	uint64_t *s = sample[samples], fds, sessions = 0;
 
 	if (now < next || samples == SAMPLES_MAX)
 		return;
 	next = now + EVERY_US;
 	fds = fd_count(i->berthd);
-	sessions = session_count(m);
+	/* berthd has a pidfd for each session, until the process is dead. */
+	for (uint32_t k = 0; k < load_acquire(&m->names->sessions); k++) {
+		const struct session_entry *e = map_session(m, k);
+
+		sessions += e && load_relaxed(&e->state) != SESSION_NONE;
+	}
 	s[BERTHD_MEMORY] = proc_number(i->berthd, "smaps_rollup", "Anonymous:") * 1024;
 	s[BERTHD_FDS] = fds > sessions ? fds - sessions : 0;
 	s[BERTHD_THREADS] = proc_number(i->berthd, "status", "Threads:");
