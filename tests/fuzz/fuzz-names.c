@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Names, templates, numbers, and the escaping of text. Each is compared with a reference that is so
- * simple that it hardly has the same errors.
+ * Names, templates, numbers, and the escaping of text. Each result is compared with the result of a
+ * reference, which is so simple that it hardly has the same errors.
  */
 
 #include <errno.h>

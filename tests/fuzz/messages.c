@@ -115,16 +115,11 @@ static void judge_set(const struct message_set *request) {
 	must(!"the template isn't set");
 }
 
-static void judge_delete(const struct message_delete *request) {
-	struct accounts *a = daemon_get()->context.accounts;
-	uint32_t account = accounts_find(a, request->name.text);
-
-	must(account == 0 || !(entry_flags(accounts_word(a, account)) & ENTRY_CONFIGURED));
-}
-
 static void judge_success(struct peer *p, const struct request *r, const void *answer) {
 	const struct message_welcome *w = answer;
 	const struct message_listed *l = answer;
+	struct accounts *a = daemon_get()->context.accounts;
+	uint32_t account;
 
 	switch (r->opcode) {
 	case MESSAGE_HELLO:
@@ -138,7 +133,8 @@ static void judge_success(struct peer *p, const struct request *r, const void *a
 		judge_set((const void *)packet);
 		break;
 	case MESSAGE_DELETE:
-		judge_delete((const void *)packet);
+		account = accounts_find(a, ((const struct message_delete *)packet)->name.text);
+		must(account == 0 || !(entry_flags(accounts_word(a, account)) & ENTRY_CONFIGURED));
 		break;
 	case MESSAGE_GET:
 		judge_rows(&((const struct message_got *)answer)->row, 1);

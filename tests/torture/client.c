@@ -162,14 +162,6 @@ static void do_query(struct worker *w) {
 		unexpected(w, "query", torture_name[account], code);
 }
 
-/* Releases a slot that was never acquired. */
-static void do_release_noise(struct worker *w) {
-	int code = berth_release(w->c->b, torture_random(&w->random) >> 44);
-
-	if (code != BERTH_TOO_MANY_POSTS)
-		unexpected(w, "release of a random slot", "", code);
-}
-
 /* -- fork -------------------------------------------------------------------------------------- */
 
 /* In the child: the parent's slots can't be released, and the library opens a new session by
@@ -293,6 +285,8 @@ static void do_reopen(struct worker *w) {
 /* -- threads ----------------------------------------------------------------------------------- */
 
 static void rare_step(struct worker *w) {
+	int code;
+
 	switch (torture_below(&w->random, 40)) {
 	case 0:
 		do_closefrom(w);
@@ -307,7 +301,10 @@ static void rare_step(struct worker *w) {
 		do_query(w);
 		break;
 	case 20 ... 24:
-		do_release_noise(w);
+		/* Releases a slot that was never acquired. */
+		code = berth_release(w->c->b, torture_random(&w->random) >> 44);
+		if (code != BERTH_TOO_MANY_POSTS)
+			unexpected(w, "release of a random slot", "", code);
 		break;
 	default:
 		(void)sched_yield();

@@ -463,15 +463,6 @@ static void prepare(uint64_t seed, uint32_t clients) {
 	run.t->clients = clients;
 }
 
-/* Prints the failure and the last lines of berthd's log. */
-static void print_failure(void) {
-	const char *log = instance_log(&run.berthd), *at = log + strlen(log);
-
-	for (int lines = 0; at > log && lines < 12; at--)
-		lines += at[-1] == '\n';
-	printf("torture: FAILED: %s\nThe end of berthd's log:\n%s\n", run.t->failure, at);
-}
-
 int main(int argc, char **argv) {
 	uint64_t seed = 0;
 	uint32_t clients = 10;
@@ -496,8 +487,13 @@ int main(int argc, char **argv) {
 	torture_print_figures(run.t);
 	if (run.soak)
 		torture_soak_judge(run.t);
-	if (torture_failed(run.t))
-		print_failure();
+	if (torture_failed(run.t)) {
+		const char *log = instance_log(&run.berthd), *at = log + strlen(log);
+
+		for (int lines = 0; at > log && lines < 12; at--)
+			lines += at[-1] == '\n';
+		printf("torture: FAILED: %s\nThe end of berthd's log:\n%s\n", run.t->failure, at);
+	}
 	printf("%d passed, %d failed\n", !torture_failed(run.t), torture_failed(run.t));
 	instance_end(&run.berthd);
 	return torture_failed(run.t) ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -13,28 +13,11 @@
 #include "directory.h"
 #include "torture.h"
 
-const char *const torture_name[TORTURE_NAMES] = {
-	"one",
-	"group/a",
-	"two",
-	"group/b/x",
-	"group",
-	"wide/a/deep",
-	"three",
-	"wide/a",
-	"lone/b/c",
-	"four",
-	"lone/b",
-	"pair/a",
-	"pair",
-	"five",
-	"group/b/y",
-	"wide",
-	/* These are deleted and set again. The second one's ancestors have no limits of their
-	 * own. */
-	"fleeting",
-	"gone/and/back",
-};
+/* The administrator deletes the last two and sets them again. The ancestors of the last one have no
+ * limits of their own. */
+const char *const torture_name[TORTURE_NAMES] = {"one", "group/a", "two", "group/b/x", "group",
+	"wide/a/deep", "three", "wide/a", "lone/b/c", "four", "lone/b", "pair/a", "pair", "five",
+	"group/b/y", "wide", "fleeting", "gone/and/back"};
 
 void torture_fail(struct torture *t, const char *format, ...) {
 	uint32_t none = 0;
@@ -112,18 +95,14 @@ uint32_t torture_account(struct map *m, const char *name) {
 										       : 0;
 }
 
-void torture_print_figures(struct torture *t) {
-	const struct figures *f = &t->figures;
+#define FIGURE(name) ((unsigned long long)load_relaxed(&t->figures.name))
 
+void torture_print_figures(struct torture *t) {
 	printf("torture: %llu operations (%llu denied, %llu revoked), %llu kills of clients, %llu "
 	       "of berthd, %llu stops, %llu limits, %llu revokes, %llu deletes, %llu forks, %llu "
 	       "execs, %llu closefroms, %llu reopened; %llu samples, %llu audits\n",
-		(unsigned long long)f->operations, (unsigned long long)f->denials,
-		(unsigned long long)f->revoked, (unsigned long long)f->client_kills,
-		(unsigned long long)f->berthd_kills, (unsigned long long)f->stops,
-		(unsigned long long)f->limits, (unsigned long long)f->revokes,
-		(unsigned long long)f->deletes, (unsigned long long)f->forks,
-		(unsigned long long)f->execs, (unsigned long long)f->closefroms,
-		(unsigned long long)f->reopens, (unsigned long long)f->samples,
-		(unsigned long long)f->audits);
+		FIGURE(operations), FIGURE(denials), FIGURE(revoked), FIGURE(client_kills),
+		FIGURE(berthd_kills), FIGURE(stops), FIGURE(limits), FIGURE(revokes),
+		FIGURE(deletes), FIGURE(forks), FIGURE(execs), FIGURE(closefroms), FIGURE(reopens),
+		FIGURE(samples), FIGURE(audits));
 }
