@@ -42,12 +42,7 @@ struct state {
 static struct state state;
 
 static const struct kill_line base_limits[] = {
-	{"acme", 50},
-	{"acme/alice", 20},
-	{"acme/bob", 20},
-	{"carol", 10},
-	{"visitor/*", 4},
-};
+	{"acme", 50}, {"acme/alice", 20}, {"acme/bob", 20}, {"carol", 10}, {"visitor/*", 4}};
 
 /* The functions that write shared memory. Points include the instructions of the functions they
  * call. */

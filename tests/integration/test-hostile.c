@@ -294,7 +294,7 @@ START_TEST(no_process_resumes_the_session_of_another) {
 END_TEST
 
 /* Opens a session that resumes the session in `hello`, and puts the new session into `hello`.
- * berthd must have resumed the session, or not. Returns the connection. */
+ * `resumed` is 1 if berthd must have resumed the old session, else 0. Returns the connection. */
 static int expect_resumed(struct message_hello *hello, uint32_t resumed) {
 	int fd = hello_connect(hello);
 

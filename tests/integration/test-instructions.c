@@ -23,7 +23,7 @@
 #include "ptrace.h"
 
 #define WARM_UP     2000 /* pairs */
-#define REPETITIONS 51   /* how often an operation is counted, unless the work says otherwise */
+#define REPETITIONS 51   /* how often most operations are counted */
 
 struct work {
 	const char *name;
@@ -32,8 +32,8 @@ struct work {
 	char label[32];
 	void (*begin)(const struct work *w); /* NULL, or called when the session is open */
 	void (*operation)(const struct work *w);
-	unsigned pairs; /* per operation; its count is divided by this number; 0 is 1 */
-	unsigned repetitions;
+	unsigned pairs;       /* per operation; its count is divided by this number */
+	unsigned repetitions; /* how often it is counted */
 	struct count limit;
 };
 
@@ -153,54 +153,24 @@ static void pairs_in_turn(const struct work *w) {
 /* The last two are compared with each other. strcmp executes more instructions near the end of a
  * page, so the table begins with a page. */
 static const _Alignas(4096) struct work works[] = {
-	{.name = "pair, name of 17 bytes",
-		.account = "alice@example.com",
-		.operation = pair,
-		.limit = {190, 2}},
-	{.name = "pair, beside a thread that sleeps",
-		.account = "alice@example.com",
-		.begin = thread_begin,
-		.operation = pair,
-		.limit = {190, 2}},
-	{.name = "pair, label of 13 bytes",
-		.account = "alice@example.com",
-		.label = "192.0.2.1:993",
-		.operation = pair_labelled,
-		.limit = {250, 2}},
-	{.name = "pair, name of 34 bytes",
-		.account = "alice.liddell@students.example.com",
-		.operation = pair,
-		.limit = {420, 2}},
-	{.name = "pair, 4 levels", .account = "a/b/c/d", .operation = pair, .limit = {1000, 8}},
-	{.name = "pair, 8 levels",
-		.account = "a/b/c/d/e/f/g/h",
-		.operation = pair,
-		.limit = {1500, 16}},
-	{.name = "denied", .account = "full@example.com", .operation = denial, .limit = {125, 0}},
-	{.name = "5 held, release the oldest, acquire",
-		.account = "alice@example.com",
-		.begin = held_begin,
-		.operation = release_oldest_and_acquire,
-		.limit = {740, 4}},
-	{.name = "the same, held by 2 sessions",
-		.account = "alice@example.com",
-		.begin = held_by_two_sessions_begin,
-		.operation = release_oldest_and_acquire,
-		.limit = {740, 4}},
-	{.name = "pair, 10 accounts in turn",
-		.account = "u%04u@example.com",
-		.begin = in_turn_begin,
-		.operation = pairs_in_turn,
-		.pairs = 10,
-		.repetitions = 21,
-		.limit = {361, 2}},
-	{.name = "pair, 100 accounts in turn",
-		.account = "u%04u@example.com",
-		.begin = in_turn_begin,
-		.operation = pairs_in_turn,
-		.pairs = 100,
-		.repetitions = 5,
-		.limit = {361, 2.1}},
+	{"pair, name of 17 bytes", "alice@example.com", "", NULL, pair, 1, REPETITIONS, {190, 2}},
+	{"pair, beside a thread that sleeps", "alice@example.com", "", thread_begin, pair, 1,
+		REPETITIONS, {190, 2}},
+	{"pair, label of 13 bytes", "alice@example.com", "192.0.2.1:993", NULL, pair_labelled, 1,
+		REPETITIONS, {250, 2}},
+	{"pair, name of 34 bytes", "alice.liddell@students.example.com", "", NULL, pair, 1,
+		REPETITIONS, {420, 2}},
+	{"pair, 4 levels", "a/b/c/d", "", NULL, pair, 1, REPETITIONS, {1000, 8}},
+	{"pair, 8 levels", "a/b/c/d/e/f/g/h", "", NULL, pair, 1, REPETITIONS, {1500, 16}},
+	{"denied", "full@example.com", "", NULL, denial, 1, REPETITIONS, {125, 0}},
+	{"5 held, release the oldest, acquire", "alice@example.com", "", held_begin,
+		release_oldest_and_acquire, 1, REPETITIONS, {740, 4}},
+	{"the same, held by 2 sessions", "alice@example.com", "", held_by_two_sessions_begin,
+		release_oldest_and_acquire, 1, REPETITIONS, {740, 4}},
+	{"pair, 10 accounts in turn", "u%04u@example.com", "", in_turn_begin, pairs_in_turn, 10, 21,
+		{361, 2}},
+	{"pair, 100 accounts in turn", "u%04u@example.com", "", in_turn_begin, pairs_in_turn, 100,
+		5, {361, 2.1}},
 };
 #define WORKS COUNT_OF(works)
 
@@ -213,17 +183,13 @@ static const double held_limit = 2;
 
 /* -- counting ---------------------------------------------------------------------------------- */
 
-static unsigned pairs_of(const struct work *w) {
-	return w->pairs ? w->pairs : 1;
-}
-
 static void work_prepare(const void *data) {
 	const struct work *w = data;
 
 	check_success(berth_open(NULL, &handle));
 	if (w->begin)
 		w->begin(w);
-	for (unsigned i = 0; i < WARM_UP; i += pairs_of(w))
+	for (unsigned i = 0; i < WARM_UP; i += w->pairs)
 		w->operation(w);
 }
 
@@ -239,8 +205,8 @@ static struct count count_of(
 
 	ck_assert_msg(c.instructions > 0, "the child ended early; berthd's log:\n%s",
 		instance_log(&here));
-	c.instructions /= pairs_of(w);
-	c.locked /= pairs_of(w);
+	c.instructions /= w->pairs;
+	c.locked /= w->pairs;
 	return c;
 }
 
@@ -263,8 +229,9 @@ static void expect_within(const char *what, const char *unit, double value, doub
 /* -- tests ------------------------------------------------------------------------------------- */
 
 START_TEST(the_locked_instructions_of_a_semaphore_are_found) {
-	static const struct work w = {
-		.name = "sem_post, sem_trywait: to compare", .operation = pair_of_semaphore};
+	static const struct work w = {.name = "sem_post, sem_trywait: to compare",
+		.operation = pair_of_semaphore,
+		.pairs = 1};
 	struct count c = count_of(work_prepare, &w, REPETITIONS);
 
 	row_print(&w, &c);
@@ -275,7 +242,7 @@ END_TEST
 
 START_TEST(an_operation_keeps_to_its_limit_of_instructions) {
 	const struct work *w = &works[_i];
-	struct count c = count_of(work_prepare, w, w->repetitions ? w->repetitions : REPETITIONS);
+	struct count c = count_of(work_prepare, w, w->repetitions);
 
 	row_print(w, &c);
 	if (_i >= (int)WORKS - 2)
@@ -351,7 +318,8 @@ static void hold_before(const void *data) {
 		acquire_one(data);
 }
 
-static const struct work many_work = {.account = "many@example.com", .operation = acquire_one};
+static const struct work many_work = {
+	.account = "many@example.com", .operation = acquire_one, .pairs = 1};
 
 static double cpu_ns(void) {
 	struct timespec t;

@@ -247,8 +247,8 @@ static bool release_is_finished(void *data) {
 	return kill_unfinished(map) == 0;
 }
 
-/* These finish the release in place of its own thread. They return false if another party was
- * faster. */
+/* These functions make berthd finish the release in place of its own thread. They return false if
+ * berthd had finished it before, in a recount. */
 static bool finish_by_revoke_of_process(pid_t pid) {
 	const char *output;
 
@@ -304,7 +304,7 @@ static bool release_stopped(size_t k, bool (*finish)(pid_t pid), bool resume) {
 	expect_count(&r, "acme", HELD_WEIGHT);
 	expect_count(&r, "acme/bob", HELD_WEIGHT);
 	expect_count(&r, "acme/bob/web", HELD_WEIGHT);
-	/* Whichever party finished it, the thread gets 0 from its release, and exits with 0. */
+	/* The thread gets 0 from its release, although berthd finished it, and exits with 0. */
 	if (resume)
 		trace_child_finish(pid);
 	else

@@ -65,7 +65,7 @@ static char said[65536]; /* the output of the last command */
 
 /* Starts berthd with the arguments. Its output goes to a file. */
 static pid_t command_begin(const char *const args[]) {
-	const char *argv[8] = {program_path("BERTHD", "berthd")};
+	const char *argv[8] = {program_path(NULL, "berthd")};
 	pid_t pid = fork();
 
 	ck_assert_int_ge(pid, 0);
@@ -137,15 +137,6 @@ static const char *export_saved(void) {
 	strcpy(path, file_write("saved", text));
 	free(text);
 	return path;
-}
-
-static void store_damage(void) {
-	int fd = open(path_of("limits/data.mdb"), O_WRONLY | O_CLOEXEC);
-	char noise[8192];
-
-	memset(noise, 0x5A, sizeof(noise));
-	ck_assert_int_eq(pwrite(fd, noise, sizeof(noise), 0), sizeof(noise));
-	(void)close(fd);
 }
 
 static void store_remove(void) {
@@ -267,7 +258,7 @@ END_TEST
 START_TEST(a_damaged_store_is_moved_aside) {
 	const char *file = export_saved();
 
-	store_damage();
+	file_damage(path_of("limits/data.mdb"));
 	ck_assert_int_eq(start_refused(&here), 1);
 	expect_logged("limits/data.mdb is damaged");
 	expect_logged("--restore");
@@ -321,7 +312,7 @@ START_TEST(a_file_that_is_no_whole_export_is_refused) {
 	const char *file = export_saved();
 	char *text = file_read(file), *cut;
 
-	store_damage();
+	file_damage(path_of("limits/data.mdb"));
 	expect_refused(path_of("none"), "No such file");
 	expect_refused(file_write("bad", ""), "bad:1: the file is empty");
 	/* The export is cut off at each small size, and at some larger sizes. */
@@ -342,7 +333,7 @@ START_TEST(an_invalid_line_with_a_right_checksum_is_refused_by_its_number) {
 	XXH128_hash_t sum = XXH3_128bits(lines, strlen(lines));
 
 	(void)export_saved();
-	store_damage();
+	file_damage(path_of("limits/data.mdb"));
 	expect_refused(
 		file_write("bad", text_of("%s# end: 3 limits and templates, checksum %016" PRIx64
 					  "%016" PRIx64 "\n",

@@ -378,31 +378,17 @@ START_TEST(peaks_survive_a_kill_and_a_restart) {
 }
 END_TEST
 
-/* Opens the file of the store `limits` or `counts`. */
-static int store_open(const char *name, int flags) {
-	return open(text_of("%s/%s/data.mdb", here.state_dir, name), flags | O_CLOEXEC);
-}
-
-/* Overwrites the beginning of the file. */
-static void store_damage(const char *name) {
-	int fd = store_open(name, O_WRONLY);
-	char noise[8192];
-
-	memset(noise, 0x5A, sizeof(noise));
-	ck_assert_int_eq(pwrite(fd, noise, sizeof(noise), 0), sizeof(noise));
-	(void)close(fd);
-}
-
 START_TEST(a_damaged_store_of_limits_keeps_berthd_from_starting_and_is_left_alone) {
+	const char *path = text_of("%s/limits/data.mdb", here.state_dir);
 	char byte;
 	int fd;
 
 	set_limit("alice", "3");
 	(void)instance_kill(&here, SIGTERM);
-	store_damage("limits");
+	file_damage(path);
 	ck_assert_int_eq(start_refused(&here), 1);
 	expect_logged("limits");
-	fd = store_open("limits", O_RDONLY);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
 	ck_assert_int_eq(read(fd, &byte, 1), 1);
 	ck_assert_int_eq(byte, 0x5A);
 	(void)close(fd);
@@ -412,7 +398,7 @@ END_TEST
 START_TEST(damaged_counts_cost_the_history_only) {
 	set_limit("alice", "3");
 	(void)instance_kill(&here, SIGTERM);
-	store_damage("counts");
+	file_damage(text_of("%s/counts/data.mdb", here.state_dir));
 	instance_restart(&here);
 	expect_logged("beginning afresh");
 	ck_assert_int_eq(account_number("alice", "limit"), 3);

@@ -132,9 +132,9 @@ UNUSED static int run_forked(int (*run)(void *data), void *data) {
 
 	(void)fflush(NULL);
 	pid = fork();
-	ck_assert_int_ge(pid, 0);
 	if (pid == 0)
 		_exit(run(data));
+	ck_assert_int_ge(pid, 0);
 	while (waitpid(pid, &status, 0) < 0)
 		ck_assert_int_eq(errno, EINTR);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -151,6 +151,16 @@ UNUSED static const char *file_write(const char *name, const char *text) {
 	fputs(text, f);
 	ck_assert_int_eq(fclose(f), 0);
 	return path;
+}
+
+/* Overwrites the beginning of a file with 0x5A. */
+UNUSED static void file_damage(const char *path) {
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	char noise[8192];
+
+	memset(noise, 0x5A, sizeof(noise));
+	ck_assert_int_eq(pwrite(fd, noise, sizeof(noise), 0), sizeof(noise));
+	(void)close(fd);
 }
 
 /* The number of names in a directory that begin with `begin`. */
