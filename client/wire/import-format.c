@@ -47,16 +47,6 @@ static bool is_blank(char c) {
 	return c == ' ' || c == '\t';
 }
 
-static struct piece piece_strip(struct piece p) {
-	while (p.length > 0 && is_blank(p.at[0])) {
-		p.at++;
-		p.length--;
-	}
-	while (p.length > 0 && is_blank(p.at[p.length - 1]))
-		p.length--;
-	return p;
-}
-
 /* -- what is wrong ----------------------------------------------------------------------------- */
 
 static __attribute__((format(printf, 3, 4))) int error_add(
@@ -97,24 +87,6 @@ static uint32_t *table_place(const struct lines *l, const struct lines_entry *e)
 	return &l->table[i];
 }
 
-/* The table is never more than half full. */
-static int table_grow(struct lines *l) {
-	size_t size = l->table_size ? l->table_size * 2 : 1024;
-	uint32_t *table;
-
-	if (l->count * 2 < l->table_size)
-		return 0;
-	table = calloc(size, sizeof(*table));
-	if (!table)
-		return -ENOMEM;
-	free(l->table);
-	l->table = table;
-	l->table_size = size;
-	for (size_t i = 0; i < l->count; i++)
-		*table_place(l, &l->entry[i]) = (uint32_t)i + 1;
-	return 0;
-}
-
 static int account_add(struct lines *l, uint32_t line, struct piece name, uint32_t limit) {
 	struct lines_entry e = {
 		.name = name.at,
@@ -126,7 +98,20 @@ static int account_add(struct lines *l, uint32_t line, struct piece name, uint32
 	struct shown shown;
 	uint32_t *place;
 
-	if (table_grow(l) < 0 || array_reserve(&l->entry, &l->capacity, l->count + 1) < 0)
+	/* The table is never more than half full. */
+	if (l->count * 2 >= l->table_size) {
+		size_t size = l->table_size ? l->table_size * 2 : 1024;
+		uint32_t *table = calloc(size, sizeof(*table));
+
+		if (!table)
+			return -ENOMEM;
+		free(l->table);
+		l->table = table;
+		l->table_size = size;
+		for (size_t i = 0; i < l->count; i++)
+			*table_place(l, &l->entry[i]) = (uint32_t)i + 1;
+	}
+	if (array_reserve(&l->entry, &l->capacity, l->count + 1) < 0)
 		return -ENOMEM;
 	place = table_place(l, &e);
 	if (*place != 0)
@@ -157,19 +142,11 @@ static int word_parse(struct piece word, uint32_t *ret) {
 	return 0;
 }
 
-static const char *name_wrong(struct piece name, bool exact) {
-	if (!exact && name.at[0] == '#')
-		return "a comment's '#' must be the first character of its line, and an account "
-		       "that begins with '#' must stand between two tabs";
-	return name_check_any(name.at, name.length);
-}
-
 static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 	struct shown shown;
 	struct piece name, word;
 	const char *wrong;
 	uint32_t limit;
-	bool exact;
 
 	while (p.length > 0 && is_blank(p.at[p.length - 1]))
 		p.length--;
@@ -180,12 +157,22 @@ static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 	while (name.length > 0 && !is_blank(name.at[name.length - 1]))
 		name.length--;
 	word = (struct piece){p.at + name.length, p.length - name.length};
-	exact = name.length >= 3 && name.at[0] == '\t' && name.at[name.length - 1] == '\t';
-	name = exact ? (struct piece){name.at + 1, name.length - 2} : piece_strip(name);
-	if (name.length == 0)
-		return error_add(l, line, "'%s' stands alone; a line is ACCOUNT LIMIT",
-			piece_show(word, &shown));
-	wrong = name_wrong(name, exact);
+	if (name.length >= 3 && name.at[0] == '\t' && name.at[name.length - 1] == '\t') {
+		name = (struct piece){name.at + 1, name.length - 2};
+		wrong = name_check_any(name.at, name.length);
+	} else {
+		for (; name.length > 0 && is_blank(name.at[0]); name.length--)
+			name.at++;
+		while (name.length > 0 && is_blank(name.at[name.length - 1]))
+			name.length--;
+		if (name.length == 0)
+			return error_add(l, line, "'%s' stands alone; a line is ACCOUNT LIMIT",
+				piece_show(word, &shown));
+		wrong = name.at[0] != '#'
+				? name_check_any(name.at, name.length)
+				: "a comment's '#' must be the first character of its line, and an "
+				  "account that begins with '#' must stand between two tabs";
+	}
 	if (wrong)
 		return error_add(l, line, "'%s': %s", piece_show(name, &shown), wrong);
 	if (word_parse(word, &limit) < 0)

@@ -62,19 +62,6 @@ static int fd_raise(int fd) {
 	return high;
 }
 
-static void control_set(struct msghdr *m, union control *control, const int *fds, size_t count) {
-	struct cmsghdr *c;
-
-	memset(control, 0, sizeof(*control));
-	m->msg_control = control->space;
-	m->msg_controllen = CMSG_SPACE(count * sizeof(int));
-	c = CMSG_FIRSTHDR(m);
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(count * sizeof(int));
-	memcpy(CMSG_DATA(c), fds, count * sizeof(int));
-}
-
 int message_send(int fd, const void *message, size_t length, const int *fds, size_t fd_count) {
 	struct iovec part = {.iov_base = (void *)(uintptr_t)message, .iov_len = length};
 	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
@@ -83,8 +70,17 @@ int message_send(int fd, const void *message, size_t length, const int *fds, siz
 
 	if (fd_count > MESSAGE_FDS_MAX)
 		return -EINVAL;
-	if (fd_count > 0)
-		control_set(&m, &control, fds, fd_count);
+	if (fd_count > 0) {
+		struct cmsghdr *c = &control.align;
+
+		memset(&control, 0, sizeof(control));
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+		memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
+		m.msg_control = control.space;
+		m.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+	}
 	do
 		n = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
@@ -117,21 +113,6 @@ static void fds_close(int *fds) {
 		close_cleanup(&fds[i]);
 }
 
-/* Checks the header, except for its version: the daemon replies to a request of another version.
- * Returns the packet's length, or an error. */
-static ssize_t packet_check(const struct msghdr *m, const void *buffer, size_t length) {
-	struct message_header header;
-
-	if (m->msg_flags & MSG_TRUNC)
-		return -EMSGSIZE;
-	if (length < sizeof(header))
-		return -EBADMSG;
-	memcpy(&header, buffer, sizeof(header));
-	if (header.magic != MESSAGE_MAGIC || header.length != length)
-		return -EBADMSG;
-	return (ssize_t)length;
-}
-
 ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 	struct iovec part = {.iov_base = buffer, .iov_len = size};
 	union control control;
@@ -141,6 +122,7 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 		.msg_control = control.space,
 		.msg_controllen = sizeof(control.space),
 	};
+	struct message_header header = {0};
 	ssize_t n;
 
 	for (size_t i = 0; ret_fds && i < MESSAGE_FDS_MAX; i++)
@@ -151,8 +133,13 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 	if (n < 0)
 		return -errno;
 	control_take(&m, ret_fds);
-	if (n > 0)
-		n = packet_check(&m, buffer, (size_t)n);
+	/* The version isn't checked here: the daemon replies to a request of another version. */
+	memcpy(&header, buffer, MIN_OF((size_t)n, sizeof(header)));
+	if (m.msg_flags & MSG_TRUNC)
+		n = -EMSGSIZE;
+	else if (n > 0 && ((size_t)n < sizeof(header) || header.magic != MESSAGE_MAGIC ||
+				  header.length != (size_t)n))
+		n = -EBADMSG;
 	if (n <= 0)
 		fds_close(ret_fds);
 	return n;
@@ -160,36 +147,24 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 
 /* -- connecting -------------------------------------------------------------------------------- */
 
-/* If the directory's name is too long for a socket's address, the address goes through a descriptor
- * of the directory: *ret_dir_fd, which must stay open while the address is used. */
-static int address_init(
-	struct sockaddr_un *address, const char *dir, const char *name, int *ret_dir_fd) {
-	int n;
-
-	memset(address, 0, sizeof(*address));
-	address->sun_family = AF_UNIX;
-	n = snprintf(address->sun_path, sizeof(address->sun_path), "%s/%s", dir, name);
-	if (n >= 0 && (size_t)n < sizeof(address->sun_path))
-		return 0;
-
-	close_cleanup(ret_dir_fd);
-	*ret_dir_fd = fd_raise(open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC));
-	if (*ret_dir_fd < 0)
-		return -errno;
-	n = snprintf(address->sun_path, sizeof(address->sun_path), "/proc/self/fd/%d/%s",
-		*ret_dir_fd, name);
-	return n >= 0 && (size_t)n < sizeof(address->sun_path) ? 0 : -ENAMETOOLONG;
-}
-
 /* The socket is non-blocking. -EAGAIN: the daemon's backlog is full. */
 static int connect_once(int fd, const char *dir, const char *name) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const int size = sizeof(address.sun_path);
 	_cleanup_close_ int dir_fd = -1;
-	struct sockaddr_un address;
-	int r;
+	int r = snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s", dir, name);
 
-	r = address_init(&address, dir, name, &dir_fd);
-	if (r < 0)
-		return r;
+	/* If the directory's name is too long for a socket's address, the address goes through a
+	 * descriptor of the directory. */
+	if (r < 0 || r >= size) {
+		dir_fd = fd_raise(open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC));
+		if (dir_fd < 0)
+			return -errno;
+		r = snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
+			dir_fd, name);
+		if (r < 0 || r >= size)
+			return -ENAMETOOLONG;
+	}
 	do
 		r = connect(fd, (const struct sockaddr *)&address, sizeof(address));
 	while (r < 0 && errno == EINTR);
@@ -285,29 +260,21 @@ int message_skip(int fd, void *buffer, size_t size, int64_t deadline) {
 	return n < 0 ? (int)n : 0;
 }
 
-static int reply_check(const void *request, const void *reply, size_t size) {
-	struct message_header asked, got;
-
-	memcpy(&asked, request, sizeof(asked));
-	memcpy(&got, reply, sizeof(got));
-	if (got.version != asked.version)
-		return -EPROTONOSUPPORT;
-	/* Opcode 0: berthd had no descriptors left, and refused the request without reading it. */
-	if (got.opcode != asked.opcode && !(got.opcode == 0 && got.code != 0))
-		return -EBADMSG;
-	if (got.code != 0 && size != sizeof(struct message_failed))
-		return -EBADMSG;
-	return 0;
-}
-
 int message_answer(int fd, const void *request, void *reply, size_t *ret_size, int *ret_fds,
 	int64_t deadline) {
 	ssize_t n = call_receive(fd, reply, *ret_size, ret_fds, deadline);
-	int r = n < 0 ? (int)n : reply_check(request, reply, (size_t)n);
+	struct message_header asked, got;
 
-	if (r < 0) {
+	if (n < 0)
+		return (int)n;
+	memcpy(&asked, request, sizeof(asked));
+	memcpy(&got, reply, sizeof(got));
+	/* Opcode 0: berthd had no descriptors left, and refused the request without reading it. */
+	if (got.version != asked.version ||
+		(got.opcode != asked.opcode && !(got.opcode == 0 && got.code != 0)) ||
+		(got.code != 0 && n != sizeof(struct message_failed))) {
 		fds_close(ret_fds);
-		return r;
+		return got.version != asked.version ? -EPROTONOSUPPORT : -EBADMSG;
 	}
 	*ret_size = (size_t)n;
 	return 0;

@@ -14,11 +14,19 @@ static bool is_control(uint32_t c) {
 	return c < 0x20 || (c >= 0x7F && c <= 0x9F);
 }
 
-static const char *check_characters(const char *name, size_t length) {
-	uint32_t c;
-	size_t n;
+/* A name with a wildcard is a template's, and any other is an account's. So a name of either kind
+ * can only break the rules that both have in common. */
+const char *name_check_any(const char *name, size_t length) {
+	/* The sentences below contain these numbers. */
+	_Static_assert(BERTH_NAME_MAX == 255, "255 bytes");
+	_Static_assert(BERTH_LEVELS_MAX == 8, "8 levels");
+	if (!name || length == 0)
+		return "the name is empty; 1 to 255 bytes are allowed";
+	if (length > BERTH_NAME_MAX)
+		return "the name is longer than 255 bytes; 1 to 255 bytes are allowed";
+	for (size_t i = 0, n; i < length; i += n) {
+		uint32_t c;
 
-	for (size_t i = 0; i < length; i += n) {
 		n = utf8_decode(name + i, length - i, &c);
 		if (n == 0)
 			return "the name is not valid UTF-8; escape or convert bytes of another "
@@ -27,35 +35,15 @@ static const char *check_characters(const char *name, size_t length) {
 			return "the name contains a control character (U+0000 to U+001F, or U+007F "
 			       "to U+009F); leave it out or escape it";
 	}
-	return NULL;
-}
-
-static const char *check_levels(const char *name, size_t length) {
 	if (name[0] == '/')
 		return "the name begins with '/'; '/' only stands between two levels";
 	if (name[length - 1] == '/')
 		return "the name ends with '/'; '/' only stands between two levels";
 	if (memmem(name, length, "//", 2))
 		return "the name contains '//'; every level needs at least one character";
-	/* The sentence below contains this number. */
-	_Static_assert(BERTH_LEVELS_MAX == 8, "8 levels");
 	if (name_depth(name, length) > BERTH_LEVELS_MAX)
 		return "the name has more than 8 levels; at most 7 '/' are allowed";
 	return NULL;
-}
-
-/* A name with a wildcard is a template's, and any other is an account's. So a name of either kind
- * can only break the rules that both have in common. */
-const char *name_check_any(const char *name, size_t length) {
-	const char *wrong;
-
-	_Static_assert(BERTH_NAME_MAX == 255, "255 bytes");
-	if (!name || length == 0)
-		return "the name is empty; 1 to 255 bytes are allowed";
-	if (length > BERTH_NAME_MAX)
-		return "the name is longer than 255 bytes; 1 to 255 bytes are allowed";
-	wrong = check_characters(name, length);
-	return wrong ? wrong : check_levels(name, length);
 }
 
 const char *name_check(const char *name, size_t length) {
