@@ -88,32 +88,11 @@ static int64_t call_deadline(struct call *c) {
 	return c->deadline;
 }
 
-/* Mends an attempt that couldn't map a window. If the application has closed the files (closefrom),
- * asks berthd for them again, unless another thread has just done so. */
-static int call_remap(struct call *c) {
-	bool again = !c->was_remapped || !map_files_are_ours(c->session->map);
-	int r = ask_files(c->session, call_deadline(c));
-
-	c->was_remapped = true;
-	if (c->record != 0)
-		(void)ask_finish_release(c->session, c->record, call_deadline(c));
-	return r == 0 && !again ? -ENOMEM : r;
-}
-
-/* Asks berthd for more ranges. If berthd has none left, the call makes one more attempt, which may
- * find a record that the thread keeps for another account. */
-static int call_grow(struct call *c) {
-	int r = ask_ranges(c->session, c->range_count, call_deadline(c));
-
-	if (r != BERTH_NO_SYSTEM_RESOURCES || c->was_refused)
-		return r;
-	c->was_refused = true;
-	return 0;
-}
-
 /* Mends the cause of the error r, which an attempt returned. 0: another attempt may succeed; any
  * other result is final. */
 static _cold_ int call_mend(struct call *c, int r) {
+	bool again;
+
 	switch (r) {
 	case -EAGAIN:
 		return 0;
@@ -123,11 +102,24 @@ static _cold_ int call_mend(struct call *c, int r) {
 			       ? -EINVAL
 			       : ask_name(c->session, c->account, call_deadline(c));
 	case -ENOBUFS:
-		return call_grow(c);
+		r = ask_ranges(c->session, c->range_count, call_deadline(c));
+		if (r != BERTH_NO_SYSTEM_RESOURCES || c->was_refused)
+			return r;
+		/* berthd has no ranges left. The call makes one more attempt, which may find a
+		 * record that the thread keeps for another account. */
+		c->was_refused = true;
+		return 0;
 	case -ESHUTDOWN:
 		return ask_new_session(c->session, call_deadline(c));
 	case -ENOMEM:
-		return call_remap(c);
+		/* If the application has closed the files (closefrom), the call asks berthd for
+		 * them again, unless another thread has just done so. */
+		again = !c->was_remapped || !map_files_are_ours(c->session->map);
+		r = ask_files(c->session, call_deadline(c));
+		c->was_remapped = true;
+		if (c->record != 0)
+			(void)ask_finish_release(c->session, c->record, call_deadline(c));
+		return r == 0 && !again ? -ENOMEM : r;
 	default:
 		return r;
 	}
@@ -176,7 +168,6 @@ static int acquire_with_one(struct call *call, struct cache *c, struct cache_ent
 	struct acquisition *a, struct local_slot **ret_unusable) {
 	struct pool *p = call->session->pool;
 	struct local_slot *local;
-	berth_slot slot;
 	uint64_t seq;
 	int r = cache_claim(c, p, e, &local);
 
@@ -186,9 +177,8 @@ static int acquire_with_one(struct call *call, struct cache *c, struct cache_ent
 	call->record = local->number;
 	r = local_acquire(p, local, &a->request, &seq);
 	if (r == 0) {
-		slot = slot_next(load_relaxed(&local->slot), seq);
-		cache_note_slot(c, p, e, local, tag_pack(local->number, seq), slot);
-		*a->ret = slot;
+		*a->ret = slot_next(load_relaxed(&local->slot), seq);
+		cache_note_slot(c, p, e, local, seq);
 	} else if (r == -EAGAIN || r == -ERANGE) {
 		cache_detach(c, e, local);
 		*ret_unusable = r == -EAGAIN ? local : NULL;
@@ -199,33 +189,15 @@ static int acquire_with_one(struct call *call, struct cache *c, struct cache_ent
 	return r;
 }
 
-/* Tries one record after another. Records that can't be used return to the pool only at the end, so
- * that no record is tried twice. */
-static int acquire_with_any(
-	struct call *call, struct cache *c, struct cache_entry *e, struct acquisition *a) {
-	struct session *s = call->session;
-	struct local_slot *unusable[TRIES];
-	int n = 0, r;
-
-	do
-		r = acquire_with_one(call, c, e, a, &unusable[n]);
-	while (r == -EAGAIN && ++n < TRIES);
-	while (n-- > 0)
-		if (unusable[n])
-			pool_return(s->pool, unusable[n]);
-	/* When a session ends, berthd takes back its records in the same way as the records of
-	 * revoked slots. But if the session has ended, the call opens another one. */
-	return r == -ECANCELED && !session_is_open(s) ? -ESHUTDOWN : r;
-}
-
 /* The thread has entered the session (thread_enter), or has no cache. */
 static int acquire_inside(struct call *call, struct cache *c, struct acquisition *a) {
 	struct session *s = call->session;
 	const struct path *path = &a->path;
 	size_t size = path->depth * sizeof(path->level[0]);
 	struct cache_entry *e = c ? cache_find(c, call->account) : NULL;
+	struct local_slot *unusable[TRIES];
 	uint32_t level;
-	int r;
+	int n = 0, r;
 
 	if (c && (!e || e->path.depth != path->depth ||
 			 memcmp(e->path.level, path->level, size) != 0))
@@ -234,7 +206,17 @@ static int acquire_inside(struct call *call, struct cache *c, struct acquisition
 	if (r < 0)
 		return r;
 	a->request.stamp.since = slot_now();
-	return acquire_with_any(call, c, e, a);
+	do
+		r = acquire_with_one(call, c, e, a, &unusable[n]);
+	while (r == -EAGAIN && ++n < TRIES);
+	/* Records that can't be used return to the pool only now, so that no record is tried
+	 * twice. */
+	while (n-- > 0)
+		if (unusable[n])
+			pool_return(s->pool, unusable[n]);
+	/* When a session ends, berthd takes back its records in the same way as the records of
+	 * revoked slots. But if the session has ended, the call opens another one. */
+	return r == -ECANCELED && !session_is_open(s) ? -ESHUTDOWN : r;
 }
 
 static int acquire_attempt(struct call *call, void *data) {

@@ -183,7 +183,7 @@ static _cold_ int acquire_failed(struct session *s, struct cache *c, const char 
 	uint32_t weight, const char *label, int r, berth_slot *ret) {
 	thread_leave(c);
 	/* If the session has ended, the general path opens another (acquire-general.c,
-	 * acquire_with_any). */
+	 * acquire_inside). */
 	if (r == -ECANCELED && session_is_open(s))
 		return BERTH_CONNECTION_ABORTED;
 	return r == -EUCLEAN ? BERTH_FILE_CORRUPT

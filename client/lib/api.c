@@ -12,36 +12,29 @@
 
 /* -- handles ----------------------------------------------------------------------------------- */
 
-static int handle_open(const char *runtime_dir, int timeout_ms, struct berth **ret) {
+int berth_open_options(const struct berth_options *options, struct berth **ret) {
+	int r, timeout_ms, error = errno;
 	struct session *s;
 	struct berth *b;
-	int r;
-
-	fork_watch();
-	fork_check();
-	r = handle_new(runtime_dir, timeout_ms, &b);
-	if (r < 0)
-		return r;
-	r = ask_session(b, clock_monotonic_ms() + timeout_ms, &s);
-	if (r != 0) {
-		handle_unlink(b);
-		handle_free(b);
-		return r;
-	}
-	*ret = b;
-	return 0;
-}
-
-int berth_open_options(const struct berth_options *options, struct berth **ret) {
-	int r, error = errno;
 
 	if (!options || !ret || !sized_is_known(options, options->size, sizeof(*options)) ||
 		options->timeout_ms < 0 || options->flags != 0)
 		return BERTH_INVALID_PARAMETER;
 	if (!cas16_is_there())
 		return BERTH_NO_SYSTEM_RESOURCES;
-	r = handle_open(runtime_dir_choose(options->runtime_dir),
-		options->timeout_ms ? options->timeout_ms : TIMEOUT_MS, ret);
+	fork_watch();
+	fork_check();
+	timeout_ms = options->timeout_ms ? options->timeout_ms : TIMEOUT_MS;
+	r = handle_new(runtime_dir_choose(options->runtime_dir), timeout_ms, &b);
+	if (r == 0) {
+		r = ask_session(b, clock_monotonic_ms() + timeout_ms, &s);
+		if (r == 0) {
+			*ret = b;
+		} else {
+			handle_unlink(b);
+			handle_free(b);
+		}
+	}
 	errno = error;
 	return general_code(r);
 }

@@ -135,37 +135,29 @@ static int ranges_add(struct session *s, const struct message_ranges_granted *gr
 	return added > 0 ? 0 : -ENOMEM;
 }
 
-/* Sends the request, after the reply to the previous request has come. The thread that sent the
- * previous request may have stopped waiting. But if that reply grants ranges, they belong to the
- * session, so the pool takes them. */
-static int question_send(struct berth *b, const struct question *q, int64_t deadline) {
-	union reply late = {{0}};
-	int r = b->owes_reply ? message_skip(b->socket.fd, &late, sizeof(late), deadline) : 0;
-
-	if (r < 0)
-		return r;
-	if (late.header.opcode == MESSAGE_RANGES && late.header.code == 0)
-		(void)ranges_add(load_relaxed(&b->current), &late.granted);
-	b->owes_reply = false;
-	r = message_ask(b->socket.fd, q->request, -1, deadline);
-	/* If berthd hung up before it received the request, it may have sent the reason. */
-	b->owes_reply = r == 0 || r == -ECONNRESET;
-	return b->owes_reply ? 0 : r;
-}
-
-/* Closes the socket if the exchange went wrong, but not if berthd is slow or memory is short:
- * closing the socket would end the session and revoke its slots. If the reply comes late, the
- * library receives it before it sends the next request. */
+/* Sends the request, after the reply to the previous request has come, and receives the reply. */
 static int question_exchange(struct berth *b, struct question *q, int64_t deadline) {
-	uint32_t code;
+	union reply late = {{0}};
 	size_t size = sizeof(q->reply);
-	int r;
+	uint32_t code;
+	int r = 0;
 
 	if (!descriptor_is_ours(&b->socket))
 		return -ECONNRESET;
-	r = question_send(b, q, deadline);
-	if (r == 0)
-		r = message_answer(b->socket.fd, q->request, &q->reply, &size, NULL, deadline);
+	if (b->owes_reply)
+		r = message_skip(b->socket.fd, &late, sizeof(late), deadline);
+	/* The thread that sent the previous request may have stopped waiting. But if that reply
+	 * grants ranges, they belong to the session, so the pool takes them. */
+	if (r == 0 && late.header.opcode == MESSAGE_RANGES && late.header.code == 0)
+		(void)ranges_add(load_relaxed(&b->current), &late.granted);
+	if (r == 0) {
+		r = message_ask(b->socket.fd, q->request, -1, deadline);
+		/* If berthd hung up before it received the request, it may have sent the reason. */
+		b->owes_reply = r == 0 || r == -ECONNRESET;
+		if (b->owes_reply)
+			r = message_answer(
+				b->socket.fd, q->request, &q->reply, &size, NULL, deadline);
+	}
 	if (r == 0) {
 		b->owes_reply = false;
 		code = q->reply.header.code;
@@ -173,6 +165,9 @@ static int question_exchange(struct berth *b, struct question *q, int64_t deadli
 			return (int)code;
 		r = size == q->reply_length ? 0 : -EBADMSG;
 	}
+	/* The socket stays open if berthd is slow or memory is short: closing it would end the
+	 * session and revoke its slots. If the reply comes late, the library receives it before it
+	 * sends the next request. */
 	if (r == 0 || r == -ETIMEDOUT || r == -ENOMEM || r == -ENOBUFS)
 		return r;
 	descriptor_close(&b->socket);

@@ -142,17 +142,17 @@ void cache_return_unused(struct cache *c, struct pool *p, struct local_slot *loc
 }
 
 void cache_note_slot(struct cache *c, struct pool *p, struct cache_entry *e,
-	struct local_slot *local, uint64_t tag, uint64_t slot) {
+	struct local_slot *local, uint64_t seq) {
 	/* A thread that releases the record's previous slot a second time reads the stamp before
 	 * and after the entry (acquire.c, release_search). */
 	store_release(&local->stamp, 0);
 	store_release(&local->entry, e);
 	store_release(&local->stamp, c && e ? e->stamp : 0);
-	store_relaxed(&local->slot, slot);
+	store_relaxed(&local->slot, slot_next(load_relaxed(&local->slot), seq));
 	if (c && e)
 		ring_add(c, p, e, local);
 	/* Pairs with the load by the thread that releases the slot. */
-	store_release(&local->token, tag);
+	store_release(&local->token, tag_pack(local->number, seq));
 }
 
 void cache_attach(
@@ -270,19 +270,23 @@ static bool table_grow(struct cache *c) {
 	return true;
 }
 
-/* An entry with copies of the name and of the path's levels. */
-static struct cache_entry *entry_new(
-	struct cache *c, const char *name, size_t length, const struct path *path) {
+struct cache_entry *cache_add(
+	struct cache *c, struct pool *p, const char *name, const struct path *path) {
 	size_t path_size = offsetof(struct path, level) + path->depth * sizeof(path->level[0]);
-	struct cache_entry *e =
-		arena_allocate(c, offsetof(struct cache_entry, path) + path_size + length + 1);
+	size_t length = strlen(name);
+	struct cache_entry *e;
 	char *text;
 
+	if (c->entry_count >= ENTRIES_MAX)
+		cache_clear(c, p);
+	if (c->entry_count * 2 >= (c->table_bits ? 1u << c->table_bits : 0) && !table_grow(c))
+		return NULL;
+	e = arena_allocate(c, offsetof(struct cache_entry, path) + path_size + length + 1);
 	if (!e)
 		return NULL;
+	memcpy(&e->path, path, path_size);
 	text = (char *)&e->path + path_size;
 	memcpy(text, name, length + 1);
-	memcpy(&e->path, path, path_size);
 	e->local = &cache_no_slot;
 	e->is_in_ring = false;
 	e->name = text;
@@ -291,21 +295,6 @@ static struct cache_entry *entry_new(
 	e->length = (uint32_t)length;
 	e->place = place_pack(RECORD_PLACED, path->depth - 1, 1, path->level[0].account);
 	e->entry_bits = path->level[0].generation | (ENTRY_LIVE | ENTRY_USABLE) << 28;
-	return e;
-}
-
-struct cache_entry *cache_add(
-	struct cache *c, struct pool *p, const char *name, const struct path *path) {
-	size_t length = strlen(name);
-	struct cache_entry *e;
-
-	if (c->entry_count >= ENTRIES_MAX)
-		cache_clear(c, p);
-	if (c->entry_count * 2 >= (c->table_bits ? 1u << c->table_bits : 0) && !table_grow(c))
-		return NULL;
-	e = entry_new(c, name, length, path);
-	if (!e)
-		return NULL;
 	/* This replaces an entry whose path the name no longer has. */
 	*table_find(c, e->hash, name, length) = e;
 	c->entry_count++;

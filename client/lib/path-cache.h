@@ -89,9 +89,9 @@ struct cache_entry *cache_add(
  * pool, or a record that another entry names. The caller then calls one of the next three
  * functions. Errors as pool_claim(). */
 int cache_claim(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot **ret);
-/* The record bears a slot now, with this tag and this number. */
+/* The record bears the slot `seq` now. */
 void cache_note_slot(struct cache *c, struct pool *p, struct cache_entry *e,
-	struct local_slot *local, uint64_t tag, uint64_t slot);
+	struct local_slot *local, uint64_t seq);
 /* No slot was acquired. The entry doesn't name the record any more, and the caller has the
  * record. */
 void cache_detach(struct cache *c, struct cache_entry *e, struct local_slot *local);

@@ -26,28 +26,6 @@ void session_free(struct session *s) {
 	free(s);
 }
 
-/* Maps the files and adds the records that berthd granted. Takes the descriptors. */
-static int session_fill(
-	struct session *s, const struct message_welcome *w, int directory, int segment) {
-	int r = map_new(segment, directory, PROT_READ, &s->map);
-
-	if (r < 0)
-		return r;
-	s->entry = map_session(s->map, w->session);
-	if (!s->entry)
-		return -EUCLEAN;
-	s->map->session = s->entry;
-	r = pool_new(s->map, s->slot_bits, &s->pool);
-	if (r < 0)
-		return r;
-	for (uint32_t i = 0; i < w->range_count; i++) {
-		r = pool_add_range(s->pool, w->range[i]);
-		if (r < 0)
-			return r == -ENOMEM ? r : -EUCLEAN;
-	}
-	return 0;
-}
-
 int session_new(uint64_t number, const struct message_welcome *w, int fds[MESSAGE_FDS_MAX],
 	struct session **ret) {
 	const uint32_t open[2] = {SESSION_OPEN, w->serial};
@@ -63,14 +41,28 @@ int session_new(uint64_t number, const struct message_welcome *w, int fds[MESSAG
 	s->slot_bits = number << SLOT_SESSION_SHIFT;
 	memcpy(&word, open, sizeof(word));
 	store_relaxed(&s->open, word);
-	r = session_fill(s, w, fds[0], fds[1]);
+
+	r = map_new(fds[1], fds[0], PROT_READ, &s->map);
 	fds[0] = fds[1] = -1;
-	if (r < 0) {
-		session_free(s);
-		return r;
+	if (r < 0)
+		goto fail;
+	s->entry = map_session(s->map, w->session);
+	s->map->session = s->entry;
+	r = s->entry ? pool_new(s->map, s->slot_bits, &s->pool) : -EUCLEAN;
+	if (r < 0)
+		goto fail;
+	for (uint32_t i = 0; i < w->range_count; i++) {
+		r = pool_add_range(s->pool, w->range[i]);
+		if (r < 0) {
+			r = r == -ENOMEM ? r : -EUCLEAN;
+			goto fail;
+		}
 	}
 	*ret = s;
 	return 0;
+fail:
+	session_free(s);
+	return r;
 }
 
 /* -- descriptors ------------------------------------------------------------------------------- */

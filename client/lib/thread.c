@@ -75,18 +75,6 @@ static struct thread *page_claim_block(struct thread_page *page) {
 	return &page->blocks[i];
 }
 
-static struct thread *block_new(void) {
-	struct thread_page *page;
-	struct thread *t = NULL;
-
-	for (page = load_acquire(&thread_pages); page && !t; page = page->next)
-		t = page_claim_block(page);
-	/* Other threads may use up a new page before this one has its block. */
-	while (!t && (page = page_new()) != NULL)
-		t = page_claim_block(page);
-	return t;
-}
-
 static void block_free(const struct thread *t) {
 	struct thread_page *page = load_acquire(&thread_pages);
 
@@ -133,18 +121,26 @@ static __attribute__((destructor)) void key_drop(void) {
 
 /* The thread's block, which is made if there is none. NULL: no memory, or no key. */
 static struct thread *thread_get(void) {
-	struct thread *t = thread_self;
+	struct thread_page *page;
+	struct thread *t = NULL;
 
-	if (t != &no_thread)
-		return t;
+	if (thread_self != &no_thread)
+		return thread_self;
 	(void)pthread_once(&key_once, key_make);
-	t = has_key ? block_new() : NULL;
-	if (t && pthread_setspecific(key, t) != 0) {
+	if (!has_key)
+		return NULL;
+	for (page = load_acquire(&thread_pages); page && !t; page = page->next)
+		t = page_claim_block(page);
+	/* Other threads may use up a new page before this one has its block. */
+	while (!t && (page = page_new()) != NULL)
+		t = page_claim_block(page);
+	if (!t)
+		return NULL;
+	if (pthread_setspecific(key, t) != 0) {
 		block_free(t);
 		return NULL;
 	}
-	if (t)
-		thread_self = t;
+	thread_self = t;
 	return t;
 }
 
