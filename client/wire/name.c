@@ -55,14 +55,6 @@ const char *name_check(const char *name, size_t length) {
 	return wrong;
 }
 
-const char *name_check_template(const char *name, size_t length) {
-	const char *wrong = name_check_any(name, length);
-
-	if (!wrong && !name_is_template(name, length))
-		return "the name contains neither '*' nor '?'; a template has at least one";
-	return wrong;
-}
-
 bool name_is_template(const char *name, size_t length) {
 	return length > 0 && (memchr(name, '*', length) || memchr(name, '?', length));
 }

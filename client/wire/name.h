@@ -12,9 +12,6 @@
  * NULL if the name is valid, otherwise a static sentence that says what is wrong. */
 const char *name_check(const char *name, size_t length);
 
-/* The same for a template, whose name has at least one `*` or `?`. */
-const char *name_check_template(const char *name, size_t length);
-
 /* Checks a name that has a wildcard as a template's, any other as an account's. */
 const char *name_check_any(const char *name, size_t length);
 

@@ -18,7 +18,7 @@ struct templates;
 int templates_new(struct templates **ret);
 void templates_free(struct templates *t);
 
-/* Adds a template, or changes its limit. The pattern is valid (name_check_template()). */
+/* Adds a template, or changes its limit. The pattern is valid (name_check_any()). */
 int templates_set(struct templates *t, const char *pattern, uint32_t limit);
 /* -ENOENT: there is no such template. */
 int templates_delete(struct templates *t, const char *pattern);

@@ -20,9 +20,7 @@
 static void judge_entry(const struct lines *l, size_t i) {
 	const struct lines_entry *e = &l->entry[i];
 
-	must_for(name_check(e->name, e->length) == NULL ||
-			 name_check_template(e->name, e->length) == NULL,
-		e->name, e->length);
+	must_for(name_check_any(e->name, e->length) == NULL, e->name, e->length);
 	must(e->limit <= BERTH_COUNT_MAX || e->limit == MESSAGE_UNLIMITED);
 	for (size_t k = 0; k < i; k++)
 		must_for(l->entry[k].length != e->length ||

@@ -38,7 +38,7 @@ static void try_name(const char *text, size_t length) {
 	uint32_t depth = 1;
 
 	must_for((name_check(text, length) == NULL) == (valid && !template), text, length);
-	must_for((name_check_template(text, length) == NULL) == (valid && template), text, length);
+	must_for((name_check_any(text, length) == NULL) == valid, text, length);
 	if (!valid)
 		return;
 	must_for(name_is_template(text, length) == template, text, length);
