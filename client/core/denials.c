@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Counts denials in cells, and collects those that were counted in the entries of sessions. */
+/* Counts denials in cells, and collects those that were counted in the entries of sessions. C1 and
+ * C2 are the steps of wake.h. */
 
 #include "denials.h"
 
@@ -14,55 +15,50 @@ static uint64_t word_pending(uint64_t word, uint64_t collected) {
 	return (word - collected) & DENIALS_MASK;
 }
 
-/* The account's denials in one session's entry. The word may go to another account while it is
- * read; `collected` has changed then. */
-static uint64_t entry_pending(const struct session_entry *e, uint32_t account) {
-	uint32_t i = account % BERTH_DENIALS;
-	uint64_t collected, word;
-
-	for (int n = 0; n < 16; n++) {
-		collected = load_acquire(&e->collected[i]);
-		word = load_acquire(&e->denials[i]);
-		if (load_acquire(&e->collected[i]) == collected)
-			return word >> DENIALS_BITS == account ? word_pending(word, collected) : 0;
-	}
-	return 0;
-}
-
 uint64_t denials_pending(struct map *m, uint32_t account) {
+	const uint32_t k = account % BERTH_DENIALS;
 	const struct session_entry *e;
 	uint64_t sum = 0;
 
 	for (uint32_t i = 0; (e = map_session(m, i)) != NULL; i++)
-		sum += entry_pending(e, account);
+		for (int n = 0; n < 16; n++) {
+			uint64_t collected = load_acquire(&e->collected[k]);
+			uint64_t word = load_acquire(&e->denials[k]);
+
+			/* The word may have gone to another account while it was read; `collected`
+			 * has changed then. */
+			if (load_acquire(&e->collected[k]) != collected)
+				continue;
+			if (word >> DENIALS_BITS == account)
+				sum += word_pending(word, collected);
+			break;
+		}
 	return sum;
-}
-
-/* Collects one word. It marks the cell as dirty again: while the denials were still in the word,
- * they may have been announced, and the daemon may have cleared the mark. A word whose account
- * doesn't exist is noise, and is dropped. */
-static void word_collect(struct map *m, struct session_entry *e, uint32_t i) {
-	uint64_t word = load_acquire(&e->denials[i]), collected = load_relaxed(&e->collected[i]);
-	uint32_t account = (uint32_t)(word >> DENIALS_BITS);
-	struct cell *cell = map_cell(m, account);
-	_Atomic uint8_t *dirty = map_dirty(m, account);
-
-	if (word == collected)
-		return;
-	/* Pairs with denials_add_to_session(), which may give the word to another account from now
-	 * on. */
-	store_release(&e->collected[i], word);
-	if (!cell)
-		return;
-	(void)add_total(&cell->denied, word_pending(word, collected)); /* C1 of wake.h */
-	if (dirty && load_total(dirty) == 0)
-		store_total(dirty, 1); /* C2 */
 }
 
 void denials_collect(struct map *m) {
 	struct session_entry *e;
 
 	for (uint32_t i = 0; (e = map_session(m, i)) != NULL; i++)
-		for (uint32_t k = 0; k < BERTH_DENIALS; k++)
-			word_collect(m, e, k);
+		for (uint32_t k = 0; k < BERTH_DENIALS; k++) {
+			uint64_t word = load_acquire(&e->denials[k]);
+			uint64_t collected = load_relaxed(&e->collected[k]);
+			uint32_t account = (uint32_t)(word >> DENIALS_BITS);
+			struct cell *cell = map_cell(m, account);
+			_Atomic uint8_t *dirty = map_dirty(m, account);
+
+			if (word == collected)
+				continue;
+			/* Pairs with denials_add_to_session(), which may give the word to another
+			 * account from now on. */
+			store_release(&e->collected[k], word);
+			/* A word whose account doesn't exist is noise, and is dropped. */
+			if (!cell)
+				continue;
+			(void)add_total(&cell->denied, word_pending(word, collected)); /* C1 */
+			/* The cell is marked again. While the denials were still in the word, they
+			 * may have been announced, and the daemon may have cleared the mark. */
+			if (dirty && load_total(dirty) == 0)
+				store_total(dirty, 1); /* C2 */
+		}
 }

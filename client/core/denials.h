@@ -44,7 +44,7 @@ static _always_inline_ void denials_add_to_session(
 		}
 		word = (uint64_t)account << DENIALS_BITS | (word & DENIALS_MASK);
 	}
-	/* Pairs with word_collect() in denials.c. */
+	/* Pairs with denials_collect(). */
 	store_release(at, (word & ~DENIALS_MASK) | ((word + 1) & DENIALS_MASK));
 	wake_changed(m, dirty);
 }

@@ -68,12 +68,6 @@ static _always_inline_ bool entry_matches(
 	return true;
 }
 
-static _Atomic uint32_t *table_slot(struct map *m, uint32_t bits, uint32_t i) {
-	uint64_t offset = (UINT64_C(1) << bits) + (i & ((UINT32_C(1) << bits) - 1));
-
-	return map_at(m, &m->directory, m->layout.tables + offset * sizeof(uint32_t));
-}
-
 int directory_find(
 	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word) {
 	uint32_t bits = load_acquire(&m->names->table_bits);
@@ -84,7 +78,9 @@ int directory_find(
 	/* The table is at most half full, so few slots are visited. The bound is for a damaged
 	 * table. */
 	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
-		_Atomic uint32_t *slot = table_slot(m, bits, (uint32_t)hash + i);
+		uint32_t at = ((uint32_t)hash + i) & ((UINT32_C(1) << bits) - 1);
+		_Atomic uint32_t *slot = map_at(m, &m->directory,
+			m->layout.tables + ((UINT64_C(1) << bits) + at) * sizeof(uint32_t));
 		struct entry *e;
 		uint32_t found;
 
@@ -109,28 +105,22 @@ int directory_find(
 	return -ENOENT;
 }
 
-static int level_fill(struct map *m, uint32_t account, struct level *l) {
-	if (unlikely(!map_has_account(m, account)))
-		return -EUCLEAN;
-	l->account = account;
-	l->entry = map_entry_at(m, account);
-	l->cell = map_cell_at(m, account);
-	l->dirty = map_dirty_at(m, account);
-	if (unlikely(!l->entry || !l->cell || !l->dirty))
-		return -ENOMEM;
-	l->generation = entry_generation(load_acquire(&l->entry->word));
-	return 0;
-}
-
 int directory_path(struct map *m, uint32_t account, uint32_t generation, struct path *ret) {
-	uint32_t depth = 0;
+	uint32_t depth;
 
-	for (uint32_t a = account; a != 0;
-		a = ancestry_parent(load_relaxed(&ret->level[depth++].entry->ancestry))) {
-		int r = depth < BERTH_LEVELS_MAX ? level_fill(m, a, &ret->level[depth]) : -EUCLEAN;
+	for (depth = 0; account != 0; depth++) {
+		struct level *l = &ret->level[depth];
 
-		if (unlikely(r < 0))
-			return r;
+		if (unlikely(depth == BERTH_LEVELS_MAX || !map_has_account(m, account)))
+			return -EUCLEAN;
+		l->account = account;
+		l->entry = map_entry_at(m, account);
+		l->cell = map_cell_at(m, account);
+		l->dirty = map_dirty_at(m, account);
+		if (unlikely(!l->entry || !l->cell || !l->dirty))
+			return -ENOMEM;
+		l->generation = entry_generation(load_acquire(&l->entry->word));
+		account = ancestry_parent(load_relaxed(&l->entry->ancestry));
 	}
 	ret->depth = depth;
 	/* The ancestors of an account stay the same as long as the account exists. So it is enough
@@ -145,19 +135,6 @@ int directory_path(struct map *m, uint32_t account, uint32_t generation, struct 
 
 static int entry_error(const struct map *m, uint32_t account) {
 	return map_has_account(m, account) ? -ENOMEM : -ENOENT;
-}
-
-int directory_ancestor(struct map *m, uint32_t account, uint32_t level, uint32_t *ret) {
-	for (uint32_t k = 0; k < level; k++) {
-		struct entry *e = map_entry(m, account);
-
-		if (unlikely(!e))
-			return entry_error(m, account);
-		/* Pairs with entry_write() in daemon/shared/directory-write.c. */
-		account = ancestry_parent(load_acquire(&e->ancestry));
-	}
-	*ret = account;
-	return account == 0 ? -ENOENT : 0;
 }
 
 int directory_depth(struct map *m, uint32_t account, uint32_t *ret) {

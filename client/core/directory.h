@@ -55,10 +55,6 @@ int directory_find(
  * -ENOMEM; -EUCLEAN. */
 int directory_path(struct map *m, uint32_t account, uint32_t generation, struct path *ret);
 
-/* Finds the account at a level of the path of `account` (level 0: itself). -ENOENT: the path has no
- * such level; -ENOMEM. */
-int directory_ancestor(struct map *m, uint32_t account, uint32_t level, uint32_t *ret);
-
 /* Reads how many levels the account's path has. -ENOENT: the account isn't published; -ENOMEM. */
 int directory_depth(struct map *m, uint32_t account, uint32_t *ret);
 

@@ -53,20 +53,6 @@ static void file_unmap(struct map_file *file) {
 	file->window = NULL;
 }
 
-static void *window_map(const struct map_file *file, uint32_t window) {
-	void *p;
-
-	if (!file_is_ours(file))
-		return NULL;
-	p = mmap(NULL, MAP_WINDOW, file->prot, MAP_SHARED, file->fd,
-		(off_t)((uint64_t)window << MAP_WINDOW_SHIFT));
-	if (p == MAP_FAILED)
-		return NULL;
-	/* The core dump of a server needs no counts of other servers. */
-	(void)madvise(p, MAP_WINDOW, MADV_DONTDUMP);
-	return p;
-}
-
 void *map_window(struct map *m, struct map_file *file, uint32_t window) {
 	int saved = errno;
 	void *p;
@@ -75,11 +61,16 @@ void *map_window(struct map *m, struct map_file *file, uint32_t window) {
 		return NULL;
 	(void)pthread_mutex_lock(&m->lock);
 	p = load_relaxed(&file->window[window]);
-	if (!p) {
-		p = window_map(file, window);
-		/* Pairs with map_at(). */
-		if (p)
-			store_release(&file->window[window], p);
+	if (!p && file_is_ours(file)) {
+		p = mmap(NULL, MAP_WINDOW, file->prot, MAP_SHARED, file->fd,
+			(off_t)((uint64_t)window << MAP_WINDOW_SHIFT));
+		if (p == MAP_FAILED) {
+			p = NULL;
+		} else {
+			/* The core dump of a server needs no counts of other servers. */
+			(void)madvise(p, MAP_WINDOW, MADV_DONTDUMP);
+			store_release(&file->window[window], p); /* pairs with map_at() */
+		}
 	}
 	(void)pthread_mutex_unlock(&m->lock);
 	errno = saved;
@@ -97,21 +88,6 @@ bool map_files_are_ours(struct map *m) {
 	return ours;
 }
 
-/* Checks the header, and computes the layout from its capacities. All later bounds come from this
- * layout, since the file could change. */
-static int map_check(struct map *m, const struct directory_header *names, uint64_t segment_size,
-	uint64_t directory_size) {
-	if (names->magic != BERTH_DIRECTORY_MAGIC)
-		return -EUCLEAN;
-	if (names->version != BERTH_LAYOUT_VERSION || names->fingerprint != BERTH_FINGERPRINT)
-		return -EPROTONOSUPPORT;
-	if (!layout_init(&m->layout, names->max_accounts, names->max_slots, names->max_sessions))
-		return -EUCLEAN;
-	if (segment_size < m->layout.segment_size || directory_size < m->layout.directory_size)
-		return -EUCLEAN;
-	return 0;
-}
-
 static int map_open(struct map *m, int directory_prot) {
 	uint64_t segment_size = 0, directory_size = 0;
 	struct directory_header names;
@@ -127,11 +103,15 @@ static int map_open(struct map *m, int directory_prot) {
 	n = pread(m->directory.fd, &names, sizeof(names), 0);
 	if (n < 0)
 		return -errno;
-	if (n != sizeof(names))
+	if (n != sizeof(names) || names.magic != BERTH_DIRECTORY_MAGIC)
 		return -EUCLEAN;
-	r = map_check(m, &names, segment_size, directory_size);
-	if (r >= 0)
-		r = file_make_windows(&m->directory, m->layout.directory_size);
+	if (names.version != BERTH_LAYOUT_VERSION || names.fingerprint != BERTH_FINGERPRINT)
+		return -EPROTONOSUPPORT;
+	/* All later bounds come from this layout, since the file could change. */
+	if (!layout_init(&m->layout, names.max_accounts, names.max_slots, names.max_sessions) ||
+		segment_size < m->layout.segment_size || directory_size < m->layout.directory_size)
+		return -EUCLEAN;
+	r = file_make_windows(&m->directory, m->layout.directory_size);
 	if (r >= 0)
 		r = file_make_windows(&m->segment, m->layout.segment_size);
 	if (r < 0)

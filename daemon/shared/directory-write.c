@@ -324,7 +324,7 @@ static int entry_write(
 	if (parent != 0)
 		depth += ancestry_depth(load_relaxed(&map_entry(d->map, parent)->ancestry));
 	store_relaxed(&e->hash, directory_hash(d->map, name));
-	/* Pairs with directory_ancestor(). */
+	/* Pairs with record_path() in client/core/counter.c. */
 	store_release(&e->ancestry, ancestry_pack(parent, depth));
 	store_relaxed(&e->shape, shape_pack(name->length, block));
 	return 0;

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#include "audit.h"
 #include "berth.h"
 #include "clock.h"
 #include "counter.h"
@@ -227,9 +228,9 @@ void daemon_check_counts(void) {
 			continue;
 		must(seq_charged(s.seq) == 0 || snapshot_is_held(s));
 		for (uint32_t k = 0; k < seq_charged(s.seq); k++) {
-			uint32_t account;
+			uint32_t account = account_ancestor(m, place_account(s.place), k);
 
-			must(directory_ancestor(m, place_account(s.place), k, &account) == 0);
+			must(account != 0);
 			sum[account] += place_weight(s.place);
 		}
 	}

@@ -44,13 +44,13 @@ static bool level_is_charged(uint64_t noted, uint32_t number, uint32_t level, ui
 /* Adds the weight to the sum of each charged level. False if the record names an account that
  * doesn't exist. */
 static bool record_add(struct map *m, uint32_t number, struct snapshot s, uint32_t *sum) {
-	uint32_t account;
-
 	if (place_state(s.place) == RECORD_FREE || place_state(s.place) == RECORD_CLOSED)
 		return true;
 	for (uint32_t k = 0; k <= place_top(s.place); k++) {
+		uint32_t account = account_ancestor(m, place_account(s.place), k);
+
 		/* A record that has charged nothing may name a removed account. */
-		if (directory_ancestor(m, place_account(s.place), k, &account) < 0)
+		if (account == 0)
 			return !level_is_charged(s.seq, number, k, 0);
 		if (level_is_charged(s.seq, number, k, cell_words(m, account).second))
 			sum[account] += place_weight(s.place);

@@ -7,6 +7,18 @@
 
 #include "map.h"
 
+/* The account at a level of the path of `account` (level 0: itself). 0: the path has no such
+ * level. */
+static inline uint32_t account_ancestor(struct map *m, uint32_t account, uint32_t level) {
+	for (; level > 0 && account != 0; level--) {
+		struct entry *e = map_entry(m, account);
+
+		/* Pairs with entry_write() in daemon/shared/directory-write.c. */
+		account = e ? ancestry_parent(load_acquire(&e->ancestry)) : 0;
+	}
+	return account;
+}
+
 /* True if every count is the sum of its records; otherwise ret_why (512 bytes) names a wrong
  * count. */
 bool audit_counts(struct map *m, char *ret_why);

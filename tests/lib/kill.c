@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "audit.h"
 #include "counter.h"
 #include "clock.h"
 #include "kill.h"
@@ -175,7 +176,8 @@ bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill
 	bool done;
 
 	level[0] = account_find(m, account, &word);
-	if (number == 0 || level[0] == 0 || directory_ancestor(m, level[0], 1, &level[1]) < 0)
+	level[1] = account_ancestor(m, level[0], 1);
+	if (number == 0 || level[1] == 0)
 		return false;
 	place = place_pack(RECORD_PLACED, 1, 2, level[0]);
 	base = record_place(record, place);
