@@ -134,6 +134,7 @@ static int record_path(struct map *m, uint64_t place, struct path *ret) {
 		e = ret->depth + 1 < depth ? map_entry_at(m, account) : NULL;
 		if (unlikely(!l->cell || !l->dirty || (!e && ret->depth + 1 < depth)))
 			return -ENOMEM;
+		/* Pairs with entry_write() in daemon/shared/directory-write.c. */
 		account = e ? ancestry_parent(load_acquire(&e->ancestry)) : 0;
 	}
 	return 0;
@@ -228,28 +229,8 @@ static int level_try_discharge(
 	return damage;
 }
 
-/* Makes the first step down, `seq`, which releases the slot `held`. Of all parties that try this,
- * exactly one succeeds; the others get -ENOENT. */
-static int top_discharge(
-	const struct placement *p, const struct level *l, uint64_t held, uint64_t seq) {
-	for (int i = 0; i < RETRIES_MAX; i++) {
-		struct pair seen = cell_load(l->cell);               /* order 1 */
-		uint64_t noted = load_acquire(&p->at.record->noted); /* 2 */
-		uint64_t place = load_acquire(&p->at.record->place);
-		int r;
-
-		if (unlikely(place != p->place ||
-			     step_newest(p->at.number, noted, seen.second) != held))
-			return -ENOENT;
-		r = level_try_discharge(p, l, seen, seq);
-		if (likely(r != -EAGAIN))
-			return r;
-		back_off(i);
-	}
-	return -EUCLEAN;
-}
-
-/* Makes a later step down, `seq`, unless a party has made it already: each step is made once. */
+/* Makes a step down, `seq`, below the top, unless a party has made it already: each step is made
+ * once. */
 static int level_discharge_once(const struct placement *p, const struct level *l, uint64_t seq) {
 	for (int i = 0; i < RETRIES_MAX; i++) {
 		struct pair seen = cell_load(l->cell);
@@ -304,19 +285,31 @@ static bool has_newer_step(const struct placement *p, uint64_t seq) {
 	       load_acquire(&p->at.record->place) != p->place;
 }
 
-/* Releases the slot `seq`, which the record took at the place where it stands, in the cycle that
- * begins at `base`. */
+/* Releases the slot `held`, which the record took at the place where it stands, in the cycle that
+ * begins at `base`. Of all parties that try this, exactly one makes the first step down, which
+ * releases the slot; the others get -ENOENT. */
 static int slot_release(
-	const struct placement *p, const struct path *path, uint64_t seq, uint64_t base) {
+	const struct placement *p, const struct path *path, uint64_t held, uint64_t base) {
 	uint32_t top = path->depth - 1;
-	int r, down;
+	int r = -EAGAIN, down;
 
 	/* A seq at which the record rests identifies no slot, even if it is the newest one. */
-	if (unlikely(seq_step(seq) != path->depth))
+	if (unlikely(seq_step(held) != path->depth))
 		return -ENOENT;
-	r = top_discharge(p, &path->level[top], seq, seq_down(base, top));
+	for (int i = 0; i < RETRIES_MAX && r == -EAGAIN; i++) {
+		struct pair seen = cell_load(path->level[top].cell); /* order 1 */
+		uint64_t noted = load_acquire(&p->at.record->noted); /* 2 */
+		uint64_t place = load_acquire(&p->at.record->place);
+
+		if (unlikely(place != p->place ||
+			     step_newest(p->at.number, noted, seen.second) != held))
+			return -ENOENT;
+		r = level_try_discharge(p, &path->level[top], seen, seq_down(base, top));
+		if (unlikely(r == -EAGAIN))
+			back_off(i);
+	}
 	if (r < 0)
-		return r;
+		return r == -EAGAIN ? -EUCLEAN : r;
 	down = descend(p, path, top, base);
 	return down != 0 ? down : r;
 }
@@ -395,11 +388,10 @@ static int record_prepare(const struct placement *p, uint64_t *ret_base) {
  * same cycle in which they were charged, which begins at `base`. If r is -ENOMEM, or if a level
  * can't be discharged, it seizes the record instead, so that the daemon discharges the levels, and
  * returns -ENOMEM. Otherwise it returns r. */
-static _cold_ int retreat(const struct placement *p, const struct path *path, uint32_t level,
-	uint64_t base, int r, uint32_t *ret_level) {
+static _cold_ int retreat(
+	const struct placement *p, const struct path *path, uint32_t level, uint64_t base, int r) {
 	int down;
 
-	*ret_level = level;
 	if (r == -EDQUOT)
 		denials_add_to_cell(p->map, path->level[level].cell, path->level[level].dirty);
 	if (level == 0)
@@ -413,8 +405,8 @@ static _cold_ int retreat(const struct placement *p, const struct path *path, ui
 
 /* Charges the levels from `level` up. `base` was read after the claim, or A1 at level 0 has proven
  * it. */
-static _noinline_ int ascend(const struct placement *p, const struct path *path, uint32_t level,
-	uint64_t base, uint32_t *ret_level) {
+static _noinline_ int ascend(
+	const struct placement *p, const struct path *path, uint32_t level, uint64_t base) {
 	uint32_t weight = place_weight(p->place);
 	int failed = 0;
 
@@ -432,7 +424,7 @@ static _noinline_ int ascend(const struct placement *p, const struct path *path,
 			r = i < RETRIES_MAX ? step_note(p->map, p->at, seen.second)
 					    : -EUCLEAN; /* 4 */
 		if (unlikely(r < 0))
-			return retreat(p, path, level, base, r, ret_level);
+			return retreat(p, path, level, base, r);
 		if (level_charge(p->map, l, seen, weight,
 			    tag_pack(p->at.number, seq_up(base, level)))) /* 5 */
 			level++;
@@ -443,14 +435,14 @@ static _noinline_ int ascend(const struct placement *p, const struct path *path,
 }
 
 int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
-	uint32_t charged, uint64_t seq, uint32_t *ret_level) {
+	uint32_t charged, uint64_t seq) {
 	const struct placement p = {m, at, request_place(request)};
 
-	return ascend(&p, request->path, charged, seq_base(seq), ret_level);
+	return ascend(&p, request->path, charged, seq_base(seq));
 }
 
-int counter_acquire(struct map *m, struct record_at at, const struct slot_request *request,
-	uint64_t *ret_seq, uint32_t *ret_level) {
+int counter_acquire(
+	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	uint32_t charged = counter_acquire_fast(m, at, request, ret_seq);
 	const struct placement p = {m, at, request_place(request)};
 	uint64_t base;
@@ -465,7 +457,7 @@ int counter_acquire(struct map *m, struct record_at at, const struct slot_reques
 		*ret_seq = seq_up(base, request->path->depth - 1);
 	}
 	if (charged < request->path->depth)
-		r = ascend(&p, request->path, charged, seq_base(*ret_seq), ret_level);
+		r = ascend(&p, request->path, charged, seq_base(*ret_seq));
 	if (likely(r == 0))
 		record_stamp(at.record, &request->stamp);
 	return r;
@@ -506,17 +498,9 @@ int counter_note_cell(struct map *m, uint32_t account) {
 	return cell ? counter_note(m, load_acquire(&cell->tag)) : map_account_error(m, account);
 }
 
-/* A tag of record 0, which has no steps, with a seq that no cell has had. The seq is a base, so
- * that no process takes the tag for one of its tokens (pool.h). */
-static uint64_t tag_of_repair(struct map *m) {
-	uint64_t seq = add_total(&m->header->repairs, BERTH_CYCLE) + BERTH_CYCLE;
-
-	return tag_pack(0, seq_base(seq & BERTH_SEQ_MASK));
-}
-
 int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t count) {
 	struct cell *cell = map_cell(m, account);
-	uint64_t rest = (seen.first & ~BERTH_COUNT_MASK) + 1;
+	uint64_t rest = (seen.first & ~BERTH_COUNT_MASK) + 1, seq;
 	int r;
 
 	if (!cell)
@@ -528,9 +512,13 @@ int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t c
 	if (r < 0)
 		return r;
 	/* If the record of the old tag is noise, `count` may not include the step of that tag. The
-	 * new tag keeps any party from discharging that step. */
+	 * new tag keeps any party from discharging that step. It is of record 0, which has no
+	 * steps, and its seq is one that no cell has had. The seq is a base, so that no process
+	 * takes the tag for one of its tokens (pool.h). */
+	seq = seq_base(
+		(add_total(&m->header->repairs, BERTH_CYCLE) + BERTH_CYCLE) & BERTH_SEQ_MASK);
 	if (!cas16(&cell->count, seen,
-		    (struct pair){count_pack(count, rest), tag_of_repair(m)})) /* B1 */
+		    (struct pair){count_pack(count, rest), tag_pack(0, seq)})) /* B1 */
 		return -EAGAIN;
 	return 0;
 }
@@ -557,41 +545,35 @@ static int level_seal(const struct placement *p, const struct level *l, uint32_t
 	return -EUCLEAN;
 }
 
-/* V2. The path of a record that rests may not exist any more, if its account was removed. */
-static int path_seal(const struct placement *p) {
-	struct snapshot now;
-	struct path path;
-	int r = record_path(p->map, p->place, &path), result = 0;
-
-	if (r != -ENOMEM)
-		r = record_load(p->map, p->at, &now);
-	if (r < 0)
-		return r;
-	if (path.depth <= place_top(p->place))
-		result = seq_charged(now.seq) > 0 ? COUNTER_NEEDS_RECOUNT : 0;
-	r = record_note(p->at.record, now.seq);
-	for (uint32_t k = path.depth; k-- > 0 && r >= 0;) {
-		r = level_seal(p, &path.level[k], k);
-		result = r != 0 ? r : result;
-	}
-	return r < 0 ? r : result;
-}
-
 /* V2 and V3 of a SEIZED record, which becomes `state`. -EAGAIN: it isn't SEIZED. */
 static int record_finish_seized(struct map *m, struct record_at at, enum record_state state) {
 	const struct placement p = {m, at, load_acquire(&at.record->place)};
-	int damage;
+	struct snapshot now;
+	struct path path;
+	int r, damage = 0;
 
 	if (place_state(p.place) != RECORD_SEIZED)
 		return -EAGAIN;
-	damage = path_seal(&p);
-	if (damage < 0)
-		return damage;
+	/* V2. The path of a record that rests may not exist any more, if its account was removed. */
+	r = record_path(m, p.place, &path);
+	if (r != -ENOMEM)
+		r = record_load(m, at, &now);
+	if (r < 0)
+		return r;
+	if (path.depth <= place_top(p.place) && seq_charged(now.seq) > 0)
+		damage = COUNTER_NEEDS_RECOUNT;
+	r = record_note(at.record, now.seq);
+	for (uint32_t k = path.depth; k-- > 0 && r >= 0;) {
+		r = level_seal(&p, &path.level[k], k);
+		damage = r > 0 ? r : damage;
+	}
+	if (r < 0)
+		return r;
 	for (int i = 0; i < RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&at.record->noted), newest = noted;
 		uint64_t place = load_acquire(&at.record->place);
-		int r = newest_step(m, at.number, p.place, &newest);
 
+		r = newest_step(m, at.number, p.place, &newest);
 		if (r < 0)
 			return r;
 		if (place != p.place)
@@ -604,18 +586,6 @@ static int record_finish_seized(struct map *m, struct record_at at, enum record_
 	return -EUCLEAN;
 }
 
-/* Revokes a slot that is held: releases it in the next cycle. */
-static int revoke_held(struct map *m, struct record_at at, struct snapshot seen) {
-	const struct placement p = {m, at, seen.place};
-	uint64_t base = seq_base(seen.seq) + BERTH_CYCLE;
-	struct path path;
-	int r = record_path(m, seen.place, &path);
-
-	if (r == 0)
-		r = slot_release(&p, &path, seen.seq, base);
-	return r == -ENOENT ? -EAGAIN : r;
-}
-
 int counter_revoke(struct map *m, uint32_t number, struct snapshot seen) {
 	const struct record_at at = {map_record(m, number), number};
 	struct snapshot now;
@@ -623,8 +593,17 @@ int counter_revoke(struct map *m, uint32_t number, struct snapshot seen) {
 
 	if (!at.record)
 		return map_record_error(m, number);
-	if (snapshot_is_held(seen))
-		return revoke_held(m, at, seen);
+	/* A slot that is held is released in the next cycle. */
+	if (snapshot_is_held(seen)) {
+		const struct placement p = {m, at, seen.place};
+		uint64_t base = seq_base(seen.seq) + BERTH_CYCLE;
+		struct path path;
+
+		r = record_path(m, seen.place, &path);
+		if (r == 0)
+			r = slot_release(&p, &path, seen.seq, base);
+		return r == -ENOENT ? -EAGAIN : r;
+	}
 	r = record_load(m, at, &now);
 	if (r < 0)
 		return r;

@@ -17,7 +17,7 @@
 
 /* The functions that return an int return 0, COUNTER_NEEDS_RECOUNT, or a negative errno. With an
  * errno the operation was not made, or not completed:
- *   -EDQUOT     the limit of a level is reached (ret_level says which level)
+ *   -EDQUOT     the limit of a level is reached
  *   -EOVERFLOW  a level's count would pass 1,048,575; for a bump: the cell has had its last bump
  *   -ESTALE     an account of the path was removed or changed: look the name up again
  *   -EAGAIN     the record is not free, or has changed: use another record, or read it again
@@ -53,10 +53,10 @@ static inline int counter_admit(const struct level *l, uint64_t count, uint32_t 
 }
 
 /* Orders 1 and 3 for each level of the path: fills ret_seen, or returns -EDQUOT, -EOVERFLOW or
- * -ESTALE for the first level that refuses, and stores that level in *ret_level. For -EDQUOT it
- * counts a denial; it writes nothing else. */
+ * -ESTALE for the first level that refuses. For -EDQUOT it counts a denial there; it writes nothing
+ * else. */
 static inline int counter_check(struct map *m, const struct path *path, uint32_t weight,
-	struct pair ret_seen[BERTH_LEVELS_MAX], uint32_t *ret_level) {
+	struct pair ret_seen[BERTH_LEVELS_MAX]) {
 	for (uint32_t k = 0; k < path->depth; k++) {
 		const struct level *l = &path->level[k];
 		struct pair seen = cell_load(l->cell);
@@ -65,7 +65,6 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 		if (unlikely(r < 0)) {
 			if (r == -EDQUOT)
 				denials_add_to_cell(m, l->cell, l->dirty);
-			*ret_level = k;
 			return r;
 		}
 		ret_seen[k] = seen;
@@ -75,14 +74,14 @@ static inline int counter_check(struct map *m, const struct path *path, uint32_t
 
 /* Acquires a slot with a record of the caller's session. The calling thread must have claimed the
  * record, and must have called counter_check(). The record and *ret_seq together identify the slot
- * until its release. *ret_level: the level that refused, after -EDQUOT, -EOVERFLOW and -ESTALE. */
-int counter_acquire(struct map *m, struct record_at at, const struct slot_request *request,
-	uint64_t *ret_seq, uint32_t *ret_level);
+ * until its release. */
+int counter_acquire(
+	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq);
 
 /* Continues an acquire of which counter_acquire_fast() has charged the `charged` lowest levels.
  * `seq`: what it wrote to ret_seq. The caller stamps the record. */
 int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
-	uint32_t charged, uint64_t seq, uint32_t *ret_level);
+	uint32_t charged, uint64_t seq);
 
 /* Releases the slot that the record took with this seq. */
 int counter_release(struct map *m, uint32_t record, uint64_t seq);

@@ -196,13 +196,12 @@ static int acquire_inside(struct call *call, struct cache *c, struct acquisition
 	size_t size = path->depth * sizeof(path->level[0]);
 	struct cache_entry *e = c ? cache_find(c, call->account) : NULL;
 	struct local_slot *unusable[TRIES];
-	uint32_t level;
 	int n = 0, r;
 
 	if (c && (!e || e->path.depth != path->depth ||
 			 memcmp(e->path.level, path->level, size) != 0))
 		e = cache_add(c, s->pool, call->account, path);
-	r = counter_check(s->map, path, a->request.weight, a->request.seen, &level);
+	r = counter_check(s->map, path, a->request.weight, a->request.seen);
 	if (r < 0)
 		return r;
 	a->request.stamp.since = slot_now();

@@ -56,7 +56,7 @@ static _noinline_ int path_acquire(struct session *s, struct cache *c, struct ca
 	uint32_t weight, const char *label, berth_slot *ret) {
 	struct slot_request request = {.path = &e->path, .weight = weight};
 	struct local_slot *local = e->local;
-	uint32_t charged, level;
+	uint32_t charged;
 	uint64_t seq = 0;
 	int r;
 
@@ -75,8 +75,7 @@ static _noinline_ int path_acquire(struct session *s, struct cache *c, struct ca
 	if (unlikely(charged != e->path.depth)) {
 		if (charged == 0)
 			return -EAGAIN;
-		r = counter_acquire_continue(
-			s->map, local_record(local), &request, charged, seq, &level);
+		r = counter_acquire_continue(s->map, local_record(local), &request, charged, seq);
 		if (r == -ENOMEM)
 			(void)ask_finish_release(
 				s, local->number, clock_monotonic_ms() + s->handle->timeout_ms);

@@ -181,8 +181,7 @@ int pool_claim(struct pool *p, struct local_slot **ret) {
 
 int local_acquire(struct pool *p, struct local_slot *local, const struct slot_request *request,
 	uint64_t *ret_seq) {
-	uint32_t level;
-	int r = counter_acquire(p->map, local_record(local), request, ret_seq, &level);
+	int r = counter_acquire(p->map, local_record(local), request, ret_seq);
 
 	if (unlikely(r == -ERANGE)) {
 		store_release(&local->token, TOKEN_RETIRED);

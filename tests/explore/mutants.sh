@@ -78,7 +78,7 @@ mutant base-of-the-old-look client/core/counter.c \
 mutant no-seal client/core/counter.c \
 	's/: cell_bump_from\(l->cell, seen\);/: 0;/'
 mutant no-note-before-the-seal client/core/counter.c \
-	's/r = record_note\(p->at\.record, now\.seq\);/r = 0;/'
+	's/r = record_note\(at\.record, now\.seq\);/r = 0;/'
 mutant no-bump-after-a-word daemon/shared/directory-write.c \
 	's/^	return counter_bump\(d->map, account\);/	return 0;/'
 mutant no-bump-after-a-limit daemon/shared/directory-write.c \

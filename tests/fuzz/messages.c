@@ -279,7 +279,7 @@ static void act_acquire(struct peer *p, struct input *in) {
 	struct map *m = daemon_get()->context.segment->map;
 	const struct stamp stamp = {.since = 1, .label = "fuzz \x1b[31m"};
 	uint32_t record = p->range * BERTH_RANGE + input_byte(in) % BERTH_RANGE;
-	uint32_t weight = 1 + input_byte(in), account, level;
+	uint32_t weight = 1 + input_byte(in), account;
 	uint64_t seq;
 	struct path path;
 	struct name name;
@@ -293,7 +293,7 @@ static void act_acquire(struct peer *p, struct input *in) {
 	if (r == 0)
 		r = directory_path(m, account, entry_generation(word), &path);
 	if (r == 0 && (entry_flags(word) & ENTRY_USABLE))
-		r = record_acquire(m, record, &path, weight, &stamp, &seq, &level);
+		r = record_acquire(m, record, &path, weight, &stamp, &seq);
 	must(segment_overwritten || r == 0 || r == -ENOENT || r == -EDQUOT || r == -EAGAIN ||
 		r == -ESHUTDOWN || r == -EOVERFLOW);
 }

@@ -10,7 +10,7 @@
 /* Checks the account's own limit first, as the library does. Then it forgets the snapshots, so that
  * the record is placed again and each level is read before it is charged. */
 static inline int record_acquire(struct map *m, uint32_t number, const struct path *path,
-	uint32_t weight, const struct stamp *stamp, uint64_t *ret_seq, uint32_t *ret_level) {
+	uint32_t weight, const struct stamp *stamp, uint64_t *ret_seq) {
 	const struct record_at at = {map_record(m, number), number};
 	struct slot_request request = {.path = path, .weight = weight, .stamp = *stamp};
 	struct path account = *path;
@@ -19,9 +19,9 @@ static inline int record_acquire(struct map *m, uint32_t number, const struct pa
 	if (!at.record)
 		return map_record_error(m, number);
 	account.depth = 1;
-	r = counter_check(m, &account, weight, request.seen, ret_level);
+	r = counter_check(m, &account, weight, request.seen);
 	if (r < 0)
 		return r;
 	memset(request.seen, 0xFF, sizeof(request.seen));
-	return counter_acquire(m, at, &request, ret_seq, ret_level);
+	return counter_acquire(m, at, &request, ret_seq);
 }

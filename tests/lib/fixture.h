@@ -94,10 +94,9 @@ static inline void fixture_open_records(struct fixture *f, uint32_t first, uint3
 static inline uint64_t fixture_acquire(
 	struct fixture *f, uint32_t record, const struct path *path, uint32_t weight) {
 	const struct stamp stamp = {0};
-	uint32_t level;
 	uint64_t seq;
 
-	ck_assert_int_eq(record_acquire(f->map, record, path, weight, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f->map, record, path, weight, &stamp, &seq), 0);
 	return seq;
 }
 

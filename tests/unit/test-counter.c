@@ -88,17 +88,15 @@ static void cell_write(const struct path *p, uint32_t level, uint32_t count, uin
 }
 
 static int try_acquire(uint32_t record, const struct path *p, uint32_t weight) {
-	uint32_t level;
 	uint64_t seq;
 
-	return record_acquire(f.map, record, p, weight, &stamp, &seq, &level);
+	return record_acquire(f.map, record, p, weight, &stamp, &seq);
 }
 
 static uint64_t acquire(uint32_t record, const struct path *p, uint32_t weight) {
-	uint32_t level;
 	uint64_t seq;
 
-	ck_assert_int_eq(record_acquire(f.map, record, p, weight, &stamp, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, record, p, weight, &stamp, &seq), 0);
 	return seq;
 }
 
@@ -214,13 +212,12 @@ END_TEST
 START_TEST(a_refusal_at_the_lowest_level_writes_nothing) {
 	struct snapshot before = words_of(R1);
 	struct pair cell;
-	uint32_t level;
 	uint64_t seq;
 
 	(void)acquire(R2, &leaf, 5);
 	cell = cell_of(&leaf, 0);
-	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &stamp, &seq, &level), -EDQUOT);
-	ck_assert_uint_eq(level, 0);
+	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &stamp, &seq), -EDQUOT);
+	ck_assert_uint_eq(load_relaxed(&leaf.level[0].cell->denied), 1);
 	ck_assert(same_words(words_of(R1), before));
 	ck_assert(same_cell(cell_of(&leaf, 0), cell));
 }
@@ -257,15 +254,12 @@ END_TEST
 START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 	for (uint32_t k = 0; k < deep.depth; k++) {
 		struct snapshot before = words_of(R1);
-		uint32_t level = 9;
 		uint64_t seq;
 
 		limit_write(&deep, k, 1);
-		ck_assert_int_eq(
-			record_acquire(f.map, R1, &deep, 2, &stamp, &seq, &level), -EDQUOT);
-		ck_assert_uint_eq(level, k);
-		ck_assert_uint_eq(load_relaxed(&deep.level[k].cell->denied), 1);
+		ck_assert_int_eq(record_acquire(f.map, R1, &deep, 2, &stamp, &seq), -EDQUOT);
 		for (uint32_t j = 0; j < deep.depth; j++) {
+			ck_assert_uint_eq(load_relaxed(&deep.level[j].cell->denied), j <= k);
 			ck_assert_uint_eq(count(&deep, j), 0);
 			ck_assert_uint_eq(tag_record(cell_of(&deep, j).second), j < k ? R1 : 0);
 		}
@@ -295,15 +289,13 @@ END_TEST
 
 START_TEST(the_check_before_an_acquire_writes_only_the_denial) {
 	struct pair before, seen[BERTH_LEVELS_MAX];
-	uint32_t level;
 
 	(void)acquire(R1, &leaf, 5);
 	before = cell_of(&leaf, 0);
-	ck_assert_int_eq(counter_check(f.map, &leaf, 1, seen, &level), -EDQUOT);
-	ck_assert_uint_eq(level, 0);
+	ck_assert_int_eq(counter_check(f.map, &leaf, 1, seen), -EDQUOT);
 	ck_assert(same_cell(before, cell_of(&leaf, 0)));
 	ck_assert_uint_eq(load_relaxed(&leaf.level[0].cell->denied), 1);
-	ck_assert_int_eq(counter_check(f.map, &tree, 1, seen, &level), 0);
+	ck_assert_int_eq(counter_check(f.map, &tree, 1, seen), 0);
 	for (uint32_t k = 0; k < tree.depth; k++)
 		ck_assert(same_cell(seen[k], cell_of(&tree, k)));
 }
@@ -314,20 +306,19 @@ END_TEST
 START_TEST(an_acquire_counts_right_if_the_cell_has_changed_since_the_check) {
 	const struct record_at at = {map_record(f.map, R1), R1};
 	struct slot_request request = {.path = &leaf, .weight = 2, .stamp = stamp};
-	uint32_t level;
 	uint64_t seq;
 
 	for (int placed_before = 0; placed_before < 2; placed_before++) {
-		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen, &level), 0);
+		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen), 0);
 		(void)acquire(R2, &leaf, 1);
-		ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq, &level), 0);
+		ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq), 0);
 		ck_assert_uint_eq(count(&leaf, 0), 3);
 		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen, &level), 0);
+		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen), 0);
 		limit_write(&leaf, 0, 2);
 		ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
-		ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq, &level), -EDQUOT);
-		ck_assert_uint_eq(level, 0);
+		ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq), -EDQUOT);
+		ck_assert_uint_eq(load_relaxed(&leaf.level[0].cell->denied), placed_before + 1);
 		limit_write(&leaf, 0, 5);
 		ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), 0);
 		ck_assert_uint_eq(count(&leaf, 0), 0);
@@ -347,19 +338,18 @@ START_TEST(a_cell_read_before_the_claim_is_not_charged_blindly) {
 			const struct path *p = paths[i];
 			struct slot_request request = {.path = p, .weight = 1, .stamp = stamp};
 			struct path away = fixture_path(&f, "away", 5);
-			uint32_t level;
 			uint64_t seq;
 
 			if (others > 0)
 				(void)acquire(R2, p, 1);
-			ck_assert_int_eq(counter_check(f.map, p, 1, request.seen, &level), 0);
+			ck_assert_int_eq(counter_check(f.map, p, 1, request.seen), 0);
 			ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, p, 1)), 0);
 			if (others > 1) /* another record overwrites the tag */
 				ck_assert_int_eq(
 					counter_release(f.map, R_FAR, acquire(R_FAR, p, 1)), 0);
 			ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, &away, 1)), 0);
 			record_write(R1, placed(&away, 1, newest_of(R1).seq + 1000 * BERTH_CYCLE));
-			ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq, &level), 0);
+			ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq), 0);
 			for (uint32_t k = 0; k < p->depth; k++)
 				ck_assert_uint_eq(count(p, k), 1 + (others > 0));
 			ck_assert_uint_eq(count(&away, 0), 0);
@@ -400,15 +390,14 @@ END_TEST
 START_TEST(a_count_never_overflows_its_field) {
 	struct path p = fixture_path(&f, "free", BERTH_LIMIT_NONE);
 	struct pair seen[BERTH_LEVELS_MAX];
-	uint32_t level;
 	uint64_t seq;
 
 	cell_write(&p, 0, BERTH_COUNT_MAX - 1, 0);
-	ck_assert_int_eq(counter_check(f.map, &p, 2, seen, &level), -EOVERFLOW);
-	ck_assert_int_eq(record_acquire(f.map, R1, &p, 2, &stamp, &seq, &level), -EOVERFLOW);
+	ck_assert_int_eq(counter_check(f.map, &p, 2, seen), -EOVERFLOW);
+	ck_assert_int_eq(record_acquire(f.map, R1, &p, 2, &stamp, &seq), -EOVERFLOW);
 	(void)acquire(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);
-	ck_assert_int_eq(record_acquire(f.map, R2, &p, 1, &stamp, &seq, &level), -EOVERFLOW);
+	ck_assert_int_eq(record_acquire(f.map, R2, &p, 1, &stamp, &seq), -EOVERFLOW);
 	/* The caller gets NO_SYSTEM_RESOURCES (8) for that, which isn't counted as a denial. */
 	ck_assert_uint_eq(load_relaxed(&p.level[0].cell->denied), 0);
 }
@@ -1190,15 +1179,14 @@ START_TEST(a_label_is_cut_and_is_gone_with_its_slot) {
 	const struct stamp labelled = {
 		.since = 5, .label = "0123456789012345678901234567890123456789 too long"};
 	const struct stamp bare = {.since = 6};
-	uint32_t level;
 	uint64_t seq;
 	char shown[BERTH_LABEL_SIZE];
 
-	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &labelled, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &labelled, &seq), 0);
 	memcpy(shown, (const void *)map_record(f.map, R1)->label, sizeof(shown));
 	ck_assert_str_eq(shown, "012345678901234567890123456789012345678");
 	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &bare, &seq, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &bare, &seq), 0);
 	memcpy(shown, (const void *)map_record(f.map, R1)->label, sizeof(shown));
 	ck_assert_str_eq(shown, "");
 	ck_assert_uint_eq(load_relaxed(&map_record(f.map, R1)->since), 6);

@@ -81,9 +81,8 @@ static uint32_t count(const struct path *p, uint32_t level) {
 
 static int acquire(uint32_t record, const struct path *p, uint32_t weight) {
 	uint64_t seq;
-	uint32_t level;
 
-	return record_acquire(f.map, record, p, weight, &stamp, &seq, &level);
+	return record_acquire(f.map, record, p, weight, &stamp, &seq);
 }
 
 static int release(uint32_t record) {
@@ -109,10 +108,8 @@ static void before_nothing(const struct scenario *s) {
 }
 
 static void before_held(const struct scenario *s) {
-	uint32_t level;
 
-	ck_assert_int_eq(
-		record_acquire(f.map, R_CHILD, s->path, s->weight, &stamp, &slot, &level), 0);
+	ck_assert_int_eq(record_acquire(f.map, R_CHILD, s->path, s->weight, &stamp, &slot), 0);
 }
 
 /* The record rests at its path, as it nearly always does. */
@@ -277,10 +274,9 @@ static int act_acquire_fast(const struct scenario *s) {
 	const struct record_at at = {map_record(f.map, R_CHILD), R_CHILD};
 	struct slot_request request = {.path = s->path, .weight = s->weight, .stamp = stamp};
 	uint64_t seq;
-	uint32_t level;
-	int r = counter_check(f.map, s->path, s->weight, request.seen, &level);
+	int r = counter_check(f.map, s->path, s->weight, request.seen);
 
-	return r == 0 ? counter_acquire(f.map, at, &request, &seq, &level) : r;
+	return r == 0 ? counter_acquire(f.map, at, &request, &seq) : r;
 }
 
 static int act_release_fast(const struct scenario *s) {

@@ -138,14 +138,13 @@ END_TEST
 START_TEST(a_deleted_account_with_a_slot_is_removed_after_the_release) {
 	struct path path = fixture_path(&f, "alice", 5);
 	const struct stamp stamp = {0};
-	uint32_t level;
 	uint64_t seq, refused;
 
 	fixture_open_records(&f, 16, 16);
 	seq = fixture_acquire(&f, 16, &path, 1);
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
 	ck_assert_uint_eq(flags_of("alice"), ENTRY_LIVE);
-	ck_assert_int_eq(record_acquire(f.map, 17, &path, 1, &stamp, &refused, &level), -ESTALE);
+	ck_assert_int_eq(record_acquire(f.map, 17, &path, 1, &stamp, &refused), -ESTALE);
 	accounts_tidy(f.accounts);
 	ck_assert_uint_ne(accounts_find(f.accounts, "alice"), 0);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
@@ -157,7 +156,6 @@ END_TEST
 START_TEST(an_index_used_again_has_another_generation_and_no_old_counts) {
 	struct path old = fixture_path(&f, "alice", 5), new;
 	const struct stamp stamp = {0};
-	uint32_t level;
 	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
@@ -168,7 +166,7 @@ START_TEST(an_index_used_again_has_another_generation_and_no_old_counts) {
 	ck_assert_uint_eq(new.level[0].account, old.level[0].account);
 	ck_assert_uint_eq(load_relaxed(&new.level[0].cell->denied), 0);
 	ck_assert_uint_eq(load_relaxed(&new.level[0].cell->peak), 0);
-	ck_assert_int_eq(record_acquire(f.map, 16, &old, 1, &stamp, &seq, &level), -ESTALE);
+	ck_assert_int_eq(record_acquire(f.map, 16, &old, 1, &stamp, &seq), -ESTALE);
 	ck_assert_uint_eq(counter_count(f.map, new.level[0].account), 0);
 }
 END_TEST
@@ -333,7 +331,6 @@ START_TEST(a_death_in_a_removal_that_would_have_been_undone_loses_no_count) {
 	struct path path = fixture_path(&f, "alice", 5);
 	struct entry *e = path.level[0].entry;
 	struct pair seen[BERTH_LEVELS_MAX];
-	uint32_t level;
 	uint64_t seq;
 
 	fixture_open_records(&f, 16, 16);
@@ -346,7 +343,7 @@ START_TEST(a_death_in_a_removal_that_would_have_been_undone_loses_no_count) {
 	accounts_loaded(f.accounts);
 	accounts_apply_templates(f.accounts);
 	path = fixture_path(&f, "alice", 3);
-	ck_assert_int_eq(counter_check(f.map, &path, 1, seen, &level), -EDQUOT);
+	ck_assert_int_eq(counter_check(f.map, &path, 1, seen), -EDQUOT);
 	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
 	ck_assert_uint_eq(counter_count(f.map, path.level[0].account), 0);
 }

@@ -123,8 +123,7 @@ static int acquire_with(
 	struct local_slot *local, const struct path *path, uint32_t weight, struct held *ret) {
 	struct slot_request request = {.path = path, .weight = weight, .stamp = {.since = 1}};
 	uint64_t seq = 0;
-	uint32_t level;
-	int r = counter_check(map, path, weight, request.seen, &level);
+	int r = counter_check(map, path, weight, request.seen);
 
 	if (r == 0)
 		r = local_acquire(pool, local, &request, &seq);
@@ -828,10 +827,9 @@ static void acquire_refused(const struct path *path) {
 	struct slot_request request = {.path = path, .weight = 1};
 	uint64_t word = load_relaxed(&top.entry->word), seq;
 	struct local_slot *local;
-	uint32_t level;
 
 	ck_assert_int_eq(pool_claim(pool, &local), 0);
-	ck_assert_int_eq(counter_check(map, path, 1, request.seen, &level), 0);
+	ck_assert_int_eq(counter_check(map, path, 1, request.seen), 0);
 	store_relaxed(&top.entry->word, entry_pack(0, entry_flags(word), entry_generation(word)));
 	ck_assert_int_eq(counter_bump(map, top.account), 0);
 	ck_assert_int_eq(local_acquire(pool, local, &request, &seq), -EDQUOT);
@@ -1092,14 +1090,13 @@ START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	const struct stamp stamp = {0};
 	const struct record_at at = {map_record(map, 20), 20};
 	struct pair record, cell;
-	uint32_t level;
 	uint64_t base, seq, mine;
 
 	if (before) {
-		ck_assert_int_eq(record_acquire(map, 20, before, 1, &stamp, &seq, &level), 0);
+		ck_assert_int_eq(record_acquire(map, 20, before, 1, &stamp, &seq), 0);
 		ck_assert_int_eq(counter_release(map, 20, seq), 0);
 	}
-	ck_assert_int_eq(counter_check(map, path, 1, request.seen, &level), 0);
+	ck_assert_int_eq(counter_check(map, path, 1, request.seen), 0);
 	record = words_of(20);
 	cell = cell_load(path->level[0].cell);
 	base = newest_of(20).seq;
@@ -1107,7 +1104,7 @@ START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	ck_assert_int_eq(counter_close(map, 20), 0);
 	ck_assert_int_eq(counter_open(map, 20), 0);
 	for (int i = 0; i < 2; i++) {
-		ck_assert_int_eq(record_acquire(map, 20, theirs, 1, &stamp, &seq, &level), 0);
+		ck_assert_int_eq(record_acquire(map, 20, theirs, 1, &stamp, &seq), 0);
 		if (i == 0)
 			ck_assert_int_eq(counter_release(map, 20, seq), 0);
 	}
@@ -1119,9 +1116,8 @@ START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	if (before == path)
 		ck_assert(!level_charge(
 			map, &path->level[0], cell, 1, tag_pack(20, seq_up(base, 0))));
-	ck_assert_int_eq(counter_acquire(map, at, &request, &mine, &level), -EAGAIN);
-	ck_assert_int_lt(
-		counter_acquire_continue(map, at, &request, 1, seq_up(base, 2), &level), 0);
+	ck_assert_int_eq(counter_acquire(map, at, &request, &mine), -EAGAIN);
+	ck_assert_int_lt(counter_acquire_continue(map, at, &request, 1, seq_up(base, 2)), 0);
 	ck_assert(snapshot_is_held(newest_of(20)));
 	ck_assert_uint_eq(newest_of(20).seq, seq);
 	for (uint32_t k = 0; k < path->depth; k++)

@@ -123,14 +123,13 @@ static bool release_one_level(
 static int acquire_with(struct server *s, uint32_t i, const struct slot_request *request) {
 	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
 	uint64_t *seq = &s->slot[i].seq;
-	uint32_t level;
 	int r = 0;
 
 	if (random_below(&s->random, 4) == 0)
-		r = record_acquire(f.map, at.number, request->path, request->weight,
-			&request->stamp, seq, &level);
+		r = record_acquire(
+			f.map, at.number, request->path, request->weight, &request->stamp, seq);
 	else if (request->path->depth > 1 || !acquire_one_level(at, request, seq))
-		r = counter_acquire(f.map, at, request, seq, &level);
+		r = counter_acquire(f.map, at, request, seq);
 	if (r == 0)
 		s->slot[i].path = *request->path;
 	return r;
@@ -157,7 +156,7 @@ static void server_acquire(struct server *s, uint32_t i) {
 	bool is_tight = i < SAFE_UNTIL && random_below(&s->random, 3) == 0;
 	size_t name = is_tight ? 0 : 1 + random_below(&s->random, ELEMENTS(names) - 1);
 	const struct stamp stamp = {.since = 1, .label = i & 1 ? "thread" : NULL};
-	uint32_t weight = 1 + random_below(&s->random, 2), level;
+	uint32_t weight = 1 + random_below(&s->random, 2);
 	struct slot_request request = {.weight = weight, .stamp = stamp};
 	struct path path;
 	int r;
@@ -165,7 +164,7 @@ static void server_acquire(struct server *s, uint32_t i) {
 	if (!path_find(s, name, &path))
 		return;
 	request.path = &path;
-	r = counter_check(f.map, &path, weight, request.seen, &level);
+	r = counter_check(f.map, &path, weight, request.seen);
 	if (r == 0)
 		r = acquire_with(s, i, &request);
 	s->slot[i].held = r == 0;
