@@ -334,41 +334,32 @@ int counter_release(struct map *m, uint32_t number, uint64_t seq) {
 
 /* -- placing: P1 ------------------------------------------------------------------------------- */
 
-/* Raises *noted to the newest step that the tag of level 0 tells of, for a record that stands at
- * `place`. -EAGAIN: the record can't be placed, for it is seized, or its place leads nowhere;
- * -ESHUTDOWN: it is CLOSED; -ENOMEM. */
-static int newest_step_at_level_0(const struct placement *p, uint64_t place, uint64_t *noted) {
-	enum record_state state = place_state(place);
-	const struct cell *cell;
-
-	if (state == RECORD_FREE)
-		return 0;
-	if (state != RECORD_PLACED)
-		return state == RECORD_CLOSED ? -ESHUTDOWN : -EAGAIN;
-	cell = map_cell(p->map, place_account(place));
-	if (!cell)
-		return map_has_account(p->map, place_account(place)) ? -ENOMEM : -EAGAIN;
-	*noted = step_newest(p->at.number, *noted, load_acquire(&cell->tag));
-	return 0;
-}
-
 /* Makes the record, which the caller has claimed, stand at p->place, by P1 if it stands elsewhere.
  * *ret_base: the base of the cycle that it can begin there. This function itself reads every value
- * that it uses ("Claims"). */
+ * that it uses ("Claims"). -EAGAIN: the record is in use or seized, or its words are noise, until a
+ * recount frees it; -ESHUTDOWN: it is CLOSED; -ERANGE: it is retired; -ENOMEM. */
 static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&p->at.record->noted);
 		uint64_t place = load_acquire(&p->at.record->place), base = noted;
-		int r = newest_step_at_level_0(p, place, &base);
+		enum record_state state = place_state(place);
+		const struct cell *cell = NULL;
 
+		if (state == RECORD_PLACED)
+			cell = map_cell(p->map, place_account(place));
+		if (cell)
+			base = step_newest(p->at.number, noted, load_acquire(&cell->tag));
 		/* Another party may have noted the tag of the newest step, and overwritten that
 		 * tag. */
 		if (load_acquire(&p->at.record->noted) != noted)
 			continue;
-		if (r < 0)
-			return r;
-		/* The record is in use; or its words are noise, until a recount frees it. */
-		if (seq_step(base) != 0 || noted > BERTH_SEQ_MASK)
+		if (state == RECORD_CLOSED)
+			return -ESHUTDOWN;
+		if (state == RECORD_PLACED && !cell &&
+			map_has_account(p->map, place_account(place)))
+			return -ENOMEM;
+		if ((state != RECORD_FREE && !cell) || seq_step(base) != 0 ||
+			noted > BERTH_SEQ_MASK)
 			return -EAGAIN;
 		if (place != p->place)
 			base += BERTH_CYCLE;
@@ -384,37 +375,17 @@ static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 
 /* -- charging: A1 ------------------------------------------------------------------------------ */
 
-/* Undoes an acquire that `level` has refused with r. Discharges the levels below `level`, in the
- * same cycle in which they were charged, which begins at `base`. If r is -ENOMEM, or if a level
- * can't be discharged, it seizes the record instead, so that the daemon discharges the levels, and
- * returns -ENOMEM. Otherwise it returns r. */
-static _cold_ int retreat(
-	const struct placement *p, const struct path *path, uint32_t level, uint64_t base, int r) {
-	int down;
-
-	if (r == -EDQUOT)
-		denials_add_to_cell(p->map, path->level[level].cell, path->level[level].dirty);
-	if (level == 0)
-		return r;
-	down = r == -ENOMEM ? r : descend(p, path, level, base);
-	if (down >= 0)
-		return r;
-	(void)record_seize(p->at.record, p->place);
-	return -ENOMEM;
-}
-
 /* Charges the levels from `level` up. `base` was read after the claim, or A1 at level 0 has proven
- * it. */
+ * it. If a level refuses, discharges the levels below it, and returns that level's error. */
 static _noinline_ int ascend(
 	const struct placement *p, const struct path *path, uint32_t level, uint64_t base) {
 	uint32_t weight = place_weight(p->place);
-	int failed = 0;
+	int failed = 0, r = 0;
 
 	for (int i = 0; level < path->depth; i++) {
 		const struct level *l = &path->level[level];
 		struct pair seen = cell_load(l->cell);               /* order 1 */
 		uint64_t noted = load_acquire(&p->at.record->noted); /* 2 */
-		int r;
 
 		if (unlikely(
 			    noted > base + level || load_acquire(&p->at.record->place) != p->place))
@@ -424,14 +395,24 @@ static _noinline_ int ascend(
 			r = i < RETRIES_MAX ? step_note(p->map, p->at, seen.second)
 					    : -EUCLEAN; /* 4 */
 		if (unlikely(r < 0))
-			return retreat(p, path, level, base, r);
+			break;
 		if (level_charge(p->map, l, seen, weight,
 			    tag_pack(p->at.number, seq_up(base, level)))) /* 5 */
 			level++;
 		else
 			back_off(failed++);
 	}
-	return 0;
+	if (likely(r == 0))
+		return 0;
+	if (r == -EDQUOT)
+		denials_add_to_cell(p->map, path->level[level].cell, path->level[level].dirty);
+	/* The levels are discharged in the same cycle in which they were charged. */
+	if (level == 0 || (r != -ENOMEM && descend(p, path, level, base) >= 0))
+		return r;
+	/* Memory is short, or a level can't be discharged. The record is seized, so that the daemon
+	 * discharges the levels. */
+	(void)record_seize(p->at.record, p->place);
+	return -ENOMEM;
 }
 
 int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,

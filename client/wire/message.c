@@ -87,27 +87,6 @@ int message_send(int fd, const void *message, size_t length, const int *fds, siz
 	return n < 0 ? -errno : 0;
 }
 
-/* Stores a packet's descriptors in ret_fds, and closes those for which it has no place. */
-static void control_take(struct msghdr *m, int *ret_fds) {
-	size_t kept = 0;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < count; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			if (ret_fds && kept < MESSAGE_FDS_MAX)
-				ret_fds[kept++] = fd_raise(fd);
-			else
-				close_cleanup(&fd);
-		}
-	}
-}
-
 static void fds_close(int *fds) {
 	for (size_t i = 0; fds && i < MESSAGE_FDS_MAX; i++)
 		close_cleanup(&fds[i]);
@@ -123,6 +102,7 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 		.msg_controllen = sizeof(control.space),
 	};
 	struct message_header header = {0};
+	size_t kept = 0;
 	ssize_t n;
 
 	for (size_t i = 0; ret_fds && i < MESSAGE_FDS_MAX; i++)
@@ -132,7 +112,22 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	control_take(&m, ret_fds);
+	/* Descriptors for which ret_fds has no place are closed. */
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < count; i++) {
+			int received;
+
+			memcpy(&received, CMSG_DATA(c) + i * sizeof(int), sizeof(received));
+			if (ret_fds && kept < MESSAGE_FDS_MAX)
+				ret_fds[kept++] = fd_raise(received);
+			else
+				close_cleanup(&received);
+		}
+	}
 	/* The version isn't checked here: the daemon replies to a request of another version. */
 	memcpy(&header, buffer, MIN_OF((size_t)n, sizeof(header)));
 	if (m.msg_flags & MSG_TRUNC)
