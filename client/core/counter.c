@@ -229,24 +229,6 @@ static int level_try_discharge(
 	return damage;
 }
 
-/* Makes a step down, `seq`, below the top, unless a party has made it already: each step is made
- * once. */
-static int level_discharge_once(const struct placement *p, const struct level *l, uint64_t seq) {
-	for (int i = 0; i < RETRIES_MAX; i++) {
-		struct pair seen = cell_load(l->cell);
-		uint64_t noted = load_acquire(&p->at.record->noted);
-		int r;
-
-		if (step_newest(p->at.number, noted, seen.second) >= seq)
-			return 0;
-		r = level_try_discharge(p, l, seen, seq);
-		if (likely(r != -EAGAIN))
-			return r;
-		back_off(i);
-	}
-	return -EUCLEAN;
-}
-
 /* Discharges the levels below `above`, in the cycle that begins at `base`. It goes on after an
  * error at a level, except for -ENOMEM. Returns the first error; if there is none,
  * COUNTER_NEEDS_RECOUNT if any level returned that. */
@@ -255,10 +237,26 @@ static int descend(
 	int result = 0;
 
 	while (above-- > 0) {
-		int r = level_discharge_once(p, &path->level[above], seq_down(base, above));
+		const struct level *l = &path->level[above];
+		uint64_t seq = seq_down(base, above);
+		int r = -EAGAIN;
 
+		for (int i = 0; i < RETRIES_MAX && r == -EAGAIN; i++) {
+			struct pair seen = cell_load(l->cell);
+			uint64_t noted = load_acquire(&p->at.record->noted);
+
+			/* Each step is made once. Another party may have made this one. */
+			if (step_newest(p->at.number, noted, seen.second) >= seq)
+				r = 0;
+			else
+				r = level_try_discharge(p, l, seen, seq);
+			if (unlikely(r == -EAGAIN))
+				back_off(i);
+		}
 		if (r == -ENOMEM)
 			return r;
+		if (r == -EAGAIN)
+			r = -EUCLEAN;
 		result = result < 0 || r == 0 ? result : r;
 	}
 	return result;
@@ -535,7 +533,8 @@ static int record_finish_seized(struct map *m, struct record_at at, enum record_
 
 	if (place_state(p.place) != RECORD_SEIZED)
 		return -EAGAIN;
-	/* V2. The path of a record that rests may not exist any more, if its account was removed. */
+	/* V2. If the record rests, its account may have been removed, and its path may not exist any
+	 * more. */
 	r = record_path(m, p.place, &path);
 	if (r != -ENOMEM)
 		r = record_load(m, at, &now);

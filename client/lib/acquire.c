@@ -4,7 +4,7 @@
  * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
  *
  * For an account of one level, it calls no functions but strcmp(), strlen() and time(). If it can't
- * complete a call, it leaves the call to the general path (acquire-general.c). By then it has either
+ * complete a call, it leaves the call to the general path (acquire-general.c). By then it has
  * changed nothing, or it tells the general path which levels it has changed. The thread owns the
  * record that it uses, so it reads every value after the claim ("Claims" in counter.c).
  */

@@ -252,35 +252,32 @@ struct cache_entry *cache_find(struct cache *c, const char *name) {
 	return e;
 }
 
-/* The table has at least twice as many places as entries. */
-static bool table_grow(struct cache *c) {
-	uint32_t bits = c->table_bits ? c->table_bits + 1 : TABLE_BITS_MIN;
-	uint32_t old_size = c->table_bits ? 1u << c->table_bits : 0;
-	struct cache_entry **table = calloc((size_t)1 << bits, sizeof(struct cache_entry *));
-	struct cache_entry **old = c->table;
-
-	if (!table)
-		return false;
-	c->table = table;
-	c->table_bits = bits;
-	for (uint32_t i = 0; i < old_size; i++)
-		if (old[i])
-			*table_find(c, old[i]->hash, old[i]->name, old[i]->length) = old[i];
-	free(old);
-	return true;
-}
-
 struct cache_entry *cache_add(
 	struct cache *c, struct pool *p, const char *name, const struct path *path) {
 	size_t path_size = offsetof(struct path, level) + path->depth * sizeof(path->level[0]);
 	size_t length = strlen(name);
 	struct cache_entry *e;
+	uint32_t table_size;
 	char *text;
 
 	if (c->entry_count >= ENTRIES_MAX)
 		cache_clear(c, p);
-	if (c->entry_count * 2 >= (c->table_bits ? 1u << c->table_bits : 0) && !table_grow(c))
-		return NULL;
+	/* The table has at least twice as many places as entries. */
+	table_size = c->table_bits ? 1u << c->table_bits : 0;
+	if (c->entry_count * 2 >= table_size) {
+		uint32_t bits = c->table_bits ? c->table_bits + 1 : TABLE_BITS_MIN;
+		struct cache_entry **table = calloc((size_t)1 << bits, sizeof(*table));
+		struct cache_entry **old = c->table;
+
+		if (!table)
+			return NULL;
+		c->table = table;
+		c->table_bits = bits;
+		for (uint32_t i = 0; i < table_size; i++)
+			if (old[i])
+				*table_find(c, old[i]->hash, old[i]->name, old[i]->length) = old[i];
+		free(old);
+	}
 	e = arena_allocate(c, offsetof(struct cache_entry, path) + path_size + length + 1);
 	if (!e)
 		return NULL;

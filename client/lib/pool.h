@@ -107,10 +107,10 @@ uint32_t pool_range_count(const struct pool *p);
 uint32_t pool_usable_ranges(const struct pool *p, uint32_t most);
 
 /* Values of local_slot.token. They say where a record is, and which thread may use it. Only pool.c,
- * path-cache.c and acquire.c store them. Any other token is the tag of the slot that was acquired with
- * the record, and stays until the holder releases the slot, even if berthd has revoked it in the
- * meantime. The step of that tag has charged the last level of the path, so it is step 1 to 8 of
- * its cycle. As tags, the values below would be of other steps (counter.c). */
+ * path-cache.c and acquire.c store them. Any other token is the tag of the slot that was acquired
+ * with the record. It stays until the holder releases the slot, even if berthd has revoked the slot
+ * in the meantime. The step of that tag has charged the last level of the path, so it is step 1 to
+ * 8 of its cycle. As tags, the values below would be of other steps (counter.c). */
 #define TOKEN_POOLED UINT64_C(0) /* no thread has the record; it is on the stack */
 /* A path cache has the record for the account on which it rests, and an entry names it. The cache's
  * thread may acquire with it. The number of the cache is added from bit 4 on. */

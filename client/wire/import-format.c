@@ -125,26 +125,10 @@ static int account_add(struct lines *l, uint32_t line, struct piece name, uint32
 
 /* -- a line ------------------------------------------------------------------------------------ */
 
-static int word_parse(struct piece word, uint32_t *ret) {
-	char text[32]; /* longer than any limit */
-	uint32_t limit;
-	int r;
-
-	/* A NUL inside the word would hide the bytes after it. */
-	if (word.length >= sizeof(text) || memchr(word.at, '\0', word.length))
-		return -EINVAL;
-	memcpy(text, word.at, word.length);
-	text[word.length] = '\0';
-	r = limit_parse(text, &limit);
-	if (r < 0)
-		return r;
-	*ret = message_limit(limit);
-	return 0;
-}
-
 static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 	struct shown shown;
 	struct piece name, word;
+	char text[32] = ""; /* longer than any limit */
 	const char *wrong;
 	uint32_t limit;
 
@@ -175,9 +159,12 @@ static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 	}
 	if (wrong)
 		return error_add(l, line, "'%s': %s", piece_show(name, &shown), wrong);
-	if (word_parse(word, &limit) < 0)
+	/* A NUL inside the word would hide the bytes after it. */
+	if (word.length < sizeof(text) && !memchr(word.at, '\0', word.length))
+		memcpy(text, word.at, word.length);
+	if (limit_parse(text, &limit) < 0)
 		return error_add(l, line, "the limit '%s': " LIMIT_FORMS, piece_show(word, &shown));
-	return account_add(l, line, name, limit);
+	return account_add(l, line, name, message_limit(limit));
 }
 
 /* -- all lines --------------------------------------------------------------------------------- */
