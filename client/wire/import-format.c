@@ -141,6 +141,7 @@ static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 	while (name.length > 0 && !is_blank(name.at[name.length - 1]))
 		name.length--;
 	word = (struct piece){p.at + name.length, p.length - name.length};
+	/* No blanks are removed from a name that stands between two tabs. */
 	if (name.length >= 3 && name.at[0] == '\t' && name.at[name.length - 1] == '\t') {
 		name = (struct piece){name.at + 1, name.length - 2};
 		wrong = name_check_any(name.at, name.length);
