@@ -12,8 +12,8 @@
 #include "berth.h"
 #include "call.h"
 #include "clock.h"
+#include "exit-status.h"
 #include "message.h"
-#include "report.h"
 #include "show.h"
 #include "verbs.h"
 

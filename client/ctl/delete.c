@@ -3,9 +3,9 @@
 /* The verb delete. */
 
 #include "call.h"
+#include "exit-status.h"
 #include "json.h"
 #include "message.h"
-#include "report.h"
 #include "show.h"
 #include "verbs.h"
 

@@ -2,9 +2,9 @@
 
 /* The verb export: the limits in the text format of import-format.h, which import reads. */
 
+#include "exit-status.h"
 #include "import-format.h"
 #include "protocol.h"
-#include "report.h"
 #include "rows.h"
 #include "verbs.h"
 

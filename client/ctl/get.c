@@ -5,9 +5,9 @@
 #include <inttypes.h>
 
 #include "call.h"
+#include "exit-status.h"
 #include "json.h"
 #include "message.h"
-#include "report.h"
 #include "rows.h"
 #include "show.h"
 #include "verbs.h"

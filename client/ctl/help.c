@@ -6,19 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "exit-status.h"
 #include "help.h"
-#include "report.h"
 #include "show.h"
 #include "util.h"
 #include "verbs.h"
-
-static const char exit_statuses[] = "Exit status:\n"
-				    "  0   done\n"
-				    "  1   failed\n"
-				    "  2   wrong usage, name or limit\n"
-				    "  69  berthd can't be reached\n"
-				    "  75  denied: the limit is reached (1238)\n"
-				    "  77  not allowed\n";
 
 /* Enough for an option with its letter and its argument. */
 #define SPELLING_SIZE 40
@@ -105,7 +97,7 @@ int help_print(void) {
 		printf("  %-8s  %s\n", verbs[i]->name, verbs[i]->line);
 	puts("\nOptions of all verbs, before or after the verb:");
 	options_print(global_options, NULL);
-	printf("\n%s\n", exit_statuses);
+	printf("\n%s\n", exit_status_help);
 	puts("'berthctl help VERB' explains a verb.\n"
 	     "\n"
 	     "Examples:\n"
@@ -127,7 +119,7 @@ int help_print_verb(const struct verb *v) {
 	printf("Examples:\n%s\n", v->examples);
 	puts("Options of all verbs, before or after the verb:");
 	options_print(global_options, v);
-	printf("\n%s", exit_statuses);
+	printf("\n%s", exit_status_help);
 	return CTL_OK;
 }
 

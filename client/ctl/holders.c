@@ -8,9 +8,9 @@
 
 #include "array.h"
 #include "call.h"
+#include "exit-status.h"
 #include "json.h"
 #include "message.h"
-#include "report.h"
 #include "table.h"
 #include "util.h"
 #include "verbs.h"

@@ -2,8 +2,8 @@
 
 /* The verb list. */
 
+#include "exit-status.h"
 #include "protocol.h"
-#include "report.h"
 #include "rows.h"
 #include "table.h"
 #include "util.h"

@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "exit-status.h"
 #include "help.h"
 #include "name.h"
 #include "options.h"
-#include "report.h"
 #include "show.h"
 #include "verbs.h"
 

@@ -14,9 +14,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "exit-status.h"
 #include "number.h"
 #include "options.h"
-#include "report.h"
 #include "show.h"
 #include "verbs.h"
 

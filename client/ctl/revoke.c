@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "call.h"
+#include "exit-status.h"
 #include "json.h"
 #include "message.h"
 #include "number.h"
-#include "report.h"
 #include "show.h"
 #include "verbs.h"
 

@@ -8,9 +8,9 @@
 
 #include "array.h"
 #include "call.h"
+#include "exit-status.h"
 #include "json.h"
 #include "message.h"
-#include "report.h"
 #include "rows.h"
 
 const char *row_source(const struct row *row) {

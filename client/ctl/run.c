@@ -19,9 +19,9 @@
 
 #include "berth.h"
 #include "clock.h"
+#include "exit-status.h"
 #include "message.h"
 #include "name.h"
-#include "report.h"
 #include "show.h"
 #include "util.h"
 #include "verbs.h"

@@ -3,10 +3,10 @@
 /* The verb set. */
 
 #include "call.h"
+#include "exit-status.h"
 #include "json.h"
 #include "message.h"
 #include "number.h"
-#include "report.h"
 #include "show.h"
 #include "verbs.h"
 

@@ -6,9 +6,9 @@
 
 #include "call.h"
 #include "clock.h"
+#include "exit-status.h"
 #include "json.h"
 #include "message.h"
-#include "report.h"
 #include "show.h"
 #include "verbs.h"
 

@@ -15,8 +15,8 @@
 
 #include <libsmartcols/libsmartcols.h>
 
+#include "exit-status.h"
 #include "json.h"
-#include "report.h"
 #include "table.h"
 #include "util.h"
 #include "verbs.h"

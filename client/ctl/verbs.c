@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "report.h"
+#include "exit-status.h"
 #include "runtime-dir.h"
 #include "verbs.h"
 

@@ -147,7 +147,7 @@ for verb in $verbs; do
 done
 
 step 'exit statuses'
-sed -n 's/^\tCTL_[A-Z_]* = \([0-9]*\),.*/\1/p' client/ctl/report.h | sort -n >"$root/table"
+sed -n 's/^\tCTL_[A-Z_]* = \([0-9]*\),.*/\1/p' client/ctl/exit-status.h | sort -n >"$root/table"
 berthctl help | sed -n '/^Exit status:/,/^$/s/^  \([0-9]*\) .*/\1/p' | sort -n >"$root/helped"
 sed -n '/^EXIT STATUS/,/^EXAMPLES/s/^ \{5\}\([0-9][0-9]*\) .*/\1/p' "$root/berthctl.1" |
 	sort -n >"$root/paged"

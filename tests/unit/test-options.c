@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exit-status.h"
 #include "options.h"
-#include "report.h"
 #include "run.h"
 #include "util.h"
 #include "verbs.h"

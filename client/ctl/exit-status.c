@@ -1,12 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Prints errors on standard error, and turns codes of <berth.h> into exit statuses. */
+/* Exit statuses: what the help says about them, and which codes of <berth.h> they stand for. Prints
+ * errors on standard error. */
 
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "berth.h"
-#include "report.h"
+#include "exit-status.h"
+
+const char exit_status_help[] = "Exit status:\n"
+				"  0   done\n"
+				"  1   failed\n"
+				"  2   wrong usage, name or limit\n"
+				"  69  berthd can't be reached\n"
+				"  75  denied: the limit is reached (1238)\n"
+				"  77  not allowed\n";
 
 static const char *verb; /* NULL: not known yet */
 

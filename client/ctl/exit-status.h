@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Errors, on standard error, and exit statuses. A function that reports its errors itself returns
- * an exit status. Text from outside goes through show_text (show.h) before it is reported. */
+/* berthctl's exit statuses, and the errors that it reports on standard error. A function that
+ * reports its errors itself returns an exit status. Text from outside goes through show_text
+ * (show.h) before it is reported. */
 
 #include <stdint.h>
 
@@ -15,6 +16,9 @@ enum exit_status {
 	CTL_DENIED = 75,
 	CTL_NOT_ALLOWED = 77,
 };
+
+/* What the help says about the statuses. */
+extern const char exit_status_help[];
 
 /* The exit status that stands for a code of <berth.h>. */
 int exit_status_of(uint32_t code);
