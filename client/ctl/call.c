@@ -27,30 +27,25 @@
 #define CALL_MS   60000
 #define COMMIT_MS 600000
 
-/* The group that may use the socket. Each instance of berthd may have another one. */
-static const char *admin_group(void) {
-	char path[4096];
-	struct stat st;
-	struct group *g;
-	int n = snprintf(path, sizeof(path), "%s/" ADMIN_SOCKET, globals.runtime_dir);
-
-	if (n < 0 || (size_t)n >= sizeof(path) || stat(path, &st) < 0)
-		return ADMIN_GROUP;
-	g = getgrgid(st.st_gid);
-	return g ? g->gr_name : ADMIN_GROUP;
-}
-
 static int connect_report(int error) {
 	struct shown shown;
 	const char *dir = show_text(&shown, globals.runtime_dir);
+	const struct group *g = NULL;
+	char path[4096];
+	struct stat st;
+	int n;
 
 	switch (-error) {
 	case EACCES:
 	case EPERM:
+		/* Each instance of berthd may have another group. */
+		n = snprintf(path, sizeof(path), "%s/" ADMIN_SOCKET, globals.runtime_dir);
+		if (n > 0 && (size_t)n < sizeof(path) && stat(path, &st) == 0)
+			g = getgrgid(st.st_gid);
 		report_error("not allowed to use %s/" ADMIN_SOCKET
 			     ": only root and members of group %s are; ask to be added to it, or "
 			     "use sudo",
-			dir, admin_group());
+			dir, g ? g->gr_name : ADMIN_GROUP);
 		return CTL_NOT_ALLOWED;
 	case ECONNREFUSED:
 		report_error("no process listens at %s/" ADMIN_SOCKET

@@ -12,18 +12,9 @@
 #include "show.h"
 #include "verbs.h"
 
-static const char *source_explain(const struct row *row) {
-	if (row->flags & ROW_IS_TEMPLATE)
-		return "the template's own, for each account that it matches";
-	if (row->flags & ROW_CONFIGURED)
-		return "the account's own";
-	if (row->flags & ROW_BY_TEMPLATE)
-		return "a template's";
-	return "the account exists because accounts below it do";
-}
-
 static int get_account(char **operands) {
 	struct message_get request = {.header = MESSAGE_HEADER(MESSAGE_GET, request)};
+	const char *explanation = "the account exists because accounts below it do";
 	struct json j = {.out = stdout};
 	struct message_got got;
 	struct shown shown;
@@ -48,7 +39,13 @@ static int get_account(char **operands) {
 		printf("peak     %" PRIu32 "\n", row.peak);
 		printf("denied   %" PRIu64 "\n", row.denied);
 	}
-	printf("source   %s (%s)\n", row_source(&row), source_explain(&row));
+	if (row.flags & ROW_IS_TEMPLATE)
+		explanation = "the template's own, for each account that it matches";
+	else if (row.flags & ROW_CONFIGURED)
+		explanation = "the account's own";
+	else if (row.flags & ROW_BY_TEMPLATE)
+		explanation = "a template's";
+	printf("source   %s (%s)\n", row_source(&row), explanation);
 	return CTL_OK;
 }
 

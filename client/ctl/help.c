@@ -2,7 +2,6 @@
 
 /* The verb help, and the printing of help: the tables of verbs and options have the texts. */
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -17,16 +16,6 @@
 
 /* -- a synopsis -------------------------------------------------------------------------------- */
 
-__attribute__((format(printf, 2, 3))) static void synopsis_add(
-	struct synopsis *s, const char *format, ...) {
-	size_t used = strlen(s->text);
-	va_list args;
-
-	va_start(args, format);
-	(void)vsnprintf(s->text + used, sizeof(s->text) - used, format, args);
-	va_end(args);
-}
-
 /* "-h, --help", "--weight N" */
 static const char *spelling(const struct option_row *row, char to[SPELLING_SIZE]) {
 	char letter[] = {'-', row->letter, ',', ' ', '\0'};
@@ -36,29 +25,25 @@ static const char *spelling(const struct option_row *row, char to[SPELLING_SIZE]
 	return to;
 }
 
-/* " [--a] [--b N]"; " (--a | --b N)" where the verb takes one of them. */
-static void synopsis_add_options(struct synopsis *s, const struct verb *v) {
-	const char *before = v->takes_one ? " (" : " [";
-	char text[SPELLING_SIZE];
+/* The options are " [--a] [--b N]", or " (--a | --b N)" where the verb takes one of them. If the
+ * operands are a command, the options stand before them. */
+const char *help_synopsis(const struct verb *v, struct synopsis *to) {
+	const char *before = v->takes_one ? " (" : " [", *after = v->takes_one ? "" : "]";
+	char options[200] = "", text[SPELLING_SIZE];
+	size_t used = 0;
 
 	for (const struct option_row *row = v->options; row && row->name; row++) {
-		synopsis_add(s, "%s%s%s", before, spelling(row, text), v->takes_one ? "" : "]");
+		(void)snprintf(options + used, sizeof(options) - used, "%s%s%s", before,
+			spelling(row, text), after);
+		used = strlen(options);
 		if (v->takes_one)
 			before = " | ";
 	}
 	if (v->takes_one)
-		synopsis_add(s, ")");
-}
-
-const char *help_synopsis(const struct verb *v, struct synopsis *to) {
-	to->text[0] = '\0';
-	synopsis_add(to, "berthctl %s", v->name);
-	if (v->runs_command)
-		synopsis_add_options(to, v);
-	if (*v->operands)
-		synopsis_add(to, " %s", v->operands);
-	if (!v->runs_command)
-		synopsis_add_options(to, v);
+		(void)snprintf(options + used, sizeof(options) - used, ")");
+	(void)snprintf(to->text, sizeof(to->text), "berthctl %s%s%s%s%s", v->name,
+		v->runs_command ? options : "", *v->operands ? " " : "", v->operands,
+		v->runs_command ? "" : options);
 	return to->text;
 }
 

@@ -20,24 +20,6 @@ struct holders {
 	size_t count, capacity;
 };
 
-static int holders_add(struct holders *h, const struct message_held *page) {
-	int r = -EBADMSG;
-
-	if (page->count <= MESSAGE_HOLDERS_MAX)
-		r = array_reserve(&h->holder, &h->capacity, h->count + page->count);
-	for (uint32_t i = 0; r == 0 && i < page->count; i++) {
-		struct message_holder *to = &h->holder[h->count++];
-
-		*to = page->holder[i];
-		/* comm and label come from shared memory and may lack a NUL. */
-		to->comm[sizeof(to->comm) - 1] = '\0';
-		to->label[sizeof(to->label) - 1] = '\0';
-		if (message_name_length(&to->account) < 0)
-			r = -EBADMSG;
-	}
-	return r;
-}
-
 static int holder_compare(const void *left, const void *right) {
 	const struct message_holder *a = left, *b = right;
 	int by_name = strcmp(a->account.text, b->account.text);
@@ -52,19 +34,33 @@ static int holder_compare(const void *left, const void *right) {
 static int holders_fetch(const char *account, struct holders *h) {
 	struct message_holders request = {.header = MESSAGE_HEADER(MESSAGE_HOLDERS, request)};
 	struct message_held page;
-	int r;
+	int r, error;
 
 	message_name_set(&request.name, account);
 	do {
 		r = call_berthd(account, &request, &page, sizeof(page));
 		if (r != CTL_OK)
 			return r;
-		r = call_report_contents(holders_add(h, &page));
+		if (page.count > MESSAGE_HOLDERS_MAX)
+			return call_report_contents(-EBADMSG);
+		error = array_reserve(&h->holder, &h->capacity, h->count + page.count);
+		for (uint32_t i = 0; error == 0 && i < page.count; i++) {
+			struct message_holder *to = &h->holder[h->count++];
+
+			*to = page.holder[i];
+			/* comm and label come from shared memory and may lack a NUL. */
+			to->comm[sizeof(to->comm) - 1] = '\0';
+			to->label[sizeof(to->label) - 1] = '\0';
+			if (message_name_length(&to->account) < 0)
+				error = -EBADMSG;
+		}
+		if (error < 0)
+			return call_report_contents(error);
 		request.cursor = page.next;
-	} while (r == CTL_OK && page.next != 0);
-	if (r == CTL_OK && h->count > 1)
+	} while (page.next != 0);
+	if (h->count > 1)
 		qsort(h->holder, h->count, sizeof(h->holder[0]), holder_compare);
-	return r;
+	return CTL_OK;
 }
 
 static void print_json(struct json *j, const void *row) {

@@ -124,10 +124,15 @@ static void progress_show(size_t sent, size_t count, bool more) {
 	}
 }
 
-static int lines_send(const struct lines *l) {
+static int lines_import(const struct lines *l) {
 	static struct chunk chunk;
-	int r = CTL_OK;
+	struct message_import request = {MESSAGE_HEADER(MESSAGE_IMPORT_BEGIN, request)};
+	struct message_done done;
+	int r;
 
+	r = call_berthd(NULL, &request, &done, sizeof(done));
+	if (r != CTL_OK)
+		return r;
 	for (size_t i = 0; r == CTL_OK && i < l->count; i++) {
 		if (chunk_add(&chunk, &l->entry[i]))
 			continue;
@@ -137,18 +142,6 @@ static int lines_send(const struct lines *l) {
 	}
 	if (r == CTL_OK)
 		r = chunk_send(&chunk);
-	return r;
-}
-
-static int lines_import(const struct lines *l) {
-	struct message_import request = {MESSAGE_HEADER(MESSAGE_IMPORT_BEGIN, request)};
-	struct message_done done;
-	int r;
-
-	r = call_berthd(NULL, &request, &done, sizeof(done));
-	if (r != CTL_OK)
-		return r;
-	r = lines_send(l);
 	if (r == CTL_OK) {
 		request.header = MESSAGE_HEADER(MESSAGE_IMPORT_COMMIT, request);
 		progress_show(l->count, l->count, true);
@@ -160,12 +153,21 @@ static int lines_import(const struct lines *l) {
 
 /* -- the verb ---------------------------------------------------------------------------------- */
 
-static int text_import(const struct text *t, const char *file) {
+static int import_file(char **operands) {
+	bool standard = strcmp(operands[0], "-") == 0;
+	struct shown shown;
+	const char *file = standard ? "standard input" : show_text(&shown, operands[0]);
 	struct json j = {.out = stdout};
+	struct text text = {0};
 	struct lines lines = {0};
-	int status = CTL_OK;
-	int r = lines_parse(&lines, t->at, t->length);
+	int status = CTL_OK, r;
 
+	r = text_read(&text, operands[0]);
+	if (r < 0) {
+		status = report_error("can't read %s: %s", file, strerror(-r));
+		goto out;
+	}
+	r = lines_parse(&lines, text.at, text.length);
 	if (r < 0)
 		status = report_error("%s: %s", file, strerror(-r));
 	else if (lines.error_count > 0)
@@ -179,23 +181,10 @@ static int text_import(const struct text *t, const char *file) {
 	} else if (status == CTL_OK) {
 		printf("imported %zu %s\n", lines.count, lines.count == 1 ? "limit" : "limits");
 	}
+out:
 	lines_deinit(&lines);
-	return status;
-}
-
-static int import_file(char **operands) {
-	bool standard = strcmp(operands[0], "-") == 0;
-	struct shown shown;
-	const char *file = standard ? "standard input" : show_text(&shown, operands[0]);
-	struct text text = {0};
-	int r = text_read(&text, operands[0]);
-
-	if (r < 0)
-		r = report_error("can't read %s: %s", file, strerror(-r));
-	else
-		r = text_import(&text, file);
 	free(text.at);
-	return r;
+	return status;
 }
 
 const struct verb verb_import = {

@@ -16,31 +16,27 @@
 #include "show.h"
 #include "utf8.h"
 
-/* Writes the first character of the text, or U+FFFD for a byte that isn't UTF-8. Returns how
- * many bytes of the text it has written. */
-static size_t character_write(FILE *out, const char *text, size_t length) {
-	uint32_t c;
-	size_t n = utf8_decode(text, length, &c);
-
-	if (n == 0) {
-		fputs("\\ufffd", out);
-		return 1;
-	}
-	if (c == '"' || c == '\\')
-		fprintf(out, "\\%c", (int)c);
-	else if (c < 0x20 || (c >= 0x7F && c < 0xA0)) /* a terminal would obey control characters */
-		fprintf(out, "\\u%04x", c);
-	else
-		fwrite(text, 1, n, out);
-	return n;
-}
-
+/* Writes U+FFFD for each byte that isn't UTF-8. */
 static void text_write(FILE *out, const char *text) {
-	size_t length = strlen(text);
+	const char *end = text + strlen(text);
+	uint32_t c;
+	size_t n;
 
 	putc('"', out);
-	for (size_t i = 0; i < length;)
-		i += character_write(out, text + i, length - i);
+	for (; text < end; text += n) {
+		n = utf8_decode(text, (size_t)(end - text), &c);
+		if (n == 0) {
+			fputs("\\ufffd", out);
+			n = 1;
+		} else if (c == '"' || c == '\\') {
+			fprintf(out, "\\%c", (int)c);
+		} else if (c < 0x20 || (c >= 0x7F && c < 0xA0)) {
+			/* A terminal would obey control characters. */
+			fprintf(out, "\\u%04x", c);
+		} else {
+			fwrite(text, 1, n, out);
+		}
+	}
 	putc('"', out);
 }
 

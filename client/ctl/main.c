@@ -13,34 +13,17 @@
 #include "help.h"
 #include "name.h"
 #include "options.h"
+#include "runtime-dir.h"
 #include "show.h"
 #include "verbs.h"
-
-static int operands_check(const struct verb *v, char **operands) {
-	struct synopsis synopsis;
-	struct shown shown;
-	const char *wrong = NULL;
-	int count = 0;
-
-	while (count <= v->operands_max && operands[count])
-		count++;
-	if (count < v->operands_min)
-		return report_usage("an operand is missing: %s", help_synopsis(v, &synopsis));
-	if (count > v->operands_max)
-		return report_usage("'%s' is one operand too many: %s",
-			show_text(&shown, operands[v->operands_max]), help_synopsis(v, &synopsis));
-	if (count > 0 && v->first == OPERAND_ACCOUNT)
-		wrong = name_check(operands[0], strlen(operands[0]));
-	if (count > 0 && v->first == OPERAND_ACCOUNT_OR_TEMPLATE)
-		wrong = name_check_any(operands[0], strlen(operands[0]));
-	return wrong ? report_usage("'%s': %s", show_text(&shown, operands[0]), wrong) : CTL_OK;
-}
 
 static int command_line_run(int argc, char **argv) {
 	const struct verb *v = NULL;
 	char **operands = NULL;
+	struct synopsis synopsis;
 	struct shown shown;
-	int first, r;
+	const char *wrong = NULL;
+	int first, count = 0, r;
 
 	r = options_read_globals(argc, argv, &first);
 	if (r == CTL_OK && !globals.version && first < argc) {
@@ -63,8 +46,20 @@ static int command_line_run(int argc, char **argv) {
 		return report_usage("a verb is missing");
 	if (globals.json && !v->takes_json)
 		return report_usage("%s has no option --json", v->name);
-	r = operands_check(v, operands);
-	return r == CTL_OK ? v->call(operands) : r;
+	while (count <= v->operands_max && operands[count])
+		count++;
+	if (count < v->operands_min)
+		return report_usage("an operand is missing: %s", help_synopsis(v, &synopsis));
+	if (count > v->operands_max)
+		return report_usage("'%s' is one operand too many: %s",
+			show_text(&shown, operands[v->operands_max]), help_synopsis(v, &synopsis));
+	if (count > 0 && v->first == OPERAND_ACCOUNT)
+		wrong = name_check(operands[0], strlen(operands[0]));
+	if (count > 0 && v->first == OPERAND_ACCOUNT_OR_TEMPLATE)
+		wrong = name_check_any(operands[0], strlen(operands[0]));
+	if (wrong)
+		return report_usage("'%s': %s", show_text(&shown, operands[0]), wrong);
+	return v->call(operands);
 }
 
 int main(int argc, char **argv) {
@@ -75,7 +70,7 @@ int main(int argc, char **argv) {
 	(void)setlocale(LC_CTYPE, "");
 	if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
 		(void)setlocale(LC_CTYPE, "C.UTF-8");
-	globals_init();
+	globals.runtime_dir = runtime_dir_choose(NULL);
 	status = command_line_run(argc, argv);
 	/* Output that couldn't be written, to a full disk for instance, must not look like
 	 * success. */

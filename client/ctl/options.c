@@ -170,41 +170,30 @@ int options_read_globals(int argc, char **argv, int *ret_first) {
 	return argv_read(NULL, argc, argv, STOP_AT_OPERAND, ret_first);
 }
 
-/* Reads the options before the first operand, and those between the first operand and the command.
- * The command begins at the second operand, or after `--`. argv[0] is the verb. */
-static int command_read(const struct verb *v, int argc, char **argv, int *ret_first) {
-	int account, command, r;
-
-	r = argv_read(v, argc, argv, STOP_AT_OPERAND, &account);
-	if (r != CTL_OK)
-		return r;
-	*ret_first = account;
-	if (account == argc)
-		return CTL_OK;
-	/* This starts anew at the account: otherwise getopt_long would take a second `--` for an
-	 * operand and move it before the first. */
-	r = argv_read(v, argc - account, argv + account, STOP_AT_OPERAND, &command);
-	if (r != CTL_OK)
-		return r;
-	/* The account moves to just before the command. */
-	*ret_first = account + command - 1;
-	argv[*ret_first] = argv[account];
-	return CTL_OK;
-}
-
 int options_read(const struct verb *v, int argc, char **argv, int first, char ***ret_operands) {
-	int operands, r;
+	int operands, account, r;
 
 	r = argv_read(v, first, argv, STOP_AT_OPERAND, &operands);
 	if (r != CTL_OK)
 		return r;
 	argc -= first;
 	argv += first;
-	if (v->runs_command)
-		r = command_read(v, argc, argv, &operands);
-	else
-		r = argv_read(v, argc, argv, STOP_AT_END, &operands);
-	if (r == CTL_OK)
-		*ret_operands = argv + operands;
-	return r;
+	r = argv_read(v, argc, argv, v->runs_command ? STOP_AT_OPERAND : STOP_AT_END, &operands);
+	if (r != CTL_OK)
+		return r;
+	if (v->runs_command && operands < argc) {
+		/* This reads the options between the account and the command, which begins at
+		 * the second operand or after `--`. It starts anew at the account: otherwise
+		 * getopt_long would take a second `--` for an operand and move it before the
+		 * first. */
+		account = operands;
+		r = argv_read(v, argc - account, argv + account, STOP_AT_OPERAND, &operands);
+		if (r != CTL_OK)
+			return r;
+		/* The account moves to just before the command. */
+		operands += account - 1;
+		argv[operands] = argv[account];
+	}
+	*ret_operands = argv + operands;
+	return CTL_OK;
 }

@@ -61,51 +61,6 @@ static const struct option_row option_table[] = {
 	{0},
 };
 
-static int options_check(const char *account) {
-	int given = (options.slot != 0) + (options.pid != 0) + options.all;
-	struct shown shown;
-
-	if (given > 1)
-		return report_usage("give only one of --slot, --pid and --all");
-	if (given == 0 && account)
-		return report_usage(
-			"which slots of %s? Add --slot S or --pid P, or --all for all of them",
-			show_text(&shown, account));
-	if (given == 0)
-		return report_usage("which slots? Give --slot S, --pid P or ACCOUNT --all");
-	return CTL_OK;
-}
-
-/* Prints how many slots were revoked, or reports that no slot matched. Returns an exit status. */
-static int result_print(const char *account, const struct message_revoked *done) {
-	bool matched = done->revoked > 0 || done->finished > 0 || options.all;
-	struct json j = {.out = stdout};
-	struct shown slot, shown;
-	const char *of = account ? " of " : "";
-	const char *name = account ? show_text(&shown, account) : "";
-
-	if (globals.json) {
-		json_open(&j, NULL, '{');
-		json_number(&j, "revoked", done->revoked);
-		json_number(&j, "finished", done->finished);
-		json_close(&j, '}');
-	}
-	if (!matched && options.slot)
-		return report_error(
-			"slot %s%s%s isn't held any more; see: berthctl holders ACCOUNT",
-			show_slot(&slot, options.slot), of, name);
-	if (!matched)
-		return report_error("process %" PRIu32 " holds no slot%s%s", options.pid, of, name);
-	if (!globals.json && (done->revoked > 0 || done->finished == 0))
-		printf("revoked %" PRIu64 " %s\n", done->revoked,
-			done->revoked == 1 ? "slot" : "slots");
-	if (!globals.json && done->finished > 0)
-		printf("finished %" PRIu64 " %s\n", done->finished,
-			done->finished == 1 ? "release that its server had begun"
-					    : "releases that their servers had begun");
-	return CTL_OK;
-}
-
 static int revoke_slots(char **operands) {
 	struct message_revoke request = {
 		.header = MESSAGE_HEADER(MESSAGE_REVOKE, request),
@@ -113,16 +68,49 @@ static int revoke_slots(char **operands) {
 		.pid = options.pid,
 		.flags = options.all ? MESSAGE_REVOKE_ALL : 0,
 	};
+	int given = (options.slot != 0) + (options.pid != 0) + options.all;
 	const char *account = operands[0];
+	struct json j = {.out = stdout};
+	struct shown slot, shown;
+	const char *of = account ? " of " : "";
+	const char *name = account ? show_text(&shown, account) : "";
 	struct message_revoked done;
+	bool matched;
 	int r;
 
-	r = options_check(account);
-	if (r != CTL_OK)
-		return r;
+	if (given > 1)
+		return report_usage("give only one of --slot, --pid and --all");
+	if (given == 0 && account)
+		return report_usage(
+			"which slots of %s? Add --slot S or --pid P, or --all for all of them",
+			name);
+	if (given == 0)
+		return report_usage("which slots? Give --slot S, --pid P or ACCOUNT --all");
 	message_name_set(&request.name, account ? account : "");
 	r = call_berthd(account, &request, &done, sizeof(done));
-	return r == CTL_OK ? result_print(account, &done) : r;
+	if (r != CTL_OK)
+		return r;
+	if (globals.json) {
+		json_open(&j, NULL, '{');
+		json_number(&j, "revoked", done.revoked);
+		json_number(&j, "finished", done.finished);
+		json_close(&j, '}');
+	}
+	matched = done.revoked > 0 || done.finished > 0 || options.all;
+	if (!matched && options.slot)
+		return report_error(
+			"slot %s%s%s isn't held any more; see: berthctl holders ACCOUNT",
+			show_slot(&slot, options.slot), of, name);
+	if (!matched)
+		return report_error("process %" PRIu32 " holds no slot%s%s", options.pid, of, name);
+	if (!globals.json && (done.revoked > 0 || done.finished == 0))
+		printf("revoked %" PRIu64 " %s\n", done.revoked,
+			done.revoked == 1 ? "slot" : "slots");
+	if (!globals.json && done.finished > 0)
+		printf("finished %" PRIu64 " %s\n", done.finished,
+			done.finished == 1 ? "release that its server had begun"
+					   : "releases that their servers had begun");
+	return CTL_OK;
 }
 
 const struct verb verb_revoke = {

@@ -74,22 +74,6 @@ static int row_compare(const void *left, const void *right) {
 	return a_last != b_last ? a_last - b_last : strcmp(a->name, b->name);
 }
 
-/* Sorts the rows. Of several rows with the same name, keeps only one. */
-static void rows_sort(struct rows *rows) {
-	size_t kept = 0;
-
-	if (rows->count > 1)
-		qsort(rows->row, rows->count, sizeof(rows->row[0]), row_compare);
-	/* An account that is deleted and made anew between two pages may be on both, and then
-	 * export would write a file that import refuses. */
-	for (size_t i = 0; i < rows->count; i++) {
-		if (kept > 0 && strcmp(rows->row[kept - 1].name, rows->row[i].name) == 0)
-			free(rows->row[--kept].name);
-		rows->row[kept++] = rows->row[i];
-	}
-	rows->count = kept;
-}
-
 int rows_fetch(const char *pattern, uint32_t flags, struct rows *ret) {
 	struct message_list request = {
 		.header = MESSAGE_HEADER(MESSAGE_LIST, request),
@@ -97,21 +81,30 @@ int rows_fetch(const char *pattern, uint32_t flags, struct rows *ret) {
 	};
 	struct message_listed page;
 	struct rows rows = {0};
+	size_t kept = 0;
 	int r;
 
 	message_name_set(&request.pattern, pattern);
 	do {
 		r = call_berthd(NULL, &request, &page, sizeof(page));
-		if (r != CTL_OK)
-			break;
-		r = call_report_contents(rows_add_page(&rows, &page));
+		if (r == CTL_OK)
+			r = call_report_contents(rows_add_page(&rows, &page));
+		if (r != CTL_OK) {
+			rows_deinit(&rows);
+			return r;
+		}
 		request.cursor = page.next;
-	} while (r == CTL_OK && page.next != 0);
-	if (r != CTL_OK) {
-		rows_deinit(&rows);
-		return r;
+	} while (page.next != 0);
+	if (rows.count > 1)
+		qsort(rows.row, rows.count, sizeof(rows.row[0]), row_compare);
+	/* An account that is deleted and made anew between two pages may be on both. One row of it
+	 * is kept, because import refuses a file that has a name twice. */
+	for (size_t i = 0; i < rows.count; i++) {
+		if (kept > 0 && strcmp(rows.row[kept - 1].name, rows.row[i].name) == 0)
+			free(rows.row[--kept].name);
+		rows.row[kept++] = rows.row[i];
 	}
-	rows_sort(&rows);
+	rows.count = kept;
 	*ret = rows;
 	return CTL_OK;
 }

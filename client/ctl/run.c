@@ -117,10 +117,19 @@ static void hint_full_print(void) {
 			stderr);
 }
 
-static void hint_print(const char *account, int code) {
+/* Reports why there is no slot, and what to do. b is NULL if there is no session. Returns the exit
+ * status. */
+static int refusal_report(struct berth *b, const char *account, int code) {
 	struct shown shown;
-	const char *dir = show_text(&shown, globals.runtime_dir);
+	const char *dir;
 
+	fprintf(stderr, "%s: %s (%d, 0x%X)", show_text(&shown, account), berth_strerror(code), code,
+		(unsigned)code);
+	dir = show_text(&shown, globals.runtime_dir);
+	if (code == BERTH_CONNECTION_COUNT_LIMIT && b) {
+		full_level_print(b, account);
+		return (int)options.denied_status;
+	}
 	if (code == BERTH_NO_SUCH_USER)
 		hint_set_print(account);
 	else if (code == BERTH_CONNECTION_REFUSED)
@@ -137,62 +146,19 @@ static void hint_print(const char *account, int code) {
 		hint_full_print();
 	else
 		putc('\n', stderr);
-}
-
-/* Reports why there is no slot. b is NULL if there is no session. Returns the exit status. */
-static int refusal_report(struct berth *b, const char *account, int code) {
-	struct shown shown;
-
-	fprintf(stderr, "%s: %s (%d, 0x%X)", show_text(&shown, account), berth_strerror(code), code,
-		(unsigned)code);
-	if (code == BERTH_CONNECTION_COUNT_LIMIT && b) {
-		full_level_print(b, account);
-		return (int)options.denied_status;
-	}
-	hint_print(account, code);
 	return exit_status_of((uint32_t)code);
 }
 
 /* -- the command ------------------------------------------------------------------------------- */
 
-/* Replaces this process, and restores what the command inherits: `child` and `mask`. */
-__attribute__((noreturn)) static void command_become(
-	char **argv, const struct sigaction *child, const sigset_t *mask) {
-	struct shown shown;
-	int error;
-
-	(void)sigaction(SIGCHLD, child, NULL);
-	(void)sigprocmask(SIG_SETMASK, mask, NULL);
-	(void)execvp(argv[0], argv);
-	error = errno;
-	report_error("can't run %s: %s", show_text(&shown, argv[0]), strerror(error));
-	_exit(error == ENOENT ? 127 : 126);
-}
-
-/* Waits until the command has ended, and passes signals on to it. Returns its exit status. */
-static int command_wait(pid_t pid, const sigset_t *waited) {
-	siginfo_t info;
-	int status;
-
-	for (;;) {
-		int signal = sigwaitinfo(waited, &info);
-
-		/* SIGCHLDs may merge, and may come from a child that berthctl had before exec. So
-		 * every signal is a reason to look. */
-		if (waitpid(pid, &status, WNOHANG) == pid)
-			return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-		/* If the kernel sent the signal, the terminal's whole process group has received
-		 * it, so the command has it already. */
-		if (signal > 0 && signal != SIGCHLD && info.si_code != SI_KERNEL)
-			(void)kill(pid, signal);
-	}
-}
-
+/* Runs the command, and passes signals on to it. Returns its exit status. */
 static int command_run(char **argv) {
 	static const int signals[] = {SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
 	struct sigaction plain = {.sa_handler = SIG_DFL}, child;
 	sigset_t waited, mask;
 	struct shown shown;
+	siginfo_t info;
+	int signal, status, error;
 	pid_t pid;
 
 	(void)sigemptyset(&waited);
@@ -205,9 +171,25 @@ static int command_run(char **argv) {
 	if (pid < 0)
 		return report_error(
 			"can't start %s: %s", show_text(&shown, argv[0]), strerror(errno));
-	if (pid == 0)
-		command_become(argv, &child, &mask);
-	return command_wait(pid, &waited);
+	if (pid == 0) {
+		(void)sigaction(SIGCHLD, &child, NULL);
+		(void)sigprocmask(SIG_SETMASK, &mask, NULL);
+		(void)execvp(argv[0], argv);
+		error = errno;
+		report_error("can't run %s: %s", show_text(&shown, argv[0]), strerror(error));
+		_exit(error == ENOENT ? 127 : 126);
+	}
+	/* SIGCHLDs may merge, and may come from a child that berthctl had before exec. So every
+	 * signal is a reason to look. */
+	for (;;) {
+		signal = sigwaitinfo(&waited, &info);
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+		/* If the kernel sent the signal, the terminal's whole process group has received
+		 * it, so the command has it already. */
+		if (signal > 0 && signal != SIGCHLD && info.si_code != SI_KERNEL)
+			(void)kill(pid, signal);
+	}
 }
 
 /* -- the verb ---------------------------------------------------------------------------------- */

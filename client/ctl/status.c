@@ -34,32 +34,7 @@ static const char *show_age(struct shown *to, uint64_t since) {
 	return text;
 }
 
-static void status_print(const struct message_status_reply *s) {
-	struct shown shown, age;
-
-	printf("berthd       %s, pid %" PRIu32 "\n", show_text(&shown, s->version), s->pid);
-	printf("up           %s, since %s\n", show_age(&age, s->started),
-		show_time(&shown, s->started));
-	printf("accounts     %" PRIu32 " of %" PRIu32 ": %" PRIu32 " configured, %" PRIu32
-	       " by templates\n",
-		s->accounts, s->accounts_max, s->configured, s->accounts_by_template);
-	printf("templates    %" PRIu32 "\n", s->templates);
-	printf("slots        %" PRIu32 " held, %" PRIu32 " granted to sessions, of %" PRIu32 "\n",
-		s->slots_held, s->slots_granted, s->slots_max);
-	if (s->slots_retired > 0)
-		printf("retired      %" PRIu32 " slots, whose sequence numbers are used up\n",
-			s->slots_retired);
-	printf("sessions     %" PRIu32 " of %" PRIu32 "\n", s->sessions, s->sessions_max);
-	printf("denied       %" PRIu64 "\n", s->denied);
-	if (s->checkpointed)
-		printf("checkpoint   %s ago\n", show_age(&age, s->checkpointed));
-	else
-		printf("checkpoint   none yet\n");
-	printf("runtime dir  %s\n", show_text(&shown, s->runtime_dir));
-	printf("state dir    %s\n", show_text(&shown, s->state_dir));
-}
-
-static void status_print_json(const struct message_status_reply *s) {
+static int status_print_json(const struct message_status_reply *s) {
 	struct json j = {.out = stdout};
 
 	json_open(&j, NULL, '{');
@@ -82,11 +57,13 @@ static void status_print_json(const struct message_status_reply *s) {
 	json_string(&j, "runtime_dir", s->runtime_dir);
 	json_string(&j, "state_dir", s->state_dir);
 	json_close(&j, '}');
+	return CTL_OK;
 }
 
 static int show_status(char **operands) {
 	struct message_status request = {MESSAGE_HEADER(MESSAGE_STATUS, request)};
 	struct message_status_reply s;
+	struct shown shown, age;
 	int r;
 
 	(void)operands;
@@ -97,9 +74,27 @@ static int show_status(char **operands) {
 	s.runtime_dir[sizeof(s.runtime_dir) - 1] = '\0';
 	s.state_dir[sizeof(s.state_dir) - 1] = '\0';
 	if (globals.json)
-		status_print_json(&s);
+		return status_print_json(&s);
+	printf("berthd       %s, pid %" PRIu32 "\n", show_text(&shown, s.version), s.pid);
+	printf("up           %s, since %s\n", show_age(&age, s.started),
+		show_time(&shown, s.started));
+	printf("accounts     %" PRIu32 " of %" PRIu32 ": %" PRIu32 " configured, %" PRIu32
+	       " by templates\n",
+		s.accounts, s.accounts_max, s.configured, s.accounts_by_template);
+	printf("templates    %" PRIu32 "\n", s.templates);
+	printf("slots        %" PRIu32 " held, %" PRIu32 " granted to sessions, of %" PRIu32 "\n",
+		s.slots_held, s.slots_granted, s.slots_max);
+	if (s.slots_retired > 0)
+		printf("retired      %" PRIu32 " slots, whose sequence numbers are used up\n",
+			s.slots_retired);
+	printf("sessions     %" PRIu32 " of %" PRIu32 "\n", s.sessions, s.sessions_max);
+	printf("denied       %" PRIu64 "\n", s.denied);
+	if (s.checkpointed)
+		printf("checkpoint   %s ago\n", show_age(&age, s.checkpointed));
 	else
-		status_print(&s);
+		printf("checkpoint   none yet\n");
+	printf("runtime dir  %s\n", show_text(&shown, s.runtime_dir));
+	printf("state dir    %s\n", show_text(&shown, s.state_dir));
 	return CTL_OK;
 }
 

@@ -28,13 +28,6 @@ static const void *row_at(const struct table *t, size_t row) {
 	return (const char *)t->rows + row * t->row_size;
 }
 
-static bool colours_wanted(void) {
-	const char *no = getenv("NO_COLOR");
-	const char *term = getenv("TERM");
-
-	return show_is_terminal() && !(no && *no) && term && strcmp(term, "dumb") != 0;
-}
-
 static size_t text_width(const char *text) {
 	wchar_t wide[SHOWN_SIZE];
 	size_t n = mbstowcs(wide, text, ELEMENTS(wide));
@@ -63,52 +56,42 @@ static void columns_measure(const struct table *t, size_t widths[TABLE_COLUMNS_M
 	}
 }
 
-static int line_add(struct libscols_table *s, const struct table *t, const void *row) {
-	struct libscols_line *line = scols_table_new_line(s, NULL);
-	struct shown cells[TABLE_COLUMNS_MAX];
-
-	if (!line)
-		return -ENOMEM;
-	t->cells(row, cells);
-	for (size_t i = 0; i < t->column_count; i++)
-		if (scols_line_set_data(line, i, cells[i].text) < 0)
-			return -ENOMEM;
-	return t->alarming && t->alarming(row) ? scols_line_set_color(line, ALARM_COLOUR) : 0;
-}
-
 /* Each batch is a libsmartcols table; only the first one has the heading. */
-static struct libscols_table *batch_new(
-	const struct table *t, const size_t widths[TABLE_COLUMNS_MAX], bool first) {
+static int batch_print(const struct table *t, const size_t widths[TABLE_COLUMNS_MAX], size_t from) {
 	struct libscols_table *s = scols_new_table();
+	size_t to = MIN_OF(from + BATCH, t->row_count);
+	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+	bool terminal = show_is_terminal();
+	bool colours = terminal && !(no && *no) && term && strcmp(term, "dumb") != 0;
+	struct shown cells[TABLE_COLUMNS_MAX];
+	int r = 0;
 
 	if (!s)
-		return NULL;
-	(void)scols_table_enable_colors(s, colours_wanted());
-	(void)scols_table_enable_noheadings(s, !first);
+		return -ENOMEM;
+	(void)scols_table_enable_colors(s, colours);
+	(void)scols_table_enable_noheadings(s, from > 0);
 	/* Cells are escaped already, and libsmartcols would escape their backslashes again. It
 	 * has to in a locale that isn't UTF-8, because without that it loops forever over a
 	 * character that the locale doesn't have. */
 	(void)scols_table_enable_noencoding(s, strcmp(nl_langinfo(CODESET), "UTF-8") == 0);
-	for (size_t i = 0; i < t->column_count; i++) {
+	for (size_t i = 0; r == 0 && i < t->column_count; i++) {
 		const struct table_column *column = &t->columns[i];
 		int flags = (column->right ? SCOLS_FL_RIGHT : 0) |
-			    (column->cut && show_is_terminal() ? SCOLS_FL_TRUNC : 0);
+			    (column->cut && terminal ? SCOLS_FL_TRUNC : 0);
 
-		if (!scols_table_new_column(s, column->title, (double)widths[i], flags)) {
-			scols_unref_table(s);
-			return NULL;
-		}
+		if (!scols_table_new_column(s, column->title, (double)widths[i], flags))
+			r = -ENOMEM;
 	}
-	return s;
-}
+	for (size_t row = from; r == 0 && row < to; row++) {
+		struct libscols_line *line = scols_table_new_line(s, NULL);
 
-static int batch_print(const struct table *t, const size_t widths[TABLE_COLUMNS_MAX], size_t from) {
-	struct libscols_table *s = batch_new(t, widths, from == 0);
-	size_t to = MIN_OF(from + BATCH, t->row_count);
-	int r = s ? 0 : -ENOMEM;
-
-	for (size_t row = from; r == 0 && row < to; row++)
-		r = line_add(s, t, row_at(t, row));
+		r = line ? 0 : -ENOMEM;
+		t->cells(row_at(t, row), cells);
+		for (size_t i = 0; r == 0 && i < t->column_count; i++)
+			r = scols_line_set_data(line, i, cells[i].text);
+		if (r == 0 && t->alarming && t->alarming(row_at(t, row)))
+			r = scols_line_set_color(line, ALARM_COLOUR);
+	}
 	if (r == 0)
 		r = scols_print_table(s);
 	scols_unref_table(s);

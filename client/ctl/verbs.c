@@ -66,7 +66,3 @@ const struct option_row global_options[] = {
 	},
 	{0},
 };
-
-void globals_init(void) {
-	globals.runtime_dir = runtime_dir_choose(NULL);
-}

@@ -65,7 +65,7 @@ extern const struct verb *const verbs[];
 const struct verb *verb_find(const char *name);
 
 struct globals {
-	const char *runtime_dir; /* never NULL after globals_init */
+	const char *runtime_dir; /* never NULL: main() sets the default */
 	bool json;               /* only with a verb that takes it */
 	bool help;
 	bool version;
@@ -73,6 +73,3 @@ struct globals {
 
 extern struct globals globals;
 extern const struct option_row global_options[];
-
-/* Sets the defaults, some of which come from the environment. */
-void globals_init(void);
