@@ -45,32 +45,13 @@ static bool holder_fill(const struct context *context, uint32_t record, struct s
 	       now.seq == seen.seq;
 }
 
-/* Fills the page with slots, beginning at the given record. Returns the next cursor; 0: there are
- * no more. */
-static uint32_t holders_page(const struct context *context, uint32_t account, uint32_t record,
-	struct message_held *page) {
-	struct map *m = context->segment->map;
-	uint32_t end = load_relaxed(&context->segment->names->slots);
-
-	for (uint32_t looks = 0; record < end; record++, looks++) {
-		struct snapshot seen;
-
-		if (page->count == MESSAGE_HOLDERS_MAX || looks == ADMIN_PAGE_LOOKS)
-			return record;
-		if (counter_record(m, record, &seen) == 0 && snapshot_is_held(seen) &&
-			accounts_is_below(context->accounts, place_account(seen.place), account) &&
-			holder_fill(context, record, seen, &page->holder[page->count]))
-			page->count++;
-	}
-	return 0;
-}
-
 int handle_holders(struct connection *c, const struct packet *p) {
 	static struct message_held page;
 	struct context *context = connection_context(c);
 	const struct message_holders *request = p->message;
 	const char *wrong = admin_check_name(&request->name, false);
-	uint32_t account;
+	uint32_t end = load_relaxed(&context->segment->names->slots);
+	uint32_t account, record = MAX_OF(request->cursor, 1u);
 
 	if (wrong)
 		return admin_refuse_parameter(c, MESSAGE_HOLDERS, wrong);
@@ -78,7 +59,18 @@ int handle_holders(struct connection *c, const struct packet *p) {
 	if (account == 0)
 		return admin_refuse_unknown(c, MESSAGE_HOLDERS, request->name.text);
 	page = (struct message_held){.header = MESSAGE_HEADER(MESSAGE_HOLDERS, page)};
-	page.next = holders_page(context, account, MAX_OF(request->cursor, 1u), &page);
+	for (uint32_t looks = 0;
+		record < end && page.count < MESSAGE_HOLDERS_MAX && looks < ADMIN_PAGE_LOOKS;
+		record++, looks++) {
+		struct snapshot seen;
+
+		if (counter_record(context->segment->map, record, &seen) == 0 &&
+			snapshot_is_held(seen) &&
+			accounts_is_below(context->accounts, place_account(seen.place), account) &&
+			holder_fill(context, record, seen, &page.holder[page.count]))
+			page.count++;
+	}
+	page.next = record < end ? record : 0;
 	/* holder_fill() may have left a slot there that was released meanwhile. */
 	if (page.count < MESSAGE_HOLDERS_MAX)
 		memset(&page.holder[page.count], 0, sizeof(page.holder[0]));

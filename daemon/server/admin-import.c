@@ -19,7 +19,6 @@
 #include "admin.h"
 #include "array.h"
 #include "berth.h"
-#include "code.h"
 #include "loop.h"
 #include "name.h"
 #include "number.h"
@@ -43,17 +42,12 @@ struct import {
 	struct context *context;
 };
 
-static void import_unreserve(struct import *i) {
-	for (size_t n = 0; n < i->prepared; n++)
-		if (i->account[n] != 0)
-			accounts_unreserve(i->context->accounts, i->account[n]);
-	i->prepared = 0;
-}
-
 void import_free(struct import *i) {
 	if (!i)
 		return;
-	import_unreserve(i);
+	for (size_t n = 0; n < i->prepared; n++)
+		if (i->account[n] != 0)
+			accounts_unreserve(i->context->accounts, i->account[n]);
 	(void)sd_event_source_disable_unref(i->slice);
 	free(i->limits);
 	free(i->account);
@@ -72,24 +66,6 @@ static struct import **import_of(struct connection *c) {
 }
 
 /* -- lines ------------------------------------------------------------------------------------- */
-
-static int import_add(struct import *i, const char *name, size_t length, uint32_t limit) {
-	int r = array_reserve(&i->limits, &i->limits_capacity, i->count + 1);
-
-	if (r >= 0)
-		r = array_reserve(
-			&i->names, &i->names_capacity, i->names_length + BERTH_NAME_MAX + 1);
-	if (r < 0)
-		return r;
-	i->limits[i->count++] = (struct store_limit){
-		.name = (const char *)i->names_length,
-		.limit = limit_of_message(limit),
-	};
-	memcpy(i->names + i->names_length, name, length);
-	i->names[i->names_length + length] = '\0';
-	i->names_length += length + 1;
-	return 0;
-}
 
 int handle_import_begin(struct connection *c, const struct packet *p) {
 	struct import **i = import_of(c);
@@ -142,8 +118,17 @@ int handle_import_lines(struct connection *c, const struct packet *packet) {
 			wrong = LIMIT_FORMS;
 		if (wrong)
 			return refuse_line(c, BERTH_INVALID_PARAMETER, wrong);
-		if (import_add(i, p, length, limit) < 0)
+		if (array_reserve(&i->limits, &i->limits_capacity, i->count + 1) < 0 ||
+			array_reserve(&i->names, &i->names_capacity,
+				i->names_length + BERTH_NAME_MAX + 1) < 0)
 			return refuse_line(c, BERTH_NO_SYSTEM_RESOURCES, "no memory");
+		i->limits[i->count++] = (struct store_limit){
+			.name = (const char *)i->names_length,
+			.limit = limit_of_message(limit),
+		};
+		memcpy(i->names + i->names_length, p, length);
+		i->names[i->names_length + length] = '\0';
+		i->names_length += length + 1;
 		p += length;
 	}
 	return p == end ? connection_done(c, MESSAGE_IMPORT_LINES, i->count) : -EBADMSG;
@@ -174,51 +159,29 @@ static int import_apply(struct import *i) {
 	return failed;
 }
 
-/* error: the store's error; applied: the value that import_apply() returned. */
-static int import_reply(const struct import *i, int error, int applied) {
-	struct connection *c = i->connection;
-	char why[256];
-
-	if (error < 0)
-		return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of_store(error),
-			"can't store the limits: %s; %s",
-			store_explain(i->context->store, error, why, sizeof(why)),
-			store_is_unsure(error) ? STORE_UNSURE : "nothing was imported");
-	if (applied < 0)
-		return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(applied),
-			"the limits are stored, but not all could be applied (%s); restart berthd",
-			strerror(-applied));
-	return connection_done(c, MESSAGE_IMPORT_COMMIT, i->count);
-}
-
 static void on_imported(void *data, int error) {
 	struct import *i = data;
-	int applied = error < 0 ? 0 : import_apply(i);
+	struct connection *c = i->connection;
+	int applied = error < 0 ? 0 : import_apply(i), r;
 
-	import_unreserve(i);
-	if (connection_resume(i->connection))
-		connection_answered(i->connection, import_reply(i, error, applied));
+	if (connection_resume(c)) {
+		if (error < 0)
+			r = admin_refuse_unstored(c, MESSAGE_IMPORT_COMMIT, error, "the limits",
+				"nothing was imported");
+		else if (applied < 0)
+			r = connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(applied),
+				"the limits are stored, but not all could be applied (%s); restart "
+				"berthd",
+				strerror(-applied));
+		else
+			r = connection_done(c, MESSAGE_IMPORT_COMMIT, i->count);
+		connection_answered(c, r);
+	}
 	import_free(i);
 	(void)malloc_trim(0);
 }
 
 /* -- making room ------------------------------------------------------------------------------- */
-
-static int prepare_slice(struct import *i) {
-	size_t end = MIN_OF(i->prepared + SLICE, i->count);
-
-	for (size_t n = i->prepared; n < end; n++) {
-		const char *name = i->limits[n].name;
-		int r = 0;
-
-		if (!name_is_template(name, strlen(name)))
-			r = accounts_reserve(i->context->accounts, name, &i->account[n]);
-		if (r < 0)
-			return r;
-		i->prepared = n + 1;
-	}
-	return 0;
-}
 
 static int refuse_for_room(struct connection *c, int error) {
 	return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(error),
@@ -226,13 +189,22 @@ static int refuse_for_room(struct connection *c, int error) {
 		error == -ENOSPC ? "the table is full" : strerror(-error));
 }
 
-/* Until the store has the import, it belongs to the connection and ends with it. */
+/* Makes room for the accounts of one slice; after the last slice, hands the import over to the
+ * store. Until the store has it, the import belongs to the connection and ends with it. */
 static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
 	struct import *i = data;
 	struct connection *c = i->connection;
-	int r = prepare_slice(i);
+	size_t end = MIN_OF(i->prepared + SLICE, i->count);
+	int r = 0;
 
 	(void)usec;
+	while (r >= 0 && i->prepared < end) {
+		const char *name = i->limits[i->prepared].name;
+
+		if (!name_is_template(name, strlen(name)))
+			r = accounts_reserve(i->context->accounts, name, &i->account[i->prepared]);
+		i->prepared += r >= 0;
+	}
 	if (r >= 0 && i->prepared < i->count)
 		return slice_request(source);
 	*import_of(c) = NULL;
@@ -246,34 +218,29 @@ static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
 	return 0;
 }
 
-static int prepare_begin(struct import *i) {
-	int r;
-
-	i->account = calloc(i->count, sizeof(*i->account));
-	if (!i->account)
-		return -ENOMEM;
-	for (size_t n = 0; n < i->count; n++)
-		i->limits[n].name = i->names + (size_t)i->limits[n].name;
-	accounts_expect(i->context->accounts, i->count);
-	r = slice_new(i->context->event, on_prepare, i, &i->slice);
-	return r < 0 ? r : slice_request(i->slice);
-}
-
 int handle_import_commit(struct connection *c, const struct packet *p) {
 	struct import *i = *import_of(c);
-	int r;
+	int r = 0;
 
 	(void)p;
 	if (!i)
 		return connection_refuse(
 			c, MESSAGE_IMPORT_COMMIT, BERTH_INVALID_PARAMETER, "no import was begun");
-	i->connection = c;
-	r = i->count > 0 ? prepare_begin(i) : 0;
-	if (r >= 0 && i->count > 0) {
-		connection_wait(c);
-		return 0;
+	if (i->count > 0) {
+		i->connection = c;
+		i->account = calloc(i->count, sizeof(*i->account));
+		r = i->account ? slice_new(i->context->event, on_prepare, i, &i->slice) : -ENOMEM;
+		if (r >= 0)
+			r = slice_request(i->slice);
 	}
-	*import_of(c) = NULL;
-	import_free(i);
-	return r < 0 ? refuse_for_room(c, r) : connection_done(c, MESSAGE_IMPORT_COMMIT, 0);
+	if (r < 0 || i->count == 0) {
+		*import_of(c) = NULL;
+		import_free(i);
+		return r < 0 ? refuse_for_room(c, r) : connection_done(c, MESSAGE_IMPORT_COMMIT, 0);
+	}
+	for (size_t n = 0; n < i->count; n++)
+		i->limits[n].name = i->names + (size_t)i->limits[n].name;
+	accounts_expect(i->context->accounts, i->count);
+	connection_wait(c);
+	return 0;
 }

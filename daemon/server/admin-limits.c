@@ -16,11 +16,9 @@
 #include "accounts.h"
 #include "admin.h"
 #include "berth.h"
-#include "code.h"
 #include "counter.h"
 #include "name.h"
 #include "number.h"
-#include "admin-revoke.h"
 #include "segment.h"
 #include "store.h"
 
@@ -40,13 +38,6 @@ static bool is_template(const char *name) {
 }
 
 /* -- once the store has answered --------------------------------------------------------------- */
-
-static int apply_set(const struct change *ch) {
-	struct accounts *a = ch->context->accounts;
-
-	return is_template(ch->name) ? accounts_set_template(a, ch->name, ch->limit.limit)
-				     : accounts_configure(a, ch->account, ch->limit.limit);
-}
 
 /* *ret: how many slots were revoked. */
 static int apply_delete(const struct change *ch, uint64_t *ret) {
@@ -70,42 +61,41 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 	return revoked.failed > 0 ? revoked.error : r;
 }
 
-/* error: the store's error; applied: the value that apply_set() or apply_delete() returned. */
-static int change_reply(const struct change *ch, int error, int applied, uint64_t affected) {
-	struct connection *c = ch->connection;
-	const char *dir = ch->context->runtime_dir;
-	char why[256];
-
-	if (error < 0)
-		return connection_refuse(c, ch->opcode, code_of_store(error),
-			"can't store it: %s; %s",
-			store_explain(ch->context->store, error, why, sizeof(why)),
-			store_is_unsure(error) ? STORE_UNSURE : "nothing has changed");
-	if (applied == -EOVERFLOW)
-		return connection_refuse(c, ch->opcode, BERTH_NO_SYSTEM_RESOURCES,
-			"stored, but not in force: this account was changed as often as one "
-			"segment can tell apart. Stop the servers and berthd, remove %s/segment "
-			"and "
-			"%s/directory, and start them again",
-			dir, dir);
-	if (applied < 0 && applied != -ENOENT)
-		return connection_refuse(c, ch->opcode, code_of(applied),
-			"stored, but not in force yet (%s); try again", strerror(-applied));
-	return connection_done(c, ch->opcode, affected);
-}
-
 static void on_stored(void *data, int error) {
 	struct change *ch = data;
+	struct connection *c = ch->connection;
+	struct accounts *a = ch->context->accounts;
+	const char *dir = ch->context->runtime_dir;
 	uint64_t affected = 0;
-	int applied = 0;
+	int applied = 0, r;
 
-	if (error >= 0)
-		applied = ch->opcode == MESSAGE_SET ? apply_set(ch) : apply_delete(ch, &affected);
+	if (error >= 0 && ch->opcode == MESSAGE_DELETE)
+		applied = apply_delete(ch, &affected);
+	else if (error >= 0 && is_template(ch->name))
+		applied = accounts_set_template(a, ch->name, ch->limit.limit);
+	else if (error >= 0)
+		applied = accounts_configure(a, ch->account, ch->limit.limit);
 	if (ch->account != 0)
-		accounts_unreserve(ch->context->accounts, ch->account);
-	if (connection_resume(ch->connection))
-		connection_answered(ch->connection, change_reply(ch, error, applied, affected));
+		accounts_unreserve(a, ch->account);
+	if (!connection_resume(c)) {
+		free(ch);
+		return;
+	}
+	if (error < 0)
+		r = admin_refuse_unstored(c, ch->opcode, error, "it", "nothing has changed");
+	else if (applied == -EOVERFLOW)
+		r = connection_refuse(c, ch->opcode, BERTH_NO_SYSTEM_RESOURCES,
+			"stored, but not in force: this account was changed as often as one "
+			"segment can tell apart. Stop the servers and berthd, remove %s/segment "
+			"and %s/directory, and start them again",
+			dir, dir);
+	else if (applied < 0 && applied != -ENOENT)
+		r = connection_refuse(c, ch->opcode, code_of(applied),
+			"stored, but not in force yet (%s); try again", strerror(-applied));
+	else
+		r = connection_done(c, ch->opcode, affected);
 	free(ch);
+	connection_answered(c, r);
 }
 
 /* -- requests ---------------------------------------------------------------------------------- */
@@ -155,15 +145,6 @@ int handle_set(struct connection *c, const struct packet *p) {
 	return change_begin(c, &what);
 }
 
-static bool template_exists(const struct templates *templates, const char *pattern) {
-	uint32_t limit;
-
-	for (size_t i = 0; i < templates_count(templates); i++)
-		if (strcmp(templates_at(templates, i, &limit), pattern) == 0)
-			return true;
-	return false;
-}
-
 /* The administrator has set no limit under this name: says what there is instead. */
 static int refuse_unconfigured(struct connection *c, const char *name) {
 	struct accounts *a = connection_context(c)->accounts;
@@ -192,7 +173,8 @@ int handle_delete(struct connection *c, const struct packet *p) {
 		.force = delete->flags & MESSAGE_DELETE_FORCE,
 		.limit.limit = STORE_DELETE,
 	};
-	uint32_t account, held;
+	const struct templates *templates = accounts_templates(context->accounts);
+	uint32_t account, limit, held;
 	bool is_there;
 
 	if (delete->flags & ~MESSAGE_DELETE_FORCE)
@@ -200,11 +182,9 @@ int handle_delete(struct connection *c, const struct packet *p) {
 	if (wrong)
 		return admin_refuse_parameter(c, MESSAGE_DELETE, wrong);
 	account = accounts_find(context->accounts, name);
-	if (is_template(name))
-		is_there = template_exists(accounts_templates(context->accounts), name);
-	else
-		is_there =
-			entry_flags(accounts_word(context->accounts, account)) & ENTRY_CONFIGURED;
+	is_there = entry_flags(accounts_word(context->accounts, account)) & ENTRY_CONFIGURED;
+	for (size_t i = 0; !is_there && i < templates_count(templates); i++)
+		is_there = strcmp(templates_at(templates, i, &limit), name) == 0;
 	if (!is_there)
 		return refuse_unconfigured(c, name);
 	held = counter_count(context->segment->map, account);

@@ -71,50 +71,39 @@ static bool is_wanted(const struct message_list *list, const struct message_row 
 	       template_matches(list->pattern.text, row->name.text);
 }
 
-/* Fills the page with templates. Returns the next cursor; 0: there are no more. */
-static uint32_t list_templates(const struct templates *all, const struct message_list *list,
-	uint32_t cursor, struct message_listed *page) {
-	for (size_t i = cursor - CURSOR_TEMPLATES; i < templates_count(all); i++) {
-		if (page->count == MESSAGE_ROWS_MAX)
-			return CURSOR_TEMPLATES + (uint32_t)i;
-		row_fill_template(all, i, &page->row[page->count]);
-		page->count += is_wanted(list, &page->row[page->count]);
-	}
-	return 0;
-}
-
-/* Fills the page with accounts. Returns the next cursor. */
-static uint32_t list_accounts(const struct context *context, const struct message_list *list,
-	uint32_t account, struct message_listed *page) {
-	uint32_t end = accounts_end(context->accounts);
-
-	for (uint32_t looks = 0; account < end; account++, looks++) {
-		struct message_row *row = &page->row[page->count];
-
-		if (page->count == MESSAGE_ROWS_MAX || looks == ADMIN_PAGE_LOOKS)
-			return account;
-		if (row_fill(context, account, row) == 0 && is_wanted(list, row))
-			page->count++;
-		else
-			*row = (struct message_row){0};
-	}
-	return CURSOR_TEMPLATES;
-}
-
 int handle_list(struct connection *c, const struct packet *p) {
 	static struct message_listed page;
 	struct context *context = connection_context(c);
+	const struct templates *templates = accounts_templates(context->accounts);
 	const struct message_list *list = p->message;
-	uint32_t cursor = MAX_OF(list->cursor, 1u);
+	uint32_t end = accounts_end(context->accounts), cursor = MAX_OF(list->cursor, 1u);
 
 	if (message_name_length(&list->pattern) < 0 || (list->flags & ~MESSAGE_LIST_CONFIGURED))
 		return admin_refuse_parameter(
 			c, MESSAGE_LIST, "the pattern doesn't end, or unknown flags");
 	admin_complete_numbers(context);
 	page = (struct message_listed){.header = MESSAGE_HEADER(MESSAGE_LIST, page)};
-	page.next =
-		cursor >= CURSOR_TEMPLATES
-			? list_templates(accounts_templates(context->accounts), list, cursor, &page)
-			: list_accounts(context, list, cursor, &page);
+	if (cursor >= CURSOR_TEMPLATES) {
+		size_t i = cursor - CURSOR_TEMPLATES;
+
+		for (; i < templates_count(templates) && page.count < MESSAGE_ROWS_MAX; i++) {
+			row_fill_template(templates, i, &page.row[page.count]);
+			page.count += is_wanted(list, &page.row[page.count]);
+		}
+		if (i < templates_count(templates))
+			page.next = CURSOR_TEMPLATES + (uint32_t)i;
+		return connection_reply(c, &page, sizeof(page), NULL, 0);
+	}
+	for (uint32_t looks = 0;
+		cursor < end && page.count < MESSAGE_ROWS_MAX && looks < ADMIN_PAGE_LOOKS;
+		cursor++, looks++) {
+		struct message_row *row = &page.row[page.count];
+
+		if (row_fill(context, cursor, row) == 0 && is_wanted(list, row))
+			page.count++;
+		else
+			*row = (struct message_row){0};
+	}
+	page.next = cursor < end ? cursor : CURSOR_TEMPLATES;
 	return connection_reply(c, &page, sizeof(page), NULL, 0);
 }

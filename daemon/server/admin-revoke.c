@@ -8,7 +8,6 @@
 #include "admin.h"
 #include "berth.h"
 #include "counter.h"
-#include "admin-revoke.h"
 #include "segment.h"
 #include "sessions.h"
 #include "util.h"
@@ -81,8 +80,13 @@ struct revoked revoke_slots(struct context *context, const struct revoke_filter 
 	return done;
 }
 
-static const char *request_check(const struct message_revoke *request) {
+int handle_revoke(struct connection *c, const struct packet *p) {
+	struct context *context = connection_context(c);
+	const struct message_revoke *request = p->message;
+	struct message_revoked reply = {.header = MESSAGE_HEADER(MESSAGE_REVOKE, reply)};
+	struct revoke_filter filter = {.slot = request->slot, .pid = request->pid};
 	const char *wrong = NULL;
+	struct revoked done;
 
 	if (message_name_length(&request->name) < 0 || request->name.text[0])
 		wrong = admin_check_name(&request->name, false);
@@ -90,17 +94,6 @@ static const char *request_check(const struct message_revoke *request) {
 		wrong = "unknown flags";
 	if (!wrong && !request->slot && !request->pid && !(request->flags & MESSAGE_REVOKE_ALL))
 		wrong = "say which slots to revoke: a slot, a process, or all";
-	return wrong;
-}
-
-int handle_revoke(struct connection *c, const struct packet *p) {
-	struct context *context = connection_context(c);
-	const struct message_revoke *request = p->message;
-	struct message_revoked reply = {.header = MESSAGE_HEADER(MESSAGE_REVOKE, reply)};
-	struct revoke_filter filter = {.slot = request->slot, .pid = request->pid};
-	const char *wrong = request_check(request);
-	struct revoked done;
-
 	if (wrong)
 		return admin_refuse_parameter(c, MESSAGE_REVOKE, wrong);
 	if (request->name.text[0]) {

@@ -11,6 +11,7 @@
 #include "name.h"
 #include "recount.h"
 #include "segment.h"
+#include "store.h"
 
 const char *admin_check_name(const struct message_name *n, bool template_allowed) {
 	int length = message_name_length(n);
@@ -30,6 +31,20 @@ int admin_refuse_unknown(struct connection *c, uint16_t opcode, const char *name
 
 	return connection_refuse(c, opcode, BERTH_NO_SUCH_USER, "there is no account '%s'",
 		name_escape(name, strlen(name), shown, 300));
+}
+
+int admin_refuse_unstored(
+	struct connection *c, uint16_t opcode, int error, const char *what, const char *unchanged) {
+	uint32_t code = code_of(error);
+	char why[256];
+
+	if (error == -ENOENT) /* it concerns a file, not an account */
+		code = BERTH_NO_SYSTEM_RESOURCES;
+	else if (error == -ESTALE)
+		code = BERTH_FILE_CORRUPT;
+	return connection_refuse(c, opcode, code, "can't store %s: %s; %s", what,
+		store_explain(connection_context(c)->store, error, why, sizeof(why)),
+		store_is_unsure(error) ? STORE_UNSURE : unchanged);
 }
 
 void admin_complete_numbers(struct context *context) {

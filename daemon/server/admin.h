@@ -36,6 +36,10 @@ const char *admin_check_name(const struct message_name *n, bool template_allowed
 /* Replies to a request with a bad name, or another bad field. */
 int admin_refuse_parameter(struct connection *c, uint16_t opcode, const char *why);
 int admin_refuse_unknown(struct connection *c, uint16_t opcode, const char *name);
+/* Replies that the store failed. `what` is what it couldn't store. The reply ends with `unchanged`,
+ * which says that nothing was stored, unless store_is_unsure(error). */
+int admin_refuse_unstored(
+	struct connection *c, uint16_t opcode, int error, const char *what, const char *unchanged);
 
 /* Completes the peaks and denials in the cells: adds those from before the boot, and the denials
  * that sessions have counted for themselves. */
@@ -43,3 +47,20 @@ void admin_complete_numbers(struct context *context);
 
 /* berthd looks at no more than this many entries for one page of a list. */
 #define ADMIN_PAGE_LOOKS 65536u
+
+/* A slot must match every field that isn't 0. */
+struct revoke_filter {
+	uint32_t account; /* this one, or one below it */
+	uint64_t slot;    /* as message_slot() packs it */
+	uint32_t pid;
+};
+
+struct revoked {
+	uint32_t slots;    /* slots that were held, or just being acquired */
+	uint32_t releases; /* releases that their owners had begun, and berthd has finished */
+	uint32_t failed;   /* records that berthd couldn't read or change; they may hold slots */
+	int error;         /* the error of the last of these records */
+};
+
+/* Takes slots away from the processes that hold them. admin-revoke.c */
+struct revoked revoke_slots(struct context *context, const struct revoke_filter *filter);

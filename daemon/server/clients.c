@@ -11,7 +11,6 @@
 #include "accounts.h"
 #include "berth.h"
 #include "clients.h"
-#include "code.h"
 #include "counter.h"
 #include "log.h"
 #include "message.h"
@@ -92,7 +91,7 @@ static int refuse_unproven(struct connection *c, int pidfd, pid_t pid, int error
 		why = "this process is in a pid namespace that berthd can't see into; run berthd "
 		      "in an enclosing one";
 	} else if (is_short_of_descriptors(pidfd, error)) {
-		context_log_no_descriptors(connection_context(c));
+		connections_log_no_descriptors(connection_context(c));
 		return connection_refuse(
 			c, MESSAGE_HELLO, BERTH_NO_SYSTEM_RESOURCES, NO_DESCRIPTORS_TEXT);
 	}
@@ -105,28 +104,6 @@ static int refuse_unproven(struct connection *c, int pidfd, pid_t pid, int error
 	log_warning(
 		"Refusing a session to process %d (uid %u): %s", (int)peer->pid, peer->uid, why);
 	return connection_refuse(c, MESSAGE_HELLO, BERTH_ACCESS_DENIED, "%s", why);
-}
-
-static int welcome(struct connection *c, struct client *client, bool resumed) {
-	const struct segment *segment = connection_context(c)->segment;
-	const int fds[2] = {segment->directory_fd, segment->segment_fd};
-	struct message_welcome reply = {
-		.header = MESSAGE_HEADER(MESSAGE_HELLO, reply),
-		.session = session_index(client->session),
-		.serial = session_who(client->session)->serial,
-		.resumed = resumed,
-	};
-	int r;
-
-	/* A session without records is fine: the client's first acquire asks for records, and is
-	 * told why there are none. */
-	if (!resumed && session_grant(client->session, &reply.range[0]) >= 0)
-		reply.range_count = 1;
-	r = connection_reply(c, &reply, sizeof(reply), fds, 2);
-	/* If the reply can't be sent, the client doesn't know its session and won't use it. */
-	client->goodbye = r < 0 && !resumed;
-	client->just_resumed = resumed;
-	return r;
 }
 
 static int handle_hello(struct connection *c, const struct packet *p) {
@@ -143,6 +120,9 @@ static int handle_hello(struct connection *c, const struct packet *p) {
 		.resume_serial = hello->resume_serial,
 		.pidfd = p->fds[0],
 	};
+	const struct segment *segment = connection_context(c)->segment;
+	const int fds[2] = {segment->directory_fd, segment->segment_fd};
+	struct message_welcome reply = {.header = MESSAGE_HEADER(MESSAGE_HELLO, reply)};
 	bool resumed;
 
 	client->just_resumed = false;
@@ -160,7 +140,18 @@ static int handle_hello(struct connection *c, const struct packet *p) {
 	if (r < 0)
 		return refuse_for_sessions(c, r);
 	session_set_user(client->session, client);
-	return welcome(c, client, resumed);
+	reply.session = session_index(client->session);
+	reply.serial = session_who(client->session)->serial;
+	reply.resumed = resumed;
+	/* A session without records is fine: the client's first acquire asks for records, and is
+	 * told why there are none. */
+	if (!resumed && session_grant(client->session, &reply.range[0]) >= 0)
+		reply.range_count = 1;
+	r = connection_reply(c, &reply, sizeof(reply), fds, 2);
+	/* If the reply can't be sent, the client doesn't know its session and won't use it. */
+	client->goodbye = r < 0 && !resumed;
+	client->just_resumed = resumed;
+	return r;
 }
 
 /* -- the other requests ------------------------------------------------------------------------ */
@@ -189,19 +180,11 @@ static int handle_resolve(struct connection *c, const struct packet *p) {
 	return connection_reply(c, &reply, sizeof(reply), NULL, 0);
 }
 
-static const char *no_range_text(const struct segment *segment, int error) {
-	if (error != -ENOSPC)
-		return "no room for more slots in the runtime directory's file system";
-	if (load_relaxed(&segment->names->retired) > 0)
-		return "no slot is left: all are handed out, or have used up their sequence "
-		       "numbers; restart berthd while no server uses it";
-	return "all slots are handed out; raise --max-slots";
-}
-
 static int handle_ranges(struct connection *c, const struct packet *p) {
 	struct client *client = client_of(c);
 	const struct message_ranges *request = p->message;
 	struct message_ranges_granted reply = {.header = MESSAGE_HEADER(MESSAGE_RANGES, reply)};
+	const char *why = "all slots are handed out; raise --max-slots";
 	int r = 0;
 
 	if (!client->session || request->count == 0)
@@ -213,10 +196,14 @@ static int handle_ranges(struct connection *c, const struct packet *p) {
 		r = session_grant(client->session, &reply.range[reply.count]);
 		reply.count += r >= 0;
 	}
-	if (reply.count == 0)
-		return connection_refuse(c, MESSAGE_RANGES, BERTH_NO_SYSTEM_RESOURCES, "%s",
-			no_range_text(connection_context(c)->segment, r));
-	return connection_reply(c, &reply, sizeof(reply), NULL, 0);
+	if (reply.count > 0)
+		return connection_reply(c, &reply, sizeof(reply), NULL, 0);
+	if (r != -ENOSPC)
+		why = "no room for more slots in the runtime directory's file system";
+	else if (load_relaxed(&connection_context(c)->segment->names->retired) > 0)
+		why = "no slot is left: all are handed out, or have used up their sequence "
+		      "numbers; restart berthd while no server uses it";
+	return connection_refuse(c, MESSAGE_RANGES, BERTH_NO_SYSTEM_RESOURCES, "%s", why);
 }
 
 static int handle_finish_release(struct connection *c, const struct packet *p) {

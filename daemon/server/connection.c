@@ -71,16 +71,6 @@ int connection_reply(
 	return connection_watch(c);
 }
 
-static int connection_flush(struct connection *c) {
-	int r = message_send(c->fd, c->unsent, c->unsent_length, NULL, 0);
-
-	if (r == -EAGAIN)
-		return 0;
-	free(c->unsent);
-	c->unsent = NULL;
-	return r < 0 ? r : connection_watch(c);
-}
-
 int connection_refuse(
 	struct connection *c, uint16_t opcode, uint32_t code, const char *format, ...) {
 	struct message_failed failed = {
@@ -93,6 +83,23 @@ int connection_refuse(
 	return connection_reply(c, &failed, sizeof(failed), NULL, 0);
 }
 
+uint32_t code_of(int error) {
+	switch (-error) {
+	case ENOENT:
+		return BERTH_NO_SUCH_USER;
+	case EUCLEAN:
+		return BERTH_FILE_CORRUPT;
+	case EINVAL:
+	case EBADMSG:
+		return BERTH_INVALID_PARAMETER;
+	case EACCES:
+	case EPERM:
+		return BERTH_ACCESS_DENIED;
+	default:
+		return BERTH_NO_SYSTEM_RESOURCES;
+	}
+}
+
 int connection_done(struct connection *c, uint16_t opcode, uint64_t affected) {
 	struct message_done done = {
 		.header = MESSAGE_HEADER(opcode, done),
@@ -100,6 +107,15 @@ int connection_done(struct connection *c, uint16_t opcode, uint64_t affected) {
 	};
 
 	return connection_reply(c, &done, sizeof(done), NULL, 0);
+}
+
+void connections_log_no_descriptors(struct context *context) {
+	if (!context->no_descriptors_logged)
+		log_event(LOG_WARNING, EVENT_FULL, NULL,
+			"No file descriptors left; refusing connections with "
+			"NO_SYSTEM_RESOURCES (8). Raise LimitNOFILE of the service (a session "
+			"takes two)");
+	context->no_descriptors_logged = true;
 }
 
 /* -- the end of a connection ------------------------------------------------------------------- */
@@ -154,13 +170,6 @@ void connection_stop_waiting(struct connection *c) {
 
 /* -- messages ---------------------------------------------------------------------------------- */
 
-static const struct message_type *type_find(const struct protocol *protocol, uint16_t opcode) {
-	for (const struct message_type *t = protocol->types; t->opcode != 0; t++)
-		if (t->opcode == opcode)
-			return t;
-	return NULL;
-}
-
 /* The reply has the version of the request. The header and struct message_failed are the same in
  * all versions, so the peer understands it. */
 static int refuse_version(struct connection *c, const struct message_header *request) {
@@ -182,14 +191,15 @@ static int refuse_version(struct connection *c, const struct message_header *req
 }
 
 static int packet_handle(struct connection *c, const struct packet *packet) {
+	const struct message_type *type = c->protocol->types;
 	struct message_header header;
-	const struct message_type *type;
 
 	memcpy(&header, packet->message, sizeof(header));
-	type = type_find(c->protocol, header.opcode);
 	if (header.version != MESSAGE_VERSION)
 		return refuse_version(c, &header);
-	if (!type)
+	while (type->opcode != 0 && type->opcode != header.opcode)
+		type++;
+	if (type->opcode == 0)
 		return connection_refuse(c, header.opcode, BERTH_INVALID_PARAMETER,
 			"berthd " BERTH_VERSION " has no request %u on this socket", header.opcode);
 	if (packet->length < type->size || (packet->length > type->size && !type->longer))
@@ -225,12 +235,19 @@ static int on_connection(sd_event_source *source, int fd, uint32_t events, void 
 	int r = 0;
 
 	(void)source, (void)fd;
-	if (c->unsent && (events & EPOLLOUT))
-		r = connection_flush(c);
-	else if (!c->waiting && !c->unsent && (events & (EPOLLIN | EPOLLHUP)))
+	if (c->unsent && (events & EPOLLOUT)) {
+		r = message_send(c->fd, c->unsent, c->unsent_length, NULL, 0);
+		if (r == -EAGAIN)
+			return 0;
+		free(c->unsent);
+		c->unsent = NULL;
+		if (r >= 0)
+			r = connection_watch(c);
+	} else if (!c->waiting && !c->unsent && (events & (EPOLLIN | EPOLLHUP))) {
 		r = connection_read(c);
-	else if (events & (EPOLLHUP | EPOLLERR))
+	} else if (events & (EPOLLHUP | EPOLLERR)) {
 		r = -ECONNRESET;
+	}
 	if (r == -EBADMSG || r == -EMSGSIZE)
 		log_warning("Process %d (uid %u) sent data on %s that is not a message of berth; "
 			    "hanging up",

@@ -49,6 +49,11 @@ int connections_new(struct context *context, struct connections **ret);
 /* berthd stops: ends all connections. NULL is fine. */
 void connections_free(struct connections *all);
 
+#define NO_DESCRIPTORS_TEXT "berthd has no file descriptors left; raise LimitNOFILE of its service"
+
+/* Logs that berthd has no descriptors left, but only once until a connection is accepted again. */
+void connections_log_no_descriptors(struct context *context);
+
 /* Takes over `fd`, an accepted socket. On failure (-ENOMEM) the caller keeps it. */
 int connection_new(struct connections *all, const struct protocol *protocol, int fd);
 
@@ -67,6 +72,9 @@ int connection_reply(
 /* Replies with a code other than BERTH_SUCCESS, and one sentence that says what to do. */
 __attribute__((format(printf, 4, 5))) int connection_refuse(
 	struct connection *c, uint16_t opcode, uint32_t code, const char *format, ...);
+
+/* The code for an error that concerns an account: for -ENOENT it is BERTH_NO_SUCH_USER. */
+uint32_t code_of(int error);
 
 /* Replies with a struct message_done. */
 int connection_done(struct connection *c, uint16_t opcode, uint64_t affected);

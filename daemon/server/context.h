@@ -27,8 +27,3 @@ struct context {
 	uint64_t started;                /* when this berthd started, in ms since 1970 */
 	bool no_descriptors_logged;      /* until the next connection is accepted */
 };
-
-#define NO_DESCRIPTORS_TEXT "berthd has no file descriptors left; raise LimitNOFILE of its service"
-
-/* Logs that berthd has no descriptors left, but only once until a connection is accepted again. */
-void context_log_no_descriptors(struct context *context);

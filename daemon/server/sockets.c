@@ -93,22 +93,6 @@ static void connection_turn_away(int fd, uint32_t code, const char *why) {
 	(void)close(fd);
 }
 
-/* berthd has no descriptor left. It closes the reserve to accept one connection, and so can tell
- * the client why it is refused, instead of letting it wait. */
-static void refuse_for_descriptors(struct listener *l) {
-	struct sockets *s = l->sockets;
-	int fd;
-
-	context_log_no_descriptors(s->context);
-	close_cleanup(&s->reserve_fd);
-	fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd >= 0)
-		connection_turn_away(fd, BERTH_NO_SYSTEM_RESOURCES, NO_DESCRIPTORS_TEXT);
-	else
-		listener_pause(l);
-	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
 static int on_listener(sd_event_source *source, int fd, uint32_t events, void *data) {
 	struct listener *l = data;
 	struct sockets *s = l->sockets;
@@ -116,7 +100,17 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *d
 
 	(void)source, (void)events;
 	if (connection < 0 && (errno == EMFILE || errno == ENFILE)) {
-		refuse_for_descriptors(l);
+		/* berthd closes the reserve to accept the connection, and so can tell the client
+		 * why it is refused, instead of letting it wait. */
+		connections_log_no_descriptors(s->context);
+		close_cleanup(&s->reserve_fd);
+		connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (connection >= 0)
+			connection_turn_away(
+				connection, BERTH_NO_SYSTEM_RESOURCES, NO_DESCRIPTORS_TEXT);
+		else
+			listener_pause(l);
+		s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 		return 0;
 	}
 	if (connection < 0) {
