@@ -39,24 +39,8 @@ static size_t text_width(const char *text) {
 	return width < 0 ? n : (size_t)width;
 }
 
-/* Writes how wide each column must be for all rows, or 0 if one batch has them all: libsmartcols
- * then measures by itself. */
-static void columns_measure(const struct table *t, size_t widths[TABLE_COLUMNS_MAX]) {
-	struct shown cells[TABLE_COLUMNS_MAX];
-
-	memset(widths, 0, TABLE_COLUMNS_MAX * sizeof(widths[0]));
-	if (t->row_count <= BATCH)
-		return;
-	for (size_t i = 0; i < t->column_count; i++)
-		widths[i] = strlen(t->columns[i].title);
-	for (size_t row = 0; row < t->row_count; row++) {
-		t->cells(row_at(t, row), cells);
-		for (size_t i = 0; i < t->column_count; i++)
-			widths[i] = MAX_OF(widths[i], text_width(cells[i].text));
-	}
-}
-
-/* Each batch is a libsmartcols table; only the first one has the heading. */
+/* Each batch is a libsmartcols table; only the first one has the heading. A column of width 0 is as
+ * wide as its cells need. */
 static int batch_print(const struct table *t, const size_t widths[TABLE_COLUMNS_MAX], size_t from) {
 	struct libscols_table *s = scols_new_table();
 	size_t to = MIN_OF(from + BATCH, t->row_count);
@@ -100,7 +84,8 @@ static int batch_print(const struct table *t, const size_t widths[TABLE_COLUMNS_
 
 int table_print(const struct table *t) {
 	struct json j = {.out = stdout};
-	size_t widths[TABLE_COLUMNS_MAX];
+	struct shown cells[TABLE_COLUMNS_MAX];
+	size_t widths[TABLE_COLUMNS_MAX] = {0};
 	int r = 0;
 
 	if (globals.json) {
@@ -112,7 +97,16 @@ int table_print(const struct table *t) {
 		json_close(&j, '}');
 		return CTL_OK;
 	}
-	columns_measure(t, widths);
+	/* libsmartcols measures the columns of a single batch itself. */
+	if (t->row_count > BATCH) {
+		for (size_t i = 0; i < t->column_count; i++)
+			widths[i] = strlen(t->columns[i].title);
+		for (size_t row = 0; row < t->row_count; row++) {
+			t->cells(row_at(t, row), cells);
+			for (size_t i = 0; i < t->column_count; i++)
+				widths[i] = MAX_OF(widths[i], text_width(cells[i].text));
+		}
+	}
 	for (size_t row = 0; r == 0 && row < t->row_count; row += BATCH)
 		r = batch_print(t, widths, row);
 	if (r != 0)
