@@ -164,67 +164,58 @@ static int group_find(const struct context *context, int kind, gid_t *ret) {
 
 /* -- sockets of berthd's own ------------------------------------------------------------------- */
 
-static int socket_bind(const struct context *context, int kind, int fd, gid_t group) {
-	int runtime_fd = context->segment->runtime_fd, r;
+static int socket_make(const struct context *context, int kind, int *ret) {
+	int runtime_fd = context->segment->runtime_fd;
 	const char *name = socket_name(kind);
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	char path[sizeof(address.sun_path)];
-
-	/* The path of the runtime directory may be longer than an address can be. */
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", runtime_fd, name);
-	memcpy(address.sun_path, path, sizeof(path));
-	/* A berthd that was killed leaves its socket. */
-	if (unlinkat(runtime_fd, name, 0) < 0 && errno != ENOENT)
-		return -errno;
-	/* Until the socket has its group, only berthd's user can connect. */
-	(void)fchmod(fd, 0600);
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return -errno;
-	r = fchownat(runtime_fd, name, (uid_t)-1, group, 0);
-	if (r < 0 && group_given(context, kind))
-		return -errno;
-	if (r < 0)
-		log_notice("Can't give %s to group '%s': %s; only berthd's own group may connect",
-			name, socket_table[kind].group, strerror(errno));
-	return fchmodat(runtime_fd, name, 0660, 0) < 0 ? -errno : 0;
-}
-
-static int socket_make(const struct context *context, int kind, int *ret) {
 	_cleanup_close_ int fd = -1;
 	gid_t group;
 	int r = group_find(context, kind, &group);
 
 	if (r < 0)
 		return r;
+	/* The path of the runtime directory may be longer than an address can be. */
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
+		runtime_fd, name);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	r = fd < 0 ? -errno : socket_bind(context, kind, fd, group);
-	if (r >= 0 && listen(fd, SOMAXCONN) < 0)
-		r = -errno;
-	if (r < 0) {
-		log_error("Can't listen on %s/%s: %s", context->runtime_dir, socket_name(kind),
-			strerror(-r));
-		return r;
-	}
+	if (fd < 0)
+		goto failed;
+	/* A berthd that was killed leaves its socket. */
+	if (unlinkat(runtime_fd, name, 0) < 0 && errno != ENOENT)
+		goto failed;
+	/* Until the socket has its group, only berthd's user can connect. */
+	(void)fchmod(fd, 0600);
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		goto failed;
+	r = fchownat(runtime_fd, name, (uid_t)-1, group, 0);
+	if (r < 0 && group_given(context, kind))
+		goto failed;
+	if (r < 0)
+		log_notice("Can't give %s to group '%s': %s; only berthd's own group may connect",
+			name, socket_table[kind].group, strerror(errno));
+	if (fchmodat(runtime_fd, name, 0660, 0) < 0 || listen(fd, SOMAXCONN) < 0)
+		goto failed;
 	*ret = fd;
 	fd = -1;
 	return 0;
+failed:
+	r = -errno;
+	log_error("Can't listen on %s/%s: %s", context->runtime_dir, name, strerror(-r));
+	return r;
 }
 
 /* -- sockets of systemd ------------------------------------------------------------------------ */
 
 /* Refuses a socket if users that the configuration doesn't allow can connect to it. */
-static int socket_check(const struct context *context, int kind, int fd) {
-	struct sockaddr_un address = {0};
-	socklen_t length = sizeof(address);
+static int socket_check(const struct context *context, int kind, int fd, const char *path) {
+	const char *given = group_given(context, kind);
 	struct stat st;
 	gid_t group;
 	int r = group_find(context, kind, &group);
 
 	if (r < 0)
 		return r;
-	if (sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, NULL, 0) <= 0 ||
-		getsockname(fd, (struct sockaddr *)&address, &length) < 0 ||
-		stat(address.sun_path, &st) < 0) {
+	if (sd_is_socket_unix(fd, SOCK_SEQPACKET, 1, NULL, 0) <= 0 || stat(path, &st) < 0) {
 		log_error("The socket handed over for %s is not a listening SOCK_SEQPACKET socket "
 			  "of a path; set ListenSequentialPacket= in its unit",
 			socket_name(kind));
@@ -235,44 +226,37 @@ static int socket_check(const struct context *context, int kind, int fd) {
 		return 0;
 	log_error("%s has mode %04o, owner %u and group %u, but must have mode 0660, owner %u or 0 "
 		  "and group '%s'; set SocketMode=, SocketUser= and SocketGroup= in its unit",
-		address.sun_path, st.st_mode & 07777, st.st_uid, st.st_gid, geteuid(),
-		group_given(context, kind) ? group_given(context, kind) : socket_table[kind].group);
+		path, st.st_mode & 07777, st.st_uid, st.st_gid, geteuid(),
+		given ? given : socket_table[kind].group);
 	return -EACCES;
-}
-
-/* The index in socket_table of a socket from systemd, by the name of its file; -1: it isn't in the
- * table. */
-static int socket_kind(int fd) {
-	struct sockaddr_un address = {0};
-	socklen_t length = sizeof(address);
-	const char *slash, *name;
-
-	if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
-		return -1;
-	slash = strrchr(address.sun_path, '/');
-	name = slash ? slash + 1 : address.sun_path;
-	for (int kind = 0; kind < SOCKET_COUNT; kind++)
-		if (strcmp(name, socket_name(kind)) == 0)
-			return kind;
-	return -1;
 }
 
 static void set_nonblocking(int fd) {
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
+/* The file names of systemd's sockets tell which is which. */
 static int sockets_inherit(struct sockets *s) {
 	int n = sd_listen_fds(1), r;
 
 	for (int i = 0; i < n; i++) {
-		int fd = SD_LISTEN_FDS_START + i, kind = socket_kind(fd);
+		struct sockaddr_un address = {0};
+		socklen_t length = sizeof(address);
+		int fd = SD_LISTEN_FDS_START + i, kind = 0;
+		const char *name = "", *slash;
 
-		if (kind < 0 || s->listener[kind].fd >= 0) {
+		if (getsockname(fd, (struct sockaddr *)&address, &length) == 0) {
+			slash = strrchr(address.sun_path, '/');
+			name = slash ? slash + 1 : address.sun_path;
+		}
+		while (kind < SOCKET_COUNT && strcmp(name, socket_name(kind)) != 0)
+			kind++;
+		if (kind == SOCKET_COUNT || s->listener[kind].fd >= 0) {
 			log_error("systemd handed over a socket that is neither berth.sock nor "
 				  "admin.sock, or one twice");
 			return -EINVAL;
 		}
-		r = socket_check(s->context, kind, fd);
+		r = socket_check(s->context, kind, fd, address.sun_path);
 		if (r < 0)
 			return r;
 		set_nonblocking(fd);
