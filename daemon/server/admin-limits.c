@@ -25,7 +25,6 @@
 /* A change that berthd has handed over to the store. */
 struct change {
 	struct connection *connection;
-	struct context *context;
 	uint16_t opcode;
 	bool force;
 	char name[MESSAGE_NAME_SIZE];
@@ -41,7 +40,8 @@ static bool is_template(const char *name) {
 
 /* *ret: how many slots were revoked. */
 static int apply_delete(const struct change *ch, uint64_t *ret) {
-	struct accounts *a = ch->context->accounts;
+	struct context *context = connection_context(ch->connection);
+	struct accounts *a = context->accounts;
 	struct revoke_filter filter = {0};
 	struct revoked revoked = {0};
 	int r;
@@ -55,7 +55,7 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 	/* An account without slots is gone now; a filter without an account would match all
 	 * slots. */
 	if (ch->force && filter.account != 0)
-		revoked = revoke_slots(ch->context, &filter);
+		revoked = revoke_slots(context, &filter);
 	*ret = revoked.slots;
 	accounts_tidy(a);
 	return revoked.failed > 0 ? revoked.error : r;
@@ -64,8 +64,8 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 static void on_stored(void *data, int error) {
 	struct change *ch = data;
 	struct connection *c = ch->connection;
-	struct accounts *a = ch->context->accounts;
-	const char *dir = ch->context->runtime_dir;
+	struct accounts *a = connection_context(c)->accounts;
+	const char *dir = connection_context(c)->runtime_dir;
 	uint64_t affected = 0;
 	int applied = 0, r;
 
@@ -109,7 +109,6 @@ static int change_begin(struct connection *c, const struct change *what) {
 	if (ch) {
 		*ch = *what;
 		ch->connection = c;
-		ch->context = context;
 		ch->limit.name = ch->name;
 		r = store_put_limits(context->store, &ch->limit, 1, on_stored, ch);
 	}
