@@ -25,12 +25,6 @@
 /* The key that getopt_long returns for the option of row i if that option has no letter. */
 #define KEY_LONG 256
 
-/* Which operands getopt_long passes over. */
-enum stop {
-	STOP_AT_OPERAND,
-	STOP_AT_END, /* of argv: options may follow operands */
-};
-
 /* The options of all verbs. Zeroed before known_init. */
 struct known {
 	const struct option_row *row[ROWS_MAX];
@@ -64,7 +58,7 @@ static void known_add(struct known *k, const struct option_row *table) {
 	}
 }
 
-static void known_init(struct known *k, const struct verb *v, enum stop stop) {
+static void known_init(struct known *k, const struct verb *v) {
 	struct option *name = k->names;
 	char *letter = k->letters;
 
@@ -75,7 +69,8 @@ static void known_init(struct known *k, const struct verb *v, enum stop stop) {
 	for (size_t i = 0; verbs[i]; i++)
 		known_add(k, verbs[i]->options);
 
-	if (stop == STOP_AT_OPERAND)
+	/* '+' makes getopt_long stop at the first operand. Otherwise it passes over operands. */
+	if (!v || v->runs_command)
 		*letter++ = '+';
 	*letter++ = ':'; /* getopt_long returns ':' when an argument is missing */
 	for (size_t i = 0; i < k->count; i++) {
@@ -144,11 +139,11 @@ static int option_refuse(const struct known *k, int key, char **argv) {
 /* -- a command line ---------------------------------------------------------------------------- */
 
 /* v is NULL where the verb isn't known yet. *ret_first is the index of the first operand. */
-static int argv_read(const struct verb *v, int argc, char **argv, enum stop stop, int *ret_first) {
+static int argv_read(const struct verb *v, int argc, char **argv, int *ret_first) {
 	struct known known = {0};
 	int key, r;
 
-	known_init(&known, v, stop);
+	known_init(&known, v);
 	opterr = 0; /* getopt_long prints nothing */
 	optind = 0; /* begin anew, in glibc's way */
 	while ((key = getopt_long(argc, argv, known.letters, known.names, NULL)) != -1) {
@@ -167,18 +162,18 @@ static int argv_read(const struct verb *v, int argc, char **argv, enum stop stop
 }
 
 int options_read_globals(int argc, char **argv, int *ret_first) {
-	return argv_read(NULL, argc, argv, STOP_AT_OPERAND, ret_first);
+	return argv_read(NULL, argc, argv, ret_first);
 }
 
 int options_read(const struct verb *v, int argc, char **argv, int first, char ***ret_operands) {
 	int operands, account, r;
 
-	r = argv_read(v, first, argv, STOP_AT_OPERAND, &operands);
+	r = argv_read(v, first, argv, &operands);
 	if (r != CTL_OK)
 		return r;
 	argc -= first;
 	argv += first;
-	r = argv_read(v, argc, argv, v->runs_command ? STOP_AT_OPERAND : STOP_AT_END, &operands);
+	r = argv_read(v, argc, argv, &operands);
 	if (r != CTL_OK)
 		return r;
 	if (v->runs_command && operands < argc) {
@@ -187,7 +182,7 @@ int options_read(const struct verb *v, int argc, char **argv, int first, char **
 		 * getopt_long would take a second `--` for an operand and move it before the
 		 * first. */
 		account = operands;
-		r = argv_read(v, argc - account, argv + account, STOP_AT_OPERAND, &operands);
+		r = argv_read(v, argc - account, argv + account, &operands);
 		if (r != CTL_OK)
 			return r;
 		/* The account moves to just before the command. */
