@@ -64,8 +64,7 @@ static int refusal_report(const char *about, struct message_failed *m) {
 	const char *text = m->text;
 
 	/* berthd has escaped the names in its text already, so escaping them again would garble
-	 * them. This only keeps control characters from the terminal, should berthd have missed
-	 * any. */
+	 * them. The loop replaces control characters, which a terminal would obey. */
 	m->text[sizeof(m->text) - 1] = '\0';
 	for (char *p = m->text; *p; p++)
 		if ((unsigned char)*p < 0x20 || *p == 0x7F)
@@ -122,7 +121,7 @@ int call_berthd(const char *about, const void *request, void *reply, size_t repl
 		struct message_failed failed;
 		char bytes[MESSAGE_SIZE_MAX];
 	} buffer;
-	static int fd = -1; /* the process's end closes it */
+	static int fd = -1; /* closed when the process ends */
 	size_t size = sizeof(buffer);
 	struct message_header header;
 	int64_t wait;

@@ -7,8 +7,8 @@
 
 /*
  * Sends a request and waits for a reply of exactly reply_size bytes. The first call connects to the
- * berthd of globals.runtime_dir; the connection lasts as long as the process. `about` is the
- * account or the like that the request concerns, for the error; NULL: none. Returns an exit status,
+ * berthd of globals.runtime_dir; the connection lasts as long as the process. `about` names
+ * the account that the request concerns, for error messages; NULL: none. Returns an exit status,
  * after reporting any error.
  */
 int call_berthd(const char *about, const void *request, void *reply, size_t reply_size);

@@ -41,6 +41,7 @@ const char *help_synopsis(const struct verb *v, struct synopsis *to) {
 	}
 	if (v->takes_one)
 		(void)snprintf(options + used, sizeof(options) - used, ")");
+	/* cppcheck-suppress ctuuninitvar; only the address of to->text is used */
 	(void)snprintf(to->text, sizeof(to->text), "berthctl %s%s%s%s%s", v->name,
 		v->runs_command ? options : "", *v->operands ? " " : "", v->operands,
 		v->runs_command ? "" : options);

@@ -4,9 +4,9 @@
  * The verb run: holds a slot while a command runs.
  *
  * Signals: the terminal sends its own (^C, ^\, hang-up) to the command, too, because the command is
- * in the same process group. berthctl passes on to the command those that a process has sent to
- * berthctl alone. In both cases berthctl goes on waiting for the command, which decides what the
- * signal does: the slot must stay held as long as the command runs.
+ * in the same process group. A signal that a process has sent to berthctl alone is passed on to the
+ * command. In both cases berthctl goes on waiting for the command, which decides what the signal
+ * does: the slot must stay held as long as the command runs.
  */
 
 #include <errno.h>
@@ -179,8 +179,8 @@ static int command_run(char **argv) {
 		report_error("can't run %s: %s", show_text(&shown, argv[0]), strerror(error));
 		_exit(error == ENOENT ? 127 : 126);
 	}
-	/* SIGCHLDs may merge, and may come from a child that berthctl had before exec. So every
-	 * signal is a reason to look. */
+	/* SIGCHLDs may merge, and may come from a child that berthctl had before exec. So the loop
+	 * looks for the command's end after every signal. */
 	for (;;) {
 		signal = sigwaitinfo(&waited, &info);
 		if (waitpid(pid, &status, WNOHANG) == pid)

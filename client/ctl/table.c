@@ -3,8 +3,8 @@
 /*
  * Prints a list, as JSON or as a table by libsmartcols.
  *
- * libsmartcols needs half a kilobyte of memory a line. So a long table is printed in batches, and
- * its columns are measured beforehand, so that all batches have the same widths.
+ * libsmartcols needs half a kilobyte of memory for each line. So a long table is printed in
+ * batches, and its columns are measured beforehand, so that all batches have the same widths.
  */
 
 #include <errno.h>
@@ -54,9 +54,9 @@ static int batch_print(const struct table *t, const size_t widths[TABLE_COLUMNS_
 		return -ENOMEM;
 	(void)scols_table_enable_colors(s, colours);
 	(void)scols_table_enable_noheadings(s, from > 0);
-	/* Cells are escaped already, and libsmartcols would escape their backslashes again. It
-	 * has to in a locale that isn't UTF-8, because without that it loops forever over a
-	 * character that the locale doesn't have. */
+	/* Cells are escaped already, and libsmartcols would escape their backslashes again. In a
+	 * locale that isn't UTF-8 it must do so: otherwise it loops forever over a character that
+	 * the locale doesn't have. */
 	(void)scols_table_enable_noencoding(s, strcmp(nl_langinfo(CODESET), "UTF-8") == 0);
 	for (size_t i = 0; r == 0 && i < t->column_count; i++) {
 		const struct table_column *column = &t->columns[i];

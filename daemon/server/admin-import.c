@@ -31,7 +31,7 @@
 struct import {
 	struct store_limit *limits;
 	size_t count, limits_capacity;
-	uint32_t *account; /* by limit, once there is room: reserved; 0: a template */
+	uint32_t *account; /* reserved for each limit that has room; 0: a template */
 	/* The names, one after another. They may move until the commit, so until then each
 	 * limits[].name is an offset. */
 	char *names;

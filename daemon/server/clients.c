@@ -21,12 +21,12 @@
 
 /* The state of a connection. */
 struct client {
-	struct session *session; /* after HELLO; NULL again once it has ended */
+	struct session *session; /* after HELLO; NULL again once the session has ended */
 	bool just_resumed;       /* HELLO resumed the session, and no request has followed */
 	bool goodbye;            /* the client gives up its session */
 };
 
-/* For every request but HELLO. */
+/* The state of a connection that sends a request other than HELLO. */
 static struct client *client_of(struct connection *c) {
 	struct client *client = connection_state(c);
 
