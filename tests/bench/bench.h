@@ -47,8 +47,14 @@ static inline void bench_must(int code, const char *what) {
 /* Ends the bench if it was interrupted by a signal. */
 void bench_continue(void);
 
+/* Memory, zeroed, that this process shares with those that it forks later. */
+void *bench_share(size_t size);
 /* Like fork(), but the child dies with its parent and ignores ^C, which the driver handles. */
 pid_t bench_fork(void);
+/* Starts a process that calls acquire(what, number), then holds what it acquired until it is
+ * killed. Returns when the process has acquired it. */
+pid_t bench_hold(
+	void (*acquire)(const void *what, unsigned number), const void *what, unsigned number);
 /* Kills a child and waits for it; does nothing if pid is 0. */
 void bench_kill(pid_t pid);
 /* Waits for a child to end; ends the bench if it failed. */

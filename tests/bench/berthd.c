@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench.h"
 
@@ -47,25 +46,24 @@ void berthd_end(struct berthd *d) {
 		(void)setenv("BERTH_RUNTIME_DIR", berthds[kept - 1]->instance.runtime_dir, 1);
 }
 
-static void berthctl_failed(const char *verb, const char *argument, const char *output) {
+static void berthctl_run(const char *verb, const char *argument, const char *limit) {
+	const char *output;
+
+	if (ctl(&output, verb, argument, limit, NULL) == 0)
+		return;
 	bench_continue();
 	fprintf(stderr, "bench: berthctl %s %s: %s", verb, argument, output);
 	exit(EXIT_FAILURE);
 }
 
 void berthd_set(const char *account, const char *limit) {
-	const char *output;
-
-	if (ctl(&output, "set", account, limit, NULL) != 0)
-		berthctl_failed("set", account, output);
+	berthctl_run("set", account, limit);
 }
 
 double berthd_import(const char *file) {
 	double start = bench_now();
-	const char *output;
 
-	if (ctl(&output, "import", file, NULL) != 0)
-		berthctl_failed("import", file, output);
+	berthctl_run("import", file, NULL);
 	return bench_now() - start;
 }
 
@@ -87,7 +85,7 @@ void handle_pairs(const char *account, unsigned long n) {
 	}
 }
 
-static void hold(const char *account, unsigned slots) {
+static void acquire_all(const void *account, unsigned slots) {
 	char name[ACCOUNT_NAME_SIZE];
 	berth_slot slot;
 
@@ -100,22 +98,7 @@ static void hold(const char *account, unsigned slots) {
 }
 
 pid_t holder_start(const char *account, unsigned slots) {
-	int ends[2];
-	char byte;
-	pid_t pid;
-
-	bench_check(pipe(ends) == 0, "pipe");
-	pid = bench_fork();
-	if (pid == 0) {
-		hold(account, slots);
-		bench_check(write(ends[1], "", 1) == 1, "write to the driver");
-		for (;;)
-			(void)pause();
-	}
-	(void)close(ends[1]);
-	bench_check(read(ends[0], &byte, 1) == 1, "a holder got no slots");
-	(void)close(ends[0]);
-	return pid;
+	return bench_hold(acquire_all, account, slots);
 }
 
 /* -- accounts by number ------------------------------------------------------------------------ */

@@ -148,9 +148,7 @@ void works_checkpoint(void) {
 	pid_t client;
 
 	accounts = bench.quick ? 100000 : 1000000;
-	progress = mmap(
-		NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	bench_check(progress != MAP_FAILED, "mmap");
+	progress = bench_share(sizeof(*progress));
 	berthd_start(&berthd, accounts + 1000, accounts + 100000);
 	(void)berthd_import(accounts_file(accounts, WEIGHTS));
 	admin_open(&berthd);

@@ -204,7 +204,7 @@ static void worker_open(const struct worker *w) {
 	const struct contender *c = w->crew->contender;
 
 	cpus_pin_worker(w->number);
-	if (c->peer)
+	if (c->peer && c->peer->open)
 		c->peer->open();
 	if (c->open)
 		c->open(w->object);
@@ -244,13 +244,6 @@ static void worker_wait(const struct worker *w) {
 	bench_check(n == 1 && read(p.fd, &byte, 1) == 1, w->crew->contender->name);
 }
 
-/* In the driver: closes the worker's ends of the pipes, so that the driver notices its death. */
-static void worker_started(const struct worker *w) {
-	(void)close(w->start[0]);
-	(void)close(w->ready[1]);
-	worker_wait(w);
-}
-
 /* -- crews ------------------------------------------------------------------------------------- */
 
 static void worker_init(struct crew *crew, unsigned number) {
@@ -262,53 +255,44 @@ static void worker_init(struct crew *crew, unsigned number) {
 	bench_check(pipe(w->start) == 0 && pipe(w->ready) == 0, "pipe");
 }
 
-static void crew_start_processes(struct crew *crew) {
-	for (unsigned i = 0; i < crew->count; i++) {
-		struct worker *w = &crew->worker[i];
-
-		worker_init(crew, i);
-		w->pid = bench_fork();
-		if (w->pid == 0) {
-			worker_open(w);
-			(void)worker_run(w);
-		}
-		worker_started(w);
-	}
-}
-
-static void threads_run(struct crew *crew) __attribute__((noreturn));
-
-static void threads_run(struct crew *crew) {
+/* In a new process, which has `count` workers: its only thread is the worker, or each of them has a
+ * thread of its own. */
+static void process_run(struct worker *workers, unsigned count) {
 	pthread_t thread;
 
-	worker_open(&crew->worker[0]);
-	for (unsigned i = 0; i < crew->count; i++)
-		bench_check(pthread_create(&thread, NULL, worker_run, &crew->worker[i]) == 0,
+	worker_open(workers);
+	if (!workers->crew->contender->threads)
+		(void)worker_run(workers);
+	for (unsigned i = 0; i < count; i++)
+		bench_check(pthread_create(&thread, NULL, worker_run, &workers[i]) == 0,
 			"pthread_create");
 	for (;;)
 		(void)pause();
 }
 
-static void crew_start_threads(struct crew *crew) {
-	for (unsigned i = 0; i < crew->count; i++)
-		worker_init(crew, i);
-	crew->worker[0].pid = bench_fork();
-	if (crew->worker[0].pid == 0)
-		threads_run(crew);
-	for (unsigned i = 0; i < crew->count; i++)
-		worker_started(&crew->worker[i]);
-}
-
 static void crew_start(struct crew *crew, struct contender *c) {
+	unsigned of_process;
+
 	crew->contender = c;
 	crew->count = c->processes ? c->processes : 1;
-	crew->shared = mmap(NULL, sizeof(*crew->shared), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	bench_check(crew->shared != MAP_FAILED, "mmap");
-	if (c->threads)
-		crew_start_threads(crew);
-	else
-		crew_start_processes(crew);
+	crew->shared = bench_share(sizeof(*crew->shared));
+	of_process = c->threads ? crew->count : 1;
+	for (unsigned first = 0; first < crew->count; first += of_process) {
+		struct worker *w = &crew->worker[first];
+
+		for (unsigned i = 0; i < of_process; i++)
+			worker_init(crew, first + i);
+		w->pid = bench_fork();
+		if (w->pid == 0)
+			process_run(w, of_process);
+		for (unsigned i = 0; i < of_process; i++) {
+			/* Only the worker's process keeps its ends, so that the driver notices
+			 * its death. */
+			(void)close(w[i].start[0]);
+			(void)close(w[i].ready[1]);
+			worker_wait(&w[i]);
+		}
+	}
 }
 
 static void crew_end(struct crew *crew) {
@@ -408,4 +392,19 @@ void contest(struct contender *c, unsigned count, unsigned rounds) {
 	for (unsigned i = 0; i < count; i++)
 		crew_end(&crews[i]);
 	free(crews);
+}
+
+void contest_rows(struct work *w, const struct contender *c, unsigned count, const char *first) {
+	const struct contender *least = c;
+	char number[NUMBER_SIZE];
+
+	for (unsigned i = 0; i < count; i++) {
+		struct row *r = work_row(
+			w, "ns", &c[i].ns, "%s, of %s", c[i].name, count_text(c[i].object, number));
+
+		if (c[i].name == least->name && i > 0)
+			row_versus(r, first, &least->ns);
+		else
+			least = &c[i];
+	}
 }

@@ -8,7 +8,7 @@
  */
 
 #include "peer.h"
-#include "series.h"
+#include "report.h"
 
 #define PROCESSES_MAX 8
 
@@ -37,3 +37,6 @@ struct contender {
 #define BATCH_MAX 1024
 
 void contest(struct contender *c, unsigned count, unsigned rounds);
+/* Adds a row for each contender, "berth, of 1,000", by its name and its object. Contenders of one
+ * name are compared with the first of them, which is called `first`: "of 10". */
+void contest_rows(struct work *w, const struct contender *c, unsigned count, const char *first);

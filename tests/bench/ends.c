@@ -86,30 +86,24 @@ static void observe(struct observation *o, pid_t holder) {
 	_exit(EXIT_SUCCESS);
 }
 
-static void kill_once(struct observation *o, unsigned slots) {
-	pid_t holder = holder_start(KILLED, slots), observer;
-
-	memset(o, 0, sizeof(*o));
-	observer = bench_fork();
-	if (observer == 0)
-		observe(o, holder);
-	bench_wait(observer);
-	bench_kill(holder);
-	bench_continue();
-}
-
 struct kills {
 	struct series free, before, during;
 };
 
 static struct kills kills_measure(unsigned slots, unsigned times) {
 	struct kills k = {0};
-	struct observation *o =
-		mmap(NULL, sizeof(*o), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct observation *o = bench_share(sizeof(*o));
 
-	bench_check(o != MAP_FAILED, "mmap");
 	for (unsigned i = 0; i < times; i++) {
-		kill_once(o, slots);
+		pid_t holder = holder_start(KILLED, slots), observer;
+
+		memset(o, 0, sizeof(*o));
+		observer = bench_fork();
+		if (observer == 0)
+			observe(o, holder);
+		bench_wait(observer);
+		bench_kill(holder);
+		bench_continue();
 		series_add(&k.free, o->free_ns);
 		if (o->during.total < PAIRS_ENOUGH)
 			continue;

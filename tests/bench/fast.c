@@ -107,15 +107,11 @@ static void work_killed(void) {
 	struct work *w = work_new("killed", "A process is killed while it holds a slot",
 		"kill -9, then another process tries to take the slot for half a second");
 
-	for (unsigned i = 0; peers[i]; i++) {
-		const struct peer *p = peers[i];
-		struct series lost;
-
-		if (p->missing || !p->take)
-			continue;
-		lost = series_one(peer_frees_slot(p) ? 0 : 1);
-		work_row(w, "lost", &lost, "%s", p->name)->remark = p->loses;
-	}
+	for (unsigned i = 0; peers[i]; i++)
+		if (!peers[i]->missing && peers[i]->take)
+			work_row(w, "lost", SERIES_ONE(!peer_frees_slot(peers[i])), "%s",
+				peers[i]->name)
+				->remark = peers[i]->loses;
 	row_at_most(&w->row[0], 0);
 	report_show(w);
 }
@@ -126,15 +122,11 @@ static void work_counter_killed(void) {
 		"kill -9 while another process holds the only slot; then a third one tries to take "
 		"it for half a second");
 
-	for (unsigned i = 0; peers[i]; i++) {
-		const struct peer *p = peers[i];
-		struct series forgotten;
-
-		if (p->missing || !p->restart)
-			continue;
-		forgotten = series_one(peer_remembers(p) ? 0 : 1);
-		work_row(w, "forgotten", &forgotten, "%s", p->name)->remark = p->forgets;
-	}
+	for (unsigned i = 0; peers[i]; i++)
+		if (!peers[i]->missing && peers[i]->restart)
+			work_row(w, "forgotten", SERIES_ONE(!peer_remembers(peers[i])), "%s",
+				peers[i]->name)
+				->remark = peers[i]->forgets;
 	row_at_most(&w->row[0], 0);
 	report_show(w);
 }

@@ -33,13 +33,6 @@ static const struct form {
 	{long_name, NULL},
 };
 
-static void accounts_set(void) {
-	memset(long_name, 'x', sizeof(long_name) - 1);
-	for (size_t i = 0; i < ELEMENTS(forms); i++)
-		berthd_set(forms[i].account, "100");
-	berthd_set("u*@example.com", "10");
-}
-
 static void form_pairs(unsigned form, unsigned long n) {
 	handle_pairs(forms[form].account, n);
 }
@@ -179,14 +172,14 @@ static void own_pairs(unsigned object, unsigned long n) {
 
 static void work_threads(void) {
 	struct contender c[4];
-	struct work *w = work_new("threads", "2 threads of a process, different accounts",
-		"pairs a second, both together, each thread on a CPU of its own");
+	const char *key = "threads", *title = "2 threads of a process, different accounts";
+	struct work *w;
 
 	if (cpus_count() < 2) {
-		work_missing(w, "all", "there is one CPU only");
-		report_show(w);
+		work_skip(key, title, "there is one CPU only");
 		return;
 	}
+	w = work_new(key, title, "pairs a second, both together, each thread on a CPU of its own");
 	for (unsigned i = 0; i < ELEMENTS(c); i++)
 		c[i] = (struct contender){.name = i < 2 ? "berth" : "sem_t",
 			.peer = i < 2 ? NULL : &peer_sem,
@@ -289,21 +282,16 @@ static void work_in_turn(void) {
 		c[i].object = counts[i % ELEMENTS(counts)];
 	}
 	contest(c, ELEMENTS(c), bench.rounds);
-	for (unsigned i = 0; i < ELEMENTS(c); i++) {
-		unsigned first = i - i % ELEMENTS(counts);
-		char number[NUMBER_SIZE];
-		struct row *r = work_row(
-			w, "ns", &c[i].ns, "%s, of %s", c[i].name, count_text(c[i].object, number));
-
-		if (i != first)
-			row_versus(r, "of 16", &c[first].ns);
-	}
+	contest_rows(w, c, ELEMENTS(c), "of 16");
 	report_show(w);
 }
 
 void works_forms(void) {
 	peers_start();
-	accounts_set();
+	memset(long_name, 'x', sizeof(long_name) - 1);
+	for (size_t i = 0; i < ELEMENTS(forms); i++)
+		berthd_set(forms[i].account, "100");
+	berthd_set("u*@example.com", "10");
 	work_forms();
 	work_threads();
 	work_in_turn();

@@ -79,21 +79,12 @@ static void locks_pairs(unsigned held, unsigned long n) {
 	}
 }
 
-static void holders_rows(struct work *w, const struct contender *c, unsigned count) {
-	char number[NUMBER_SIZE];
-
-	for (unsigned i = 0; i < count; i++)
-		row_versus(work_row(w, "ns", &c[i].ns, "%s, %s held", c[i].name,
-				   count_text(c[i].object, number)),
-			"1 held", &c[0].ns);
-}
-
 static void growth_holders(void) {
 	struct contender c[HOLDERS_ALL + HOLDERS_OFD] = {0};
 	struct work *w = work_new("holders", "Slots that another process holds already", NULL);
 	pid_t holders[HOLDERS_ALL];
 	struct berthd d;
-	char name[32];
+	char name[32], number[NUMBER_SIZE];
 
 	berthd_start(&d, 1000, 200000);
 	for (unsigned i = 0; i < HOLDERS_ALL; i++) {
@@ -113,8 +104,10 @@ static void growth_holders(void) {
 			.run = locks_pairs};
 	}
 	contest(c, HOLDERS_ALL + HOLDERS_OFD, ROUNDS);
-	holders_rows(w, c, HOLDERS_ALL);
-	holders_rows(w, c + HOLDERS_ALL, HOLDERS_OFD);
+	for (unsigned i = 0; i < HOLDERS_ALL + HOLDERS_OFD; i++)
+		row_versus(work_row(w, "ns", &c[i].ns, "%s, %s held", c[i].name,
+				   count_text(c[i].object, number)),
+			"1 held", &c[i < HOLDERS_ALL ? 0 : HOLDERS_ALL].ns);
 	report_show(w);
 	for (unsigned i = 0; i < HOLDERS_ALL; i++)
 		bench_kill(holders[i]);

@@ -33,40 +33,31 @@ void idle_watch(void) {
 	switches = process_switches(berthd.instance.berthd);
 }
 
-/* Waits until berthd has been watched for long enough. */
-static void sleep_on(void) {
-	while (since == 0 || bench_now() - since < SLEEP_NS) {
-		(void)usleep(100000);
-		bench_continue();
-		idle_watch();
-	}
-}
-
-static void row_sleep(struct work *w) {
-	struct series s = series_one(process_switches(berthd.instance.berthd) - switches);
-	double seconds = (bench_now() - since) / NS_OF_S;
-
-	if (since == 0 || seconds < SHORT_S) {
-		work_missing(
-			w, "wake-ups", "berthd had hardly settled when all other works were done");
-		return;
-	}
-	row_at_most(work_row(w, "times", &s, "wake-ups in %.0f s", seconds), 0);
-}
-
 static struct row *row_bytes(struct work *w, const char *name, const char *field) {
-	struct series s = series_one(process_bytes(berthd.instance.berthd, field) / 1e6);
+	double bytes = process_bytes(berthd.instance.berthd, field);
 
-	return work_row(w, "MB", &s, "%s", name);
+	return work_row(w, "MB", SERIES_ONE(bytes / 1e6), "%s", name);
 }
 
 void idle_end(void) {
 	struct work *w = work_new("idle", "Idle berthd with 1,000 accounts",
 		"wake-ups: voluntary context switches of all its threads");
+	double seconds, woken;
 
-	if (!bench.quick)
-		sleep_on();
-	row_sleep(w);
+	/* Waits until berthd has been watched for long enough. */
+	while (!bench.quick && (since == 0 || bench_now() - since < SLEEP_NS)) {
+		(void)usleep(100000);
+		bench_continue();
+		idle_watch();
+	}
+	woken = process_switches(berthd.instance.berthd) - switches;
+	seconds = (bench_now() - since) / NS_OF_S;
+	if (since == 0 || seconds < SHORT_S)
+		work_missing(
+			w, "wake-ups", "berthd had hardly settled when all other works were done");
+	else
+		row_at_most(
+			work_row(w, "times", SERIES_ONE(woken), "wake-ups in %.0f s", seconds), 0);
 	row_at_most(row_bytes(w, "resident (RSS)", "VmRSS:"), 4);
 	(void)row_bytes(w, "of that: its own memory", "RssAnon:");
 	(void)row_bytes(w, "of that: files, libraries", "RssFile:");

@@ -91,10 +91,10 @@ static void rows_make(const struct changes *c) {
 	struct work *w = work_new("limits", "Changing limits",
 		"set and seen by the next acquire, over one connection; a batch is berthctl "
 		"import, its start included");
-	struct series late = series_one(c->late);
 	struct row *set;
 
-	row_at_most(work_row(w, "times", &late, "old limits met, in %.0f", c->tried), 0);
+	row_at_most(
+		work_row(w, "times", SERIES_ONE(c->late), "old limits met, in %.0f", c->tried), 0);
 	(void)work_row(w, "ns", &c->sync, "fdatasync of a page");
 	set = work_row(w, "ns", &c->set, "set, one by one");
 	row_versus(set, "fdatasync", &c->sync);

@@ -4,6 +4,7 @@
  * figures. */
 
 #include <dirent.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,8 +100,6 @@ double process_switches(pid_t pid) {
 	return switches;
 }
 
-#define TMPFS 0x01021994
-
 /* -- the description --------------------------------------------------------------------------- */
 
 static void describe_cpu(struct machine *m) {
@@ -125,16 +124,16 @@ static void describe_disk(struct machine *m) {
 		long type;
 		const char *name;
 	} known[] = {
-		{TMPFS, "tmpfs, where a sync costs nothing"},
-		{0xEF53, "ext4"},
-		{0x58465342, "xfs"},
-		{0x9123683E, "btrfs"},
-		{0x794c7630, "overlayfs"},
+		{TMPFS_MAGIC, "tmpfs, where a sync costs nothing"},
+		{EXT4_SUPER_MAGIC, "ext4"},
+		{XFS_SUPER_MAGIC, "xfs"},
+		{BTRFS_SUPER_MAGIC, "btrfs"},
+		{OVERLAYFS_SUPER_MAGIC, "overlayfs"},
 	};
 	struct statfs st;
 
 	bench_check(statfs(bench.out, &st) == 0, bench.out);
-	m->syncs = st.f_type != TMPFS;
+	m->syncs = st.f_type != TMPFS_MAGIC;
 	(void)snprintf(m->disk, sizeof(m->disk), "file system %#lx", (unsigned long)st.f_type);
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (known[i].type == st.f_type)

@@ -19,11 +19,11 @@
 #include <errno.h>
 #include <ftw.h>
 #include <getopt.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -68,9 +68,7 @@ static void clean_up(void) {
 		bench_remove(bench.disk);
 }
 
-static void give_up(void) __attribute__((noreturn));
-
-static void give_up(void) {
+static __attribute__((noreturn)) void give_up(void) {
 	if (getpid() != driver)
 		_exit(EXIT_FAILURE);
 	exit(EXIT_FAILURE);
@@ -96,6 +94,13 @@ void bench_continue(void) {
 
 /* -- processes --------------------------------------------------------------------------------- */
 
+void *bench_share(size_t size) {
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	bench_check(p != MAP_FAILED, "mmap");
+	return p;
+}
+
 pid_t bench_fork(void) {
 	pid_t parent = getpid(), pid;
 
@@ -110,6 +115,26 @@ pid_t bench_fork(void) {
 	if (getppid() != parent)
 		_exit(EXIT_FAILURE);
 	return 0;
+}
+
+pid_t bench_hold(
+	void (*acquire)(const void *what, unsigned number), const void *what, unsigned number) {
+	int ends[2];
+	char byte;
+	pid_t pid;
+
+	bench_check(pipe(ends) == 0, "pipe");
+	pid = bench_fork();
+	if (pid == 0) {
+		acquire(what, number);
+		bench_check(write(ends[1], "", 1) == 1, "write to the driver");
+		for (;;)
+			(void)pause();
+	}
+	(void)close(ends[1]);
+	bench_check(read(ends[0], &byte, 1) == 1, "a holder got no slots");
+	(void)close(ends[0]);
+	return pid;
 }
 
 void bench_kill(pid_t pid) {
@@ -140,63 +165,44 @@ double bench_now(void) {
 
 /* -- families ---------------------------------------------------------------------------------- */
 
-static struct family {
+static const struct family {
 	const char *name;
 	void (*run)(void);
-	bool chosen;
 } families[] = {
-	{"fast", works_fast, false},
-	{"forms", works_forms, false},
-	{"shared", works_shared, false},
-	{"ends", works_ends, false},
-	{"limits", works_limits, false},
-	{"checkpoint", works_checkpoint, false},
-	{"scale", works_scale, false},
-	{"ten-million", works_ten_million, false},
-	{"growth", works_growth, false},
+	{"fast", works_fast},
+	{"forms", works_forms},
+	{"shared", works_shared},
+	{"ends", works_ends},
+	{"limits", works_limits},
+	{"checkpoint", works_checkpoint},
+	{"scale", works_scale},
+	{"ten-million", works_ten_million},
+	{"growth", works_growth},
 };
+static bool chosen[ELEMENTS(families)];
 
 /* Chooses the families that are named, or all of them. False: a name isn't that of a family. */
 static bool families_choose(const char *only) {
-	char *names = strdup(only ? only : ""), *rest = NULL;
+	size_t length, i;
 
-	bench_check(names != NULL, "memory");
-	for (size_t i = 0; i < ELEMENTS(families); i++)
-		families[i].chosen = !only;
-	for (char *name = strtok_r(names, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
-		size_t i = 0;
-
-		while (i < ELEMENTS(families) && strcmp(families[i].name, name) != 0)
-			i++;
+	for (i = 0; i < ELEMENTS(families); i++)
+		chosen[i] = !only;
+	for (; only && *only; only += length + (only[length] == ',')) {
+		length = strcspn(only, ",");
+		for (i = 0; i < ELEMENTS(families); i++)
+			if (strlen(families[i].name) == length &&
+				strncmp(families[i].name, only, length) == 0)
+				break;
 		if (i == ELEMENTS(families)) {
-			fprintf(stderr, "bench: there is no family '%s'\n", name);
-			free(names);
+			fprintf(stderr, "bench: there is no family '%.*s'\n", (int)length, only);
 			return false;
 		}
-		families[i].chosen = true;
+		chosen[i] = true;
 	}
-	free(names);
 	return true;
 }
 
 /* -- main -------------------------------------------------------------------------------------- */
-
-static void directories_make(void) {
-	(void)snprintf(bench.dir, sizeof(bench.dir), "/dev/shm/berth-bench-XXXXXX");
-	bench_check(mkdtemp(bench.dir) != NULL, "mkdtemp in /dev/shm");
-	bench_check(mkdir(bench.out, 0777) == 0 || errno == EEXIST, bench.out);
-	(void)snprintf(bench.disk, sizeof(bench.disk), "%.400s/disk-XXXXXX", bench.out);
-	bench_check(mkdtemp(bench.disk) != NULL, "mkdtemp beside the results");
-}
-
-static void signals_init(void) {
-	const struct sigaction action = {.sa_handler = note_interrupt};
-
-	(void)sigaction(SIGINT, &action, NULL);
-	(void)sigaction(SIGTERM, &action, NULL);
-	(void)sigaction(SIGHUP, &action, NULL);
-	(void)signal(SIGPIPE, SIG_IGN);
-}
 
 static int usage(void) {
 	fprintf(stderr, "usage: bench [--quick] [--only FAMILY[,FAMILY]...] DIRECTORY\nfamilies:");
@@ -212,6 +218,7 @@ int main(int argc, char **argv) {
 		{"only", required_argument, NULL, 'o'},
 		{NULL, 0, NULL, 0},
 	};
+	const struct sigaction action = {.sa_handler = note_interrupt};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -227,16 +234,23 @@ int main(int argc, char **argv) {
 	driver = getpid();
 	bench.rounds = bench.quick ? 5 : 25;
 	bench.out = argv[optind];
-	signals_init();
+	(void)sigaction(SIGINT, &action, NULL);
+	(void)sigaction(SIGTERM, &action, NULL);
+	(void)sigaction(SIGHUP, &action, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	(void)atexit(clean_up);
 	cpus_init();
 	cpus_pin_servers(true);
-	directories_make();
-	report_head();
+	(void)snprintf(bench.dir, sizeof(bench.dir), "/dev/shm/berth-bench-XXXXXX");
+	bench_check(mkdtemp(bench.dir) != NULL, "mkdtemp in /dev/shm");
+	bench_check(mkdir(bench.out, 0777) == 0 || errno == EEXIST, bench.out);
+	(void)snprintf(bench.disk, sizeof(bench.disk), "%.400s/disk-XXXXXX", bench.out);
+	bench_check(mkdtemp(bench.disk) != NULL, "mkdtemp beside the results");
+	report_head(stdout);
 	idle_begin();
 	for (size_t i = 0; i < ELEMENTS(families); i++)
-		if (families[i].chosen) {
+		if (chosen[i]) {
 			families[i].run();
 			idle_watch();
 		}

@@ -7,6 +7,7 @@
  * its number.
  */
 
+#include <pthread.h>
 #include <stdbool.h>
 
 enum object {
@@ -30,7 +31,7 @@ struct peer {
 	void (*stop)(void);
 	/* Kills the process that counts with SIGKILL and starts it again; NULL: there is none. */
 	void (*restart)(void);
-	/* In each process that uses the peer. */
+	/* In each process that uses the peer; NULL: there is nothing to do. */
 	void (*open)(void);
 	bool (*take)(unsigned object); /* acquires a slot; false: the limit is reached */
 	void (*give)(unsigned object); /* releases the slot that was acquired last */
@@ -52,6 +53,14 @@ struct peer {
 		while (n-- > 0)                                                 \
 			bench_check(!peer##_take(object), #peer " isn't full"); \
 	}
+
+/* The members of a struct peer that are functions which every peer has. */
+#define PEER_FUNCTIONS(peer)                                                                    \
+	.start = peer##_start, .take = peer##_take, .give = peer##_give, .pairs = peer##_pairs, \
+	.denials = peer##_denials
+
+/* Makes a mutex that processes share. */
+void mutex_init(pthread_mutex_t *mutex, bool robust);
 
 /* The number of an object's slots. */
 unsigned object_limit(unsigned object);

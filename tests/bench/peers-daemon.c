@@ -152,12 +152,8 @@ struct peer peer_daemon = {
 	.operations = "two round trips, SOCK_SEQPACKET",
 	.loses = "nothing: the daemon gives its slots back",
 	.forgets = "all slots, though their holders live",
-	.start = daemon_start,
 	.stop = daemon_stop,
 	.restart = daemon_restart,
 	.open = daemon_open,
-	.take = daemon_take,
-	.give = daemon_give,
-	.pairs = daemon_pairs,
-	.denials = daemon_denials,
+	PEER_FUNCTIONS(daemon),
 };

@@ -31,8 +31,6 @@ static void undo_stop(void) {
 	set = -1;
 }
 
-static void undo_open(void) {}
-
 static inline int undo_change(unsigned object, short change) {
 	struct sembuf operation = {(unsigned short)object, change, IPC_NOWAIT | SEM_UNDO};
 
@@ -56,13 +54,8 @@ struct peer peer_undo = {
 	.name = "SysV SEM_UNDO",
 	.operations = "semop -1, semop +1",
 	.loses = "nothing: the kernel gives its slots back",
-	.start = undo_start,
 	.stop = undo_stop,
-	.open = undo_open,
-	.take = undo_take,
-	.give = undo_give,
-	.pairs = undo_pairs,
-	.denials = undo_denials,
+	PEER_FUNCTIONS(undo),
 };
 
 /* -- OFD locks --------------------------------------------------------------------------------- */
@@ -119,10 +112,6 @@ struct peer peer_ofd = {
 	.name = "OFD locks",
 	.operations = "lock the first free byte, unlock",
 	.loses = "nothing: the kernel unlocks; each slot held is a try more",
-	.start = ofd_start,
 	.open = ofd_open,
-	.take = ofd_take,
-	.give = ofd_give,
-	.pairs = ofd_pairs,
-	.denials = ofd_denials,
+	PEER_FUNCTIONS(ofd),
 };

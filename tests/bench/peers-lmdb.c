@@ -49,10 +49,19 @@ static MDB_val key_of(unsigned object) {
 	return (MDB_val){.mv_data = (void *)(uintptr_t)name, .mv_size = strlen(name)};
 }
 
-/* Runs in a process of its own, since an LMDB environment can't be used after fork(). */
-static void limits_write(void) {
+static const char *lmdb_start(void) {
+	char path[128];
 	MDB_txn *txn;
+	pid_t pid;
 
+	(void)snprintf(path, sizeof(path), "%s/lmdb", bench.dir);
+	bench_check(mkdir(path, 0700) == 0, path);
+	/* An LMDB environment can't be used after fork(), so a child writes the limits. */
+	pid = bench_fork();
+	if (pid > 0) {
+		bench_wait(pid);
+		return NULL;
+	}
 	lmdb_open();
 	must(mdb_txn_begin(env, NULL, 0, &txn), "mdb_txn_begin");
 	for (unsigned i = 0; i < OBJECTS; i++) {
@@ -63,21 +72,7 @@ static void limits_write(void) {
 	}
 	must(mdb_txn_commit(txn), "mdb_txn_commit");
 	mdb_env_close(env);
-}
-
-static const char *lmdb_start(void) {
-	char path[128];
-	pid_t pid;
-
-	(void)snprintf(path, sizeof(path), "%s/lmdb", bench.dir);
-	bench_check(mkdir(path, 0700) == 0, path);
-	pid = bench_fork();
-	if (pid == 0) {
-		limits_write();
-		_exit(EXIT_SUCCESS);
-	}
-	bench_wait(pid);
-	return NULL;
+	_exit(EXIT_SUCCESS);
 }
 
 static inline bool count_change(unsigned object, bool up) {
@@ -113,10 +108,6 @@ struct peer peer_lmdb = {
 	.name = "LMDB",
 	.operations = "two transactions, NOSYNC, WRITEMAP",
 	.loses = "its slots, for good",
-	.start = lmdb_start,
 	.open = lmdb_open,
-	.take = lmdb_take,
-	.give = lmdb_give,
-	.pairs = lmdb_pairs,
-	.denials = lmdb_denials,
+	PEER_FUNCTIONS(lmdb),
 };

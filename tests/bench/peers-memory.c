@@ -8,7 +8,6 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <sys/mman.h>
 
 #include "bench.h"
 #include "peer.h"
@@ -25,20 +24,11 @@ static struct counter {
 	unsigned count, limit;
 } * counters;
 
-static void *shared_make(size_t size) {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	bench_check(p != MAP_FAILED, "mmap");
-	return p;
-}
-
-static void nothing_to_open(void) {}
-
 /* -- two compare-and-swaps --------------------------------------------------------------------- */
 
 static const char *floor_start(void) {
 	if (!lines)
-		lines = shared_make(OBJECTS * sizeof(*lines));
+		lines = bench_share(OBJECTS * sizeof(*lines));
 	return NULL;
 }
 
@@ -63,7 +53,6 @@ struct peer peer_floor_narrow = {
 	.operations = "+1, -1, no limit, no name",
 	.loses = "its slots, for good; the floor, no way to count",
 	.start = floor_start,
-	.open = nothing_to_open,
 	.pairs = narrow_pairs,
 };
 
@@ -109,16 +98,13 @@ struct peer peer_floor = {
 	.operations = "+1 and a change more, -1 and a change more, no limit, no name",
 	.loses = "its slots, for good; the floor, no way to count",
 	.start = wide_start,
-	.open = nothing_to_open,
 	.pairs = wide_pairs,
 };
 
 /* -- sem_t ------------------------------------------------------------------------------------- */
 
 static const char *sem_start(void) {
-	if (semaphores)
-		return NULL;
-	semaphores = shared_make(OBJECTS * sizeof(*semaphores));
+	semaphores = bench_share(OBJECTS * sizeof(*semaphores));
 	for (unsigned i = 0; i < OBJECTS; i++)
 		bench_check(
 			sem_init(&semaphores[i].semaphore, 1, object_limit(i)) == 0, "sem_init");
@@ -142,33 +128,17 @@ struct peer peer_sem = {
 	.name = "sem_t",
 	.operations = "sem_trywait + sem_post",
 	.loses = "its slots, for good",
-	.start = sem_start,
-	.open = nothing_to_open,
-	.take = sem_take,
-	.give = sem_give,
-	.pairs = sem_pairs,
-	.denials = sem_denials,
+	PEER_FUNCTIONS(sem),
 };
 
 /* -- a robust mutex ---------------------------------------------------------------------------- */
 
-static void counter_init(struct counter *c, unsigned limit) {
-	pthread_mutexattr_t attributes;
-
-	(void)pthread_mutexattr_init(&attributes);
-	(void)pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-	(void)pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-	bench_check(pthread_mutex_init(&c->mutex, &attributes) == 0, "pthread_mutex_init");
-	(void)pthread_mutexattr_destroy(&attributes);
-	c->limit = limit;
-}
-
 static const char *mutex_start(void) {
-	if (counters)
-		return NULL;
-	counters = shared_make(OBJECTS * sizeof(*counters));
-	for (unsigned i = 0; i < OBJECTS; i++)
-		counter_init(&counters[i], object_limit(i));
+	counters = bench_share(OBJECTS * sizeof(*counters));
+	for (unsigned i = 0; i < OBJECTS; i++) {
+		mutex_init(&counters[i].mutex, true);
+		counters[i].limit = object_limit(i);
+	}
 	return NULL;
 }
 
@@ -205,10 +175,5 @@ struct peer peer_mutex = {
 	.name = "robust mutex",
 	.operations = "lock, count, unlock, twice",
 	.loses = "its slots, for good",
-	.start = mutex_start,
-	.open = nothing_to_open,
-	.take = mutex_take,
-	.give = mutex_give,
-	.pairs = mutex_pairs,
-	.denials = mutex_denials,
+	PEER_FUNCTIONS(mutex),
 };

@@ -11,7 +11,7 @@
 
 /* -- the table --------------------------------------------------------------------------------- */
 
-static void mutex_init(pthread_mutex_t *mutex, bool robust) {
+void mutex_init(pthread_mutex_t *mutex, bool robust) {
 	pthread_mutexattr_t attributes;
 
 	(void)pthread_mutexattr_init(&attributes);
@@ -32,8 +32,7 @@ struct named *named_new(unsigned names, enum named_lock lock) {
 
 	while (mask < 2ul * names)
 		mask = 2 * mask + 1;
-	n = mmap(NULL, table_size(mask), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	bench_check(n != MAP_FAILED, "mmap");
+	n = bench_share(table_size(mask));
 	n->mask = mask;
 	mutex_init(&n->mutex, lock == NAMED_ROBUST);
 	return n;
@@ -62,16 +61,13 @@ static struct named *objects_new(enum named_lock lock) {
 	return n;
 }
 
-static void nothing_to_open(void) {}
-
 /* -- a semaphore by name ----------------------------------------------------------------------- */
 
 static struct named *semaphores;
 static struct named_entry *taken;
 
-static const char *named_start(void) {
-	if (!semaphores)
-		semaphores = objects_new(NAMED_ATOMIC);
+static const char *semaphore_start(void) {
+	semaphores = objects_new(NAMED_ATOMIC);
 	return NULL;
 }
 
@@ -91,76 +87,42 @@ struct peer peer_named = {
 	.name = "semaphore by name",
 	.operations = "hash, compare, +1, -1",
 	.loses = "its slots, for good",
-	.start = named_start,
-	.open = nothing_to_open,
-	.take = semaphore_take,
-	.give = semaphore_give,
-	.pairs = semaphore_pairs,
-	.denials = semaphore_denials,
+	PEER_FUNCTIONS(semaphore),
 };
 
 /* -- a hash table under one mutex -------------------------------------------------------------- */
 
-static struct named *plain;
+/* Defines the functions of a peer with a table of its own. */
+#define TABLE_FUNCTIONS(peer, lock)                                   \
+	static struct named *peer;                                    \
+	static const char *peer##_start(void) {                       \
+		peer = objects_new(lock);                             \
+		return NULL;                                          \
+	}                                                             \
+	static inline bool peer##_take(unsigned object) {             \
+		taken = named_take_locked(peer, object_name(object)); \
+		return taken;                                         \
+	}                                                             \
+	static inline void peer##_give(unsigned object) {             \
+		(void)object;                                         \
+		named_give_locked(peer, taken);                       \
+	}                                                             \
+	PEER_LOOPS(peer)
 
-static const char *plain_start(void) {
-	if (!plain)
-		plain = objects_new(NAMED_PLAIN);
-	return NULL;
-}
-
-static inline bool plain_take(unsigned object) {
-	taken = named_take_locked(plain, object_name(object));
-	return taken;
-}
-
-static inline void plain_give(unsigned object) {
-	(void)object;
-	named_give_locked(plain, taken);
-}
-
-PEER_LOOPS(plain)
+TABLE_FUNCTIONS(plain, NAMED_PLAIN)
 
 struct peer peer_table = {
 	.name = "table under a mutex",
 	.operations = "lock, hash, compare, count, unlock; lock, count, unlock",
 	.loses = "its slots, for good; in the middle of it, the mutex",
-	.start = plain_start,
-	.open = nothing_to_open,
-	.take = plain_take,
-	.give = plain_give,
-	.pairs = plain_pairs,
-	.denials = plain_denials,
+	PEER_FUNCTIONS(plain),
 };
 
-static struct named *robust;
-
-static const char *robust_start(void) {
-	if (!robust)
-		robust = objects_new(NAMED_ROBUST);
-	return NULL;
-}
-
-static inline bool robust_take(unsigned object) {
-	taken = named_take_locked(robust, object_name(object));
-	return taken;
-}
-
-static inline void robust_give(unsigned object) {
-	(void)object;
-	named_give_locked(robust, taken);
-}
-
-PEER_LOOPS(robust)
+TABLE_FUNCTIONS(robust, NAMED_ROBUST)
 
 struct peer peer_table_robust = {
 	.name = "table under a robust mutex",
 	.operations = "the same with a mutex that tells of a death",
 	.loses = "its slots, for good",
-	.start = robust_start,
-	.open = nothing_to_open,
-	.take = robust_take,
-	.give = robust_give,
-	.pairs = robust_pairs,
-	.denials = robust_denials,
+	PEER_FUNCTIONS(robust),
 };

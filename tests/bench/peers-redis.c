@@ -21,8 +21,9 @@
 #include "bench.h"
 #include "peer.h"
 
-#define LEASE_MS 60000
-#define START_MS 5000
+#define LEASE_MS   60000
+#define START_MS   5000
+#define REPLY_SIZE 128
 
 /* KEYS: the account. ARGV: limit, holder, lease in ms. */
 static const char acquire_script[] =
@@ -42,13 +43,18 @@ static char acquire_sha[64], release_sha[64];
 
 /* -- the protocol ------------------------------------------------------------------------------ */
 
+struct command {
+	size_t length;
+	char text[1024];
+};
+
 /* Sends a command and receives a reply of one line, without its \r\n. */
-static void redis_call(const char *command, size_t length, char *reply, size_t size) {
+static void redis_call(const struct command *c, char reply[REPLY_SIZE]) {
 	size_t used = 0;
 
-	bench_check(send(connection, command, length, 0) == (ssize_t)length, "send to redis");
+	bench_check(send(connection, c->text, c->length, 0) == (ssize_t)c->length, "send to redis");
 	do {
-		ssize_t n = recv(connection, reply + used, size - 1 - used, 0);
+		ssize_t n = recv(connection, reply + used, REPLY_SIZE - 1 - used, 0);
 
 		bench_check(n > 0, "recv from redis");
 		used += (size_t)n;
@@ -60,25 +66,27 @@ static void redis_call(const char *command, size_t length, char *reply, size_t s
 	bench_check(reply[0] != '-', "a command of redis");
 }
 
-/* Formats a command, an array of strings in Redis's protocol RESP. Returns its length. */
-static size_t redis_write(char *to, size_t size, const char *const words[]) {
+/* Formats a command, an array of strings in Redis's protocol RESP. */
+static void command_format(struct command *c, const char *const words[]) {
 	size_t count = 0, used;
 
 	while (words[count])
 		count++;
-	used = (size_t)snprintf(to, size, "*%zu\r\n", count);
+	used = (size_t)snprintf(c->text, sizeof(c->text), "*%zu\r\n", count);
 	for (size_t i = 0; i < count; i++)
-		used += (size_t)snprintf(
-			to + used, size - used, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
-	bench_check(used < size, "a command for redis is too long");
-	return used;
+		used += (size_t)snprintf(c->text + used, sizeof(c->text) - used, "$%zu\r\n%s\r\n",
+			strlen(words[i]), words[i]);
+	bench_check(used < sizeof(c->text), "a command for redis is too long");
+	c->length = used;
 }
 
 static void script_load(const char *script, char sha[64]) {
 	const char *const words[] = {"SCRIPT", "LOAD", script, NULL};
-	char command[1024], reply[128];
+	char reply[REPLY_SIZE];
+	struct command load;
 
-	redis_call(command, redis_write(command, sizeof(command), words), reply, sizeof(reply));
+	command_format(&load, words);
+	redis_call(&load, reply);
 	/* "$40" and the end of the line, then 40 digits. */
 	bench_check(strlen(reply) == 5 + 40, "redis's answer to SCRIPT LOAD");
 	memcpy(sha, reply + 5, 40);
@@ -110,13 +118,6 @@ static const char *redis_find(void) {
 	return NULL;
 }
 
-static void redis_exec(const char *path) {
-	bench_check(freopen("/dev/null", "w", stdout) != NULL, "/dev/null");
-	(void)execl(path, "redis-server", "--port", "0", "--unixsocket", socket_path, "--dir",
-		bench.dir, "--save", "", "--appendonly", "no", (char *)NULL);
-	_exit(EXIT_FAILURE);
-}
-
 static const char *redis_start(void) {
 	const struct timespec pause = {.tv_nsec = 10000000};
 	const char *path = redis_find();
@@ -126,8 +127,12 @@ static const char *redis_start(void) {
 		return "redis-server isn't installed";
 	(void)snprintf(socket_path, sizeof(socket_path), "%s/redis", bench.dir);
 	server = bench_fork();
-	if (server == 0)
-		redis_exec(path);
+	if (server == 0) {
+		bench_check(freopen("/dev/null", "w", stdout) != NULL, "/dev/null");
+		(void)execl(path, "redis-server", "--port", "0", "--unixsocket", socket_path,
+			"--dir", bench.dir, "--save", "", "--appendonly", "no", (char *)NULL);
+		_exit(EXIT_FAILURE);
+	}
 	while (!redis_connect()) {
 		if (bench_now() > end)
 			return "redis-server didn't start";
@@ -149,10 +154,7 @@ static void redis_restart(void) {
 
 /* -- the peer ---------------------------------------------------------------------------------- */
 
-static struct {
-	char acquire[512], release[512];
-	size_t acquire_length, release_length;
-} commands[OBJECTS];
+static struct command acquires[OBJECTS], releases[OBJECTS];
 
 static void redis_open(void) {
 	char holder[16], limit[16], lease[16];
@@ -169,24 +171,22 @@ static void redis_open(void) {
 		const char *const release[] = {"EVALSHA", release_sha, "1", name, holder, NULL};
 
 		(void)snprintf(limit, sizeof(limit), "%u", object_limit(i));
-		commands[i].acquire_length =
-			redis_write(commands[i].acquire, sizeof(commands[i].acquire), acquire);
-		commands[i].release_length =
-			redis_write(commands[i].release, sizeof(commands[i].release), release);
+		command_format(&acquires[i], acquire);
+		command_format(&releases[i], release);
 	}
 }
 
 static bool redis_take(unsigned object) {
-	char reply[128];
+	char reply[REPLY_SIZE];
 
-	redis_call(commands[object].acquire, commands[object].acquire_length, reply, sizeof(reply));
+	redis_call(&acquires[object], reply);
 	return strcmp(reply, ":1") == 0;
 }
 
 static void redis_give(unsigned object) {
-	char reply[128];
+	char reply[REPLY_SIZE];
 
-	redis_call(commands[object].release, commands[object].release_length, reply, sizeof(reply));
+	redis_call(&releases[object], reply);
 	bench_check(strcmp(reply, ":1") == 0, "redis's answer to a release");
 }
 
@@ -197,12 +197,8 @@ struct peer peer_redis = {
 	.operations = "EVALSHA, twice, over a unix socket",
 	.loses = "its slots, until their lease ends",
 	.forgets = "all slots, without persistence, as here",
-	.start = redis_start,
 	.stop = redis_stop,
 	.restart = redis_restart,
 	.open = redis_open,
-	.take = redis_take,
-	.give = redis_give,
-	.pairs = redis_pairs,
-	.denials = redis_denials,
+	PEER_FUNCTIONS(redis),
 };

@@ -87,15 +87,11 @@ struct peer peer_berth = {
 	.name = "berth",
 	.operations = "berth_acquire + berth_release",
 	.loses = "nothing: berthd gives its slots back",
-	.start = berth_start,
-	.stop = berth_stop,
 	.forgets = "nothing: counts are in shared memory, limits on disk",
+	.stop = berth_stop,
 	.restart = berth_restart,
 	.open = peer_berth_open,
-	.take = berth_take,
-	.give = berth_give,
-	.pairs = berth_pairs,
-	.denials = berth_denials,
+	PEER_FUNCTIONS(berth),
 };
 
 /* -- all peers --------------------------------------------------------------------------------- */
@@ -104,25 +100,12 @@ struct peer peer_berth = {
 
 static pid_t fillers[PEERS];
 
-/* Starts a process that acquires a slot of the object and holds it. */
-static pid_t taker_start(const struct peer *p, unsigned object) {
-	int ends[2];
-	char byte;
-	pid_t pid;
+static void take_one(const void *peer, unsigned object) {
+	const struct peer *p = peer;
 
-	bench_check(pipe(ends) == 0, "pipe");
-	pid = bench_fork();
-	if (pid == 0) {
+	if (p->open)
 		p->open();
-		bench_check(p->take(object), "a holder's slot");
-		bench_check(write(ends[1], "", 1) == 1, "write to the driver");
-		for (;;)
-			(void)pause();
-	}
-	(void)close(ends[1]);
-	bench_check(read(ends[0], &byte, 1) == 1, p->name);
-	(void)close(ends[0]);
-	return pid;
+	bench_check(p->take(object), "a holder's slot");
 }
 
 void peers_start(void) {
@@ -138,7 +121,7 @@ void peers_fill(void) {
 
 	for (unsigned i = 0; i < PEERS && !filled; i++)
 		if (!peers[i]->missing && peers[i]->denials)
-			fillers[i] = taker_start(peers[i], OBJECT_FULL);
+			fillers[i] = bench_hold(take_one, peers[i], OBJECT_FULL);
 	filled = true;
 }
 
@@ -162,7 +145,8 @@ static bool slot_is_free(const struct peer *p, unsigned object) {
 	int status;
 
 	if (pid == 0) {
-		p->open();
+		if (p->open)
+			p->open();
 		while (!p->take(object))
 			if (bench_now() > end)
 				_exit(EXIT_FAILURE);
@@ -174,14 +158,12 @@ static bool slot_is_free(const struct peer *p, unsigned object) {
 }
 
 bool peer_frees_slot(const struct peer *p) {
-	pid_t pid = taker_start(p, OBJECT_KILLED);
-
-	bench_kill(pid);
+	bench_kill(bench_hold(take_one, p, OBJECT_KILLED));
 	return slot_is_free(p, OBJECT_KILLED);
 }
 
 bool peer_remembers(const struct peer *p) {
-	pid_t pid = taker_start(p, OBJECT_COUNTED);
+	pid_t pid = bench_hold(take_one, p, OBJECT_COUNTED);
 	bool remembers;
 
 	p->restart();

@@ -90,9 +90,7 @@ static void indices_open(unsigned count) {
 }
 
 static void semaphores_make(unsigned count) {
-	semaphores = mmap(NULL, count * sizeof(*semaphores), PROT_READ | PROT_WRITE,
-		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	bench_check(semaphores != MAP_FAILED, "mmap");
+	semaphores = bench_share(count * sizeof(*semaphores));
 	for (unsigned i = 0; i < count; i++)
 		bench_check(sem_init(&semaphores[i].semaphore, 1, 10) == 0, "sem_init");
 }
@@ -135,37 +133,10 @@ static const struct contender kinds[] = {
 };
 #define KINDS ELEMENTS(kinds)
 
-static unsigned contenders_make(struct contender *c, unsigned count, unsigned most) {
-	unsigned n = 0;
-
-	for (unsigned k = 0; k < count; k++)
-		for (unsigned accounts = 10; accounts <= most; accounts *= 10) {
-			c[n] = kinds[k];
-			c[n].object = accounts;
-			c[n++].batch = RANDOM_BATCH;
-		}
-	return n;
-}
-
-static void rows_make(struct work *w, const struct contender *c, unsigned count) {
-	const struct contender *first = c;
-	char number[NUMBER_SIZE];
-
-	for (unsigned i = 0; i < count; i++) {
-		struct row *r = work_row(
-			w, "ns", &c[i].ns, "%s, of %s", c[i].name, count_text(c[i].object, number));
-
-		if (c[i].object == 10)
-			first = &c[i];
-		else
-			row_versus(r, "of 10", &first->ns);
-	}
-}
-
 void random_measure(unsigned most) {
 	struct contender c[KINDS * POINTS_MAX] = {0};
 	/* A hash table of ten million names would take 2 GB. */
-	unsigned count = most > MILLION ? KINDS - 1 : KINDS, n = contenders_make(c, count, most);
+	unsigned count = most > MILLION ? KINDS - 1 : KINDS, n = 0;
 	struct work *w = work_new(most > MILLION ? "random-10m" : "random",
 		most > MILLION ? "Accounts chosen at random, of 10,000,000 configured ones"
 			       : "Accounts chosen at random, of 1,000,000 configured ones",
@@ -176,11 +147,17 @@ void random_measure(unsigned most) {
 	w->why = "a million accounts don't fit into the caches, and berth reads three cache lines, "
 		 "one each of the table of names, the entries and the cells, where a semaphore is "
 		 "one";
+	for (unsigned k = 0; k < count; k++)
+		for (unsigned accounts = 10; accounts <= most; accounts *= 10) {
+			c[n] = kinds[k];
+			c[n].object = accounts;
+			c[n++].batch = RANDOM_BATCH;
+		}
 	semaphores_make(most);
 	if (count == KINDS)
 		table_make(most);
 	contest(c, n, bench.rounds);
-	rows_make(w, c, n);
+	contest_rows(w, c, n, "of 10");
 	if (most == MILLION)
 		row_at_most(&w->row[n / KINDS - 1], 6); /* berth, of 1,000,000 */
 	report_show(w);
@@ -191,25 +168,22 @@ void random_measure(unsigned most) {
 
 /* -- ten million ------------------------------------------------------------------------------- */
 
-static void ten_million_measure(void) {
-	struct work *w = work_new("import-10m", "10,000,000 accounts", NULL);
-	struct series imported;
+void works_ten_million(void) {
+	const char *key = "import-10m", *title = "10,000,000 accounts";
 	struct berthd d;
+	struct work *w;
 
+	if (bench.quick)
+		return;
 	if (!machine_has(TEN_MILLION_BYTES)) {
-		work_missing(w, "all", "it takes 6 GB of memory, /dev/shm and disk");
-		report_show(w);
+		work_skip(key, title, "it takes 6 GB of memory, /dev/shm and disk");
 		return;
 	}
+	w = work_new(key, title, NULL);
 	berthd_start(&d, 10 * MILLION + 1000, 100000);
-	imported = series_one(berthd_import(accounts_file(10 * MILLION, 10)));
-	(void)work_row(w, "ns", &imported, "import, one synced commit");
+	(void)work_row(w, "ns", SERIES_ONE(berthd_import(accounts_file(10 * MILLION, 10))),
+		"import, one synced commit");
 	report_show(w);
 	random_measure(10 * MILLION);
 	berthd_end(&d);
-}
-
-void works_ten_million(void) {
-	if (!bench.quick)
-		ten_million_measure();
 }

@@ -50,6 +50,13 @@ void work_missing(struct work *w, const char *contender, const char *why) {
 	work_row(w, "", &none, "%s", contender)->missing = why;
 }
 
+void work_skip(const char *key, const char *title, const char *why) {
+	struct work *w = work_new(key, title, NULL);
+
+	work_missing(w, "all", why);
+	report_show(w);
+}
+
 /* Times are best when they are least, rates when they are most. */
 static double series_fastest(const struct series *s, const char *unit) {
 	return strcmp(unit, "ns") == 0 ? series_min(s) : series_max(s);
@@ -207,7 +214,7 @@ static void work_print(FILE *f, const struct work *w) {
 		fprintf(f, "\nMissed, since %s.\n", w->why);
 }
 
-static void head_print(FILE *f) {
+void report_head(FILE *f) {
 	const struct machine *m = machine_describe();
 
 	fprintf(f,
@@ -221,10 +228,6 @@ static void head_print(FILE *f) {
 		bench.rounds);
 }
 
-void report_head(void) {
-	head_print(stdout);
-}
-
 void report_show(const struct work *w) {
 	work_print(stdout, w);
 }
@@ -232,7 +235,7 @@ void report_show(const struct work *w) {
 /* -- files ------------------------------------------------------------------------------------- */
 
 static void report_table(FILE *f) {
-	head_print(f);
+	report_head(f);
 	for (unsigned i = 0; i < work_count; i++)
 		work_print(f, works[i]);
 }

@@ -44,6 +44,8 @@ struct row *work_row(struct work *w, const char *unit, const struct series *figu
 	const char *contender, ...) __attribute__((format(printf, 4, 5)));
 /* Adds a row for a contender that can't be measured here. */
 void work_missing(struct work *w, const char *contender, const char *why);
+/* Reports a work that can't be measured here at all. */
+void work_skip(const char *key, const char *title, const char *why);
 /* Adds the ratio to another contender's figures of the same rounds. */
 void row_versus(struct row *r, const char *versus, const struct series *other);
 /* Set the row's target; after row_versus(), it is one for the ratio. */
@@ -52,8 +54,8 @@ void row_at_least(struct row *r, double target);
 bool row_meets(const struct row *r);
 bool work_meets(const struct work *w);
 
-/* Prints what the figures were measured on; then each work as it is finished. */
-void report_head(void);
+/* Print what the figures were measured on; then each work as it is finished. */
+void report_head(FILE *f);
 void report_show(const struct work *w);
 /* Writes table.txt and results.json into the results' directory. */
 void report_write(void);

@@ -54,18 +54,6 @@ static double bytes_in_memory(const struct berthd *d) {
 
 /* -- a pass ------------------------------------------------------------------------------------ */
 
-/* Makes the kernel read the store from the disk again, as after a reboot. */
-static void forget_cached(const struct berthd *d, const char *name) {
-	char path[700];
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "%.600s/%s/data.mdb", d->state_dir, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	bench_check(fd >= 0, path);
-	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-	(void)close(fd);
-}
-
 /* Starts berthd. Returns how long it takes until a new client has acquired a slot. */
 static double start_timed(struct berthd *d) {
 	double start = bench_now(), end;
@@ -80,16 +68,6 @@ static double start_timed(struct berthd *d) {
 	bench_must(berth_release(handle, slot), "berth_release");
 	berth_close(handle);
 	return end - start;
-}
-
-static void shared_remove(const struct berthd *d) {
-	static const char *const names[] = {"segment", "directory"};
-	char path[700];
-
-	for (unsigned i = 0; i < 2; i++) {
-		(void)snprintf(path, sizeof(path), "%.600s/%s", d->instance.runtime_dir, names[i]);
-		bench_check(unlink(path) == 0, path);
-	}
 }
 
 static void measure_import(struct berthd *d, struct figures *f, const char *file) {
@@ -110,11 +88,24 @@ static void measure_adopt(struct berthd *d, struct figures *f) {
 	bench_kill(holder);
 }
 
+/* Starts berthd as after a reboot. */
 static void measure_cold(struct berthd *d, struct figures *f, double empty) {
+	char path[700];
+	int fd;
+
 	(void)instance_kill(&d->instance, SIGTERM);
-	shared_remove(d);
-	forget_cached(d, "limits");
-	forget_cached(d, "counts");
+	for (int i = 0; i < 2; i++) {
+		(void)snprintf(path, sizeof(path), "%.600s/%s", d->instance.runtime_dir,
+			i ? "segment" : "directory");
+		bench_check(unlink(path) == 0, path);
+		/* Makes the kernel read the store from the disk again. */
+		(void)snprintf(path, sizeof(path), "%.600s/%s/data.mdb", d->state_dir,
+			i ? "limits" : "counts");
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		bench_check(fd >= 0, path);
+		(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		(void)close(fd);
+	}
 	series_add(&f->cold, start_timed(d));
 	series_add(&f->memory_cold, (bytes_in_memory(d) - empty) / accounts);
 }

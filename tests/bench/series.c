@@ -56,13 +56,6 @@ struct series series_ratio(const struct series *a, const struct series *b) {
 	return ratio;
 }
 
-struct series series_one(double value) {
-	struct series s = {0};
-
-	series_add(&s, value);
-	return s;
-}
-
 /* Each time below 16 ns has a bucket of its own; from there on each doubling has 16 buckets. */
 static unsigned bucket_of(uint64_t ns) {
 	unsigned doubling;

@@ -21,7 +21,8 @@ double series_min(const struct series *s);
 double series_max(const struct series *s);
 /* a/b of each round, so that a disturbance that slows both down alike cancels out. */
 struct series series_ratio(const struct series *a, const struct series *b);
-struct series series_one(double value);
+/* Of a single round. */
+#define SERIES_ONE(figure) (&(const struct series){1, {figure}})
 
 /* How long single operations took, exact to a sixteenth. */
 #define HISTOGRAM_SIZE 1024

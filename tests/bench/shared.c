@@ -3,8 +3,6 @@
 /* What several processes pay on one account, on an account each and for denials; and whether one of
  * them starves. */
 
-#include <sys/mman.h>
-
 #include "bench.h"
 #include "contest.h"
 #include "report.h"
@@ -53,8 +51,7 @@ static void work_same(void) {
 			.processes = 2,
 			.object = OBJECT_FREE,
 			.run = fast_peers[i]->pairs};
-	ball = mmap(NULL, sizeof(*ball), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	bench_check(ball != MAP_FAILED, "mmap");
+	ball = bench_share(sizeof(*ball));
 	c[FAST_PEERS] = (struct contender){.name = "a cache line, there and back",
 		.processes = 2,
 		.apart = true,
@@ -134,8 +131,6 @@ static void work_scaling(struct work *w, struct peer *const list[], unsigned cou
 
 #define STEPS 175u /* of four instructions: together as many as berth needs for a pair */
 
-static void nothing_to_open(void) {}
-
 static void arithmetic(unsigned object, unsigned long n) {
 	uint64_t a = object, b = n, c = 1, d = 2;
 
@@ -152,8 +147,7 @@ static void arithmetic(unsigned object, unsigned long n) {
 
 /* Shares no memory and keeps a core busy. If even this doesn't become twice as fast by a second
  * CPU, the host of a virtual machine probably runs both CPUs on one core. */
-static struct peer peer_arithmetic = {
-	.name = "arithmetic alone", .open = nothing_to_open, .pairs = arithmetic};
+static struct peer peer_arithmetic = {.name = "arithmetic alone", .pairs = arithmetic};
 
 static void work_own(void) {
 	static struct peer *const list[] = {&peer_berth, &peer_sem, &peer_arithmetic};
@@ -178,10 +172,7 @@ static void work_denied_together(void) {
 void works_shared(void) {
 	/* On one CPU two processes alternate, and would measure the scheduler. */
 	if (cpus_count() < 2) {
-		struct work *w = work_new("shared", "2 processes", NULL);
-
-		work_missing(w, "all", "there is one CPU only");
-		report_show(w);
+		work_skip("shared", "2 processes", "there is one CPU only");
 		return;
 	}
 	peers_start();
