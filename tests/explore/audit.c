@@ -38,15 +38,6 @@ static void record_add(uint32_t number, const struct record_view *r, uint32_t su
 	}
 }
 
-static void records_add(uint32_t sum[CELLS]) {
-	for (uint32_t n = BERTH_RANGE; n < RECORDS; n++) {
-		struct record_view r = view_record(n);
-
-		if (view_stands(&r))
-			record_add(n, &r, sum);
-	}
-}
-
 static const char *name_of(uint32_t account) {
 	for (uint32_t n = 0; n < NAMES; n++)
 		if (truth.account[n] == account)
@@ -57,9 +48,6 @@ static const char *name_of(uint32_t account) {
 static void cell_check(uint32_t account, uint32_t sum, uint32_t record) {
 	const struct cell_view *c = &cells[account];
 
-	if (c->count == sum && truth.held[account] <= c->count &&
-		!(truth.removed[account] && c->count > 0))
-		return;
 	verdict_about(account, record != 0 ? record : c->record);
 	if (c->count != sum)
 		verdict_fault("account %u (%s) counts %u, but its records come to %u", account,
@@ -67,7 +55,7 @@ static void cell_check(uint32_t account, uint32_t sum, uint32_t record) {
 	else if (truth.held[account] > c->count)
 		verdict_fault("account %u (%s) counts %u, but %u are held", account,
 			name_of(account), c->count, truth.held[account]);
-	else
+	else if (truth.removed[account] && c->count > 0)
 		verdict_fault("account %u is removed, and counts %u", account, c->count);
 }
 
@@ -76,7 +64,12 @@ static void audit(uint32_t record) {
 	uint32_t sum[CELLS] = {0};
 
 	audits++;
-	records_add(sum);
+	for (uint32_t n = BERTH_RANGE; n < RECORDS; n++) {
+		struct record_view r = view_record(n);
+
+		if (view_stands(&r))
+			record_add(n, &r, sum);
+	}
 	for (uint32_t a = 1; a < CELLS; a++)
 		cell_check(a, sum[a], record);
 }
@@ -96,50 +89,45 @@ static void tag_check(uint32_t account) {
 		account, name_of(account), c->record);
 }
 
-static void note_check(uint32_t number) {
-	uint64_t now = view_record(number).noted;
-
-	if (now >= noted[number]) {
-		noted[number] = now;
-		return;
-	}
-	verdict_about(view_record(number).account, number);
-	verdict_fault("record %u has noted less than before", number);
-}
-
 /* -- counts against limits --------------------------------------------------------------------- */
-
-/* A process has raised the count, which one of the limits in force must permit. */
-static void admission_check(uint32_t account) {
-	uint32_t limit = truth_limit(account);
-
-	if (cells[account].count <= limit)
-		return;
-	verdict_about(account, cells[account].record);
-	verdict_fault("account %u (%s) counts %u at a limit of %u", account, name_of(account),
-		cells[account].count, limit);
-}
 
 static void cell_written(uint32_t account) {
 	struct cell_view before = cells[account];
+	const struct cell_view *now = &cells[account];
+	uint32_t limit = truth_limit(account);
 
 	cells[account] = view_cell(account);
-	if (cells[account].record != before.record || cells[account].seq != before.seq)
+	if (now->record != before.record || now->seq != before.seq)
 		tag_check(account);
-	if (running && running->process != DAEMON && cells[account].count > before.count)
-		admission_check(account);
+	/* A process has raised the count, which one of the limits in force must permit. */
+	if (running && running->process != DAEMON && now->count > before.count &&
+		now->count > limit) {
+		verdict_about(account, now->record);
+		verdict_fault("account %u (%s) counts %u at a limit of %u", account,
+			name_of(account), now->count, limit);
+	}
+}
+
+static void record_written(uint32_t number) {
+	struct record_view now = view_record(number);
+
+	if (now.noted < noted[number]) {
+		verdict_about(now.account, number);
+		verdict_fault("record %u has noted less than before", number);
+	}
+	noted[number] = now.noted;
 }
 
 void audit_write(uint32_t word) {
-	uint32_t account = word / 8;
+	uint32_t record = word < RECORD_WORDS ? 0 : (word - RECORD_WORDS) / 8;
 
 	if (!view_counts(word) || run_is_over())
 		return;
 	if (word < RECORD_WORDS)
-		cell_written(account);
+		cell_written(word / 8);
 	else
-		note_check((word - RECORD_WORDS) / 8);
-	audit(word < RECORD_WORDS ? 0 : (word - RECORD_WORDS) / 8);
+		record_written(record);
+	audit(record);
 }
 
 /* -- other writes ------------------------------------------------------------------------------ */

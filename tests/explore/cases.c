@@ -8,28 +8,8 @@
 #include "verdict.h"
 #include "view.h"
 
-/* Two processes with two threads, and accounts of one and of two levels, all with a limit of 3. */
-static void prepare(const struct stops *s) {
-	const struct plan plan_of_scripts = {
-		.processes = 2,
-		.threads = 2,
-		.names = 1u << A | 1u << B | 1u << P | 1u << Q | 1u << P_X | 1u << P_Y | 1u << MANY,
-		.limit = 1,
-		.free_records = 1,
-		.kept_records = s->kept_records,
-		.entries = NAMES,
-		.one_range = true,
-		.stall = 1,
-	};
-
-	chance_seed(1);
-	run_prepare(&plan_of_scripts);
-	process_start(0);
-	process_start(1);
-	for (uint32_t name = A; name <= P_Y; name++)
-		perform(DAEMON, 0, task_raise, name);
-	perform(0, 1, task_occupy, 1);
-}
+/* The parties that the script has stopped. */
+static struct coroutine *victim, *other, *berthd;
 
 /* Both processes use the account again, so that a damaged cell or record shows. */
 static void use_again(uint32_t name) {
@@ -43,9 +23,6 @@ static void use_again(uint32_t name) {
  * then makes many pairs elsewhere with the record. The first thread places the record on p, by what
  * it read before. */
 static void stale_look(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(0, 1, task_pair, P);
 	perform(0, 1, task_end, 0);
 	perform(1, 0, task_pair, P);
@@ -62,9 +39,6 @@ static void stale_look(struct stops *s) {
 /* The same, but the other thread uses the record on p. So the first thread's compare-and-swap
  * fails, and it mustn't go on with the seqs that it had chosen. */
 static void stale_base(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	perform(1, 0, task_pair, P);
@@ -85,9 +59,6 @@ static void stale_base(struct stops *s) {
  * leaves a tag of their record in q and makes many pairs with it. The first thread places the
  * record on the path that it found. */
 static void stale_path(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
@@ -105,9 +76,6 @@ static void stale_path(struct stops *s) {
 /* A release is stopped between its steps. The next berthd finishes it, and is stopped while it
  * does. The release goes on, and its record makes many pairs. */
 static void finished_twice(struct stops *s) {
-	struct coroutine *victim, *berthd;
-
-	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	daemon_kill();
@@ -124,9 +92,6 @@ static void finished_twice(struct stops *s) {
  * steps. p/x is removed, and q/x gets its index; the cells of that path have no such tags. The
  * record's session ends. */
 static void rests_where_another_is(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	perform(1, 0, task_pair, P_X);
 	victim = begin_and_stop(s, 0, 0, task_release, P_X);
@@ -142,9 +107,6 @@ static void rests_where_another_is(struct stops *s) {
 /* A slot is revoked while it is released, then its account is removed and perhaps another one gets
  * the index. The holder must be told that the slot was revoked. */
 static void released_after_removal(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	perform(DAEMON, 0, task_revoke, 0);
@@ -158,9 +120,6 @@ static void released_after_removal(struct stops *s) {
 
 /* The same, but the release begins after all that. */
 static void released_long_after(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	perform(DAEMON, 0, task_revoke, 0);
 	perform(DAEMON, 0, task_remove, P_X);
@@ -175,9 +134,6 @@ static void released_long_after(struct stops *s) {
 /* An acquire of p is refused after its record was placed on p. The next acquire finds the record on
  * p, but in the process's memory the record still belongs to the path of a. */
 static void remembered_path(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(DAEMON, 0, task_fill, P);
 	perform(0, 0, task_pair, A);
 	perform(1, 0, task_pair, P);
@@ -196,7 +152,7 @@ static void remembered_path(struct stops *s) {
 /* A thread's record for p returns to it from another thread, and gets a slot of p/x. Then p refuses
  * the thread, whose path cache still has that record for p. */
 static void remembered_record(struct stops *s) {
-	prepare(s);
+	(void)s;
 	perform(0, 0, task_acquire, P);
 	perform(0, 1, task_release_other, 0);
 	perform(0, 1, task_end, 0);
@@ -209,9 +165,6 @@ static void remembered_record(struct stops *s) {
 
 /* As remembered_path(), but with two levels, of which the upper one is full. */
 static void refused_above(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(DAEMON, 0, task_fill, P);
 	perform(0, 0, task_pair, P_Y);
 	perform(1, 0, task_pair, P_X);
@@ -229,14 +182,10 @@ static void refused_above(struct stops *s) {
 /* berthd is killed in the middle of a revocation. Others overwrite the tag of its first step. The
  * end of the session must finish the revocation. */
 static void revoked_halfway(struct stops *s) {
-	struct coroutine *berthd;
-
-	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	perform(1, 0, task_pair, P_X);
 	berthd = begin_and_stop(s, DAEMON, 0, task_revoke, 0);
 	perform(1, 0, task_pair, P);
-	berthd->alive = false;
 	daemon_kill();
 	process_kill(0);
 	berthd = begin_and_stop(s, DAEMON, 0, task_start, 0);
@@ -248,13 +197,9 @@ static void revoked_halfway(struct stops *s) {
 
 /* The same, but the records are closed while the next berthd can't finish the revocation. */
 static void revoked_halfway_and_closed(struct stops *s) {
-	struct coroutine *berthd;
-
-	prepare(s);
 	perform(1, 0, task_pair, P);
 	perform(0, 0, task_acquire, P_X);
 	berthd = begin_and_stop(s, DAEMON, 0, task_revoke, 0);
-	berthd->alive = false;
 	daemon_kill();
 	process_kill(0);
 	berthd = begin_and_stop(s, DAEMON, 0, task_close_records, 0);
@@ -268,9 +213,6 @@ static void revoked_halfway_and_closed(struct stops *s) {
 /* A slot is revoked while a thread acquires it; in the next script, while the thread releases
  * it. */
 static void revoked_while_taking(struct stops *s) {
-	struct coroutine *victim, *berthd;
-
-	prepare(s);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
@@ -284,9 +226,6 @@ static void revoked_while_taking(struct stops *s) {
 }
 
 static void revoked_while_giving_back(struct stops *s) {
-	struct coroutine *victim, *berthd;
-
-	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	berthd = begin_and_stop(s, DAEMON, 0, task_revoke, 0);
@@ -299,9 +238,6 @@ static void revoked_while_giving_back(struct stops *s) {
 
 /* A limit is lowered while a thread that has read the old one acquires a slot. */
 static void limit_lowered(struct stops *s) {
-	struct coroutine *victim, *berthd;
-
-	prepare(s);
 	perform(1, 0, task_acquire, P_X);
 	warm_up(s, 0, 0, P_Y);
 	victim = begin_and_stop(s, 0, 0, task_acquire, P_Y);
@@ -315,9 +251,6 @@ static void limit_lowered(struct stops *s) {
 
 /* An account is removed while a thread that has read its entry acquires a slot. */
 static void removed_while_taking(struct stops *s) {
-	struct coroutine *victim, *berthd;
-
-	prepare(s);
 	warm_up(s, 0, 0, P_X);
 	victim = begin_and_stop(s, 0, 0, task_acquire, P_X);
 	berthd = begin_and_stop(s, DAEMON, 0, task_remove, P_X);
@@ -331,14 +264,10 @@ static void removed_while_taking(struct stops *s) {
 
 /* A limit is set, and berthd is killed before it acknowledges that. The next berthd starts. */
 static void limit_cut_short(struct stops *s) {
-	struct coroutine *victim, *berthd;
-
-	prepare(s);
 	perform(1, 0, task_acquire, P);
 	warm_up(s, 0, 0, P);
 	victim = begin_and_stop(s, 0, 0, task_acquire, P);
 	berthd = begin_and_stop(s, DAEMON, 0, task_fill, P);
-	berthd->alive = false;
 	daemon_kill();
 	perform(DAEMON, 0, task_start, 0);
 	finish(victim);
@@ -349,9 +278,6 @@ static void limit_cut_short(struct stops *s) {
 /* A handle is closed while a thread is inside an acquire; in the next script, inside a release.
  * Another process gets the records at once. */
 static void closed_while_taking(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(0, 1, task_pair, P_X);
 	perform(0, 1, task_end, 0);
 	warm_up(s, 0, 0, P_X);
@@ -369,9 +295,6 @@ static void closed_while_taking(struct stops *s) {
 }
 
 static void closed_while_giving_back(struct stops *s) {
-	struct coroutine *victim;
-
-	prepare(s);
 	perform(0, 0, task_acquire, P_X);
 	victim = begin_and_stop(s, 0, 0, task_release, P_X);
 	perform(0, 1, task_close, 0);
@@ -386,15 +309,12 @@ static void closed_while_giving_back(struct stops *s) {
 /* Two threads release the same slot at the same time, while its record is placed on a longer
  * path. */
 static void released_twice(struct stops *s) {
-	struct coroutine *first, *second;
-
-	prepare(s);
 	perform(0, 0, task_acquire, A);
-	first = begin_and_stop(s, 0, 1, task_release_other, 0);
+	victim = begin_and_stop(s, 0, 1, task_release_other, 0);
 	perform(0, 0, task_release, A);
-	second = begin_and_stop(s, 0, 0, task_acquire, P_X);
-	finish(first);
-	finish(second);
+	other = begin_and_stop(s, 0, 0, task_acquire, P_X);
+	finish(victim);
+	finish(other);
 	perform(0, 0, task_release, P_X);
 	use_again(P_X);
 }
@@ -402,7 +322,7 @@ static void released_twice(struct stops *s) {
 /* Records with noise in their words are used like others. Records that have used up their seqs
  * aren't; a session that has only such records gets another range. */
 static void noise_and_used_up(struct stops *s) {
-	prepare(s);
+	(void)s;
 	for (uint32_t n = 2 * BERTH_RANGE; n < RECORDS; n++)
 		view_use_up(n, n % 2 == 0 ? UINT64_MAX : n % 4 == 1 ? 1 : 8);
 	perform(1, 0, task_pair, P);

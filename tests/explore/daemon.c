@@ -291,30 +291,24 @@ static void act_revoke(void) {
 	}
 }
 
-/* Creates an account that doesn't exist, or removes one that does. berthd gives a new account the
- * index that was freed last. */
-static void act_removal(void) {
-	uint32_t name = below(NAMES - 1);
-
-	if (!(plan.names >> name & 1))
-		return;
-	if (truth.account[name] == 0)
-		(void)daemon_create(name, 1 + below(plan.limit));
-	else
-		(void)daemon_remove(name);
-}
-
 static void act(void) {
-	uint32_t which = below(plan.revoke + plan.limits + plan.removal + plan.recount);
+	uint32_t which = below(plan.revoke + plan.limits + plan.removal + plan.recount), name;
 
-	if (which < plan.revoke)
+	if (which < plan.revoke) {
 		act_revoke();
-	else if (which < plan.revoke + plan.limits)
+	} else if (which < plan.revoke + plan.limits) {
 		(void)daemon_limit(below(NAMES - 1), below(4) + below(plan.limit));
-	else if (which < plan.revoke + plan.limits + plan.removal)
-		act_removal();
-	else
+	} else if (which >= plan.revoke + plan.limits + plan.removal) {
 		recount_request(daemon_now->recount);
+	} else {
+		/* Creates an account that doesn't exist, or removes one that does. berthd gives a
+		 * new account the index that was freed last. */
+		name = below(NAMES - 1);
+		if (plan.names >> name & 1 && truth.account[name] == 0)
+			(void)daemon_create(name, 1 + below(plan.limit));
+		else if (plan.names >> name & 1)
+			(void)daemon_remove(name);
+	}
 }
 
 static bool is_wanted(void *data) {

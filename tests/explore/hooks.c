@@ -21,6 +21,9 @@ uint32_t version[WORDS];
 
 typedef unsigned __int128 u128;
 
+/* The compiler calls these functions by name; no header declares them. */
+#pragma GCC diagnostic ignored "-Wmissing-prototypes"
+
 void hooks_reset(void) {
 	memset(version, 0, sizeof(version));
 	accesses_left = writes_left = loads_left = NO_END;
@@ -108,7 +111,6 @@ static inline void swap_check(uint32_t word, bool alone) {
 /* -- plain accesses ---------------------------------------------------------------------------- */
 
 #define PLAIN(name)                   \
-	void __tsan_##name(void *p);  \
 	void __tsan_##name(void *p) { \
 		point_plain(p);       \
 	}
@@ -123,14 +125,6 @@ PLAIN_SIZES(volatile_read)
 PLAIN_SIZES(volatile_write)
 PLAIN_SIZES(unaligned_volatile_read)
 PLAIN_SIZES(unaligned_volatile_write)
-
-void __tsan_init(void);
-void __tsan_func_entry(void *p);
-void __tsan_func_exit(void);
-void __tsan_read_range(void *p, size_t size);
-void __tsan_write_range(void *p, size_t size);
-void __tsan_atomic_thread_fence(int order);
-void __tsan_atomic_signal_fence(int order);
 
 void __tsan_init(void) {}
 void __tsan_func_entry(void *p) {
@@ -155,7 +149,6 @@ void __tsan_atomic_signal_fence(int order) {
 /* -- atomic accesses of up to eight bytes ------------------------------------------------------ */
 
 #define FETCH(bits, type, name, expression)                                      \
-	type __tsan_atomic##bits##_##name(volatile type *p, type v, int order);  \
 	type __tsan_atomic##bits##_##name(volatile type *p, type v, int order) { \
 		uint32_t word = point_write(p);                                  \
 		type before = *p;                                                \
@@ -185,8 +178,6 @@ void __tsan_atomic_signal_fence(int order) {
 
 #define COMPARE(bits, type, name)                                                \
 	int __tsan_atomic##bits##_compare_exchange_##name(                       \
-		volatile type *p, type *wanted, type v, int order, int failed);  \
-	int __tsan_atomic##bits##_compare_exchange_##name(                       \
 		volatile type *p, type *wanted, type v, int order, int failed) { \
 		type before = swap##bits(p, *wanted, v);                         \
 		int r = before == *wanted;                                       \
@@ -200,22 +191,18 @@ void __tsan_atomic_signal_fence(int order) {
 	COMPARE(bits, type, strong)                                             \
 	COMPARE(bits, type, weak)                                               \
 	type __tsan_atomic##bits##_compare_exchange_val(                        \
-		volatile type *p, type wanted, type v, int order, int failed);  \
-	type __tsan_atomic##bits##_compare_exchange_val(                        \
 		volatile type *p, type wanted, type v, int order, int failed) { \
 		(void)order, (void)failed;                                      \
 		return swap##bits(p, wanted, v);                                \
 	}
 
 #define ATOMIC(bits, type)                                                      \
-	type __tsan_atomic##bits##_load(const volatile type *p, int order);     \
 	type __tsan_atomic##bits##_load(const volatile type *p, int order) {    \
 		(void)order;                                                    \
 		point();                                                        \
 		loaded(p, sizeof(type));                                        \
 		return *p;                                                      \
 	}                                                                       \
-	void __tsan_atomic##bits##_store(volatile type *p, type v, int order);  \
 	void __tsan_atomic##bits##_store(volatile type *p, type v, int order) { \
 		uint32_t word = point_write(p);                                 \
 		type before = *p;                                               \

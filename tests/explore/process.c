@@ -156,17 +156,6 @@ static int session_make(struct process *p, struct session **ret) {
 	return r;
 }
 
-static void session_publish(struct berth *b, struct session *s) {
-	struct session *old = load_relaxed(&b->current);
-
-	if (old)
-		old->older = load_relaxed(&b->retired);
-	if (old)
-		store_release(&b->retired, old);
-	store_release(&b->current, s);
-	store_release(&b->fast, s);
-}
-
 /* Called by libberth at the end of a thread, for the sessions of its process. */
 void handles_each_session(void (*call)(struct session *s, void *data), void *data) {
 	struct berth *b = processes[running->process].berth;
@@ -179,7 +168,8 @@ void handles_each_session(void (*call)(struct session *s, void *data), void *dat
 }
 
 static int session_connect(struct process *p, const struct session *resume) {
-	struct session *s;
+	struct berth *b = p->berth;
+	struct session *s, *old;
 	int r;
 
 	do {
@@ -193,9 +183,16 @@ static int session_connect(struct process *p, const struct session *resume) {
 	if (r != 0 || p->mail.resumed)
 		return r;
 	r = session_make(p, &s);
-	if (r == 0)
-		session_publish(p->berth, s);
-	return r;
+	if (r != 0)
+		return r;
+	old = load_relaxed(&b->current);
+	if (old) {
+		old->older = load_relaxed(&b->retired);
+		store_release(&b->retired, old);
+	}
+	store_release(&b->current, s);
+	store_release(&b->fast, s);
+	return 0;
 }
 
 /* Asks berthd. The caller has the lock. -ESHUTDOWN: s isn't the process's current session any
@@ -218,39 +215,37 @@ static int ask(struct process *p, const struct session *s, const struct mail *m)
 	}
 }
 
-static struct process *process_of(const struct berth *b) {
-	return &processes[b->socket.fd];
-}
-
 static bool lock_is_free(void *data) {
 	const struct process *p = data;
 
 	return !p->lock;
 }
 
-/* Takes the lock. False: the deadline has passed. */
-static bool enter(struct process *p, int64_t deadline) {
+/* Takes the lock of the handle's process. NULL: the deadline has passed. */
+static struct process *enter(const struct berth *b, int64_t deadline) {
+	struct process *p = &processes[b->socket.fd];
+
 	while (running && p->lock) {
 		coroutine_await(lock_is_free, p);
 		if (clock_monotonic_ms() > deadline)
-			return false;
+			return NULL;
 	}
 	p->lock = running;
-	return true;
+	return p;
 }
 
 static int leave(struct process *p, int r) {
 	p->lock = NULL;
-	return r;
+	return r == -ESHUTDOWN ? 0 : r;
 }
 
 /* -- handle.h, ask.h --------------------------------------------------------------------------- */
 
 int ask_session(struct berth *b, int64_t deadline, struct session **ret) {
-	struct process *p = process_of(b);
+	struct process *p = enter(b, deadline);
 	int r = 0;
 
-	if (!enter(p, deadline))
+	if (!p)
 		return -ETIMEDOUT;
 	if (!process_session(p))
 		r = session_connect(p, NULL);
@@ -259,10 +254,10 @@ int ask_session(struct berth *b, int64_t deadline, struct session **ret) {
 }
 
 int ask_new_session(const struct session *s, int64_t deadline) {
-	struct process *p = process_of(s->handle);
+	struct process *p = enter(s->handle, deadline);
 	int r = 0;
 
-	if (!enter(p, deadline))
+	if (!p)
 		return -ETIMEDOUT;
 	if (process_session(p) == s)
 		r = session_connect(p, NULL);
@@ -275,55 +270,46 @@ int ask_files(struct session *s, int64_t deadline) {
 	return -ENOMEM;
 }
 
+/* Asks berthd if s is still the process's session. */
+static int ask_of_session(struct session *s, const struct mail *m, int64_t deadline) {
+	struct process *p = enter(s->handle, deadline);
+
+	if (!p)
+		return -ETIMEDOUT;
+	return leave(p, process_session(p) == s ? ask(p, s, m) : 0);
+}
+
 int ask_name(struct session *s, const char *account, int64_t deadline) {
-	struct process *p = process_of(s->handle);
 	struct mail m = {.kind = MAIL_RESOLVE};
-	int r = 0;
 
 	while (m.name < NAMES - 1 && strcmp(names[m.name].text, account) != 0)
 		m.name++;
-	if (!enter(p, deadline))
-		return -ETIMEDOUT;
-	if (process_session(p) == s)
-		r = ask(p, s, &m);
-	return leave(p, r == -ESHUTDOWN ? 0 : r);
-}
-
-static int ranges_add(struct process *p, struct session *s) {
-	uint32_t added = 0;
-
-	for (uint32_t i = 0; i < p->mail.ranges; i++)
-		added += pool_add_range(s->pool, p->mail.range[i]) == 0;
-	return added > 0 ? 0 : -ENOMEM;
-}
-
-int ask_ranges(struct session *s, uint32_t seen, int64_t deadline) {
-	struct process *p = process_of(s->handle);
-	const struct mail m = {.kind = MAIL_RANGES, .count = 1};
-	int r = 0;
-
-	if (!enter(p, deadline))
-		return -ETIMEDOUT;
-	if (process_session(p) == s && pool_range_count(s->pool) == seen) {
-		r = ask(p, s, &m);
-		if (r == 0)
-			r = ranges_add(p, s);
-		store_relaxed(&s->pool->is_full, r == BERTH_NO_SYSTEM_RESOURCES);
-	}
-	return leave(p, r == -ESHUTDOWN ? 0 : r);
+	return ask_of_session(s, &m, deadline);
 }
 
 int ask_finish_release(struct session *s, uint32_t record, int64_t deadline) {
-	struct process *p = process_of(s->handle);
 	const struct mail m = {.kind = MAIL_SETTLE, .record = record};
-	int r = 0;
 
-	if (!enter(p, deadline))
+	return ask_of_session(s, &m, deadline);
+}
+
+int ask_ranges(struct session *s, uint32_t seen, int64_t deadline) {
+	struct process *p = enter(s->handle, deadline);
+	const struct mail m = {.kind = MAIL_RANGES, .count = 1};
+	uint32_t added = 0;
+	int r;
+
+	if (!p)
 		return -ETIMEDOUT;
-	if (process_session(p) == s)
-		r = ask(p, s, &m);
-	(void)leave(p, r);
-	return r == -ESHUTDOWN ? 0 : r;
+	if (process_session(p) != s || pool_range_count(s->pool) != seen)
+		return leave(p, 0);
+	r = ask(p, s, &m);
+	for (uint32_t i = 0; r == 0 && i < p->mail.ranges; i++)
+		added += pool_add_range(s->pool, p->mail.range[i]) == 0;
+	if (r == 0 && added == 0)
+		r = -ENOMEM;
+	store_relaxed(&s->pool->is_full, r == BERTH_NO_SYSTEM_RESOURCES);
+	return leave(p, r);
 }
 
 struct session *handle_find_retired(const struct berth *b, uint64_t slot) {

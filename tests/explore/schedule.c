@@ -8,6 +8,7 @@
  * released, the processes are killed, and nothing may be left.
  */
 
+#include <stdio.h>
 #include <string.h>
 
 #include "audit.h"
@@ -135,30 +136,28 @@ static struct plan plan_of_many_pairs(void) {
 
 /* -- coroutines -------------------------------------------------------------------------------- */
 
-static void thread_start(uint32_t process, uint32_t thread) {
+struct coroutine *party_start(
+	uint32_t process, uint32_t thread, void (*body)(struct coroutine *c)) {
 	struct coroutine *c = coroutine_of(process, thread);
 
 	c->process = process;
 	c->thread = thread;
-	c->thread_self = c->specific = NULL;
-	c->name[0] = (char)('A' + process);
-	c->name[1] = (char)('1' + thread);
-	c->name[2] = 0;
-	coroutine_start(c, thread_body);
-}
-
-static void daemon_coroutine_start(void) {
-	struct coroutine *c = coroutine_of(DAEMON, 0);
-
-	c->process = DAEMON;
-	strcpy(c->name, "berthd");
-	coroutine_start(c, daemon_body);
+	if (process == DAEMON)
+		strcpy(c->name, "berthd");
+	else
+		(void)snprintf(c->name, sizeof(c->name), "%c%u", 'A' + (int)process, thread + 1);
+	coroutine_start(c, body);
+	return c;
 }
 
 static void process_begin(uint32_t index) {
 	process_start(index);
-	for (uint32_t t = 0; t < plan.threads; t++)
-		thread_start(index, t);
+	for (uint32_t t = 0; t < plan.threads; t++) {
+		struct coroutine *c = coroutine_of(index, t);
+
+		c->thread_self = c->specific = NULL;
+		(void)party_start(index, t, thread_body);
+	}
 }
 
 static void process_end(uint32_t index) {
@@ -181,7 +180,7 @@ static void daemon_end(void) {
 /* Starts what was killed again when it is time; all: at once, since nothing else can run. */
 static void restart(bool all) {
 	if (!coroutine_of(DAEMON, 0)->alive && (all || operations >= daemon_starts))
-		daemon_coroutine_start();
+		(void)party_start(DAEMON, 0, daemon_body);
 	for (uint32_t p = 0; p < plan.processes && !winding_up; p++)
 		if (!processes[p].alive && (all || operations >= process_starts[p]))
 			process_begin(p);
@@ -248,20 +247,17 @@ static uint32_t stalled_now(void) {
 	return n;
 }
 
-static void stall(struct coroutine *c) {
-	uint64_t length = below_size(plan.stall_bits);
-
-	c->sleeps_until = operations + length;
-	tally.stalls++;
-	if (length > tally.longest_stall)
-		tally.longest_stall = length;
-	trace_text("%s is stalled for %llu operations", c->name, (unsigned long long)length);
-}
-
 /* After the time slice of c. */
 static void stall_or_kill(struct coroutine *c) {
-	if (one_in(plan.stall) && stalled_now() < plan.stalled)
-		stall(c);
+	if (one_in(plan.stall) && stalled_now() < plan.stalled) {
+		uint64_t length = below_size(plan.stall_bits);
+
+		c->sleeps_until = operations + length;
+		tally.stalls++;
+		tally.longest_stall = MAX_OF(tally.longest_stall, length);
+		trace_text(
+			"%s is stalled for %llu operations", c->name, (unsigned long long)length);
+	}
 	if (c->process == DAEMON) {
 		if (plan.daemon_kill != 0 && one_in(plan.daemon_kill))
 			daemon_end();
@@ -285,14 +281,6 @@ static bool slice_run(void) {
 	return true;
 }
 
-static void run_until(uint64_t access) {
-	while (!run_is_over() && accesses < access) {
-		restart(false);
-		if (!slice_run())
-			restart(true);
-	}
-}
-
 /* -- one run ----------------------------------------------------------------------------------- */
 
 void run_prepare(const struct plan *p) {
@@ -308,10 +296,10 @@ void run_prepare(const struct plan *p) {
 	processes_reset();
 	memset(process_starts, 0, sizeof(process_starts));
 	daemon_starts = 0;
-	for (uint32_t i = 0; i < COROUTINES; i++)
+	for (uint32_t i = 0; i < COROUTINES; i++) {
 		coroutines[i].alive = false;
-	for (uint32_t i = 0; i < COROUTINES; i++)
 		coroutines[i].thread_self = coroutines[i].specific = NULL;
+	}
 	for (uint32_t n = BERTH_RANGE; n < RECORDS && plan.used_up != 0; n++)
 		if (one_in(plan.used_up))
 			view_use_up(n, 2 + below(64));
@@ -336,23 +324,11 @@ static void run_to_the_end(void) {
 		coroutines[i].sleeps_until = 0;
 	while (!run_is_over() && !all_parked()) {
 		if (!coroutine_of(DAEMON, 0)->alive)
-			daemon_coroutine_start();
+			(void)party_start(DAEMON, 0, daemon_body);
 		if (!slice_run() && !all_parked())
 			verdict_fault("no coroutine can run, though not all have finished");
 		if (accesses - begun > ACCESSES_MAX)
 			verdict_fault("an operation doesn't end");
-	}
-}
-
-static void records_check(void) {
-	for (uint32_t n = BERTH_RANGE; n < RECORDS && !run_is_over(); n++) {
-		struct record_view r = view_record(n);
-
-		if (r.state != RECORD_CLOSED) {
-			verdict_about(r.account, n);
-			verdict_fault(
-				"record %u is in state %u when all processes are dead", n, r.state);
-		}
 	}
 }
 
@@ -371,11 +347,19 @@ void run_wind_up(void) {
 			process_end(p);
 	run_to_the_end();
 	audit_end();
-	records_check();
+	for (uint32_t n = BERTH_RANGE; n < RECORDS && !run_is_over(); n++) {
+		struct record_view r = view_record(n);
+
+		if (r.state == RECORD_CLOSED)
+			continue;
+		verdict_about(r.account, n);
+		verdict_fault("record %u is in state %u when all processes are dead", n, r.state);
+	}
 }
 
 void run(uint64_t seed) {
 	struct plan drawn;
+	uint64_t end;
 
 	verdict_begin("seed %llu", (unsigned long long)seed);
 	chance_seed(seed);
@@ -383,8 +367,13 @@ void run(uint64_t seed) {
 	run_prepare(&drawn);
 	for (uint32_t p = 0; p < plan.processes; p++)
 		process_begin(p);
-	daemon_coroutine_start();
-	run_until(accesses + plan.length);
+	(void)party_start(DAEMON, 0, daemon_body);
+	end = accesses + plan.length;
+	while (!run_is_over() && accesses < end) {
+		restart(false);
+		if (!slice_run())
+			restart(true);
+	}
 	if (!run_is_over())
 		run_wind_up();
 	tally.runs++;

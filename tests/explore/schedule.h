@@ -22,6 +22,8 @@ void run(uint64_t seed);
 
 /* Prepares a run with this plan: berthd has started, no process has. */
 void run_prepare(const struct plan *p);
+/* Starts the coroutine of a thread, or of berthd. */
+struct coroutine *party_start(uint32_t process, uint32_t thread, void (*body)(struct coroutine *c));
 /* Ends a run: lets all coroutines finish what they are doing, releases all slots, kills all
  * processes, and checks that nothing is left. */
 void run_wind_up(void);

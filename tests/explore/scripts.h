@@ -26,6 +26,8 @@ struct stops {
 	uint32_t kept_records; /* the most that a thread keeps to itself */
 };
 
+/* Each is played with two processes of two threads, and accounts of one and of two levels, all with
+ * a limit of 3. */
 struct script {
 	const char *name;
 	void (*play)(struct stops *s);

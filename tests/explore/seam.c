@@ -23,19 +23,13 @@
 #include "segment.h"
 #include "verdict.h"
 
+/* Last, so that its macros don't change the headers above. */
+#include "seam.h"
+
 /* -- memory ------------------------------------------------------------------------------------ */
 
 /* In front of each block is a header, which begins with the block's size. */
 #define HEADER 128u
-
-void *seam_new(size_t size);
-void *seam_grow(void *p, size_t size);
-void seam_free(void *p);
-long seam_syscall(long number, ...);
-int seam_key(pthread_key_t *ret, void (*at_end)(void *));
-int seam_specific(const void *p);
-uint32_t seam_entries_max(void);
-uint32_t seam_kept_part(void);
 
 void *seam_new(size_t size) {
 	char *p = arena_take(size + HEADER);

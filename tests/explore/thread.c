@@ -132,19 +132,13 @@ static struct holding *holding_any(struct process *p, bool also_releasing) {
 	return NULL;
 }
 
-static uint32_t levels_of(uint32_t name) {
-	uint32_t levels = 0;
-
-	for (int n = (int)name; n >= 0; n = names[n].parent)
-		levels++;
-	return levels;
-}
-
 static uint32_t name_any(void) {
 	for (int i = 0; i < 32; i++) {
-		uint32_t name = below(NAMES - 1);
+		uint32_t name = below(NAMES - 1), levels = 0;
 
-		if (plan.names >> name & 1 && levels_of(name) <= plan.levels)
+		for (int n = (int)name; n >= 0; n = names[n].parent)
+			levels++;
+		if (plan.names >> name & 1 && levels <= plan.levels)
 			return name;
 	}
 	return 0;
@@ -164,19 +158,14 @@ static void burst(struct process *p) {
 	}
 }
 
-static void hang_up(struct process *p) {
-	p->connected = false;
-	p->goodbye = false;
-	p->hung_up = true;
-}
-
 void thread_operate(struct process *p) {
 	struct holding *h = holding_any(p, one_in(8));
 	bool in_bursts = below(16) < plan.bursts;
 
-	if (plan.hang_up != 0 && one_in(plan.hang_up) && !p->lock)
-		hang_up(p);
-	else if (plan.thread_end != 0 && one_in(plan.thread_end))
+	if (plan.hang_up != 0 && one_in(plan.hang_up) && !p->lock) {
+		p->connected = p->goodbye = false;
+		p->hung_up = true;
+	} else if (plan.thread_end != 0 && one_in(plan.thread_end))
 		seam_thread_end();
 	else if (plan.close != 0 && one_in(plan.close))
 		process_close(p);

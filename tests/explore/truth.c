@@ -79,28 +79,21 @@ void truth_hold(struct holding *h, uint64_t began) {
 	held_add(h, h->weight);
 }
 
-static void drop_where(bool (*matches)(const struct holding *h, uint32_t number), uint32_t number) {
+/* Of all held slots drops those of the record or, if it is 0, those of the session. */
+static void drop_all(uint32_t record, uint32_t session) {
 	for (uint32_t p = 0; p < PROCESSES; p++)
 		for (uint32_t i = 0; i < HOLDINGS; i++) {
 			struct holding *h = &processes[p].holding[i];
 
-			if (h->used && h->certain && matches(h, number))
+			if (h->used && (record ? h->record == record : h->session == session))
 				truth_drop(h);
 		}
-}
-
-static bool is_of_record(const struct holding *h, uint32_t record) {
-	return h->record == record;
 }
 
 void truth_doubt(uint32_t record, bool begins) {
 	truth.revoking[record] = begins;
 	truth.doubted[record] = accesses;
-	drop_where(is_of_record, record);
-}
-
-static bool is_of_session(const struct holding *h, uint32_t session) {
-	return h->session == session;
+	drop_all(record, 0);
 }
 
 void truth_session_written(uint32_t session) {
@@ -117,25 +110,20 @@ void truth_session_ending(uint32_t session) {
 
 void truth_session_ended(uint32_t session) {
 	truth.ended[session] = accesses;
-	drop_where(is_of_session, session);
+	drop_all(0, session);
 }
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-static void name_find(uint32_t account) {
-	const char *text = (const char *)world.entry[account].name;
-
-	for (uint32_t n = 0; n < NAMES; n++)
-		if (strcmp(names[n].text, text) == 0)
-			truth.account[n] = account;
-	truth.removed[account] = false;
-}
-
 void truth_entry_written(uint32_t account) {
 	uint64_t word = load_relaxed(&world.entry[account].word);
 
-	if (entry_flags(word) & ENTRY_LIVE)
-		name_find(account);
+	if (entry_flags(word) & ENTRY_LIVE) {
+		for (uint32_t n = 0; n < NAMES; n++)
+			if (strcmp(names[n].text, (const char *)world.entry[account].name) == 0)
+				truth.account[n] = account;
+		truth.removed[account] = false;
+	}
 	newest[account] = entry_limit(word);
 	highest[account] = MAX_OF(highest[account], newest[account]);
 }

@@ -130,16 +130,15 @@ static void event_print(const struct event *e) {
 		(void)printf("  %s: %s  ->  %s\n", where, before, after);
 }
 
-static bool concerns(const struct event *e) {
-	if (e->kind == TRACE_TEXT)
-		return true;
-	return e->word < RECORD_WORDS ? e->word / 8 == verdict.account
-				      : (e->word - RECORD_WORDS) / 8 == verdict.record;
-}
+/* True if the event is about the verdict's account or record, and is a write, or of the scheduler, or
+ * of the party that wrote last. */
+static bool matters(const struct event *e, const char *last) {
+	uint32_t record = (e->word - RECORD_WORDS) / 8;
 
-/* Of events that aren't writes, only those of the scheduler and of the party that wrote last
- * matter. */
-static bool party_concerns(const struct event *e, const char *last) {
+	if (e->kind != TRACE_TEXT && e->word < RECORD_WORDS && e->word / 8 != verdict.account)
+		return false;
+	if (e->kind != TRACE_TEXT && e->word >= RECORD_WORDS && record != verdict.record)
+		return false;
 	return e->kind == TRACE_WRITE || strcmp(e->party, last) == 0 || e->party[0] == 0;
 }
 
@@ -152,12 +151,9 @@ void trace_print(bool all) {
 	for (size_t i = event_count; i-- > 0 && !*last;)
 		if (events[i].kind == TRACE_WRITE)
 			last = events[i].party;
-	while (from > 0 && shown < SHOWN) {
-		const struct event *e = &events[--from];
-
-		shown += all || (concerns(e) && party_concerns(e, last));
-	}
-	for (size_t i = all ? 0 : from; i < event_count; i++)
-		if (all || (concerns(&events[i]) && party_concerns(&events[i], last)))
+	while (from > 0 && (all || shown < SHOWN))
+		shown += matters(&events[--from], last);
+	for (size_t i = from; i < event_count; i++)
+		if (all || matters(&events[i], last))
 			event_print(&events[i]);
 }

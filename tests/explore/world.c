@@ -30,14 +30,6 @@ static char *file_at(uint32_t process, bool directory) {
 	return world.begin + (2 * (uint64_t)process + directory) * MAP_WINDOW;
 }
 
-/* A file is one window long. Processes can't write the directory, berthd can. */
-static void file_map(uint32_t process, bool directory, int fd) {
-	int prot = directory && process != DAEMON ? PROT_READ : PROT_READ | PROT_WRITE;
-
-	must_map(
-		mmap(file_at(process, directory), MAP_WINDOW, prot, MAP_SHARED | MAP_FIXED, fd, 0));
-}
-
 void world_make(void) {
 	if (!layout_init(&world.layout, ACCOUNTS, RECORDS - BERTH_RANGE, SESSIONS))
 		abort();
@@ -51,8 +43,11 @@ void world_make(void) {
 			perror("memfd_create");
 			exit(2);
 		}
+		/* A file is one window long. Processes can't write the directory, berthd can. */
 		for (uint32_t p = 0; p < MAPS; p++)
-			file_map(p, directory, fd);
+			must_map(mmap(file_at(p, directory), MAP_WINDOW,
+				directory && p != DAEMON ? PROT_READ : PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_FIXED, fd, 0));
 		(void)close(fd);
 	}
 	world.header = (void *)file_at(DAEMON, false);
