@@ -11,7 +11,6 @@
  */
 
 #include <stdbool.h>
-#include <stdint.h>
 #include <sys/types.h>
 
 #include "harness.h"
@@ -62,7 +61,8 @@ void bench_wait(pid_t pid);
 /* Removes a directory and everything in it. */
 void bench_remove(const char *dir);
 
-double bench_now(void); /* CLOCK_MONOTONIC in ns */
+double bench_now(void);     /* CLOCK_MONOTONIC in ns */
+double bench_cpu_now(void); /* the CPU time of this thread in ns */
 
 /* -- berth (berthd.c) -------------------------------------------------------------------------- */
 

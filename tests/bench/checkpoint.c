@@ -14,11 +14,9 @@
 #include <berth.h>
 
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "admin.h"
@@ -40,14 +38,6 @@ static unsigned accounts;
 
 /* -- the client -------------------------------------------------------------------------------- */
 
-static void progress_report(uint64_t operations) {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	progress->cpu_ns = (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-	progress->operations = operations;
-}
-
 static void client_change(berth_slot *slot, unsigned account, uint32_t weight) {
 	char name[ACCOUNT_NAME_SIZE];
 	struct berth_request request = {.size = sizeof(request), .account = name, .weight = weight};
@@ -68,8 +58,10 @@ static void client_run(void) {
 	for (uint32_t sweep = 0;; sweep++)
 		for (unsigned i = 0; i < accounts; i++) {
 			client_change(&slots[i], i, sweep % WEIGHTS + 1);
-			if (++operations % REPORT_EVERY == 0)
-				progress_report(operations);
+			if (++operations % REPORT_EVERY == 0) {
+				progress->cpu_ns = (uint64_t)bench_cpu_now();
+				progress->operations = operations;
+			}
 		}
 }
 

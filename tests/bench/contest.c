@@ -20,7 +20,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench.h"
@@ -73,13 +72,6 @@ struct crew {
 };
 
 /* -- batches ----------------------------------------------------------------------------------- */
-
-static double cpu_now(void) {
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (double)t.tv_sec * NS_OF_S + (double)t.tv_nsec;
-}
 
 /* How often the scheduler has taken the CPU away from this thread. */
 static long preemptions(void) {
@@ -176,7 +168,7 @@ static void run_slice(struct worker *w, unsigned number) {
 	static _Thread_local double each[BATCHES_MAX];
 	struct shared *shared = w->crew->shared;
 	struct slice *slice = &shared->slice[w->number];
-	double start = cpu_now(), total = 0;
+	double start = bench_cpu_now(), total = 0;
 	unsigned count = 0, batches = 0;
 
 	memset(slice, 0, sizeof(*slice));
@@ -192,23 +184,12 @@ static void run_slice(struct worker *w, unsigned number) {
 	} while (slice->counted_ns < SLICE_NS && total < SLICE_NS_MAX && count < BATCHES_MAX &&
 		 shared->ended < number);
 	shared->ended = number;
-	slice->cpu_ns = cpu_now() - start;
+	slice->cpu_ns = bench_cpu_now() - start;
 	slice->operations = (double)w->batch * batches;
 	slice->ns = (count ? median_of(each, count) : total / batches) / (double)w->batch;
 }
 
 /* -- workers ----------------------------------------------------------------------------------- */
-
-/* In the worker's process, before it works. */
-static void worker_open(const struct worker *w) {
-	const struct contender *c = w->crew->contender;
-
-	cpus_pin_worker(w->number);
-	if (c->peer && c->peer->open)
-		c->peer->open();
-	if (c->open)
-		c->open(w->object);
-}
 
 static void *worker_run(void *data) {
 	struct worker *w = data;
@@ -246,22 +227,18 @@ static void worker_wait(const struct worker *w) {
 
 /* -- crews ------------------------------------------------------------------------------------- */
 
-static void worker_init(struct crew *crew, unsigned number) {
-	const struct contender *c = crew->contender;
-	struct worker *w = &crew->worker[number];
-
-	*w = (struct worker){.crew = crew, .number = number};
-	w->object = c->object + (c->apart ? number : 0);
-	bench_check(pipe(w->start) == 0 && pipe(w->ready) == 0, "pipe");
-}
-
 /* In a new process, which has `count` workers: its only thread is the worker, or each of them has a
  * thread of its own. */
 static void process_run(struct worker *workers, unsigned count) {
+	const struct contender *c = workers->crew->contender;
 	pthread_t thread;
 
-	worker_open(workers);
-	if (!workers->crew->contender->threads)
+	cpus_pin_worker(workers->number);
+	if (c->peer && c->peer->open)
+		c->peer->open();
+	if (c->open)
+		c->open(workers->object);
+	if (!c->threads)
 		(void)worker_run(workers);
 	for (unsigned i = 0; i < count; i++)
 		bench_check(pthread_create(&thread, NULL, worker_run, &workers[i]) == 0,
@@ -280,8 +257,11 @@ static void crew_start(struct crew *crew, struct contender *c) {
 	for (unsigned first = 0; first < crew->count; first += of_process) {
 		struct worker *w = &crew->worker[first];
 
-		for (unsigned i = 0; i < of_process; i++)
-			worker_init(crew, first + i);
+		for (unsigned i = 0; i < of_process; i++) {
+			w[i] = (struct worker){.crew = crew, .number = first + i};
+			w[i].object = c->object + (c->apart ? first + i : 0);
+			bench_check(pipe(w[i].start) == 0 && pipe(w[i].ready) == 0, "pipe");
+		}
 		w->pid = bench_fork();
 		if (w->pid == 0)
 			process_run(w, of_process);
@@ -324,16 +304,6 @@ static void crew_run_slice(struct crew *crew) {
 
 /* -- results ----------------------------------------------------------------------------------- */
 
-static void add_times(struct contender *c, const struct crew *crew) {
-	struct histogram all = {0};
-
-	for (unsigned i = 0; i < crew->count; i++)
-		histogram_merge(&all, &crew->shared->slice[i].histogram);
-	series_add(&c->p99, histogram_quantile(&all, 0.99));
-	series_add(&c->p999, histogram_quantile(&all, 0.999));
-	series_add(&c->longest, (double)all.longest);
-}
-
 /* Operations in a ns of one process at work: the mean of the processes in which batches counted, or
  * of all if there is no such process. */
 static double mean_speed(const struct crew *crew) {
@@ -366,12 +336,18 @@ static double share_of_slowest(const struct crew *crew) {
 
 static void add_slice(struct contender *c, const struct crew *crew) {
 	double rate = mean_speed(crew) * cpus_of(crew);
+	struct histogram all = {0};
 
 	series_add(&c->ns, crew->count / rate);
 	series_add(&c->rate, rate * NS_OF_S / 1e6);
 	series_add(&c->percent, share_of_slowest(crew) * 100);
-	if (c->timed)
-		add_times(c, crew);
+	if (!c->timed)
+		return;
+	for (unsigned i = 0; i < crew->count; i++)
+		histogram_merge(&all, &crew->shared->slice[i].histogram);
+	series_add(&c->p99, histogram_quantile(&all, 0.99));
+	series_add(&c->p999, histogram_quantile(&all, 0.999));
+	series_add(&c->longest, (double)all.longest);
 }
 
 void contest(struct contender *c, unsigned count, unsigned rounds) {
@@ -392,6 +368,15 @@ void contest(struct contender *c, unsigned count, unsigned rounds) {
 	for (unsigned i = 0; i < count; i++)
 		crew_end(&crews[i]);
 	free(crews);
+}
+
+struct contender contender_of(struct peer *p, unsigned processes, unsigned object) {
+	return (struct contender){.name = p->name,
+		.peer = p,
+		.processes = processes,
+		.object = object,
+		.apart = object == OBJECT_OWN,
+		.run = object == OBJECT_FULL ? p->denials : p->pairs};
 }
 
 void contest_rows(struct work *w, const struct contender *c, unsigned count, const char *first) {

@@ -36,6 +36,9 @@ struct contender {
 
 #define BATCH_MAX 1024
 
+/* A peer as contender: its processes share OBJECT_FREE, are denied by OBJECT_FULL, or have objects of
+ * their own from OBJECT_OWN on. */
+struct contender contender_of(struct peer *p, unsigned processes, unsigned object);
 void contest(struct contender *c, unsigned count, unsigned rounds);
 /* Adds a row for each contender, "berth, of 1,000", by its name and its object. Contenders of one
  * name are compared with the first of them, which is called `first`: "of 10". */

@@ -3,8 +3,6 @@
 /* What one process pays for a slot, for a denial and for levels, beside every peer; and what each
  * peer loses when a process is killed. */
 
-#include <berth.h>
-
 #include "bench.h"
 #include "contest.h"
 #include "report.h"
@@ -25,10 +23,7 @@ static void peers_contest(struct work *w, bool denials, double target) {
 
 	for (unsigned i = 0; peers[i]; i++)
 		if (!denials || peers[i]->denials)
-			c[count++] = (struct contender){.name = peers[i]->name,
-				.peer = peers[i],
-				.object = denials ? OBJECT_FULL : OBJECT_FREE,
-				.run = denials ? peers[i]->denials : peers[i]->pairs};
+			c[count++] = contender_of(peers[i], 1, denials ? OBJECT_FULL : OBJECT_FREE);
 	contest(c, count, bench.rounds);
 	for (unsigned i = 0; i < count; i++) {
 		const struct contender *other = &c[i == 0 ? 1 : 0];

@@ -166,10 +166,6 @@ static void work_forms(void) {
 
 /* -- two threads ------------------------------------------------------------------------------- */
 
-static void own_pairs(unsigned object, unsigned long n) {
-	handle_pairs(object_name(object), n);
-}
-
 static void work_threads(void) {
 	struct contender c[4];
 	const char *key = "threads", *title = "2 threads of a process, different accounts";
@@ -180,15 +176,10 @@ static void work_threads(void) {
 		return;
 	}
 	w = work_new(key, title, "pairs a second, both together, each thread on a CPU of its own");
-	for (unsigned i = 0; i < ELEMENTS(c); i++)
-		c[i] = (struct contender){.name = i < 2 ? "berth" : "sem_t",
-			.peer = i < 2 ? NULL : &peer_sem,
-			.processes = 1 + i % 2,
-			.threads = true,
-			.object = OBJECT_OWN,
-			.apart = true,
-			.open = i < 2 ? handle_open : NULL,
-			.run = i < 2 ? own_pairs : peer_sem.pairs};
+	for (unsigned i = 0; i < ELEMENTS(c); i++) {
+		c[i] = contender_of(i < 2 ? &peer_berth : &peer_sem, 1 + i % 2, OBJECT_OWN);
+		c[i].threads = true;
+	}
 	contest(c, ELEMENTS(c), bench.rounds);
 	for (unsigned i = 0; i < ELEMENTS(c); i += 2) {
 		struct row *r;

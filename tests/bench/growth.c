@@ -3,13 +3,9 @@
 /* How the cost of a pair grows with slots that other processes hold, and with processes. (random.c
  * measures many accounts, fast.c many levels.) */
 
-#include <berth.h>
-
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "bench.h"
 #include "contest.h"
@@ -127,12 +123,8 @@ static void growth_processes(bool apart) {
 		"all together, while all CPUs are at work; more processes than CPUs take turns");
 
 	for (unsigned i = 0; i < ELEMENTS(growing) * steps; i++)
-		c[i] = (struct contender){.name = growing[i / steps]->name,
-			.peer = growing[i / steps],
-			.processes = PROCESSES_OF(i % steps),
-			.object = apart ? OBJECT_OWN : OBJECT_FREE,
-			.apart = apart,
-			.run = growing[i / steps]->pairs};
+		c[i] = contender_of(growing[i / steps], PROCESSES_OF(i % steps),
+			apart ? OBJECT_OWN : OBJECT_FREE);
 	contest(c, ELEMENTS(growing) * steps, ROUNDS);
 	for (unsigned i = 0; i < ELEMENTS(growing) * steps; i++) {
 		const struct contender *one = &c[i - i % steps];

@@ -3,7 +3,6 @@
 /* An idle berthd: how much memory it keeps resident, and that it doesn't wake up. It is started
  * first, is idle while all other works run, and is looked at again at the end. */
 
-#include <stdio.h>
 #include <unistd.h>
 
 #include "bench.h"

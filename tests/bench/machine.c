@@ -48,18 +48,25 @@ void cpus_pin_servers(bool pin) {
 
 /* -- processes --------------------------------------------------------------------------------- */
 
-/* The number in the line that begins with `field`; 0: there is no such line. */
-static double field_read(const char *path, const char *field) {
+/* What follows `field` in the last line that begins with it, as far as that fits; "": there is no
+ * such line. */
+static const char *field_text(const char *path, const char *field) {
+	static char found[128];
 	char line[256];
-	double value = 0;
 	FILE *f = fopen(path, "re");
 
+	found[0] = '\0';
 	while (f && fgets(line, sizeof(line), f))
 		if (strncmp(line, field, strlen(field)) == 0)
-			value = strtod(line + strlen(field), NULL);
+			(void)snprintf(found, sizeof(found), "%.*s",
+				(int)strcspn(line + strlen(field), "\n"), line + strlen(field));
 	if (f)
 		(void)fclose(f);
-	return value;
+	return found;
+}
+
+static double field_read(const char *path, const char *field) {
+	return strtod(field_text(path, field), NULL);
 }
 
 double process_bytes(pid_t pid, const char *field) {
@@ -102,23 +109,6 @@ double process_switches(pid_t pid) {
 
 /* -- the description --------------------------------------------------------------------------- */
 
-static void describe_cpu(struct machine *m) {
-	char line[256], *colon;
-	FILE *f = fopen("/proc/cpuinfo", "re");
-
-	(void)snprintf(m->cpu, sizeof(m->cpu), "unknown CPU");
-	while (f && fgets(line, sizeof(line), f)) {
-		colon = strchr(line, ':');
-		if (strncmp(line, "model name", 10) != 0 || !colon)
-			continue;
-		(void)snprintf(
-			m->cpu, sizeof(m->cpu), "%.*s", (int)strcspn(colon + 2, "\n"), colon + 2);
-		break;
-	}
-	if (f)
-		(void)fclose(f);
-}
-
 static void describe_disk(struct machine *m) {
 	static const struct {
 		long type;
@@ -143,11 +133,13 @@ static void describe_disk(struct machine *m) {
 const struct machine *machine_describe(void) {
 	static struct machine m;
 	struct utsname kernel = {0};
+	const char *cpu;
 
 	if (m.cpus)
 		return &m;
 	m.cpus = cpu_count;
-	describe_cpu(&m);
+	cpu = field_text("/proc/cpuinfo", "model name\t: ");
+	(void)snprintf(m.cpu, sizeof(m.cpu), "%s", *cpu ? cpu : "unknown CPU");
 	describe_disk(&m);
 	(void)getloadavg(&m.load, 1);
 	(void)uname(&kernel);

@@ -156,11 +156,19 @@ void bench_wait(pid_t pid) {
 	bench_check(status == 0, "a child failed");
 }
 
-double bench_now(void) {
+static double clock_ns(clockid_t clock) {
 	struct timespec t;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	(void)clock_gettime(clock, &t);
 	return (double)t.tv_sec * NS_OF_S + (double)t.tv_nsec;
+}
+
+double bench_now(void) {
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+double bench_cpu_now(void) {
+	return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* -- families ---------------------------------------------------------------------------------- */

@@ -4,11 +4,8 @@
  * over a socket for every slot. When a connection ends, the daemon releases the slots that it
  * held. */
 
-#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>

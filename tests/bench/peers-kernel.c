@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
-#include <unistd.h>
 
 #include "bench.h"
 #include "peer.h"

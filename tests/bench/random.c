@@ -11,7 +11,6 @@
 #include <berth.h>
 
 #include <semaphore.h>
-#include <stdio.h>
 #include <sys/mman.h>
 
 #include "bench.h"

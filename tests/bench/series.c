@@ -3,7 +3,6 @@
 /* Statistics: medians of rounds, ratios round by round, quantiles of single operations. */
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "bench.h"
 #include "series.h"

@@ -46,11 +46,7 @@ static void work_same(void) {
 		 "other's record. So more cache lines travel than for a semaphore; and where the "
 		 "CPUs are far from each other, each keeps a semaphore's line for several pairs";
 	for (unsigned i = 0; i < FAST_PEERS; i++)
-		c[i] = (struct contender){.name = fast_peers[i]->name,
-			.peer = fast_peers[i],
-			.processes = 2,
-			.object = OBJECT_FREE,
-			.run = fast_peers[i]->pairs};
+		c[i] = contender_of(fast_peers[i], 2, OBJECT_FREE);
 	ball = bench_share(sizeof(*ball));
 	c[FAST_PEERS] = (struct contender){.name = "a cache line, there and back",
 		.processes = 2,
@@ -76,14 +72,8 @@ static void work_same_times(void) {
 		"the scheduler took the CPU away");
 
 	for (unsigned i = 0; i < ELEMENTS(c); i++) {
-		struct peer *p = fast_peers[i < 2 ? i : 3];
-
-		c[i] = (struct contender){.name = p->name,
-			.peer = p,
-			.processes = 2,
-			.object = OBJECT_FREE,
-			.timed = true,
-			.run = p->pairs};
+		c[i] = contender_of(fast_peers[i < 2 ? i : 3], 2, OBJECT_FREE);
+		c[i].timed = true;
 	}
 	contest(c, ELEMENTS(c), bench.rounds);
 	for (unsigned i = 0; i < ELEMENTS(c); i++) {
@@ -99,20 +89,13 @@ static void work_same_times(void) {
 
 /* Compares two processes with one. In each round one process runs, then two, then one again; the
  * rate of two is divided by the mean of the others. */
-static void work_scaling(struct work *w, struct peer *const list[], unsigned count, bool denials) {
+static void work_scaling(
+	struct work *w, struct peer *const list[], unsigned count, unsigned object) {
 	struct contender c[3 * 3] = {0};
 	unsigned n = 3 * count;
 
-	for (unsigned i = 0; i < n; i++) {
-		struct peer *p = list[i / 3];
-
-		c[i] = (struct contender){.name = p->name,
-			.peer = p,
-			.processes = i % 3 == 1 ? 2 : 1,
-			.object = denials ? OBJECT_FULL : OBJECT_OWN,
-			.apart = !denials,
-			.run = denials ? p->denials : p->pairs};
-	}
+	for (unsigned i = 0; i < n; i++)
+		c[i] = contender_of(list[i / 3], i % 3 == 1 ? 2 : 1, object);
 	contest(c, n, bench.rounds);
 	for (unsigned i = 0; i < n; i += 3) {
 		struct series one = {0};
@@ -157,7 +140,7 @@ static void work_own(void) {
 
 	w->why = "if arithmetic doesn't double either, the machine is the reason: its host may run "
 		 "both CPUs on one core";
-	work_scaling(w, list, ELEMENTS(list), false);
+	work_scaling(w, list, ELEMENTS(list), OBJECT_OWN);
 }
 
 static void work_denied_together(void) {
@@ -166,7 +149,7 @@ static void work_denied_together(void) {
 		"denials a second, all together; they scale only if no process writes the cache "
 		"line that both read");
 
-	work_scaling(w, list, ELEMENTS(list), true);
+	work_scaling(w, list, ELEMENTS(list), OBJECT_FULL);
 }
 
 void works_shared(void) {

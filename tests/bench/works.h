@@ -3,8 +3,6 @@
 
 /* The families of works, each in a file of its own. */
 
-#include <stdbool.h>
-
 void works_fast(void);        /* one process, every peer */
 void works_forms(void);       /* one process: names, labels, threads, several slots, accounts */
 void works_shared(void);      /* several processes */

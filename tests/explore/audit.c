@@ -6,7 +6,6 @@
  * least what is certainly held, and a process may raise it only within the limit.
  */
 
-#include <stdio.h>
 #include <string.h>
 
 #include "audit.h"

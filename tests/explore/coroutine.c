@@ -19,17 +19,6 @@ static void coroutine_enter(void) {
 	abort();
 }
 
-static void stack_make(struct coroutine *c) {
-	if (c->stack)
-		return;
-	c->stack =
-		mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (c->stack == MAP_FAILED) {
-		perror("mmap");
-		exit(2);
-	}
-}
-
 #ifdef __x86_64__
 
 static void *scheduler;
@@ -99,7 +88,13 @@ void coroutines_prepare(void) {
 }
 
 void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c)) {
-	stack_make(c);
+	if (!c->stack)
+		c->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (c->stack == MAP_FAILED) {
+		perror("mmap");
+		exit(2);
+	}
 	c->body = body;
 	c->alive = true;
 	c->parked = false;

@@ -21,8 +21,9 @@ uint32_t version[WORDS];
 
 typedef unsigned __int128 u128;
 
-/* The compiler calls these functions by name; no header declares them. */
+/* The compiler calls the hooks by name; no header declares them. They need few of their parameters. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
+#pragma GCC diagnostic ignored "-Wunused-parameter"
 
 void hooks_reset(void) {
 	memset(version, 0, sizeof(version));
@@ -127,24 +128,16 @@ PLAIN_SIZES(unaligned_volatile_read)
 PLAIN_SIZES(unaligned_volatile_write)
 
 void __tsan_init(void) {}
-void __tsan_func_entry(void *p) {
-	(void)p;
-}
+void __tsan_func_entry(void *p) {}
 void __tsan_func_exit(void) {}
 void __tsan_read_range(void *p, size_t size) {
-	(void)size;
 	point_plain(p);
 }
 void __tsan_write_range(void *p, size_t size) {
-	(void)size;
 	point_plain(p);
 }
-void __tsan_atomic_thread_fence(int order) {
-	(void)order;
-}
-void __tsan_atomic_signal_fence(int order) {
-	(void)order;
-}
+void __tsan_atomic_thread_fence(int order) {}
+void __tsan_atomic_signal_fence(int order) {}
 
 /* -- atomic accesses of up to eight bytes ------------------------------------------------------ */
 
@@ -153,7 +146,6 @@ void __tsan_atomic_signal_fence(int order) {
 		uint32_t word = point_write(p);                                  \
 		type before = *p;                                                \
                                                                                  \
-		(void)order;                                                     \
 		*p = (type)(expression);                                         \
 		stored(p, word, before, *p);                                     \
 		return before;                                                   \
@@ -182,7 +174,6 @@ void __tsan_atomic_signal_fence(int order) {
 		type before = swap##bits(p, *wanted, v);                         \
 		int r = before == *wanted;                                       \
                                                                                  \
-		(void)order, (void)failed;                                       \
 		*wanted = before;                                                \
 		return r;                                                        \
 	}
@@ -192,13 +183,11 @@ void __tsan_atomic_signal_fence(int order) {
 	COMPARE(bits, type, weak)                                               \
 	type __tsan_atomic##bits##_compare_exchange_val(                        \
 		volatile type *p, type wanted, type v, int order, int failed) { \
-		(void)order, (void)failed;                                      \
 		return swap##bits(p, wanted, v);                                \
 	}
 
 #define ATOMIC(bits, type)                                                      \
 	type __tsan_atomic##bits##_load(const volatile type *p, int order) {    \
-		(void)order;                                                    \
 		point();                                                        \
 		loaded(p, sizeof(type));                                        \
 		return *p;                                                      \
@@ -207,7 +196,6 @@ void __tsan_atomic_signal_fence(int order) {
 		uint32_t word = point_write(p);                                 \
 		type before = *p;                                               \
                                                                                 \
-		(void)order;                                                    \
 		*p = v;                                                         \
 		stored(p, word, before, v);                                     \
 	}                                                                       \

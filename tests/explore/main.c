@@ -56,9 +56,9 @@
 
 struct options {
 	double seconds;
-	uint64_t runs, seed, first;
+	uint64_t runs, first;
 	uint32_t stride; /* of scripts (scripts.h); odd */
-	bool has_seed, trace, scripts, all;
+	bool trace, scripts, all;
 	const char *script;
 };
 
@@ -79,10 +79,6 @@ static void print_tally(double seconds) {
 		(unsigned long long)tally.stalls, (unsigned long long)tally.longest_stall,
 		(unsigned long long)tally.kills, (unsigned long long)tally.daemon_kills,
 		(unsigned long long)audits, (unsigned long long)failures);
-}
-
-static void print_verdict(double seconds) {
-	(void)printf("explore: %s, after %.0f s of CPU: %s\n", verdict.run, seconds, verdict.text);
 }
 
 /* A crash of the code under test is a fault, too. It ends the explorer. */
@@ -107,45 +103,32 @@ static void crashes_catch(void) {
 	(void)sigaction(SIGBUS, &action, NULL);
 }
 
-/* Repeats a run that failed, with a trace. */
-static void print_trace_of(uint64_t seed, bool all) {
-	tracing = true;
-	run(seed);
-	trace_print(all);
-	tracing = false;
-}
-
 static bool explore(const struct options *o) {
 	double begun = now();
 	uint64_t seed = o->first;
 
 	(void)printf("explore: runs with seeds from %llu on\n", (unsigned long long)seed);
 	for (uint64_t n = 0; n < o->runs; n++, seed++) {
+		tracing = o->trace;
 		run(seed);
+		tracing = false;
 		if (verdict.failed)
-			print_verdict(now() - begun);
+			(void)printf("explore: %s, after %.0f s of CPU: %s\n", verdict.run,
+				now() - begun, verdict.text);
 		if (verdict.failed && !o->all)
 			break;
 		if (n % 64 == 0 && now() - begun > o->seconds)
 			break;
 	}
 	print_tally(now() - begun);
-	if (verdict.failed)
-		print_trace_of(seed, false);
-	return tally.faults == 0;
-}
-
-static bool explore_one(const struct options *o) {
-	tracing = o->trace;
-	run(o->seed);
-	tracing = false;
-	if (!verdict.failed) {
-		print_tally(now());
-		return true;
+	if (verdict.failed) {
+		/* Repeats the run that failed, with a trace. */
+		tracing = true;
+		run(seed);
+		trace_print(o->trace);
+		tracing = false;
 	}
-	print_verdict(now());
-	print_trace_of(o->seed, o->trace);
-	return false;
+	return tally.faults == 0;
 }
 
 /* -- options ----------------------------------------------------------------------------------- */
@@ -157,35 +140,6 @@ static uint64_t seed_default(void) {
 	return n != 0 ? n : (uint64_t)time(NULL) << 24;
 }
 
-static bool option_take(struct options *o, int option) {
-	switch (option) {
-	case 's':
-		o->seconds = strtod(optarg, NULL);
-		return true;
-	case 'n':
-		o->runs = strtoull(optarg, NULL, 0);
-		return true;
-	case 'S':
-		o->seed = strtoull(optarg, NULL, 0);
-		return o->has_seed = true;
-	case 'f':
-		o->first = strtoull(optarg, NULL, 0);
-		return true;
-	case 'p':
-		o->script = optarg;
-		return o->scripts = true;
-	case 'd':
-		o->stride = (uint32_t)strtoul(optarg, NULL, 0) | 1;
-		return true;
-	case 'a':
-		return o->all = true;
-	case 't':
-		return o->trace = true;
-	default:
-		return false;
-	}
-}
-
 static bool options_take(struct options *o, int argc, char **argv) {
 	static const struct option known[] = {{"seconds", 1, NULL, 's'}, {"runs", 1, NULL, 'n'},
 		{"seed", 1, NULL, 'S'}, {"first", 1, NULL, 'f'}, {"script", 2, NULL, 'p'},
@@ -193,8 +147,36 @@ static bool options_take(struct options *o, int argc, char **argv) {
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-		if (!option_take(o, option))
+		switch (option) {
+		case 's':
+			o->seconds = strtod(optarg, NULL);
+			break;
+		case 'n':
+			o->runs = strtoull(optarg, NULL, 0);
+			break;
+		case 'S':
+			o->runs = 1;
+			o->first = strtoull(optarg, NULL, 0);
+			break;
+		case 'f':
+			o->first = strtoull(optarg, NULL, 0);
+			break;
+		case 'p':
+			o->scripts = true;
+			o->script = optarg;
+			break;
+		case 'd':
+			o->stride = (uint32_t)strtoul(optarg, NULL, 0) | 1;
+			break;
+		case 'a':
+			o->all = true;
+			break;
+		case 't':
+			o->trace = true;
+			break;
+		default:
 			return false;
+		}
 	return optind == argc;
 }
 
@@ -216,9 +198,7 @@ int main(int argc, char **argv) {
 	world_make();
 	statics_keep();
 	crashes_catch();
-	if (o.has_seed)
-		sound = explore_one(&o);
-	else if (o.scripts)
+	if (o.scripts)
 		sound = scripts_run(o.script, o.stride);
 	else
 		sound = (argc > 1 || scripts_run(NULL, SAMPLE_STRIDE)) && explore(&o);

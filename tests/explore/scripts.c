@@ -81,6 +81,9 @@ void perform(uint32_t process, uint32_t thread, task do_it, uint32_t name) {
 	finish(assign(process, thread, do_it, name));
 }
 
+/* A task has two parameters, of which it may need none. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 /* -- tasks ------------------------------------------------------------------------------------- */
 
 void task_acquire(struct process *p, uint32_t name) {
@@ -93,7 +96,6 @@ void task_acquire(struct process *p, uint32_t name) {
 void task_release(struct process *p, uint32_t name) {
 	struct holding *h = held[p->index][running->thread];
 
-	(void)name;
 	if (h)
 		(void)thread_release(p, h);
 	held[p->index][running->thread] = NULL;
@@ -114,12 +116,10 @@ void task_pair(struct process *p, uint32_t name) {
 }
 
 void task_end(struct process *p, uint32_t unused) {
-	(void)p, (void)unused;
 	seam_thread_end();
 }
 
 void task_close(struct process *p, uint32_t unused) {
-	(void)unused;
 	process_close(p);
 }
 
@@ -138,23 +138,19 @@ void task_many_pairs(struct process *p, uint32_t name) {
 }
 
 void task_start(struct process *p, uint32_t unused) {
-	(void)p, (void)unused;
 	daemon_start();
 }
 
 void task_close_records(struct process *p, uint32_t process) {
-	(void)p;
 	daemon_close_records(process);
 }
 
 void task_serve(struct process *p, uint32_t unused) {
-	(void)p, (void)unused;
 	while (daemon_serve())
 		;
 }
 
 void task_revoke(struct process *p, uint32_t unused) {
-	(void)p, (void)unused;
 	for (uint32_t n = BERTH_RANGE; n < RECORDS; n++) {
 		struct record_view r = view_record(n);
 
@@ -164,22 +160,18 @@ void task_revoke(struct process *p, uint32_t unused) {
 }
 
 void task_remove(struct process *p, uint32_t name) {
-	(void)p;
 	(void)daemon_remove(name);
 }
 
 void task_create(struct process *p, uint32_t name) {
-	(void)p;
 	(void)daemon_create(name, 3);
 }
 
 void task_fill(struct process *p, uint32_t name) {
-	(void)p;
 	(void)daemon_limit(name, 1);
 }
 
 void task_raise(struct process *p, uint32_t name) {
-	(void)p;
 	(void)daemon_limit(name, 3);
 }
 

@@ -7,8 +7,6 @@
  * BERTH_CONNECTION_ABORTED. An acquire may fail only with the codes of refusal_is_right().
  */
 
-#include <string.h>
-
 #include "hooks.h"
 #include "parties.h"
 #include "process.h"
