@@ -11,6 +11,7 @@
  */
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "harness.h"
@@ -78,6 +79,14 @@ void berthd_end(struct berthd *d);
 void berthd_set(const char *account, const char *limit);
 /* Runs berthctl import. Returns how long it took, in ns. */
 double berthd_import(const char *file);
+
+/* These call berthd over one connection to its admin socket. To run berthctl for each call would
+ * measure how long programs take to start. */
+void admin_open(const struct berthd *d);
+void admin_close(void);
+void admin_set(const char *account, uint32_t limit);
+/* When berthd last stored counts, in ms since 1970; 0: never. */
+uint64_t admin_checkpointed(void);
 
 /* This process's handle. handle_open() has a parameter, which it ignores, so that it can be `open`
  * of a contender. */

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The bench's own berthds, the limits that it sets, the slots that are held, and the names of
- * accounts by number. */
+/* The bench's own berthds, the limits that it sets through berthctl or the admin socket, the slots
+ * that are held, and the names of accounts by number. */
 
 #include <berth.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench.h"
+#include "clock.h"
+#include "message.h"
 
 #define BERTHDS_MAX 8
+#define CALL_MS     60000
 
 /* The berthds that run; clients connect to the last. */
 static struct berthd *berthds[BERTHDS_MAX];
@@ -65,6 +69,56 @@ double berthd_import(const char *file) {
 
 	berthctl_run("import", file, NULL);
 	return bench_now() - start;
+}
+
+/* -- the admin socket -------------------------------------------------------------------------- */
+
+static int connection = -1;
+
+void admin_open(const struct berthd *d) {
+	bench_check(message_connect(d->instance.runtime_dir, "admin.sock",
+			    clock_monotonic_ms() + CALL_MS, &connection) == 0,
+		"connecting to admin.sock");
+}
+
+void admin_close(void) {
+	(void)close(connection);
+	connection = -1;
+}
+
+/* Ends the bench if berthd replies with an error. */
+static void admin_call(const void *request, void *reply, size_t size) {
+	struct message_header *header = reply;
+	size_t got = size;
+
+	bench_check(
+		message_call(connection, request, reply, &got, clock_monotonic_ms() + CALL_MS) == 0,
+		"calling berthd");
+	bench_must((int)header->code, "calling berthd");
+}
+
+void admin_set(const char *account, uint32_t limit) {
+	struct message_set request = {
+		.header = MESSAGE_HEADER(MESSAGE_SET, struct message_set), .limit = limit};
+	union {
+		struct message_done done;
+		struct message_failed failed;
+	} reply;
+
+	message_name_set(&request.name, account);
+	admin_call(&request, &reply, sizeof(reply));
+}
+
+uint64_t admin_checkpointed(void) {
+	struct message_status request = {
+		.header = MESSAGE_HEADER(MESSAGE_STATUS, struct message_status)};
+	union {
+		struct message_status_reply status;
+		struct message_failed failed;
+	} reply;
+
+	admin_call(&request, &reply, sizeof(reply));
+	return reply.status.checkpointed;
 }
 
 /* -- slots ------------------------------------------------------------------------------------- */

@@ -19,7 +19,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "admin.h"
 #include "bench.h"
 #include "report.h"
 #include "works.h"
@@ -38,17 +37,9 @@ static unsigned accounts;
 
 /* -- the client -------------------------------------------------------------------------------- */
 
-static void client_change(berth_slot *slot, unsigned account, uint32_t weight) {
-	char name[ACCOUNT_NAME_SIZE];
-	struct berth_request request = {.size = sizeof(request), .account = name, .weight = weight};
-
-	account_name(account, name);
-	if (*slot)
-		bench_must(berth_release(handle, *slot), "berth_release");
-	bench_must(berth_acquire_req(handle, &request, slot), "berth_acquire_req");
-}
-
 static void client_run(void) {
+	char name[ACCOUNT_NAME_SIZE];
+	struct berth_request request = {.size = sizeof(request), .account = name};
 	berth_slot *slots = calloc(accounts, sizeof(*slots));
 	uint64_t operations = 0;
 
@@ -57,7 +48,12 @@ static void client_run(void) {
 	handle_open(0);
 	for (uint32_t sweep = 0;; sweep++)
 		for (unsigned i = 0; i < accounts; i++) {
-			client_change(&slots[i], i, sweep % WEIGHTS + 1);
+			account_name(i, name);
+			request.weight = sweep % WEIGHTS + 1;
+			if (slots[i])
+				bench_must(berth_release(handle, slots[i]), "berth_release");
+			bench_must(berth_acquire_req(handle, &request, &slots[i]),
+				"berth_acquire_req");
 			if (++operations % REPORT_EVERY == 0) {
 				progress->cpu_ns = (uint64_t)bench_cpu_now();
 				progress->operations = operations;

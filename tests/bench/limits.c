@@ -13,7 +13,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "admin.h"
 #include "bench.h"
 #include "report.h"
 #include "works.h"
@@ -43,15 +42,6 @@ struct changes {
 	double late, tried; /* acquires that met an old limit; all acquires */
 };
 
-static void round_set(struct changes *c, unsigned times) {
-	double start = bench_now();
-
-	for (unsigned i = 0; i < times; i++)
-		c->late += !limit_holds(i % 2);
-	series_add(&c->set, (bench_now() - start) / times);
-	c->tried += times;
-}
-
 /* What the disk alone takes to write a page and sync it. */
 static void round_sync(struct changes *c, int fd, unsigned times) {
 	static char page[SYNC_SIZE];
@@ -68,6 +58,7 @@ static void round_sync(struct changes *c, int fd, unsigned times) {
 static void changes_measure(struct changes *c) {
 	unsigned times = bench.quick ? 10 : 50;
 	char path[600], *files[2];
+	double start;
 	int fd;
 
 	(void)snprintf(path, sizeof(path), "%.500s/synced", bench.disk);
@@ -79,7 +70,11 @@ static void changes_measure(struct changes *c) {
 	for (unsigned round = 0; round < (bench.quick ? 3u : 15u); round++) {
 		bench_continue();
 		round_sync(c, fd, times);
-		round_set(c, times);
+		start = bench_now();
+		for (unsigned i = 0; i < times; i++)
+			c->late += !limit_holds(i % 2);
+		series_add(&c->set, (bench_now() - start) / times);
+		c->tried += times;
 		series_add(&c->batch, BATCH / berthd_import(files[round % 2]) * NS_OF_S);
 	}
 	free(files[0]);

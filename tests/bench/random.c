@@ -88,12 +88,6 @@ static void indices_open(unsigned count) {
 	}
 }
 
-static void semaphores_make(unsigned count) {
-	semaphores = bench_share(count * sizeof(*semaphores));
-	for (unsigned i = 0; i < count; i++)
-		bench_check(sem_init(&semaphores[i].semaphore, 1, 10) == 0, "sem_init");
-}
-
 /* -- semaphores by name ------------------------------------------------------------------------ */
 
 static struct named *table;
@@ -152,7 +146,9 @@ void random_measure(unsigned most) {
 			c[n].object = accounts;
 			c[n++].batch = RANDOM_BATCH;
 		}
-	semaphores_make(most);
+	semaphores = bench_share(most * sizeof(*semaphores));
+	for (unsigned i = 0; i < most; i++)
+		bench_check(sem_init(&semaphores[i].semaphore, 1, 10) == 0, "sem_init");
 	if (count == KINDS)
 		table_make(most);
 	contest(c, n, bench.rounds);

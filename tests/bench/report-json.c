@@ -69,15 +69,6 @@ static void json_head(FILE *f) {
 	fprintf(f, "\"cpus\": %u},\n", m->cpus);
 }
 
-static void json_work(FILE *f, const struct work *w) {
-	fprintf(f, "{");
-	json_string(f, "work", w->key);
-	json_string(f, "title", w->title);
-	json_string(f, "note", w->note);
-	json_string(f, "why", work_meets(w) ? NULL : w->why);
-	fprintf(f, "\"met\": %s}", json_bool(work_meets(w)));
-}
-
 static void json_row(FILE *f, const struct work *w, const struct row *r) {
 	static const char *const bounds[] = {NULL, "at most", "at least"};
 	bool measured = !r->missing, compared = r->ratio.count > 0;
@@ -108,8 +99,14 @@ void report_json(FILE *f) {
 	json_head(f);
 	fprintf(f, "\"works\": [");
 	for (unsigned i = 0; i < work_count; i++, between = ",\n") {
-		fprintf(f, "%s", between);
-		json_work(f, works[i]);
+		const struct work *w = works[i];
+
+		fprintf(f, "%s{", between);
+		json_string(f, "work", w->key);
+		json_string(f, "title", w->title);
+		json_string(f, "note", w->note);
+		json_string(f, "why", work_meets(w) ? NULL : w->why);
+		fprintf(f, "\"met\": %s}", json_bool(work_meets(w)));
 	}
 	fprintf(f, "],\n\"rows\": [");
 	between = "\n";

@@ -80,14 +80,6 @@ static void measure_import(struct berthd *d, struct figures *f, const char *file
 	series_add(&f->disk, bytes_of_file(d->state_dir, "limits/data.mdb") / accounts);
 }
 
-static void measure_adopt(struct berthd *d, struct figures *f) {
-	pid_t holder = holder_start(NULL, accounts);
-
-	(void)instance_kill(&d->instance, SIGKILL);
-	series_add(&f->adopt, start_timed(d));
-	bench_kill(holder);
-}
-
 /* Starts berthd as after a reboot. */
 static void measure_cold(struct berthd *d, struct figures *f, double empty) {
 	char path[700];
@@ -148,6 +140,7 @@ void works_scale(void) {
 	file = strdup(accounts_file(accounts, 10));
 	for (unsigned i = 0; i < passes; i++) {
 		struct berthd d;
+		pid_t holder;
 		double empty;
 
 		cpus_pin_servers(false);
@@ -156,7 +149,10 @@ void works_scale(void) {
 		measure_import(&d, &f, file);
 		if (i == 0)
 			random_measure(accounts);
-		measure_adopt(&d, &f);
+		holder = holder_start(NULL, accounts);
+		(void)instance_kill(&d.instance, SIGKILL);
+		series_add(&f.adopt, start_timed(&d));
+		bench_kill(holder);
 		measure_cold(&d, &f, empty);
 		berthd_end(&d);
 		cpus_pin_servers(true);

@@ -8,6 +8,142 @@
 #include "verdict.h"
 #include "view.h"
 
+/* A task has two parameters, of which it may need none. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+/* -- tasks ------------------------------------------------------------------------------------- */
+
+/* The slot of each thread's last task_acquire(). */
+static struct holding *held[PROCESSES][THREADS];
+
+static void task_acquire(struct process *p, uint32_t name) {
+	struct holding **h = &held[p->index][running->thread];
+
+	*h = NULL;
+	(void)thread_acquire(p, name, 1, h);
+}
+
+/* Releases the slot of the same thread's last task_acquire(). */
+static void task_release(struct process *p, uint32_t name) {
+	struct holding *h = held[p->index][running->thread];
+
+	if (h)
+		(void)thread_release(p, h);
+	held[p->index][running->thread] = NULL;
+}
+
+/* Releases the slot that another thread of the process acquired. */
+static void task_release_other(struct process *p, uint32_t thread) {
+	struct holding *h = held[p->index][thread];
+
+	if (h && h->used)
+		(void)thread_release(p, h);
+}
+
+static void task_pair(struct process *p, uint32_t name) {
+	struct holding *h;
+
+	if (thread_acquire(p, name, 1, &h) == 0)
+		(void)thread_release(p, h);
+}
+
+/* The thread ends. Its next task is that of a new thread. */
+static void task_end(struct process *p, uint32_t unused) {
+	seam_thread_end();
+}
+
+static void task_close(struct process *p, uint32_t unused) {
+	process_close(p);
+}
+
+/* True if the thread's last task_acquire() got a slot. */
+static bool task_held(uint32_t process, uint32_t thread) {
+	return held[process][thread] != NULL;
+}
+
+/* Holds slots of MANY, so that `free` records of the first range are left. */
+static void task_occupy(struct process *p, uint32_t free) {
+	plan.free_records = free;
+	process_occupy(p);
+}
+
+/* Makes so many pairs that the record's seqs leave all old tags far behind. */
+static void task_many_pairs(struct process *p, uint32_t name) {
+	for (uint32_t i = 0; i < 1u << MANY_PAIRS_BITS; i++)
+		task_pair(p, name);
+}
+
+static void task_start(struct process *p, uint32_t unused) {
+	daemon_start();
+}
+
+static void task_close_records(struct process *p, uint32_t process) {
+	daemon_close_records(process);
+}
+
+static void task_serve(struct process *p, uint32_t unused) {
+	while (daemon_serve())
+		;
+}
+
+/* Revokes all slots but those of MANY. */
+static void task_revoke(struct process *p, uint32_t unused) {
+	for (uint32_t n = BERTH_RANGE; n < RECORDS; n++) {
+		struct record_view r = view_record(n);
+
+		if (view_stands(&r) && r.account != truth.account[MANY])
+			(void)daemon_revoke(n);
+	}
+}
+
+static void task_remove(struct process *p, uint32_t name) {
+	(void)daemon_remove(name);
+}
+
+static void task_create(struct process *p, uint32_t name) {
+	(void)daemon_create(name, 3);
+}
+
+static void task_fill(struct process *p, uint32_t name) {
+	(void)daemon_limit(name, 1);
+}
+
+static void task_raise(struct process *p, uint32_t name) {
+	(void)daemon_limit(name, 3);
+}
+
+/* -- scripts ----------------------------------------------------------------------------------- */
+
+/* Two processes with two threads, and accounts of one and of two levels, all with a limit of 3. */
+void script_prepare(uint32_t kept_records) {
+	const struct plan plan_of_scripts = {
+		.processes = 2,
+		.threads = 2,
+		.names = 1u << A | 1u << B | 1u << P | 1u << Q | 1u << P_X | 1u << P_Y | 1u << MANY,
+		.limit = 1,
+		.free_records = 1,
+		.kept_records = kept_records,
+		.entries = NAMES,
+		.one_range = true,
+		.stall = 1,
+	};
+
+	chance_seed(1);
+	run_prepare(&plan_of_scripts);
+	process_start(0);
+	process_start(1);
+	for (uint32_t name = A; name <= P_Y; name++)
+		perform(DAEMON, 0, task_raise, name);
+	perform(0, 1, task_occupy, 1);
+}
+
+/* If the script is played warm: makes a pair first, so that the thread knows the account and the
+ * acquire that follows takes the fast path. */
+static void warm_up(const struct stops *s, uint32_t process, uint32_t thread, uint32_t name) {
+	if (s->warm)
+		perform(process, thread, task_pair, name);
+}
+
 /* The parties that the script has stopped. */
 static struct coroutine *victim, *other, *berthd;
 
@@ -152,7 +288,6 @@ static void remembered_path(struct stops *s) {
 /* A thread's record for p returns to it from another thread, and gets a slot of p/x. Then p refuses
  * the thread, whose path cache still has that record for p. */
 static void remembered_record(struct stops *s) {
-	(void)s;
 	perform(0, 0, task_acquire, P);
 	perform(0, 1, task_release_other, 0);
 	perform(0, 1, task_end, 0);
@@ -322,7 +457,6 @@ static void released_twice(struct stops *s) {
 /* Records with noise in their words are used like others. Records that have used up their seqs
  * aren't; a session that has only such records gets another range. */
 static void noise_and_used_up(struct stops *s) {
-	(void)s;
 	for (uint32_t n = 2 * BERTH_RANGE; n < RECORDS; n++)
 		view_use_up(n, n % 2 == 0 ? UINT64_MAX : n % 4 == 1 ? 1 : 8);
 	perform(1, 0, task_pair, P);

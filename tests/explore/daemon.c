@@ -49,14 +49,6 @@ static void must(int r, const char *what) {
 		verdict_fault("berthd: %s: %s", what, strerror(-r));
 }
 
-static void accounts_make(void) {
-	for (uint32_t n = 0; n < NAMES; n++)
-		if (plan.names >> n & 1)
-			must(daemon_create(
-				     n, n == NAMES - 1 ? BERTH_LIMIT_NONE : 1 + below(plan.limit)),
-				"making an account");
-}
-
 /* Learns after a start which accounts exist: one that the last berthd was removing, or creating,
  * when it was killed may exist or not. */
 static void accounts_learn(struct daemon *d) {
@@ -84,9 +76,12 @@ void daemon_start(void) {
 	must(recount_new(&d->loop, d->directory, d->sessions, &d->recount), "the recount");
 	daemon_now = d;
 	d->up = true;
-	if (first)
-		accounts_make();
-	else
+	for (uint32_t n = 0; first && n < NAMES; n++)
+		if (plan.names >> n & 1)
+			must(daemon_create(
+				     n, n == NAMES - 1 ? BERTH_LIMIT_NONE : 1 + below(plan.limit)),
+				"making an account");
+	if (!first)
 		accounts_learn(d);
 	d->next_act = operations + below_log(plan.pause);
 }

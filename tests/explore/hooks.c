@@ -216,13 +216,6 @@ ATOMIC(64, uint64_t)
 
 /* -- atomic accesses of sixteen bytes: two words ----------------------------------------------- */
 
-static void pair_written(uint32_t word, u128 before, u128 after) {
-	writes++;
-	changed(word, (uint64_t)before, (uint64_t)after);
-	changed(word + 1, (uint64_t)(before >> 64), (uint64_t)(after >> 64));
-	audit_write(word);
-}
-
 static u128 swap128(volatile u128 *p, u128 wanted, u128 v) {
 	uint32_t word = point_write(p);
 	u128 before = *p;
@@ -236,8 +229,12 @@ static u128 swap128(volatile u128 *p, u128 wanted, u128 v) {
 		swap_check(word + 1, false);
 	}
 	*p = v;
-	if (word != NO_WORD)
-		pair_written(word, before, v);
+	if (word != NO_WORD) {
+		writes++;
+		changed(word, (uint64_t)before, (uint64_t)v);
+		changed(word + 1, (uint64_t)(before >> 64), (uint64_t)(v >> 64));
+		audit_write(word);
+	}
 	return before;
 }
 

@@ -70,17 +70,6 @@ static double now(void) {
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void print_tally(double seconds) {
-	(void)printf("explore: %llu runs in %.0f s of CPU: %llu operations, %llu accesses, %llu "
-		     "switches, %llu stalls (up to %llu operations), %llu processes and %llu "
-		     "daemons killed, %llu writes audited, %llu compare-and-swaps lost\n",
-		(unsigned long long)tally.runs, seconds, (unsigned long long)tally.operations,
-		(unsigned long long)accesses, (unsigned long long)tally.switches,
-		(unsigned long long)tally.stalls, (unsigned long long)tally.longest_stall,
-		(unsigned long long)tally.kills, (unsigned long long)tally.daemon_kills,
-		(unsigned long long)audits, (unsigned long long)failures);
-}
-
 /* A crash of the code under test is a fault, too. It ends the explorer. */
 static void on_crash(int signal, siginfo_t *info, void *context) {
 	(void)signal, (void)context;
@@ -120,7 +109,14 @@ static bool explore(const struct options *o) {
 		if (n % 64 == 0 && now() - begun > o->seconds)
 			break;
 	}
-	print_tally(now() - begun);
+	(void)printf("explore: %llu runs in %.0f s of CPU: %llu operations, %llu accesses, %llu "
+		     "switches, %llu stalls (up to %llu operations), %llu processes and %llu "
+		     "daemons killed, %llu writes audited, %llu compare-and-swaps lost\n",
+		(unsigned long long)tally.runs, now() - begun, (unsigned long long)tally.operations,
+		(unsigned long long)accesses, (unsigned long long)tally.switches,
+		(unsigned long long)tally.stalls, (unsigned long long)tally.longest_stall,
+		(unsigned long long)tally.kills, (unsigned long long)tally.daemon_kills,
+		(unsigned long long)audits, (unsigned long long)failures);
 	if (verdict.failed) {
 		/* Repeats the run that failed, with a trace. */
 		tracing = true;
@@ -132,13 +128,6 @@ static bool explore(const struct options *o) {
 }
 
 /* -- options ----------------------------------------------------------------------------------- */
-
-static uint64_t seed_default(void) {
-	const char *seed = getenv("SEED");
-	uint64_t n = seed ? strtoull(seed, NULL, 0) : 0;
-
-	return n != 0 ? n : (uint64_t)time(NULL) << 24;
-}
 
 static bool options_take(struct options *o, int argc, char **argv) {
 	static const struct option known[] = {{"seconds", 1, NULL, 's'}, {"runs", 1, NULL, 'n'},
@@ -185,10 +174,13 @@ int main(int argc, char **argv) {
 		.seconds = SAMPLE_SECONDS,
 		.runs = UINT64_MAX,
 		.stride = 1,
-		.first = seed_default(),
 	};
+	const char *seed = getenv("SEED");
 	bool sound;
 
+	o.first = seed ? strtoull(seed, NULL, 0) : 0;
+	if (o.first == 0)
+		o.first = (uint64_t)time(NULL) << 24;
 	if (!options_take(&o, argc, argv)) {
 		(void)fprintf(stderr,
 			"explore: wrong command line; see the top of tests/explore/main.c\n");

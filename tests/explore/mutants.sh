@@ -26,38 +26,31 @@ tree_make() {
 	cp -a "$build/tests/explore" "$work/build/tests"
 }
 
-# wanted NAME [CHOSEN]...: true if NAME is among CHOSEN, or if CHOSEN is empty.
-wanted() {
-	name=$1
-	shift
-	[ $# -gt 0 ] || return 0
-	for w in "$@"; do [ "$w" != "$name" ] || return 0; done
-	return 1
-}
-
 names=$*
+
+# miss NAME WHY
+miss() {
+	printf '%-34s %s\n' "$1" "$2"
+	missed=$((missed + 1))
+}
 
 # mutant NAME FILE SED-SCRIPT: makes the mutant, and has the explorer search for a fault in it.
 mutant() {
-	# shellcheck disable=SC2086 # a list must be split
-	wanted "$1" $names || return 0
+	case " $names " in '  ' | *" $1 "*) ;; *) return 0 ;; esac
 	tree_make
 	sed -E "$3" "$2" >"$work/$2"
 	if cmp -s "$2" "$work/$2"; then
-		printf '%-34s sed changes nothing in %s\n' "$1" "$2"
-		missed=$((missed + 1))
+		miss "$1" "sed changes nothing in $2"
 		return 0
 	fi
 	log=$build/mutants/$1.log
 	if ! make -s -C "$work" BUILD=build build/tests/explore/explore >"$log" 2>&1; then
-		printf '%-34s does not compile\n' "$1"
-		missed=$((missed + 1))
+		miss "$1" 'does not compile'
 		return 0
 	fi
 	explorer=$work/build/tests/explore/explore
 	if "$explorer" --script --stride 5 >"$log" && "$explorer" --seconds "$seconds" >>"$log"; then
-		printf '%-34s no fault found\n' "$1"
-		missed=$((missed + 1))
+		miss "$1" 'no fault found'
 		return 0
 	fi
 	printf '%-34s %s\n' "$1" "$(sed -n 's/^explore: \(script [^,]*, .*: .*\)/\1/p

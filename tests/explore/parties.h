@@ -119,8 +119,6 @@ void seam_thread_forget(void);
 
 /* The body of a thread in a random run. */
 void thread_body(struct coroutine *c);
-/* One random operation of a thread. */
-void thread_operate(struct process *p);
 /* Both return 0 or a code of berth.h. */
 int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct holding **ret);
 int thread_release(struct process *p, struct holding *h);

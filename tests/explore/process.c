@@ -68,19 +68,6 @@ void process_kill(uint32_t index) {
 	p->goodbye = false;
 }
 
-/* With its handle a program releases the slots that it holds. */
-static void holdings_forget(struct process *p) {
-	for (uint32_t i = 0; i < HOLDINGS; i++) {
-		struct holding *h = &p->holding[i];
-
-		if (!h->used || h->slot == 0)
-			continue;
-		truth_drop(h);
-		h->told = true;
-		h->used = h->releasing > 0;
-	}
-}
-
 void process_close(struct process *p) {
 	struct session *s = process_session(p);
 	bool claimed;
@@ -90,7 +77,14 @@ void process_close(struct process *p) {
 	p->lock = running;
 	p->closed |= UINT64_C(1) << s->serial % 64;
 	truth_session_ending(s->index);
-	holdings_forget(p);
+	/* With its handle a program releases the slots that it holds. */
+	for (struct holding *h = p->holding; h < p->holding + HOLDINGS; h++) {
+		if (!h->used || h->slot == 0)
+			continue;
+		truth_drop(h);
+		h->told = true;
+		h->used = h->releasing > 0;
+	}
 	pool_release_all(s->pool);
 	claimed = threads_keep_out(s) && pool_close(s->pool);
 	s->older = load_relaxed(&p->berth->retired);

@@ -239,17 +239,13 @@ static void slice_draw(void) {
 	}
 }
 
-static uint32_t stalled_now(void) {
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < COROUTINES; i++)
-		n += coroutines[i].alive && coroutines[i].sleeps_until > operations;
-	return n;
-}
-
 /* After the time slice of c. */
 static void stall_or_kill(struct coroutine *c) {
-	if (one_in(plan.stall) && stalled_now() < plan.stalled) {
+	uint32_t stalled = 0;
+
+	for (uint32_t i = 0; i < COROUTINES; i++)
+		stalled += coroutines[i].alive && coroutines[i].sleeps_until > operations;
+	if (one_in(plan.stall) && stalled < plan.stalled) {
 		uint64_t length = below_size(plan.stall_bits);
 
 		c->sleeps_until = operations + length;

@@ -9,7 +9,6 @@
 #include "schedule.h"
 #include "scripts.h"
 #include "verdict.h"
-#include "view.h"
 
 /* -- parties that do one thing at a time ------------------------------------------------------- */
 
@@ -19,7 +18,6 @@ struct assignment {
 };
 
 static struct assignment assignments[COROUTINES];
-static struct holding *held[PROCESSES][THREADS]; /* the slot of each thread's last task_acquire() */
 
 static void script_body(struct coroutine *c) {
 	const struct assignment *a = &assignments[c - coroutines];
@@ -72,140 +70,18 @@ struct coroutine *begin_and_stop(
 	return c;
 }
 
-void warm_up(const struct stops *s, uint32_t process, uint32_t thread, uint32_t name) {
-	if (s->warm)
-		perform(process, thread, task_pair, name);
-}
-
 void perform(uint32_t process, uint32_t thread, task do_it, uint32_t name) {
 	finish(assign(process, thread, do_it, name));
 }
 
-/* A task has two parameters, of which it may need none. */
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-
-/* -- tasks ------------------------------------------------------------------------------------- */
-
-void task_acquire(struct process *p, uint32_t name) {
-	struct holding **h = &held[p->index][running->thread];
-
-	*h = NULL;
-	(void)thread_acquire(p, name, 1, h);
-}
-
-void task_release(struct process *p, uint32_t name) {
-	struct holding *h = held[p->index][running->thread];
-
-	if (h)
-		(void)thread_release(p, h);
-	held[p->index][running->thread] = NULL;
-}
-
-void task_release_other(struct process *p, uint32_t thread) {
-	struct holding *h = held[p->index][thread];
-
-	if (h && h->used)
-		(void)thread_release(p, h);
-}
-
-void task_pair(struct process *p, uint32_t name) {
-	struct holding *h;
-
-	if (thread_acquire(p, name, 1, &h) == 0)
-		(void)thread_release(p, h);
-}
-
-void task_end(struct process *p, uint32_t unused) {
-	seam_thread_end();
-}
-
-void task_close(struct process *p, uint32_t unused) {
-	process_close(p);
-}
-
-bool task_held(uint32_t process, uint32_t thread) {
-	return held[process][thread] != NULL;
-}
-
-void task_occupy(struct process *p, uint32_t free) {
-	plan.free_records = free;
-	process_occupy(p);
-}
-
-void task_many_pairs(struct process *p, uint32_t name) {
-	for (uint32_t i = 0; i < 1u << MANY_PAIRS_BITS; i++)
-		task_pair(p, name);
-}
-
-void task_start(struct process *p, uint32_t unused) {
-	daemon_start();
-}
-
-void task_close_records(struct process *p, uint32_t process) {
-	daemon_close_records(process);
-}
-
-void task_serve(struct process *p, uint32_t unused) {
-	while (daemon_serve())
-		;
-}
-
-void task_revoke(struct process *p, uint32_t unused) {
-	for (uint32_t n = BERTH_RANGE; n < RECORDS; n++) {
-		struct record_view r = view_record(n);
-
-		if (view_stands(&r) && r.account != truth.account[MANY])
-			(void)daemon_revoke(n);
-	}
-}
-
-void task_remove(struct process *p, uint32_t name) {
-	(void)daemon_remove(name);
-}
-
-void task_create(struct process *p, uint32_t name) {
-	(void)daemon_create(name, 3);
-}
-
-void task_fill(struct process *p, uint32_t name) {
-	(void)daemon_limit(name, 1);
-}
-
-void task_raise(struct process *p, uint32_t name) {
-	(void)daemon_limit(name, 3);
-}
-
 /* -- sweeps ------------------------------------------------------------------------------------ */
-
-/* Two processes with two threads, and accounts of one and of two levels, all with a limit of 3. */
-static void prepare(const struct stops *s) {
-	const struct plan plan_of_scripts = {
-		.processes = 2,
-		.threads = 2,
-		.names = 1u << A | 1u << B | 1u << P | 1u << Q | 1u << P_X | 1u << P_Y | 1u << MANY,
-		.limit = 1,
-		.free_records = 1,
-		.kept_records = s->kept_records,
-		.entries = NAMES,
-		.one_range = true,
-		.stall = 1,
-	};
-
-	chance_seed(1);
-	run_prepare(&plan_of_scripts);
-	process_start(0);
-	process_start(1);
-	for (uint32_t name = A; name <= P_Y; name++)
-		perform(DAEMON, 0, task_raise, name);
-	perform(0, 1, task_occupy, 1);
-}
 
 static void script_play(const struct script *script, struct stops *s) {
 	verdict_begin("script %s, stops %lld and %lld", script->name, (long long)s->at[0],
 		(long long)s->at[1]);
 	s->begun = 0;
 	memset(s->ended, 0, sizeof(s->ended));
-	prepare(s);
+	script_prepare(s->kept_records);
 	script->play(s);
 	/* The end of the run starts a new coroutine for berthd. */
 	coroutine_of(DAEMON, 0)->alive = false;

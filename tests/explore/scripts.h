@@ -35,6 +35,9 @@ struct script {
 	bool every_access;
 };
 
+/* Begins a run with these processes and accounts. */
+void script_prepare(uint32_t kept_records);
+
 extern const struct script scripts[];
 extern const size_t scripts_end;
 
@@ -45,38 +48,10 @@ typedef void (*task)(struct process *p, uint32_t name);
  * second one at at[1]. */
 struct coroutine *begin_and_stop(
 	struct stops *s, uint32_t process, uint32_t thread, task do_it, uint32_t name);
-/* If the script is played warm: makes a pair first, so that the thread knows the account and the
- * acquire that follows takes the fast path. */
-void warm_up(const struct stops *s, uint32_t process, uint32_t thread, uint32_t name);
 /* Runs it to its end. berthd answers what it asks. */
 void finish(struct coroutine *c);
 /* Does a whole task. */
 void perform(uint32_t process, uint32_t thread, task do_it, uint32_t name);
-
-/* Tasks of threads. task_release() releases the slot of the same thread's last task_acquire(). */
-void task_acquire(struct process *p, uint32_t name);
-void task_release(struct process *p, uint32_t name);
-/* Releases the slot that another thread of the process acquired. */
-void task_release_other(struct process *p, uint32_t thread);
-void task_pair(struct process *p, uint32_t name);
-/* The thread ends. Its next task is that of a new thread. */
-void task_end(struct process *p, uint32_t unused);
-void task_close(struct process *p, uint32_t unused);
-/* True if the thread's last task_acquire() got a slot. */
-bool task_held(uint32_t process, uint32_t thread);
-/* Holds slots of MANY, so that `free` records of the first range are left. */
-void task_occupy(struct process *p, uint32_t free);
-/* Makes so many pairs that the record's seqs leave all old tags far behind. */
-void task_many_pairs(struct process *p, uint32_t name);
-/* Tasks of berthd. */
-void task_start(struct process *p, uint32_t unused);
-void task_close_records(struct process *p, uint32_t process);
-void task_serve(struct process *p, uint32_t unused);
-void task_revoke(struct process *p, uint32_t unused); /* all slots but those of MANY */
-void task_remove(struct process *p, uint32_t name);
-void task_create(struct process *p, uint32_t name);
-void task_fill(struct process *p, uint32_t name);  /* limit 1 */
-void task_raise(struct process *p, uint32_t name); /* limit 3 */
 
 /* The accounts of truth.c, by number. */
 enum { A, B, P, Q, P_X, Q_X, P_Y, Q_X_Z, P_X_Z, MANY = NAMES - 1 };

@@ -13,13 +13,6 @@
 #include "verdict.h"
 #include "view.h"
 
-static struct holding *holding_new(struct process *p) {
-	for (uint32_t i = 0; i < HOLDINGS; i++)
-		if (!p->holding[i].used)
-			return &p->holding[i];
-	return NULL;
-}
-
 /* -- acquiring --------------------------------------------------------------------------------- */
 
 static bool refusal_is_right(int code) {
@@ -35,22 +28,18 @@ static bool refusal_is_right(int code) {
 	}
 }
 
-static struct session *session_of(struct process *p, berth_slot slot) {
-	struct session *s = process_session(p);
-
-	return s && session_gave_slot(s, slot) ? s : handle_find_retired(p->berth, slot);
-}
-
 int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct holding **ret) {
 	struct berth_request request = {
 		.size = sizeof(request), .account = names[name].text, .weight = weight};
-	struct holding *h = holding_new(p);
+	struct holding *h = p->holding, *end = h + HOLDINGS;
 	uint64_t began = accesses;
 	const struct session *s;
 	berth_slot slot;
 	int code;
 
-	if (!h)
+	while (h < end && h->used)
+		h++;
+	if (h == end)
 		return BERTH_NO_SYSTEM_RESOURCES;
 	/* Another thread of the process mustn't use this place meanwhile. */
 	*h = (struct holding){.used = true};
@@ -65,7 +54,9 @@ int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct hol
 			verdict_fault("an acquire of '%s' ended with %d", request.account, code);
 		return code;
 	}
-	s = session_of(p, slot);
+	s = process_session(p);
+	if (!s || !session_gave_slot(s, slot))
+		s = handle_find_retired(p->berth, slot);
 	*h = (struct holding){.slot = slot,
 		.session = s->index,
 		.serial = s->serial,
@@ -156,7 +147,7 @@ static void burst(struct process *p) {
 	}
 }
 
-void thread_operate(struct process *p) {
+static void thread_operate(struct process *p) {
 	struct holding *h = holding_any(p, one_in(8));
 	bool in_bursts = below(16) < plan.bursts;
 

@@ -35,17 +35,6 @@ void truth_reset(void) {
 	memset(highest, 0, sizeof(highest));
 }
 
-uint32_t truth_path(uint32_t name, uint32_t ret[BERTH_LEVELS_MAX]) {
-	uint32_t depth = 0;
-
-	for (int n = (int)name; n >= 0; n = names[n].parent) {
-		ret[depth] = truth.account[n];
-		if (ret[depth++] == 0)
-			return 0;
-	}
-	return depth;
-}
-
 /* -- slots ------------------------------------------------------------------------------------- */
 
 static void held_add(const struct holding *h, uint32_t weight) {
@@ -72,10 +61,13 @@ void truth_hold(struct holding *h, uint64_t began) {
 	h->certain = truth_is_untouched(h, began);
 	if (!h->certain)
 		return;
-	h->depth = truth_path(h->name, h->level);
-	if (h->depth == 0)
-		verdict_fault("an acquire of '%s' succeeded, though the account is removed",
-			names[h->name].text);
+	h->depth = 0;
+	for (int n = (int)h->name; n >= 0; n = names[n].parent) {
+		h->level[h->depth++] = truth.account[n];
+		if (truth.account[n] == 0)
+			verdict_fault("an acquire of '%s' succeeded, though the account is removed",
+				names[h->name].text);
+	}
 	held_add(h, h->weight);
 }
 

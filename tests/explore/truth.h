@@ -45,9 +45,6 @@ extern struct truth truth;
 
 void truth_reset(void);
 
-/* The accounts of a name's path. Returns their number; 0: one of them doesn't exist. */
-uint32_t truth_path(uint32_t name, uint32_t ret[BERTH_LEVELS_MAX]);
-
 /* An acquire that began at access `began` has just returned this slot. It is certainly held unless
  * berthd may have revoked it since. */
 void truth_hold(struct holding *h, uint64_t began);

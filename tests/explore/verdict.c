@@ -13,6 +13,20 @@
 
 struct verdict verdict;
 
+/* Of the trace. */
+struct event {
+	uint64_t access;
+	enum trace_kind kind;
+	char party[8];
+	uint32_t word;
+	uint64_t before, after;
+	char *text;
+};
+
+bool tracing;
+static struct event *events;
+static size_t event_count, event_size;
+
 void verdict_begin(const char *format, ...) {
 	va_list arguments;
 
@@ -20,7 +34,9 @@ void verdict_begin(const char *format, ...) {
 	va_start(arguments, format);
 	(void)vsnprintf(verdict.run, sizeof(verdict.run), format, arguments);
 	va_end(arguments);
-	trace_clear();
+	for (size_t i = 0; i < event_count; i++)
+		free(events[i].text);
+	event_count = 0;
 }
 
 void verdict_about(uint32_t account, uint32_t record) {
@@ -49,25 +65,6 @@ void verdict_fault(const char *format, ...) {
 }
 
 /* -- the trace --------------------------------------------------------------------------------- */
-
-struct event {
-	uint64_t access;
-	enum trace_kind kind;
-	char party[8];
-	uint32_t word;
-	uint64_t before, after;
-	char *text;
-};
-
-bool tracing;
-static struct event *events;
-static size_t event_count, event_size;
-
-void trace_clear(void) {
-	for (size_t i = 0; i < event_count; i++)
-		free(events[i].text);
-	event_count = 0;
-}
 
 static struct event *event_new(enum trace_kind kind) {
 	struct event *e;

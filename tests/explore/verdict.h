@@ -42,7 +42,6 @@ enum trace_kind {
 	TRACE_TEXT,
 };
 
-void trace_clear(void);
 void trace_word(enum trace_kind kind, uint32_t word, uint64_t before, uint64_t after);
 __attribute__((format(printf, 1, 2))) void trace_text(const char *format, ...);
 

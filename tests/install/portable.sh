@@ -163,7 +163,7 @@ test_aarch64() {
 	try 'aarch64: the instructions have their orderings' orderings
 	QEMU_LD_PREFIX=$sysroot BERTH_TEST_EMULATOR=$(command -v qemu-aarch64-static)
 	export QEMU_LD_PREFIX BERTH_TEST_EMULATOR
-	for test in counter pool directory cache message name errors template; do
+	for test in counter pool directory path-cache message name errors templates; do
 		try "aarch64: test-$test" qemu-aarch64-static build-aarch64/tests/unit/test-$test
 	done
 	BERTHD=$PWD/build/berthd BERTHCTL=$PWD/build/berthctl
