@@ -14,44 +14,27 @@
  * stride-th place only; stride is odd. False: a script found a fault, which was printed. */
 bool scripts_run(const char *name, uint32_t stride);
 
-/* -- for cases.c ------------------------------------------------------------------------------- */
-
-/* How a script is played, and where it stops its parties. */
-struct stops {
-	int64_t at[2];     /* the places at which the first and the second party are stopped */
-	uint32_t begun;    /* parties that were begun */
-	bool ended[2];     /* the party ended before it came to its place */
-	bool every_access; /* places are accesses, not only looks at cells and records, and writes */
-	bool warm;         /* the first party has used its account lately */
-	uint32_t kept_records; /* the most that a thread keeps to itself */
-};
-
-/* Each is played with two processes of two threads, and accounts of one and of two levels, all with
- * a limit of 3. */
+/*
+ * Each is played with two processes, A and B, and accounts of one and of two levels, all with a limit
+ * of 3. Commas separate the steps:
+ *
+ *     [NUMBER] PARTY TASK [ACCOUNT]  a party does a whole task, so many times
+ *     stop PARTY TASK [ACCOUNT]      begins a task, and stops the party at its place
+ *     finish PARTY                   runs a stopped party to its end
+ *     warm PARTY ACCOUNT             makes a pair, if the script is played warm: then the thread knows
+ *                                    the account, and the acquire that follows takes the fast path
+ *     again ACCOUNT                  both processes use the account, so that a damaged cell or record
+ *                                    shows
+ *     kill A, kill berthd
+ *
+ * A party is the thread A1, A2, B1 or B2, or berthd. scripts.c has the tasks.
+ */
 struct script {
 	const char *name;
-	void (*play)(struct stops *s);
 	uint32_t stops; /* parties that it stops: 0, 1 or 2 */
 	bool every_access;
+	const char *steps;
 };
-
-/* Begins a run with these processes and accounts. */
-void script_prepare(uint32_t kept_records);
 
 extern const struct script scripts[];
 extern const size_t scripts_end;
-
-/* What a party is to do. p: its process; NULL: the party is berthd. */
-typedef void (*task)(struct process *p, uint32_t name);
-
-/* Begins a party's task and stops it at its place, the first party of the script at at[0], the
- * second one at at[1]. */
-struct coroutine *begin_and_stop(
-	struct stops *s, uint32_t process, uint32_t thread, task do_it, uint32_t name);
-/* Runs it to its end. berthd answers what it asks. */
-void finish(struct coroutine *c);
-/* Does a whole task. */
-void perform(uint32_t process, uint32_t thread, task do_it, uint32_t name);
-
-/* The accounts of truth.c, by number. */
-enum { A, B, P, Q, P_X, Q_X, P_Y, Q_X_Z, P_X_Z, MANY = NAMES - 1 };
