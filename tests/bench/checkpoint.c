@@ -117,23 +117,15 @@ static void windows_measure(struct windows *w, unsigned count, double seconds) {
 	}
 }
 
-static void rows_make(const struct windows *w, unsigned count) {
+void works_checkpoint(void) {
+	unsigned count = bench.quick ? 2 : 7;
+	static struct windows w;
+	pid_t client;
 	struct work *work = work_new("checkpoint",
 		bench.quick ? "Counts of 100,000 accounts are stored, all changed"
 			    : "Counts of 1,000,000 accounts are stored, all changed",
 		"pairs in a second of the client's CPU time; while berthd is stopped, it stores "
 		"nothing");
-
-	(void)work_row(work, "M/s", &w->without, "berthd stopped");
-	(void)work_row(work, "M/s", &w->with, "berthd storing, in %.0f of %u", w->stored, count);
-	row_at_most(work_row(work, "%", &w->cost, "what storing costs"), 3);
-	report_show(work);
-}
-
-void works_checkpoint(void) {
-	unsigned count = bench.quick ? 2 : 7;
-	static struct windows w;
-	pid_t client;
 
 	accounts = bench.quick ? 100000 : 1000000;
 	progress = bench_share(sizeof(*progress));
@@ -142,7 +134,10 @@ void works_checkpoint(void) {
 	admin_open(&berthd);
 	client = client_start();
 	windows_measure(&w, count, bench.quick ? 1.2 : 3);
-	rows_make(&w, count);
+	(void)work_row(work, "M/s", &w.without, "berthd stopped");
+	(void)work_row(work, "M/s", &w.with, "berthd storing, in %.0f of %u", w.stored, count);
+	row_at_most(work_row(work, "%", &w.cost, "what storing costs"), 3);
+	report_show(work);
 	bench_kill(client);
 	admin_close();
 	berthd_end(&berthd);

@@ -114,34 +114,29 @@ static struct kills kills_measure(unsigned slots, unsigned times) {
 	return k;
 }
 
-static void rows_make(const struct kills *one, const struct kills *many) {
+void works_ends(void) {
+	struct kills one, many;
 	struct work *w = work_new("deaths", "A process is killed: its slots are free again",
 		"from the report of its death by a pidfd; meanwhile another process acquires and "
 		"releases, each pair timed");
 	struct row *r;
-
-	(void)work_row(w, "ns", &one->free, "1 slot");
-	row_at_most(work_row(w, "ns", &many->free, "100,000 slots"), 50 * NS_OF_MS);
-	if (many->during.count == 0) {
-		work_missing(
-			w, "others' 99 %", "the slots were free before enough pairs were made");
-	} else {
-		(void)work_row(w, "ns", &many->before, "others' 99 %%, before");
-		r = work_row(w, "ns", &many->during, "others' 99 %%, while it lasts");
-		row_versus(r, "before", &many->before);
-		row_at_most(r, 1.5);
-	}
-	report_show(w);
-}
-
-void works_ends(void) {
-	struct kills one, many;
 
 	berthd_start(&berthd, 1000, MANY + 100000);
 	berthd_set(KILLED, "unlimited");
 	berthd_set(OTHER, "5");
 	one = kills_measure(1, bench.rounds);
 	many = kills_measure(MANY, bench.quick ? 3 : 11);
-	rows_make(&one, &many);
+	(void)work_row(w, "ns", &one.free, "1 slot");
+	row_at_most(work_row(w, "ns", &many.free, "100,000 slots"), 50 * NS_OF_MS);
+	if (many.during.count == 0) {
+		work_missing(
+			w, "others' 99 %", "the slots were free before enough pairs were made");
+	} else {
+		(void)work_row(w, "ns", &many.before, "others' 99 %%, before");
+		r = work_row(w, "ns", &many.during, "others' 99 %%, while it lasts");
+		row_versus(r, "before", &many.before);
+		row_at_most(r, 1.5);
+	}
+	report_show(w);
 	berthd_end(&berthd);
 }

@@ -124,30 +124,22 @@ static void held_pairs(unsigned object, unsigned long n) {
 	}
 }
 
+#define FORM(title, form, opens, runs) \
+	{ .name = (title), .object = (form), .open = (opens), .run = (runs) }
+
 static void work_forms(void) {
 	struct contender c[] = {
-		{.name = "sem_t", .peer = &peer_sem, .run = peer_sem.pairs},
-		{.name = "name of 17 bytes", .open = handle_open, .run = form_pairs},
-		{.name = "and a label of 13 bytes",
-			.object = 1,
-			.open = handle_open,
-			.run = form_pairs_labelled},
-		{.name = "and a label of 39 bytes",
-			.object = 2,
-			.open = handle_open,
-			.run = form_pairs_labelled},
-		{.name = "name of 34 bytes", .object = 3, .open = handle_open, .run = form_pairs},
-		{.name = "name of 255 bytes", .object = 4, .open = handle_open, .run = form_pairs},
-		{.name = "beside a thread that sleeps", .open = threaded_open, .run = form_pairs},
-		{.name = "5 held, one goes, one comes", .open = held_open, .run = held_pairs},
-		{.name = "the same, by 2 sessions", .open = held_by_two_open, .run = held_pairs},
-		{.name = "semaphore by name, 17 bytes",
-			.open = semaphores_open,
-			.run = semaphores_pairs},
-		{.name = "semaphore by name, 34 bytes",
-			.object = 3,
-			.open = semaphores_open,
-			.run = semaphores_pairs},
+		contender_of(&peer_sem, 1, OBJECT_FREE),
+		FORM("name of 17 bytes", 0, handle_open, form_pairs),
+		FORM("and a label of 13 bytes", 1, handle_open, form_pairs_labelled),
+		FORM("and a label of 39 bytes", 2, handle_open, form_pairs_labelled),
+		FORM("name of 34 bytes", 3, handle_open, form_pairs),
+		FORM("name of 255 bytes", 4, handle_open, form_pairs),
+		FORM("beside a thread that sleeps", 0, threaded_open, form_pairs),
+		FORM("5 held, one goes, one comes", 0, held_open, held_pairs),
+		FORM("the same, by 2 sessions", 0, held_by_two_open, held_pairs),
+		FORM("semaphore by name, 17 bytes", 0, semaphores_open, semaphores_pairs),
+		FORM("semaphore by name, 34 bytes", 3, semaphores_open, semaphores_pairs),
 	};
 	struct work *w = work_new("forms", "Acquire and release: names, labels, threads, holders",
 		"one process; accounts of one level; where 5 slots are held, the oldest is "

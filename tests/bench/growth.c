@@ -34,13 +34,6 @@ static void held_pairs(unsigned held, unsigned long n) {
 	handle_pairs(name, n);
 }
 
-static bool byte_lock(int fd, unsigned byte, short type) {
-	struct flock lock = {
-		.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
-
-	return fcntl(fd, F_OFD_SETLK, &lock) == 0;
-}
-
 static int locked_file(unsigned held) {
 	char path[128];
 	int fd;
@@ -58,7 +51,7 @@ static void locks_hold(unsigned held) {
 	int fd[2] = {locked_file(held), locked_file(held)};
 
 	for (unsigned byte = 0; byte < held; byte++)
-		bench_check(byte_lock(fd[byte % 2], byte, F_WRLCK), "locking a byte");
+		bench_check(byte_change(fd[byte % 2], byte, F_WRLCK), "locking a byte");
 }
 
 static void locks_open(unsigned held) {
@@ -69,9 +62,9 @@ static void locks_pairs(unsigned held, unsigned long n) {
 	while (n-- > 0) {
 		unsigned byte = 0;
 
-		while (!byte_lock(lock_fd, byte, F_WRLCK))
+		while (!byte_change(lock_fd, byte, F_WRLCK))
 			bench_check(byte++ < held, "no byte is free");
-		bench_check(byte_lock(lock_fd, byte, F_UNLCK), "unlocking");
+		bench_check(byte_change(lock_fd, byte, F_UNLCK), "unlocking");
 	}
 }
 

@@ -82,32 +82,27 @@ static void changes_measure(struct changes *c) {
 	(void)close(fd);
 }
 
-static void rows_make(const struct changes *c) {
+void works_limits(void) {
+	static struct changes c;
 	struct work *w = work_new("limits", "Changing limits",
 		"set and seen by the next acquire, over one connection; a batch is berthctl "
 		"import, its start included");
 	struct row *set;
-
-	row_at_most(
-		work_row(w, "times", SERIES_ONE(c->late), "old limits met, in %.0f", c->tried), 0);
-	(void)work_row(w, "ns", &c->sync, "fdatasync of a page");
-	set = work_row(w, "ns", &c->set, "set, one by one");
-	row_versus(set, "fdatasync", &c->sync);
-	if (machine_describe()->syncs)
-		row_at_most(set, 3);
-	row_at_least(work_row(w, "a second", &c->batch, "set, 20,000 in a batch"), BATCH);
-	report_show(w);
-}
-
-void works_limits(void) {
-	static struct changes c;
 
 	berthd_start(&berthd, 100000, 1000);
 	berthd_set(ACCOUNT, "1");
 	handle_open(0);
 	admin_open(&berthd);
 	changes_measure(&c);
-	rows_make(&c);
+	row_at_most(
+		work_row(w, "times", SERIES_ONE(c.late), "old limits met, in %.0f", c.tried), 0);
+	(void)work_row(w, "ns", &c.sync, "fdatasync of a page");
+	set = work_row(w, "ns", &c.set, "set, one by one");
+	row_versus(set, "fdatasync", &c.sync);
+	if (machine_describe()->syncs)
+		row_at_most(set, 3);
+	row_at_least(work_row(w, "a second", &c.batch, "set, 20,000 in a batch"), BATCH);
+	report_show(w);
 	admin_close();
 	berth_close(handle);
 	berthd_end(&berthd);

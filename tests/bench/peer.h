@@ -7,8 +7,12 @@
  * its number.
  */
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
+
+#include "bench.h"
 
 enum object {
 	OBJECT_FREE,    /* has a free slot for every process that measures */
@@ -61,6 +65,17 @@ struct peer {
 
 /* Makes a mutex that processes share. */
 void mutex_init(pthread_mutex_t *mutex, bool robust);
+
+/* Locks or unlocks a byte of a file. False: another open file has locked it. */
+static inline bool byte_change(int fd, unsigned byte, short type) {
+	struct flock lock = {
+		.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
+
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+		return true;
+	bench_check(errno == EAGAIN || errno == EACCES, "fcntl F_OFD_SETLK");
+	return false;
+}
 
 /* The number of an object's slots. */
 unsigned object_limit(unsigned object);

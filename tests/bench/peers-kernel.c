@@ -79,19 +79,9 @@ static void ofd_open(void) {
 	}
 }
 
-static inline bool byte_change(unsigned object, unsigned byte, short type) {
-	struct flock lock = {
-		.l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1};
-
-	if (fcntl(lock_fd[object], F_OFD_SETLK, &lock) == 0)
-		return true;
-	bench_check(errno == EAGAIN || errno == EACCES, "fcntl F_OFD_SETLK");
-	return false;
-}
-
 static inline bool ofd_take(unsigned object) {
 	for (unsigned byte = 0; byte < object_limit(object); byte++) {
-		if (lock_mine[object][byte] || !byte_change(object, byte, F_WRLCK))
+		if (lock_mine[object][byte] || !byte_change(lock_fd[object], byte, F_WRLCK))
 			continue;
 		lock_mine[object][byte] = true;
 		lock_last = byte;
@@ -102,7 +92,7 @@ static inline bool ofd_take(unsigned object) {
 
 static inline void ofd_give(unsigned object) {
 	lock_mine[object][lock_last] = false;
-	bench_check(byte_change(object, lock_last, F_UNLCK), "unlocking");
+	bench_check(byte_change(lock_fd[object], lock_last, F_UNLCK), "unlocking");
 }
 
 PEER_LOOPS(ofd)

@@ -54,21 +54,6 @@ static const char *json_bool(bool value) {
 	return value ? "true" : "false";
 }
 
-static void json_head(FILE *f) {
-	const struct machine *m = machine_describe();
-
-	fprintf(f, "{\"schema\": \"berth-bench-1\", ");
-	json_string(f, "berth", BERTH_VERSION);
-	json_string(f, "command", m->command);
-	fprintf(f, "\"quick\": %s,\n\"machine\": {", json_bool(bench.quick));
-	json_string(f, "cpu", m->cpu);
-	json_string(f, "kernel", m->kernel);
-	json_string(f, "compiler", m->compiler);
-	json_string(f, "disk", m->disk);
-	json_number(f, "load", true, m->load);
-	fprintf(f, "\"cpus\": %u},\n", m->cpus);
-}
-
 static void json_row(FILE *f, const struct work *w, const struct row *r) {
 	static const char *const bounds[] = {NULL, "at most", "at least"};
 	bool measured = !r->missing, compared = r->ratio.count > 0;
@@ -94,9 +79,19 @@ static void json_row(FILE *f, const struct work *w, const struct row *r) {
 }
 
 void report_json(FILE *f) {
+	const struct machine *m = machine_describe();
 	const char *between = "\n";
 
-	json_head(f);
+	fprintf(f, "{\"schema\": \"berth-bench-1\", ");
+	json_string(f, "berth", BERTH_VERSION);
+	json_string(f, "command", m->command);
+	fprintf(f, "\"quick\": %s,\n\"machine\": {", json_bool(bench.quick));
+	json_string(f, "cpu", m->cpu);
+	json_string(f, "kernel", m->kernel);
+	json_string(f, "compiler", m->compiler);
+	json_string(f, "disk", m->disk);
+	json_number(f, "load", true, m->load);
+	fprintf(f, "\"cpus\": %u},\n", m->cpus);
 	fprintf(f, "\"works\": [");
 	for (unsigned i = 0; i < work_count; i++, between = ",\n") {
 		const struct work *w = works[i];

@@ -172,10 +172,10 @@ static void row_print(FILE *f, const struct row *r) {
 	double factor = unit_choose(r, &unit);
 
 	(void)snprintf(cells[CONTENDER], CELL_SIZE, "%s", r->contender);
-	(void)snprintf(cells[REMARK], CELL_SIZE, "%s%s", r->missing ? "not measured: " : "",
-		r->missing  ? r->missing
-		: r->remark ? r->remark
-			    : "");
+	if (r->missing)
+		(void)snprintf(cells[REMARK], CELL_SIZE, "not measured: %s", r->missing);
+	else if (r->remark)
+		(void)snprintf(cells[REMARK], CELL_SIZE, "%s", r->remark);
 	if (!r->missing)
 		(void)snprintf(cells[MEDIAN], CELL_SIZE, "%s %s",
 			number_text(series_median(&r->figures) * factor, a), unit);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The scripts (scripts.h). Each shows a fault that was once in the counter, or in a design of it. */
+/* The scripts. Each shows a fault that was once in the counter, or in a design of it. */
 
 #include "scripts.h"
 #include "util.h"

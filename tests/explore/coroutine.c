@@ -24,8 +24,8 @@ static void coroutine_enter(void) {
 static void *scheduler;
 
 /* Saves the registers that a function must preserve, and restores those that were saved at `to`. */
-__attribute__((naked, noinline)) static void stack_switch(void **save, void *to) {
-	(void)save, (void)to;
+__attribute__((naked, noinline)) static void stack_switch(
+	__attribute__((unused)) void **save, __attribute__((unused)) void *to) {
 	__asm__("push %rbp\n\tpush %rbx\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
 		"mov %rsp, (%rdi)\n\tmov %rsi, %rsp\n\t"
 		"pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbx\n\tpop %rbp\n\tret");

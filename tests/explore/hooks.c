@@ -21,7 +21,7 @@ uint32_t version[WORDS];
 
 typedef unsigned __int128 u128;
 
-/* The compiler calls the hooks by name; no header declares them. They need few of their parameters. */
+/* The compiler calls the hooks by name; no header declares them. They need few parameters. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 

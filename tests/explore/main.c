@@ -5,37 +5,40 @@
  * library and daemon in one process, as coroutines, and switches between them at any access to
  * shared memory.
  *
- *     explore                               a sample, for `make check`: scripts, then runs from $SEED on
- *     explore --script[=NAME] [--stride N]  schedules written by hand: all, or those whose names begin so
+ *     explore                               a sample: scripts, then random runs from $SEED on
+ *     explore --script[=NAME] [--stride N]  scripts: all, or those whose names begin with NAME
  *     explore --seconds N [--first SEED] [--runs N] [--all]
- *                                           random runs, for N seconds of CPU; --all: after a fault, too
- *     explore --seed N [--trace]            the run of that seed once more, with all its events
+ *                                           random runs, for N seconds of CPU; --all: goes on after
+ *                                           a fault
+ *     explore --seed N [--trace]            the run of that seed; --trace: prints all its events
  *
  * Exit status: 0, no fault was found; 1, a fault was found; 2, a wrong command line.
  *
  * How it works:
  *
- *   The world (world.h) is the segment and the directory, very small, mapped once for each process and once
- *     for berthd, all in the explorer's own address space.
- *   The parties (parties.h) use it: up to three processes with up to three threads each, and berthd. Each
- *     thread, and berthd, is a coroutine (coroutine.h). process.c stands in for libberth's connection to
- *     berthd, thread.c acquires and releases through libberth, daemon.c drives berthd's sessions, directory
- *     and recount.
+ *   The world (world.h) is the segment and the directory, very small, mapped once for each process
+ *     and once for berthd, all in the explorer's own address space.
+ *   The parties (parties.h) use it: up to three processes with up to three threads each, and
+ *     berthd. Each thread, and berthd, is a coroutine (coroutine.h). process.c stands in for
+ *     libberth's connection to berthd, thread.c acquires and releases through libberth, daemon.c
+ *     drives berthd's sessions, directory and recount.
  *   The hooks (hooks.h) make the coroutines switch. The sources under test are compiled with
- *     -fsanitize=thread but linked without libtsan, so the compiler calls a function at each access; these
- *     functions are the explorer's. At each of them the running coroutine may be paused.
- *   The seam (seam.h) replaces what those sources call in libc and libsystemd: memory, system calls,
- *     threads, the event loop. So a run depends on nothing but its seed.
- *   A schedule says which coroutine runs when, for how long, and which one is stalled or killed. Either it
- *     is random (schedule.c), where a plan (parties.h), drawn from the seed, sets the odds of everything;
- *     or it is written by hand (scripts.h, cases.c), and repeated with its parties stopped at each place.
- *   The truth (truth.h) is the explorer's own record of accounts, limits and held slots, which it keeps
- *     beside the code under test.
- *   The audit (audit.h) runs after each write to a cell or record. It reads them through the view (view.h),
- *     which decodes them without the counter's own functions, and compares them with each other and with
- *     the truth.
- *   The verdict (verdict.h) of a run is the first fault that was found, or none. A run with a fault is
- *     repeated with a trace, which is printed.
+ *     -fsanitize=thread but linked without libtsan, so the compiler calls a function at each
+ *     access; these functions are the explorer's. At each of them the running coroutine may be
+ *     paused.
+ *   The seam (seam.h) replaces what those sources call in libc and libsystemd: memory, system
+ *     calls, threads, the event loop. So a run depends on nothing but its seed.
+ *   A schedule says which coroutine runs when, for how long, and which one is stalled or killed.
+ *     Either it is random (schedule.c), where a plan (parties.h), drawn from the seed, sets the
+ *     odds of everything; or it is a script (scripts.h, cases.c), written by hand, and repeated
+ *     with its parties stopped at each place.
+ *   The truth (truth.h) is the explorer's own record of accounts, limits and held slots, which it
+ *     keeps beside the code under test.
+ *   The audit (audit.h) runs after each write to a cell or record. It reads them through the view
+ *     (view.h), which decodes them without the counter's own functions, and compares them with each
+ *     other and with the truth.
+ *   The verdict (verdict.h) of a run is the first fault that was found, or none. A run with a fault
+ *     is repeated with a trace, which is printed.
  */
 
 #include <getopt.h>

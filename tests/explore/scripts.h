@@ -15,8 +15,8 @@
 bool scripts_run(const char *name, uint32_t stride);
 
 /*
- * Each is played with two processes, A and B, and accounts of one and of two levels, all with a limit
- * of 3. Commas separate the steps:
+ * Each is played with two processes, A and B, and accounts of one and of two levels, all with a
+ * limit of 3. Commas separate the steps:
  *
  *     [NUMBER] PARTY TASK [ACCOUNT]  a party does a whole task, so many times
  *     stop PARTY TASK [ACCOUNT]      begins a task, and stops the party at its place
