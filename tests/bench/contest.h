@@ -36,8 +36,8 @@ struct contender {
 
 #define BATCH_MAX 1024
 
-/* A peer as contender: its processes share OBJECT_FREE, are denied by OBJECT_FULL, or have objects of
- * their own from OBJECT_OWN on. */
+/* A peer as contender. Its processes share OBJECT_FREE, are denied by OBJECT_FULL, or each have an
+ * object of their own, from OBJECT_OWN on. */
 struct contender contender_of(struct peer *p, unsigned processes, unsigned object);
 void contest(struct contender *c, unsigned count, unsigned rounds);
 /* Adds a row for each contender, "berth, of 1,000", by its name and its object. Contenders of one

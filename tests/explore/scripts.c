@@ -138,10 +138,12 @@ static void task_create(struct process *p, uint32_t name) {
 	(void)daemon_create(name, 3);
 }
 
+/* Sets the limit that the scripts call full: a second slot is refused. */
 static void task_fill(struct process *p, uint32_t name) {
 	(void)daemon_limit(name, 1);
 }
 
+/* Sets the limit with which the scripts begin. */
 static void task_raise(struct process *p, uint32_t name) {
 	(void)daemon_limit(name, 3);
 }
