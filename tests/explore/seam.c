@@ -161,7 +161,6 @@ void log_event(
 	char text[300];
 	va_list arguments;
 
-	(void)fields;
 	if (!message_id && level > LOG_WARNING)
 		return;
 	va_start(arguments, format);
