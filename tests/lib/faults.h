@@ -172,16 +172,10 @@ UNUSED static bool faults_are_all(void) {
 	return want && strcmp(want, "all") == 0;
 }
 
-/* Returns 1, so that each call fails in turn. For a fault that resembles another fault and has many
- * calls, returns 5, so that only every fifth call fails. */
-static uint32_t fault_stride(const struct fault *f, uint32_t calls) {
-	bool resembles = f->sticky || f->error == ENFILE || f->error == EDQUOT;
-
-	return resembles && calls > 60 ? 5 : 1;
-}
-
 static void fault_sweep_all(const struct fault *f, uint32_t calls, void (*step)(void)) {
-	uint32_t injected = 0, stride = fault_stride(f, calls);
+	/* Of a fault that resembles another one and has many calls, only every fifth call fails. */
+	bool resembles = f->sticky || f->error == ENFILE || f->error == EDQUOT;
+	uint32_t injected = 0, stride = resembles && calls > 60 ? 5 : 1;
 
 	fault = f;
 	for (fault_nth = 1; fault_nth < FAULTS_MAX; fault_nth += stride) {

@@ -4,9 +4,11 @@
 /* A segment and a directory in a private directory, without a daemon. */
 
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "acquire.h"
@@ -14,99 +16,217 @@
 #include "counter.h"
 #include "segment.h"
 
-struct fixture {
+/* What the test that runs has open. */
+static struct fixture {
 	char dir[40];
 	struct segment *segment;
 	struct accounts *accounts;
-	struct map *map;
-};
+	struct map *map; /* berthd's mapping */
+} f;
 
-static inline void fixture_open(struct fixture *f, const struct capacities *want) {
-	ck_assert_int_eq(segment_open(f->dir, want, &f->segment), 0);
-	ck_assert_int_eq(accounts_new(f->segment, &f->accounts), 0);
-	f->map = f->segment->map;
+static inline void fixture_open(const struct capacities *want) {
+	ck_assert_int_eq(segment_open(f.dir, want, &f.segment), 0);
+	ck_assert_int_eq(accounts_new(f.segment, &f.accounts), 0);
+	f.map = f.segment->map;
 }
 
-static inline void fixture_new(struct fixture *f, const struct capacities *want) {
-	strcpy(f->dir, "/dev/shm/berth-unit-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(f->dir));
-	fixture_open(f, want);
+static inline void fixture_new(const struct capacities *want) {
+	strcpy(f.dir, "/dev/shm/berth-unit-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(f.dir));
+	fixture_open(want);
 }
 
-static inline void fixture_close(struct fixture *f) {
-	accounts_free(f->accounts);
-	segment_close(f->segment);
+static inline void fixture_close(void) {
+	accounts_free(f.accounts);
+	segment_close(f.segment);
 }
 
-static inline void fixture_free(struct fixture *f) {
-	char path[64];
+/* The path of a file in the private directory, in a static buffer. */
+static inline const char *fixture_file(const char *name) {
+	static char path[96];
 
-	fixture_close(f);
-	(void)snprintf(path, sizeof(path), "%s/segment", f->dir);
-	(void)unlink(path);
-	(void)snprintf(path, sizeof(path), "%s/directory", f->dir);
-	(void)unlink(path);
-	ck_assert_int_eq(rmdir(f->dir), 0);
-}
-
-/* Sets a limit, as after a commit of the store. */
-static inline int fixture_configure(struct accounts *a, const char *name, uint32_t limit) {
-	uint32_t account;
-	int r = accounts_reserve(a, name, &account);
-
-	if (r < 0)
-		return r;
-	r = accounts_configure(a, account, limit);
-	accounts_unreserve(a, account);
-	return r;
-}
-
-/* Loads a limit, as at the start of berthd. */
-static inline int fixture_load(struct fixture *f, const char *text, uint32_t limit) {
-	return accounts_load(f->accounts, text, limit);
-}
-
-/* Sets the account's limit and returns its path. */
-static inline struct path fixture_path(struct fixture *f, const char *name, uint32_t limit) {
-	struct path path;
-	uint32_t account;
-
-	ck_assert_int_eq(fixture_configure(f->accounts, name, limit), 0);
-	account = accounts_find(f->accounts, name);
-	ck_assert_uint_ne(account, 0);
-	ck_assert_int_eq(
-		directory_path(f->map, account,
-			entry_generation(directory_word(accounts_directory(f->accounts), account)),
-			&path),
-		0);
+	(void)snprintf(path, sizeof(path), "%s/%s", f.dir, name);
 	return path;
 }
 
-/* Opens `count` records from `first` on, as berthd does for a range that it grants. */
-static inline void fixture_open_records(struct fixture *f, uint32_t first, uint32_t count) {
-	if (load_relaxed(&f->segment->names->slots) == 0)
-		ck_assert_int_eq(segment_grow_slots(f->segment), 0);
-	for (uint32_t n = first; n < first + count; n++)
-		ck_assert_int_eq(counter_open(f->map, n), 0);
+static inline void fixture_free(void) {
+	fixture_close();
+	(void)unlink(fixture_file("segment"));
+	(void)unlink(fixture_file("directory"));
+	ck_assert_int_eq(rmdir(f.dir), 0);
 }
 
-/* Acquires a slot with the record, and returns its seq. */
-static inline uint64_t fixture_acquire(
-	struct fixture *f, uint32_t record, const struct path *path, uint32_t weight) {
-	const struct stamp stamp = {0};
-	uint64_t seq;
+/* Maps both files as a client does. */
+static inline struct map *fixture_map(void) {
+	int segment = open(fixture_file("segment"), O_RDWR | O_CLOEXEC);
+	int directory = open(fixture_file("directory"), O_RDONLY | O_CLOEXEC);
+	struct map *map;
 
-	ck_assert_int_eq(record_acquire(f->map, record, path, weight, &stamp, &seq), 0);
-	return seq;
+	ck_assert_int_eq(map_new(segment, directory, PROT_READ, &map), 0);
+	return map;
 }
 
-static inline void fixture_release(struct fixture *f, uint32_t record, uint64_t seq) {
-	ck_assert_int_eq(counter_release(f->map, record, seq), 0);
+/* Makes the segment so large that it has this number of records. */
+static inline void fixture_grow_slots(uint32_t count) {
+	while (load_relaxed(&f.segment->names->slots) < count)
+		ck_assert_int_eq(segment_grow_slots(f.segment), 0);
+}
+
+/* -- accounts ---------------------------------------------------------------------------------- */
+
+/* Sets a limit, as after a commit of the store. */
+static inline int fixture_configure(const char *name, uint32_t limit) {
+	uint32_t account;
+	int r = accounts_reserve(f.accounts, name, &account);
+
+	if (r < 0)
+		return r;
+	r = accounts_configure(f.accounts, account, limit);
+	accounts_unreserve(f.accounts, account);
+	return r;
+}
+
+static inline void limit_set(const char *name, uint32_t limit) {
+	ck_assert_int_eq(fixture_configure(name, limit), 0);
+}
+
+static inline void account_delete(const char *name) {
+	ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
+}
+
+/* The index of the account; 0 if it doesn't exist. */
+static inline uint32_t account_of(const char *name) {
+	return accounts_find(f.accounts, name);
+}
+
+static inline uint64_t account_word(uint32_t account) {
+	return directory_word(accounts_directory(f.accounts), account);
+}
+
+/* The path of an account that exists, in this mapping. */
+static inline struct path path_in(struct map *map, const char *name) {
+	uint32_t account = account_of(name);
+	struct path path;
+
+	ck_assert_uint_ne(account, 0);
+	ck_assert_int_eq(
+		directory_path(map, account, entry_generation(account_word(account)), &path), 0);
+	return path;
+}
+
+static inline struct path path_of(const char *name) {
+	return path_in(f.map, name);
+}
+
+/* Sets the account's limit and returns its path. */
+static inline struct path path_with(const char *name, uint32_t limit) {
+	limit_set(name, limit);
+	return path_of(name);
 }
 
 /* Each level of the path has this count. */
-static inline void fixture_check_counts(
-	struct fixture *f, const struct path *path, uint32_t count) {
+static inline void check_path(const struct path *path, uint32_t count) {
 	for (uint32_t k = 0; k < path->depth; k++)
-		ck_assert_uint_eq(counter_count(f->map, path->level[k].account), count);
+		ck_assert_uint_eq(counter_count(f.map, path->level[k].account), count);
+}
+
+static inline void check_no_counts(void) {
+	for (uint32_t a = 1; a < directory_end(accounts_directory(f.accounts)); a++)
+		ck_assert_msg(counter_count(f.map, a) == 0, "account %u holds %u", a,
+			counter_count(f.map, a));
+}
+
+/* Overwrites the limit or the generation, and doesn't bump the cell. */
+static inline void word_write(struct entry *e, uint32_t limit, uint32_t generation) {
+	store_release(&e->word, entry_pack(limit, entry_flags(load_relaxed(&e->word)), generation));
+}
+
+static inline void limit_write(struct entry *e, uint32_t limit) {
+	word_write(e, limit, entry_generation(load_relaxed(&e->word)));
+}
+
+static inline void generation_write(struct entry *e, uint32_t generation) {
+	word_write(e, entry_limit(load_relaxed(&e->word)), generation);
+}
+
+/* -- records ----------------------------------------------------------------------------------- */
+
+/* Opens `count` records from `first` on, as berthd does for a range that it grants. */
+static inline void records_open(uint32_t first, uint32_t count) {
+	fixture_grow_slots(1);
+	for (uint32_t n = first; n < first + count; n++)
+		ck_assert_int_eq(counter_open(f.map, n), 0);
+}
+
+/* Closes the record, as at the end of its session, and opens it for another session. */
+static inline void record_renew(uint32_t record) {
+	ck_assert_int_eq(counter_close(f.map, record), 0);
+	ck_assert_int_eq(counter_open(f.map, record), 0);
+}
+
+/* Acquires a slot with the record, and returns its seq. */
+static inline uint64_t record_hold(uint32_t record, const struct path *path, uint32_t weight) {
+	const struct stamp stamp = {.since = 1, .label = "test"};
+	uint64_t seq;
+
+	ck_assert_int_eq(record_acquire(f.map, record, path, weight, &stamp, &seq), 0);
+	return seq;
+}
+
+/* Tries to acquire a slot, and returns the error. */
+static inline int record_try(uint32_t record, const struct path *path, uint32_t weight) {
+	const struct stamp stamp = {.since = 1};
+	uint64_t seq;
+
+	return record_acquire(f.map, record, path, weight, &stamp, &seq);
+}
+
+static inline void record_release(uint32_t record, uint64_t seq) {
+	ck_assert_int_eq(counter_release(f.map, record, seq), 0);
+}
+
+/* Acquires and releases a slot. */
+static inline void record_use(uint32_t record, const struct path *path, uint32_t weight) {
+	record_release(record, record_hold(record, path, weight));
+}
+
+/* The record's place and newest step, which may be in the tag of a cell. Unlike ck_assert(), this
+ * makes a system call only if it fails, since tests call it a million times. */
+static inline struct snapshot newest_of(uint32_t record) {
+	struct snapshot s;
+
+	if (counter_record(f.map, record, &s) != 0)
+		ck_abort_msg("record %u can't be read", record);
+	return s;
+}
+
+/* The record's own words. */
+static inline struct snapshot words_of(uint32_t record) {
+	const struct record *r = map_record(f.map, record);
+
+	if (!r)
+		ck_abort_msg("record %u can't be mapped", record);
+	return (struct snapshot){load_total(&r->place), load_total(&r->noted)};
+}
+
+static inline bool same_words(struct snapshot a, struct snapshot b) {
+	return a.place == b.place && a.seq == b.seq;
+}
+
+static inline void words_write(uint32_t record, struct snapshot s) {
+	store_total(&map_record(f.map, record)->place, s.place);
+	store_total(&map_record(f.map, record)->noted, s.seq);
+}
+
+/* Makes the first step of a release or a revocation: it discharges the top level (R1). With
+ * `cycles` 1, it does this in the next cycle, as a revocation does. The slot has the weight 1. */
+static inline void discharge_top(
+	uint32_t record, const struct path *path, uint64_t seq, uint64_t cycles) {
+	uint32_t top = path->depth - 1;
+	struct pair seen = cell_load(path->level[top].cell);
+
+	ck_assert(seen.second == tag_pack(record, seq));
+	ck_assert(cas16(&path->level[top].cell->count, seen,
+		(struct pair){seen.first - (UINT64_C(1) << BERTH_COUNT_SHIFT),
+			tag_pack(record, seq_down(seq_base(seq) + cycles * BERTH_CYCLE, top))}));
 }

@@ -92,26 +92,17 @@ __attribute__((constructor)) static void made_init(void) {
 	(void)atexit(made_dirs_remove);
 }
 
-static void made_add(const char *dir) {
-	unsigned i = __atomic_fetch_add(&made->count, 1, __ATOMIC_RELAXED);
-
-	if (i >= INSTANCES_MAX)
-		give_up("more than %d instances", INSTANCES_MAX);
-	made->dirs[i].owner = getpid();
-	(void)snprintf(made->dirs[i].dir, sizeof(made->dirs[i].dir), "%s", dir);
-}
-
-static void made_remove(const char *dir) {
-	for (unsigned i = 0; i < made->count && i < INSTANCES_MAX; i++)
-		if (strcmp(made->dirs[i].dir, dir) == 0)
-			made_dir_remove(&made->dirs[i]);
-}
-
 static void directories_make(struct instance *i) {
+	unsigned n;
+
 	(void)snprintf(i->dir, sizeof(i->dir), "/dev/shm/berth-XXXXXX");
 	if (!mkdtemp(i->dir))
 		give_up("mkdtemp %s: %m", i->dir);
-	made_add(i->dir);
+	n = __atomic_fetch_add(&made->count, 1, __ATOMIC_RELAXED);
+	if (n >= INSTANCES_MAX)
+		give_up("more than %d instances", INSTANCES_MAX);
+	made->dirs[n].owner = getpid();
+	strcpy(made->dirs[n].dir, i->dir);
 	/* Tests that drop root must be able to reach the sockets. */
 	(void)chmod(i->dir, 0755);
 	(void)snprintf(i->runtime_dir, sizeof(i->runtime_dir), "%s/run", i->dir);
@@ -152,16 +143,6 @@ static void die_with_parent(pid_t parent) {
 		_exit(EXIT_FAILURE);
 }
 
-static void log_open(const struct instance *i) {
-	char path[128];
-	int fd;
-
-	(void)snprintf(path, sizeof(path), "%s/log", i->dir);
-	fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0)
-		_exit(EXIT_FAILURE);
-}
-
 static void berthd_exec(const struct instance *i, const char *path) {
 	const char *argv[12] = {path};
 	int n = 1;
@@ -181,8 +162,9 @@ static void berthd_exec(const struct instance *i, const char *path) {
 
 static pid_t spawn(struct instance *i, const char *notify) {
 	const char *path = program_path("BERTHD", "berthd");
-	pid_t parent = getpid();
-	pid_t pid;
+	pid_t parent = getpid(), pid;
+	char log[128];
+	int fd;
 
 	(void)fflush(NULL);
 	pid = fork();
@@ -193,7 +175,10 @@ static pid_t spawn(struct instance *i, const char *notify) {
 		return pid;
 	}
 	die_with_parent(parent);
-	log_open(i);
+	(void)snprintf(log, sizeof(log), "%s/log", i->dir);
+	fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0)
+		_exit(EXIT_FAILURE);
 	if (notify)
 		(void)setenv("NOTIFY_SOCKET", notify, 1);
 	else
@@ -202,49 +187,15 @@ static pid_t spawn(struct instance *i, const char *notify) {
 	return -1;
 }
 
-/* True if the process has ended, even if it is a zombie; false after the timeout. */
-static bool process_wait(pid_t pid, int timeout_ms) {
-	struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
-	int n;
-
-	if (p.fd < 0)
-		return true;
-	do
-		n = poll(&p, 1, timeout_ms);
-	while (n < 0 && errno == EINTR);
-	(void)close(p.fd);
-	return n > 0;
-}
-
 /* -- readiness --------------------------------------------------------------------------------- */
-
-static int notify_open(const struct instance *i, char *path, size_t size) {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	(void)snprintf(path, size, "%s/notify", i->dir);
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", path);
-	(void)unlink(path);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		give_up("notify socket %s: %m", path);
-	return fd;
-}
-
-static bool notify_is_ready(int fd) {
-	char text[4096];
-	ssize_t n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
-
-	if (n < 0)
-		return false;
-	text[n] = '\0';
-	return strncmp(text, "READY=1", 7) == 0 || strstr(text, "\nREADY=1");
-}
 
 static void ready_wait(struct instance *i, int notify) {
 	struct pollfd p[2] = {
 		{.fd = notify, .events = POLLIN},
 		{.fd = (int)syscall(SYS_pidfd_open, i->berthd, 0), .events = POLLIN},
 	};
+	char text[4096];
+	ssize_t size;
 	int n;
 
 	for (;;) {
@@ -254,7 +205,10 @@ static void ready_wait(struct instance *i, int notify) {
 		if (n == 0)
 			give_up("berthd isn't ready after %d s; its log:\n%s", PATIENCE_MS / 1000,
 				instance_log(i));
-		if ((p[0].revents & POLLIN) && notify_is_ready(notify))
+		size = p[0].revents & POLLIN ? recv(notify, text, sizeof(text) - 1, MSG_DONTWAIT)
+					     : -1;
+		text[size > 0 ? size : 0] = '\0';
+		if (strncmp(text, "READY=1", 7) == 0 || strstr(text, "\nREADY=1"))
 			break;
 		if (!(p[0].revents & POLLIN) && (p[1].revents & POLLIN))
 			give_up("berthd ended before it was ready; its log:\n%s", instance_log(i));
@@ -276,12 +230,16 @@ void instance_start(struct instance *i, const char *const args[]) {
 }
 
 void instance_restart(struct instance *i) {
-	char path[128];
-	int notify;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char *path = address.sun_path;
 
 	if (i->berthd)
 		give_up("berthd runs already");
-	notify = notify_open(i, path, sizeof(path));
+	(void)snprintf(path, sizeof(address.sun_path), "%s/notify", i->dir);
+	(void)unlink(path);
+	if (notify < 0 || bind(notify, (struct sockaddr *)&address, sizeof(address)) < 0)
+		give_up("notify socket %s: %m", path);
 	(void)spawn(i, path);
 	ready_wait(i, notify);
 	(void)close(notify);
@@ -293,7 +251,8 @@ pid_t instance_spawn(struct instance *i) {
 }
 
 int instance_kill(struct instance *i, int signal) {
-	int status = 0;
+	struct pollfd ended = {.events = POLLIN};
+	int status = 0, n;
 
 	if (!i->berthd || kill(i->berthd, signal) < 0)
 		give_up("berthd (%d) can't be sent signal %d: %m", (int)i->berthd, signal);
@@ -303,9 +262,15 @@ int instance_kill(struct instance *i, int signal) {
 		(void)waitpid(i->berthd, &status, WUNTRACED);
 		return status;
 	}
-	if (!process_wait(i->berthd, PATIENCE_MS))
+	/* A pidfd is readable once the process has ended, even if it is a zombie. */
+	ended.fd = (int)syscall(SYS_pidfd_open, i->berthd, 0);
+	do
+		n = ended.fd < 0 ? 1 : poll(&ended, 1, PATIENCE_MS);
+	while (n < 0 && errno == EINTR);
+	if (n == 0)
 		give_up("berthd didn't end within %d s of signal %d; its log:\n%s",
 			PATIENCE_MS / 1000, signal, instance_log(i));
+	(void)close(ended.fd);
 	(void)waitpid(i->berthd, &status, 0);
 	i->berthd = 0;
 	return status;
@@ -316,7 +281,9 @@ void instance_end(struct instance *i) {
 		(void)kill(i->berthd, SIGCONT);
 		(void)instance_kill(i, SIGKILL);
 	}
-	made_remove(i->dir);
+	for (unsigned k = 0; k < made->count && k < INSTANCES_MAX; k++)
+		if (strcmp(made->dirs[k].dir, i->dir) == 0)
+			made_dir_remove(&made->dirs[k]);
 }
 
 /* Reads the descriptor to its end into *buffer, which it enlarges if necessary. */
@@ -357,25 +324,13 @@ const char *instance_log(const struct instance *i) {
 
 /* -- berthctl ---------------------------------------------------------------------------------- */
 
-static void ctl_exec(const char **argv, int output, pid_t parent) {
-	int null = open("/dev/null", O_RDONLY);
-
-	die_with_parent(parent);
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
-		dup2(output, STDERR_FILENO) < 0)
-		_exit(EXIT_FAILURE);
-	(void)execv(argv[0], (char **)argv);
-	fprintf(stderr, "exec %s: %m\n", argv[0]);
-	_exit(EXIT_FAILURE);
-}
-
 int ctl(const char **ret_output, ...) {
 	static char *buffer;
 	static size_t size;
 	const char *argv[CTL_ARGS_MAX] = {program_path("BERTHCTL", "berthctl")};
 	const char *text;
 	pid_t parent = getpid(), pid;
-	int ends[2], status, n = 0;
+	int ends[2], status, null, n = 0;
 	va_list args;
 
 	va_start(args, ret_output);
@@ -391,8 +346,16 @@ int ctl(const char **ret_output, ...) {
 	pid = fork();
 	if (pid < 0)
 		give_up("fork: %m");
-	if (pid == 0)
-		ctl_exec(argv, ends[1], parent);
+	if (pid == 0) {
+		null = open("/dev/null", O_RDONLY);
+		die_with_parent(parent);
+		if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(ends[1], STDOUT_FILENO) < 0 ||
+			dup2(ends[1], STDERR_FILENO) < 0)
+			_exit(EXIT_FAILURE);
+		(void)execv(argv[0], (char **)argv);
+		fprintf(stderr, "exec %s: %m\n", argv[0]);
+		_exit(EXIT_FAILURE);
+	}
 	(void)close(ends[1]);
 	text = read_all(ends[0], &buffer, &size);
 	(void)close(ends[0]);

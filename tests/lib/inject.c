@@ -102,6 +102,12 @@ static bool must_fail(uint32_t kinds, const char *function) {
 
 #define MUST_FAIL(kinds) must_fail((kinds), __func__)
 
+/* Defines a function that returns -1 if this call must fail, and else calls the next definition. */
+#define REPLACE(kinds, type, function, parameters, arguments)            \
+	EXPORT type function parameters {                                \
+		return MUST_FAIL(kinds) ? -1 : NEXT(function) arguments; \
+	}
+
 /* True for regular files other than standard input, output and error. */
 static bool is_file(int fd) {
 	struct stat st;
@@ -191,27 +197,13 @@ EXPORT FILE *fopen(const char *path, const char *mode) {
 	return MUST_FAIL(INJECT_DESCRIPTOR) ? NULL : NEXT(fopen)(path, mode);
 }
 
-EXPORT int socket(int family, int type, int protocol) {
-	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(socket)(family, type, protocol);
-}
-
-EXPORT int accept4(int fd, __SOCKADDR_ARG address, socklen_t *size, int flags) {
-	return MUST_FAIL(INJECT_DESCRIPTOR | INJECT_ACCEPT)
-		       ? -1
-		       : NEXT(accept4)(fd, address, size, flags);
-}
-
-EXPORT int epoll_create1(int flags) {
-	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(epoll_create1)(flags);
-}
-
-EXPORT int timerfd_create(clockid_t clock, int flags) {
-	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(timerfd_create)(clock, flags);
-}
-
-EXPORT int eventfd(unsigned int count, int flags) {
-	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(eventfd)(count, flags);
-}
+REPLACE(INJECT_DESCRIPTOR, int, socket, (int family, int type, int protocol),
+	(family, type, protocol))
+REPLACE(INJECT_DESCRIPTOR | INJECT_ACCEPT, int, accept4,
+	(int fd, __SOCKADDR_ARG address, socklen_t *size, int flags), (fd, address, size, flags))
+REPLACE(INJECT_DESCRIPTOR, int, epoll_create1, (int flags), (flags))
+REPLACE(INJECT_DESCRIPTOR, int, timerfd_create, (clockid_t clock, int flags), (clock, flags))
+REPLACE(INJECT_DESCRIPTOR, int, eventfd, (unsigned int count, int flags), (count, flags))
 
 EXPORT int signalfd(int fd, const sigset_t *mask, int flags) {
 	return fd < 0 && MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(signalfd)(fd, mask, flags);
@@ -227,24 +219,21 @@ EXPORT int close(int fd) {
 	return r;
 }
 
-EXPORT int dup(int fd) {
-	return MUST_FAIL(INJECT_DESCRIPTOR) ? -1 : NEXT(dup)(fd);
-}
-
-static uint32_t fcntl_kinds(int command) {
-	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
-		return INJECT_DESCRIPTOR;
-	return command == F_SETLK || command == F_SETLKW ? INJECT_LOCK : 0;
-}
+REPLACE(INJECT_DESCRIPTOR, int, dup, (int fd), (fd))
 
 EXPORT int fcntl(int fd, int command, ...) {
+	uint32_t kinds = 0;
 	va_list args;
 	void *argument;
 
 	va_start(args, command);
 	argument = va_arg(args, void *);
 	va_end(args);
-	return MUST_FAIL(fcntl_kinds(command)) ? -1 : NEXT(fcntl)(fd, command, argument);
+	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+		kinds = INJECT_DESCRIPTOR;
+	else if (command == F_SETLK || command == F_SETLKW)
+		kinds = INJECT_LOCK;
+	return MUST_FAIL(kinds) ? -1 : NEXT(fcntl)(fd, command, argument);
 }
 
 EXPORT long syscall(long number, ...) {
@@ -262,13 +251,9 @@ EXPORT long syscall(long number, ...) {
 
 /* -- files ------------------------------------------------------------------------------------- */
 
-EXPORT int ftruncate(int fd, off_t size) {
-	return MUST_FAIL(INJECT_SPACE) ? -1 : NEXT(ftruncate)(fd, size);
-}
-
-EXPORT int fallocate(int fd, int mode, off_t offset, off_t size) {
-	return MUST_FAIL(INJECT_SPACE) ? -1 : NEXT(fallocate)(fd, mode, offset, size);
-}
+REPLACE(INJECT_SPACE, int, ftruncate, (int fd, off_t size), (fd, size))
+REPLACE(INJECT_SPACE, int, fallocate, (int fd, int mode, off_t offset, off_t size),
+	(fd, mode, offset, size))
 
 /* The number of bytes that a write writes; 0: it fails. */
 static size_t write_part(int fd, size_t size, const char *function) {
@@ -310,54 +295,21 @@ EXPORT ssize_t pread(int fd, void *data, size_t size, off_t offset) {
 	return is_file(fd) && MUST_FAIL(INJECT_READ) ? -1 : NEXT(pread)(fd, data, size, offset);
 }
 
-EXPORT int fsync(int fd) {
-	return MUST_FAIL(INJECT_SYNC) ? -1 : NEXT(fsync)(fd);
-}
-
-EXPORT int fdatasync(int fd) {
-	return MUST_FAIL(INJECT_SYNC) ? -1 : NEXT(fdatasync)(fd);
-}
-
-EXPORT int msync(void *at, size_t size, int flags) {
-	return MUST_FAIL(INJECT_SYNC) ? -1 : NEXT(msync)(at, size, flags);
-}
-
-EXPORT int mkdir(const char *path, mode_t mode) {
-	return MUST_FAIL(INJECT_NAME | INJECT_SPACE) ? -1 : NEXT(mkdir)(path, mode);
-}
-
-EXPORT int rename(const char *from, const char *to) {
-	return MUST_FAIL(INJECT_NAME | INJECT_SPACE) ? -1 : NEXT(rename)(from, to);
-}
-
-EXPORT int renameat(int from_dir, const char *from, int to_dir, const char *to) {
-	return MUST_FAIL(INJECT_NAME | INJECT_SPACE) ? -1
-						     : NEXT(renameat)(from_dir, from, to_dir, to);
-}
-
-EXPORT int unlink(const char *path) {
-	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(unlink)(path);
-}
-
-EXPORT int unlinkat(int dir, const char *path, int flags) {
-	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(unlinkat)(dir, path, flags);
-}
-
-EXPORT int chmod(const char *path, mode_t mode) {
-	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(chmod)(path, mode);
-}
-
-EXPORT int fchmodat(int dir, const char *path, mode_t mode, int flags) {
-	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(fchmodat)(dir, path, mode, flags);
-}
-
-EXPORT int fchownat(int dir, const char *path, uid_t uid, gid_t gid, int flags) {
-	return MUST_FAIL(INJECT_NAME) ? -1 : NEXT(fchownat)(dir, path, uid, gid, flags);
-}
-
-EXPORT int flock(int fd, int operation) {
-	return MUST_FAIL(INJECT_LOCK) ? -1 : NEXT(flock)(fd, operation);
-}
+REPLACE(INJECT_SYNC, int, fsync, (int fd), (fd))
+REPLACE(INJECT_SYNC, int, fdatasync, (int fd), (fd))
+REPLACE(INJECT_SYNC, int, msync, (void *at, size_t size, int flags), (at, size, flags))
+REPLACE(INJECT_NAME | INJECT_SPACE, int, mkdir, (const char *path, mode_t mode), (path, mode))
+REPLACE(INJECT_NAME | INJECT_SPACE, int, rename, (const char *from, const char *to), (from, to))
+REPLACE(INJECT_NAME | INJECT_SPACE, int, renameat,
+	(int from_dir, const char *from, int to_dir, const char *to), (from_dir, from, to_dir, to))
+REPLACE(INJECT_NAME, int, unlink, (const char *path), (path))
+REPLACE(INJECT_NAME, int, unlinkat, (int dir, const char *path, int flags), (dir, path, flags))
+REPLACE(INJECT_NAME, int, chmod, (const char *path, mode_t mode), (path, mode))
+REPLACE(INJECT_NAME, int, fchmodat, (int dir, const char *path, mode_t mode, int flags),
+	(dir, path, mode, flags))
+REPLACE(INJECT_NAME, int, fchownat, (int dir, const char *path, uid_t uid, gid_t gid, int flags),
+	(dir, path, uid, gid, flags))
+REPLACE(INJECT_LOCK, int, flock, (int fd, int operation), (fd, operation))
 
 /* -- sockets ----------------------------------------------------------------------------------- */
 
@@ -401,30 +353,21 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags) {
 	return n;
 }
 
-EXPORT int connect(int fd, __CONST_SOCKADDR_ARG address, socklen_t size) {
-	return MUST_FAIL(INJECT_CONNECT) ? -1 : NEXT(connect)(fd, address, size);
-}
-
-EXPORT int bind(int fd, __CONST_SOCKADDR_ARG address, socklen_t size) {
-	return MUST_FAIL(INJECT_SOCKET | INJECT_SPACE) ? -1 : NEXT(bind)(fd, address, size);
-}
-
-EXPORT int listen(int fd, int backlog) {
-	return MUST_FAIL(INJECT_SOCKET) ? -1 : NEXT(listen)(fd, backlog);
-}
-
-EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
-	return MUST_FAIL(INJECT_SOCKET) ? -1 : NEXT(getsockopt)(fd, level, name, value, size);
-}
+REPLACE(INJECT_CONNECT, int, connect, (int fd, __CONST_SOCKADDR_ARG address, socklen_t size),
+	(fd, address, size))
+REPLACE(INJECT_SOCKET | INJECT_SPACE, int, bind,
+	(int fd, __CONST_SOCKADDR_ARG address, socklen_t size), (fd, address, size))
+REPLACE(INJECT_SOCKET, int, listen, (int fd, int backlog), (fd, backlog))
+REPLACE(INJECT_SOCKET, int, getsockopt, (int fd, int level, int name, void *value, socklen_t *size),
+	(fd, level, name, value, size))
 
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout) {
 	/* A poll without waiting can't be interrupted. */
 	return timeout != 0 && MUST_FAIL(INJECT_POLL) ? -1 : NEXT(poll)(fds, count, timeout);
 }
 
-EXPORT int epoll_wait(int fd, struct epoll_event *events, int most, int timeout) {
-	return MUST_FAIL(INJECT_POLL) ? -1 : NEXT(epoll_wait)(fd, events, most, timeout);
-}
+REPLACE(INJECT_POLL, int, epoll_wait, (int fd, struct epoll_event *events, int most, int timeout),
+	(fd, events, most, timeout))
 
 EXPORT int epoll_ctl(int fd, int operation, int watched, struct epoll_event *event) {
 	return operation == EPOLL_CTL_ADD && MUST_FAIL(INJECT_WATCH)
@@ -434,18 +377,15 @@ EXPORT int epoll_ctl(int fd, int operation, int watched, struct epoll_event *eve
 
 /* -- processes and clocks ---------------------------------------------------------------------- */
 
-EXPORT pid_t fork(void) {
-	return MUST_FAIL(INJECT_PROCESS) ? -1 : NEXT(fork)();
-}
+REPLACE(INJECT_PROCESS, pid_t, fork, (void), ())
 
 EXPORT int pthread_create(
 	pthread_t *ret, const pthread_attr_t *attributes, void *(*run)(void *), void *data) {
 	return MUST_FAIL(INJECT_PROCESS) ? errno : NEXT(pthread_create)(ret, attributes, run, data);
 }
 
-EXPORT ssize_t getrandom(void *to, size_t size, unsigned flags) {
-	return MUST_FAIL(INJECT_RANDOM) ? -1 : NEXT(getrandom)(to, size, flags);
-}
+REPLACE(INJECT_RANDOM, ssize_t, getrandom, (void *to, size_t size, unsigned flags),
+	(to, size, flags))
 
 EXPORT int clock_gettime(clockid_t clock, struct timespec *ret) {
 	int r = NEXT(clock_gettime)(clock, ret);

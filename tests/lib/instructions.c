@@ -45,12 +45,6 @@ __attribute__((noinline)) static void mark(void) {
 	__asm__ volatile("");
 }
 
-static bool is_own(uint64_t pc) {
-	extern const char __executable_start[], etext[];
-
-	return pc >= (uintptr_t)__executable_start && pc < (uintptr_t)etext;
-}
-
 static bool is_vdso(uint64_t pc) {
 	static unsigned long begin, end;
 	char line[256];
@@ -91,6 +85,7 @@ static double median_of(double *values, unsigned count) {
 
 /* The medians of the counts from one mark to the next. */
 static struct count count_between_marks(const struct trace_path *path, unsigned repetitions) {
+	extern const char __executable_start[], etext[];
 	double instructions[REPETITIONS_MAX] = {0}, locked[REPETITIONS_MAX] = {0};
 	unsigned marks = 0;
 
@@ -99,7 +94,9 @@ static struct count count_between_marks(const struct trace_path *path, unsigned 
 
 		if (pc == (uintptr_t)mark) {
 			marks++;
-		} else if (marks > 0 && !is_own(pc) && !is_vdso(pc)) {
+		} else if (marks > 0 &&
+			   (pc < (uintptr_t)__executable_start || pc >= (uintptr_t)etext) &&
+			   !is_vdso(pc)) {
 			instructions[marks - 1]++;
 			locked[marks - 1] += is_locked(pc);
 		}

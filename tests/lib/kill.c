@@ -41,26 +41,13 @@ struct map *kill_map(const char *runtime_dir) {
 	return map_new(segment, directory, PROT_READ, &m) < 0 ? NULL : m;
 }
 
-static struct pair cell_of(struct map *m, uint32_t account) {
-	struct cell *cell = map_cell(m, account);
-
-	return cell ? cell_load(cell) : (struct pair){0};
-}
-
-static bool is_unfinished(struct map *m, uint32_t number) {
-	struct snapshot s;
-
-	if (counter_record(m, number, &s) < 0)
-		return true;
-	return place_state(s.place) == RECORD_SEIZED ||
-	       (place_state(s.place) == RECORD_PLACED && seq_goes_down(s.seq));
-}
-
 uint32_t kill_unfinished(struct map *m) {
+	struct snapshot s;
 	uint32_t found = 0;
 
 	for (uint32_t n = 1; n < load_acquire(&m->names->slots); n++)
-		found += is_unfinished(m, n);
+		found += counter_record(m, n, &s) < 0 || place_state(s.place) == RECORD_SEIZED ||
+			 (place_state(s.place) == RECORD_PLACED && seq_goes_down(s.seq));
 	return found;
 }
 
@@ -101,7 +88,7 @@ static uint32_t account_find(struct map *m, const char *name, uint64_t *ret_word
 uint32_t kill_count(struct map *m, const char *account) {
 	uint64_t word;
 
-	return count_of(cell_of(m, account_find(m, account, &word)).first);
+	return counter_count(m, account_find(m, account, &word));
 }
 
 int64_t kill_limit_in_force(struct map *m, const char *account) {
@@ -150,15 +137,6 @@ static bool step_make(
 	return false;
 }
 
-/* Makes P1 with a base far above all seqs that the record has used. Returns the base; 0 if the
- * record's owner has changed the record meanwhile. */
-static uint64_t record_place(struct record *record, uint64_t place) {
-	struct pair seen = {load_acquire(&record->place), load_acquire(&record->noted)};
-	uint64_t base = seq_rest(seen.second) + (uint64_t)25 * BERTH_CYCLE;
-
-	return cas16(&record->place, seen, (struct pair){place, base}) ? base : 0;
-}
-
 /* Makes V1, and N1 for the newest step. */
 static bool record_seize(struct record *record, uint64_t place, uint64_t newest) {
 	uint64_t noted = load_acquire(&record->noted);
@@ -173,6 +151,7 @@ bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill
 	uint32_t number = free_record_of(m, pid), level[2];
 	struct record *record = map_record(m, number);
 	uint64_t place, base, word;
+	struct pair seen;
 	bool done;
 
 	level[0] = account_find(m, account, &word);
@@ -180,8 +159,12 @@ bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill
 	if (number == 0 || level[1] == 0)
 		return false;
 	place = place_pack(RECORD_PLACED, 1, 2, level[0]);
-	base = record_place(record, place);
-	done = base != 0 && step_make(m, level[0], number, seq_up(base, 0), 2);
+	/* P1, with a base far above all seqs that the record has used. It fails if the owner has
+	 * changed the record meanwhile. */
+	seen = (struct pair){load_acquire(&record->place), load_acquire(&record->noted)};
+	base = seq_rest(seen.second) + (uint64_t)25 * BERTH_CYCLE;
+	done = cas16(&record->place, seen, (struct pair){place, base}) &&
+	       step_make(m, level[0], number, seq_up(base, 0), 2);
 	if (halfway != KILL_CHARGE)
 		done = done && step_make(m, level[1], number, seq_up(base, 1), 2);
 	if (halfway == KILL_SEIZED || halfway == KILL_AMID_V2)

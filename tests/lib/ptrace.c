@@ -102,16 +102,6 @@ static bool name_is_wanted(const char *name, const char *const functions[]) {
 	return false;
 }
 
-static long peek(const struct trace *t, uint64_t address) {
-	long word;
-
-	errno = 0;
-	word = ptrace(PTRACE_PEEKTEXT, t->pid, (void *)address, NULL);
-	if (errno)
-		give_up("can't read %#lx", (unsigned long)address);
-	return word;
-}
-
 static void symbols_find(struct trace *t, const char *const functions[]) {
 	char command[64], line[512];
 	FILE *f;
@@ -144,7 +134,10 @@ static void breaks_find(struct trace *t, const char *const functions[]) {
 	t->breaks = known.breaks;
 	for (size_t i = 0; i < t->breaks; i++) {
 		t->at[i].address = t->base + known.at[i].address;
-		t->at[i].text = peek(t, t->at[i].address);
+		errno = 0;
+		t->at[i].text = ptrace(PTRACE_PEEKTEXT, t->pid, (void *)t->at[i].address, NULL);
+		if (errno)
+			give_up("can't read %#lx", (unsigned long)t->at[i].address);
 	}
 }
 
@@ -200,22 +193,13 @@ void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[])
 	resume(t, pid, 0);
 }
 
-static void seize(pid_t tid) {
-	int status;
-
-	if (ptrace(PTRACE_SEIZE, tid, NULL, (void *)OPTIONS) < 0 ||
-		ptrace(PTRACE_INTERRUPT, tid, NULL, NULL) < 0)
-		give_up("PTRACE_SEIZE");
-	if (waitpid(tid, &status, __WALL) != tid || !WIFSTOPPED(status))
-		give_up("the thread doesn't stop");
-}
-
 /* The threads of a berthd that is ready don't change. */
 void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]) {
 	pid_t tids[16];
 	size_t count = 0;
 	struct dirent *e;
 	char path[64];
+	int status;
 	DIR *dir;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
@@ -226,7 +210,10 @@ void trace_begin_running(struct trace *t, pid_t pid, const char *const functions
 	if (dir)
 		(void)closedir(dir);
 	for (size_t i = 0; i < count; i++)
-		seize(tids[i]);
+		if (ptrace(PTRACE_SEIZE, tids[i], NULL, (void *)OPTIONS) < 0 ||
+			ptrace(PTRACE_INTERRUPT, tids[i], NULL, NULL) < 0 ||
+			waitpid(tids[i], &status, __WALL) != tids[i] || !WIFSTOPPED(status))
+			give_up("thread %d can't be stopped", (int)tids[i]);
 	begin(t, pid, functions);
 	for (size_t i = 0; i < count; i++)
 		resume(t, tids[i], 0);
@@ -444,13 +431,6 @@ void trace_path_free(struct trace_path *path) {
 	*path = (struct trace_path){0};
 }
 
-static bool child_step(pid_t pid, size_t steps) {
-	for (size_t i = 0; i < steps; i++)
-		if (!step(pid))
-			return false;
-	return true;
-}
-
 /* Runs the child until it comes to the breakpoint; false if it ended before. */
 static bool child_run(pid_t pid, const struct trace_break *b) {
 	int status;
@@ -474,8 +454,11 @@ bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k) {
 	/* In the vDSO, which can't be written to, the child is stepped instead. */
 	if (!trace_knows_functions() || errno ||
 		ptrace(PTRACE_POKETEXT, pid, (void *)b.address,
-			(void *)((b.text & ~0xFFL) | INT3)) < 0)
-		return child_step(pid, k);
+			(void *)((b.text & ~0xFFL) | INT3)) < 0) {
+		while (before < k && step(pid))
+			before++;
+		return before == k;
+	}
 	for (size_t i = 0; i < k; i++)
 		before += path->pc[i] == b.address;
 	for (size_t i = 0;; i++) {

@@ -31,13 +31,6 @@ static bool is_known(const struct suite *suites, const char *name) {
 	return false;
 }
 
-static void names_print(const struct suite *suites) {
-	for (const struct suite *s = suites; s->name; s++)
-		for (const struct test *t = s->tests; t->test; t++)
-			if (!is_excluded(t->test->name))
-				(void)fprintf(stderr, "    %s\n", t->test->name);
-}
-
 static TCase *case_of(const struct suite *s, const struct test *t) {
 	TCase *c = tcase_create(t->test->name);
 
@@ -51,28 +44,26 @@ static TCase *case_of(const struct suite *s, const struct test *t) {
 	return c;
 }
 
-static Suite *suite_of(const struct suite *s) {
-	Suite *made = suite_create(s->name);
-
-	for (const struct test *t = s->tests; t->test; t++)
-		if (!is_excluded(t->test->name))
-			suite_add_tcase(made, case_of(s, t));
-	return made;
-}
-
 int run_all_suites(const struct suite *suites) {
 	const char *only = getenv("CK_RUN_CASE");
-	SRunner *runner;
+	SRunner *runner = srunner_create(NULL);
 	int failed;
+	bool known = !only || is_known(suites, only);
 
-	if (only && !is_known(suites, only)) {
+	if (!known)
 		(void)fprintf(stderr, "There is no test '%s' here. There are:\n", only);
-		names_print(suites);
-		return 2;
+	for (const struct suite *s = suites; s->name; s++) {
+		Suite *made = suite_create(s->name);
+
+		for (const struct test *t = s->tests; t->test; t++)
+			if (!is_excluded(t->test->name) && known)
+				suite_add_tcase(made, case_of(s, t));
+			else if (!is_excluded(t->test->name))
+				(void)fprintf(stderr, "    %s\n", t->test->name);
+		srunner_add_suite(runner, made);
 	}
-	runner = srunner_create(NULL);
-	for (const struct suite *s = suites; s->name; s++)
-		srunner_add_suite(runner, suite_of(s));
+	if (!known)
+		return 2;
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

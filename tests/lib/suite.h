@@ -9,7 +9,6 @@
  * harness.
  */
 
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -23,10 +22,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "harness.h"
+#include "random.h"
 #include "run.h"
 #include "berth.h"
 
@@ -150,53 +149,32 @@ UNUSED static long long status_number(const char *key) {
 	return json_number_in(expect_ctl(0, "", "status", "--json"), key);
 }
 
+/* A number that becomes `number`: of an account, or of berthd's status. */
 struct awaited {
-	const char *account;
-	long long count;
+	long long (*read)(const char *key);
+	const char *key;
+	long long number;
 };
 
 UNUSED static bool awaited_is_there(void *data) {
 	const struct awaited *a = data;
 
-	return current_of(a->account) == a->count;
+	return a->read(a->key) == a->number;
+}
+
+UNUSED static void expect_eventually_of(const char *file, int line, struct awaited a) {
+	if (!eventually(awaited_is_there, &a))
+		ck_abort_msg("%s:%d: %s is at %lld, not %lld\nberthd's log:\n%s", file, line, a.key,
+			a.read(a.key), a.number, instance_log(&here));
 }
 
 #define expect_current_eventually(account, count) \
-	expect_current_eventually_of(__FILE__, __LINE__, (account), (count))
-
-UNUSED static void expect_current_eventually_of(
-	const char *file, int line, const char *account, long long count) {
-	struct awaited a = {account, count};
-
-	if (!eventually(awaited_is_there, &a))
-		ck_abort_msg("%s:%d: %s holds %lld, not %lld\nberthd's log:\n%s", file, line,
-			account, current_of(account), count, instance_log(&here));
-}
-
-struct awaited_number {
-	const char *key;
-	long long number;
-};
-
-UNUSED static bool awaited_number_is_there(void *data) {
-	const struct awaited_number *a = data;
-
-	return status_number(a->key) == a->number;
-}
+	expect_eventually_of(__FILE__, __LINE__, (struct awaited){current_of, (account), (count)})
 
 /* For numbers that change later: a session ends when berthd has read the goodbye, a moment after
  * berth_close. */
 #define expect_status_eventually(key, number) \
-	expect_status_eventually_of(__FILE__, __LINE__, (key), (number))
-
-UNUSED static void expect_status_eventually_of(
-	const char *file, int line, const char *key, long long number) {
-	struct awaited_number a = {key, number};
-
-	if (!eventually(awaited_number_is_there, &a))
-		ck_abort_msg("%s:%d: %s is %lld, not %lld\nberthd's log:\n%s", file, line, key,
-			status_number(key), number, instance_log(&here));
-}
+	expect_eventually_of(__FILE__, __LINE__, (struct awaited){status_number, (key), (number)})
 
 /* Copies the field of berthd's status with the time of the last checkpoint. */
 UNUSED static void checkpoint_time(char to[64]) {
@@ -358,29 +336,13 @@ UNUSED static void child_hold_one(struct child *c, void *data) {
 	berth_close(b);
 }
 
-/* -- time and random numbers ------------------------------------------------------------------- */
+/* -- time -------------------------------------------------------------------------------------- */
 
 UNUSED static int64_t now_us(void) {
 	struct timespec t;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &t);
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-UNUSED static uint64_t random_state;
-
-/* Seeds random_below() with $SEED or, without it, with the time, and prints the seed. */
-UNUSED static void random_init(void) {
-	const char *given = getenv("SEED");
-
-	random_state = given && *given && strcmp(given, "0") != 0 ? strtoull(given, NULL, 0)
-								  : (uint64_t)now_us();
-	printf("SEED=%" PRIu64 "\n", random_state);
-}
-
-UNUSED static uint32_t random_below(uint32_t n) {
-	random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (uint32_t)((random_state >> 33) % n);
 }
 
 /* -- running ----------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The counter, step by step: what each operation changes, and the state that a death at each of its
- * steps leaves. */
+/* Tests the counter step by step: what each operation changes, and which state a death leaves after
+ * each step. */
 
 #include "fixture.h"
 #include "run.h"
@@ -12,47 +12,25 @@
 /* In another window of the map, which this process hasn't mapped yet. */
 #define R_UNMAPPED ((uint32_t)(MAP_WINDOW / sizeof(struct record)) * 2)
 
-static struct fixture f;
 static struct path leaf, tree; /* one level; three levels */
 static struct path deep;       /* BERTH_LEVELS_MAX levels */
+static const struct path *const paths[] = {&leaf, &tree, &deep};
 static const struct stamp stamp = {.since = 1, .label = "test"};
 
 static void setup(void) {
 	const struct capacities want = {64, 2 * R_UNMAPPED, 4};
 
-	fixture_new(&f, &want);
-	leaf = fixture_path(&f, "alice", 5);
-	(void)fixture_path(&f, "acme", 6);
-	(void)fixture_path(&f, "acme/bob", 5);
-	tree = fixture_path(&f, "acme/bob/web", 4);
-	deep = fixture_path(&f, "a/b/c/d/e/f/g/h", 9);
-	fixture_open_records(&f, 16, 17);
-}
-
-static void teardown(void) {
-	fixture_free(&f);
+	fixture_new(&want);
+	leaf = path_with("alice", 5);
+	limit_set("acme", 6);
+	limit_set("acme/bob", 5);
+	tree = path_with("acme/bob/web", 4);
+	deep = path_with("a/b/c/d/e/f/g/h", 9);
+	records_open(16, 17);
 }
 
 static uint32_t count(const struct path *p, uint32_t level) {
 	return counter_count(f.map, p->level[level].account);
-}
-
-static struct snapshot newest_of(uint32_t record) {
-	struct snapshot s;
-
-	ck_assert_int_eq(counter_record(f.map, record, &s), 0);
-	return s;
-}
-
-/* The record's own words. newest_of() takes the tags of the cells into account, too. */
-static struct snapshot words_of(uint32_t record) {
-	const struct record *r = map_record(f.map, record);
-
-	return (struct snapshot){load_total(&r->place), load_total(&r->noted)};
-}
-
-static bool same_words(struct snapshot a, struct snapshot b) {
-	return a.place == b.place && a.seq == b.seq;
 }
 
 static struct pair cell_of(const struct path *p, uint32_t level) {
@@ -63,19 +41,17 @@ static bool same_cell(struct pair a, struct pair b) {
 	return a.first == b.first && a.second == b.second;
 }
 
-static void record_write(uint32_t record, struct snapshot s) {
-	store_total(&map_record(f.map, record)->place, s.place);
-	store_total(&map_record(f.map, record)->noted, s.seq);
+static struct snapshot at_path(
+	enum record_state state, const struct path *p, uint32_t weight, uint64_t seq) {
+	return (struct snapshot){place_pack(state, p->depth - 1, weight, p->level[0].account), seq};
 }
 
 static struct snapshot placed(const struct path *p, uint32_t weight, uint64_t seq) {
-	return (struct snapshot){
-		place_pack(RECORD_PLACED, p->depth - 1, weight, p->level[0].account), seq};
+	return at_path(RECORD_PLACED, p, weight, seq);
 }
 
 static struct snapshot seized(const struct path *p, uint32_t weight, uint64_t seq) {
-	return (struct snapshot){
-		place_pack(RECORD_SEIZED, p->depth - 1, weight, p->level[0].account), seq};
+	return at_path(RECORD_SEIZED, p, weight, seq);
 }
 
 static struct snapshot unplaced(enum record_state state, uint64_t seq) {
@@ -87,26 +63,14 @@ static void cell_write(const struct path *p, uint32_t level, uint32_t count, uin
 	store_total(&p->level[level].cell->tag, tag);
 }
 
-static int try_acquire(uint32_t record, const struct path *p, uint32_t weight) {
-	uint64_t seq;
-
-	return record_acquire(f.map, record, p, weight, &stamp, &seq);
-}
-
-static uint64_t acquire(uint32_t record, const struct path *p, uint32_t weight) {
-	uint64_t seq;
-
-	ck_assert_int_eq(record_acquire(f.map, record, p, weight, &stamp, &seq), 0);
-	return seq;
-}
-
 static void check_counts(const struct path *p, uint32_t l0, uint32_t l1, uint32_t l2) {
 	ck_assert_uint_eq(count(p, 0), l0);
 	ck_assert_uint_eq(count(p, 1), l1);
 	ck_assert_uint_eq(count(p, 2), l2);
 }
 
-/* ck_assert_msg() for a million checks: it makes a system call only on failure. */
+/* Unlike ck_assert_msg(), this makes a system call only if it fails, since the tests of deaths
+ * check a million times. */
 #define check_msg(condition, ...)                  \
 	do {                                       \
 		if (!(condition))                  \
@@ -122,23 +86,15 @@ static void check_rests(uint32_t record, const struct path *p) {
 	ck_assert_uint_eq(seq_step(s.seq), 0);
 }
 
-/* Sets the limit of one level, without a bump. */
-static void limit_write(const struct path *p, uint32_t level, uint32_t limit) {
-	struct entry *entry = map_entry(f.map, p->level[level].account);
-	uint64_t word = load_relaxed(&entry->word);
-
-	store_relaxed(&entry->word, entry_pack(limit, entry_flags(word), entry_generation(word)));
-}
-
 START_TEST(an_acquire_charges_every_level_and_a_release_discharges_each) {
-	uint64_t seq = acquire(R1, &tree, 3);
+	uint64_t seq = record_hold(R1, &tree, 3);
 
 	ck_assert_uint_eq(tree.depth, 3);
-	check_counts(&tree, 3, 3, 3);
+	check_path(&tree, 3);
 	ck_assert(snapshot_is_held(newest_of(R1)));
 	ck_assert_uint_eq(newest_of(R1).seq, seq);
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	check_counts(&tree, 0, 0, 0);
+	record_release(R1, seq);
+	check_path(&tree, 0);
 	check_rests(R1, &tree);
 }
 END_TEST
@@ -171,15 +127,15 @@ START_TEST(a_seq_tells_the_step_and_the_levels_charged_after_it) {
 END_TEST
 
 START_TEST(a_record_that_is_placed_is_not_written_again) {
-	uint64_t first = acquire(R1, &tree, 2), seq;
+	uint64_t first = record_hold(R1, &tree, 2), seq;
 	struct snapshot raw = words_of(R1);
 
-	ck_assert_int_eq(counter_release(f.map, R1, first), 0);
+	record_release(R1, first);
 	ck_assert(same_words(words_of(R1), raw));
-	seq = acquire(R1, &tree, 2);
+	seq = record_hold(R1, &tree, 2);
 	ck_assert(same_words(words_of(R1), raw));
 	ck_assert_uint_eq(seq, first + BERTH_CYCLE);
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	record_release(R1, seq);
 	for (uint32_t k = 0; k < 3; k++)
 		ck_assert_uint_eq(
 			cell_of(&tree, k).second, tag_pack(R1, seq_down(seq_base(seq), k)));
@@ -187,25 +143,25 @@ START_TEST(a_record_that_is_placed_is_not_written_again) {
 END_TEST
 
 START_TEST(a_record_is_placed_for_another_path_or_weight_with_a_newer_seq) {
-	uint64_t seq = acquire(R1, &leaf, 2), last;
+	uint64_t seq = record_hold(R1, &leaf, 2), last;
 
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	record_release(R1, seq);
 	last = newest_of(R1).seq;
-	seq = acquire(R1, &leaf, 1);
+	seq = record_hold(R1, &leaf, 1);
 	ck_assert_uint_eq(place_weight(words_of(R1).place), 1);
 	ck_assert_uint_gt(words_of(R1).seq, last);
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	record_release(R1, seq);
 	last = newest_of(R1).seq;
-	seq = acquire(R1, &tree, 1);
+	seq = record_hold(R1, &tree, 1);
 	ck_assert_uint_eq(words_of(R1).place, placed(&tree, 1, 0).place);
 	ck_assert_uint_gt(words_of(R1).seq, last);
 	ck_assert_uint_eq(seq_step(words_of(R1).seq), 0);
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	record_release(R1, seq);
 	last = newest_of(R1).seq;
-	seq = acquire(R1, &leaf, 1);
+	seq = record_hold(R1, &leaf, 1);
 	ck_assert_uint_gt(words_of(R1).seq, last);
 	ck_assert_uint_eq(count(&leaf, 0), 1);
-	check_counts(&tree, 0, 0, 0);
+	check_path(&tree, 0);
 }
 END_TEST
 
@@ -214,7 +170,7 @@ START_TEST(a_refusal_at_the_lowest_level_writes_nothing) {
 	struct pair cell;
 	uint64_t seq;
 
-	(void)acquire(R2, &leaf, 5);
+	(void)record_hold(R2, &leaf, 5);
 	cell = cell_of(&leaf, 0);
 	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &stamp, &seq), -EDQUOT);
 	ck_assert_uint_eq(load_relaxed(&leaf.level[0].cell->denied), 1);
@@ -225,15 +181,13 @@ END_TEST
 
 /* By the cycle, a process tells a revocation from a release of its own. */
 START_TEST(a_revocation_moves_the_record_to_the_next_cycle) {
-	const struct path *const paths[] = {&leaf, &tree, &deep};
-
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
 		const struct path *p = paths[i];
-		uint64_t seq = acquire(R1, p, 1);
+		uint64_t seq = record_hold(R1, p, 1);
 
-		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+		record_release(R1, seq);
 		ck_assert_uint_eq(newest_of(R1).seq, seq_rest(seq));
-		seq = acquire(R1, p, 1);
+		seq = record_hold(R1, p, 1);
 		ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
 		ck_assert_uint_eq(newest_of(R1).seq, seq_rest(seq) + BERTH_CYCLE);
 		check_rests(R1, p);
@@ -244,8 +198,8 @@ START_TEST(a_revocation_moves_the_record_to_the_next_cycle) {
 		}
 		ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
 		/* The record can be used again. */
-		seq = acquire(R1, p, 1);
-		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+		seq = record_hold(R1, p, 1);
+		record_release(R1, seq);
 	}
 }
 END_TEST
@@ -256,7 +210,7 @@ START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 		struct snapshot before = words_of(R1);
 		uint64_t seq;
 
-		limit_write(&deep, k, 1);
+		limit_write(deep.level[k].entry, 1);
 		ck_assert_int_eq(record_acquire(f.map, R1, &deep, 2, &stamp, &seq), -EDQUOT);
 		for (uint32_t j = 0; j < deep.depth; j++) {
 			ck_assert_uint_eq(load_relaxed(&deep.level[j].cell->denied), j <= k);
@@ -267,30 +221,30 @@ START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 			ck_assert(same_words(words_of(R1), before));
 		else
 			check_rests(R1, &deep);
-		limit_write(&deep, k, 9);
+		limit_write(deep.level[k].entry, 9);
 	}
 }
 END_TEST
 
 /* The refusal ends within its cycle, and the next acquire begins the next one. */
 START_TEST(a_refusal_above_a_charged_level_leaves_the_record_at_rest) {
-	uint64_t seq = acquire(R1, &tree, 2);
+	uint64_t seq = record_hold(R1, &tree, 2);
 
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	limit_write(&tree, 1, 1);
-	ck_assert_int_eq(try_acquire(R1, &tree, 2), -EDQUOT);
+	record_release(R1, seq);
+	limit_write(tree.level[1].entry, 1);
+	ck_assert_int_eq(record_try(R1, &tree, 2), -EDQUOT);
 	ck_assert_uint_eq(newest_of(R1).seq, seq_rest(seq) + BERTH_CYCLE);
 	check_rests(R1, &tree);
-	check_counts(&tree, 0, 0, 0);
-	limit_write(&tree, 1, 5);
-	ck_assert_uint_eq(acquire(R1, &tree, 2), seq + 2 * BERTH_CYCLE);
+	check_path(&tree, 0);
+	limit_write(tree.level[1].entry, 5);
+	ck_assert_uint_eq(record_hold(R1, &tree, 2), seq + 2 * BERTH_CYCLE);
 }
 END_TEST
 
 START_TEST(the_check_before_an_acquire_writes_only_the_denial) {
 	struct pair before, seen[BERTH_LEVELS_MAX];
 
-	(void)acquire(R1, &leaf, 5);
+	(void)record_hold(R1, &leaf, 5);
 	before = cell_of(&leaf, 0);
 	ck_assert_int_eq(counter_check(f.map, &leaf, 1, seen), -EDQUOT);
 	ck_assert(same_cell(before, cell_of(&leaf, 0)));
@@ -310,17 +264,17 @@ START_TEST(an_acquire_counts_right_if_the_cell_has_changed_since_the_check) {
 
 	for (int placed_before = 0; placed_before < 2; placed_before++) {
 		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen), 0);
-		(void)acquire(R2, &leaf, 1);
+		(void)record_hold(R2, &leaf, 1);
 		ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq), 0);
 		ck_assert_uint_eq(count(&leaf, 0), 3);
-		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+		record_release(R1, seq);
 		ck_assert_int_eq(counter_check(f.map, &leaf, 2, request.seen), 0);
-		limit_write(&leaf, 0, 2);
+		limit_write(leaf.level[0].entry, 2);
 		ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
 		ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq), -EDQUOT);
 		ck_assert_uint_eq(load_relaxed(&leaf.level[0].cell->denied), placed_before + 1);
-		limit_write(&leaf, 0, 5);
-		ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), 0);
+		limit_write(leaf.level[0].entry, 5);
+		record_release(R2, newest_of(R2).seq);
 		ck_assert_uint_eq(count(&leaf, 0), 0);
 	}
 }
@@ -331,71 +285,64 @@ END_TEST
  * many times. */
 START_TEST(a_cell_read_before_the_claim_is_not_charged_blindly) {
 	const struct record_at at = {map_record(f.map, R1), R1};
-	const struct path *const paths[] = {&leaf, &tree};
-
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
 		for (int others = 0; others < 3; others++) {
 			const struct path *p = paths[i];
 			struct slot_request request = {.path = p, .weight = 1, .stamp = stamp};
-			struct path away = fixture_path(&f, "away", 5);
+			struct path away = path_with("away", 5);
 			uint64_t seq;
 
 			if (others > 0)
-				(void)acquire(R2, p, 1);
+				(void)record_hold(R2, p, 1);
 			ck_assert_int_eq(counter_check(f.map, p, 1, request.seen), 0);
-			ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, p, 1)), 0);
+			record_use(R1, p, 1);
 			if (others > 1) /* another record overwrites the tag */
-				ck_assert_int_eq(
-					counter_release(f.map, R_FAR, acquire(R_FAR, p, 1)), 0);
-			ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, &away, 1)), 0);
-			record_write(R1, placed(&away, 1, newest_of(R1).seq + 1000 * BERTH_CYCLE));
+				record_use(R_FAR, p, 1);
+			record_use(R1, &away, 1);
+			words_write(R1, placed(&away, 1, newest_of(R1).seq + 1000 * BERTH_CYCLE));
 			ck_assert_int_eq(counter_acquire(f.map, at, &request, &seq), 0);
-			for (uint32_t k = 0; k < p->depth; k++)
-				ck_assert_uint_eq(count(p, k), 1 + (others > 0));
+			check_path(p, 1 + (others > 0));
 			ck_assert_uint_eq(count(&away, 0), 0);
-			ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+			record_release(R1, seq);
 			if (others > 0)
-				ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), 0);
-			for (uint32_t k = 0; k < p->depth; k++)
-				ck_assert_uint_eq(count(p, k), 0);
+				record_release(R2, newest_of(R2).seq);
+			check_path(p, 0);
 		}
 }
 END_TEST
 
 START_TEST(a_slot_is_released_once) {
-	const struct path *const paths[] = {&leaf, &tree};
-
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		uint64_t seq = acquire(R1, paths[i], 1), later;
+		uint64_t seq = record_hold(R1, paths[i], 1), later;
 
 		ck_assert_int_eq(counter_release(f.map, R1, seq + 1), -ENOENT);
 		ck_assert_int_eq(counter_release(f.map, R1, seq - 1), -ENOENT);
 		ck_assert_int_eq(counter_release(f.map, R1, seq + BERTH_CYCLE), -ENOENT);
-		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+		record_release(R1, seq);
 		/* No seq from there up to the next slot is a slot, either. */
-		(void)acquire(R2, paths[i], 1);
+		(void)record_hold(R2, paths[i], 1);
 		for (uint32_t n = 0; n < 2 * BERTH_CYCLE; n++)
 			ck_assert_int_eq(counter_release(f.map, R1, seq + n), -ENOENT);
 		ck_assert_uint_eq(count(paths[i], 0), 1);
-		ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), 0);
-		later = acquire(R1, paths[i], 1);
+		record_release(R2, newest_of(R2).seq);
+		later = record_hold(R1, paths[i], 1);
 		ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
 		ck_assert_uint_eq(count(paths[i], 0), 1);
-		ck_assert_int_eq(counter_release(f.map, R1, later), 0);
+		record_release(R1, later);
 		ck_assert_uint_eq(count(paths[i], 0), 0);
 	}
 }
 END_TEST
 
 START_TEST(a_count_never_overflows_its_field) {
-	struct path p = fixture_path(&f, "free", BERTH_LIMIT_NONE);
+	struct path p = path_with("free", BERTH_LIMIT_NONE);
 	struct pair seen[BERTH_LEVELS_MAX];
 	uint64_t seq;
 
 	cell_write(&p, 0, BERTH_COUNT_MAX - 1, 0);
 	ck_assert_int_eq(counter_check(f.map, &p, 2, seen), -EOVERFLOW);
 	ck_assert_int_eq(record_acquire(f.map, R1, &p, 2, &stamp, &seq), -EOVERFLOW);
-	(void)acquire(R1, &p, 1);
+	(void)record_hold(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);
 	ck_assert_int_eq(record_acquire(f.map, R2, &p, 1, &stamp, &seq), -EOVERFLOW);
 	/* The caller gets NO_SYSTEM_RESOURCES (8) for that, which isn't counted as a denial. */
@@ -404,7 +351,7 @@ START_TEST(a_count_never_overflows_its_field) {
 END_TEST
 
 START_TEST(a_release_of_more_than_the_count_is_damage_and_does_not_wrap) {
-	uint64_t seq = acquire(R1, &leaf, 3);
+	uint64_t seq = record_hold(R1, &leaf, 3);
 
 	cell_write(&leaf, 0, 2, tag_pack(R1, seq));
 	ck_assert_int_eq(counter_release(f.map, R1, seq), COUNTER_NEEDS_RECOUNT);
@@ -418,7 +365,7 @@ END_TEST
 START_TEST(damage_at_one_level_does_not_affect_the_others) {
 	for (uint32_t k = 0; k < 3; k++)
 		for (int how = 0; how < 4; how++) {
-			uint64_t seq = acquire(R1, &tree, 3);
+			uint64_t seq = record_hold(R1, &tree, 3);
 			struct snapshot seen;
 			int r;
 
@@ -447,14 +394,13 @@ START_TEST(an_account_of_a_new_generation_admits_no_old_path) {
 		ck_assert_int_eq(directory_renew(accounts_directory(f.accounts),
 					 tree.level[k].account, 5, ENTRY_USABLE | ENTRY_CONFIGURED),
 			0);
-		ck_assert_int_eq(try_acquire(R1, &old, 1), -ESTALE);
-		check_counts(&tree, 0, 0, 0);
+		ck_assert_int_eq(record_try(R1, &old, 1), -ESTALE);
+		check_path(&tree, 0);
 		ck_assert_uint_eq(seq_step(newest_of(R1).seq), 0);
 		tree.level[k].generation = entry_generation(
 			directory_word(accounts_directory(f.accounts), tree.level[k].account));
-		ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, &tree, 1)), 0);
-		ck_assert_int_eq(counter_close(f.map, R1), 0);
-		ck_assert_int_eq(counter_open(f.map, R1), 0);
+		record_use(R1, &tree, 1);
+		record_renew(R1);
 	}
 }
 END_TEST
@@ -462,9 +408,9 @@ END_TEST
 /* At one level after the other, the tag names a record that can't be mapped, so that it can't be
  * noted. */
 START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
-	uint64_t seq = acquire(R1, &deep, 2);
+	uint64_t seq = record_hold(R1, &deep, 2);
 
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	record_release(R1, seq);
 	store_relaxed(&f.segment->names->slots, R_UNMAPPED + BERTH_RANGE);
 	map_close_files(f.map);
 	for (uint32_t k = 0; k < deep.depth; k++) {
@@ -472,7 +418,7 @@ START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
 
 		ck_assert_int_eq(counter_note(f.map, before), 0);
 		cell_write(&deep, k, 1, tag_pack(R_UNMAPPED, 5));
-		ck_assert_int_eq(try_acquire(R1, &deep, 2), -ENOMEM);
+		ck_assert_int_eq(record_try(R1, &deep, 2), -ENOMEM);
 		ck_assert_uint_eq(cell_of(&deep, k).second, tag_pack(R_UNMAPPED, 5));
 		for (uint32_t j = 0; j < deep.depth; j++)
 			ck_assert_uint_eq(count(&deep, j), j < k ? 2 : j == k);
@@ -481,9 +427,8 @@ START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
 		/* berthd has the memory to finish it. */
 		cell_write(&deep, k, 0, before);
 		ck_assert_int_eq(counter_finish_seized(f.map, R1), 0);
-		for (uint32_t j = 0; j < deep.depth; j++)
-			ck_assert_uint_eq(count(&deep, j), 0);
-		ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, &deep, 2)), 0);
+		check_path(&deep, 0);
+		record_use(R1, &deep, 2);
 	}
 }
 END_TEST
@@ -493,7 +438,7 @@ END_TEST
 /* Acquires and releases a slot, acquires and revokes one, and checks the counts after each step.
  * `others` is the count without the record. */
 static void check_whole_cycles(uint32_t record, const struct path *p, uint32_t others) {
-	uint64_t seq = acquire(record, p, 1);
+	uint64_t seq = record_hold(record, p, 1);
 
 	for (uint32_t k = 0; k < p->depth; k++) {
 		ck_assert_uint_eq(count(p, k), others + 1);
@@ -501,8 +446,8 @@ static void check_whole_cycles(uint32_t record, const struct path *p, uint32_t o
 	}
 	ck_assert(snapshot_is_held(newest_of(record)));
 	ck_assert_uint_eq(newest_of(record).seq, seq);
-	ck_assert_int_eq(counter_release(f.map, record, seq), 0);
-	(void)acquire(record, p, 1);
+	record_release(record, seq);
+	(void)record_hold(record, p, 1);
 	ck_assert_int_eq(counter_revoke(f.map, record, newest_of(record)), 0);
 	for (uint32_t k = 0; k < p->depth; k++) {
 		ck_assert_uint_eq(count(p, k), others);
@@ -513,24 +458,23 @@ static void check_whole_cycles(uint32_t record, const struct path *p, uint32_t o
 
 /* The record is refused for each path and weight, and for each owner. */
 START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
-	const struct path *const paths[] = {&leaf, &tree, &deep};
 	const uint64_t end = BERTH_SEQ_LAST + BERTH_CYCLE;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
 		const struct path *p = paths[i];
 		struct snapshot last;
 
-		record_write(R1, unplaced(RECORD_FREE, end - 3 * BERTH_CYCLE));
+		words_write(R1, unplaced(RECORD_FREE, end - 3 * BERTH_CYCLE));
 		ck_assert(!counter_is_retired(f.map, R1));
 		/* Placing it takes one cycle; then it has another one left. */
-		ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, p, 1)), 0);
-		(void)acquire(R1, p, 1);
+		record_use(R1, p, 1);
+		(void)record_hold(R1, p, 1);
 		ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
 		last = newest_of(R1);
 		ck_assert_uint_ge(last.seq, end);
 		ck_assert_uint_le(last.seq, BERTH_SEQ_MASK);
-		ck_assert_int_eq(try_acquire(R1, p, 1), -ERANGE);
-		ck_assert_int_eq(try_acquire(R1, &leaf, 2), -ERANGE);
+		ck_assert_int_eq(record_try(R1, p, 1), -ERANGE);
+		ck_assert_int_eq(record_try(R1, &leaf, 2), -ERANGE);
 		ck_assert(same_words(newest_of(R1), last));
 		/* Later owners can't use it, either. */
 		for (int owner = 0; owner < 20; owner++) {
@@ -538,10 +482,9 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 			ck_assert(counter_is_retired(f.map, R1));
 			ck_assert_int_eq(counter_open(f.map, R1), 0);
 			ck_assert_uint_le(words_of(R1).seq, BERTH_SEQ_MASK);
-			ck_assert_int_eq(try_acquire(R1, p, 1), -ERANGE);
+			ck_assert_int_eq(record_try(R1, p, 1), -ERANGE);
 		}
-		for (uint32_t k = 0; k < p->depth; k++)
-			ck_assert_uint_eq(count(p, k), 0);
+		check_path(p, 0);
 	}
 }
 END_TEST
@@ -551,18 +494,17 @@ START_TEST(the_last_slot_of_a_record_is_discharged_like_any_other) {
 	for (int how = 0; how < 3; how++) {
 		uint64_t seq;
 
-		record_write(R1, placed(&deep, 1, seq_base(BERTH_SEQ_LAST)));
+		words_write(R1, placed(&deep, 1, seq_base(BERTH_SEQ_LAST)));
 		for (uint32_t k = 0; k < deep.depth; k++)
 			cell_write(&deep, k, 0, 0);
-		seq = acquire(R1, &deep, 1);
+		seq = record_hold(R1, &deep, 1);
 		if (how == 0)
-			ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+			record_release(R1, seq);
 		else if (how == 1)
 			ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
 		else
 			ck_assert_int_eq(counter_close(f.map, R1), 0);
-		for (uint32_t k = 0; k < deep.depth; k++)
-			ck_assert_uint_eq(count(&deep, k), 0);
+		check_path(&deep, 0);
 		ck_assert_uint_le(newest_of(R1).seq, BERTH_SEQ_MASK);
 		ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
 	}
@@ -579,7 +521,7 @@ START_TEST(a_bump_beyond_the_last_one_is_refused) {
 	ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), -EOVERFLOW);
 	ck_assert_uint_eq(words->first, count_pack(3, BERTH_BUMPS_LAST));
 	/* Slots are still acquired and released. */
-	ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, &leaf, 1)), 0);
+	record_use(R1, &leaf, 1);
 	ck_assert_uint_eq(words->first, count_pack(3, BERTH_BUMPS_LAST));
 	/* A repair gives the cell new bumps, since noise may have used them up. */
 	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, cell_of(&leaf, 0), 2), 0);
@@ -594,9 +536,9 @@ START_TEST(every_step_keeps_the_other_bits_of_the_count_word) {
 	uint64_t beside = BERTH_CLOSED | 77, seq;
 
 	store_total(&cell->count, beside);
-	seq = acquire(R1, &leaf, 2);
+	seq = record_hold(R1, &leaf, 2);
 	ck_assert_uint_eq(load_total(&cell->count), count_pack(2, beside));
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	record_release(R1, seq);
 	ck_assert_uint_eq(load_total(&cell->count), beside);
 	ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
 	ck_assert_uint_eq(load_total(&cell->count), beside + 1);
@@ -630,20 +572,20 @@ static void operation_run(enum operation operation, const struct path *p, uint32
 	switch (operation) {
 	case ACQUIRE:
 	case ACQUIRE_FROM_AFAR:
-		ck_assert_int_eq(try_acquire(other, &up, 1), 0);
+		ck_assert_int_eq(record_try(other, &up, 1), 0);
 		break;
 	case RELEASE:
 	case RELEASE_FROM_AFAR:
 	case REVOKE:
 		/* The other record has held a slot for long: its tags are overwritten. */
-		record_write(other, placed(&up, 1, up.depth));
+		words_write(other, placed(&up, 1, up.depth));
 		for (uint32_t k = 0; k < up.depth; k++)
 			store_total(
 				&up.level[k].cell->count, cell_of(&up, k).first + count_pack(1, 0));
 		if (operation == REVOKE)
 			ck_assert_int_eq(counter_revoke(f.map, other, newest_of(other)), 0);
 		else
-			ck_assert_int_eq(counter_release(f.map, other, up.depth), 0);
+			record_release(other, up.depth);
 		break;
 	case BUMP:
 		ck_assert_int_eq(counter_bump(f.map, account), 0);
@@ -660,8 +602,8 @@ static void operation_run(enum operation operation, const struct path *p, uint32
 static void others_reset(void) {
 	for (uint32_t k = 0; k < 3; k++)
 		cell_write(&tree, k, 1, 0);
-	record_write(R2, unplaced(RECORD_FREE, 0));
-	record_write(R_FAR, unplaced(RECORD_FREE, 0));
+	words_write(R2, unplaced(RECORD_FREE, 0));
+	words_write(R_FAR, unplaced(RECORD_FREE, 0));
 }
 
 START_TEST(an_overwritten_tag_is_noted_in_the_record_that_it_names) {
@@ -674,7 +616,7 @@ START_TEST(an_overwritten_tag_is_noted_in_the_record_that_it_names) {
 		for (int operation = 0; operation < OPERATIONS; operation++)
 			for (uint32_t level = 0; level < 3; level++)
 				for (uint64_t step = 1; step <= 16; step++) {
-					record_write(R1, (struct snapshot){places[i], 40});
+					words_write(R1, (struct snapshot){places[i], 40});
 					cell_write(&tree, level, 1, tag_pack(R1, 40 + step));
 					operation_run((enum operation)operation, &tree, level);
 					ck_assert_uint_eq(words_of(R1).place, places[i]);
@@ -688,7 +630,7 @@ END_TEST
 START_TEST(a_tag_that_is_older_than_the_note_is_not_noted) {
 	for (int operation = 0; operation < OPERATIONS; operation++)
 		for (uint64_t ago = 0; ago < 20; ago++) {
-			record_write(R1, placed(&tree, 1, 40));
+			words_write(R1, placed(&tree, 1, 40));
 			cell_write(&tree, 0, 1, tag_pack(R1, 40 - ago));
 			operation_run((enum operation)operation, &tree, 0);
 			ck_assert(same_words(words_of(R1), placed(&tree, 1, 40)));
@@ -700,14 +642,13 @@ END_TEST
 /* After a change of the cell, the record still tells that it has charged the level. */
 START_TEST(a_note_preserves_that_a_level_was_charged) {
 	for (int operation = 0; operation < OPERATIONS; operation++) {
-		(void)acquire(R1, &leaf, 2);
+		(void)record_hold(R1, &leaf, 2);
 		operation_run((enum operation)operation, &leaf, 0);
 		ck_assert(snapshot_is_held(newest_of(R1)));
 		ck_assert(counter_has_charged(words_of(R1), R1, 0, cell_of(&leaf, 0).second));
-		ck_assert_int_eq(counter_release(f.map, R1, newest_of(R1).seq), 0);
+		record_release(R1, newest_of(R1).seq);
 		for (uint32_t n = R1; n <= R_FAR; n++) {
-			ck_assert_int_eq(counter_close(f.map, n), 0);
-			ck_assert_int_eq(counter_open(f.map, n), 0);
+			record_renew(n);
 		}
 		ck_assert_uint_eq(count(&leaf, 0), 0);
 	}
@@ -717,7 +658,7 @@ END_TEST
 START_TEST(a_bump_changes_the_pair_and_neither_count_nor_tag) {
 	struct pair first, second;
 
-	(void)acquire(R1, &leaf, 2);
+	(void)record_hold(R1, &leaf, 2);
 	first = cell_of(&leaf, 0);
 	ck_assert_int_eq(counter_bump(f.map, leaf.level[0].account), 0);
 	second = cell_of(&leaf, 0);
@@ -763,32 +704,22 @@ static uint32_t death_charged(const struct death *d) {
 	return d->made <= d->turn ? d->made : 2 * d->turn - d->made;
 }
 
-/* The newest step at the level; 0: none. */
-static uint32_t death_newest(const struct death *d, uint32_t level) {
-	uint32_t newest = 0;
-
-	for (uint32_t n = 1; n <= d->made; n++)
-		if (death_level(d, n) == level)
-			newest = n;
-	return newest;
-}
-
 /* Writes the state into the record and the cells. False if the state is impossible: a tag is
  * overwritten only after it is noted. */
 static bool death_write(const struct death *d) {
 	for (uint32_t k = 0; k < d->path->depth; k++) {
-		uint32_t n = death_newest(d, k);
+		uint32_t n = 0; /* the newest step at the level; 0: none */
 		uint32_t now = OTHERS + (k < death_charged(d) ? WEIGHT : 0);
 		bool overwritten = d->overwritten >> k & 1;
 
+		for (uint32_t i = 1; i <= d->made; i++)
+			n = death_level(d, i) == k ? i : n;
 		if (overwritten && n > d->noted)
 			return false;
 		cell_write(
 			d->path, k, now, overwritten || n == 0 ? k : tag_pack(R1, death_seq(d, n)));
 	}
-	record_write(R1, (struct snapshot){place_pack(d->state, d->path->depth - 1, WEIGHT,
-						   d->path->level[0].account),
-				 death_seq(d, d->noted)});
+	words_write(R1, at_path(d->state, d->path, WEIGHT, death_seq(d, d->noted)));
 	return true;
 }
 
@@ -924,9 +855,9 @@ static unsigned long check_deaths(struct death d) {
 }
 
 /* Checks every state that a death can leave. The record is PLACED or SEIZED. The process died after
- * some step of an acquire (admitted or denied), or of the release or revocation that followed it. */
+ * some step of an acquire (admitted or denied), or of the release or revocation that followed it.
+ * */
 START_TEST(every_state_that_a_death_leaves_is_recognized_and_undone) {
-	const struct path *const paths[] = {&leaf, &tree, &deep};
 	const uint64_t bases[] = {48, seq_base(BERTH_SEQ_LAST)};
 	const struct path *p = paths[_i % 3];
 	unsigned long n = 0;
@@ -948,7 +879,7 @@ END_TEST
 START_TEST(a_record_at_no_path_is_closed_and_otherwise_unchanged) {
 	const uint64_t seq = 48;
 
-	record_write(R1, unplaced(RECORD_FREE, seq));
+	words_write(R1, unplaced(RECORD_FREE, seq));
 	cell_write(&leaf, 0, 3, tag_pack(R1, 41));
 	ck_assert_int_eq(counter_finish(f.map, R1), 0);
 	ck_assert_int_eq(counter_finish_seized(f.map, R1), 0);
@@ -965,15 +896,13 @@ START_TEST(a_record_at_no_path_is_closed_and_otherwise_unchanged) {
 END_TEST
 
 START_TEST(a_revocation_takes_back_the_slot_that_was_seen_and_no_later_one) {
-	const struct path *const paths[] = {&leaf, &tree};
-
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		uint64_t seq = acquire(R1, paths[i], 1);
+		uint64_t seq = record_hold(R1, paths[i], 1);
 		struct snapshot seen = newest_of(R1);
 
-		ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+		record_release(R1, seq);
 		ck_assert_int_eq(counter_revoke(f.map, R1, seen), -EAGAIN);
-		(void)acquire(R1, paths[i], 1);
+		(void)record_hold(R1, paths[i], 1);
 		ck_assert_int_eq(counter_revoke(f.map, R1, seen), -EAGAIN);
 		ck_assert_uint_eq(count(paths[i], 0), 1);
 		ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
@@ -981,48 +910,48 @@ START_TEST(a_revocation_takes_back_the_slot_that_was_seen_and_no_later_one) {
 		ck_assert_int_eq(counter_revoke(f.map, R1, seen), -EAGAIN);
 	}
 	/* The record was seen during an acquire, and has made another step since. */
-	record_write(R1, placed(&tree, 1, 161));
+	words_write(R1, placed(&tree, 1, 161));
 	for (uint32_t k = 0; k < 3; k++)
 		cell_write(&tree, k, k < 2, tag_pack(R1, k < 2 ? 161 + k : 100));
 	ck_assert_int_eq(counter_revoke(f.map, R1, placed(&tree, 1, 161)), -EAGAIN);
 	check_counts(&tree, 1, 1, 0);
 	ck_assert_int_eq(counter_revoke(f.map, R1, placed(&tree, 1, 162)), 0);
-	check_counts(&tree, 0, 0, 0);
+	check_path(&tree, 0);
 }
 END_TEST
 
 START_TEST(a_record_that_is_in_use_is_not_used_again) {
 	struct snapshot before;
 
-	(void)acquire(R1, &leaf, 1);
+	(void)record_hold(R1, &leaf, 1);
 	before = newest_of(R1);
 	/* With the same path and weight, another weight, another path. */
-	ck_assert_int_eq(try_acquire(R1, &leaf, 1), -EAGAIN);
-	ck_assert_int_eq(try_acquire(R1, &leaf, 2), -EAGAIN);
-	ck_assert_int_eq(try_acquire(R1, &tree, 1), -EAGAIN);
+	ck_assert_int_eq(record_try(R1, &leaf, 1), -EAGAIN);
+	ck_assert_int_eq(record_try(R1, &leaf, 2), -EAGAIN);
+	ck_assert_int_eq(record_try(R1, &tree, 1), -EAGAIN);
 	ck_assert(same_words(newest_of(R1), before));
 	/* At each step of its cycle, with all tags overwritten. */
 	for (uint32_t step = 1; step < BERTH_CYCLE; step++) {
 		cell_write(&tree, 0, 1, tag_pack(R2, 0));
 		cell_write(&tree, 1, 1, tag_pack(R2, 0));
-		record_write(R2, placed(&tree, 1, 160 + step));
-		ck_assert_int_eq(try_acquire(R2, &tree, 1), -EAGAIN);
-		ck_assert_int_eq(try_acquire(R2, &leaf, 1), -EAGAIN);
+		words_write(R2, placed(&tree, 1, 160 + step));
+		ck_assert_int_eq(record_try(R2, &tree, 1), -EAGAIN);
+		ck_assert_int_eq(record_try(R2, &leaf, 1), -EAGAIN);
 		ck_assert(same_words(words_of(R2), placed(&tree, 1, 160 + step)));
-		record_write(R2, seized(&tree, 1, 160 + step));
-		ck_assert_int_eq(try_acquire(R2, &tree, 1), -EAGAIN);
+		words_write(R2, seized(&tree, 1, 160 + step));
+		ck_assert_int_eq(record_try(R2, &tree, 1), -EAGAIN);
 		ck_assert_int_eq(counter_release(f.map, R2, 160 + step), -ENOENT);
 	}
 }
 END_TEST
 
 START_TEST(a_record_of_a_session_that_has_ended_is_closed_until_it_is_opened) {
-	(void)acquire(R1, &leaf, 1);
+	(void)record_hold(R1, &leaf, 1);
 	ck_assert_int_eq(counter_close(f.map, R2), 0);
-	ck_assert_int_eq(try_acquire(R2, &leaf, 1), -ESHUTDOWN);
+	ck_assert_int_eq(record_try(R2, &leaf, 1), -ESHUTDOWN);
 	ck_assert_int_eq(counter_open(f.map, R1), -EBUSY);
 	ck_assert_int_eq(counter_open(f.map, R2), 0);
-	(void)acquire(R2, &leaf, 1);
+	(void)record_hold(R2, &leaf, 1);
 }
 END_TEST
 
@@ -1033,71 +962,65 @@ START_TEST(a_record_that_is_opened_is_in_a_later_cycle) {
 		uint64_t before;
 
 		if (placed_before)
-			ck_assert_int_eq(counter_release(f.map, R1, acquire(R1, &leaf, 1)), 0);
+			record_use(R1, &leaf, 1);
 		before = newest_of(R1).seq;
-		ck_assert_int_eq(counter_close(f.map, R1), 0);
-		ck_assert_int_eq(counter_open(f.map, R1), 0);
+		record_renew(R1);
 		ck_assert_uint_ge(words_of(R1).seq, before + BERTH_CYCLE);
 	}
 }
 END_TEST
 
 START_TEST(only_an_operation_that_was_begun_is_finished) {
-	uint64_t seq = acquire(R1, &tree, 1);
+	uint64_t seq = record_hold(R1, &tree, 1);
 	struct snapshot before = newest_of(R1);
 
 	ck_assert_int_eq(counter_finish(f.map, R1), 0);
 	ck_assert(same_words(newest_of(R1), before));
 	/* Nothing happens to a record that rests or is being acquired; a seized one is freed. */
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	record_release(R1, seq);
 	before = newest_of(R1);
 	ck_assert_int_eq(counter_finish(f.map, R1), 0);
 	ck_assert(same_words(newest_of(R1), before));
-	record_write(R2, placed(&tree, 1, 161));
+	words_write(R2, placed(&tree, 1, 161));
 	for (uint32_t k = 0; k < 3; k++)
 		cell_write(&tree, k, k == 0, 0);
 	ck_assert_int_eq(counter_finish(f.map, R2), 0);
 	ck_assert(same_words(words_of(R2), placed(&tree, 1, 161)));
-	record_write(R2, seized(&tree, 1, 161));
+	words_write(R2, seized(&tree, 1, 161));
 	ck_assert_int_eq(counter_finish(f.map, R2), 0);
 	ck_assert_int_eq(place_state(newest_of(R2).place), RECORD_FREE);
-	check_counts(&tree, 0, 0, 0);
+	check_path(&tree, 0);
 }
 END_TEST
 
 /* A release is stopped at a level and finished by berthd. When it goes on, it changes nothing. */
 START_TEST(a_step_down_is_made_once) {
-	const struct path *const paths[] = {&tree, &deep};
-
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
 		for (uint32_t k = 0; k + 1 < paths[i]->depth; k++) {
 			const struct path *p = paths[i];
 			const struct record_at at = {map_record(f.map, R1), R1};
-			uint64_t seq = acquire(R1, p, 1), later;
+			uint64_t seq = record_hold(R1, p, 1), later;
 
 			/* The levels above k are discharged, k is still charged. */
 			for (uint32_t j = k + 1; j < p->depth; j++)
 				cell_write(p, j, 0, tag_pack(R1, seq_down(seq_base(seq), j)));
 			ck_assert_uint_eq(seq_charged(newest_of(R1).seq), k + 1);
 			ck_assert_int_eq(counter_finish(f.map, R1), 0);
-			for (uint32_t j = 0; j < p->depth; j++)
-				ck_assert_uint_eq(count(p, j), 0);
+			check_path(p, 0);
 			ck_assert_int_eq(counter_finish(f.map, R1), 0);
 			ck_assert_int_eq(counter_release(f.map, R1, seq), -ENOENT);
 			/* The stopped release goes on when the record holds its next slot. */
-			later = acquire(R1, p, 1);
+			later = record_hold(R1, p, 1);
 			ck_assert_int_eq(
 				counter_release_continue(f.map, at, p, p->depth - k - 1, seq), 0);
-			for (uint32_t j = 0; j < p->depth; j++)
-				ck_assert_uint_eq(count(p, j), 1);
-			ck_assert_int_eq(counter_release(f.map, R1, later), 0);
-			for (uint32_t j = 0; j < p->depth; j++)
-				ck_assert_uint_eq(count(p, j), 0);
+			check_path(p, 1);
+			record_release(R1, later);
+			check_path(p, 0);
 		}
 }
 END_TEST
 
-static struct snapshot noise_at(size_t i) {
+START_TEST(noise_in_a_record_changes_no_count_and_crashes_nothing) {
 	const uint32_t account = leaf.level[0].account;
 	const struct snapshot noise[] = {{UINT64_MAX, UINT64_MAX}, {(uint64_t)7 << 61, 5},
 		{(uint64_t)4 << 61 | 1, UINT64_MAX - 15},
@@ -1109,43 +1032,39 @@ static struct snapshot noise_at(size_t i) {
 		{place_pack(RECORD_SEIZED, 5, 1, 60), 1}, {place_pack(RECORD_PLACED, 7, 9, 0), 1},
 		{place_pack(RECORD_FREE, 0, 0, 0) | 0x3FFFFF, 3}};
 
-	return i < ELEMENTS(noise) ? noise[i] : (struct snapshot){0};
-}
-
-START_TEST(noise_in_a_record_changes_no_count_and_crashes_nothing) {
-	for (size_t i = 0; noise_at(i).place != 0; i++) {
+	for (size_t i = 0; i < ELEMENTS(noise); i++) {
 		for (int how = 0; how < 5; how++) {
-			record_write(R1, noise_at(i));
+			words_write(R1, noise[i]);
 			if (how == 0)
 				(void)counter_finish(f.map, R1);
 			else if (how == 1)
 				(void)counter_revoke(f.map, R1, newest_of(R1));
 			else if (how == 2)
-				(void)counter_release(f.map, R1, noise_at(i).seq);
+				(void)counter_release(f.map, R1, noise[i].seq);
 			else if (how == 3)
-				(void)try_acquire(R1, &tree, 1);
+				(void)record_try(R1, &tree, 1);
 			(void)counter_close(f.map, R1);
 			ck_assert_msg(place_state(words_of(R1).place) == RECORD_CLOSED,
 				"noise %zu is not closed: %016llx", i,
 				(unsigned long long)words_of(R1).place);
 			ck_assert_uint_eq(count(&leaf, 0), 0);
-			check_counts(&tree, 0, 0, 0);
+			check_path(&tree, 0);
 		}
-		record_write(R1, noise_at(i));
-		ck_assert_int_eq(counter_discard(f.map, R1, noise_at(i)), 0);
+		words_write(R1, noise[i]);
+		ck_assert_int_eq(counter_discard(f.map, R1, noise[i]), 0);
 		ck_assert_int_eq(place_state(words_of(R1).place), RECORD_FREE);
 		ck_assert(!counter_is_retired(f.map, R1));
 		check_whole_cycles(R1, &leaf, 0);
 	}
 	/* A cell whose tag names a missing or noisy record still admits slots. */
 	cell_write(&leaf, 0, 0, tag_pack(0x3FFFFF, 5));
-	record_write(R1, (struct snapshot){UINT64_MAX, UINT64_MAX});
-	(void)acquire(R2, &leaf, 1);
+	words_write(R1, (struct snapshot){UINT64_MAX, UINT64_MAX});
+	(void)record_hold(R2, &leaf, 1);
 	cell_write(&leaf, 0, 1, tag_pack(R1, BERTH_SEQ_MASK));
 	ck_assert_int_eq(counter_release(f.map, R2, newest_of(R2).seq), -ENOENT);
 	cell_write(&leaf, 0, 1, tag_pack(R2, 17));
-	record_write(R2, placed(&leaf, 1, 17));
-	ck_assert_int_eq(counter_release(f.map, R2, 17), 0);
+	words_write(R2, placed(&leaf, 1, 17));
+	record_release(R2, 17);
 }
 END_TEST
 
@@ -1153,7 +1072,7 @@ START_TEST(a_repair_fails_if_the_cell_or_record_has_changed) {
 	const struct snapshot gone = {place_pack(RECORD_SEIZED, 7, 1, 60), 1};
 	struct pair seen = cell_of(&leaf, 0);
 
-	(void)acquire(R1, &leaf, 1);
+	(void)record_hold(R1, &leaf, 1);
 	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, seen, 4), -EAGAIN);
 	ck_assert_uint_eq(count(&leaf, 0), 1);
 	seen = cell_of(&leaf, 0);
@@ -1167,10 +1086,10 @@ START_TEST(a_repair_fails_if_the_cell_or_record_has_changed) {
 END_TEST
 
 START_TEST(the_peak_is_the_highest_count) {
-	uint64_t seq = acquire(R1, &leaf, 4);
+	uint64_t seq = record_hold(R1, &leaf, 4);
 
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
-	(void)acquire(R2, &leaf, 1);
+	record_release(R1, seq);
+	(void)record_hold(R2, &leaf, 1);
 	ck_assert_uint_eq(load_relaxed(&map_cell(f.map, leaf.level[0].account)->peak), 4);
 }
 END_TEST
@@ -1185,7 +1104,7 @@ START_TEST(a_label_is_cut_and_is_gone_with_its_slot) {
 	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &labelled, &seq), 0);
 	memcpy(shown, (const void *)map_record(f.map, R1)->label, sizeof(shown));
 	ck_assert_str_eq(shown, "012345678901234567890123456789012345678");
-	ck_assert_int_eq(counter_release(f.map, R1, seq), 0);
+	record_release(R1, seq);
 	ck_assert_int_eq(record_acquire(f.map, R1, &leaf, 1, &bare, &seq), 0);
 	memcpy(shown, (const void *)map_record(f.map, R1)->label, sizeof(shown));
 	ck_assert_str_eq(shown, "");
@@ -1235,5 +1154,5 @@ int main(void) {
 		{NULL},
 	};
 
-	return run_suites({"counter", tests, .setup = setup, .teardown = teardown});
+	return run_suites({"counter", tests, .setup = setup, .teardown = fixture_free});
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Deaths and stops at every instruction. A child is single-stepped through one operation of the
- * counter. After instruction k it is killed, or it is stopped and later goes on. In a scenario with
- * a race, the parent carries out a second operation on the same record at that instruction. In half
- * of the runs the parent also acquires and releases slots of the same accounts, and must not have
- * to wait for the child. At each k, the counts must be what cells and records say together. When
- * the record is closed afterwards, the counts must be what the other records hold.
+ * Tests deaths and stops at every instruction. A child is single-stepped through one operation of
+ * the counter. After instruction k it is killed, or it is stopped and later goes on. In a scenario
+ * with a race, the parent carries out a second operation on the same record at that instruction. In
+ * half of the runs the parent also acquires and releases slots of the same accounts, and must not
+ * have to wait for the child. At each k, the counts must agree with the cells and records. When the
+ * record is closed afterwards, the counts must be what the other records hold.
  *
  * To show that a stopped child doesn't slow others down, the test counts instructions: an acquire
  * and a release take no more of them beside the stopped child than without it.
@@ -49,44 +49,22 @@ struct totals {
 	int outcome; /* the result of the child's operation */
 };
 
-static struct fixture f;
 static struct path leaf, next, tree, bob, deep;
 static const struct stamp stamp = {.since = 1};
 static struct totals *all;
 static size_t undisturbed; /* instructions of an acquire and a release without a stopped child */
 static uint64_t slot;      /* the seq of the child's slot */
 
-static void record_write(uint64_t place, uint64_t noted) {
-	struct record *record = map_record(f.map, R_CHILD);
-
-	store_total(&record->place, place);
-	store_total(&record->noted, noted);
-}
-
 static uint64_t noted(void) {
-	return load_total(&map_record(f.map, R_CHILD)->noted);
-}
-
-static struct snapshot snapshot_of(uint32_t record) {
-	struct snapshot now;
-
-	if (counter_record(f.map, record, &now) != 0)
-		ck_abort_msg("record %u can't be read", record);
-	return now;
+	return words_of(R_CHILD).seq;
 }
 
 static uint32_t count(const struct path *p, uint32_t level) {
 	return counter_count(f.map, p->level[level].account);
 }
 
-static int acquire(uint32_t record, const struct path *p, uint32_t weight) {
-	uint64_t seq;
-
-	return record_acquire(f.map, record, p, weight, &stamp, &seq);
-}
-
 static int release(uint32_t record) {
-	return counter_release(f.map, record, snapshot_of(record).seq);
+	return counter_release(f.map, record, newest_of(record).seq);
 }
 
 /* -- the child's operation --------------------------------------------------------------------- */
@@ -95,52 +73,46 @@ struct scenario {
 	const char *name;
 	const struct path *path;
 	uint32_t weight;
-	int full;                                 /* the level that refuses the child; -1: none */
 	void (*before)(const struct scenario *s); /* run by the parent before */
 	int (*act)(const struct scenario *s);     /* run by the child, single-stepped */
-	bool by_daemon;                           /* the child plays berthd, and isn't the owner */
 	int (*race)(const struct scenario *s);    /* run by the parent at the stop; or NULL */
-	bool once;                                /* exactly one of `act` and `race` succeeds */
+	uint32_t full; /* the level, from 1, that refuses the child; 0: none */
+	bool noted;    /* after `before`, the newest step is noted */
 };
 
-static void before_nothing(const struct scenario *s) {
+static void not_placed(const struct scenario *s) {
 	(void)s;
 }
 
-static void before_held(const struct scenario *s) {
-
-	ck_assert_int_eq(record_acquire(f.map, R_CHILD, s->path, s->weight, &stamp, &slot), 0);
+static void held(const struct scenario *s) {
+	slot = record_hold(R_CHILD, s->path, s->weight);
 }
 
 /* The record rests at its path, as it nearly always does. */
-static void before_rest(const struct scenario *s) {
-	before_held(s);
-	ck_assert_int_eq(counter_release(f.map, R_CHILD, slot), 0);
+static void at_rest(const struct scenario *s) {
+	held(s);
+	record_release(R_CHILD, slot);
 }
 
 /* The record rests at another path. */
-static void before_elsewhere(const struct scenario *s) {
-	const struct path *other = s->path == &leaf ? &tree : &leaf;
-
-	ck_assert_int_eq(acquire(R_CHILD, other, s->weight), 0);
-	ck_assert_int_eq(release(R_CHILD), 0);
+static void elsewhere(const struct scenario *s) {
+	record_use(R_CHILD, s->path == &leaf ? &tree : &leaf, s->weight);
 }
 
 /* The record rests at another account without ancestors. */
-static void before_at_next(const struct scenario *s) {
-	ck_assert_int_eq(acquire(R_CHILD, &next, s->weight), 0);
-	ck_assert_int_eq(release(R_CHILD), 0);
+static void at_next(const struct scenario *s) {
+	record_use(R_CHILD, &next, s->weight);
 }
 
 /* The record's range isn't granted to a session. */
-static void before_closed(const struct scenario *s) {
-	before_rest(s);
+static void not_granted(const struct scenario *s) {
+	at_rest(s);
 	ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
 }
 
 /* The base of a cycle that is later than all that the record has used. */
 static uint64_t next_base(void) {
-	return seq_rest(snapshot_of(R_CHILD).seq) + (uint64_t)2 * BERTH_CYCLE;
+	return seq_rest(newest_of(R_CHILD).seq) + (uint64_t)2 * BERTH_CYCLE;
 }
 
 /* Writes a step of the child's record into the cell, and notes the tag that it overwrites. */
@@ -164,7 +136,7 @@ static void leave_half_done(
 	uint64_t base = next_base();
 	uint32_t depth = s->path->depth;
 
-	record_write(place_of(s, state), base);
+	words_write(R_CHILD, (struct snapshot){place_of(s, state), base});
 	for (uint32_t k = 0; k < depth; k++) {
 		if (steps >= 2 * depth - k)
 			tag_write(s, k, seq_down(base + offset, k), 0);
@@ -174,99 +146,77 @@ static void leave_half_done(
 	slot = seq_up(base, depth - 1);
 }
 
-static void before_charged(const struct scenario *s) {
-	leave_half_done(s, RECORD_PLACED, 2, 0);
-}
+/* Defines a function that leaves the record so before the child runs. */
+#define HALF_DONE(name, state, steps, offset)                 \
+	static void name(const struct scenario *s) {          \
+		leave_half_done(s, state, (steps), (offset)); \
+	}
 
-static void before_charged_one(const struct scenario *s) {
-	leave_half_done(s, RECORD_PLACED, 1, 0);
-}
-
-/* A release has discharged the top level. */
-static void before_half_released(const struct scenario *s) {
-	leave_half_done(s, RECORD_PLACED, s->path->depth + 1, 0);
-}
-
-/* A revocation by berthd has discharged the top level. */
-static void before_half_revoked(const struct scenario *s) {
-	leave_half_done(s, RECORD_PLACED, s->path->depth + 1, BERTH_CYCLE);
-}
-
+HALF_DONE(charged, RECORD_PLACED, 2, 0)
+HALF_DONE(charged_one, RECORD_PLACED, 1, 0)
+/* A release, or a revocation by berthd, has discharged the top level. */
+HALF_DONE(half_released, RECORD_PLACED, s->path->depth + 1, 0)
+HALF_DONE(half_revoked, RECORD_PLACED, s->path->depth + 1, BERTH_CYCLE)
 /* The record is seized (V1) with its slot. */
-static void before_seized(const struct scenario *s) {
-	leave_half_done(s, RECORD_SEIZED, s->path->depth, 0);
-}
+HALF_DONE(seized, RECORD_SEIZED, s->path->depth, 0)
 
 /* The record is seized, its newest step noted, and the top level discharged. */
-static void before_half_seized(const struct scenario *s) {
+static void half_seized(const struct scenario *s) {
 	leave_half_done(s, RECORD_SEIZED, s->path->depth + 1, 0);
-	record_write(place_of(s, RECORD_SEIZED), slot);
+	words_write(R_CHILD, (struct snapshot){place_of(s, RECORD_SEIZED), slot});
 }
 
-/* Another record's acquire and release notes the tags. */
-static void others_note(const struct scenario *s) {
-	ck_assert_int_eq(acquire(R_OTHER, s->path, 1), 0);
-	ck_assert_int_eq(release(R_OTHER), 0);
-}
-
-static void before_held_noted(const struct scenario *s) {
-	before_held(s);
-	others_note(s);
-}
-
-static void before_charged_noted(const struct scenario *s) {
-	before_charged(s);
-	others_note(s);
-}
-
-static void before_half_released_noted(const struct scenario *s) {
-	before_half_released(s);
-	others_note(s);
-}
-
-static void before_half_revoked_noted(const struct scenario *s) {
-	before_half_revoked(s);
-	others_note(s);
-}
-
-/* The cells have tags of an old cycle of the record, which look like steps that charged these
- * levels. */
-static void before_old_tags(const struct scenario *s) {
+/* Writes this place into the record. The cells have tags of an old cycle of the record, which look
+ * like steps that charged these levels. */
+static void leave_old_tags(const struct scenario *s, uint64_t place) {
 	uint64_t base = next_base();
 
-	record_write(place_pack(RECORD_FREE, 0, 0, 0), base + (uint64_t)2 * BERTH_CYCLE);
+	words_write(R_CHILD, (struct snapshot){place, base + (uint64_t)2 * BERTH_CYCLE});
 	for (uint32_t k = 0; k < s->path->depth; k++)
 		tag_write(s, k, seq_up(base, k), 0);
+}
+
+static void old_tags(const struct scenario *s) {
+	leave_old_tags(s, place_pack(RECORD_FREE, 0, 0, 0));
 }
 
 /* The record is placed at a path that shares cells with this one, and has made no step there. */
-static void before_old_tags_elsewhere(const struct scenario *s) {
+static void old_tags_elsewhere(const struct scenario *s) {
 	const struct scenario there = {.path = &tree, .weight = s->weight};
-	uint64_t base = next_base();
 
-	record_write(place_of(&there, RECORD_PLACED), base + (uint64_t)2 * BERTH_CYCLE);
-	for (uint32_t k = 0; k < s->path->depth; k++)
-		tag_write(s, k, seq_up(base, k), 0);
+	leave_old_tags(s, place_of(&there, RECORD_PLACED));
 }
 
 /* The index of a removed account is used again below other parents, whose cells have no tags of the
  * record, or old ones. The record's last step there is noted. */
-static void before_index_used_again(const struct scenario *s) {
-	before_old_tags(s);
-	record_write(place_of(s, RECORD_PLACED), noted());
+static void index_used_again(const struct scenario *s) {
+	leave_old_tags(s, place_of(s, RECORD_PLACED));
 }
 
 /* The record has made a million cycles since a step was noted in it. */
-static void before_far(const struct scenario *s) {
+static void far_away(const struct scenario *s) {
 	uint64_t base = next_base(), far = base + ((uint64_t)BERTH_CYCLE << 20);
 
-	record_write(place_of(s, RECORD_PLACED), base);
+	words_write(R_CHILD, (struct snapshot){place_of(s, RECORD_PLACED), base});
 	for (uint32_t k = 0; k < s->path->depth; k++)
 		tag_write(s, k, seq_down(far, k), 0);
 }
 
+/* Defines an operation that is the same in every scenario. */
+#define ACT(name, call)                             \
+	static int name(const struct scenario *s) { \
+		(void)s;                            \
+		return call;                        \
+	}
+
+ACT(act_release, counter_release(f.map, R_CHILD, slot))
+ACT(act_close, counter_close(f.map, R_CHILD))
+ACT(act_finish_seized, counter_finish_seized(f.map, R_CHILD))
+ACT(act_finish, counter_finish(f.map, R_CHILD))
+ACT(act_open, counter_open(f.map, R_CHILD))
+
 static int act_acquire(const struct scenario *s) {
-	return acquire(R_CHILD, s->path, s->weight);
+	return record_try(R_CHILD, s->path, s->weight);
 }
 
 /* Acquires as the library does: from the cells that counter_check() read. */
@@ -289,13 +239,8 @@ static int act_release_fast(const struct scenario *s) {
 			 : counter_release(f.map, R_CHILD, slot);
 }
 
-static int act_release(const struct scenario *s) {
-	(void)s;
-	return counter_release(f.map, R_CHILD, slot);
-}
-
 static int act_acquire_release(const struct scenario *s) {
-	int r = acquire(R_CHILD, s->path, s->weight);
+	int r = record_try(R_CHILD, s->path, s->weight);
 
 	return r == 0 ? release(R_CHILD) : r;
 }
@@ -318,7 +263,7 @@ static int act_go_on(const struct scenario *s) {
 /* Revokes as berthd does for berthctl: a slot that is held or being acquired. A release that was
  * begun is finished, which doesn't count as a success. */
 static int act_revoke(const struct scenario *s) {
-	struct snapshot seen = snapshot_of(R_CHILD);
+	struct snapshot seen = newest_of(R_CHILD);
 
 	(void)s;
 	if (place_state(seen.place) != RECORD_PLACED || seq_step(seen.seq) == 0)
@@ -326,26 +271,6 @@ static int act_revoke(const struct scenario *s) {
 	if (seq_goes_down(seen.seq))
 		return counter_finish(f.map, R_CHILD) < 0 ? -EUCLEAN : -EAGAIN;
 	return counter_revoke(f.map, R_CHILD, seen);
-}
-
-static int act_close(const struct scenario *s) {
-	(void)s;
-	return counter_close(f.map, R_CHILD);
-}
-
-static int act_finish_seized(const struct scenario *s) {
-	(void)s;
-	return counter_finish_seized(f.map, R_CHILD);
-}
-
-static int act_finish(const struct scenario *s) {
-	(void)s;
-	return counter_finish(f.map, R_CHILD);
-}
-
-static int act_open(const struct scenario *s) {
-	(void)s;
-	return counter_open(f.map, R_CHILD);
 }
 
 /* An owner lacks the memory to go on. */
@@ -357,7 +282,7 @@ static int act_seize(const struct scenario *s) {
 
 /* A recount took the record's words for noise. */
 static int act_discard(const struct scenario *s) {
-	struct snapshot seen = snapshot_of(R_CHILD);
+	struct snapshot seen = newest_of(R_CHILD);
 
 	(void)s;
 	return place_state(seen.place) == RECORD_FREE ? counter_discard(f.map, R_CHILD, seen)
@@ -387,7 +312,7 @@ static int act_removal(const struct scenario *s) {
  * slot. */
 static int act_finish_and_hold(const struct scenario *s) {
 	(void)act_finish(s);
-	return acquire(R_CHILD, s->path, s->weight);
+	return record_try(R_CHILD, s->path, s->weight);
 }
 
 static int act_bump(const struct scenario *s) {
@@ -400,237 +325,173 @@ static int act_bump(const struct scenario *s) {
 
 /* Another process acquires and releases a slot. */
 static int act_other(const struct scenario *s) {
-	int r = acquire(R_OTHER, s->path, 1);
+	int r = record_try(R_OTHER, s->path, 1);
 
 	return r == 0 ? release(R_OTHER) : r;
 }
 
 static const struct scenario scenarios[] = {
-	{"fast acquire", &leaf, 1, -1, before_rest, act_acquire_fast, false, NULL, false},
-	{"fast acquire, placed first", &leaf, 1, -1, before_nothing, act_acquire_fast, false, NULL,
-		false},
-	{"fast acquire, placed from a neighbour", &leaf, 2, -1, before_at_next, act_acquire_fast,
-		false, NULL, false},
-	{"fast acquire, placed from elsewhere", &leaf, 1, -1, before_elsewhere, act_acquire_fast,
-		false, NULL, false},
-	{"fast acquire, denied", &leaf, 2, 0, before_rest, act_acquire_fast, false, NULL, false},
-	{"fast acquire, three levels", &tree, 2, -1, before_rest, act_acquire_fast, false, NULL,
-		false},
-	{"fast acquire, denied at the third level", &tree, 2, 2, before_rest, act_acquire_fast,
-		false, NULL, false},
-	{"fast release", &leaf, 2, -1, before_held, act_release_fast, false, NULL, false},
-	{"fast release, three levels", &tree, 2, -1, before_held, act_release_fast, false, NULL,
-		false},
-	{"acquire, one level", &leaf, 1, -1, before_rest, act_acquire, false, NULL, false},
-	{"acquire, one level, placed first", &leaf, 1, -1, before_nothing, act_acquire, false, NULL,
-		false},
-	{"acquire, one level, placed from elsewhere", &leaf, 1, -1, before_elsewhere, act_acquire,
-		false, NULL, false},
-	{"acquire, three levels, weight 3", &tree, 3, -1, before_rest, act_acquire, false, NULL,
-		false},
-	{"acquire, three levels, weight 3, placed from elsewhere", &tree, 3, -1, before_elsewhere,
-		act_acquire, false, NULL, false},
-	{"acquire, denied at the account", &tree, 2, 0, before_rest, act_acquire, false, NULL,
-		false},
-	{"acquire, denied at the second level", &tree, 2, 1, before_rest, act_acquire, false, NULL,
-		false},
-	{"acquire, denied at the third level", &tree, 2, 2, before_nothing, act_acquire, false,
-		NULL, false},
-	{"acquire among old tags", &tree, 2, -1, before_old_tags, act_acquire, false, NULL, false},
-	{"acquire among old tags, denied at the third level", &tree, 2, 2, before_old_tags,
-		act_acquire, false, NULL, false},
-	{"acquire far from the noted step", &tree, 2, -1, before_far, act_acquire, false, NULL,
-		false},
-	{"release, one level", &leaf, 1, -1, before_held, act_release, false, NULL, false},
-	{"release, three levels, weight 3", &tree, 3, -1, before_held, act_release, false, NULL,
-		false},
-	{"acquire and release", &tree, 1, -1, before_rest, act_acquire_release, false, NULL, false},
-	{"acquire and release, eight levels", &deep, 1, -1, before_rest, act_acquire_release, false,
-		NULL, false},
-	{"revoke of a slot, one level", &leaf, 2, -1, before_held, act_revoke, true, NULL, false},
-	{"revoke of a slot", &tree, 2, -1, before_held, act_revoke, true, NULL, false},
-	{"revoke of an acquire", &tree, 2, -1, before_charged, act_revoke, true, NULL, false},
-	{"end of a session at rest", &tree, 2, -1, before_rest, act_close, true, NULL, false},
-	{"end of a session with a slot", &tree, 2, -1, before_held, act_close, true, NULL, false},
-	{"end of a session in an acquire", &tree, 2, -1, before_charged, act_close, true, NULL,
-		false},
-	{"end of a session in a release", &tree, 2, -1, before_half_released, act_close, true, NULL,
-		false},
-	{"end of a session with a slot, eight levels", &deep, 2, -1, before_held, act_close, true,
-		NULL, false},
-	{"finishing a seized record", &tree, 2, -1, before_seized, act_finish_seized, true, NULL,
-		false},
-	{"finishing a release", &tree, 2, -1, before_half_released, act_finish, true, NULL, false},
-	{"finishing a release racing its owner, which acquires another slot", &tree, 2, -1,
-		before_half_released, act_finish, true, act_finish_and_hold, false},
-	{"finishing a seized record before V2", &tree, 2, -1, before_seized, act_finish, true, NULL,
-		false},
-	{"finishing a seized record amid V2", &tree, 2, -1, before_half_seized, act_finish, true,
-		NULL, false},
-	{"bump", &tree, 2, -1, before_charged, act_bump, true, NULL, false},
-	{"fast acquire racing a revoke", &leaf, 3, -1, before_rest, act_acquire_fast, false,
-		act_revoke, false},
-	{"fast acquire racing a bump", &leaf, 3, -1, before_rest, act_acquire_fast, false, act_bump,
-		false},
-	{"fast acquire racing another record", &leaf, 3, -1, before_rest, act_acquire_fast, false,
-		act_other, false},
-	{"fast acquire racing the end of its session", &leaf, 3, -1, before_rest, act_acquire_fast,
-		false, act_close, false},
-	{"fast acquire from a neighbour, racing a bump", &leaf, 3, -1, before_at_next,
-		act_acquire_fast, false, act_bump, false},
-	{"fast acquire from a neighbour, racing another record", &leaf, 3, -1, before_at_next,
-		act_acquire_fast, false, act_other, false},
-	{"fast acquire from a neighbour, racing the end of its session", &leaf, 3, -1,
-		before_at_next, act_acquire_fast, false, act_close, false},
-	{"fast acquire, three levels, racing another record", &tree, 3, -1, before_rest,
-		act_acquire_fast, false, act_other, false},
-	{"fast acquire, three levels, racing a revoke", &tree, 3, -1, before_rest, act_acquire_fast,
-		false, act_revoke, false},
-	{"fast release racing a revoke", &leaf, 3, -1, before_held, act_release_fast, false,
-		act_revoke, true},
-	{"fast release, three levels, racing a revoke", &tree, 3, -1, before_held, act_release_fast,
-		false, act_revoke, true},
-	{"fast release, three levels, racing a general one", &tree, 3, -1, before_held,
-		act_release_fast, false, act_release, true},
-	{"fast release, three levels, racing another record", &tree, 3, -1, before_held,
-		act_release_fast, false, act_other, false},
-	{"fast release, three levels, racing a new berthd", &tree, 3, -1, before_held,
-		act_release_fast, false, act_finish, false},
-	{"fast release, three levels, racing the end of its session", &tree, 3, -1, before_held,
-		act_release_fast, false, act_close, false},
-	{"fast release racing a general one", &leaf, 3, -1, before_held, act_release_fast, false,
-		act_release, true},
-	{"general release racing a fast one", &leaf, 3, -1, before_held, act_release, false,
-		act_release_fast, true},
-	{"fast release racing another record", &leaf, 3, -1, before_held, act_release_fast, false,
-		act_other, false},
-	{"acquire racing a revoke", &tree, 3, -1, before_rest, act_acquire, false, act_revoke,
-		false},
-	{"acquire, one level, racing a revoke", &leaf, 3, -1, before_rest, act_acquire, false,
-		act_revoke, false},
-	{"acquire racing a bump", &tree, 3, -1, before_rest, act_acquire, false, act_bump, false},
-	{"acquire racing a bump, placed from elsewhere", &tree, 3, -1, before_elsewhere,
-		act_acquire, false, act_bump, false},
-	{"acquire racing a new berthd", &tree, 3, -1, before_rest, act_acquire, false, act_finish,
-		false},
-	{"acquire racing the end of its session", &tree, 3, -1, before_elsewhere, act_acquire,
-		false, act_close, false},
-	{"acquire among old tags, racing a bump", &tree, 2, -1, before_old_tags, act_acquire, false,
-		act_bump, false},
-	{"acquire among old tags, racing a revoke", &tree, 2, -1, before_old_tags, act_acquire,
-		false, act_revoke, false},
-	{"acquire among old tags, from a path that shares a cell, racing a bump", &bob, 2, -1,
-		before_old_tags_elsewhere, act_acquire, false, act_bump, false},
-	{"acquire far from the noted step, racing a bump", &tree, 2, -1, before_far, act_acquire,
-		false, act_bump, false},
-	{"release racing a revoke", &tree, 3, -1, before_held, act_release, false, act_revoke,
-		true},
-	{"release, one level, racing a revoke", &leaf, 3, -1, before_held, act_release, false,
-		act_revoke, true},
-	{"release racing another", &tree, 3, -1, before_held, act_release, false, act_release,
-		true},
-	{"release, one level, racing another", &leaf, 3, -1, before_held, act_release, false,
-		act_release, true},
-	{"release racing the end of its session", &tree, 3, -1, before_held, act_release, false,
-		act_close, false},
-	{"release racing a new berthd", &tree, 3, -1, before_held, act_release, false, act_finish,
-		false},
-	{"release racing a bump", &tree, 3, -1, before_held, act_release, false, act_bump, false},
-	{"revoke racing a release", &tree, 3, -1, before_held, act_revoke, true, act_release, true},
-	{"revoke, one level, racing a release", &leaf, 3, -1, before_held, act_revoke, true,
-		act_release, true},
-	{"revoke racing another", &tree, 3, -1, before_held, act_revoke, true, act_revoke, false},
-	{"revoke racing its owner, which goes on", &tree, 3, -1, before_held, act_revoke, true,
-		act_go_on, false},
-	{"bump racing its owner, which goes on", &tree, 3, -1, before_held, act_bump, true,
-		act_go_on, false},
-	{"bump, one level, racing its owner, which goes on", &leaf, 3, -1, before_held, act_bump,
-		true, act_go_on, false},
-	{"bump racing its owner, which places it among old tags", &tree, 2, -1, before_old_tags,
-		act_bump, true, act_acquire, false},
-	{"bump racing another", &tree, 2, -1, before_charged, act_bump, true, act_bump, false},
-	{"bump racing a new berthd", &tree, 2, -1, before_half_seized, act_bump, true, act_finish,
-		false},
-	{"fast acquire, eight levels", &deep, 1, -1, before_rest, act_acquire_fast, false, NULL,
-		false},
-	{"fast release, eight levels", &deep, 1, -1, before_held, act_release_fast, false, NULL,
-		false},
-	{"fast acquire, three levels, racing a bump", &tree, 3, -1, before_rest, act_acquire_fast,
-		false, act_bump, false},
-	{"fast acquire, three levels, racing the end of its session", &tree, 3, -1, before_rest,
-		act_acquire_fast, false, act_close, false},
-	{"fast acquire far from the noted step, racing another record", &tree, 2, -1, before_far,
-		act_acquire_fast, false, act_other, false},
-	{"fast release, three levels, of a slot that was noted", &tree, 2, -1, before_held_noted,
-		act_release_fast, false, NULL, false},
-	{"fast release, three levels, racing a bump", &tree, 3, -1, before_held, act_release_fast,
-		false, act_bump, false},
-	{"acquire where an index is used again", &tree, 2, -1, before_index_used_again, act_acquire,
-		false, NULL, false},
-	{"acquire where an index is used again, racing a bump", &tree, 2, -1,
-		before_index_used_again, act_acquire, false, act_bump, false},
-	{"end of a session where an index is used again", &tree, 2, -1, before_index_used_again,
-		act_close, true, NULL, false},
-	{"revoke of a slot that was noted", &tree, 2, -1, before_held_noted, act_revoke, true, NULL,
-		false},
-	{"revoke of a slot, eight levels", &deep, 2, -1, before_held, act_revoke, true, NULL,
-		false},
-	{"revoke of an acquire that was noted", &tree, 2, -1, before_charged_noted, act_revoke,
-		true, NULL, false},
-	{"revoke of an acquire after one level", &tree, 2, -1, before_charged_one, act_revoke, true,
-		NULL, false},
-	{"revoke that finishes a release", &tree, 2, -1, before_half_released, act_revoke, true,
-		NULL, false},
-	{"revoke that finishes a release that was noted", &tree, 2, -1, before_half_released_noted,
-		act_revoke, true, NULL, false},
-	{"revoke of a slot, racing another record", &tree, 2, -1, before_held, act_revoke, true,
-		act_other, false},
-	{"revoke of an acquire racing its owner, which goes on", &tree, 2, -1, before_charged,
-		act_revoke, true, act_go_on, false},
-	{"end of a session with a slot that was noted", &tree, 2, -1, before_held_noted, act_close,
-		true, NULL, false},
-	{"end of a session in an acquire after one level", &tree, 2, -1, before_charged_one,
-		act_close, true, NULL, false},
-	{"end of a session in a revocation", &tree, 2, -1, before_half_revoked, act_close, true,
-		NULL, false},
-	{"end of a session in a revocation that was noted", &tree, 2, -1, before_half_revoked_noted,
-		act_close, true, NULL, false},
-	{"end of a session racing its owner, which goes on", &tree, 2, -1, before_held, act_close,
-		true, act_go_on, false},
-	{"finishing a release, eight levels", &deep, 2, -1, before_half_released, act_finish, true,
-		NULL, false},
-	{"finishing a release that was noted", &tree, 2, -1, before_half_released_noted, act_finish,
-		true, NULL, false},
-	{"finishing a revocation", &tree, 2, -1, before_half_revoked, act_finish, true, NULL,
-		false},
-	{"finishing a revocation racing its owner, which goes on", &tree, 2, -1,
-		before_half_revoked, act_finish, true, act_go_on, false},
-	{"finishing a release racing the end of its session", &tree, 2, -1, before_half_released,
-		act_finish, true, act_close, false},
-	{"opening", &tree, 2, -1, before_closed, act_open, true, NULL, false},
-	{"opening racing another", &tree, 2, -1, before_closed, act_open, true, act_open, false},
-	{"opening racing its owner", &tree, 2, -1, before_closed, act_open, true,
-		act_acquire_release, false},
-	{"seizure by the owner", &tree, 2, -1, before_held, act_seize, true, NULL, false},
-	{"seizure by the owner racing a revoke", &tree, 2, -1, before_held, act_seize, true,
-		act_revoke, false},
-	{"discarding", &tree, 2, -1, before_nothing, act_discard, true, NULL, false},
-	{"discarding racing its owner", &tree, 2, -1, before_nothing, act_discard, true,
-		act_acquire_release, false},
-	{"repair", &tree, 2, -1, before_charged, act_repair, true, NULL, false},
-	{"repair racing a release", &tree, 2, -1, before_held, act_repair, true, act_release,
-		false},
-	{"repair racing its owner, which goes on", &tree, 2, -1, before_held, act_repair, true,
-		act_go_on, false},
-	{"repair racing another", &tree, 2, -1, before_charged, act_repair, true, act_repair,
-		false},
-	{"removal of an account where it rests", &tree, 2, -1, before_rest, act_removal, true, NULL,
-		false},
-	{"removal of an account where it rests, racing another record", &tree, 2, -1, before_rest,
-		act_removal, true, act_other, false},
-	{"removal of an account racing its owner, which places it elsewhere", &tree, 2, -1,
-		before_rest, act_removal, true, act_elsewhere, false},
+	{"fast acquire", &leaf, 1, at_rest, act_acquire_fast},
+	{"fast acquire, placed first", &leaf, 1, not_placed, act_acquire_fast},
+	{"fast acquire, placed from a neighbour", &leaf, 2, at_next, act_acquire_fast},
+	{"fast acquire, placed from elsewhere", &leaf, 1, elsewhere, act_acquire_fast},
+	{"fast acquire, denied", &leaf, 2, at_rest, act_acquire_fast, .full = 1},
+	{"fast acquire, three levels", &tree, 2, at_rest, act_acquire_fast},
+	{"fast acquire, denied at the third level", &tree, 2, at_rest, act_acquire_fast, .full = 3},
+	{"fast release", &leaf, 2, held, act_release_fast},
+	{"fast release, three levels", &tree, 2, held, act_release_fast},
+	{"acquire, one level", &leaf, 1, at_rest, act_acquire},
+	{"acquire, one level, placed first", &leaf, 1, not_placed, act_acquire},
+	{"acquire, one level, placed from elsewhere", &leaf, 1, elsewhere, act_acquire},
+	{"acquire, three levels, weight 3", &tree, 3, at_rest, act_acquire},
+	{"acquire, three levels, weight 3, placed from elsewhere", &tree, 3, elsewhere,
+		act_acquire},
+	{"acquire, denied at the account", &tree, 2, at_rest, act_acquire, .full = 1},
+	{"acquire, denied at the second level", &tree, 2, at_rest, act_acquire, .full = 2},
+	{"acquire, denied at the third level", &tree, 2, not_placed, act_acquire, .full = 3},
+	{"acquire among old tags", &tree, 2, old_tags, act_acquire},
+	{"acquire among old tags, denied at the third level", &tree, 2, old_tags, act_acquire,
+		.full = 3},
+	{"acquire far from the noted step", &tree, 2, far_away, act_acquire},
+	{"release, one level", &leaf, 1, held, act_release},
+	{"release, three levels, weight 3", &tree, 3, held, act_release},
+	{"acquire and release", &tree, 1, at_rest, act_acquire_release},
+	{"acquire and release, eight levels", &deep, 1, at_rest, act_acquire_release},
+	{"revoke of a slot, one level", &leaf, 2, held, act_revoke},
+	{"revoke of a slot", &tree, 2, held, act_revoke},
+	{"revoke of an acquire", &tree, 2, charged, act_revoke},
+	{"end of a session at rest", &tree, 2, at_rest, act_close},
+	{"end of a session with a slot", &tree, 2, held, act_close},
+	{"end of a session in an acquire", &tree, 2, charged, act_close},
+	{"end of a session in a release", &tree, 2, half_released, act_close},
+	{"end of a session with a slot, eight levels", &deep, 2, held, act_close},
+	{"finishing a seized record", &tree, 2, seized, act_finish_seized},
+	{"finishing a release", &tree, 2, half_released, act_finish},
+	{"finishing a release racing its owner, which acquires another slot", &tree, 2,
+		half_released, act_finish, act_finish_and_hold},
+	{"finishing a seized record before V2", &tree, 2, seized, act_finish},
+	{"finishing a seized record amid V2", &tree, 2, half_seized, act_finish},
+	{"bump", &tree, 2, charged, act_bump},
+	{"fast acquire racing a revoke", &leaf, 3, at_rest, act_acquire_fast, act_revoke},
+	{"fast acquire racing a bump", &leaf, 3, at_rest, act_acquire_fast, act_bump},
+	{"fast acquire racing another record", &leaf, 3, at_rest, act_acquire_fast, act_other},
+	{"fast acquire racing the end of its session", &leaf, 3, at_rest, act_acquire_fast,
+		act_close},
+	{"fast acquire from a neighbour, racing a bump", &leaf, 3, at_next, act_acquire_fast,
+		act_bump},
+	{"fast acquire from a neighbour, racing another record", &leaf, 3, at_next,
+		act_acquire_fast, act_other},
+	{"fast acquire from a neighbour, racing the end of its session", &leaf, 3, at_next,
+		act_acquire_fast, act_close},
+	{"fast acquire, three levels, racing another record", &tree, 3, at_rest, act_acquire_fast,
+		act_other},
+	{"fast acquire, three levels, racing a revoke", &tree, 3, at_rest, act_acquire_fast,
+		act_revoke},
+	{"fast release racing a revoke", &leaf, 3, held, act_release_fast, act_revoke},
+	{"fast release, three levels, racing a revoke", &tree, 3, held, act_release_fast,
+		act_revoke},
+	{"fast release, three levels, racing a general one", &tree, 3, held, act_release_fast,
+		act_release},
+	{"fast release, three levels, racing another record", &tree, 3, held, act_release_fast,
+		act_other},
+	{"fast release, three levels, racing a new berthd", &tree, 3, held, act_release_fast,
+		act_finish},
+	{"fast release, three levels, racing the end of its session", &tree, 3, held,
+		act_release_fast, act_close},
+	{"fast release racing a general one", &leaf, 3, held, act_release_fast, act_release},
+	{"general release racing a fast one", &leaf, 3, held, act_release, act_release_fast},
+	{"fast release racing another record", &leaf, 3, held, act_release_fast, act_other},
+	{"acquire racing a revoke", &tree, 3, at_rest, act_acquire, act_revoke},
+	{"acquire, one level, racing a revoke", &leaf, 3, at_rest, act_acquire, act_revoke},
+	{"acquire racing a bump", &tree, 3, at_rest, act_acquire, act_bump},
+	{"acquire racing a bump, placed from elsewhere", &tree, 3, elsewhere, act_acquire,
+		act_bump},
+	{"acquire racing a new berthd", &tree, 3, at_rest, act_acquire, act_finish},
+	{"acquire racing the end of its session", &tree, 3, elsewhere, act_acquire, act_close},
+	{"acquire among old tags, racing a bump", &tree, 2, old_tags, act_acquire, act_bump},
+	{"acquire among old tags, racing a revoke", &tree, 2, old_tags, act_acquire, act_revoke},
+	{"acquire among old tags, from a path that shares a cell, racing a bump", &bob, 2,
+		old_tags_elsewhere, act_acquire, act_bump},
+	{"acquire far from the noted step, racing a bump", &tree, 2, far_away, act_acquire,
+		act_bump},
+	{"release racing a revoke", &tree, 3, held, act_release, act_revoke},
+	{"release, one level, racing a revoke", &leaf, 3, held, act_release, act_revoke},
+	{"release racing another", &tree, 3, held, act_release, act_release},
+	{"release, one level, racing another", &leaf, 3, held, act_release, act_release},
+	{"release racing the end of its session", &tree, 3, held, act_release, act_close},
+	{"release racing a new berthd", &tree, 3, held, act_release, act_finish},
+	{"release racing a bump", &tree, 3, held, act_release, act_bump},
+	{"revoke racing a release", &tree, 3, held, act_revoke, act_release},
+	{"revoke, one level, racing a release", &leaf, 3, held, act_revoke, act_release},
+	{"revoke racing another", &tree, 3, held, act_revoke, act_revoke},
+	{"revoke racing its owner, which goes on", &tree, 3, held, act_revoke, act_go_on},
+	{"bump racing its owner, which goes on", &tree, 3, held, act_bump, act_go_on},
+	{"bump, one level, racing its owner, which goes on", &leaf, 3, held, act_bump, act_go_on},
+	{"bump racing its owner, which places it among old tags", &tree, 2, old_tags, act_bump,
+		act_acquire},
+	{"bump racing another", &tree, 2, charged, act_bump, act_bump},
+	{"bump racing a new berthd", &tree, 2, half_seized, act_bump, act_finish},
+	{"fast acquire, eight levels", &deep, 1, at_rest, act_acquire_fast},
+	{"fast release, eight levels", &deep, 1, held, act_release_fast},
+	{"fast acquire, three levels, racing a bump", &tree, 3, at_rest, act_acquire_fast,
+		act_bump},
+	{"fast acquire, three levels, racing the end of its session", &tree, 3, at_rest,
+		act_acquire_fast, act_close},
+	{"fast acquire far from the noted step, racing another record", &tree, 2, far_away,
+		act_acquire_fast, act_other},
+	{"fast release, three levels, of a slot that was noted", &tree, 2, held, act_release_fast,
+		.noted = true},
+	{"fast release, three levels, racing a bump", &tree, 3, held, act_release_fast, act_bump},
+	{"acquire where an index is used again", &tree, 2, index_used_again, act_acquire},
+	{"acquire where an index is used again, racing a bump", &tree, 2, index_used_again,
+		act_acquire, act_bump},
+	{"end of a session where an index is used again", &tree, 2, index_used_again, act_close},
+	{"revoke of a slot that was noted", &tree, 2, held, act_revoke, .noted = true},
+	{"revoke of a slot, eight levels", &deep, 2, held, act_revoke},
+	{"revoke of an acquire that was noted", &tree, 2, charged, act_revoke, .noted = true},
+	{"revoke of an acquire after one level", &tree, 2, charged_one, act_revoke},
+	{"revoke that finishes a release", &tree, 2, half_released, act_revoke},
+	{"revoke that finishes a release that was noted", &tree, 2, half_released, act_revoke,
+		.noted = true},
+	{"revoke of a slot, racing another record", &tree, 2, held, act_revoke, act_other},
+	{"revoke of an acquire racing its owner, which goes on", &tree, 2, charged, act_revoke,
+		act_go_on},
+	{"end of a session with a slot that was noted", &tree, 2, held, act_close, .noted = true},
+	{"end of a session in an acquire after one level", &tree, 2, charged_one, act_close},
+	{"end of a session in a revocation", &tree, 2, half_revoked, act_close},
+	{"end of a session in a revocation that was noted", &tree, 2, half_revoked, act_close,
+		.noted = true},
+	{"end of a session racing its owner, which goes on", &tree, 2, held, act_close, act_go_on},
+	{"finishing a release, eight levels", &deep, 2, half_released, act_finish},
+	{"finishing a release that was noted", &tree, 2, half_released, act_finish, .noted = true},
+	{"finishing a revocation", &tree, 2, half_revoked, act_finish},
+	{"finishing a revocation racing its owner, which goes on", &tree, 2, half_revoked,
+		act_finish, act_go_on},
+	{"finishing a release racing the end of its session", &tree, 2, half_released, act_finish,
+		act_close},
+	{"opening", &tree, 2, not_granted, act_open},
+	{"opening racing another", &tree, 2, not_granted, act_open, act_open},
+	{"opening racing its owner", &tree, 2, not_granted, act_open, act_acquire_release},
+	{"seizure by the owner", &tree, 2, held, act_seize},
+	{"seizure by the owner racing a revoke", &tree, 2, held, act_seize, act_revoke},
+	{"discarding", &tree, 2, not_placed, act_discard},
+	{"discarding racing its owner", &tree, 2, not_placed, act_discard, act_acquire_release},
+	{"repair", &tree, 2, charged, act_repair},
+	{"repair racing a release", &tree, 2, held, act_repair, act_release},
+	{"repair racing its owner, which goes on", &tree, 2, held, act_repair, act_go_on},
+	{"repair racing another", &tree, 2, charged, act_repair, act_repair},
+	{"removal of an account where it rests", &tree, 2, at_rest, act_removal},
+	{"removal of an account where it rests, racing another record", &tree, 2, at_rest,
+		act_removal, act_other},
+	{"removal of an account racing its owner, which places it elsewhere", &tree, 2, at_rest,
+		act_removal, act_elsewhere},
 };
+
+/* True if the child plays the record's owner; otherwise it plays berthd. */
+static bool is_by_owner(const struct scenario *s) {
+	return s->act == act_acquire || s->act == act_acquire_fast || s->act == act_release ||
+	       s->act == act_release_fast || s->act == act_acquire_release;
+}
 
 /* -- stepping ---------------------------------------------------------------------------------- */
 
@@ -662,29 +523,24 @@ struct run {
  * held leave 8, and R_FULL takes 7 of them. So the child's weight of 2 is refused, and R_OTHER's
  * weight of 1 isn't. */
 static void fill(const struct scenario *s) {
-	struct path up = {.depth = s->path->depth - (uint32_t)s->full};
+	struct path up = {.depth = s->path->depth + 1 - s->full};
 
-	if (s->full < 0)
+	if (s->full == 0)
 		return;
-	memcpy(up.level, &s->path->level[s->full], up.depth * sizeof(up.level[0]));
+	memcpy(up.level, &s->path->level[s->full - 1], up.depth * sizeof(up.level[0]));
 	ck_assert_int_eq(counter_open(f.map, R_FULL), 0);
-	ck_assert_int_eq(acquire(R_FULL, &up, 7), 0);
+	(void)record_hold(R_FULL, &up, 7);
 }
 
 static uint32_t held_by_others(const struct scenario *s, uint32_t level) {
-	return s->full >= 0 && (int)level >= s->full ? 7 + HELD : HELD;
-}
-
-static void unfill(const struct scenario *s) {
-	if (s->full >= 0)
-		ck_assert_int_eq(counter_close(f.map, R_FULL), 0);
+	return s->full > 0 && level + 1 >= s->full ? 7 + HELD : HELD;
 }
 
 /* Another record acquires and releases slots, and doesn't wait for the child. It may be denied
  * while the child has charged the level. */
 static void run_other(const struct run *r) {
 	for (int i = 0; i < ROUNDS; i++) {
-		int denied = acquire(R_OTHER, r->s->path, 1);
+		int denied = record_try(R_OTHER, r->s->path, 1);
 
 		ck_assert_msg(denied == 0 || denied == -EDQUOT,
 			"%s, at instruction %zu: acquire returned %d", r->s->name, r->k, denied);
@@ -705,15 +561,10 @@ static size_t count_instructions_of_other(const struct scenario *s) {
 	return count;
 }
 
-/* The number of the step in its cycle, from 1 to 2 * depth. */
-static uint32_t step_of(uint32_t depth, uint64_t seq) {
-	return seq_goes_down(seq) ? 2 * depth - seq_charged(seq) : seq_step(seq);
-}
-
 /* What other processes can see of the child: the state of its record, the newest step, the noted
  * one, and which cells have its tag. */
 static uint32_t child_seen(const struct scenario *s) {
-	struct snapshot newest = snapshot_of(R_CHILD);
+	struct snapshot newest = newest_of(R_CHILD);
 	uint32_t seen = (uint32_t)place_state(newest.place) << 8 | seq_step(newest.seq) << 4 |
 			seq_step(noted());
 
@@ -732,9 +583,12 @@ static void audit(const struct run *r) {
 
 /* Runs at each instruction of a recording: checks the counts, and notes the record's state. */
 static void check_instruction(void *data) {
-	struct snapshot newest = snapshot_of(R_CHILD);
-	uint32_t depth = place_top(newest.place) + 1, step = step_of(depth, newest.seq);
+	struct snapshot newest = newest_of(R_CHILD);
+	uint32_t depth = place_top(newest.place) + 1;
 	bool is_noted = newest.seq == noted();
+	/* The number of the step in its cycle, from 1 to 2 * depth. */
+	uint32_t step = seq_goes_down(newest.seq) ? 2 * depth - seq_charged(newest.seq)
+						  : seq_step(newest.seq);
 	const struct run *r = data;
 
 	all->state[place_state(newest.place)]++;
@@ -767,7 +621,7 @@ static void check_speed(const struct run *r, uint32_t seen) {
  * held. */
 static void check_counts(const struct run *r, const char *when) {
 	const struct scenario *s = r->s;
-	uint32_t mine = snapshot_is_held(snapshot_of(R_CHILD)) ? s->weight : 0;
+	uint32_t mine = snapshot_is_held(newest_of(R_CHILD)) ? s->weight : 0;
 
 	for (uint32_t level = 0; level < s->path->depth; level++)
 		ck_assert_msg(count(s->path, level) == held_by_others(s, level) + mine,
@@ -781,55 +635,58 @@ static void check_counts(const struct run *r, const char *when) {
 static struct trace_path path;
 #define RECORDING SIZE_MAX /* the k of the run that records */
 
-/* Of a release and a revocation, or of two releases, one succeeds. */
-static void check_once(const struct run *r, int raced) {
-	if (r->s->once)
-		ck_assert_msg((raced == 0) + (all->outcome == 0) == 1,
-			"%s, stopped at instruction %zu: the child got %d, the race %d", r->s->name,
-			r->k, all->outcome, raced);
+static bool is_release(int (*operation)(const struct scenario *s)) {
+	return operation == act_release || operation == act_release_fast;
 }
 
-/* The slot that the owner acquired after the race is still held. */
-static void check_kept(const struct run *r, int raced) {
-	if (r->s->race == act_finish_and_hold && raced == 0)
-		ck_assert_msg(snapshot_is_held(snapshot_of(R_CHILD)),
-			"%s, at instruction %zu: the slot is gone", r->s->name, r->k);
+/* Of a release and a revocation, or of two releases, one succeeds. */
+static bool one_succeeds(const struct scenario *s) {
+	return (is_release(s->act) && (is_release(s->race) || s->race == act_revoke)) ||
+	       (s->act == act_revoke && is_release(s->race));
 }
 
 /* After a revocation, or a new berthd's start, no release is left half done, wherever the owner is
  * stopped. */
 static void check_raced(const struct run *r) {
-	struct snapshot now = snapshot_of(R_CHILD);
+	struct snapshot now = newest_of(R_CHILD);
 
 	if (r->s->race != act_revoke && r->s->race != act_finish)
 		return;
 	ck_assert_msg(place_state(now.place) != RECORD_PLACED || !seq_goes_down(now.seq),
 		"%s, at instruction %zu: a release is left halfway", r->s->name, r->k);
-	if (r->s->once)
+	if (one_succeeds(r->s))
 		ck_assert_msg(seq_charged(now.seq) == 0,
 			"%s, at instruction %zu: %u levels are still charged after the revocation",
 			r->s->name, r->k, seq_charged(now.seq));
 }
 
-/* When an account is removed, the newest steps of the records that rest there must be noted: the
- * tags are lost. */
-static void check_removal(const struct run *r) {
-	struct snapshot now = snapshot_of(R_CHILD);
+/* The child went on to its end. */
+static void check_continued(const struct run *r, int raced) {
+	const struct scenario *s = r->s;
+	struct snapshot now = newest_of(R_CHILD);
 
-	if (r->s->act == act_removal && place_account(now.place) == r->s->path->level[0].account)
+	if (one_succeeds(s))
+		ck_assert_msg((raced == 0) + (all->outcome == 0) == 1,
+			"%s, stopped at instruction %zu: the child got %d, the race %d", s->name,
+			r->k, all->outcome, raced);
+	/* When an account is removed, the newest steps of the records that rest there must be
+	 * noted: the tags are lost. */
+	if (s->act == act_removal && place_account(now.place) == s->path->level[0].account)
 		ck_assert_msg(now.seq == noted(), "%s, at instruction %zu: %#llx isn't noted",
-			r->s->name, r->k, (unsigned long long)now.seq);
+			s->name, r->k, (unsigned long long)now.seq);
+	if (is_by_owner(s))
+		check_counts(r, "after it went on");
 }
 
-/* In half of the runs a new berthd starts, which finishes what was begun. Then the session ends. */
-static void run_end(const struct run *r) {
-	if (r->s->by_daemon || r->k & 1)
-		ck_assert_int_eq(counter_finish(f.map, R_CHILD), 0);
-	audit(r);
-	ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
-	check_counts(r, "closed");
-	audit(r);
-	unfill(r->s);
+/* The record opens, `before` runs, and the full level is filled. */
+static void run_begin(const struct scenario *s) {
+	ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
+	s->before(s);
+	if (s->noted) {
+		/* Another record's acquire and release notes the tags. */
+		record_use(R_OTHER, s->path, 1);
+	}
+	fill(s);
 }
 
 static void run_once(const struct run *r) {
@@ -839,9 +696,7 @@ static void run_once(const struct run *r) {
 	uint32_t seen;
 	pid_t pid;
 
-	ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
-	s->before(s);
-	fill(s);
+	run_begin(s);
 	pid = child_start(s);
 	if (r->k == RECORDING)
 		trace_child_record(pid, &path);
@@ -862,15 +717,24 @@ static void run_once(const struct run *r) {
 	audit(r);
 	if (reached && r->ending == STOPPED_AND_CONTINUED) {
 		trace_child_finish(pid);
-		check_once(r, raced);
-		check_removal(r);
-		if (!s->by_daemon)
-			check_counts(r, "after it went on");
+		check_continued(r, raced);
 	}
 	if (reached && r->ending == STOPPED_AND_KILLED)
 		trace_child_kill(pid);
-	check_kept(r, raced);
-	run_end(r);
+	/* The slot that the owner acquired after the race is still held. */
+	if (s->race == act_finish_and_hold && raced == 0)
+		ck_assert_msg(snapshot_is_held(newest_of(R_CHILD)),
+			"%s, at instruction %zu: the slot is gone", s->name, r->k);
+	/* In half of the runs a new berthd starts, which finishes what was begun. Then the session
+	 * ends. */
+	if (!is_by_owner(s) || r->k & 1)
+		ck_assert_int_eq(counter_finish(f.map, R_CHILD), 0);
+	audit(r);
+	ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
+	check_counts(r, "closed");
+	audit(r);
+	if (s->full > 0)
+		ck_assert_int_eq(counter_close(f.map, R_FULL), 0);
 	all->points += reached;
 }
 
@@ -918,7 +782,7 @@ END_TEST
 /* Lowers the limit at every instruction of an acquire, whatever the stride: the race would be a few
  * instructions wide. */
 static void lower_limit(void (*prepare)(const struct scenario *s)) {
-	const struct scenario s = {"", &leaf, 2, -1, prepare, act_acquire, false, NULL, false};
+	const struct scenario s = {"", &leaf, 2, prepare, act_acquire};
 	const struct run recording = {.s = &s, .k = RECORDING};
 	size_t admitted = 0;
 
@@ -928,11 +792,10 @@ static void lower_limit(void (*prepare)(const struct scenario *s)) {
 		bool reached;
 		pid_t pid;
 
-		ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
-		prepare(&s);
+		run_begin(&s);
 		pid = child_start(&s);
 		reached = trace_child_goto(pid, &path, k);
-		ck_assert_int_eq(fixture_configure(f.accounts, "alice", 1), 0);
+		limit_set("alice", 1);
 		before = count(&leaf, 0);
 		if (reached)
 			trace_child_finish(pid);
@@ -942,7 +805,7 @@ static void lower_limit(void (*prepare)(const struct scenario *s)) {
 		admitted += before > HELD;
 		ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
 		ck_assert_uint_eq(count(&leaf, 0), HELD);
-		ck_assert_int_eq(fixture_configure(f.accounts, "alice", LIMIT), 0);
+		limit_set("alice", LIMIT);
 	}
 	/* Some acquires had charged the level by then, and some hadn't. */
 	ck_assert_uint_gt(admitted, 1);
@@ -952,8 +815,8 @@ static void lower_limit(void (*prepare)(const struct scenario *s)) {
 }
 
 START_TEST(no_acquire_charges_a_level_after_its_limit_was_lowered) {
-	lower_limit(before_nothing);
-	lower_limit(before_rest);
+	lower_limit(not_placed);
+	lower_limit(at_rest);
 }
 END_TEST
 
@@ -972,7 +835,7 @@ static void check_seen(uint32_t depth) {
 				depth, charged, is_noted ? "" : "not ");
 }
 
-/* Looks at what the tests before it have seen, so it has nothing to say when it is run alone. */
+/* Checks what the tests before it have seen, and nothing if it is run alone. */
 START_TEST(every_kind_of_state_was_seen) {
 	if (getenv("SCENARIO") || getenv("CK_RUN_CASE"))
 		return;
@@ -993,23 +856,18 @@ static void setup(void) {
 	const struct capacities want = {64, 64, 4};
 
 	trace_pin();
-	fixture_new(&f, &want);
-	leaf = fixture_path(&f, "alice", LIMIT);
-	next = fixture_path(&f, "next", LIMIT);
-	(void)fixture_path(&f, "acme", LIMIT);
-	(void)fixture_path(&f, "acme/bob", LIMIT);
-	tree = fixture_path(&f, "acme/bob/web", LIMIT);
-	bob = fixture_path(&f, "acme/bob", LIMIT);
-	deep = fixture_path(&f, "a/b/c/d/e/f/g/h", LIMIT);
-	fixture_open_records(&f, R_OTHER, 1);
-	fixture_open_records(&f, R_LEAF, 3);
-	ck_assert_int_eq(acquire(R_LEAF, &leaf, HELD), 0);
-	ck_assert_int_eq(acquire(R_TREE, &tree, HELD), 0);
-	ck_assert_int_eq(acquire(R_DEEP, &deep, HELD), 0);
-}
-
-static void teardown(void) {
-	fixture_free(&f);
+	fixture_new(&want);
+	leaf = path_with("alice", LIMIT);
+	next = path_with("next", LIMIT);
+	limit_set("acme", LIMIT);
+	bob = path_with("acme/bob", LIMIT);
+	tree = path_with("acme/bob/web", LIMIT);
+	deep = path_with("a/b/c/d/e/f/g/h", LIMIT);
+	records_open(R_OTHER, 1);
+	records_open(R_LEAF, 3);
+	(void)record_hold(R_LEAF, &leaf, HELD);
+	(void)record_hold(R_TREE, &tree, HELD);
+	(void)record_hold(R_DEEP, &deep, HELD);
 }
 
 int main(void) {
@@ -1025,8 +883,8 @@ int main(void) {
 	all = mmap(NULL, sizeof(*all), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (all == MAP_FAILED)
 		return EXIT_FAILURE;
-	status =
-		run_suites({"crash", tests, .setup = setup, .teardown = teardown, .seconds = 7200});
+	status = run_suites(
+		{"crash", tests, .setup = setup, .teardown = fixture_free, .seconds = 7200});
 	printf("killed or stopped at %lu points\n", all->points);
 	return status;
 }

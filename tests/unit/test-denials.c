@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Counts of denials: no denial is lost, counted twice, or counted for another account. The words of
+/* Tests that no denial is lost, counted twice, or counted for another account. The words of
  * a session, in which one of its threads counts, only grow. */
-
-#include <pthread.h>
 
 #include "denials.h"
 #include "fixture.h"
 #include "run.h"
+#include "threads.h"
 
 #define THREADS 4
 #define ROUNDS  200000
 
-static struct fixture f;
 /* Two accounts that share a word of denials, but are in different groups of cells. */
 static struct path alice, bob;
 static uint32_t alices, bobs;
@@ -21,21 +19,17 @@ static void setup(void) {
 	const struct capacities want = {256, 64, 4};
 	char name[16];
 
-	fixture_new(&f, &want);
+	fixture_new(&want);
 	ck_assert_int_eq(segment_grow_sessions(f.segment), 0);
-	alice = fixture_path(&f, "alice", 0);
+	alice = path_with("alice", 0);
 	alices = alice.level[0].account;
 	for (int i = 0;
 		i < (int)BERTH_DIRTY_GROUP || bobs % BERTH_DENIALS != alices % BERTH_DENIALS; i++) {
 		(void)snprintf(name, sizeof(name), "bob-%d", i);
-		bob = fixture_path(&f, name, 0);
+		bob = path_with(name, 0);
 		bobs = bob.level[0].account;
 	}
 	f.map->session = map_session(f.map, 2);
-}
-
-static void teardown(void) {
-	fixture_free(&f);
 }
 
 static uint64_t in_cell(const struct path *path) {
@@ -45,6 +39,17 @@ static uint64_t in_cell(const struct path *path) {
 /* The denials in the cell, and in the sessions' words. */
 static uint64_t known(const struct path *path) {
 	return in_cell(path) + denials_pending(f.map, path->level[0].account);
+}
+
+static void check_known(uint64_t of_alice, uint64_t of_bob) {
+	ck_assert_uint_eq(known(&alice), of_alice);
+	ck_assert_uint_eq(known(&bob), of_bob);
+}
+
+/* berthd collects the words, and then the cell has this number of denials. */
+static void check_collected(const struct path *path, uint64_t count) {
+	denials_collect(f.map);
+	ck_assert_uint_eq(in_cell(path), count);
 }
 
 /* Denies as the thread does that counts in the session's words. */
@@ -80,8 +85,7 @@ START_TEST(a_denial_is_written_to_the_session_and_known_at_once) {
 	deny_in_session(&alice, 3);
 	ck_assert_uint_eq(in_cell(&alice), 0);
 	ck_assert_uint_eq(word_of(2), word_pack(alices, 3));
-	ck_assert_uint_eq(known(&alice), 3);
-	ck_assert_uint_eq(known(&bob), 0);
+	check_known(3, 0);
 }
 END_TEST
 
@@ -91,8 +95,7 @@ START_TEST(a_denial_of_any_other_thread_is_counted_in_the_cell) {
 	ck_assert_uint_eq(in_cell(&alice), 3);
 	ck_assert_uint_eq(word_of(2), word_pack(alices, 2));
 	ck_assert_uint_eq(known(&alice), 5);
-	denials_collect(f.map);
-	ck_assert_uint_eq(in_cell(&alice), 5);
+	check_collected(&alice, 5);
 }
 END_TEST
 
@@ -124,8 +127,7 @@ START_TEST(accounts_that_share_a_word_keep_their_own_denials) {
 		deny_in_session(&alice, 1);
 		deny_in_session(&bob, 2);
 	}
-	ck_assert_uint_eq(known(&alice), 100);
-	ck_assert_uint_eq(known(&bob), 200);
+	check_known(100, 200);
 	denials_collect(f.map);
 	ck_assert_uint_eq(in_cell(&alice), 100);
 	ck_assert_uint_eq(in_cell(&bob), 200);
@@ -187,13 +189,11 @@ START_TEST(collected_denials_are_added_to_the_cell_once_and_marked) {
 	f.map->session = map_session(f.map, 3);
 	deny_in_session(&alice, 4);
 	store_total(alice.level[0].dirty, 0);
-	denials_collect(f.map);
-	ck_assert_uint_eq(in_cell(&alice), 7);
+	check_collected(&alice, 7);
 	ck_assert_uint_eq(known(&alice), 7);
 	ck_assert_uint_eq(load_total(alice.level[0].dirty), 1);
 	store_total(alice.level[0].dirty, 0);
-	denials_collect(f.map);
-	ck_assert_uint_eq(in_cell(&alice), 7);
+	check_collected(&alice, 7);
 	ck_assert_uint_eq(load_total(alice.level[0].dirty), 0);
 }
 END_TEST
@@ -204,8 +204,7 @@ START_TEST(a_session_goes_on_from_the_words_of_the_previous_session) {
 	/* A new session uses the entry, and begins with another account. */
 	deny_in_session(&bob, 2);
 	ck_assert_uint_eq(word_of(2), word_pack(bobs, 5));
-	ck_assert_uint_eq(known(&alice), 3);
-	ck_assert_uint_eq(known(&bob), 2);
+	check_known(3, 2);
 }
 END_TEST
 
@@ -226,16 +225,14 @@ START_TEST(a_count_that_wraps_loses_no_denial_and_changes_no_account) {
 			if (collects)
 				denials_collect(f.map);
 		}
-		denials_collect(f.map);
-		ck_assert_uint_eq(in_cell(&alice), before + 4);
+		check_collected(&alice, before + 4);
 	}
 	/* The count also wraps when the word goes to another account. */
 	store_relaxed(&e->denials[i], word_pack(alices, DENIALS_MASK));
 	store_relaxed(&e->collected[i], word_pack(alices, DENIALS_MASK));
 	deny_in_session(&bob, 1);
 	ck_assert_uint_eq(word_of(2), word_pack(bobs, 0));
-	ck_assert_uint_eq(known(&bob), 1);
-	ck_assert_uint_eq(known(&alice), 8);
+	check_known(8, 1);
 }
 END_TEST
 
@@ -243,8 +240,8 @@ START_TEST(the_next_account_of_an_index_starts_without_denials) {
 	struct path next;
 
 	deny_in_session(&alice, 3);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
-	next = fixture_path(&f, "mallory", 0);
+	account_delete("alice");
+	next = path_with("mallory", 0);
 	ck_assert_uint_eq(next.level[0].account, alices);
 	ck_assert_uint_eq(known(&next), 0);
 	denials_collect(f.map);
@@ -252,20 +249,19 @@ START_TEST(the_next_account_of_an_index_starts_without_denials) {
 	/* The word has the new account's index already. */
 	deny_in_session(&next, 2);
 	ck_assert_uint_eq(known(&next), 2);
-	denials_collect(f.map);
-	ck_assert_uint_eq(in_cell(&next), 2);
+	check_collected(&next, 2);
 }
 END_TEST
 
 START_TEST(words_are_collected_once_for_all_freed_indices) {
-	ck_assert_int_eq(fixture_configure(f.accounts, "carol", 0), 0);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "carol"), 0);
+	limit_set("carol", 0);
+	account_delete("alice");
+	account_delete("carol");
 	deny_in_session(&bob, 3);
-	(void)fixture_path(&f, "mallory", 0);
+	limit_set("mallory", 0);
 	ck_assert_uint_eq(in_cell(&bob), 3);
 	deny_in_session(&bob, 4);
-	(void)fixture_path(&f, "trent", 0);
+	limit_set("trent", 0);
 	ck_assert_uint_eq(in_cell(&bob), 3);
 	ck_assert_uint_eq(known(&bob), 7);
 }
@@ -285,8 +281,7 @@ START_TEST(noise_in_the_words_is_counted_for_no_account) {
 	f.map->session = e;
 	deny_in_session(&alice, 3);
 	ck_assert_uint_eq(known(&alice), 3);
-	denials_collect(f.map);
-	ck_assert_uint_eq(in_cell(&alice), 3);
+	check_collected(&alice, 3);
 }
 END_TEST
 
@@ -321,15 +316,6 @@ static void *deny_main(void *arg) {
 	return (void *)(uintptr_t)failures; /* NOLINT(performance-no-int-to-ptr) */
 }
 
-/* The number of bob's denials by the thread that begins with `begin`. */
-static uint64_t bobs_denials(int begin) {
-	uint64_t n = 0;
-
-	for (int i = 0; i < ROUNDS; i++)
-		n += (i / 16 + begin) % 3 == 0;
-	return 3 * n;
-}
-
 START_TEST(concurrent_denials_and_collections_lose_none_and_the_words_only_grow) {
 	pthread_t thread[THREADS];
 	int begin[THREADS], switches = 0;
@@ -338,8 +324,9 @@ START_TEST(concurrent_denials_and_collections_lose_none_and_the_words_only_grow)
 	running = THREADS;
 	for (int i = 0; i < THREADS; i++) {
 		begin[i] = i;
-		bobs_all += bobs_denials(i);
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, deny_main, &begin[i]), 0);
+		for (int n = 0; n < ROUNDS; n++)
+			bobs_all += (n / 16 + i) % 3 == 0 ? 3 : 0;
+		thread_start(&thread[i], deny_main, &begin[i]);
 	}
 	while (running > 0) {
 		uint64_t next = word_of(2);
@@ -355,8 +342,7 @@ START_TEST(concurrent_denials_and_collections_lose_none_and_the_words_only_grow)
 		ck_assert_int_eq(pthread_join(thread[i], &failures), 0);
 		ck_assert_ptr_null(failures);
 	}
-	denials_collect(f.map);
-	ck_assert_uint_eq(in_cell(&bob), bobs_all);
+	check_collected(&bob, bobs_all);
 	ck_assert_uint_eq(in_cell(&alice), UINT64_C(3) * THREADS * ROUNDS - bobs_all);
 	ck_assert_uint_gt(word_of(2) & DENIALS_MASK, 0);
 	printf("the word went to the other account %d times, and counted %llu of %llu denials\n",
@@ -384,5 +370,5 @@ int main(void) {
 		{NULL},
 	};
 
-	return run_suites({"denials", tests, .setup = setup, .teardown = teardown});
+	return run_suites({"denials", tests, .setup = setup, .teardown = fixture_free});
 }

@@ -8,76 +8,69 @@
 #include "name.h"
 #include "run.h"
 
-static struct fixture f;
-static struct capacities want = {200, 64, 4};
+static struct capacities want;
 
-static void setup(void) {
-	want = (struct capacities){200, 64, 4};
-	fixture_new(&f, &want);
+static void create(uint32_t accounts) {
+	want = (struct capacities){accounts, 64, 4};
+	fixture_new(&want);
+	records_open(16, 16);
 }
 
-static void teardown(void) {
-	fixture_free(&f);
+static void setup(void) {
+	create(200);
 }
 
 static void recreate_with_capacity(uint32_t accounts) {
-	fixture_free(&f);
-	want.accounts = accounts;
-	fixture_new(&f, &want);
+	fixture_free();
+	create(accounts);
 }
 
 static void reopen(void) {
-	fixture_close(&f);
-	fixture_open(&f, &want);
+	fixture_close();
+	fixture_open(&want);
 	ck_assert(f.segment->adopted);
 }
 
+static const char *numbered(const char *what, uint32_t n) {
+	static char name[32];
+
+	(void)snprintf(name, sizeof(name), "%s-%u", what, n);
+	return name;
+}
+
 static uint32_t limit_of(const char *name) {
-	uint32_t account = accounts_find(f.accounts, name);
+	uint32_t account = account_of(name);
 
 	ck_assert_msg(account != 0, "the account '%s' doesn't exist", name);
-	return entry_limit(directory_word(accounts_directory(f.accounts), account));
+	return entry_limit(account_word(account));
 }
 
 static uint32_t flags_of(const char *name) {
-	uint32_t account = accounts_find(f.accounts, name);
+	uint32_t account = account_of(name);
 
-	return account ? entry_flags(directory_word(accounts_directory(f.accounts), account)) : 0;
+	return account ? entry_flags(account_word(account)) : 0;
 }
 
 static void configure_many(uint32_t from, uint32_t to) {
-	char name[32];
-
-	for (uint32_t i = from; i < to; i++) {
-		(void)snprintf(name, sizeof(name), "account-%u", i);
-		ck_assert_int_eq(fixture_configure(f.accounts, name, i), 0);
-	}
+	for (uint32_t i = from; i < to; i++)
+		limit_set(numbered("account", i), i);
 }
 
 static void check_many(uint32_t from, uint32_t to) {
-	char name[32];
-
-	for (uint32_t i = from; i < to; i++) {
-		(void)snprintf(name, sizeof(name), "account-%u", i);
-		ck_assert_uint_eq(limit_of(name), i);
-	}
+	for (uint32_t i = from; i < to; i++)
+		ck_assert_uint_eq(limit_of(numbered("account", i)), i);
 }
 
 START_TEST(names_are_found_while_the_table_grows_and_shrinks) {
-	char name[32];
-
 	recreate_with_capacity(5000);
 	configure_many(0, 4000);
 	check_many(0, 4000);
 	for (uint32_t i = 0; i < 4000; i += 2) {
-		(void)snprintf(name, sizeof(name), "account-%u", i);
-		ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
-		ck_assert_uint_eq(accounts_find(f.accounts, name), 0);
+		account_delete(numbered("account", i));
+		ck_assert_uint_eq(account_of(numbered("account", i)), 0);
 	}
-	for (uint32_t i = 1; i < 4000; i += 2) {
-		(void)snprintf(name, sizeof(name), "account-%u", i);
-		ck_assert_uint_eq(limit_of(name), i);
-	}
+	for (uint32_t i = 1; i < 4000; i += 2)
+		ck_assert_uint_eq(limit_of(numbered("account", i)), i);
 	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 2000);
 	configure_many(4000, 6000);
 	check_many(4000, 6000);
@@ -95,8 +88,8 @@ START_TEST(a_long_name_without_a_block_is_not_found) {
 
 	memset(text, 'n', 255);
 	text[255] = 0;
-	ck_assert_int_eq(fixture_configure(f.accounts, text, 1), 0);
-	account = accounts_find(f.accounts, text);
+	limit_set(text, 1);
+	account = account_of(text);
 	e = map_entry(f.map, account);
 	store_relaxed(&e->shape, shape_pack(shape_length(load_relaxed(&e->shape)), 0));
 	ck_assert_int_eq(directory_name(f.map, account, read), -EUCLEAN);
@@ -112,61 +105,56 @@ START_TEST(a_name_of_255_bytes_is_kept_and_its_block_used_again) {
 	for (int round = 0; round < 500; round++) {
 		memset(name, 'a' + round % 26, 255);
 		name[255] = 0;
-		ck_assert_int_eq(fixture_configure(f.accounts, name, 7), 0);
-		account = accounts_find(f.accounts, name);
+		limit_set(name, 7);
+		account = account_of(name);
 		ck_assert_int_eq(directory_name(f.map, account, shown), 0);
 		ck_assert_str_eq(shown, name);
-		ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
+		account_delete(name);
 	}
 	ck_assert_uint_eq(load_relaxed(&f.segment->names->blocks), 1);
 }
 END_TEST
 
 START_TEST(ancestors_exist_as_long_as_they_have_children) {
-	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice/web", 3), 0);
-	ck_assert_int_eq(fixture_configure(f.accounts, "acme/bob", 4), 0);
+	limit_set("acme/alice/web", 3);
+	limit_set("acme/bob", 4);
 	ck_assert_uint_eq(limit_of("acme"), BERTH_LIMIT_NONE);
 	ck_assert_uint_eq(flags_of("acme/alice"), ENTRY_LIVE);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme/alice/web"), 0);
-	ck_assert_uint_eq(accounts_find(f.accounts, "acme/alice"), 0);
-	ck_assert_uint_ne(accounts_find(f.accounts, "acme"), 0);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme/bob"), 0);
+	account_delete("acme/alice/web");
+	ck_assert_uint_eq(account_of("acme/alice"), 0);
+	ck_assert_uint_ne(account_of("acme"), 0);
+	account_delete("acme/bob");
 	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 0);
 }
 END_TEST
 
 START_TEST(a_deleted_account_with_a_slot_is_removed_after_the_release) {
-	struct path path = fixture_path(&f, "alice", 5);
-	const struct stamp stamp = {0};
-	uint64_t seq, refused;
+	struct path path = path_with("alice", 5);
+	uint64_t seq;
 
-	fixture_open_records(&f, 16, 16);
-	seq = fixture_acquire(&f, 16, &path, 1);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
+	seq = record_hold(16, &path, 1);
+	account_delete("alice");
 	ck_assert_uint_eq(flags_of("alice"), ENTRY_LIVE);
-	ck_assert_int_eq(record_acquire(f.map, 17, &path, 1, &stamp, &refused), -ESTALE);
+	ck_assert_int_eq(record_try(17, &path, 1), -ESTALE);
 	accounts_tidy(f.accounts);
-	ck_assert_uint_ne(accounts_find(f.accounts, "alice"), 0);
-	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
+	ck_assert_uint_ne(account_of("alice"), 0);
+	record_release(16, seq);
 	accounts_tidy(f.accounts);
-	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), 0);
+	ck_assert_uint_eq(account_of("alice"), 0);
 }
 END_TEST
 
 START_TEST(an_index_used_again_has_another_generation_and_no_old_counts) {
-	struct path old = fixture_path(&f, "alice", 5), new;
-	const struct stamp stamp = {0};
-	uint64_t seq;
+	struct path old = path_with("alice", 5), new;
 
-	fixture_open_records(&f, 16, 16);
 	store_relaxed(&old.level[0].cell->denied, 9);
 	store_relaxed(&old.level[0].cell->peak, 9);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
-	new = fixture_path(&f, "bob", 5);
+	account_delete("alice");
+	new = path_with("bob", 5);
 	ck_assert_uint_eq(new.level[0].account, old.level[0].account);
 	ck_assert_uint_eq(load_relaxed(&new.level[0].cell->denied), 0);
 	ck_assert_uint_eq(load_relaxed(&new.level[0].cell->peak), 0);
-	ck_assert_int_eq(record_acquire(f.map, 16, &old, 1, &stamp, &seq), -ESTALE);
+	ck_assert_int_eq(record_try(16, &old, 1), -ESTALE);
 	ck_assert_uint_eq(counter_count(f.map, new.level[0].account), 0);
 }
 END_TEST
@@ -176,10 +164,10 @@ static uint64_t bumps_of(uint32_t account) {
 }
 
 START_TEST(setting_the_same_limit_again_bumps_the_cell) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 	uint64_t before = bumps_of(path.level[0].account);
 
-	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 5), 0);
+	limit_set("alice", 5);
 	ck_assert_uint_gt(bumps_of(path.level[0].account), before);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*@x", 2), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "me@x", &path.level[0].account), 0);
@@ -194,17 +182,17 @@ START_TEST(a_template_covers_accounts_that_are_not_configured) {
 
 	ck_assert_int_eq(accounts_resolve(f.accounts, "bob@x", &account), -ENOENT);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*@x", 2), 0);
-	ck_assert_int_eq(fixture_configure(f.accounts, "eve@x", 9), 0);
+	limit_set("eve@x", 9);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "bob@x", &account), 0);
 	ck_assert_uint_eq(limit_of("bob@x"), 2);
 	ck_assert_uint_eq(limit_of("eve@x"), 9);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*@x", 3), 0);
 	ck_assert_uint_eq(limit_of("bob@x"), 3);
 	ck_assert_uint_eq(limit_of("eve@x"), 9);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "eve@x"), 0);
+	account_delete("eve@x");
 	ck_assert_uint_eq(accounts_totals(f.accounts).configured, 0);
 	ck_assert_int_eq(accounts_delete_template(f.accounts, "*@x"), 0);
-	ck_assert_uint_eq(accounts_find(f.accounts, "bob@x"), 0);
+	ck_assert_uint_eq(account_of("bob@x"), 0);
 	ck_assert_uint_eq(accounts_totals(f.accounts).by_template, 0);
 }
 END_TEST
@@ -212,7 +200,7 @@ END_TEST
 START_TEST(an_ancestor_without_a_limit_is_usable_once_a_template_covers_it) {
 	uint32_t account;
 
-	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice", 5), 0);
+	limit_set("acme/alice", 5);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "acme", &account), -ENOENT);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "ac*", 4), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "acme", &account), 0);
@@ -223,43 +211,34 @@ END_TEST
 START_TEST(idle_accounts_of_templates_make_room_and_used_ones_stay) {
 	uint32_t account;
 	struct path held;
-	char name[32];
 
 	recreate_with_capacity(20);
-	fixture_open_records(&f, 16, 16);
 	ck_assert_int_eq(accounts_set_template(f.accounts, "*", 2), 0);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "held", &account), 0);
-	ck_assert_int_eq(
-		directory_path(f.map, account,
-			entry_generation(directory_word(accounts_directory(f.accounts), account)),
-			&held),
-		0);
-	(void)fixture_acquire(&f, 16, &held, 1);
-	for (int i = 0; i < 500; i++) {
-		(void)snprintf(name, sizeof(name), "stranger-%d", i);
-		ck_assert_int_eq(accounts_resolve(f.accounts, name, &account), 0);
-	}
-	ck_assert_uint_ne(accounts_find(f.accounts, "held"), 0);
-	ck_assert_uint_ne(accounts_find(f.accounts, "stranger-499"), 0);
+	held = path_of("held");
+	(void)record_hold(16, &held, 1);
+	for (uint32_t i = 0; i < 500; i++)
+		ck_assert_int_eq(
+			accounts_resolve(f.accounts, numbered("stranger", i), &account), 0);
+	ck_assert_uint_ne(account_of("held"), 0);
+	ck_assert_uint_ne(account_of("stranger-499"), 0);
 	ck_assert_uint_le(directory_live(accounts_directory(f.accounts)), 15);
 	/* Configured accounts get the last quarter of the table, and the places of idle accounts of
 	 * templates. */
-	for (int i = 0; i < 19; i++) {
-		(void)snprintf(name, sizeof(name), "mine-%d", i);
-		ck_assert_int_eq(fixture_configure(f.accounts, name, 1), 0);
-	}
-	ck_assert_int_eq(fixture_configure(f.accounts, "one-too-many", 1), -ENOSPC);
+	for (uint32_t i = 0; i < 19; i++)
+		limit_set(numbered("mine", i), 1);
+	ck_assert_int_eq(fixture_configure("one-too-many", 1), -ENOSPC);
 	ck_assert_int_eq(accounts_resolve(f.accounts, "late", &account), -ENOSPC);
-	ck_assert_uint_ne(accounts_find(f.accounts, "held"), 0);
-	ck_assert_uint_eq(accounts_find(f.accounts, "one-too-many"), 0);
+	ck_assert_uint_ne(account_of("held"), 0);
+	ck_assert_uint_eq(account_of("one-too-many"), 0);
 }
 END_TEST
 
 START_TEST(a_full_table_takes_no_part_of_a_path) {
 	recreate_with_capacity(4);
 	configure_many(0, 2);
-	ck_assert_int_eq(fixture_configure(f.accounts, "a/b/c", 1), -ENOSPC);
-	ck_assert_uint_eq(accounts_find(f.accounts, "a"), 0);
+	ck_assert_int_eq(fixture_configure("a/b/c", 1), -ENOSPC);
+	ck_assert_uint_eq(account_of("a"), 0);
 	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 2);
 	check_many(0, 2);
 }
@@ -268,13 +247,13 @@ END_TEST
 START_TEST(an_adopted_directory_is_unchanged) {
 	recreate_with_capacity(5000);
 	configure_many(0, 3000);
-	ck_assert_int_eq(fixture_configure(f.accounts, "acme/alice", 5), 0);
+	limit_set("acme/alice", 5);
 	reopen();
 	check_many(0, 3000);
 	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 3002);
 	ck_assert_uint_eq(accounts_totals(f.accounts).configured, 3001);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme/alice"), 0);
-	ck_assert_uint_eq(accounts_find(f.accounts, "acme"), 0);
+	account_delete("acme/alice");
+	ck_assert_uint_eq(account_of("acme"), 0);
 	configure_many(3000, 4990);
 	check_many(0, 4990);
 }
@@ -286,9 +265,14 @@ START_TEST(accounts_that_the_store_does_not_name_at_start_are_removed) {
 	configure_many(0, 2);
 	accounts_loaded(f.accounts);
 	check_many(0, 2);
-	ck_assert_uint_eq(accounts_find(f.accounts, "account-2"), 0);
+	ck_assert_uint_eq(account_of("account-2"), 0);
 }
 END_TEST
+
+/* Makes R1 of a removal, after which berthd dies. */
+static void removal_begin(struct entry *e) {
+	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
+}
 
 static _Atomic uint32_t *first_slot_of(uint32_t account) {
 	uint32_t bits = load_relaxed(&f.segment->names->table_bits);
@@ -305,7 +289,7 @@ static _Atomic uint32_t *first_slot_of(uint32_t account) {
 
 START_TEST(a_death_before_the_table_slot_was_written_is_repaired) {
 	configure_many(0, 50);
-	store_relaxed(first_slot_of(accounts_find(f.accounts, "account-7")), 0); /* C2 | C3 */
+	store_relaxed(first_slot_of(account_of("account-7")), 0); /* C2 | C3 */
 	reopen();
 	check_many(0, 50);
 }
@@ -313,14 +297,12 @@ END_TEST
 
 START_TEST(a_death_between_word_and_table_slot_of_a_removal_is_repaired) {
 	uint32_t account;
-	struct entry *e;
 
 	configure_many(0, 50);
-	account = accounts_find(f.accounts, "account-7");
-	e = map_entry(f.map, account); /* R1 | R3 */
-	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
+	account = account_of("account-7");
+	removal_begin(map_entry(f.map, account)); /* R1 | R3 */
 	reopen();
-	ck_assert_uint_eq(accounts_find(f.accounts, "account-7"), 0);
+	ck_assert_uint_eq(account_of("account-7"), 0);
 	ck_assert_ptr_null(first_slot_of(account));
 	check_many(8, 50);
 	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 49);
@@ -328,58 +310,48 @@ START_TEST(a_death_between_word_and_table_slot_of_a_removal_is_repaired) {
 END_TEST
 
 START_TEST(a_death_in_a_removal_that_would_have_been_undone_loses_no_count) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 	struct entry *e = path.level[0].entry;
 	struct pair seen[BERTH_LEVELS_MAX];
 	uint64_t seq;
 
-	fixture_open_records(&f, 16, 16);
-	seq = fixture_acquire(&f, 16, &path, 3);
-	/* berthd has made R1 and dies. The slot was acquired before the bump. */
-	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
+	seq = record_hold(16, &path, 3);
+	/* The slot was acquired before the bump. */
+	removal_begin(e);
 	reopen();
-	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), path.level[0].account);
+	ck_assert_uint_eq(account_of("alice"), path.level[0].account);
 	ck_assert_int_eq(accounts_load_template(f.accounts, "*", 3), 0);
 	accounts_loaded(f.accounts);
 	accounts_apply_templates(f.accounts);
-	path = fixture_path(&f, "alice", 3);
+	path = path_with("alice", 3);
 	ck_assert_int_eq(counter_check(f.map, &path, 1, seen), -EDQUOT);
-	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
+	record_release(16, seq);
 	ck_assert_uint_eq(counter_count(f.map, path.level[0].account), 0);
 }
 END_TEST
 
 /* Removes the account, and gives its index to a new one. */
 static void replace(const char *name, const char *by) {
-	uint32_t index = accounts_find(f.accounts, name);
+	uint32_t index = account_of(name);
 
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
+	account_delete(name);
 	accounts_tidy(f.accounts);
-	ck_assert_uint_eq(accounts_find(f.accounts, name), 0);
-	ck_assert_int_eq(fixture_configure(f.accounts, by, 5), 0);
-	ck_assert_uint_eq(accounts_find(f.accounts, by), index);
-}
-
-static uint64_t acquire(uint32_t record, const struct path *path) {
-	return fixture_acquire(&f, record, path, 1);
-}
-
-static void acquire_and_release(uint32_t record, const struct path *path) {
-	fixture_release(&f, record, acquire(record, path));
+	ck_assert_uint_eq(account_of(name), 0);
+	limit_set(by, 5);
+	ck_assert_uint_eq(account_of(by), index);
 }
 
 /* Leaves record 16 at rest at the path, while its `noted` still tells of a held slot: another
  * record charged the level above in between. Returns the snapshot of the held slot. */
 static struct snapshot rest_noted_as_held(const struct path *path, const struct path *beside) {
-	uint64_t seq = acquire(16, path);
-	struct snapshot seen;
+	uint64_t seq = record_hold(16, path, 1);
+	struct snapshot seen = newest_of(16);
 
-	ck_assert_int_eq(counter_record(f.map, 16, &seen), 0);
 	ck_assert(snapshot_is_held(seen) && seen.seq == seq);
-	acquire_and_release(17, beside);
-	ck_assert_uint_eq(load_relaxed(&map_record(f.map, 16)->noted), seq);
-	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
-	ck_assert_uint_eq(load_relaxed(&map_record(f.map, 16)->noted), seq);
+	record_use(17, beside, 1);
+	ck_assert_uint_eq(words_of(16).seq, seq);
+	record_release(16, seq);
+	ck_assert_uint_eq(words_of(16).seq, seq);
 	return seen;
 }
 
@@ -387,115 +359,104 @@ static struct snapshot rest_noted_as_held(const struct path *path, const struct 
  * the cells that another record has charged since. */
 static void check_is_released(struct snapshot seen, const struct path *now) {
 	const struct record_at at = {map_record(f.map, 16), 16};
-	const struct path beside = fixture_path(&f, "new/stays", 5);
-	uint64_t seq = acquire(18, &beside);
+	const struct path beside = path_with("new/stays", 5);
+	uint64_t seq = record_hold(18, &beside, 1);
 
 	ck_assert_ptr_eq(now->level[1].cell, beside.level[1].cell);
 	ck_assert_int_eq(counter_revoke(f.map, 16, seen), -EAGAIN);
 	ck_assert_int_eq(counter_release(f.map, 16, seen.seq), -ENOENT);
 	ck_assert_uint_eq(counter_release_fast(f.map, at, now, seen.seq), 0);
-	fixture_check_counts(&f, &beside, 1);
-	ck_assert_int_eq(counter_release(f.map, 18, seq), 0);
-	fixture_check_counts(&f, now, 0);
+	check_path(&beside, 1);
+	record_release(18, seq);
+	check_path(now, 0);
 }
 
 /* Record 16 has charged nothing on the path at which it is placed now, and can be used again. */
 static void check_rests(const struct path *now) {
-	struct snapshot s;
+	struct snapshot s = newest_of(16);
 
-	ck_assert_int_eq(counter_record(f.map, 16, &s), 0);
 	ck_assert_uint_eq(seq_charged(s.seq), 0);
 	for (uint32_t k = 0; k < now->depth; k++)
 		ck_assert(!counter_has_charged(s, 16, k, load_relaxed(&now->level[k].cell->tag)));
 	ck_assert_int_eq(counter_finish(f.map, 16), 0);
 	ck_assert_int_eq(counter_finish_seized(f.map, 16), 0);
-	fixture_check_counts(&f, now, 0);
-	acquire_and_release(16, now);
-	fixture_check_counts(&f, now, 0);
+	check_path(now, 0);
+	record_use(16, now, 1);
+	check_path(now, 0);
 }
 
 /* The session of record 16 ends while another record holds a slot on the path. */
 static void check_closes(const struct path *now) {
-	(void)acquire(18, now);
+	(void)record_hold(18, now, 1);
 	ck_assert_int_eq(counter_close(f.map, 16), 0);
-	fixture_check_counts(&f, now, 1);
+	check_path(now, 1);
 	ck_assert_int_eq(counter_close(f.map, 18), 0);
-	fixture_check_counts(&f, now, 0);
+	check_path(now, 0);
 	ck_assert_int_eq(counter_open(f.map, 16), 0);
 	ck_assert_int_eq(counter_open(f.map, 18), 0);
 }
 
+static void (*const check_record[])(const struct path *now) = {check_rests, check_closes};
+
 START_TEST(the_removal_of_an_account_notes_the_step_that_only_its_cell_had) {
-	struct path path = fixture_path(&f, "old/leaf", 5), beside, now;
+	struct path path = path_with("old/leaf", 5), beside, now;
 	struct snapshot seen;
 	uint64_t tag;
 
-	beside = fixture_path(&f, "old/stays", 5);
-	(void)fixture_path(&f, "new/stays", 5);
-	fixture_open_records(&f, 16, 16);
+	beside = path_with("old/stays", 5);
+	limit_set("new/stays", 5);
 	for (int round = 0; round < 4; round++) {
 		seen = rest_noted_as_held(&path, &beside);
 		tag = load_relaxed(&path.level[0].cell->tag);
 		ck_assert_uint_eq(tag_record(tag), 16);
 		replace("old/leaf", "new/leaf");
-		ck_assert_uint_ge(load_relaxed(&map_record(f.map, 16)->noted), tag_seq(tag));
-		now = fixture_path(&f, "new/leaf", 5);
+		ck_assert_uint_ge(words_of(16).seq, tag_seq(tag));
+		now = path_with("new/leaf", 5);
 		check_is_released(seen, &now);
-		if (round % 2 == 0)
-			check_rests(&now);
-		else
-			check_closes(&now);
+		check_record[round % 2](&now);
 		replace("new/leaf", "old/leaf");
-		path = fixture_path(&f, "old/leaf", 5);
+		path = path_with("old/leaf", 5);
 	}
 }
 END_TEST
 
 /* berthd dies after R1 or R2 of the removal, and the next berthd finds the index free. */
 START_TEST(after_a_death_in_a_removal_the_step_that_only_its_cell_had_is_noted) {
-	struct path path = fixture_path(&f, "old/leaf", 5), beside, now;
+	struct path path = path_with("old/leaf", 5), beside, now;
 	struct entry *e = path.level[0].entry;
 	struct snapshot seen;
 
-	beside = fixture_path(&f, "old/stays", 5);
-	(void)fixture_path(&f, "new/stays", 5);
-	fixture_open_records(&f, 16, 16);
+	beside = path_with("old/stays", 5);
+	limit_set("new/stays", 5);
 	seen = rest_noted_as_held(&path, &beside);
-	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
+	removal_begin(e);
 	if (_i % 2 == 1)
 		ck_assert_int_eq(counter_bump(f.map, path.level[0].account), 0);
 	reopen();
-	now = fixture_path(&f, "new/leaf", 5);
+	now = path_with("new/leaf", 5);
 	ck_assert_uint_eq(now.level[0].account, path.level[0].account);
 	check_is_released(seen, &now);
-	if (_i < 2)
-		check_rests(&now);
-	else
-		check_closes(&now);
+	check_record[_i / 2](&now);
 }
 END_TEST
 
 /* The record was used on the new path before. The tag in the cell above still tells of a release
  * with two levels left. */
 START_TEST(a_record_resting_at_a_removed_account_has_charged_nothing_of_the_next_one) {
-	struct path path = fixture_path(&f, "old/leaf", 5), deep, now;
+	struct path path = path_with("old/leaf", 5), deep, now;
 
-	deep = fixture_path(&f, "new/way/down", 5);
-	fixture_open_records(&f, 16, 16);
-	(void)fixture_path(&f, "old/stays", 5);
+	deep = path_with("new/way/down", 5);
+	limit_set("old/stays", 5);
 	for (int round = 0; round < 4; round++) {
-		acquire_and_release(16, &deep);
+		record_use(16, &deep, 1);
 		ck_assert_uint_eq(seq_charged(tag_seq(load_relaxed(&deep.level[2].cell->tag))), 2);
-		acquire_and_release(16, &path);
+		record_use(16, &path, 1);
 		replace("old/leaf", "new/leaf");
-		now = fixture_path(&f, "new/leaf", 5);
+		now = path_with("new/leaf", 5);
 		ck_assert_ptr_eq(now.level[1].cell, deep.level[2].cell);
-		if (round % 2 == 0)
-			check_rests(&now);
-		else
-			check_closes(&now);
+		check_record[round % 2](&now);
 		replace("new/leaf", "old/leaf");
-		path = fixture_path(&f, "old/leaf", 5);
+		path = path_with("old/leaf", 5);
 	}
 }
 END_TEST
@@ -503,25 +464,23 @@ END_TEST
 START_TEST(a_record_resting_at_a_removed_account_is_closed_without_damage) {
 	static const char *const next[] = {"shallow", "much/deeper/leaf"};
 
-	fixture_open_records(&f, 16, 16);
 	for (size_t i = 0; i < ELEMENTS(next); i++) {
-		struct path path = fixture_path(&f, "old/leaf", 5);
+		struct path path = path_with("old/leaf", 5);
 
-		acquire_and_release(16, &path);
-		ck_assert_int_eq(accounts_unconfigure(f.accounts, "old/leaf"), 0);
+		record_use(16, &path, 1);
+		account_delete("old/leaf");
 		accounts_tidy(f.accounts);
-		ck_assert_int_eq(fixture_configure(f.accounts, next[i], 5), 0);
+		limit_set(next[i], 5);
 		ck_assert_int_eq(counter_finish(f.map, 16), 0);
-		ck_assert_int_eq(counter_close(f.map, 16), 0);
-		ck_assert_int_eq(counter_open(f.map, 16), 0);
+		record_renew(16);
 	}
 }
 END_TEST
 
 START_TEST(ancestors_that_form_a_circle_cause_no_endless_loop) {
-	struct path a = fixture_path(&f, "a", 5), b = fixture_path(&f, "b", 5);
+	struct path a = path_with("a", 5), b = path_with("b", 5);
 
-	(void)fixture_path(&f, "gone", 5);
+	limit_set("gone", 5);
 	store_relaxed(&a.level[0].entry->ancestry, ancestry_pack(b.level[0].account, 2));
 	store_relaxed(&b.level[0].entry->ancestry, ancestry_pack(a.level[0].account, 2));
 	replace("gone", "a/leaf");
@@ -538,31 +497,30 @@ static void bumps_leave(const struct path *path, uint64_t left) {
 }
 
 START_TEST(an_account_without_a_bump_left_is_not_changed) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
 	struct directory *d = accounts_directory(f.accounts);
 	uint32_t account = path.level[0].account, flags = entry_flags(word);
 
-	fixture_open_records(&f, 16, 16);
 	bumps_leave(&path, 0);
 	ck_assert_int_eq(directory_set(d, account, 7, flags), -EOVERFLOW);
 	ck_assert_int_eq(directory_renew(d, account, 7, flags), -EOVERFLOW);
 	ck_assert_int_eq(directory_remove(d, account), -EOVERFLOW);
 	ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
-	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), account);
+	ck_assert_uint_eq(account_of("alice"), account);
 	/* Slots are still acquired and released. */
-	acquire_and_release(16, &path);
-	fixture_check_counts(&f, &path, 0);
+	record_use(16, &path, 1);
+	check_path(&path, 0);
 }
 END_TEST
 
 START_TEST(a_refused_change_leaves_the_numbers_of_accounts_right) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
 
 	bumps_leave(&path, 0);
 	for (int i = 0; i < 2; i++) {
-		ck_assert_int_eq(fixture_configure(f.accounts, "alice", 7), -EOVERFLOW);
+		ck_assert_int_eq(fixture_configure("alice", 7), -EOVERFLOW);
 		ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), -EOVERFLOW);
 		ck_assert_uint_eq(load_relaxed(&path.level[0].entry->word), word);
 		ck_assert_uint_eq(accounts_totals(f.accounts).configured, 1);
@@ -572,19 +530,19 @@ START_TEST(a_refused_change_leaves_the_numbers_of_accounts_right) {
 END_TEST
 
 START_TEST(the_last_bump_is_made_and_the_next_one_refused) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 
 	bumps_leave(&path, 1);
-	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 7), 0);
+	limit_set("alice", 7);
 	ck_assert_uint_eq(limit_of("alice"), 7);
-	ck_assert_int_eq(fixture_configure(f.accounts, "alice", 8), -EOVERFLOW);
+	ck_assert_int_eq(fixture_configure("alice", 8), -EOVERFLOW);
 	ck_assert_uint_eq(limit_of("alice"), 7);
 }
 END_TEST
 
 /* A removal needs a second bump if it has to be undone. */
 START_TEST(a_removal_with_the_last_bump_is_refused_and_changes_nothing) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
 
 	bumps_leave(&path, 1);
@@ -596,34 +554,27 @@ END_TEST
 
 /* The limit of the next account at this index could never be changed. */
 START_TEST(an_index_whose_cell_has_no_bump_left_is_not_used_again) {
-	struct path path = fixture_path(&f, "alice", 5), next;
+	struct path path = path_with("alice", 5), next;
 
 	/* One bump unconfigures the account, one removes it, and one would undo the removal. */
 	bumps_leave(&path, 3);
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
-	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), 0);
+	account_delete("alice");
+	ck_assert_uint_eq(account_of("alice"), 0);
 	if (_i == 1)
 		reopen();
-	next = fixture_path(&f, "bob", 5);
+	next = path_with("bob", 5);
 	ck_assert_uint_ne(next.level[0].account, path.level[0].account);
 }
 END_TEST
 
-static void generation_set(const struct path *path, uint32_t generation) {
-	uint64_t word = load_relaxed(&path->level[0].entry->word);
-
-	store_relaxed(&path->level[0].entry->word,
-		entry_pack(entry_limit(word), entry_flags(word), generation));
-}
-
 START_TEST(an_account_near_its_last_generation_is_not_renewed) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 	struct directory *d = accounts_directory(f.accounts);
 	uint32_t account = path.level[0].account;
 	const uint32_t flags = ENTRY_USABLE | ENTRY_CONFIGURED;
 	uint64_t word;
 
-	generation_set(&path, BERTH_GENERATION_LAST - 2);
+	generation_write(path.level[0].entry, BERTH_GENERATION_LAST - 2);
 	ck_assert_int_eq(directory_renew(d, account, 6, flags), 0);
 	word = directory_word(d, account);
 	ck_assert_uint_eq(entry_generation(word), BERTH_GENERATION_LAST - 1);
@@ -634,46 +585,46 @@ START_TEST(an_account_near_its_last_generation_is_not_renewed) {
 	ck_assert_uint_eq(limit_of("alice"), 7);
 	ck_assert_int_eq(directory_remove(d, account), 0);
 	ck_assert_uint_eq(directory_word(d, account), BERTH_GENERATION_LAST);
-	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), 0);
+	ck_assert_uint_eq(account_of("alice"), 0);
 }
 END_TEST
 
 /* A removal that was undone has used the generation that was left for it. */
 START_TEST(an_account_of_the_last_generation_is_not_removed) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 	struct directory *d = accounts_directory(f.accounts);
 	uint32_t account = path.level[0].account;
 	uint64_t word;
 
-	generation_set(&path, BERTH_GENERATION_LAST);
+	generation_write(path.level[0].entry, BERTH_GENERATION_LAST);
 	word = directory_word(d, account);
 	ck_assert_int_eq(directory_remove(d, account), -EOVERFLOW);
 	ck_assert_uint_eq(directory_word(d, account), word);
-	ck_assert_uint_eq(accounts_find(f.accounts, "alice"), account);
+	ck_assert_uint_eq(account_of("alice"), account);
 }
 END_TEST
 
 /* Accounts use the index until its generations are used up, within one life of berthd or a new one
  * each time. */
 START_TEST(an_index_near_its_last_generation_is_not_used_again) {
-	struct path first = fixture_path(&f, "account-0", 5);
+	struct path first = path_with("account-0", 5);
 	uint32_t index = first.level[0].account, before = BERTH_GENERATION_LAST - 40, now;
-	char name[32] = "account-0";
-	int lives = 0;
+	const char *name = "account-0";
+	uint32_t lives = 0;
 
-	generation_set(&first, before);
+	generation_write(first.level[0].entry, before);
 	do {
-		ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
+		account_delete(name);
 		if (_i == 1)
 			reopen();
-		now = entry_generation(directory_word(accounts_directory(f.accounts), index));
+		now = entry_generation(account_word(index));
 		ck_assert_uint_gt(now, before);
 		before = now;
-		(void)snprintf(name, sizeof(name), "account-%d", ++lives);
-		ck_assert_int_eq(fixture_configure(f.accounts, name, 5), 0);
-	} while (accounts_find(f.accounts, name) == index);
-	ck_assert_int_gt(lives, 1);
-	ck_assert_uint_eq(directory_word(accounts_directory(f.accounts), index), before);
+		name = numbered("account", ++lives);
+		limit_set(name, 5);
+	} while (account_of(name) == index);
+	ck_assert_uint_gt(lives, 1);
+	ck_assert_uint_eq(account_word(index), before);
 	ck_assert_uint_le(before, BERTH_GENERATION_LAST);
 }
 END_TEST
@@ -696,51 +647,42 @@ END_TEST
 
 START_TEST(a_segment_of_another_layout_is_refused_and_not_changed) {
 	struct directory_header before, after;
-	char path[64];
-	FILE *file;
+	const ssize_t size = sizeof(before);
+	int fd = open(fixture_file("directory"), O_RDWR | O_CLOEXEC);
 
-	fixture_close(&f);
-	(void)snprintf(path, sizeof(path), "%s/directory", f.dir);
-	file = fopen(path, "r+");
-	ck_assert_uint_eq(fread(&before, sizeof(before), 1, file), 1);
+	fixture_close();
+	ck_assert_int_eq(pread(fd, &before, sizeof(before), 0), size);
 	before.fingerprint++;
-	rewind(file);
-	ck_assert_uint_eq(fwrite(&before, sizeof(before), 1, file), 1);
-	ck_assert_int_eq(fclose(file), 0);
-
+	ck_assert_int_eq(pwrite(fd, &before, sizeof(before), 0), size);
 	ck_assert_int_eq(segment_open(f.dir, &want, &f.segment), -EPROTONOSUPPORT);
-
-	file = fopen(path, "r+");
-	ck_assert_uint_eq(fread(&after, sizeof(after), 1, file), 1);
+	ck_assert_int_eq(pread(fd, &after, sizeof(after), 0), size);
 	ck_assert_mem_eq(&before, &after, sizeof(before));
 	before.fingerprint--;
-	rewind(file);
-	ck_assert_uint_eq(fwrite(&before, sizeof(before), 1, file), 1);
-	ck_assert_int_eq(fclose(file), 0);
-	fixture_open(&f, &want);
+	ck_assert_int_eq(pwrite(fd, &before, sizeof(before), 0), size);
+	(void)close(fd);
+	fixture_open(&want);
 }
 END_TEST
 
 START_TEST(a_segment_that_does_not_belong_to_its_directory_is_replaced) {
 	configure_many(0, 3);
 	f.segment->names->segment_ino++;
-	fixture_close(&f);
-	fixture_open(&f, &want);
+	fixture_close();
+	fixture_open(&want);
 	ck_assert(!f.segment->adopted);
 	ck_assert_uint_eq(directory_live(accounts_directory(f.accounts)), 0);
 }
 END_TEST
 
 START_TEST(noise_in_the_header_of_the_segment_loses_no_count) {
-	struct path path = fixture_path(&f, "alice", 5);
+	struct path path = path_with("alice", 5);
 	uint64_t seq;
 
-	fixture_open_records(&f, 16, 16);
-	seq = fixture_acquire(&f, 16, &path, 3);
+	seq = record_hold(16, &path, 3);
 	memset(f.map->header, 0xA5, sizeof(*f.map->header));
 	reopen();
-	ck_assert_uint_eq(counter_count(f.map, accounts_find(f.accounts, "alice")), 3);
-	ck_assert_int_eq(counter_release(f.map, 16, seq), 0);
+	ck_assert_uint_eq(counter_count(f.map, account_of("alice")), 3);
+	record_release(16, seq);
 }
 END_TEST
 
@@ -782,5 +724,5 @@ int main(void) {
 		{NULL},
 	};
 
-	return run_suites({"directory", tests, .setup = setup, .teardown = teardown});
+	return run_suites({"directory", tests, .setup = setup, .teardown = fixture_free});
 }

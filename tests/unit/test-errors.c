@@ -2,7 +2,6 @@
 
 /* The names and messages of the library's codes. */
 
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,13 +3,15 @@
 /* The text format of import and export: which lines are read, which are refused and with which
  * message. Import reads all lines that export writes. */
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "import-format.h"
 #include "protocol.h"
 #include "run.h"
+#include "util.h"
+
+#define BOM "\xEF\xBB\xBF" /* a byte order mark */
 
 static struct lines lines;
 
@@ -34,6 +36,13 @@ static void assert_entry(size_t i, uint32_t line, const char *name, uint32_t lim
 		"entry %zu is '%.*s', not '%s'", i, (int)e->length, e->name, name);
 	ck_assert_uint_eq(e->limit, limit);
 	ck_assert_uint_eq(e->line, line);
+}
+
+/* The text has this number of accounts and no error. */
+static void check_parse(const char *text, size_t count) {
+	parse(text);
+	ck_assert_uint_eq(lines.error_count, 0);
+	ck_assert_uint_eq(lines.count, count);
 }
 
 /* The text has one account, with this limit. */
@@ -106,9 +115,7 @@ START_TEST(test_a_name_between_two_tabs_keeps_its_blanks) {
 END_TEST
 
 START_TEST(test_comments_and_blank_lines_are_ignored) {
-	parse("# alice 5\n#\n\n   \n\t\n\r\n#alice 6\nbob 7\n");
-	ck_assert_uint_eq(lines.error_count, 0);
-	ck_assert_uint_eq(lines.count, 1);
+	check_parse("# alice 5\n#\n\n   \n\t\n\r\n#alice 6\nbob 7\n", 1);
 	assert_entry(0, 8, "bob", 7);
 }
 END_TEST
@@ -120,27 +127,21 @@ START_TEST(test_a_hash_inside_a_name_starts_no_comment) {
 END_TEST
 
 START_TEST(test_an_empty_text_has_no_lines) {
-	parse("");
-	ck_assert_uint_eq(lines.count + lines.error_count, 0);
-	parse("\n");
-	ck_assert_uint_eq(lines.count + lines.error_count, 0);
+	check_parse("", 0);
+	check_parse("\n", 0);
 }
 END_TEST
 
 START_TEST(test_lines_may_end_in_cr_lf) {
-	parse("alice 5\r\n# x\r\n\r\nbob unlimited\r\n");
-	ck_assert_uint_eq(lines.error_count, 0);
-	ck_assert_uint_eq(lines.count, 2);
+	check_parse("alice 5\r\n# x\r\n\r\nbob unlimited\r\n", 2);
 	assert_entry(0, 1, "alice", 5);
 	assert_entry(1, 4, "bob", MESSAGE_UNLIMITED);
 }
 END_TEST
 
 START_TEST(test_a_byte_order_mark_is_skipped) {
-	assert_reads("\xEF\xBB\xBF"
-		     "alice 5\n",
-		"alice", 5);
-	parse("\xEF\xBB\xBF# comment\n");
+	assert_reads(BOM "alice 5\n", "alice", 5);
+	parse(BOM "# comment\n");
 	ck_assert_uint_eq(lines.error_count, 0);
 }
 END_TEST
@@ -157,7 +158,7 @@ START_TEST(test_a_bad_limit_is_refused) {
 		"0x5", "1.5", "1,000", "Unlimited", "none",
 		"000000000000000000000000000000000000000000000005"};
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (size_t i = 0; i < ELEMENTS(bad); i++) {
 		char text[100];
 
 		(void)snprintf(text, sizeof(text), "bob 1\nalice %s\n", bad[i]);
@@ -223,9 +224,7 @@ START_TEST(test_a_repeated_account_is_refused_with_both_line_numbers) {
 END_TEST
 
 START_TEST(test_names_that_differ_in_a_byte_are_two_accounts) {
-	parse("alice 5\nAlice 5\nalice/x 5\nali 5\n\talice \t5\n");
-	ck_assert_uint_eq(lines.error_count, 0);
-	ck_assert_uint_eq(lines.count, 5);
+	check_parse("alice 5\nAlice 5\nalice/x 5\nali 5\n\talice \t5\n", 5);
 }
 END_TEST
 
@@ -267,12 +266,10 @@ START_TEST(test_import_reads_what_export_writes) {
 	static const char *const names[] = {"alice", "mary ann", " lead", "trail ", " both ", " ",
 		"   ", "#", "#alice", " #x", "# a b ", "a#b", "*", "* ?", " *", "room 101",
 		"J\xC3\xB6rg", "DOM\\user", "100%", "a%2Fb", "a/b c/ d", "unlimited", "5", "\"q\"",
-		"\xC2\xA0nbsp\xC2\xA0",
-		("\xEF\xBB\xBF"
-		 "bom")};
+		"\xC2\xA0nbsp\xC2\xA0", (BOM "bom")};
 	static const uint32_t limits[] = {0, 5, 1048575, MESSAGE_UNLIMITED};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	for (size_t i = 0; i < ELEMENTS(names); i++) {
 		char *text = export_line(names[i], limits[i % 4]);
 		/* The first line of an export is its comment. */
 		char *file = NULL;
@@ -302,14 +299,9 @@ END_TEST
 
 /* Found by tests/fuzz/fuzz-import.c. */
 START_TEST(test_the_first_name_may_begin_with_a_byte_order_mark) {
-	char *text = export_line("\xEF\xBB\xBF"
-				 "alice",
-		5);
+	char *text = export_line(BOM "alice", 5);
 
-	assert_reads(text,
-		"\xEF\xBB\xBF"
-		"alice",
-		5);
+	assert_reads(text, BOM "alice", 5);
 	free(text);
 }
 END_TEST

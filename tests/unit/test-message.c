@@ -2,9 +2,7 @@
 
 /* Messages over a pair of sockets, and connecting to a socket that doesn't listen yet. */
 
-#include <check.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +13,7 @@
 #include "message.h"
 #include "clock.h"
 #include "run.h"
+#include "threads.h"
 #include "util.h"
 
 /* A deadline that no call reaches. Calls that must time out get a short one. */
@@ -37,16 +36,10 @@ static struct message_finish_release request_make(void) {
 		.record = 7};
 }
 
-static bool same_file(int a, int b) {
-	struct stat x, y;
-
-	return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev &&
-	       x.st_ino == y.st_ino;
-}
-
 START_TEST(a_message_arrives_whole_with_its_descriptors) {
 	struct message_finish_release sent = request_make(), got;
 	int files[2] = {memfd_create("a", 0), memfd_create("b", 0)}, fds[MESSAGE_FDS_MAX];
+	struct stat got_file, sent_file;
 
 	ck_assert_int_eq(message_send(pair[0], &sent, sizeof(sent), files, 2), 0);
 	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), fds), sizeof(got));
@@ -54,7 +47,10 @@ START_TEST(a_message_arrives_whole_with_its_descriptors) {
 	ck_assert_mem_eq(&got, &sent, sizeof(got));
 	for (int i = 0; i < 2; i++) {
 		ck_assert_int_gt(fds[i], 2);
-		ck_assert(same_file(fds[i], files[i]));
+		ck_assert_int_eq(fstat(fds[i], &got_file), 0);
+		ck_assert_int_eq(fstat(files[i], &sent_file), 0);
+		ck_assert(got_file.st_dev == sent_file.st_dev);
+		ck_assert_uint_eq(got_file.st_ino, sent_file.st_ino);
 		ck_assert_int_eq(fcntl(fds[i], F_GETFD), FD_CLOEXEC);
 	}
 }
@@ -91,24 +87,24 @@ START_TEST(unexpected_descriptors_are_closed) {
 }
 END_TEST
 
+/* Sends the bytes, and receives them into a buffer of this size. */
+static void check_received(const void *bytes, size_t size, size_t room, ssize_t want) {
+	struct message_finish_release got;
+
+	ck_assert_int_eq(message_send(pair[0], bytes, size, NULL, 0), 0);
+	ck_assert_int_eq(message_receive(pair[1], &got, room, NULL), want);
+}
+
 START_TEST(a_header_with_a_wrong_magic_or_length_is_refused) {
-	struct message_finish_release good = request_make(), bad, got;
+	struct message_finish_release good = request_make(), bad = good;
 
-	bad = good;
 	bad.header.magic++;
-	ck_assert_int_eq(message_send(pair[0], &bad, sizeof(bad), NULL, 0), 0);
-	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EBADMSG);
-
+	check_received(&bad, sizeof(bad), sizeof(bad), -EBADMSG);
 	bad = good;
 	bad.header.length++;
-	ck_assert_int_eq(message_send(pair[0], &bad, sizeof(bad), NULL, 0), 0);
-	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EBADMSG);
-
-	ck_assert_int_eq(message_send(pair[0], &good, 8, NULL, 0), 0);
-	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got), NULL), -EBADMSG);
-
-	ck_assert_int_eq(message_send(pair[0], &good, sizeof(good), NULL, 0), 0);
-	ck_assert_int_eq(message_receive(pair[1], &got, sizeof(got) - 1, NULL), -EMSGSIZE);
+	check_received(&bad, sizeof(bad), sizeof(bad), -EBADMSG);
+	check_received(&good, 8, sizeof(good), -EBADMSG);
+	check_received(&good, sizeof(good), sizeof(good) - 1, -EMSGSIZE);
 }
 END_TEST
 
@@ -162,17 +158,24 @@ static void *answer_main(void *arg) {
 	return NULL;
 }
 
-static int call_answered(
-	const void *bytes, size_t length, struct message_failed *reply, size_t *ret_size) {
-	struct answer a = {.fd = pair[1], .bytes = bytes, .length = length};
+static struct message_failed reply; /* of the last call */
+static size_t reply_size;
+
+static int call_until(int64_t deadline) {
 	struct message_finish_release request = request_make();
+
+	reply_size = sizeof(reply);
+	return message_call(pair[0], &request, &reply, &reply_size, deadline);
+}
+
+static int call_answered(const void *bytes, size_t length) {
+	struct answer a = {.fd = pair[1], .bytes = bytes, .length = length};
 	pthread_t thread;
 	int r;
 
-	ck_assert_int_eq(pthread_create(&thread, NULL, answer_main, &a), 0);
-	*ret_size = sizeof(*reply);
-	r = message_call(pair[0], &request, reply, ret_size, SOON);
-	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	thread_start(&thread, answer_main, &a);
+	r = call_until(SOON);
+	threads_join(&thread, 1);
 	return r;
 }
 
@@ -180,11 +183,9 @@ START_TEST(a_call_returns_its_reply) {
 	struct message_done done = {
 		.header = MESSAGE_HEADER(MESSAGE_FINISH_RELEASE, struct message_done),
 		.affected = 3};
-	struct message_failed reply;
-	size_t size;
 
-	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), 0);
-	ck_assert_uint_eq(size, sizeof(done));
+	ck_assert_int_eq(call_answered(&done, sizeof(done)), 0);
+	ck_assert_uint_eq(reply_size, sizeof(done));
 	ck_assert_mem_eq(&reply, &done, sizeof(done));
 }
 END_TEST
@@ -193,10 +194,8 @@ START_TEST(a_call_returns_a_failure_with_its_code) {
 	struct message_failed failed = {
 		.header = message_header_make(MESSAGE_FINISH_RELEASE, sizeof(failed), 8),
 		.text = "none"};
-	struct message_failed reply;
-	size_t size;
 
-	ck_assert_int_eq(call_answered(&failed, sizeof(failed), &reply, &size), 0);
+	ck_assert_int_eq(call_answered(&failed, sizeof(failed)), 0);
 	ck_assert_uint_eq(reply.header.code, 8);
 	ck_assert_str_eq(reply.text, "none");
 }
@@ -204,37 +203,28 @@ END_TEST
 
 START_TEST(a_reply_to_another_request_is_refused) {
 	struct message_done done = {.header = MESSAGE_HEADER(MESSAGE_RANGES, struct message_done)};
-	struct message_failed reply;
-	size_t size;
 
-	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), -EBADMSG);
+	ck_assert_int_eq(call_answered(&done, sizeof(done)), -EBADMSG);
 	done.header.opcode = MESSAGE_FINISH_RELEASE;
 	done.header.code = 8;
-	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), -EBADMSG);
+	ck_assert_int_eq(call_answered(&done, sizeof(done)), -EBADMSG);
 	done.header.code = 0;
 	done.header.version++;
-	ck_assert_int_eq(call_answered(&done, sizeof(done), &reply, &size), -EPROTONOSUPPORT);
+	ck_assert_int_eq(call_answered(&done, sizeof(done)), -EPROTONOSUPPORT);
 }
 END_TEST
 
 START_TEST(a_call_without_an_answer_ends_at_its_deadline) {
-	struct message_finish_release request = request_make();
-	struct message_failed reply;
-	size_t size = sizeof(reply);
 	int64_t deadline = clock_monotonic_ms() + 30;
 
-	ck_assert_int_eq(message_call(pair[0], &request, &reply, &size, deadline), -ETIMEDOUT);
+	ck_assert_int_eq(call_until(deadline), -ETIMEDOUT);
 	ck_assert_int_ge(clock_monotonic_ms(), deadline);
 }
 END_TEST
 
 START_TEST(a_call_reports_a_hangup) {
-	struct message_finish_release request = request_make();
-	struct message_failed reply;
-	size_t size = sizeof(reply);
-
 	close_cleanup(&pair[1]);
-	ck_assert_int_eq(message_call(pair[0], &request, &reply, &size, SOON), -ECONNRESET);
+	ck_assert_int_eq(call_until(SOON), -ECONNRESET);
 }
 END_TEST
 
@@ -296,9 +286,9 @@ START_TEST(connecting_waits_for_a_berthd_that_is_starting) {
 	int fd = bind_in(dir, sizeof(dir), 60), client = -1, r;
 	pthread_t thread;
 
-	ck_assert_int_eq(pthread_create(&thread, NULL, listen_later, &fd), 0);
+	thread_start(&thread, listen_later, &fd);
 	r = message_connect(dir, "berth.sock", SOON, &client);
-	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	threads_join(&thread, 1);
 	remove_dir(dir);
 	ck_assert_int_eq(r, 0);
 }

@@ -2,7 +2,6 @@
 
 /* The rules for names of accounts and templates, and the parsers of numbers and limits. */
 
-#include <check.h>
 #include <string.h>
 
 #include "layout.h"

@@ -2,7 +2,6 @@
 
 /* berthctl's parser of options: what it stores, what it refuses, and which operands it leaves. */
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

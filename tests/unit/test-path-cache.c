@@ -8,12 +8,8 @@
  * is in exactly one place (pool.h).
  */
 
-#include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,12 +18,14 @@
 #include <ucontext.h>
 
 #include "berth.h"
-#include "fork.h"
 #include "fixture.h"
+#include "fork.h"
 #include "handle.h"
 #include "message.h"
+#include "random.h"
 #include "run.h"
 #include "thread.h"
+#include "threads.h"
 
 #define RANGES    40u /* of the session `b` */
 #define RECORDS   (RANGES * BERTH_RANGE)
@@ -37,41 +35,15 @@
 
 /* The table is so large that a thread keeps CACHE_KEPT records. */
 static const struct capacities want = {8000, 262144, 16};
-static struct fixture f;
 static struct berth *b; /* the handle of most tests */
 static uint32_t next_range, next_session;
-
-static void set_up(void) {
-	fixture_new(&f, &want);
-	while (load_relaxed(&f.segment->names->sessions) < want.sessions)
-		ck_assert_int_eq(segment_grow_sessions(f.segment), 0);
-	while (load_relaxed(&f.segment->names->slots) < PUBLISHED)
-		ck_assert_int_eq(segment_grow_slots(f.segment), 0);
-	next_range = 1;
-	next_session = 0;
-	b = NULL;
-}
 
 static struct session *session_of(const struct berth *h) {
 	return load_relaxed(&h->current);
 }
 
-static struct map *map_open(void) {
-	char path[64];
-	struct map *map;
-	int segment, directory;
-
-	(void)snprintf(path, sizeof(path), "%s/segment", f.dir);
-	segment = open(path, O_RDWR | O_CLOEXEC);
-	(void)snprintf(path, sizeof(path), "%s/directory", f.dir);
-	directory = open(path, O_RDONLY | O_CLOEXEC);
-	ck_assert_int_eq(map_new(segment, directory, PROT_READ, &map), 0);
-	return map;
-}
-
 static void range_grant(struct session *s) {
-	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		ck_assert_int_eq(counter_open(f.map, next_range * BERTH_RANGE + i), 0);
+	records_open(next_range * BERTH_RANGE, BERTH_RANGE);
 	ck_assert_int_eq(pool_add_range(s->pool, next_range++), 0);
 }
 
@@ -87,7 +59,7 @@ static struct berth *handle_make(uint32_t ranges) {
 	fork_watch();
 	fork_check();
 	ck_assert_int_eq(handle_new("/nonexistent", 20, &h), 0);
-	s->map = map_open();
+	s->map = fixture_map();
 	s->index = next_session++;
 	s->serial = opened[1];
 	s->number = ++numbers;
@@ -107,21 +79,28 @@ static struct berth *handle_make(uint32_t ranges) {
 	return h;
 }
 
-static void set_up_with_handle(void) {
-	set_up();
+static void set_up(void) {
+	fixture_new(&want);
+	while (load_relaxed(&f.segment->names->sessions) < want.sessions)
+		ck_assert_int_eq(segment_grow_sessions(f.segment), 0);
+	fixture_grow_slots(PUBLISHED);
+	next_range = 1;
+	next_session = 0;
 	b = handle_make(RANGES);
+}
+
+/* Closes the handle, and makes another one. */
+static void handle_replace(uint32_t ranges) {
+	berth_close(b);
+	b = handle_make(ranges);
 }
 
 static void tear_down(void) {
 	berth_close(b);
-	fixture_free(&f);
+	fixture_free();
 }
 
 /* -- accounts ---------------------------------------------------------------------------------- */
-
-static void limit_set(const char *name, uint32_t limit) {
-	ck_assert_int_eq(fixture_configure(f.accounts, name, limit), 0);
-}
 
 static void account_create(const char *name) {
 	limit_set(name, BERTH_LIMIT_NONE);
@@ -139,18 +118,13 @@ static void accounts_create(uint32_t n) {
 		account_create(numbered(n));
 }
 
-static struct entry *entry_of(const char *name) {
-	return map_entry(f.map, accounts_find(f.accounts, name));
+static void accounts_create_all(const char *const *names, size_t count) {
+	for (size_t i = 0; i < count; i++)
+		account_create(names[i]);
 }
 
 static uint32_t count_at(const char *name) {
-	return counter_count(f.map, accounts_find(f.accounts, name));
-}
-
-static void check_no_counts(void) {
-	for (uint32_t a = 1; a < directory_end(accounts_directory(f.accounts)); a++)
-		ck_assert_msg(counter_count(f.map, a) == 0, "account %u holds %u", a,
-			counter_count(f.map, a));
+	return counter_count(f.map, account_of(name));
 }
 
 /* -- places of the records --------------------------------------------------------------------- */
@@ -175,19 +149,6 @@ static void caches_mark_records(const struct session *s, uint8_t *named, uint8_t
 	}
 }
 
-/* Marks the records in the pool's stack; it takes them all out and puts them back. */
-static void stack_mark_records(struct pool *p, uint8_t *pooled) {
-	static struct local_slot *all[PUBLISHED];
-	uint32_t n = 0;
-
-	while (pool_claim(p, &all[n]) == 0)
-		n++;
-	while (n-- > 0) {
-		pooled[all[n]->number]++;
-		pool_return(p, all[n]);
-	}
-}
-
 struct record_places {
 	uint32_t slots, named, spare, pooled, spent;
 };
@@ -195,13 +156,21 @@ struct record_places {
 /* Counts the records by place. No thread may be in a call meanwhile. */
 static struct record_places records_count(const struct berth *h) {
 	static uint8_t named[PUBLISHED], spare[PUBLISHED], pooled[PUBLISHED];
+	static struct local_slot *all[PUBLISHED];
 	const struct session *s = session_of(h);
 	struct record_places n = {0};
+	uint32_t stacked = 0;
 
 	memset(named, 0, sizeof(named));
 	memset(spare, 0, sizeof(spare));
 	memset(pooled, 0, sizeof(pooled));
-	stack_mark_records(s->pool, pooled);
+	/* Take all records out of the pool's stack, and put them back. */
+	while (pool_claim(s->pool, &all[stacked]) == 0)
+		stacked++;
+	while (stacked-- > 0) {
+		pooled[all[stacked]->number]++;
+		pool_return(s->pool, all[stacked]);
+	}
 	caches_mark_records(s, named, spare);
 	for (struct range *r = load_acquire(&s->pool->newest); r; r = load_acquire(&r->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++) {
@@ -238,6 +207,12 @@ static struct record_places check_records(const struct berth *h, uint32_t slots)
 	return n;
 }
 
+/* Nothing is held, and no record is lost. */
+static void check_idle(const struct berth *h) {
+	check_no_counts();
+	(void)check_records(h, 0);
+}
+
 /* -- calls ------------------------------------------------------------------------------------- */
 
 static berth_slot acquire(struct berth *h, const char *account) {
@@ -255,12 +230,28 @@ static void release(struct berth *h, berth_slot slot) {
 	ck_assert_int_eq(berth_release(h, slot), BERTH_TOO_MANY_POSTS);
 }
 
+static void release_all(const berth_slot *slots, size_t count) {
+	for (size_t i = 0; i < count; i++)
+		release(b, slots[i]);
+}
+
+static void use(struct berth *h, const char *account) {
+	release(h, acquire(h, account));
+}
+
 static int acquire_with(
 	struct berth *h, const char *account, uint32_t weight, const char *label, berth_slot *ret) {
 	const struct berth_request request = {
 		.size = sizeof(request), .account = account, .weight = weight, .label = label};
 
 	return berth_acquire_req(h, &request, ret);
+}
+
+static void check_refused(const char *account, int code) {
+	berth_slot slot = 0;
+
+	ck_assert_int_eq(berth_acquire(b, account, &slot), code);
+	ck_assert_uint_eq(slot, 0);
 }
 
 static struct local_slot *local_of(const struct berth *h, berth_slot slot) {
@@ -277,10 +268,8 @@ static struct cache *cache_of(const struct berth *h) {
 /* Revokes the slot as berthd does. */
 static void revoke_slot(berth_slot slot) {
 	uint32_t record = slot >> SLOT_CYCLE_BITS & 0x3FFFFF;
-	struct snapshot seen;
 
-	ck_assert_int_eq(counter_record(f.map, record, &seen), 0);
-	ck_assert_int_eq(counter_revoke(f.map, record, seen), 0);
+	ck_assert_int_eq(counter_revoke(f.map, record, newest_of(record)), 0);
 }
 
 /* -- other threads ----------------------------------------------------------------------------- */
@@ -297,8 +286,7 @@ static void *worker_main(void *arg) {
 	struct worker *w = arg;
 
 	for (;;) {
-		while (sem_wait(&w->go) != 0)
-			;
+		semaphore_wait(&w->go);
 		if (!w->job)
 			return NULL;
 		w->job(w->data);
@@ -309,22 +297,21 @@ static void *worker_main(void *arg) {
 static void worker_start(struct worker *w) {
 	(void)sem_init(&w->go, 0, 0);
 	(void)sem_init(&w->done, 0, 0);
-	ck_assert_int_eq(pthread_create(&w->thread, NULL, worker_main, w), 0);
+	thread_start(&w->thread, worker_main, w);
 }
 
 static void worker_do(struct worker *w, void (*job)(void *data), void *data) {
 	w->job = job;
 	w->data = data;
 	(void)sem_post(&w->go);
-	while (sem_wait(&w->done) != 0)
-		;
+	semaphore_wait(&w->done);
 }
 
 /* Makes the thread exit, and joins it. */
 static void worker_end(struct worker *w) {
 	w->job = NULL;
 	(void)sem_post(&w->go);
-	(void)pthread_join(w->thread, NULL);
+	threads_join(&w->thread, 1);
 	(void)sem_destroy(&w->go);
 	(void)sem_destroy(&w->done);
 }
@@ -365,28 +352,15 @@ static void release_by(struct worker *w, struct berth *h, berth_slot slot) {
 	ck_assert_int_eq(c.code, BERTH_TOO_MANY_POSTS);
 }
 
-/* -- names ------------------------------------------------------------------------------------- */
-
-static void check_same(const struct path *a, const struct path *p) {
-	ck_assert_uint_eq(a->depth, p->depth);
-	for (uint32_t k = 0; k < a->depth; k++) {
-		ck_assert_uint_eq(a->level[k].account, p->level[k].account);
-		ck_assert_uint_eq(a->level[k].generation, p->level[k].generation);
-		ck_assert_ptr_eq(a->level[k].entry, p->level[k].entry);
-		ck_assert_ptr_eq(a->level[k].cell, p->level[k].cell);
-		ck_assert_ptr_eq(a->level[k].dirty, p->level[k].dirty);
-	}
+static void use_by(struct worker *w, struct berth *h, const char *account) {
+	release_by(w, h, acquire_by(w, h, account));
 }
 
-static struct path path_of(const char *name) {
-	struct session *s = session_of(b);
-	struct path path;
-	uint32_t account = accounts_find(f.accounts, name);
+/* -- names ------------------------------------------------------------------------------------- */
 
-	ck_assert_int_eq(directory_path(s->map, account,
-				 entry_generation(load_relaxed(&entry_of(name)->word)), &path),
-		0);
-	return path;
+/* The path as the session finds it. */
+static struct path path_in_session(const char *name) {
+	return path_in(session_of(b)->map, name);
 }
 
 /* The entry has this name and path, and the place that follows from the path. */
@@ -394,7 +368,14 @@ static void check_entry(const struct cache_entry *e, const char *name, const str
 	ck_assert_ptr_nonnull(e);
 	ck_assert_str_eq(e->name, name);
 	ck_assert_uint_eq(e->length, strlen(name));
-	check_same(&e->path, path);
+	ck_assert_uint_eq(path->depth, e->path.depth);
+	for (uint32_t k = 0; k < path->depth; k++) {
+		ck_assert_uint_eq(path->level[k].account, e->path.level[k].account);
+		ck_assert_uint_eq(path->level[k].generation, e->path.level[k].generation);
+		ck_assert_ptr_eq(path->level[k].entry, e->path.level[k].entry);
+		ck_assert_ptr_eq(path->level[k].cell, e->path.level[k].cell);
+		ck_assert_ptr_eq(path->level[k].dirty, e->path.level[k].dirty);
+	}
 	ck_assert_uint_eq(
 		e->place, place_pack(RECORD_PLACED, path->depth - 1, 1, path->level[0].account));
 }
@@ -405,7 +386,7 @@ START_TEST(names_that_differ_in_one_byte_are_told_apart_at_every_length) {
 	struct path path;
 
 	account_create("alice");
-	path = path_of("alice");
+	path = path_in_session("alice");
 	for (size_t length = 1; length <= BERTH_NAME_MAX; length++) {
 		char *text = malloc(length + 1);
 		struct cache_entry *e;
@@ -432,13 +413,10 @@ END_TEST
 
 /* An acquire compares the name with that of the account used last, before it asks the table. */
 START_TEST(names_of_every_length_acquire_slots_of_their_own_accounts) {
-	char text[BERTH_NAME_MAX + 2];
+	char text[BERTH_NAME_MAX + 1] = "";
 
-	for (size_t length = 1; length <= BERTH_NAME_MAX; length++) {
-		memset(text, 'n', length);
-		text[length] = '\0';
-		account_create(text);
-	}
+	for (size_t length = 1; length <= BERTH_NAME_MAX; length++)
+		account_create(memset(text, 'n', length));
 	for (int round = 0; round < 3; round++)
 		for (size_t length = 1; length <= BERTH_NAME_MAX; length++) {
 			berth_slot slot;
@@ -454,8 +432,7 @@ START_TEST(names_of_every_length_acquire_slots_of_their_own_accounts) {
 				continue;
 			break;
 		}
-	check_no_counts();
-	(void)check_records(b, 0);
+	check_idle(b);
 }
 END_TEST
 
@@ -483,7 +460,7 @@ START_TEST(invalid_arguments_are_refused_and_acquire_nothing) {
 		ck_assert_int_eq(berth_release(NULL, 7), BERTH_INVALID_PARAMETER);
 		check_no_counts();
 		/* The second round runs with a cache. */
-		release(b, acquire(b, "alice"));
+		use(b, "alice");
 	}
 	ck_assert_int_eq(acquire_with(b, "alice", 0, NULL, &slot), 0);
 	ck_assert_uint_eq(count_at("alice"), 1);
@@ -523,7 +500,7 @@ START_TEST(names_whose_keys_are_the_same_are_told_apart) {
 		struct path path;
 
 		account_create(names[k]);
-		path = path_of(names[k]);
+		path = path_in_session(names[k]);
 		entry[k] = cache_add(c, session_of(b)->pool, names[k], &path);
 		ck_assert_ptr_eq(cache_find(c, names[k]), entry[k]);
 	}
@@ -554,7 +531,7 @@ START_TEST(names_that_differ_in_the_middle_are_told_apart) {
 	for (size_t i = 0; i < 3 * ELEMENTS(name); i++) {
 		size_t n = i * 7 % ELEMENTS(name);
 		berth_slot slot = acquire(b, name[n]);
-		const struct path path = path_of(name[n]);
+		const struct path path = path_in_session(name[n]);
 
 		check_entry(cache_find(cache_of(b), name[n]), name[n], &path);
 		for (size_t k = 0; k < ELEMENTS(name); k++)
@@ -571,12 +548,11 @@ START_TEST(names_that_share_a_prefix_or_a_suffix_are_told_apart) {
 		"acme/bob/10.0.0.1", "acme-and-sons/alice-in-wonderland/x",
 		"acme-and-sons/alicia-in-wonderland/x"};
 
-	for (size_t i = 0; i < ELEMENTS(names); i++)
-		account_create(names[i]);
+	accounts_create_all(names, ELEMENTS(names));
 	for (size_t i = 0; i < ELEMENTS(names) * ELEMENTS(names); i++) {
 		size_t n = i % 2 ? i / 2 % ELEMENTS(names) : i / ELEMENTS(names);
 		berth_slot slot = acquire(b, names[n]);
-		const struct path path = path_of(names[n]);
+		const struct path path = path_in_session(names[n]);
 
 		check_entry(cache_find(cache_of(b), names[n]), names[n], &path);
 		for (uint32_t k = 0; k < path.depth; k++)
@@ -591,12 +567,10 @@ END_TEST
 
 /* Raises the generation, as berthd does when the account comes into use or goes out of use. */
 static void generation_raise(const char *name) {
-	struct entry *e = entry_of(name);
-	uint64_t word = load_relaxed(&e->word);
+	struct entry *e = map_entry(f.map, account_of(name));
 
-	store_release(&e->word,
-		entry_pack(entry_limit(word), entry_flags(word), entry_generation(word) + 1));
-	ck_assert_int_eq(counter_bump(f.map, accounts_find(f.accounts, name)), 0);
+	generation_write(e, entry_generation(load_relaxed(&e->word)) + 1);
+	ck_assert_int_eq(counter_bump(f.map, account_of(name)), 0);
 }
 
 START_TEST(an_entry_is_rebuilt_when_the_generation_of_any_level_changes) {
@@ -609,23 +583,22 @@ START_TEST(an_entry_is_rebuilt_when_the_generation_of_any_level_changes) {
 		struct cache_entry *old, *new;
 		berth_slot held = 0;
 
-		release(b, acquire(b, name));
+		use(b, name);
 		old = cache_find(cache_of(b), name);
 		if (i % 2)
 			held = acquire(b, name);
 		generation_raise(level[i % 3]);
-		release(b, acquire(b, name));
+		use(b, name);
 		new = cache_find(cache_of(b), name);
 		ck_assert_ptr_ne(new, old);
-		path = path_of(name);
+		path = path_in_session(name);
 		check_entry(new, name, &path);
 		/* Another acquire uses the same entry. */
-		release(b, acquire(b, name));
+		use(b, name);
 		ck_assert_ptr_eq(cache_find(cache_of(b), name), new);
 		if (held)
 			release(b, held);
-		check_no_counts();
-		(void)check_records(b, 0);
+		check_idle(b);
 	}
 }
 END_TEST
@@ -635,27 +608,22 @@ START_TEST(a_changed_limit_takes_effect_at_once_at_every_level) {
 	berth_slot slot[3];
 
 	account_create(level[0]);
-	release(b, acquire(b, level[0]));
+	use(b, level[0]);
 	for (size_t i = 0; i < ELEMENTS(level); i++) {
 		limit_set(level[i], 2);
 		slot[0] = acquire(b, level[0]);
 		slot[1] = acquire(b, level[0]);
-		ck_assert_int_eq(
-			berth_acquire(b, level[0], &slot[2]), BERTH_CONNECTION_COUNT_LIMIT);
+		check_refused(level[0], BERTH_CONNECTION_COUNT_LIMIT);
 		limit_set(level[i], 3);
 		slot[2] = acquire(b, level[0]);
 		limit_set(level[i], 0);
 		for (size_t k = 0; k < ELEMENTS(slot); k++) {
-			berth_slot none;
-
 			release(b, slot[k]);
-			ck_assert_int_eq(
-				berth_acquire(b, level[0], &none), BERTH_CONNECTION_COUNT_LIMIT);
+			check_refused(level[0], BERTH_CONNECTION_COUNT_LIMIT);
 		}
 		limit_set(level[i], BERTH_LIMIT_NONE);
 	}
-	check_no_counts();
-	(void)check_records(b, 0);
+	check_idle(b);
 }
 END_TEST
 
@@ -664,15 +632,15 @@ START_TEST(an_account_that_is_no_longer_usable_is_refused) {
 	berth_slot slot;
 
 	account_create("acme");
-	release(b, acquire(b, "acme"));
+	use(b, "acme");
 	account_create("acme/alice");
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "acme"), 0);
-	ck_assert_int_eq(berth_acquire(b, "acme", &slot), BERTH_CONNECTION_REFUSED);
+	account_delete("acme");
+	check_refused("acme", BERTH_CONNECTION_REFUSED);
 	slot = acquire(b, "acme/alice");
 	ck_assert_uint_eq(count_at("acme"), 1);
 	release(b, slot);
 	account_create("acme");
-	release(b, acquire(b, "acme"));
+	use(b, "acme");
 }
 END_TEST
 
@@ -682,26 +650,25 @@ START_TEST(a_deleted_account_is_refused_even_when_its_index_is_used_again) {
 	berth_slot slot;
 
 	account_create("alice");
-	release(b, acquire(b, "alice"));
+	use(b, "alice");
 	old = cache_find(cache_of(b), "alice");
 	index = old->path.level[0].account;
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, "alice"), 0);
-	ck_assert_int_eq(berth_acquire(b, "alice", &slot), BERTH_CONNECTION_REFUSED);
+	account_delete("alice");
+	check_refused("alice", BERTH_CONNECTION_REFUSED);
 	/* Another account gets the index. */
 	account_create("mallory");
-	ck_assert_uint_eq(accounts_find(f.accounts, "mallory"), index);
-	ck_assert_int_eq(berth_acquire(b, "alice", &slot), BERTH_CONNECTION_REFUSED);
+	ck_assert_uint_eq(account_of("mallory"), index);
+	check_refused("alice", BERTH_CONNECTION_REFUSED);
 	ck_assert_uint_eq(count_at("mallory"), 0);
 	slot = acquire(b, "mallory");
 	ck_assert_uint_eq(count_at("mallory"), 1);
-	ck_assert_int_eq(berth_acquire(b, "alice", &(berth_slot){0}), BERTH_CONNECTION_REFUSED);
+	check_refused("alice", BERTH_CONNECTION_REFUSED);
 	account_create("alice");
-	release(b, acquire(b, "alice"));
+	use(b, "alice");
 	ck_assert_uint_eq(count_at("mallory"), 1);
 	release(b, slot);
 	ck_assert_ptr_ne(cache_find(cache_of(b), "alice"), old);
-	check_no_counts();
-	(void)check_records(b, 0);
+	check_idle(b);
 }
 END_TEST
 
@@ -712,10 +679,10 @@ START_TEST(a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_
 
 		account_create("old/alice");
 		if (i == 1)
-			release(b, acquire(b, "old/alice"));
+			use(b, "old/alice");
 		slot = acquire(b, "old/alice");
 		revoke_slot(slot);
-		ck_assert_int_eq(accounts_unconfigure(f.accounts, "old/alice"), 0);
+		account_delete("old/alice");
 		account_create("new");
 		account_create("new/mallory");
 		other = acquire(b, "new/mallory");
@@ -724,9 +691,8 @@ START_TEST(a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_
 		ck_assert_uint_eq(count_at("new/mallory"), 1);
 		ck_assert_uint_eq(count_at("new"), 1);
 		release(b, other);
-		check_no_counts();
-		(void)check_records(b, 0);
-		ck_assert_int_eq(accounts_unconfigure(f.accounts, "new/mallory"), 0);
+		check_idle(b);
+		account_delete("new/mallory");
 	}
 }
 END_TEST
@@ -745,8 +711,7 @@ START_TEST(a_slot_is_released_at_its_own_account_whatever_entry_names_its_record
 		struct worker w;
 		berth_slot slot;
 
-		berth_close(b);
-		b = handle_make(1);
+		handle_replace(1);
 		slot = acquire(b, first);
 		local = local_of(b, slot);
 		/* A thread that ends releases the slot, so that its record goes to the stack. */
@@ -772,7 +737,7 @@ START_TEST(a_second_release_is_refused_whatever_tag_a_repair_has_left) {
 	uint32_t account;
 
 	account_create("alice");
-	account = accounts_find(f.accounts, "alice");
+	account = account_of("alice");
 	slot = acquire(b, "alice");
 	release(b, slot);
 	for (int i = 0; i < 100; i++) {
@@ -850,7 +815,7 @@ START_TEST(a_cache_that_keeps_its_most_records_takes_that_of_the_oldest_account)
 	first = local_of(b, slot);
 	release(b, slot);
 	for (uint32_t i = 1; i < CACHE_KEPT; i++)
-		release(b, acquire(b, numbered(i)));
+		use(b, numbered(i));
 	ck_assert_ptr_eq(cache_find(cache_of(b), numbered(0))->local, first);
 	ck_assert_uint_eq(check_records(b, 0).named, CACHE_KEPT);
 	/* The next account gets the record of the oldest. */
@@ -881,21 +846,19 @@ START_TEST(a_thread_keeps_few_records_if_few_are_allowed) {
 	for (size_t m = 0; m < ELEMENTS(most); m++) {
 		struct record_places n;
 
-		berth_close(b);
-		b = handle_make(RANGES / 8);
+		handle_replace(RANGES / 8);
 		thread_get_cache(session_of(b))->capacity = most[m];
 		for (uint32_t round = 0; round < 3; round++) {
 			for (uint32_t i = 0; i < 40; i++)
 				slot[i] = acquire(b, numbered(round == 1 ? i % 4 : i));
 			(void)check_records(b, 40);
-			for (uint32_t i = 0; i < 40; i++)
-				release(b, slot[i]);
+			release_all(slot, 40);
 			n = check_records(b, 0);
 			ck_assert_uint_le(n.named, most[m]);
 			ck_assert_uint_ge(n.named + n.spare, most[m]);
 		}
 		for (uint32_t i = 0; i < 100; i++)
-			release(b, acquire(b, numbered(i * 7 % 40)));
+			use(b, numbered(i * 7 % 40));
 		(void)check_records(b, 0);
 	}
 	check_no_counts();
@@ -923,7 +886,7 @@ START_TEST(a_full_cache_drops_all_entries_and_loses_no_record) {
 	size_t n = 0;
 
 	accounts_create(ACCOUNTS);
-	release(b, acquire(b, numbered(0)));
+	use(b, numbered(0));
 	c = cache_of(b);
 	stamp = c->stamp;
 	for (uint32_t i = 1; i < ENTRIES; i++) {
@@ -945,11 +908,10 @@ START_TEST(a_full_cache_drops_all_entries_and_loses_no_record) {
 		ck_assert_ptr_null(cache_find(c, numbered(i)));
 	/* Release slots whose entries are gone, after new entries have taken their memory. */
 	for (uint32_t i = 0; i < ENTRIES / 2; i++)
-		release(b, acquire(b, numbered(i)));
+		use(b, numbered(i));
 	while (n > 0)
 		release(b, held[--n]);
-	check_no_counts();
-	(void)check_records(b, 0);
+	check_idle(b);
 }
 END_TEST
 
@@ -965,10 +927,8 @@ START_TEST(a_thread_uses_more_accounts_than_its_cache_can_hold) {
 		*at = acquire(b, numbered(i * 7 % ACCOUNTS));
 	}
 	(void)check_records(b, ELEMENTS(held));
-	for (size_t i = 0; i < ELEMENTS(held); i++)
-		release(b, held[i]);
-	check_no_counts();
-	(void)check_records(b, 0);
+	release_all(held, ELEMENTS(held));
+	check_idle(b);
 }
 END_TEST
 
@@ -977,8 +937,7 @@ START_TEST(a_held_slot_has_the_weight_and_label_of_its_request) {
 	static const char *const names[] = {"alice", "acme/alice"};
 	const char text[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-	for (size_t i = 0; i < ELEMENTS(names); i++)
-		account_create(names[i]);
+	accounts_create_all(names, ELEMENTS(names));
 	for (size_t i = 0; i < 4 * sizeof(text); i++) {
 		size_t length = i / 4 % 2 ? sizeof(text) - i / 4 : i / 4;
 		uint32_t weight = weights[i % ELEMENTS(weights)];
@@ -1015,11 +974,10 @@ START_TEST(unusable_records_are_passed_over_and_not_lost) {
 	account_create("alice");
 	account_create("bob");
 	/* One record is alice's own. */
-	release(b, acquire(b, "alice"));
+	use(b, "alice");
 	for (uint32_t i = 0; i < 40; i++)
 		slot[i] = acquire(b, "bob");
-	for (uint32_t i = 0; i < 40; i++)
-		release(b, slot[i]);
+	release_all(slot, 40);
 	for (struct range *r = load_acquire(&session_of(b)->pool->newest); r;
 		r = load_acquire(&r->next))
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
@@ -1085,8 +1043,7 @@ START_TEST(records_that_can_t_be_mapped_hold_no_slots_and_are_not_lost) {
 	berth_slot slot = 0;
 
 	account_create("alice");
-	berth_close(b);
-	b = handle_make(0);
+	handle_replace(0);
 	s = session_of(b);
 	ck_assert_int_eq(pool_add_range(s->pool, far), 0);
 	for (int i = 0; i < 3; i++) {
@@ -1100,7 +1057,7 @@ START_TEST(records_that_can_t_be_mapped_hold_no_slots_and_are_not_lost) {
 			TOKEN_POOLED);
 	range_grant(s);
 	for (int i = 0; i < 3; i++)
-		release(b, acquire(b, "alice"));
+		use(b, "alice");
 	check_no_counts();
 }
 END_TEST
@@ -1127,8 +1084,7 @@ START_TEST(any_thread_releases_a_slot_and_keeps_its_record) {
 				release(b, slot[i]);
 			else
 				release_by(&w, b, slot[i]);
-		check_no_counts();
-		(void)check_records(b, 0);
+		check_idle(b);
 	}
 	worker_end(&w);
 	(void)check_records(b, 0);
@@ -1168,7 +1124,7 @@ START_TEST(a_thread_that_ends_leaves_its_records_and_its_cache_to_others) {
 	for (int round = 0; round < 5; round++) {
 		worker_start(&w);
 		for (uint32_t i = 0; i < CACHE_KEPT + 20; i++)
-			release_by(&w, b, acquire_by(&w, b, numbered(i)));
+			use_by(&w, b, numbered(i));
 		for (uint32_t i = 0; i < ELEMENTS(held); i++)
 			held[i] = acquire_by(&w, b, numbered(i % 7));
 		for (uint32_t i = 0; i < ELEMENTS(held); i += 2)
@@ -1184,7 +1140,7 @@ START_TEST(a_thread_that_ends_leaves_its_records_and_its_cache_to_others) {
 		/* The next thread gets the same cache. The slots that are held stay held. */
 		worker_start(&w);
 		for (uint32_t i = 0; i < ELEMENTS(held); i++)
-			release_by(&w, b, acquire_by(&w, b, numbered(i % 7)));
+			use_by(&w, b, numbered(i % 7));
 		ck_assert_ptr_eq(load_relaxed(&session_of(b)->caches), its);
 		ck_assert(load_relaxed(&its->thread) != NULL);
 		for (uint32_t i = 1; i < ELEMENTS(held); i += 2)
@@ -1206,8 +1162,7 @@ START_TEST(a_record_that_moved_to_another_account_no_longer_serves_the_first) {
 	struct local_slot *away;
 	struct worker w;
 
-	for (int i = 0; i < 3; i++)
-		account_create(name[i]);
+	accounts_create_all(name, 3);
 	s1 = acquire(b, name[0]);
 	away = local_of(b, s1);
 	worker_start(&w);
@@ -1233,16 +1188,14 @@ START_TEST(a_record_that_moved_to_another_account_no_longer_serves_the_first) {
 	release(b, s2);
 	release(b, s1);
 	release(b, s3);
-	check_no_counts();
-	(void)check_records(b, 0);
+	check_idle(b);
 	/* Afterwards slots and records still go together. */
 	for (int i = 0; i < 60; i++) {
 		s1 = acquire(b, name[i % 3]);
 		s2 = acquire(b, name[i / 3 % 3]);
 		release(b, i / 9 % 2 ? s1 : s2);
 		release(b, i / 9 % 2 ? s2 : s1);
-		check_no_counts();
-		(void)check_records(b, 0);
+		check_idle(b);
 	}
 }
 END_TEST
@@ -1282,6 +1235,21 @@ static int socket_connect(struct berth *h) {
 	return fd[1];
 }
 
+static pthread_t refusing_berthd;
+
+static void refusing_start(void) {
+	static int fd;
+
+	fd = socket_connect(b);
+	thread_start(&refusing_berthd, refuse_main, &fd);
+}
+
+static void refusing_end(void) {
+	berth_close(b);
+	b = NULL;
+	threads_join(&refusing_berthd, 1);
+}
+
 #define THREADS 6
 #define MAILBOX 64
 #define TIGHT   5
@@ -1295,6 +1263,8 @@ static _Atomic uint32_t tight_now, failures;
 static bool may_run_out; /* the session has so few records that an acquire may find none */
 static _Atomic int last_failure;
 
+static const char *const stressed[] = {"acme/alice", "acme/bob", "loose", "a/b/c/d"};
+
 static void failed_with(int what) {
 	(void)add_relaxed(&failures, 1);
 	store_relaxed(&last_failure, what);
@@ -1306,23 +1276,18 @@ struct stress_thread {
 	uint32_t rounds;
 };
 
-static uint32_t random_below(uint64_t *state, uint32_t n) {
-	*state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (uint32_t)((*state >> 33) % n);
-}
-
 /* Marks a slot of the account `tight`: no slot number uses the highest bit of the record's part. */
 #define TIGHT_BIT (UINT64_C(1) << 43)
 
 /* Acquires a slot, puts it into the mailbox, and releases the slot that was there. */
 static void stress_step(struct stress_thread *m) {
 	static const char *const few[] = {"tight", "acme/alice", "acme/bob", "loose", "a/b/c/d"};
-	uint32_t n = random_below(&m->random, 8), weight = random_below(&m->random, 8) ? 1 : 2;
+	uint32_t n = random_of(&m->random, 8), weight = random_of(&m->random, 8) ? 1 : 2;
 	bool is_tight = n == 0;
-	const char *name = n < ELEMENTS(few) ? few[n] : numbered(random_below(&m->random, 200));
-	const char *label = random_below(&m->random, 3) ? NULL : "a label of a stress thread";
+	const char *name = n < ELEMENTS(few) ? few[n] : numbered(random_of(&m->random, 200));
+	const char *label = random_of(&m->random, 3) ? NULL : "a label of a stress thread";
 	uint64_t slot = 0;
-	int code = is_tight || random_below(&m->random, 2)
+	int code = is_tight || random_of(&m->random, 2)
 			   ? berth_acquire(b, name, &slot)
 			   : acquire_with(b, name, weight, label, &slot);
 
@@ -1337,14 +1302,14 @@ static void stress_step(struct stress_thread *m) {
 	if (is_tight && add_relaxed(&tight_now, 1) + 1 > TIGHT)
 		failed_with(-1);
 	slot |= is_tight ? TIGHT_BIT : 0;
-	slot = atomic_exchange(&mailbox[random_below(&m->random, MAILBOX)], slot);
+	slot = atomic_exchange(&mailbox[random_of(&m->random, MAILBOX)], slot);
 	if (slot & TIGHT_BIT)
 		(void)add_relaxed(&tight_now, -1u);
 	code = slot ? berth_release(b, slot & ~TIGHT_BIT) : 0;
 	if (code != BERTH_SUCCESS)
 		failed_with(code);
 	/* A second release is refused, whatever the record is used for by now. */
-	if (slot && random_below(&m->random, 4) == 0 &&
+	if (slot && random_of(&m->random, 4) == 0 &&
 		berth_release(b, slot & ~TIGHT_BIT) != BERTH_TOO_MANY_POSTS)
 		failed_with(-2);
 }
@@ -1374,18 +1339,15 @@ static uint32_t mailbox_release_all(void) {
 }
 
 /* Each generation of threads ends before the next one starts. */
-static void stress_run(uint32_t generations, uint32_t rounds) {
+static void stress_run(void *(*run)(void *thread), uint32_t generations, uint32_t rounds) {
 	struct stress_thread thread[THREADS];
-	uint64_t random = (uint64_t)getpid();
+	uint64_t random = random_seed();
 
-	printf("SEED=%llu\n", (unsigned long long)random);
 	for (uint32_t g = 0; g < generations; g++) {
 		for (size_t i = 0; i < THREADS; i++) {
 			thread[i].random = random + g * 100 + i;
 			thread[i].rounds = rounds / (1 + (uint32_t)i % 3);
-			ck_assert_int_eq(
-				pthread_create(&thread[i].thread, NULL, stress_main, &thread[i]),
-				0);
+			thread_start(&thread[i].thread, run, &thread[i]);
 		}
 		for (size_t i = 0; i < THREADS; i++)
 			(void)pthread_join(thread[i].thread, NULL);
@@ -1397,19 +1359,15 @@ static void stress_run(uint32_t generations, uint32_t rounds) {
 static void stress_create_accounts(void) {
 	accounts_create(200);
 	limit_set("tight", TIGHT);
-	account_create("acme/alice");
-	account_create("acme/bob");
-	account_create("loose");
-	account_create("a/b/c/d");
+	accounts_create_all(stressed, ELEMENTS(stressed));
 }
 
 START_TEST(threads_that_release_each_other_s_slots_lose_no_slot_and_no_record) {
 	uint32_t held;
 
 	stress_create_accounts();
-	berth_close(b);
-	b = handle_make(THREADS_RANGES);
-	stress_run(10, 20000);
+	handle_replace(THREADS_RANGES);
+	stress_run(stress_main, 10, 20000);
 	held = records_count(b).slots;
 	ck_assert_uint_le(held, MAILBOX);
 	(void)check_records(b, held);
@@ -1425,23 +1383,15 @@ END_TEST
 /* There are so few records that threads are refused unless they use those they keep for other
  * accounts. */
 START_TEST(threads_that_need_more_records_than_exist_lose_none) {
-	pthread_t daemon;
-	int fd;
-
 	stress_create_accounts();
-	berth_close(b);
-	b = handle_make((MAILBOX + THREADS) / BERTH_RANGE + 1);
-	fd = socket_connect(b);
-	ck_assert_int_eq(pthread_create(&daemon, NULL, refuse_main, &fd), 0);
+	handle_replace((MAILBOX + THREADS) / BERTH_RANGE + 1);
+	refusing_start();
 	may_run_out = true;
-	stress_run(6, 10000);
+	stress_run(stress_main, 6, 10000);
 	ck_assert(load_relaxed(&session_of(b)->pool->is_full));
 	(void)mailbox_release_all();
-	check_no_counts();
-	(void)check_records(b, 0);
-	berth_close(b);
-	b = NULL;
-	(void)pthread_join(daemon, NULL);
+	check_idle(b);
+	refusing_end();
 }
 END_TEST
 
@@ -1452,7 +1402,7 @@ static void *revoke_main(void *arg) {
 
 	(void)arg;
 	while (!load_relaxed(&is_over)) {
-		uint32_t n = BERTH_RANGE + random_below(&random, RECORDS);
+		uint32_t n = BERTH_RANGE + random_of(&random, RECORDS);
 		struct snapshot seen;
 
 		if (counter_record(f.map, n, &seen) == 0 && snapshot_is_held(seen))
@@ -1466,12 +1416,11 @@ static void *stress_revoked_main(void *arg) {
 	struct stress_thread *m = arg;
 
 	for (uint32_t i = 0; i < m->rounds; i++) {
-		static const char *const few[] = {"acme/alice", "acme/bob", "loose", "a/b/c/d"};
 		berth_slot slot[4];
 		size_t n = 0;
 
-		while (n < 1 + random_below(&m->random, 4)) {
-			int code = berth_acquire(b, few[random_below(&m->random, 4)], &slot[n]);
+		while (n < 1 + random_of(&m->random, 4)) {
+			int code = berth_acquire(b, stressed[random_of(&m->random, 4)], &slot[n]);
 
 			n += code == 0;
 			if (code != 0 && code != BERTH_CONNECTION_ABORTED)
@@ -1492,24 +1441,14 @@ static void *stress_revoked_main(void *arg) {
 }
 
 START_TEST(slots_revoked_while_threads_run_are_reported_once_and_no_record_is_lost) {
-	struct stress_thread thread[THREADS];
-	pthread_t daemon;
 	struct record_places n;
+	pthread_t daemon;
 
 	stress_create_accounts();
-	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_main, NULL), 0);
-	for (size_t i = 0; i < THREADS; i++) {
-		thread[i].random = i + 1;
-		thread[i].rounds = 20000;
-		ck_assert_int_eq(
-			pthread_create(&thread[i].thread, NULL, stress_revoked_main, &thread[i]),
-			0);
-	}
-	for (size_t i = 0; i < THREADS; i++)
-		(void)pthread_join(thread[i].thread, NULL);
+	thread_start(&daemon, revoke_main, NULL);
+	stress_run(stress_revoked_main, 1, 30000);
 	is_over = true;
-	(void)pthread_join(daemon, NULL);
-	ck_assert_msg(failures == 0, "%u failures, the last with %d", failures, last_failure);
+	threads_join(&daemon, 1);
 	check_no_counts();
 	n = records_count(b);
 	ck_assert_uint_eq(n.slots, 0);
@@ -1535,19 +1474,16 @@ static void job_be_denied(void *data) {
 }
 
 static uint64_t denied_in_cell(const char *name) {
-	return load_relaxed(&map_cell(f.map, accounts_find(f.accounts, name))->denied);
+	return load_relaxed(&map_cell(f.map, account_of(name))->denied);
 }
 
 static uint64_t denied_in_session(const char *name) {
-	return denials_pending(f.map, accounts_find(f.accounts, name));
+	return denials_pending(f.map, account_of(name));
 }
 
-/* Gives the thread an entry of the account, so that the fast path denies it. */
-static void cache_warm(struct worker *w, const char *name) {
-	if (w)
-		release_by(w, b, acquire_by(w, b, name));
-	else
-		release(b, acquire(b, name));
+static void check_denied(uint64_t in_cell, uint64_t in_session) {
+	ck_assert_uint_eq(denied_in_cell("full"), in_cell);
+	ck_assert_uint_eq(denied_in_session("full"), in_session);
 }
 
 START_TEST(one_thread_counts_denials_in_the_session_and_the_others_in_the_cell) {
@@ -1557,48 +1493,44 @@ START_TEST(one_thread_counts_denials_in_the_session_and_the_others_in_the_cell) 
 
 	account_create("full");
 	account_create("full/alice");
-	cache_warm(NULL, "full/alice");
+	/* Each thread gets an entry of the account, so that the fast path denies it. */
+	use(b, "full/alice");
 	worker_start(&w);
 	worker_start(&x);
-	cache_warm(&w, "full/alice");
+	use_by(&w, b, "full/alice");
 	limit_set("full", 0);
 	job_be_denied(&mine);
-	ck_assert_uint_eq(denied_in_cell("full"), 0);
-	ck_assert_uint_eq(denied_in_session("full"), 10);
+	check_denied(0, 10);
 	worker_do(&w, job_be_denied, &theirs);
-	ck_assert_uint_eq(denied_in_cell("full"), 100);
-	ck_assert_uint_eq(denied_in_session("full"), 10);
+	check_denied(100, 10);
 	ck_assert_int_eq(berth_query(b, "full", &usage), 0);
 	ck_assert_uint_eq(usage.denied, 110);
 	ck_assert_uint_eq(denied_in_session("full/alice") + denied_in_cell("full/alice"), 0);
 	ck_assert_int_eq(mine.failures + theirs.failures, 0);
 	/* In a new session, another thread counts in the words, until it ends. */
 	limit_set("full", BERTH_LIMIT_NONE);
-	berth_close(b);
-	b = handle_make(4);
+	handle_replace(4);
 	mine.h = theirs.h = b;
-	cache_warm(&w, "full/alice");
-	cache_warm(&x, "full/alice");
+	use_by(&w, b, "full/alice");
+	use_by(&x, b, "full/alice");
 	limit_set("full", 0);
 	denials_collect(f.map);
-	ck_assert_uint_eq(denied_in_cell("full"), 110);
+	check_denied(110, 0);
 	worker_do(&w, job_be_denied, &mine);
 	worker_do(&x, job_be_denied, &theirs);
-	ck_assert_uint_eq(denied_in_session("full"), 10);
-	ck_assert_uint_eq(denied_in_cell("full"), 210);
+	check_denied(210, 10);
 	worker_end(&w);
 	/* An acquire on the general path makes the thread claim the session's words. */
 	worker_do(&x, job_be_denied, &mine);
 	limit_set("full", BERTH_LIMIT_NONE);
 	generation_raise("full");
-	cache_warm(&x, "full/alice");
+	use_by(&x, b, "full/alice");
 	limit_set("full", 0);
 	worker_do(&x, job_be_denied, &theirs);
-	ck_assert_uint_eq(denied_in_session("full"), 110);
-	ck_assert_uint_eq(denied_in_cell("full"), 220);
+	check_denied(220, 110);
 	worker_end(&x);
 	denials_collect(f.map);
-	ck_assert_uint_eq(denied_in_cell("full"), 330);
+	check_denied(330, 0);
 	ck_assert_int_eq(mine.failures + theirs.failures, 0);
 }
 END_TEST
@@ -1622,14 +1554,13 @@ START_TEST(denials_of_threads_that_start_and_end_are_all_counted) {
 	for (uint32_t g = 0; g < 5; g++) {
 		for (size_t i = 0; i < THREADS; i++) {
 			d[i] = (struct denied){b, names[(i + g) % ELEMENTS(names)], 5000, 0};
-			ck_assert_int_eq(pthread_create(&thread[i], NULL, deny_main, &d[i]), 0);
+			thread_start(&thread[i], deny_main, &d[i]);
 		}
 		for (int i = 0; i < 200; i++) {
 			denials_collect(f.map);
 			(void)sched_yield();
 		}
-		for (size_t i = 0; i < THREADS; i++)
-			(void)pthread_join(thread[i], NULL);
+		threads_join(thread, THREADS);
 	}
 	for (size_t i = 0; i < ELEMENTS(names); i++)
 		sum += denied_in_cell(names[i]) + denied_in_session(names[i]);
@@ -1647,40 +1578,30 @@ END_TEST
 /* -- no record left ---------------------------------------------------------------------------- */
 
 START_TEST(a_thread_uses_records_kept_for_other_accounts_before_it_is_refused) {
-	berth_slot slot[BERTH_RANGE], more;
-	pthread_t daemon;
-	int fd;
-
+	berth_slot slot[BERTH_RANGE];
 	accounts_create(2 * BERTH_RANGE);
-	berth_close(b);
-	b = handle_make(1);
-	fd = socket_connect(b);
-	ck_assert_int_eq(pthread_create(&daemon, NULL, refuse_main, &fd), 0);
+	handle_replace(1);
+	refusing_start();
 	for (int round = 0; round < 3; round++) {
 		/* The thread keeps every record, for an account or as a spare. */
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			release(b, acquire(b, numbered(i)));
+			use(b, numbered(i));
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
 			slot[i] = acquire(b, numbered(BERTH_RANGE + (round % 2 ? 0 : i)));
 		(void)check_records(b, BERTH_RANGE);
 		for (int i = 0; i < 3; i++)
-			ck_assert_int_eq(berth_acquire(b, numbered((uint32_t)i), &more),
-				BERTH_NO_SYSTEM_RESOURCES);
+			check_refused(numbered((uint32_t)i), BERTH_NO_SYSTEM_RESOURCES);
 		ck_assert(load_relaxed(&session_of(b)->pool->is_full));
 		/* A record whose slot is released serves any account. */
 		release(b, slot[5]);
 		slot[5] = acquire(b, numbered(3));
 		(void)check_records(b, BERTH_RANGE);
-		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			release(b, slot[i]);
-		check_no_counts();
-		(void)check_records(b, 0);
+		release_all(slot, BERTH_RANGE);
+		check_idle(b);
 	}
 	/* While the pool is empty, a thread keeps no spares. */
 	ck_assert_uint_eq(check_records(b, 0).spare, 0);
-	berth_close(b);
-	b = NULL;
-	(void)pthread_join(daemon, NULL);
+	refusing_end();
 }
 END_TEST
 
@@ -1700,7 +1621,7 @@ START_TEST(a_thread_may_use_more_handles_than_it_has_caches) {
 		if (*at)
 			release(h[n], *at);
 		*at = acquire(h[n], numbered(i % 5));
-		release(h[n], acquire(h[n], numbered(i % 3)));
+		use(h[n], numbered(i % 3));
 		/* A handle refuses the slot of another handle. */
 		ck_assert_int_eq(
 			berth_release(h[(n + 1) % ELEMENTS(h)], *at), BERTH_TOO_MANY_POSTS);
@@ -1736,12 +1657,11 @@ static void *use_and_stay_main(void *arg) {
 	struct user *u = arg;
 
 	for (uint32_t i = 0; i < 16; i++)
-		release(u->h, acquire(u->h, numbered(i)));
+		use(u->h, numbered(i));
 	(void)sem_post(u->used);
-	while (sem_wait(u->closed) != 0)
-		;
+	semaphore_wait(u->closed);
 	for (uint32_t i = 0; u->next && i < 16; i++)
-		release(u->next, acquire(u->next, numbered(i)));
+		use(u->next, numbered(i));
 	return NULL;
 }
 
@@ -1760,18 +1680,15 @@ START_TEST(a_handle_is_closed_before_the_threads_that_have_caches_of_it_end) {
 		(void)sem_init(&closed, 0, 0);
 		for (size_t i = 0; i < THREADS; i++) {
 			u[i] = (struct user){h, &used, &closed, next};
-			ck_assert_int_eq(
-				pthread_create(&thread[i], NULL, use_and_stay_main, &u[i]), 0);
+			thread_start(&thread[i], use_and_stay_main, &u[i]);
 		}
 		for (size_t i = 0; i < THREADS; i++)
-			while (sem_wait(&used) != 0)
-				;
+			semaphore_wait(&used);
 		(void)check_records(h, 0);
 		berth_close(h);
 		for (size_t i = 0; i < THREADS; i++)
 			(void)sem_post(&closed);
-		for (size_t i = 0; i < THREADS; i++)
-			(void)pthread_join(thread[i], NULL);
+		threads_join(thread, THREADS);
 		if (next)
 			(void)check_records(next, 0);
 		berth_close(next);
@@ -1784,7 +1701,7 @@ static void *use_main(void *arg) {
 	struct user *u = arg;
 
 	for (uint32_t i = 0; i < 200; i++)
-		release(u->h, acquire(u->h, numbered(i % 16)));
+		use(u->h, numbered(i % 16));
 	(void)sem_post(u->used);
 	return NULL;
 }
@@ -1811,13 +1728,11 @@ START_TEST(a_handle_is_closed_while_threads_end) {
 			range_grant(session_of(h));
 		(void)sem_init(&used, 0, 0);
 		for (size_t i = 0; i < THREADS; i++)
-			ck_assert_int_eq(pthread_create(&thread[i], NULL, use_main, &u), 0);
+			thread_start(&thread[i], use_main, &u);
 		for (size_t i = 0; i < THREADS; i++)
-			while (sem_wait(&used) != 0)
-				;
+			semaphore_wait(&used);
 		berth_close(h);
-		for (size_t i = 0; i < THREADS; i++)
-			(void)pthread_join(thread[i], NULL);
+		threads_join(thread, THREADS);
 	}
 	check_no_counts();
 }
@@ -1825,7 +1740,7 @@ END_TEST
 
 /* -- the session's end ------------------------------------------------------------------------- */
 
-/* Whether a handle that is closed sent a goodbye before it hung up. */
+/* True if a handle that was closed sent a goodbye before it hung up. */
 static bool has_said_goodbye(int fd) {
 	struct message_bye bye;
 	ssize_t n = recv(fd, &bye, sizeof(bye), 0);
@@ -1850,9 +1765,9 @@ START_TEST(a_session_says_goodbye_if_no_thread_is_in_a_call) {
 		struct local_slot *local;
 		berth_slot slot;
 
-		release_by(&w, h, acquire_by(&w, h, numbered(0)));
+		use_by(&w, h, numbered(0));
 		for (uint32_t i = 0; i < 9; i++)
-			release(h, acquire(h, numbered(i)));
+			use(h, numbered(i));
 		switch (how) {
 		case 1: /* slots are held: the close releases them */
 			(void)acquire(h, numbered(1));
@@ -1902,11 +1817,7 @@ static int child_status(pid_t pid) {
 	return status;
 }
 
-static pid_t fork_by(bool bare) {
-	return bare ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : fork();
-}
-
-/* Whether MADV_WIPEONFORK works: qemu-user accepts the advice and ignores it. */
+/* True if MADV_WIPEONFORK works: qemu-user accepts the advice and ignores it. */
 static bool kernel_wipes_on_fork(void) {
 	char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int status;
@@ -1957,7 +1868,7 @@ struct forked {
 
 static void job_fork(void *data) {
 	struct forked *x = data;
-	pid_t pid = fork_by(x->bare);
+	pid_t pid = x->bare ? (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : fork();
 
 	if (pid == 0)
 		_exit(child_uses(x->h, x->held, x->n, x->wiped));
@@ -1974,8 +1885,8 @@ START_TEST(a_child_uses_no_cache_of_its_parent) {
 	accounts_create(5);
 	worker_start(&w);
 	for (uint32_t i = 0; i < 5; i++) {
-		release(b, acquire(b, numbered(i)));
-		release_by(&w, b, acquire_by(&w, b, numbered(i)));
+		use(b, numbered(i));
+		use_by(&w, b, numbered(i));
 	}
 	for (uint32_t i = 0; i < ELEMENTS(held); i++)
 		held[i] = i % 2 ? acquire(b, numbered(i % 3)) : acquire_by(&w, b, numbered(i % 3));
@@ -1991,10 +1902,9 @@ START_TEST(a_child_uses_no_cache_of_its_parent) {
 			WEXITSTATUS(x.status));
 		after = check_records(b, ELEMENTS(held));
 		ck_assert_mem_eq(&before, &after, sizeof(before));
-		release(b, acquire(b, numbered(4)));
+		use(b, numbered(4));
 	}
-	for (uint32_t i = 0; i < ELEMENTS(held); i++)
-		release(b, held[i]);
+	release_all(held, ELEMENTS(held));
 	check_no_counts();
 	worker_end(&w);
 }
@@ -2012,6 +1922,7 @@ extern const char __executable_start[], etext[];
 static volatile long steps, stop_at;
 static long stride; /* the call is stopped at every stride-th instruction; $STRIDE overrides it */
 static void (*at_stop)(void);
+static struct worker rival;
 
 static void on_step(int number, siginfo_t *info, void *data) {
 	const ucontext_t *context = data;
@@ -2055,11 +1966,11 @@ static void explore(
 		check();
 	}
 	printf("stopped at %ld of %ld instructions\n", all / stride, steps);
+	worker_end(&rival);
 }
 
 static const char *const stepped[] = {"alice", "acme/alice", "a/b/c"};
 static int variant;
-static struct worker rival;
 /* One call that is stopped, and the acts of the rival thread meanwhile. */
 static struct {
 	const char *name;
@@ -2068,26 +1979,6 @@ static struct {
 	bool goodbye, revoked;
 	uint32_t charged;
 } trial;
-
-static int by_rival(void (*job)(void *), berth_slot *slot) {
-	struct call c = {.h = b, .account = trial.name, .slot = *slot};
-
-	worker_do(&rival, job, &c);
-	*slot = c.slot;
-	return c.code;
-}
-
-static void rival_acquires(berth_slot *ret) {
-	int code = by_rival(job_acquire, ret);
-
-	ck_assert_msg(code == 0, "the rival's acquire returned %d", code);
-}
-
-static void rival_releases(berth_slot slot) {
-	int code = by_rival(job_release, &slot);
-
-	ck_assert_msg(code == 0, "the rival's release returned %d", code);
-}
 
 static void call_release(void) {
 	trial.code = berth_release(b, trial.slot);
@@ -2117,22 +2008,22 @@ static void prepare_held(void) {
 
 /* If the rival's release succeeds, the rival uses the record for slots of its own at once. */
 static void meanwhile_released_twice(void) {
-	trial.rivals = by_rival(job_release, &trial.slot);
-	if (trial.rivals != 0)
-		return;
-	rival_acquires(&trial.theirs[0]);
-	rival_acquires(&trial.theirs[1]);
+	struct call c = {.h = b, .slot = trial.slot};
+
+	worker_do(&rival, job_release, &c);
+	trial.rivals = c.code;
+	for (int i = 0; i < 2 && c.code == 0; i++)
+		trial.theirs[i] = acquire_by(&rival, b, trial.name);
 }
 
 /* Releases all other slots of the trial; then nothing is held. */
 static void check_after_release(void) {
 	for (int i = 0; i < 2; i++)
 		if (trial.theirs[i])
-			rival_releases(trial.theirs[i]);
+			release_by(&rival, b, trial.theirs[i]);
 	if (trial.extra)
 		release(b, trial.extra);
-	check_no_counts();
-	(void)check_records(b, 0);
+	check_idle(b);
 }
 
 static void check_released_once(void) {
@@ -2148,45 +2039,39 @@ static void check_released_once(void) {
 START_TEST(a_slot_that_a_stopped_thread_and_another_release_is_released_once) {
 	steps_set_up(_i);
 	explore(prepare_held, call_release, meanwhile_released_twice, check_released_once);
-	worker_end(&rival);
 }
 END_TEST
 
 /* The thread has the path in its cache, or has to look it up again. */
 static void prepare_acquire(void) {
 	trial.extra = acquire(b, trial.name);
-	release(b, acquire(b, trial.name));
+	use(b, trial.name);
 	if (variant / 3 % 2)
 		generation_raise(trial.name);
 	else
-		release(b, acquire(b, trial.name));
+		use(b, trial.name);
 }
 
 /* The cells change, and the rival gets the record that the thread used before. */
 static void meanwhile_used(void) {
-	berth_slot slot = 0;
-
-	rival_acquires(&trial.theirs[0]);
-	rival_releases(trial.extra);
-	rival_acquires(&slot);
-	rival_releases(slot);
+	trial.theirs[0] = acquire_by(&rival, b, trial.name);
+	release_by(&rival, b, trial.extra);
+	use_by(&rival, b, trial.name);
 }
 
 static void check_acquired(void) {
 	ck_assert_msg(trial.code == 0, "stopped at %ld: acquire returned %d", stop_at, trial.code);
 	ck_assert_uint_eq(count_at(trial.name), 2);
 	(void)check_records(b, 2);
-	rival_releases(trial.theirs[0]);
+	release_by(&rival, b, trial.theirs[0]);
 	release(b, trial.slot);
-	check_no_counts();
-	(void)check_records(b, 0);
+	check_idle(b);
 }
 
 START_TEST(an_acquire_succeeds_whatever_others_do_while_its_thread_is_stopped) {
 	steps_set_up(_i);
 	stride = _i / 3 % 2 ? 31 : stride;
 	explore(prepare_acquire, call_acquire, meanwhile_used, check_acquired);
-	worker_end(&rival);
 }
 END_TEST
 
@@ -2221,7 +2106,6 @@ START_TEST(a_limit_acknowledged_while_a_thread_is_stopped_holds) {
 	steps_set_up(_i);
 	stride = _i / 3 % 2 ? 61 : stride;
 	explore(prepare_limit, call_acquire, meanwhile_limited, check_limited);
-	worker_end(&rival);
 }
 END_TEST
 
@@ -2231,8 +2115,8 @@ static void meanwhile_revoked(void) {
 	struct snapshot seen;
 
 	if (variant / 6 % 2)
-		rival_acquires(&trial.theirs[0]);
-	ck_assert_int_eq(counter_record(f.map, record, &seen), 0);
+		trial.theirs[0] = acquire_by(&rival, b, trial.name);
+	seen = newest_of(record);
 	trial.revoked = snapshot_is_held(seen) && counter_revoke(f.map, record, seen) == 0;
 	if (!trial.revoked)
 		ck_assert_int_eq(counter_finish(f.map, record), 0);
@@ -2256,7 +2140,6 @@ static void check_revoked(void) {
 START_TEST(a_slot_revoked_while_its_release_is_stopped_is_released_once_and_reported) {
 	steps_set_up(_i);
 	explore(prepare_revoked, call_release, meanwhile_revoked, check_revoked);
-	worker_end(&rival);
 }
 END_TEST
 
@@ -2279,7 +2162,7 @@ static void prepare_goodbye(void) {
 	b = handle_make(1);
 	b->timeout_ms = 1;
 	trial.goodbye = false;
-	release(b, acquire(b, trial.name));
+	use(b, trial.name);
 	if (variant / 3 % 2)
 		generation_raise(trial.name);
 }
@@ -2289,7 +2172,7 @@ static void prepare_goodbye(void) {
 static void meanwhile_goodbye(void) {
 	struct session *s = session_of(b);
 	const struct stamp stamp = {0};
-	struct path path = path_of(trial.name);
+	struct path path = path_in_session(trial.name);
 
 	trial.goodbye = threads_keep_out(s) && pool_close(s->pool);
 	if (!trial.goodbye)
@@ -2303,7 +2186,7 @@ static void meanwhile_goodbye(void) {
 		ck_assert_int_eq(
 			record_acquire(f.map, n, &path, 1, &stamp, &next_session_seq[i]), 0);
 		if (i % 2)
-			ck_assert_int_eq(counter_release(f.map, n, next_session_seq[i]), 0);
+			record_release(n, next_session_seq[i]);
 	}
 }
 
@@ -2330,10 +2213,8 @@ static void check_goodbye(void) {
 START_TEST(after_a_goodbye_a_stopped_thread_acquires_no_record_of_the_next_session) {
 	struct berth *mine = b;
 
-	variant = _i;
+	steps_set_up(_i);
 	stride = _i / 3 ? 31 : _i % 3 ? 3 : 1;
-	trial.name = stepped[_i % 3];
-	account_create(trial.name);
 	explore(prepare_goodbye, call_acquire, meanwhile_goodbye, check_goodbye);
 	ck_assert_uint_gt(goodbyes, 0);
 	ck_assert_uint_gt(acquired, 0);
@@ -2348,8 +2229,8 @@ static struct path alices;
 static void prepare_dropped(void) {
 	char name[BERTH_NAME_MAX + 1];
 
-	alices = path_of("alice");
-	release(b, acquire(b, "alice"));
+	alices = path_in_session("alice");
+	use(b, "alice");
 	for (uint32_t i = 0; i < 25; i++) {
 		memset(name, 'a', BERTH_NAME_MAX);
 		(void)snprintf(name + BERTH_NAME_MAX - 4, 5, "%u", 1000 + i);
@@ -2380,7 +2261,6 @@ START_TEST(a_fork_succeeds_whatever_another_thread_does_with_its_cache) {
 	steps_set_up(0);
 	accounts_create(3);
 	explore(prepare_dropped, call_add, meanwhile_forked, check_dropped);
-	worker_end(&rival);
 }
 END_TEST
 
@@ -2424,7 +2304,7 @@ START_TEST(a_thread_without_memory_for_a_cache_still_acquires_slots) {
 	ck_assert_uint_eq(check_records(b, 0).pooled, RECORDS);
 	ck_assert_ptr_null(load_relaxed(&session_of(b)->caches));
 	/* As soon as there is memory, the thread gets a cache. */
-	release_by(&w, b, acquire_by(&w, b, "alice"));
+	use_by(&w, b, "alice");
 	ck_assert_uint_eq(check_records(b, 0).named, 1);
 	worker_end(&w);
 	check_no_counts();
@@ -2444,8 +2324,8 @@ START_TEST(no_call_changes_errno) {
 		errno = EEXIST;
 		slot[0] = acquire(b, "acme/alice");
 		slot[1] = acquire(b, "acme/alice");
-		ck_assert_int_eq(berth_acquire(b, "full", &slot[2]), BERTH_CONNECTION_COUNT_LIMIT);
-		ck_assert_int_eq(berth_acquire(b, "unknown", &slot[2]), BERTH_CONNECTION_REFUSED);
+		check_refused("full", BERTH_CONNECTION_COUNT_LIMIT);
+		check_refused("unknown", BERTH_CONNECTION_REFUSED);
 		release(b, slot[0]);
 		release(b, slot[1]);
 		ck_assert_int_eq(errno, EEXIST);
@@ -2507,6 +2387,5 @@ int main(void) {
 		{NULL},
 	};
 
-	return run_suites(
-		{"path-cache", tests, .setup = set_up_with_handle, .teardown = tear_down});
+	return run_suites({"path-cache", tests, .setup = set_up, .teardown = tear_down});
 }

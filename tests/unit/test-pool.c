@@ -1,35 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The pool above a segment and a directory that the test writes itself. No daemon runs. */
+/* Tests the pool, with the records of the fixture's segment. No daemon runs. */
 
-#include <check.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 
-#include "acquire.h"
 #include "counter-fast.h"
+#include "fixture.h"
 #include "pool.h"
 #include "run.h"
+#include "threads.h"
 
-#define SLOTS   131072 /* more than one window of records */
-#define RANGES  3
+#define SLOTS   131072u /* more than one window of records */
+#define RANGES  3u
+#define FIRST   BERTH_RANGE                  /* the pool's first record */
+#define END     ((RANGES + 1) * BERTH_RANGE) /* the record after its last one */
+#define RECORDS (RANGES * BERTH_RANGE)
 #define THREADS 8
 #define ROUNDS  20000
 #define NUMBERS (UINT64_C(0x12345) << 44) /* the highest bits of the pool's slots */
 
+/* The process's mapping. Some tests close its files; f.map is berthd's mapping. */
 static struct map *map;
-static struct map *daemon_map; /* a second mapping of the files, for when `map` has closed them */
 static struct pool *pool;
 
-/* Accounts 1 … THREADS have no limit and no ancestors. From TREE on, eight accounts form one path:
- * each is the parent of the next. */
-#define TREE         (THREADS + 1)
-#define ACCOUNTS_END (TREE + BERTH_LEVELS_MAX)
-/* path1 and path2 have one level each, path3 has three, path8 eight. */
+/* path1 and path2 have one level each, path3 has three, path8 eight. path3 is the top of path8. */
 static struct path path1, path2, path3, path8;
 static const struct path *const paths[] = {&path1, &path3, &path8, &path2};
 
@@ -40,73 +34,25 @@ struct held {
 	uint64_t seq;
 };
 
-static void file_write(int fd, const void *bytes, size_t size, uint64_t at) {
-	ck_assert_int_eq(pwrite(fd, bytes, size, (off_t)at), (ssize_t)size);
-}
-
-static void headers_write(int segment, int directory) {
-	struct directory_header names = {
-		.magic = BERTH_DIRECTORY_MAGIC,
-		.version = BERTH_LAYOUT_VERSION,
-		.fingerprint = BERTH_FINGERPRINT,
-		.max_accounts = 64,
-		.max_slots = SLOTS,
-		.max_sessions = 4,
-		.accounts = ACCOUNTS_END,
-		.slots = SLOTS,
-		.sessions = 4,
-		.table_bits = BERTH_TABLE_BITS_MIN,
-	};
-	struct segment_header header = {
-		.magic = BERTH_SEGMENT_MAGIC,
-		.version = BERTH_LAYOUT_VERSION,
-		.fingerprint = BERTH_FINGERPRINT,
-	};
-
-	struct stat st;
-
-	ck_assert_int_eq(fstat(segment, &st), 0);
-	names.segment_ino = st.st_ino;
-	file_write(directory, &names, sizeof(names), 0);
-	file_write(segment, &header, sizeof(header), 0);
-}
-
-static void map_create(void) {
-	int segment = memfd_create("segment", MFD_CLOEXEC);
-	int directory = memfd_create("directory", MFD_CLOEXEC);
-	struct layout l;
-
-	ck_assert(layout_init(&l, 64, SLOTS, 4));
-	ck_assert_int_eq(ftruncate(segment, (off_t)l.segment_size), 0);
-	ck_assert_int_eq(ftruncate(directory, (off_t)l.directory_size), 0);
-	headers_write(segment, directory);
-	for (uint32_t account = 1; account < ACCOUNTS_END; account++) {
-		uint32_t above = account > TREE ? account - TREE : 0;
-		struct entry e = {
-			.word = entry_pack(BERTH_LIMIT_NONE, ENTRY_LIVE | ENTRY_USABLE, 1),
-			.ancestry = ancestry_pack(above > 0 ? account - 1 : 0, above + 1),
-			.shape = shape_pack(1, 0),
-		};
-
-		file_write(directory, &e, sizeof(e), l.entries + account * sizeof(e));
-	}
-	ck_assert_int_eq(map_new(dup(segment), dup(directory), PROT_READ, &daemon_map), 0);
-	ck_assert_int_eq(map_new(segment, directory, PROT_READ | PROT_WRITE, &map), 0);
-	ck_assert_int_eq(directory_path(map, 1, 1, &path1), 0);
-	ck_assert_int_eq(directory_path(map, 2, 1, &path2), 0);
-	ck_assert_int_eq(directory_path(map, TREE + 2, 1, &path3), 0);
-	ck_assert_int_eq(directory_path(map, ACCOUNTS_END - 1, 1, &path8), 0);
-	ck_assert_uint_eq(path8.depth, BERTH_LEVELS_MAX);
-}
-
 static void range_grant(uint32_t number) {
-	for (uint32_t i = 0; i < BERTH_RANGE; i++)
-		ck_assert_int_eq(counter_open(map, number * BERTH_RANGE + i), 0);
+	records_open(number * BERTH_RANGE, BERTH_RANGE);
 	ck_assert_int_eq(pool_add_range(pool, number), 0);
 }
 
 static void set_up(void) {
-	map_create();
+	const struct capacities want = {64, SLOTS, 4};
+
+	fixture_new(&want);
+	fixture_grow_slots(SLOTS);
+	limit_set("1", BERTH_LIMIT_NONE);
+	limit_set("2", BERTH_LIMIT_NONE);
+	limit_set("a/b/c/d/e/f/g/h", BERTH_LIMIT_NONE);
+	map = fixture_map();
+	path1 = path_in(map, "1");
+	path2 = path_in(map, "2");
+	path3 = path_in(map, "a/b/c");
+	path8 = path_in(map, "a/b/c/d/e/f/g/h");
+	ck_assert_uint_eq(path8.depth, BERTH_LEVELS_MAX);
 	ck_assert_int_eq(pool_new(map, NUMBERS, &pool), 0);
 	for (uint32_t n = 1; n <= RANGES; n++)
 		range_grant(n);
@@ -115,7 +61,7 @@ static void set_up(void) {
 static void tear_down(void) {
 	pool_free(pool);
 	map_free(map);
-	map_free(daemon_map);
+	fixture_free();
 }
 
 /* Acquires a slot with a record that the caller has claimed. On failure it stays claimed. */
@@ -163,6 +109,13 @@ static int acquire_on(const struct path *path, uint32_t weight, struct held *ret
 	return r;
 }
 
+static struct held hold(const struct path *path, uint32_t weight) {
+	struct held slot;
+
+	ck_assert_int_eq(acquire_on(path, weight, &slot), 0);
+	return slot;
+}
+
 static int acquire(struct held *ret) {
 	return acquire_on(&path1, 1, ret);
 }
@@ -184,6 +137,25 @@ static int release(const struct held *slot) {
 	return r;
 }
 
+/* Acquires slots on path1. */
+static void hold_all(struct held *slots, size_t count) {
+	for (size_t i = 0; i < count; i++)
+		slots[i] = hold(&path1, 1);
+}
+
+static void release_all(const struct held *slots, size_t count) {
+	for (size_t i = 0; i < count; i++)
+		ck_assert_int_eq(release(&slots[i]), 0);
+}
+
+/* Acquires and releases a slot. */
+static struct held use(const struct path *path) {
+	struct held slot = hold(path, 1);
+
+	ck_assert_int_eq(release(&slot), 0);
+	return slot;
+}
+
 static int forget(const struct held *slot) {
 	return pool_release_ended(pool, slot->record, slot_cycle_of_seq(slot->seq));
 }
@@ -199,20 +171,19 @@ static uint64_t tag_of(const struct held *slot) {
 static uint32_t locals_with(uint64_t token) {
 	uint32_t n = 0;
 
-	for (uint32_t range = 1; range <= RANGES; range++)
-		for (uint32_t i = 0; i < BERTH_RANGE; i++)
-			n += token_of(range * BERTH_RANGE + i) == token;
+	for (uint32_t record = FIRST; record < END; record++)
+		n += token_of(record) == token;
 	return n;
 }
 
 /* Returns what pool_close() does, and puts back the records that it took out of the stack. */
 static bool pool_is_idle(void) {
-	bool was_pooled[(RANGES + 1) * BERTH_RANGE], quiet;
+	bool was_pooled[END], quiet;
 
-	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
+	for (uint32_t n = FIRST; n < END; n++)
 		was_pooled[n] = pool_local(pool, n) && token_of(n) == TOKEN_POOLED;
 	quiet = pool_close(pool);
-	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
+	for (uint32_t n = FIRST; n < END; n++)
 		if (was_pooled[n]) {
 			ck_assert_uint_eq(token_of(n), TOKEN_RETIRED);
 			pool_return(pool, pool_local(pool, n));
@@ -241,13 +212,6 @@ static void check_stack(uint32_t want) {
 	}
 }
 
-static struct snapshot newest_of(uint32_t record) {
-	struct snapshot s;
-
-	ck_assert_int_eq(counter_record(map, record, &s), 0);
-	return s;
-}
-
 /* Revokes as berthctl does. -EAGAIN: the record holds no slot. */
 static int revoke_record(uint32_t record) {
 	struct snapshot seen;
@@ -258,49 +222,35 @@ static int revoke_record(uint32_t record) {
 	return r;
 }
 
-/* The record's own words; the tags of cells may say more. */
-static struct pair words_of(uint32_t record) {
-	const struct record *r = map_record(map, record);
-
-	return (struct pair){load_relaxed(&r->place), load_relaxed(&r->noted)};
-}
-
 static uint32_t charged_by(uint32_t record) {
 	struct snapshot s = newest_of(record);
 
 	return place_state(s.place) == RECORD_FREE ? 0 : seq_charged(s.seq);
 }
 
-static void check_counts(uint32_t want) {
-	for (uint32_t account = 1; account < ACCOUNTS_END; account++)
-		ck_assert_uint_eq(counter_count(map, account), want);
-}
-
 START_TEST(every_record_is_handed_out_once_before_the_pool_is_empty) {
 	static bool seen[SLOTS];
 	struct held slot;
 
-	for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++) {
-		ck_assert_int_eq(acquire(&slot), 0);
-		ck_assert_uint_lt(slot.record, (RANGES + 1) * BERTH_RANGE);
+	for (uint32_t n = 0; n < RECORDS; n++) {
+		slot = hold(&path1, 1);
+		ck_assert_uint_lt(slot.record, END);
 		ck_assert_uint_ge(slot.record, BERTH_RANGE);
 		ck_assert_msg(!seen[slot.record], "record %u was handed out twice", slot.record);
 		seen[slot.record] = true;
 	}
 	ck_assert_int_eq(acquire(&slot), -ENOBUFS);
-	ck_assert_uint_eq(counter_count(map, 1), RANGES * BERTH_RANGE);
+	ck_assert_uint_eq(counter_count(map, path1.level[0].account), RECORDS);
 }
 END_TEST
 
 START_TEST(the_record_that_was_put_back_last_is_taken_next) {
 	struct held slots[4], again;
 
-	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(acquire(&slots[i]), 0);
-	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(release(&slots[i]), 0);
+	hold_all(slots, ELEMENTS(slots));
+	release_all(slots, ELEMENTS(slots));
 	for (size_t i = ELEMENTS(slots); i-- > 0;) {
-		ck_assert_int_eq(acquire(&again), 0);
+		again = hold(&path1, 1);
 		ck_assert_uint_eq(again.record, slots[i].record);
 	}
 }
@@ -310,30 +260,26 @@ END_TEST
 START_TEST(a_record_is_used_again_without_being_written) {
 	const struct path *path = paths[_i];
 	struct held first, again;
-	struct pair was, is;
+	struct snapshot was;
 
-	ck_assert_int_eq(acquire_on(path, 1, &first), 0);
-	ck_assert_int_eq(release(&first), 0);
+	first = use(path);
 	was = words_of(first.record);
 	for (int i = 0; i < 100; i++) {
-		ck_assert_int_eq(acquire_on(path, 1, &again), 0);
+		again = hold(path, 1);
 		ck_assert_uint_eq(again.record, first.record);
 		ck_assert_ptr_eq(again.local, first.local);
 		ck_assert_int_eq(release(&again), 0);
-		is = words_of(first.record);
-		ck_assert(is.first == was.first && is.second == was.second);
+		ck_assert(same_words(words_of(first.record), was));
 	}
 }
 END_TEST
 
 START_TEST(a_held_record_is_not_handed_out_again) {
-	struct held held, other;
+	struct held held = hold(&path1, 1), other = hold(&path1, 1);
 
-	ck_assert_int_eq(acquire(&held), 0);
-	ck_assert_int_eq(acquire(&other), 0);
 	ck_assert_uint_ne(other.record, held.record);
 	ck_assert_ptr_ne(other.local, held.local);
-	ck_assert_uint_eq(counter_count(map, 1), 2);
+	ck_assert_uint_eq(counter_count(map, path1.level[0].account), 2);
 }
 END_TEST
 
@@ -345,7 +291,7 @@ static uint64_t noted_with_left(uint64_t cycles) {
 }
 
 static void set_cycles_left(uint32_t record, uint64_t cycles) {
-	ck_assert(place_state(words_of(record).first) == RECORD_FREE);
+	ck_assert(place_state(words_of(record).place) == RECORD_FREE);
 	store_total(&map_record(map, record)->noted, noted_with_left(cycles));
 }
 
@@ -356,7 +302,6 @@ static void use_up_seqs(uint32_t record) {
 }
 
 START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
-	const uint32_t all = RANGES * BERTH_RANGE;
 	struct held slot, other;
 	struct range *range;
 	struct local_slot *local;
@@ -367,26 +312,26 @@ START_TEST(a_record_that_has_used_up_its_seqs_is_passed_over) {
 	pool_return(pool, local);
 	range = load_relaxed(&pool->by_number[local->number / BERTH_RANGE]);
 	for (int i = 0; i < 2; i++) {
-		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
+		slot = hold(paths[_i], 1);
 		ck_assert_ptr_eq(slot.local, local);
 		ck_assert_int_eq(release(&slot), 0);
 		ck_assert_uint_eq(token_of(local->number), TOKEN_POOLED);
 	}
-	ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
+	slot = hold(paths[_i], 1);
 	ck_assert_ptr_ne(slot.local, local);
 	ck_assert_uint_eq(token_of(local->number), TOKEN_RETIRED);
 	ck_assert_uint_eq(load_relaxed(&range->retired), 1);
 	ck_assert_uint_eq(pool_usable_ranges(pool, UINT32_MAX), RANGES);
 	for (n = 1; acquire_on(paths[_i], 1, &other) == 0; n++)
 		ck_assert_uint_ne(other.record, local->number);
-	ck_assert_uint_eq(n, all - 1);
+	ck_assert_uint_eq(n, RECORDS - 1);
 	ck_assert_int_eq(acquire(&other), -ENOBUFS);
 	ck_assert_int_eq(local_release(pool, local, 0), -ENOENT);
 	ck_assert_int_eq(pool_release_ended(pool, local->number, 0), -ENOENT);
 	pool_release_all(pool);
 	ck_assert_uint_eq(token_of(local->number), TOKEN_RETIRED);
-	check_counts(0);
-	check_stack(all - 1);
+	check_no_counts();
+	check_stack(RECORDS - 1);
 }
 END_TEST
 
@@ -398,7 +343,7 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
 			use_up_seqs(range * BERTH_RANGE + i);
 		/* The pool notices it when it takes these records. */
-		for (uint32_t n = 0; n < RANGES * BERTH_RANGE; n++)
+		for (uint32_t n = 0; n < RECORDS; n++)
 			if (acquire(&slot) == 0)
 				ck_assert_int_eq(release(&slot), 0);
 		ck_assert_uint_eq(pool_usable_ranges(pool, UINT32_MAX), range - 1);
@@ -409,7 +354,7 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 	/* A new range has records again. */
 	range_grant(RANGES + 1);
 	ck_assert_uint_eq(pool_usable_ranges(pool, UINT32_MAX), 1);
-	ck_assert_int_eq(acquire(&slot), 0);
+	slot = hold(&path1, 1);
 	ck_assert_uint_eq(slot.record / BERTH_RANGE, RANGES + 1);
 }
 END_TEST
@@ -421,23 +366,22 @@ START_TEST(the_last_cycle_of_a_record_can_end_in_every_way) {
 		struct held slot;
 		uint32_t record;
 
-		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
-		ck_assert_int_eq(release(&slot), 0);
+		slot = use(paths[_i]);
 		record = slot.record;
 		store_total(&map_record(map, record)->noted, noted_with_left(0));
-		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
+		slot = hold(paths[_i], 1);
 		ck_assert_uint_eq(slot.record, record);
 		if (variant > 0)
 			ck_assert_int_eq(
 				variant == 1 ? revoke_record(record) : counter_close(map, record),
 				0);
 		ck_assert_int_eq(release(&slot), variant == 0 ? 0 : -ECANCELED);
-		check_counts(0);
+		check_no_counts();
 		ck_assert_uint_le(newest_of(record).seq, BERTH_SEQ_MASK);
 		if (variant == 2)
 			ck_assert_int_eq(counter_open(map, record), 0);
 		ck_assert(counter_is_retired(map, record));
-		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
+		slot = hold(paths[_i], 1);
 		ck_assert_uint_ne(slot.record, record);
 		ck_assert_uint_eq(token_of(record), TOKEN_RETIRED);
 		ck_assert_int_eq(release(&slot), 0);
@@ -455,9 +399,9 @@ START_TEST(a_record_without_seqs_stays_unusable_however_often_it_is_granted) {
 		ck_assert_int_eq(counter_close(map, BERTH_RANGE), 0);
 		ck_assert_int_eq(counter_open(map, BERTH_RANGE), 0);
 		ck_assert(counter_is_retired(map, BERTH_RANGE));
-		ck_assert_uint_gt(words_of(BERTH_RANGE).second, BERTH_SEQ_LAST);
-		ck_assert(i == 0 || words_of(BERTH_RANGE).second == noted);
-		noted = words_of(BERTH_RANGE).second;
+		ck_assert_uint_gt(words_of(BERTH_RANGE).seq, BERTH_SEQ_LAST);
+		ck_assert(i == 0 || words_of(BERTH_RANGE).seq == noted);
+		noted = words_of(BERTH_RANGE).seq;
 	}
 	while (acquire(&slot) == 0)
 		ck_assert_uint_ne(slot.record, BERTH_RANGE);
@@ -465,14 +409,13 @@ START_TEST(a_record_without_seqs_stays_unusable_however_often_it_is_granted) {
 END_TEST
 
 START_TEST(a_full_pool_finds_the_one_record_that_was_released) {
-	struct held slots[RANGES * BERTH_RANGE], again;
+	struct held slots[RECORDS], again;
 
-	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(acquire(&slots[i]), 0);
+	hold_all(slots, ELEMENTS(slots));
 	for (size_t i = 0; i < ELEMENTS(slots); i++) {
 		ck_assert_int_eq(acquire(&again), -ENOBUFS);
 		ck_assert_int_eq(release(&slots[i]), 0);
-		ck_assert_int_eq(acquire(&again), 0);
+		again = hold(&path1, 1);
 		ck_assert_uint_eq(again.record, slots[i].record);
 	}
 }
@@ -484,7 +427,7 @@ START_TEST(a_pool_uses_a_range_that_is_added) {
 	while (acquire(&slot) == 0)
 		;
 	range_grant(RANGES + 1);
-	ck_assert_int_eq(acquire(&slot), 0);
+	slot = hold(&path1, 1);
 	ck_assert_uint_eq(slot.record / BERTH_RANGE, RANGES + 1);
 	ck_assert_uint_eq(pool_range_count(pool), RANGES + 1);
 }
@@ -500,14 +443,13 @@ END_TEST
 
 START_TEST(a_range_that_can_t_be_mapped_is_reported_as_a_lack_of_memory) {
 	const uint32_t far = SLOTS / BERTH_RANGE - 1;
-	struct held slots[RANGES * BERTH_RANGE], slot;
+	struct held slots[RECORDS], slot;
 	struct local_slot *local;
 
 	ck_assert_int_eq(pool_add_range(pool, far), 0);
 	map_close_files(map);
 	/* The other ranges are used first, although the unmapped one was added last. */
-	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(acquire(&slots[i]), 0);
+	hold_all(slots, ELEMENTS(slots));
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(acquire(&slot), -ENOMEM);
 		ck_assert_ptr_null(slot.local);
@@ -518,14 +460,13 @@ START_TEST(a_range_that_can_t_be_mapped_is_reported_as_a_lack_of_memory) {
 		ck_assert_uint_eq(token_of(far * BERTH_RANGE + i), TOKEN_POOLED);
 	for (size_t i = 0; i < ELEMENTS(slots); i++) {
 		ck_assert_int_eq(release(&slots[i]), 0);
-		ck_assert_int_eq(acquire(&slot), 0);
+		slot = hold(&path1, 1);
 		ck_assert_uint_eq(slot.record, slots[i].record);
 		ck_assert_int_eq(acquire(&slots[i]), -ENOMEM);
 		slots[i] = slot;
 	}
-	for (size_t i = 0; i < ELEMENTS(slots); i++)
-		ck_assert_int_eq(release(&slots[i]), 0);
-	check_counts(0);
+	release_all(slots, ELEMENTS(slots));
+	check_no_counts();
 }
 END_TEST
 
@@ -570,7 +511,7 @@ START_TEST(a_record_has_a_token_for_each_place) {
 	ck_assert_ptr_eq(load_relaxed(&local->record), map_record(map, local->number));
 	pool_return(pool, local);
 	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_POOLED);
-	ck_assert_int_eq(acquire_on(path, 3, &slot), 0);
+	slot = hold(path, 3);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert_uint_eq(seq_step(slot.seq), path->depth);
 	ck_assert_uint_eq(load_relaxed(&slot.local->weight), 3);
@@ -585,7 +526,7 @@ START_TEST(a_record_has_a_token_for_each_place) {
 	ck_assert_int_eq(release_unpooled(&slot), -ECANCELED);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	pool_return(pool, slot.local);
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
@@ -606,14 +547,17 @@ START_TEST(a_stack_top_that_comes_back_is_not_taken_for_the_old_one) {
 	ck_assert_uint_eq(load_relaxed(&pool->stack.change_count), seen.second + 3);
 	ck_assert(!cas16(&pool->stack.top, seen, (struct pair){second->number, seen.second + 1}));
 	pool_return(pool, second);
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
 /* -- levels ------------------------------------------------------------------------------------ */
 
 static void path_of_depth(uint32_t depth, struct path *ret) {
-	ck_assert_int_eq(directory_path(map, TREE + depth - 1, 1, ret), 0);
+	char name[] = "a/b/c/d/e/f/g/h";
+
+	name[2 * depth - 1] = '\0';
+	*ret = path_in(map, name);
 	ck_assert_uint_eq(ret->depth, depth);
 }
 
@@ -632,13 +576,13 @@ START_TEST(a_slot_of_any_depth_is_charged_and_discharged_at_every_level) {
 		uint32_t depth = _i ? BERTH_LEVELS_MAX - i / 3 : 1 + i / 3, weight = weights[i % 3];
 
 		path_of_depth(depth, &path);
-		ck_assert_int_eq(acquire_on(&path, weight, &slot), 0);
+		slot = hold(&path, weight);
 		check_charged(&path, depth, weight);
 		ck_assert_int_eq(release(&slot), 0);
-		check_counts(0);
+		check_no_counts();
 		ck_assert_int_eq(release(&slot), -ENOENT);
 	}
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
@@ -650,7 +594,7 @@ START_TEST(a_release_goes_on_from_any_level) {
 	for (uint32_t depth = 2; depth <= BERTH_LEVELS_MAX; depth++)
 		for (uint32_t given = 1; given < depth; given++) {
 			path_of_depth(depth, &path);
-			ck_assert_int_eq(acquire_on(&path, 2, &slot), 0);
+			slot = hold(&path, 2);
 			for (uint32_t k = depth; k-- > depth - given;) {
 				struct level *l = &path.level[k];
 
@@ -666,7 +610,7 @@ START_TEST(a_release_goes_on_from_any_level) {
 				0);
 			ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 			pool_return(pool, slot.local);
-			check_counts(0);
+			check_no_counts();
 		}
 }
 END_TEST
@@ -677,7 +621,7 @@ START_TEST(a_slot_is_discharged_once_whatever_ends_it_first) {
 	struct held slot;
 
 	for (int variant = 0; variant < 4; variant++) {
-		ck_assert_int_eq(acquire_on(paths[_i], 2, &slot), 0);
+		slot = hold(paths[_i], 2);
 		if (variant == 1)
 			ck_assert_int_eq(revoke_record(slot.record), 0);
 		else if (variant == 2)
@@ -688,7 +632,7 @@ START_TEST(a_slot_is_discharged_once_whatever_ends_it_first) {
 						 : variant == 3 ? -ENOENT
 								: -ECANCELED);
 		ck_assert_int_eq(release(&slot), -ENOENT);
-		check_counts(0);
+		check_no_counts();
 	}
 }
 END_TEST
@@ -701,8 +645,7 @@ START_TEST(a_second_release_is_refused) {
 	ck_assert_ptr_null(pool_local(pool, other.record));
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		ck_assert_int_eq(acquire_on(paths[i], 1, &slot), 0);
-		ck_assert_int_eq(release(&slot), 0);
+		slot = use(paths[i]);
 		ck_assert_int_eq(release(&slot), -ENOENT);
 		ck_assert_int_eq(release(&other), -ENOENT);
 		/* No later seq of the record is a slot, either. */
@@ -711,28 +654,24 @@ START_TEST(a_second_release_is_refused) {
 			ck_assert_int_eq(release(&never), -ENOENT);
 		}
 	}
-	check_counts(0);
+	check_no_counts();
 }
 END_TEST
 
 /* The account is removed, and its index given to an account without ancestors. */
 START_TEST(a_second_release_is_refused_after_the_account_was_removed) {
-	struct held slot;
+	struct held slot = use(&path3);
 
-	ck_assert_int_eq(acquire_on(&path3, 1, &slot), 0);
-	ck_assert_int_eq(release(&slot), 0);
-	store_relaxed(&map_entry(map, path3.level[0].account)->ancestry, ancestry_pack(0, 1));
+	store_relaxed(&map_entry(f.map, path3.level[0].account)->ancestry, ancestry_pack(0, 1));
 	ck_assert_int_eq(release(&slot), -ENOENT);
 }
 END_TEST
 
 START_TEST(a_released_slot_does_not_release_the_next_slot_of_its_record) {
-	struct held first, later;
+	struct held first = use(&path1), later;
 
-	ck_assert_int_eq(acquire(&first), 0);
-	ck_assert_int_eq(release(&first), 0);
 	do
-		ck_assert_int_eq(acquire(&later), 0);
+		later = hold(&path1, 1);
 	while (later.record != first.record);
 	ck_assert_int_eq(release(&first), -ENOENT);
 	ck_assert_int_eq(release(&later), 0);
@@ -743,14 +682,14 @@ START_TEST(a_revocation_is_reported_once) {
 	struct held slot;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		ck_assert_int_eq(acquire_on(paths[i], 2, &slot), 0);
+		slot = hold(paths[i], 2);
 		ck_assert_int_eq(revoke_record(slot.record), 0);
-		check_counts(0);
+		check_no_counts();
 		ck_assert_int_eq(release(&slot), -ECANCELED);
 		ck_assert_int_eq(release(&slot), -ENOENT);
-		check_counts(0);
+		check_no_counts();
 	}
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
@@ -761,81 +700,70 @@ START_TEST(a_seized_slot_is_reported_as_revoked_once) {
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
 		for (int variant = 0; variant < 3; variant++) {
-			ck_assert_int_eq(acquire_on(paths[i], 2, &slot), 0);
+			slot = hold(paths[i], 2);
 			if (variant != 0)
 				counter_seize(map, slot.record);
 			ck_assert_int_eq(variant == 0   ? counter_close(map, slot.record)
 					 : variant == 1 ? counter_finish_seized(map, slot.record)
 							: counter_finish(map, slot.record),
 				0);
-			check_counts(0);
+			check_no_counts();
 			ck_assert_int_eq(release(&slot), -ECANCELED);
 			ck_assert_int_eq(release(&slot), -ENOENT);
 			ck_assert_uint_eq(token_of(slot.record), TOKEN_RETIRED);
 			if (variant == 0)
 				ck_assert_int_eq(counter_open(map, slot.record), 0);
 		}
-	check_stack((RANGES * BERTH_RANGE) - 3 * ELEMENTS(paths));
+	check_stack(RECORDS - 3 * ELEMENTS(paths));
 	ck_assert(pool_is_idle());
 }
 END_TEST
 
-/* Discharges the top level (R1), as a thread does that is stopped right afterwards. */
-static void release_top_only(const struct held *slot, const struct path *path) {
-	uint32_t top = path->depth - 1;
-	struct pair seen = cell_load(path->level[top].cell);
-
-	ck_assert(seen.second == tag_pack(slot->record, slot->seq));
-	ck_assert(cas16(&path->level[top].cell->count, seen,
-		(struct pair){seen.first - (UINT64_C(1) << BERTH_COUNT_SHIFT),
-			tag_pack(slot->record, seq_down(seq_base(slot->seq), top))}));
-}
-
 /* Neither the thread that began the release nor a second one is told that the slot was revoked. */
 START_TEST(a_release_that_berthd_finishes_is_not_reported_as_a_revocation) {
 	const struct path *path = paths[1 + _i];
-	struct held slot, next;
+	struct held slot = hold(path, 1), next;
 
-	ck_assert_int_eq(acquire_on(path, 1, &slot), 0);
-	release_top_only(&slot, path);
+	discharge_top(slot.record, path, slot.seq, 0);
 	ck_assert_int_eq(release(&slot), -ENOENT);
 	ck_assert_int_eq(revoke_record(slot.record), -EAGAIN);
 	ck_assert_int_eq(counter_finish(map, slot.record), 0);
-	check_counts(0);
+	check_no_counts();
 	ck_assert_int_eq(release(&slot), -ENOENT);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	/* No other thread uses the record before the first thread's release has returned. */
-	ck_assert_int_eq(acquire_on(path, 1, &next), 0);
+	next = hold(path, 1);
 	ck_assert_uint_ne(next.record, slot.record);
 	ck_assert_int_eq(release(&next), 0);
 	ck_assert_int_eq(local_release_continue(pool, slot.local, path, 1, slot.seq), 0);
-	check_counts(0);
+	check_no_counts();
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	pool_return(pool, slot.local);
 	ck_assert_int_eq(release(&slot), -ENOENT);
-	ck_assert_int_eq(acquire_on(path, 1, &next), 0);
+	next = hold(path, 1);
 	ck_assert_uint_eq(next.record, slot.record);
 	ck_assert_int_eq(release(&next), 0);
-	check_counts(0);
+	check_no_counts();
 }
 END_TEST
 
 /* An acquire is refused at the top of the path, after its record was placed there. Afterwards the
  * limit is as before. */
 static void acquire_refused(const struct path *path) {
-	struct level top = path->level[path->depth - 1];
+	const struct level *top = &path->level[path->depth - 1];
+	struct entry *entry = map_entry(f.map, top->account);
 	struct slot_request request = {.path = path, .weight = 1};
-	uint64_t word = load_relaxed(&top.entry->word), seq;
 	struct local_slot *local;
+	uint64_t seq;
 
 	ck_assert_int_eq(pool_claim(pool, &local), 0);
 	ck_assert_int_eq(counter_check(map, path, 1, request.seen), 0);
-	store_relaxed(&top.entry->word, entry_pack(0, entry_flags(word), entry_generation(word)));
-	ck_assert_int_eq(counter_bump(map, top.account), 0);
+	limit_write(entry, 0);
+	ck_assert_int_eq(counter_bump(map, top->account), 0);
 	ck_assert_int_eq(local_acquire(pool, local, &request, &seq), -EDQUOT);
 	ck_assert_uint_eq(load_relaxed(&local->token), TOKEN_CLAIMED);
-	store_relaxed(&top.entry->word, word);
-	ck_assert_int_eq(counter_bump(map, top.account), 0);
+	limit_write(entry, BERTH_LIMIT_NONE);
+	ck_assert_int_eq(counter_bump(map, top->account), 0);
 	ck_assert_uint_eq(place_account(newest_of(local->number).place), path->level[0].account);
 	pool_return(pool, local);
 }
@@ -843,38 +771,35 @@ static void acquire_refused(const struct path *path) {
 /* The record rested at another path before, or an acquire with it was refused at another one. */
 START_TEST(a_slot_is_released_at_its_own_path_wherever_its_record_rested_before) {
 	const size_t n = ELEMENTS(paths);
-	struct held slot;
+	struct held slot = use(&path1);
 
-	ck_assert_int_eq(acquire(&slot), 0);
-	ck_assert_int_eq(release(&slot), 0);
 	for (size_t i = 0; i < n * n * n; i++) {
 		struct local_slot *local = slot.local;
 		int variant = (int)(i / 2 % 3);
 
-		ck_assert_int_eq(acquire_on(paths[i % n], 1, &slot), 0);
+		slot = hold(paths[i % n], 1);
 		ck_assert_int_eq(release(&slot), 0);
 		acquire_refused(paths[i / n % n]);
-		check_counts(0);
-		ck_assert_int_eq(acquire_on(paths[i / n / n], 1, &slot), 0);
+		check_no_counts();
+		slot = hold(paths[i / n / n], 1);
 		ck_assert_ptr_eq(slot.local, local);
 		if (variant == 1)
 			ck_assert_int_eq(revoke_record(slot.record), 0);
 		ck_assert_int_eq(release(&slot), variant == 1 ? -ECANCELED : 0);
 		ck_assert_int_eq(release(&slot), -ENOENT);
-		check_counts(0);
+		check_no_counts();
 	}
 }
 END_TEST
 
 START_TEST(a_revoked_record_is_used_again_only_after_its_holder_was_told) {
-	struct held revoked, slot;
+	struct held revoked = hold(&path1, 1), slot;
 
-	ck_assert_int_eq(acquire(&revoked), 0);
 	ck_assert_int_eq(revoke_record(revoked.record), 0);
 	while (acquire(&slot) == 0)
 		ck_assert_uint_ne(slot.record, revoked.record);
 	ck_assert_int_eq(release(&revoked), -ECANCELED);
-	ck_assert_int_eq(acquire(&slot), 0);
+	slot = hold(&path1, 1);
 	ck_assert_uint_eq(slot.record, revoked.record);
 }
 END_TEST
@@ -886,7 +811,7 @@ static void overwrite_tag_from_far(const struct level *l) {
 	const uint32_t far = SLOTS - 5;
 	struct pair seen = cell_load(l->cell);
 
-	ck_assert_int_eq(counter_note(daemon_map, seen.second), 0);
+	ck_assert_int_eq(counter_note(f.map, seen.second), 0);
 	ck_assert(cas16(&l->cell->count, seen, (struct pair){seen.first, tag_pack(far, 64)}));
 }
 
@@ -896,20 +821,21 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	int variant = _i % 3;
 
 	map_close_files(map);
-	ck_assert_int_eq(acquire_on(path, 2, &slot), 0);
+	slot = hold(path, 2);
 	overwrite_tag_from_far(&path->level[path->depth - 1]);
 	ck_assert(!local_claim_finished(slot.local));
 	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
-	ck_assert(place_state(words_of(slot.record).first) == RECORD_SEIZED);
+	ck_assert(place_state(words_of(slot.record).place) == RECORD_SEIZED);
 	check_charged(path, path->depth, 2);
-	/* Each call that releases this slot fails until berthd has finished the release that was begun. */
+	/* Each call that releases this slot fails until berthd has finished the release that was
+	 * begun. */
 	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	ck_assert(!pool_is_idle());
-	ck_assert_int_eq(variant == 1 ? counter_finish(daemon_map, slot.record)
-				      : counter_finish_seized(daemon_map, slot.record),
+	ck_assert_int_eq(variant == 1 ? counter_finish(f.map, slot.record)
+				      : counter_finish_seized(f.map, slot.record),
 		0);
-	check_counts(0);
+	check_no_counts();
 	if (variant == 0) {
 		ck_assert(local_claim_finished(slot.local));
 	} else {
@@ -920,11 +846,11 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
 	pool_return(pool, slot.local);
 	/* The record's next slot is an ordinary one. */
-	ck_assert_int_eq(acquire_on(&path2, 1, &slot), 0);
+	slot = hold(&path2, 1);
 	ck_assert(!local_claim_finished(slot.local));
 	ck_assert_int_eq(revoke_record(slot.record), 0);
 	ck_assert_int_eq(release(&slot), -ECANCELED);
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
@@ -933,25 +859,24 @@ START_TEST(a_release_that_lacks_memory_halfway_is_finished_by_berthd) {
 	struct held slot;
 
 	map_close_files(map);
-	ck_assert_int_eq(acquire_on(&path3, 2, &slot), 0);
+	slot = hold(&path3, 2);
 	overwrite_tag_from_far(&path3.level[1]);
 	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	check_charged(&path3, 2, 2);
 	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
-	ck_assert_int_eq(counter_finish_seized(daemon_map, slot.record), 0);
-	check_counts(0);
+	ck_assert_int_eq(counter_finish_seized(f.map, slot.record), 0);
+	check_no_counts();
 	ck_assert(local_claim_finished(slot.local));
 	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
 	pool_return(pool, slot.local);
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
 START_TEST(a_release_of_more_than_the_count_is_reported_and_loses_no_record) {
 	const struct path *path = paths[_i];
-	struct held slot;
+	struct held slot = hold(path, 3);
 
-	ck_assert_int_eq(acquire_on(path, 3, &slot), 0);
 	for (uint32_t k = 0; k < path->depth; k++) {
 		struct pair seen = cell_load(path->level[k].cell);
 
@@ -963,18 +888,18 @@ START_TEST(a_release_of_more_than_the_count_is_reported_and_loses_no_record) {
 	ck_assert_int_eq(release(&slot), -ENOENT);
 	check_charged(path, path->depth, 2);
 	ck_assert_uint_eq(seq_step(newest_of(slot.record).seq), 0);
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
 START_TEST(the_records_of_a_closed_session_take_no_slots) {
 	struct held slot;
 
-	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
+	for (uint32_t n = FIRST; n < END; n++)
 		ck_assert_int_eq(counter_close(map, n), 0);
 	ck_assert_int_eq(acquire(&slot), -ESHUTDOWN);
-	check_stack(RANGES * BERTH_RANGE);
-	check_counts(0);
+	check_stack(RECORDS);
+	check_no_counts();
 }
 END_TEST
 
@@ -983,7 +908,7 @@ START_TEST(an_unusable_record_stays_claimed_by_the_caller) {
 	struct held slot, again;
 
 	for (int variant = 0; variant < 3; variant++) {
-		ck_assert_int_eq(acquire_on(&path3, 1, &slot), 0);
+		slot = hold(&path3, 1);
 		store_release(&slot.local->token, TOKEN_CLAIMED);
 		if (variant == 1)
 			counter_seize(map, slot.record);
@@ -999,13 +924,12 @@ START_TEST(an_unusable_record_stays_claimed_by_the_caller) {
 END_TEST
 
 START_TEST(forgetting_a_slot_reports_it_once_and_changes_no_count) {
-	struct held slot;
+	struct held slot = hold(&path1, 1);
 
-	ck_assert_int_eq(acquire(&slot), 0);
 	ck_assert_int_eq(forget(&slot), -ECANCELED);
 	ck_assert_int_eq(forget(&slot), -ENOENT);
 	ck_assert_int_eq(release(&slot), -ENOENT);
-	ck_assert_uint_eq(counter_count(map, 1), 1);
+	ck_assert_uint_eq(counter_count(map, path1.level[0].account), 1);
 	slot.record = 5 * BERTH_RANGE;
 	ck_assert_int_eq(forget(&slot), -ENOENT);
 }
@@ -1015,14 +939,14 @@ START_TEST(releasing_all_slots_discharges_every_level) {
 	struct held slot;
 
 	for (int i = 0; i < 20; i++)
-		ck_assert_int_eq(acquire_on(paths[i % 3], 1, &slot), 0);
+		slot = hold(paths[i % 3], 1);
 	ck_assert_int_eq(release(&slot), 0);
 	pool_release_all(pool);
-	check_counts(0);
-	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
+	check_no_counts();
+	for (uint32_t n = FIRST; n < END; n++)
 		ck_assert_uint_eq(charged_by(n), 0);
 	ck_assert_int_eq(release(&slot), -ENOENT);
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
@@ -1034,15 +958,14 @@ START_TEST(a_pool_without_held_or_claimed_records_is_idle) {
 
 	ck_assert(pool_is_idle());
 	for (uint32_t i = 0; i < 20; i++) {
-		ck_assert_int_eq(acquire_on(paths[i % 4], 1, &slot), 0);
+		slot = hold(paths[i % 4], 1);
 		ck_assert_int_eq(release(&slot), 0);
 		ck_assert(pool_is_idle());
 	}
 	/* No thread uses a record that is retired. */
 	spent = slot.local;
 	use_up_seqs(spent->number);
-	ck_assert_int_eq(acquire_on(&path1, 1, &slot), 0);
-	ck_assert_int_eq(release(&slot), 0);
+	slot = use(&path1);
 	ck_assert_uint_eq(load_relaxed(&spent->token), TOKEN_RETIRED);
 	ck_assert(pool_is_idle());
 	/* threads_keep_out() judges the records that a cache has. */
@@ -1051,7 +974,7 @@ START_TEST(a_pool_without_held_or_claimed_records_is_idle) {
 	ck_assert(pool_is_idle());
 	store_release(&owned->token, TOKEN_SPARE);
 	ck_assert(pool_is_idle());
-	check_counts(0);
+	check_no_counts();
 }
 END_TEST
 
@@ -1060,7 +983,7 @@ START_TEST(a_pool_with_a_slot_or_a_claim_is_not_idle) {
 	struct local_slot *local;
 
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
-		ck_assert_int_eq(acquire_on(paths[i], 1, &slot), 0);
+		slot = hold(paths[i], 1);
 		ck_assert(!pool_is_idle());
 		ck_assert_int_eq(release_unpooled(&slot), 0);
 		ck_assert(!pool_is_idle());
@@ -1072,7 +995,7 @@ START_TEST(a_pool_with_a_slot_or_a_claim_is_not_idle) {
 	pool_return(pool, local);
 	ck_assert(pool_is_idle());
 	/* The slot is revoked, and its holder doesn't know it yet. */
-	ck_assert_int_eq(acquire_on(&path3, 1, &slot), 0);
+	slot = hold(&path3, 1);
 	ck_assert_int_eq(revoke_record(slot.record), 0);
 	ck_assert(!pool_is_idle());
 	ck_assert_int_eq(release(&slot), -ECANCELED);
@@ -1087,27 +1010,23 @@ START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	const struct path *before = _i % 3 == 0 ? NULL : paths[_i % 3];
 	const struct path *path = paths[1], *theirs = paths[_i / 3];
 	struct slot_request request = {.path = path, .weight = 1};
-	const struct stamp stamp = {0};
 	const struct record_at at = {map_record(map, 20), 20};
+	struct snapshot words;
 	struct pair record, cell;
 	uint64_t base, seq, mine;
 
 	if (before) {
-		ck_assert_int_eq(record_acquire(map, 20, before, 1, &stamp, &seq), 0);
-		ck_assert_int_eq(counter_release(map, 20, seq), 0);
+		record_use(20, before, 1);
 	}
 	ck_assert_int_eq(counter_check(map, path, 1, request.seen), 0);
-	record = words_of(20);
+	words = words_of(20);
+	record = (struct pair){words.place, words.seq};
 	cell = cell_load(path->level[0].cell);
 	base = newest_of(20).seq;
 
-	ck_assert_int_eq(counter_close(map, 20), 0);
-	ck_assert_int_eq(counter_open(map, 20), 0);
-	for (int i = 0; i < 2; i++) {
-		ck_assert_int_eq(record_acquire(map, 20, theirs, 1, &stamp, &seq), 0);
-		if (i == 0)
-			ck_assert_int_eq(counter_release(map, 20, seq), 0);
-	}
+	record_renew(20);
+	record_use(20, theirs, 1);
+	seq = record_hold(20, theirs, 1);
 
 	/* The thread's next step fails: P1, or A1 if the record rested at the path. */
 	ck_assert(!cas16(&at.record->place, record,
@@ -1123,8 +1042,8 @@ START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	for (uint32_t k = 0; k < path->depth; k++)
 		ck_assert_uint_eq(counter_count(map, path->level[k].account),
 			theirs == &path8 ? 1 : theirs == path);
-	ck_assert_int_eq(counter_release(map, 20, seq), 0);
-	check_counts(0);
+	record_release(20, seq);
+	check_no_counts();
 }
 END_TEST
 
@@ -1139,7 +1058,7 @@ static void threads_run(void *(*function)(void *failed)) {
 
 	(void)pthread_barrier_init(&barrier, NULL, THREADS);
 	for (size_t i = 0; i < THREADS; i++)
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, function, &failed[i]), 0);
+		thread_start(&thread[i], function, &failed[i]);
 	for (size_t i = 0; i < THREADS; i++) {
 		(void)pthread_join(thread[i], NULL);
 		ck_assert_msg(failed[i] == 0, "thread %zu: %d", i, failed[i]);
@@ -1177,13 +1096,13 @@ static void *churn_main(void *arg) {
 
 START_TEST(no_record_is_lost_while_threads_empty_and_fill_the_pool) {
 	threads_run(churn_main);
-	check_counts(0);
-	check_stack(RANGES * BERTH_RANGE);
+	check_no_counts();
+	check_stack(RECORDS);
 }
 END_TEST
 
 /* By record: 1 while a thread has it, else 0. */
-static _Atomic int record_users[(RANGES + 1) * BERTH_RANGE];
+static _Atomic int record_users[END];
 
 /* Takes records from the stack and puts them back, without slots. */
 static void *shuffle_main(void *arg) {
@@ -1225,7 +1144,7 @@ static void *shuffle_main(void *arg) {
 
 START_TEST(threads_take_no_record_from_the_stack_twice_and_lose_none) {
 	threads_run(shuffle_main);
-	check_stack(RANGES * BERTH_RANGE);
+	check_stack(RECORDS);
 }
 END_TEST
 
@@ -1248,12 +1167,12 @@ static void *acquire_and_release_main(void *arg) {
 }
 
 START_TEST(an_acquire_is_not_reported_as_revoked_because_of_other_threads) {
-	struct held held[RANGES * BERTH_RANGE - 4];
+	struct held held[RECORDS - 4];
 	for (size_t i = 0; i < ELEMENTS(held); i++)
 		ck_assert_int_eq(acquire_on(&path2, 1, &held[i]), 0);
 	threads_run(acquire_and_release_main);
 	pool_release_all(pool);
-	check_counts(0);
+	check_no_counts();
 }
 END_TEST
 
@@ -1282,13 +1201,11 @@ static void *contest_main(void *arg) {
 }
 
 START_TEST(the_last_record_is_claimed_by_one_thread_at_a_time) {
-	struct held held[RANGES * BERTH_RANGE - 1];
-	for (size_t i = 0; i < ELEMENTS(held); i++)
-		ck_assert_int_eq(acquire(&held[i]), 0);
+	struct held held[RECORDS - 1];
+	hold_all(held, ELEMENTS(held));
 	threads_run(contest_main);
-	for (size_t i = 0; i < ELEMENTS(held); i++)
-		ck_assert_int_eq(release(&held[i]), 0);
-	check_counts(0);
+	release_all(held, ELEMENTS(held));
+	check_no_counts();
 }
 END_TEST
 
@@ -1324,8 +1241,7 @@ static void pool_grow_under_threads(uint32_t first) {
 	ck_assert_int_eq(pool_new(map, NUMBERS, &pool), 0);
 	atomic_store(&grown, false);
 	for (size_t i = 0; i < THREADS; i++)
-		ck_assert_int_eq(
-			pthread_create(&thread[i], NULL, acquire_until_grown_main, &failed[i]), 0);
+		thread_start(&thread[i], acquire_until_grown_main, &failed[i]);
 	(void)pthread_barrier_wait(&barrier);
 	for (uint32_t n = 0; n < 3; n++) {
 		range_grant(first + n);
@@ -1342,7 +1258,7 @@ START_TEST(threads_use_the_pool_while_ranges_are_added) {
 	(void)pthread_barrier_init(&barrier, NULL, THREADS + 1);
 	for (uint32_t i = 0; i < POOLS; i++)
 		pool_grow_under_threads(RANGES + 1 + 3 * i);
-	ck_assert_uint_eq(counter_count(map, 1), 0);
+	ck_assert_uint_eq(counter_count(map, path1.level[0].account), 0);
 	ck_assert(pool_is_idle());
 }
 END_TEST
@@ -1389,19 +1305,19 @@ START_TEST(of_two_concurrent_releases_of_a_slot_one_succeeds_and_the_other_is_re
 	static int theirs[DUELS + 1];
 	pthread_t thread;
 
-	ck_assert_int_eq(pthread_create(&thread, NULL, duel_main, theirs), 0);
+	thread_start(&thread, duel_main, theirs);
 	for (int n = 1; n <= DUELS; n++) {
 		int mine;
 
-		ck_assert_int_eq(acquire_on(paths[_i], 1, &duel_slot), 0);
+		duel_slot = hold(paths[_i], 1);
 		atomic_store(&duel_number, n);
 		mine = duel_fight(n);
 		/* One release returns 0, the other -ENOENT. */
 		ck_assert_msg(mine + theirs[n] == -ENOENT && mine * theirs[n] == 0,
 			"duel %d: the releases return %d and %d", n, mine, theirs[n]);
 	}
-	(void)pthread_join(thread, NULL);
-	check_counts(0);
+	threads_join(&thread, 1);
+	check_no_counts();
 }
 END_TEST
 
@@ -1423,20 +1339,15 @@ START_TEST(finishing_a_record_again_and_again_changes_no_acquire_and_no_release)
 	pthread_t thread;
 	void *failed;
 
-	ck_assert_int_eq(acquire_on(paths[_i], 1, &duel_slot), 0);
-	ck_assert_int_eq(release(&duel_slot), 0);
+	duel_slot = use(paths[_i]);
 	atomic_store(&grown, false);
-	ck_assert_int_eq(pthread_create(&thread, NULL, finish_until_stopped, &duel_slot.record), 0);
-	for (int n = 0; n < 20 * DUELS; n++) {
-		struct held slot;
-
-		ck_assert_int_eq(acquire_on(paths[_i], 1, &slot), 0);
-		ck_assert_int_eq(release(&slot), 0);
-	}
+	thread_start(&thread, finish_until_stopped, &duel_slot.record);
+	for (int n = 0; n < 20 * DUELS; n++)
+		(void)use(paths[_i]);
 	atomic_store(&grown, true);
 	(void)pthread_join(thread, &failed);
 	ck_assert_ptr_null(failed);
-	check_counts(0);
+	check_no_counts();
 }
 END_TEST
 
@@ -1468,12 +1379,12 @@ START_TEST(two_concurrent_releases_and_a_revocation_discharge_a_slot_once) {
 	int revoked = 0;
 	pthread_t rival, daemon;
 
-	ck_assert_int_eq(pthread_create(&rival, NULL, duel_main, theirs), 0);
-	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_main, NULL), 0);
+	thread_start(&rival, duel_main, theirs);
+	thread_start(&daemon, revoke_main, NULL);
 	for (int n = 1; n <= DUELS; n++) {
 		int mine, expected;
 
-		ck_assert_int_eq(acquire_on(paths[_i], 1, &duel_slot), 0);
+		duel_slot = hold(paths[_i], 1);
 		atomic_store(&revokes_asked, n);
 		while (atomic_load(&duel_number) < n)
 			sched_yield();
@@ -1489,9 +1400,9 @@ START_TEST(two_concurrent_releases_and_a_revocation_discharge_a_slot_once) {
 			"duel %d: the releases return %d and %d, the revoke %d", n, mine, theirs[n],
 			revoke_result[n]);
 	}
-	(void)pthread_join(rival, NULL);
-	(void)pthread_join(daemon, NULL);
-	check_counts(0);
+	threads_join(&rival, 1);
+	threads_join(&daemon, 1);
+	check_no_counts();
 	printf("%d of %d revoked\n", revoked, DUELS);
 }
 END_TEST
@@ -1533,11 +1444,11 @@ START_TEST(of_many_concurrent_releases_of_a_slot_one_reports_what_happened_to_it
 	(void)pthread_barrier_init(&release_begins, NULL, THREADS + 1);
 	(void)pthread_barrier_init(&release_ends, NULL, THREADS + 1);
 	for (int i = 0; i < THREADS; i++)
-		ck_assert_int_eq(pthread_create(&thread[i], NULL, release_main, &all[i]), 0);
+		thread_start(&thread[i], release_main, &all[i]);
 	for (int n = 0; n < CONTESTS_OF_ALL; n++) {
 		int variant = n % 64 == 63 && n < 64 * 20 ? 2 : n % 2;
 
-		ck_assert_int_eq(acquire_on(paths[_i], 1, &duel_slot), 0);
+		duel_slot = hold(paths[_i], 1);
 		if (variant == 1)
 			ck_assert_int_eq(revoke_record(duel_slot.record), 0);
 		else if (variant == 2)
@@ -1555,8 +1466,8 @@ START_TEST(of_many_concurrent_releases_of_a_slot_one_reports_what_happened_to_it
 	}
 	for (int i = 0; i < THREADS; i++)
 		(void)pthread_join(thread[i], NULL);
-	check_counts(0);
-	check_stack(RANGES * BERTH_RANGE - 20);
+	check_no_counts();
+	check_stack(RECORDS - 20);
 }
 END_TEST
 
@@ -1568,7 +1479,7 @@ static void *revoke_all_main(void *arg) {
 	struct snapshot seen;
 
 	while (!atomic_load(&stop))
-		for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++)
+		for (uint32_t n = FIRST; n < END; n++)
 			if (counter_record(map, n, &seen) == 0 && (arg || seq_step(seen.seq) != 0))
 				(void)counter_revoke(map, n, seen);
 	return NULL;
@@ -1597,15 +1508,15 @@ static void *churn_revoked_main(void *arg) {
 START_TEST(revoking_while_threads_run_loses_neither_counts_nor_records) {
 	pthread_t daemon;
 
-	ck_assert_int_eq(pthread_create(&daemon, NULL, revoke_all_main, _i ? &stop : NULL), 0);
+	thread_start(&daemon, revoke_all_main, _i ? &stop : NULL);
 	threads_run(churn_revoked_main);
 	atomic_store(&stop, true);
-	(void)pthread_join(daemon, NULL);
-	check_counts(0);
+	threads_join(&daemon, 1);
+	check_no_counts();
 	/* A record that is seized right after its slot was acquired is retired
 	 * (a_seized_slot_…). */
 	printf("%u retired\n", locals_with(TOKEN_RETIRED));
-	check_stack(RANGES * BERTH_RANGE - locals_with(TOKEN_RETIRED));
+	check_stack(RECORDS - locals_with(TOKEN_RETIRED));
 }
 END_TEST
 

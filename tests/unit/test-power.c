@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Files that the disk may have when the power fails, or berthd is killed, at any instant of storing
- * limits: each has all acknowledged changes and isn't taken for damaged.
+/* Makes the files that the disk may have after a kill or a power failure at any instant of storing
+ * limits. Each file must have all acknowledged changes, and must not be taken for damaged.
  *
- * LMDB's and the store's writes go through this program's functions of the same names, which note
- * them. From the notes come the files that a power failure may leave: what was written before the
- * last sync is there; of what came after, each sector as it was at any instant since. */
+ * This program replaces the functions with which LMDB and the store write, and notes each write.
+ * After a power failure, a file has all that was written before the last sync. Each sector that was
+ * written later may be as it was at any instant since. */
 
-#include <check.h>
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <ftw.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
-#include <time.h>
+#include <unistd.h>
 
+#include "disk.h"
 #include "lmdb.h"
+#include "random.h"
 #include "run.h"
 #include "util.h"
 
@@ -28,14 +25,6 @@
 #define NOTES_MAX 4096
 
 #define EXPORTED __attribute__((visibility("default")))
-
-static char dir[] = "/dev/shm/berth-test-power-XXXXXX";
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t n) {
-	random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (uint32_t)((random_state >> 33) % n);
-}
 
 /* -- notes ------------------------------------------------------------------------------------- */
 
@@ -63,11 +52,7 @@ static void note(enum kind kind, const void *bytes, size_t size, off_t at) {
 		memcpy(n->bytes, bytes, size);
 }
 
-static bool is_synchronous(int fd) {
-	return (fcntl(fd, F_GETFL) & O_DSYNC) != 0;
-}
-
-static bool meta_write_fails; /* the next one, of which the disk may have everything or nothing */
+static bool meta_write_fails; /* the next write of a meta page fails; the disk may have all of it */
 
 EXPORTED ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at) {
 	ssize_t (*real)(int, const void *, size_t, off_t) = NULL;
@@ -76,7 +61,7 @@ EXPORTED ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at) {
 	*(void **)&real = dlsym(RTLD_NEXT, "pwrite");
 	note(WRITE, bytes, size, at);
 	n = real(fd, bytes, size, at);
-	if (!is_synchronous(fd))
+	if (!(fcntl(fd, F_GETFL) & O_DSYNC))
 		return n;
 	if (meta_write_fails) {
 		meta_write_fails = false;
@@ -97,7 +82,7 @@ EXPORTED ssize_t writev(int fd, const struct iovec *parts, int count) {
 	return real(fd, parts, count);
 }
 
-static bool sync_fails; /* the next one */
+static bool sync_fails; /* the next sync fails */
 
 EXPORTED int fdatasync(int fd) {
 	(void)fd;
@@ -114,13 +99,8 @@ EXPORTED int fdatasync(int fd) {
 
 /* The value of each name after n commits; 0: none. */
 static uint64_t values[COMMITS + 1][NAMES];
-/* The same with a commit behind them that failed. */
+/* The same with the changes of a further commit, which failed. */
 static uint64_t refused[COMMITS + 1][NAMES];
-
-static void name_of(unsigned i, char to[96]) {
-	(void)snprintf(to, 96, "customer-%03u-%.*s", i, (int)(i % 8 * 10),
-		"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
-}
 
 static int fill(struct lmdb_txn *txn, void *data) {
 	uint64_t *now = data;
@@ -130,7 +110,7 @@ static int fill(struct lmdb_txn *txn, void *data) {
 	for (unsigned i = 0; i < NAMES && r == 0; i++) {
 		if (random_below(3))
 			continue;
-		name_of(i, name);
+		(void)snprintf(name, sizeof(name), "customer-%03u-%0*d", i, (int)(i % 8 * 10), 0);
 		now[i] = random_below(3) ? random_below(1000) + 1 : 0;
 		r = now[i] ? lmdb_put(txn, name, &now[i]) : lmdb_delete(txn, name);
 	}
@@ -203,63 +183,40 @@ struct pending {
 	uint64_t salt;
 };
 
-/* Whether the sector was taken after the note's write. */
-static bool is_taken(const struct pending *p, size_t k, size_t sector) {
-	uint64_t hash = (p->salt ^ sector) * UINT64_C(0x9E3779B97F4A7C15);
-
-	return k < p->from + (hash >> 32) % (p->end - p->from + 1);
-}
-
 static void disk_take(struct disk *d, const struct pending *p) {
 	for (size_t k = p->from; k < p->end; k++) {
 		const struct note *n = &notes[k];
 		size_t size;
 
 		for (size_t at = 0; at < n->size; at += size) {
+			size_t sector = (n->at + at) / SECTOR;
+			uint64_t hash = (p->salt ^ sector) * UINT64_C(0x9E3779B97F4A7C15);
+
+			/* The disk took the sector after the note's write. */
 			size = MIN_OF(SECTOR - (n->at + at) % SECTOR, n->size - at);
-			if (is_taken(p, k, (n->at + at) / SECTOR))
+			if (k < p->from + (hash >> 32) % (p->end - p->from + 1))
 				disk_write(d, n, at, size);
 		}
 	}
 }
 
-static struct disk disk_copy(const struct disk *d) {
-	struct disk copy = {malloc(d->size), d->size};
-
-	memcpy(copy.bytes, d->bytes, d->size);
-	return copy;
-}
-
-static void disk_store(const struct disk *d) {
-	char path[128];
-	FILE *f;
-
-	(void)snprintf(path, sizeof(path), "%s/cut/data.mdb", dir);
-	f = fopen(path, "we");
-	ck_assert_ptr_nonnull(f);
-	ck_assert_uint_eq(fwrite(d->bytes, 1, d->size, f), d->size);
-	ck_assert_int_eq(fclose(f), 0);
-}
-
-/* As berthd starts: it must find what was acknowledged, or one commit more, be it one that
- * failed. */
+/* Opens the store as a starting berthd does. It must find what was acknowledged, or one commit
+ * more, which may be the one that failed. */
 static void judge(const struct disk *disk, unsigned acknowledged, const char *what, size_t at) {
 	static struct lmdb_progress progress;
+	char place[BERTH_NAME_MAX + 1] = "";
 	struct reader r = {{0}, 0};
 	struct lmdb *d = NULL;
-	char path[128], place[BERTH_NAME_MAX + 1] = "";
 	bool right;
 
-	disk_store(disk);
-	(void)snprintf(path, sizeof(path), "%s/cut", dir);
-	ck_assert_int_eq(lmdb_new(path, "limits", sizeof(uint64_t), true, &d), 0);
+	file_write(dir_path("cut/data.mdb").text, disk->bytes, disk->size);
+	ck_assert_int_eq(lmdb_new(dir_path("cut").text, "limits", sizeof(uint64_t), true, &d), 0);
 	ck_assert_msg(lmdb_verify(d, &progress) == 0, "%s at %zu: taken for damaged after '%s'",
 		what, at, progress.name);
 	ck_assert_msg(lmdb_open(d) == 0, "%s at %zu: can't be opened", what, at);
 	ck_assert_int_eq(lmdb_read(d, place, SIZE_MAX, value_read, &r), 0);
 	lmdb_free(d);
-	(void)snprintf(path, sizeof(path), "%s/cut/lock.mdb", dir);
-	(void)unlink(path);
+	(void)unlink(dir_path("cut/lock.mdb").text);
 	right = memcmp(r.found, values[acknowledged], sizeof(r.found)) == 0 ||
 		memcmp(r.found, refused[acknowledged], sizeof(r.found)) == 0 ||
 		(acknowledged < COMMITS &&
@@ -270,44 +227,20 @@ static void judge(const struct disk *disk, unsigned acknowledged, const char *wh
 
 /* -- tests ------------------------------------------------------------------------------------- */
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-	(void)st, (void)type, (void)ftw;
-	return remove(path);
+static void setup(void) {
+	random_init();
+	dir_make();
+	ck_assert_int_eq(mkdir(dir_path("cut").text, 0700), 0);
 }
 
-static void dir_begin(void) {
-	const char *seed = getenv("SEED");
-	struct timespec now;
-	char path[128];
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	random_state =
-		seed && strtoull(seed, NULL, 0) ? strtoull(seed, NULL, 0) : (uint64_t)now.tv_nsec;
-	printf("SEED=%llu\n", (unsigned long long)random_state);
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	(void)snprintf(path, sizeof(path), "%s/cut", dir);
-	ck_assert_int_eq(mkdir(path, 0700), 0);
-}
-
-static void dir_end(void) {
-	(void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-/* An empty store's file, then notes of how it went on. */
+/* Returns the file of an empty store, and notes the writes of the commits after it. */
 static struct disk record(void) {
-	struct disk disk = {malloc(1 << 20), 0};
 	struct lmdb *d = NULL;
-	char path[128];
-	FILE *f;
+	struct disk disk;
 
-	(void)snprintf(path, sizeof(path), "%s/all", dir);
-	ck_assert_int_eq(lmdb_new(path, "limits", sizeof(uint64_t), true, &d), 0);
+	ck_assert_int_eq(lmdb_new(dir_path("all").text, "limits", sizeof(uint64_t), true, &d), 0);
 	ck_assert_int_eq(lmdb_make(d), 0);
-	(void)snprintf(path, sizeof(path), "%s/all/data.mdb", dir);
-	f = fopen(path, "re");
-	ck_assert_ptr_nonnull(f);
-	disk.size = fread(disk.bytes, 1, 1 << 20, f);
-	(void)fclose(f);
+	disk.bytes = file_read(dir_path("all/data.mdb").text, &disk.size);
 	noting = true;
 	commits_make(d);
 	noting = false;
@@ -345,8 +278,9 @@ START_TEST(a_power_failure_at_any_instant_leaves_a_sound_store) {
 			struct pending p = {synced, i + 1,
 				(uint64_t)random_below(UINT32_MAX) << 32 |
 					random_below(UINT32_MAX)};
-			struct disk cut = disk_copy(&disk);
+			struct disk cut = {malloc(disk.size), disk.size};
 
+			memcpy(cut.bytes, disk.bytes, disk.size);
 			disk_take(&cut, &p);
 			judge(&cut, acknowledged, "a power failure", i);
 			free(cut.bytes);
@@ -369,5 +303,5 @@ int main(void) {
 		{NULL},
 	};
 
-	return run_suites({"power", tests, .setup = dir_begin, .teardown = dir_end});
+	return run_suites({"power", tests, .setup = setup, .teardown = dir_remove});
 }

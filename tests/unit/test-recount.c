@@ -1,53 +1,41 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Recounts: of tables so large that a recount takes several time slices, with changes between two
- * slices; of operations that were begun and not finished; of noise in cells and records; and of a
- * peak that a checkpoint has kept of the noise. */
+/* Tests recounts: of tables so large that a recount takes several time slices, with changes between
+ * two slices; of operations that were begun and not finished; of noise in cells and records; and of
+ * a peak that a checkpoint has kept of the noise. */
 
 #include <sys/syscall.h>
 
 #include "fixture.h"
-#include "flood.h"
-#include "recount.h"
+#include "event-loop.h"
 #include "run.h"
 
 /* More accounts than a recount reads in one time slice. */
 #define MANY 70000u
 
-static struct fixture f;
-static sd_event *event;
-static struct sessions *sessions;
-static struct recount *recount;
+static struct path web; /* of acme/alice/web */
 static uint32_t record; /* the first record of this process's session */
 
-static void session_begin(void) {
+static void setup(void) {
+	static const struct capacities want = {.accounts = 300000, .slots = 4096, .sessions = 256};
 	struct session_claim claim = {
 		.pid = getpid(), .pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0)};
 	struct session *s;
 	uint32_t range;
 	bool resumed;
 
+	fixture_new(&want);
+	web = path_with("acme/alice/web", 10);
+	loop_begin();
 	ck_assert_int_ge(claim.pidfd, 0);
 	ck_assert_int_eq(sessions_open(sessions, &claim, &s, &resumed), 0);
 	ck_assert_int_eq(session_grant(s, &range), 0);
 	record = range * BERTH_RANGE;
 }
 
-static void setup(void) {
-	static const struct capacities want = {.accounts = 300000, .slots = 4096, .sessions = 256};
-
-	fixture_new(&f, &want);
-	ck_assert_int_ge(sd_event_new(&event), 0);
-	ck_assert_int_eq(sessions_new(event, f.segment, &sessions), 0);
-	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
-	session_begin();
-}
-
 static void teardown(void) {
-	recount_free(recount);
-	sessions_free(sessions);
-	(void)sd_event_unref(event);
-	fixture_free(&f);
+	loop_end();
+	fixture_free();
 }
 
 /* Creates accounts until the table is full, so that the next one makes it grow. Returns the last
@@ -57,20 +45,8 @@ static void accounts_create(char last[32]) {
 						 directory_end(accounts_directory(f.accounts));
 		i++) {
 		(void)snprintf(last, 32, "account%u", i);
-		ck_assert_int_eq(fixture_configure(f.accounts, last, 10), 0);
+		limit_set(last, 10);
 	}
-}
-
-static uint64_t acquire(const struct path *path, uint32_t number) {
-	return fixture_acquire(&f, number, path, 1);
-}
-
-static void release(uint32_t number, uint64_t seq) {
-	fixture_release(&f, number, seq);
-}
-
-static void acquire_and_release(const struct path *path, uint32_t number) {
-	release(number, acquire(path, number));
 }
 
 /* Runs a whole recount. It needs a new object, since a recount pauses after it has run. */
@@ -78,15 +54,8 @@ static void recount_all(void) {
 	recount_free(recount);
 	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
 	recount_request(recount);
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	ck_assert(!recount_is_running(recount));
-}
-
-static struct snapshot snapshot_of(uint32_t number) {
-	struct snapshot s;
-
-	ck_assert_int_eq(counter_record(f.map, number, &s), 0);
-	return s;
 }
 
 START_TEST(a_slot_of_an_account_made_during_the_recount_counts_at_its_ancestors) {
@@ -100,12 +69,11 @@ START_TEST(a_slot_of_an_account_made_during_the_recount_counts_at_its_ancestors)
 	/* A later slice reads the parent, which has been charged by then. */
 	ck_assert_int_gt(sd_event_run(event, 0), 0);
 	(void)snprintf(child, sizeof(child), "%s/child", parent);
-	path = fixture_path(&f, child, 10);
+	path = path_with(child, 10);
 	ck_assert_uint_ge(path.level[0].account, end);
-	acquire(&path, record);
-	event_run_until_idle(event);
-	ck_assert_uint_eq(counter_count(f.map, path.level[0].account), 1);
-	ck_assert_uint_eq(counter_count(f.map, path.level[1].account), 1);
+	(void)record_hold(record, &path, 1);
+	loop_run_until_idle();
+	check_path(&path, 1);
 }
 END_TEST
 
@@ -116,8 +84,8 @@ START_TEST(a_count_that_is_noise_is_repaired_in_the_last_slice_too) {
 	struct pair seen;
 
 	accounts_create(name);
-	path = fixture_path(&f, name, 10);
-	acquire(&path, record);
+	path = path_with(name, 10);
+	(void)record_hold(record, &path, 1);
 	cell = path.level[0].cell;
 	seen = cell_load(cell);
 	store_total(&cell->count, count_pack(7, count_bumps(seen.first)));
@@ -131,9 +99,9 @@ START_TEST(a_count_that_is_noise_is_repaired_in_the_last_slice_too) {
 END_TEST
 
 START_TEST(a_cell_without_bumps_gets_new_ones_and_keeps_its_other_words) {
-	const struct path path = fixture_path(&f, "acme/alice", 10);
+	const struct path path = path_with("acme/alice", 10);
 	struct cell *cell = path.level[1].cell;
-	uint64_t seq = acquire(&path, record);
+	uint64_t seq = record_hold(record, &path, 1);
 
 	recount_all();
 	store_relaxed(&cell->denied, 7);
@@ -143,9 +111,9 @@ START_TEST(a_cell_without_bumps_gets_new_ones_and_keeps_its_other_words) {
 	ck_assert(counter_has_bumps(f.map, path.level[1].account, 1000));
 	ck_assert_uint_eq(load_relaxed(&cell->denied), 7);
 	ck_assert_uint_eq(load_relaxed(&cell->peak), 5);
-	fixture_check_counts(&f, &path, 1);
-	release(record, seq);
-	fixture_check_counts(&f, &path, 0);
+	check_path(&path, 1);
+	record_release(record, seq);
+	check_path(&path, 0);
 }
 END_TEST
 
@@ -153,63 +121,48 @@ END_TEST
  * _i. If the same tag came again after this number of steps, the recount would take the slot's
  * count away. */
 START_TEST(no_number_of_steps_between_two_slices_makes_a_changed_cell_look_unchanged) {
-	struct path path = fixture_path(&f, "alice", 10);
+	struct path path = path_with("alice", 10);
 	char name[32];
 	uint64_t seq;
 
 	accounts_create(name);
-	seq = acquire(&path, record);
+	seq = record_hold(record, &path, 1);
 	recount_request(recount);
 	for (int i = 0; i < _i; i++)
 		ck_assert_int_gt(sd_event_run(event, 0), 0);
-	release(record, seq);
+	record_release(record, seq);
 	ck_assert_int_gt(sd_event_run(event, 0), 0);
 	for (int i = 1; i < 1 << 20; i++)
-		acquire_and_release(&path, record);
-	ck_assert_uint_eq(acquire(&path, record), seq + (UINT64_C(16) << 20));
-	event_run_until_idle(event);
-	fixture_check_counts(&f, &path, 1);
+		record_use(record, &path, 1);
+	ck_assert_uint_eq(record_hold(record, &path, 1), seq + (UINT64_C(16) << 20));
+	loop_run_until_idle();
+	check_path(&path, 1);
 }
 END_TEST
 
-/* Discharges the top level only (R1): in the slot's own cycle, or in the next one, as a revocation
- * does. */
-static void release_top_only(const struct path *path, uint64_t seq, uint64_t cycles) {
-	uint32_t top = path->depth - 1;
-	struct pair seen = cell_load(path->level[top].cell);
-
-	ck_assert(seen.second == tag_pack(record, seq));
-	ck_assert(cas16(&path->level[top].cell->count, seen,
-		(struct pair){seen.first - (UINT64_C(1) << BERTH_COUNT_SHIFT),
-			tag_pack(record, seq_down(seq_base(seq) + cycles * BERTH_CYCLE, top))}));
-}
-
 START_TEST(a_half_done_release_or_revocation_is_finished) {
 	for (uint64_t cycles = 0; cycles < 2; cycles++) {
-		struct path path = fixture_path(&f, "acme/alice/web", 10);
-		uint64_t seq = acquire(&path, record);
+		uint64_t seq = record_hold(record, &web, 1);
 
-		release_top_only(&path, seq, cycles);
-		ck_assert_uint_eq(counter_count(f.map, path.level[0].account), 1);
+		discharge_top(record, &web, seq, cycles);
+		ck_assert_uint_eq(counter_count(f.map, web.level[0].account), 1);
 		recount_all();
-		fixture_check_counts(&f, &path, 0);
-		ck_assert(snapshot_of(record).seq == seq_rest(seq) + cycles * BERTH_CYCLE);
+		check_path(&web, 0);
+		ck_assert(newest_of(record).seq == seq_rest(seq) + cycles * BERTH_CYCLE);
 		ck_assert_int_eq(counter_release(f.map, record, seq), -ENOENT);
-		acquire_and_release(&path, record);
-		fixture_check_counts(&f, &path, 0);
+		record_use(record, &web, 1);
+		check_path(&web, 0);
 	}
 }
 END_TEST
 
 START_TEST(a_slot_seized_by_its_owner_is_discharged) {
-	struct path path = fixture_path(&f, "acme/alice/web", 10);
-
-	(void)acquire(&path, record);
+	(void)record_hold(record, &web, 1);
 	counter_seize(f.map, record);
 	recount_all();
-	fixture_check_counts(&f, &path, 0);
-	ck_assert(snapshot_of(record).place == place_pack(RECORD_FREE, 0, 0, 0));
-	acquire_and_release(&path, record);
+	check_path(&web, 0);
+	ck_assert(newest_of(record).place == place_pack(RECORD_FREE, 0, 0, 0));
+	record_use(record, &web, 1);
 }
 END_TEST
 
@@ -219,34 +172,30 @@ static const uint64_t noise[] = {UINT64_MAX, UINT64_C(1) << 42, UINT64_C(3) << 5
 
 /* Writes the word over the `noted` of records that are free, at rest, held and closed. */
 static void check_noise_is_discarded(const struct path *path, uint64_t word) {
-	acquire_and_release(path, record + 1);
-	(void)acquire(path, record + 2);
+	record_use(record + 1, path, 1);
+	(void)record_hold(record + 2, path, 1);
 	ck_assert_int_eq(counter_close(f.map, record + 3), 0);
 	for (uint32_t n = record; n < record + 4; n++)
 		store_total(&map_record(f.map, n)->noted, word);
 	recount_all();
-	fixture_check_counts(&f, path, 0);
+	check_path(path, 0);
 	for (uint32_t n = record; n < record + 4; n++) {
-		ck_assert(place_state(snapshot_of(n).place) == RECORD_FREE);
-		ck_assert_uint_le(snapshot_of(n).seq, BERTH_SEQ_MASK / 2 + 99 * BERTH_CYCLE);
+		ck_assert(place_state(newest_of(n).place) == RECORD_FREE);
+		ck_assert_uint_le(newest_of(n).seq, BERTH_SEQ_MASK / 2 + 99 * BERTH_CYCLE);
 		ck_assert(!counter_is_retired(f.map, n));
-		acquire_and_release(path, n);
+		record_use(n, path, 1);
 	}
-	fixture_check_counts(&f, path, 0);
+	check_path(path, 0);
 }
 
 START_TEST(noise_in_noted_is_discarded_and_retires_no_record) {
-	struct path path = fixture_path(&f, "acme/alice/web", 10);
-
-	check_noise_is_discarded(&path, noise[_i]);
+	check_noise_is_discarded(&web, noise[_i]);
 }
 END_TEST
 
 START_TEST(repeated_noise_in_noted_is_discarded_again) {
-	struct path path = fixture_path(&f, "acme/alice/web", 10);
-
 	for (size_t i = 0; i < ELEMENTS(noise); i++)
-		check_noise_is_discarded(&path, noise[i]);
+		check_noise_is_discarded(&web, noise[i]);
 }
 END_TEST
 
@@ -255,35 +204,34 @@ START_TEST(noise_in_noted_that_charges_missing_levels_is_discarded) {
 	static const char *const names[] = {"alice", "acme/alice", "acme/alice/web"};
 
 	for (uint64_t step = 1; step < BERTH_CYCLE; step++) {
-		struct path path = fixture_path(&f, names[_i], 10);
+		struct path path = path_with(names[_i], 10);
 
 		if (seq_charged(step) <= path.depth)
 			continue;
-		acquire_and_release(&path, record);
-		store_total(&map_record(f.map, record)->noted,
-			seq_rest(snapshot_of(record).seq) + step);
+		record_use(record, &path, 1);
+		store_total(
+			&map_record(f.map, record)->noted, seq_rest(newest_of(record).seq) + step);
 		recount_all();
-		fixture_check_counts(&f, &path, 0);
-		acquire_and_release(&path, record);
-		fixture_check_counts(&f, &path, 0);
+		check_path(&path, 0);
+		record_use(record, &path, 1);
+		check_path(&path, 0);
 	}
 }
 END_TEST
 
 /* The record is free; or it is placed, and the noise is a step of a release that never happened. */
 START_TEST(noise_in_noted_of_a_record_that_charges_nothing_leaves_it_usable) {
-	struct path path = fixture_path(&f, "acme/alice/web", 10);
 	struct record *r = map_record(f.map, record);
 
 	for (uint64_t step = _i == 0 ? 1 : 14; step < BERTH_CYCLE; step++) {
-		acquire_and_release(&path, record);
+		record_use(record, &web, 1);
 		if (_i == 0)
 			store_total(&r->place, place_pack(RECORD_FREE, 0, 0, 0));
-		store_total(&r->noted, seq_rest(snapshot_of(record).seq) + step);
+		store_total(&r->noted, seq_rest(newest_of(record).seq) + step);
 		recount_all();
-		fixture_check_counts(&f, &path, 0);
-		acquire_and_release(&path, record);
-		fixture_check_counts(&f, &path, 0);
+		check_path(&web, 0);
+		record_use(record, &web, 1);
+		check_path(&web, 0);
 	}
 }
 END_TEST
@@ -291,34 +239,33 @@ END_TEST
 /* The record is overwritten with zeros. The cell still has a tag of it that is newer than its next
  * steps would be. */
 START_TEST(an_overwritten_record_repeats_no_step) {
-	struct path path = fixture_path(&f, "acme/alice/web", 10);
-	struct path other = fixture_path(&f, "bob", 10);
+	struct path other = path_with("bob", 10);
 	struct record *r = map_record(f.map, record);
 	uint64_t seq = 0, next;
 
 	for (int i = 0; i < 100; i++) {
-		seq = acquire(&path, record);
+		seq = record_hold(record, &web, 1);
 		if (i < 99)
-			release(record, seq);
+			record_release(record, seq);
 	}
 	store_total(&r->place, _i == 0 ? 0 : place_pack(RECORD_FREE, 0, 0, 0));
 	store_total(&r->noted, 0);
 	recount_all();
-	fixture_check_counts(&f, &path, 0);
-	next = acquire(&other, record);
+	check_path(&web, 0);
+	next = record_hold(record, &other, 1);
 	/* Another record overwrites that tag, and notes it before. */
-	acquire_and_release(&path, record + 1);
-	ck_assert(snapshot_is_held(snapshot_of(record)));
+	record_use(record + 1, &web, 1);
+	ck_assert(snapshot_is_held(newest_of(record)));
 	ck_assert_uint_gt(next, seq);
-	release(record, next);
-	fixture_check_counts(&f, &other, 0);
-	fixture_check_counts(&f, &path, 0);
+	record_release(record, next);
+	check_path(&other, 0);
+	check_path(&web, 0);
 }
 END_TEST
 
 START_TEST(a_recount_ends_during_a_flood_of_messages) {
 	unsigned messages = 0;
-	sd_event_source *flood = flood_new(event, &messages);
+	sd_event_source *flood = flood_new(&messages);
 	char name[32];
 
 	accounts_create(name);
@@ -333,15 +280,15 @@ END_TEST
 
 /* A checkpoint stored the noise before the recount ran. */
 START_TEST(a_peak_that_was_stored_as_noise_is_repaired_by_the_next_recount) {
-	struct path path = fixture_path(&f, "alice", 10);
+	struct path path = path_with("alice", 10);
 	struct account *kept =
 		directory_account(accounts_directory(f.accounts), path.level[0].account);
 
-	acquire(&path, record);
+	(void)record_hold(record, &path, 1);
 	store_relaxed(&path.level[0].cell->peak, UINT32_MAX - 1);
 	*kept = (struct account){.saved_count = 1, .saved_peak = UINT32_MAX - 1};
 	recount_request(recount);
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	ck_assert_uint_eq(load_relaxed(&path.level[0].cell->peak), 1);
 }
 END_TEST

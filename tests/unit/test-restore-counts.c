@@ -4,25 +4,17 @@
  * serves clients. They stay exact whatever happens between two slices: denials, queries, a
  * deletion, a stop, or a death. */
 
-#include <fcntl.h>
-#include <poll.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-
 #include "checkpoint.h"
+#include "disk.h"
+#include "event-loop.h"
 #include "fixture.h"
-#include "flood.h"
 #include "run.h"
-#include "store-new.h"
+#include "store-jobs.h"
 
 /* Restoring this number of accounts takes three slices. */
 #define MANY 20000u
+#define LAST (MANY - 1)
 
-static struct fixture f;
-static char state[sizeof(f.dir) + 8];
-static sd_event *event;
-static struct sessions *sessions;
-static struct recount *recount;
 static struct store *store;
 static struct checkpoint *checkpoint;
 
@@ -34,7 +26,7 @@ static const char *name_of(uint32_t i) {
 }
 
 static struct cell *cell_of(uint32_t i) {
-	struct cell *cell = map_cell(f.map, accounts_find(f.accounts, name_of(i)));
+	struct cell *cell = map_cell(f.map, account_of(name_of(i)));
 
 	ck_assert_ptr_nonnull(cell);
 	return cell;
@@ -46,13 +38,11 @@ static struct cell *cell_of(uint32_t i) {
 static void start_with(uint32_t accounts) {
 	static const struct capacities want = {.accounts = 32768, .slots = 4096, .sessions = 256};
 
-	fixture_open(&f, &want);
+	fixture_open(&want);
 	for (uint32_t i = 0; i < accounts; i++)
-		ck_assert_int_eq(fixture_load(&f, name_of(i), 10), 0);
-	ck_assert_int_ge(sd_event_new(&event), 0);
-	ck_assert_int_eq(sessions_new(event, f.segment, &sessions), 0);
-	ck_assert_int_eq(store_new(state, &store), 0);
-	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
+		ck_assert_int_eq(accounts_load(f.accounts, name_of(i), 10), 0);
+	loop_begin();
+	store = store_open();
 	ck_assert_int_eq(checkpoint_new(event, f.accounts, store, recount, &checkpoint), 0);
 	ck_assert_int_eq(checkpoint_restore(checkpoint, f.segment->adopted), 0);
 	ck_assert_int_ge(checkpoint_start(checkpoint), 0);
@@ -62,14 +52,12 @@ static void start(void) {
 	start_with(MANY);
 }
 
-/* Ends as by a kill: nothing is stored any more. */
+/* Ends this life of berthd as a kill does: nothing more is stored. */
 static void kill_berthd(void) {
 	store_free(store);
 	checkpoint_free(checkpoint);
-	recount_free(recount);
-	sessions_free(sessions);
-	fixture_close(&f);
-	(void)sd_event_unref(event);
+	loop_end();
+	fixture_close();
 }
 
 static void stop(void) {
@@ -77,16 +65,9 @@ static void stop(void) {
 	kill_berthd();
 }
 
-static void file_remove(const char *name) {
-	char path[80];
-
-	(void)snprintf(path, sizeof(path), "%s/%s", f.dir, name);
-	ck_assert_int_eq(remove(path), 0);
-}
-
 static void reboot(void) {
-	file_remove("segment");
-	file_remove("directory");
+	ck_assert_int_eq(remove(fixture_file("segment")), 0);
+	ck_assert_int_eq(remove(fixture_file("directory")), 0);
 }
 
 /* Stops in order, reboots, and loads everything in the next life. */
@@ -94,7 +75,7 @@ static void restart_after_reboot(void) {
 	stop();
 	reboot();
 	start();
-	event_run_until_idle(event);
+	loop_run_until_idle();
 }
 
 /* -- numbers of an account --------------------------------------------------------------------- */
@@ -127,9 +108,9 @@ static void expect_restored(uint32_t except) {
 
 /* One life stores peaks and denials; after a reboot the next life has loaded its first slice. */
 static void setup(void) {
-	strcpy(f.dir, "/dev/shm/berth-unit-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(f.dir));
-	(void)snprintf(state, sizeof(state), "%s/state", f.dir);
+	dir_make();
+	strcpy(f.dir, dir);
+	strcpy(state, dir_path("state").text);
 	start();
 	for (uint32_t i = 0; i < MANY; i++) {
 		store_relaxed(&cell_of(i)->peak, peak_stored(i));
@@ -139,32 +120,18 @@ static void setup(void) {
 	reboot();
 	start();
 	ck_assert(is_restored(0));
-	ck_assert(!is_restored(MANY - 1));
+	ck_assert(!is_restored(LAST));
 }
 
 static void teardown(void) {
-	static const char *const files[] = {"state/limits/data.mdb", "state/limits/lock.mdb",
-		"state/counts/data.mdb", "state/counts/lock.mdb", "state/limits", "state/counts",
-		"state"};
-	static const char *const exports[] = {"state/limits.export", "state/limits.export.1"};
-
-	char path[80];
-
 	kill_berthd();
-	reboot();
-	for (size_t i = 0; i < ELEMENTS(exports); i++) {
-		(void)snprintf(path, sizeof(path), "%s/%s", f.dir, exports[i]);
-		(void)remove(path);
-	}
-	for (size_t i = 0; i < ELEMENTS(files); i++)
-		file_remove(files[i]);
-	ck_assert_int_eq(rmdir(f.dir), 0);
+	dir_remove();
 }
 
 /* -- tests ------------------------------------------------------------------------------------- */
 
 START_TEST(the_other_slices_are_loaded_by_the_event_loop) {
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	expect_restored(MANY);
 }
 END_TEST
@@ -176,15 +143,13 @@ START_TEST(a_request_for_all_numbers_loads_the_other_slices) {
 END_TEST
 
 START_TEST(numbers_that_change_meanwhile_are_combined_with_the_stored_ones) {
-	const uint32_t last = MANY - 1;
-
-	(void)add_relaxed(&cell_of(last)->denied, 3);
-	store_relaxed(&cell_of(last)->peak, 10);
-	store_relaxed(&cell_of(last - 1)->peak, 1);
-	event_run_until_idle(event);
-	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), denied_stored(last) + 3);
-	ck_assert_uint_eq(load_relaxed(&cell_of(last)->peak), 10);
-	expect_restored(last);
+	(void)add_relaxed(&cell_of(LAST)->denied, 3);
+	store_relaxed(&cell_of(LAST)->peak, 10);
+	store_relaxed(&cell_of(LAST - 1)->peak, 1);
+	loop_run_until_idle();
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->denied), denied_stored(LAST) + 3);
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->peak), 10);
+	expect_restored(LAST);
 }
 END_TEST
 
@@ -193,45 +158,41 @@ START_TEST(a_death_between_two_slices_neither_loses_nor_doubles_numbers) {
 	kill_berthd();
 	start();
 	ck_assert(f.segment->adopted);
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	expect_restored(MANY);
 }
 END_TEST
 
 START_TEST(numbers_that_are_restored_are_adopted_unchanged) {
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	store_relaxed(&cell_of(7)->denied, 0);
 	kill_berthd();
 	start();
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	ck_assert_uint_eq(load_relaxed(&cell_of(7)->denied), 0);
 	expect_restored(7);
 }
 END_TEST
 
 START_TEST(stopping_before_all_slices_are_loaded_stores_all_numbers) {
-	const uint32_t last = MANY - 1;
-
-	(void)add_relaxed(&cell_of(last)->denied, 1);
+	(void)add_relaxed(&cell_of(LAST)->denied, 1);
 	restart_after_reboot();
-	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), denied_stored(last) + 1);
-	expect_restored(last);
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->denied), denied_stored(LAST) + 1);
+	expect_restored(LAST);
 }
 END_TEST
 
 START_TEST(an_account_deleted_and_set_again_meanwhile_starts_from_zero) {
-	const uint32_t last = MANY - 1;
-
-	ck_assert_int_eq(accounts_unconfigure(f.accounts, name_of(last)), 0);
-	ck_assert_uint_eq(accounts_find(f.accounts, name_of(last)), 0);
-	ck_assert_int_eq(fixture_configure(f.accounts, name_of(last), 10), 0);
-	event_run_until_idle(event);
-	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
-	ck_assert_uint_eq(load_relaxed(&cell_of(last)->peak), 0);
-	expect_restored(last);
+	account_delete(name_of(LAST));
+	ck_assert_uint_eq(account_of(name_of(LAST)), 0);
+	limit_set(name_of(LAST), 10);
+	loop_run_until_idle();
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->denied), 0);
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->peak), 0);
+	expect_restored(LAST);
 	restart_after_reboot();
-	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
-	expect_restored(last);
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->denied), 0);
+	expect_restored(LAST);
 }
 END_TEST
 
@@ -240,9 +201,9 @@ START_TEST(numbers_are_stored_during_a_flood_of_messages) {
 	sd_event_source *flood;
 	unsigned messages = 0;
 
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	(void)add_relaxed(&cell_of(3)->denied, 1);
-	flood = flood_new(event, &messages);
+	flood = flood_new(&messages);
 	/* If nothing is stored, Check ends the test after its timeout. */
 	while (checkpoint_last(checkpoint) == 0) {
 		ck_assert_int_gt(sd_event_run(event, 0), 0);
@@ -260,26 +221,19 @@ START_TEST(numbers_are_stored_during_a_flood_of_messages) {
 END_TEST
 
 START_TEST(an_account_set_after_the_start_gets_no_stored_numbers) {
-	const uint32_t last = MANY - 1;
-
 	kill_berthd();
 	reboot();
-	start_with(last);
-	ck_assert_int_eq(fixture_configure(f.accounts, name_of(last), 10), 0);
-	event_run_until_idle(event);
-	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
+	start_with(LAST);
+	limit_set(name_of(LAST), 10);
+	loop_run_until_idle();
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->denied), 0);
 	restart_after_reboot();
-	ck_assert_uint_eq(load_relaxed(&cell_of(last)->denied), 0);
-	expect_restored(last);
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->denied), 0);
+	expect_restored(LAST);
 }
 END_TEST
 
 /* -- a store that is closed, damaged, or can't be read ----------------------------------------- */
-
-static void note_done(void *data, int error) {
-	ck_assert_int_eq(error, 0);
-	*(bool *)data = true;
-}
 
 static bool counts_are_open(void) {
 	char link[32], path[80];
@@ -296,77 +250,57 @@ static bool counts_are_open(void) {
 	return false;
 }
 
-static void await(const bool *done) {
-	struct pollfd p = {.fd = store_fd(store), .events = POLLIN};
-
-	while (!*done) {
-		(void)poll(&p, 1, -1);
-		store_dispatch(store);
-	}
-}
-
 /* After so large a change LMDB is closed (lmdb.h); the counts are the stored ones. */
 static void counts_write_and_close(void) {
 	struct store_count *counts = calloc(MANY, sizeof(*counts));
 	char *names = calloc(MANY, 32);
 	size_t used = 0;
-	bool done = false;
 
-	ck_assert(counts && names);
 	for (uint32_t i = 0; i < MANY; i++) {
 		counts[i] = (struct store_count){0, peak_stored(i), denied_stored(i), used};
 		used += strlen(strcpy(names + used, name_of(i))) + 1;
 	}
-	ck_assert_int_eq(store_put_counts(store, counts, MANY, names, note_done, &done), 0);
-	await(&done);
+	ck_assert_int_eq(put_counts(store, counts, MANY, names), 0);
 	ck_assert(!counts_are_open());
 }
 
-static void import_many(void) {
+START_TEST(an_import_between_two_slices_loses_no_numbers) {
 	static char names[MANY][32];
 	static struct store_limit limits[MANY];
-	bool done = false;
 
 	for (uint32_t i = 0; i < MANY; i++)
 		limits[i] = (struct store_limit){strcpy(names[i], name_of(i)), 5};
-	ck_assert_int_eq(store_put_limits(store, limits, MANY, note_done, &done), 0);
-	await(&done);
+	ck_assert_int_eq(put(store, limits, MANY), 0);
 	counts_write_and_close();
-}
-
-START_TEST(an_import_between_two_slices_loses_no_numbers) {
-	import_many();
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	expect_restored(MANY);
 }
 END_TEST
 
 /* Puts a file in the place of the folder of counts, or moves the folder back. */
 static void counts_folder_move(bool away) {
-	char here[80], there[80];
+	struct dir_path here = dir_path("state/counts"), there = dir_path("state/counts.away");
 
-	(void)snprintf(here, sizeof(here), "%s/counts", state);
-	(void)snprintf(there, sizeof(there), "%s/counts.away", state);
 	if (away) {
-		ck_assert_int_eq(rename(here, there), 0);
-		ck_assert_int_eq(close(creat(here, 0600)), 0);
+		ck_assert_int_eq(rename(here.text, there.text), 0);
+		ck_assert_int_eq(close(creat(here.text, 0600)), 0);
 	} else {
-		ck_assert_int_eq(remove(here), 0);
-		ck_assert_int_eq(rename(there, here), 0);
+		ck_assert_int_eq(remove(here.text), 0);
+		ck_assert_int_eq(rename(there.text, here.text), 0);
 	}
 }
 
 START_TEST(stored_numbers_that_could_not_be_read_stay_in_the_store) {
 	counts_write_and_close();
 	counts_folder_move(true);
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	ck_assert(checkpoint_is_restoring(checkpoint));
 	(void)add_relaxed(&cell_of(1)->denied, 1);
 	stop();
 	counts_folder_move(false);
 	reboot();
 	start();
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	expect_restored(MANY);
 }
 END_TEST
@@ -374,7 +308,7 @@ END_TEST
 START_TEST(stored_numbers_are_loaded_once_they_can_be_read_again) {
 	counts_write_and_close();
 	counts_folder_move(true);
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	counts_folder_move(false);
 	checkpoint_restore_rest(checkpoint);
 	ck_assert(!checkpoint_is_restoring(checkpoint));
@@ -383,46 +317,41 @@ START_TEST(stored_numbers_are_loaded_once_they_can_be_read_again) {
 END_TEST
 
 START_TEST(adopted_cells_do_not_need_the_stored_numbers) {
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	kill_berthd();
 	start();
 	counts_write_and_close();
 	counts_folder_move(true);
-	event_run_until_idle(event);
+	loop_run_until_idle();
 	ck_assert(!checkpoint_is_restoring(checkpoint));
 	counts_folder_move(false);
-	(void)add_relaxed(&cell_of(MANY - 1)->denied, 1);
+	(void)add_relaxed(&cell_of(LAST)->denied, 1);
 	restart_after_reboot();
-	ck_assert_uint_eq(load_relaxed(&cell_of(MANY - 1)->denied), denied_stored(MANY - 1) + 1);
-	expect_restored(MANY - 1);
+	ck_assert_uint_eq(load_relaxed(&cell_of(LAST)->denied), denied_stored(LAST) + 1);
+	expect_restored(LAST);
 }
 END_TEST
 
 /* Changes a byte behind each copy of the account's name in the file of counts. */
 static void damage(uint32_t i) {
+	struct dir_path path = dir_path("state/counts/data.mdb");
 	const size_t length = strlen(name_of(i));
-	char path[80], *p, *at;
-	struct stat st;
-	int fd;
+	size_t size;
+	char *content = file_read(path.text, &size), *at = content;
+	int fd = open(path.text, O_WRONLY | O_CLOEXEC);
 
-	(void)snprintf(path, sizeof(path), "%s/counts/data.mdb", state);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	ck_assert_int_ge(fd, 0);
-	ck_assert_int_eq(fstat(fd, &st), 0);
-	p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	ck_assert_ptr_ne(p, MAP_FAILED);
-	at = p;
-	while ((at = memmem(at, (size_t)(p + st.st_size - at), name_of(i), length))) {
+	while ((at = memmem(at, size - (size_t)(at - content), name_of(i), length))) {
 		at += length;
 		*at ^= 0x40;
 	}
-	ck_assert_int_eq(munmap(p, (size_t)st.st_size), 0);
+	ck_assert_int_eq(pwrite(fd, content, size, 0), (ssize_t)size);
 	(void)close(fd);
+	free(content);
 }
 
 START_TEST(damage_loses_no_numbers_that_were_loaded_before) {
-	damage(MANY - 1);
-	event_run_until_idle(event);
+	damage(LAST);
+	loop_run_until_idle();
 	ck_assert(!checkpoint_is_restoring(checkpoint));
 	restart_after_reboot();
 	expect_restored_of(MANY - 1, MANY);

@@ -4,41 +4,33 @@
  * accounts have any order, some are missing, some have another limit, and some are no longer
  * in the store. */
 
+#include "disk.h"
 #include "fixture.h"
 #include "restore.h"
 #include "run.h"
-#include "store-new.h"
+#include "store-jobs.h"
 
 #define COUNT 3000
 
-static struct fixture f;
 static const struct capacities want = {10000, 64, 4};
-static char state[64], names[COUNT][40];
+static char names[COUNT][40];
 static struct store_limit limits[COUNT];
 
 static void setup(void) {
-	strcpy(state, "/dev/shm/berth-test-load-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(state));
-	fixture_new(&f, &want);
+	dir_make();
+	strcpy(state, dir_path("state").text);
+	fixture_new(&want);
 }
 
 static void teardown(void) {
-	char command[100];
-
-	fixture_free(&f);
-	(void)snprintf(command, sizeof(command), "rm -rf %s", state);
-	ck_assert_int_eq(system(command), 0);
-}
-
-static void on_stored(void *data, int error) {
-	(void)data;
-	ck_assert_int_eq(error, 0);
+	fixture_free();
+	dir_remove();
 }
 
 /* Stores COUNT limits in the order of their names, of which some have ancestors. Name i has the
  * limit i. */
 static void store_fill(void) {
-	struct store *s;
+	struct store *s = store_open();
 
 	for (uint32_t i = 0; i < COUNT; i++) {
 		(void)snprintf(names[i], sizeof(names[i]),
@@ -46,17 +38,16 @@ static void store_fill(void) {
 			i / 100, i);
 		limits[i] = (struct store_limit){names[i], i};
 	}
-	ck_assert_int_eq(store_new(state, &s), 0);
-	ck_assert_int_eq(store_put_limits(s, limits, COUNT, on_stored, NULL), 0);
+	ck_assert_int_eq(put(s, limits, COUNT), 0);
 	store_free(s);
 }
 
 static void adopt_and_load(void) {
 	struct store *s;
 
-	fixture_close(&f);
-	fixture_open(&f, &want);
-	ck_assert_int_eq(store_new(state, &s), 0);
+	fixture_close();
+	fixture_open(&want);
+	s = store_open();
 	ck_assert_int_eq(restore_limits(f.accounts, s), 0);
 	store_free(s);
 }
@@ -65,7 +56,7 @@ static void check_all(void) {
 	struct directory *d = accounts_directory(f.accounts);
 
 	for (uint32_t i = 0; i < COUNT; i++) {
-		uint32_t account = accounts_find(f.accounts, names[i]);
+		uint32_t account = account_of(names[i]);
 		uint64_t word = directory_word(d, account);
 
 		ck_assert_msg(account != 0, "the account '%s' doesn't exist", names[i]);
@@ -82,7 +73,7 @@ static void check_adopted_in_order(uint32_t step, bool changed) {
 	for (uint32_t i = 0; i < COUNT; i++) {
 		uint32_t n = (uint32_t)((uint64_t)i * step % COUNT);
 
-		ck_assert_int_eq(fixture_configure(f.accounts, names[n], changed ? 7 : n), 0);
+		limit_set(names[n], changed ? 7 : n);
 	}
 	adopt_and_load();
 	check_all();
@@ -112,17 +103,17 @@ START_TEST(missing_accounts_are_made_and_accounts_without_limits_are_removed) {
 	store_fill();
 	for (uint32_t i = 0; i < COUNT; i++) {
 		if (i % 7 != 3 && i % 100 != 40 && i / 500 != 3)
-			ck_assert_int_eq(fixture_configure(f.accounts, names[i], i), 0);
+			limit_set(names[i], i);
 		(void)snprintf(name, sizeof(name), "%.30s-more", names[i]);
 		if (i % 11 == 0)
-			ck_assert_int_eq(fixture_configure(f.accounts, name, 5), 0);
+			limit_set(name, 5);
 	}
 	for (uint32_t i = 0; i < COUNT; i++)
 		if (i % 13 == 0)
 			(void)accounts_unconfigure(f.accounts, names[i]);
 	adopt_and_load();
 	check_all();
-	ck_assert_uint_eq(accounts_find(f.accounts, name), 0);
+	ck_assert_uint_eq(account_of(name), 0);
 	adopt_and_load();
 	check_all();
 }
@@ -149,12 +140,11 @@ START_TEST(of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit) {
 	for (uint32_t i = 0; i < COUNT; i++)
 		ck_assert_int_eq(i == which ? directory_create(accounts_directory(f.accounts),
 						      &name, 0, 1, ENTRY_USABLE, &other)
-					    : fixture_configure(f.accounts, names[i], i),
+					    : fixture_configure(names[i], i),
 			0);
 	adopt_and_load();
-	ck_assert_uint_eq(accounts_find(f.accounts, names[which]), found);
-	ck_assert_uint_eq(
-		entry_limit(directory_word(accounts_directory(f.accounts), found)), which);
+	ck_assert_uint_eq(account_of(names[which]), found);
+	ck_assert_uint_eq(entry_limit(account_word(found)), which);
 }
 END_TEST
 

@@ -1,24 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The store with a byte of its file changed, at one place after another, and cut short. The process
- * that opens the store neither crashes nor hangs. It refuses the limits and says where they are
- * damaged, or it serves only limits that were acknowledged at some time: an older state of an entry
- * or of a whole transaction can't be told from a newer one. Counts are begun afresh, or right.
- * Whether a change succeeds isn't tested: only a change reads the pages' free space. A sample of
- * the places, unless $FAULTS is "all". */
+/* Changes a byte of the store's file, at one place after another, and cuts the file short. The
+ * process that opens the store neither crashes nor hangs. It refuses the limits and says where they
+ * are damaged, or it serves only limits that were acknowledged at some time: an older state of an
+ * entry or of a whole transaction can't be told from a newer one. Counts are begun afresh, or
+ * right. Changes aren't tested: only a change reads the pages' free space. Unless $FAULTS is "all",
+ * only a sample of the places is tried. */
 
-#include <check.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <poll.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
+#include <unistd.h>
 
+#include "disk.h"
+#include "random.h"
 #include "run.h"
-#include "store-new.h"
+#include "store-jobs.h"
 #include "util.h"
 
 #define LIMITS 400
@@ -30,245 +25,139 @@
 
 enum outcome { REFUSED, LATER, RIGHT, OLDER, WRONG, BROKEN };
 
-static char state[] = "/dev/shm/berth-test-damage-XXXXXX";
-static uint64_t random_state;
-
-static uint32_t random_below(uint32_t n) {
-	random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (uint32_t)((random_state >> 33) % n);
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-	(void)st, (void)type, (void)ftw;
-	return remove(path);
-}
-
-static void state_make(void) {
-	const char *seed = getenv("SEED");
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	random_state =
-		seed && strtoull(seed, NULL, 0) ? strtoull(seed, NULL, 0) : (uint64_t)now.tv_nsec;
-	printf("SEED=%llu\n", (unsigned long long)random_state);
-	ck_assert_ptr_nonnull(mkdtemp(state));
-}
-
-static void state_remove(void) {
-	(void)nftw(state, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+static void setup(void) {
+	random_init();
+	dir_make();
+	strcpy(state, dir_path("state").text);
 }
 
 /* -- what is stored ---------------------------------------------------------------------------- */
 
-/* How many jobs were answered, and how many of them failed. */
-struct answers {
-	int count, failed;
-};
+#define CUSTOMER "customer%u@example.com"
 
-static void answer_take(void *data, int error) {
-	struct answers *a = data;
-
-	a->count++;
-	a->failed += error < 0;
-}
-
-static void await(struct store *s, const struct answers *a, int count) {
-	struct pollfd p = {.fd = store_fd(s), .events = POLLIN};
-
-	while (a->count < count) {
-		(void)poll(&p, 1, -1);
-		store_dispatch(s);
-	}
-}
-
-static bool put_limit(struct store *s, const char *name, uint32_t limit) {
-	struct store_limit l = {name, limit};
-	struct answers a = {0};
-
-	if (store_put_limits(s, &l, 1, answer_take, &a) < 0)
-		return false;
-	await(s, &a, 1);
-	return a.failed == 0;
-}
-
-static void put_counts(struct store *s) {
+static void put_all_counts(struct store *s) {
 	struct store_count *counts = calloc(LIMITS, sizeof(*counts));
 	char *names = calloc(LIMITS, 32);
-	struct answers a = {0};
 	size_t used = 0;
 
 	for (uint32_t i = 0; i < LIMITS; i++) {
 		counts[i] = (struct store_count){i, i + 1, i, used};
-		used += (size_t)sprintf(names + used, "customer%u@example.com", i) + 1;
+		used += (size_t)sprintf(names + used, CUSTOMER, i) + 1;
 	}
-	ck_assert_int_eq(store_put_counts(s, counts, LIMITS, names, answer_take, &a), 0);
-	await(s, &a, 1);
-	ck_assert_int_eq(a.failed, 0);
+	ck_assert_int_eq(put_counts(s, counts, LIMITS, names), 0);
 }
 
-/* Puts limits in one transaction, as an import does, from one name to another by a step. */
-static bool put_many(struct store *s, const char *format, uint32_t from, uint32_t to, uint32_t step,
-	bool delete) {
-	struct store_limit *limits = calloc(to, sizeof(*limits));
-	char(*names)[64] = calloc(to, sizeof(*names));
-	struct answers a = {0};
-	size_t count = 0;
-	bool done;
+/* Names from one number to before another one, by a step. */
+struct bulk {
+	const char *format;
+	uint32_t from, to, step;
+	bool delete;
+};
 
-	for (uint32_t i = from; i < to; i += step, count++) {
-		(void)snprintf(names[count], sizeof(*names), format, i);
-		limits[count] = (struct store_limit){names[count], delete ? STORE_DELETE : i};
+/* Puts or deletes the limits in one transaction, as an import does. */
+static void put_many(struct store *s, struct bulk b) {
+	struct store_limit *limits = calloc(b.to, sizeof(*limits));
+	char(*names)[64] = calloc(b.to, sizeof(*names));
+	size_t count = 0;
+
+	for (uint32_t i = b.from; i < b.to; i += b.step, count++) {
+		(void)snprintf(names[count], sizeof(*names), b.format, i);
+		limits[count] = (struct store_limit){names[count], b.delete ? STORE_DELETE : i};
 	}
-	done = store_put_limits(s, limits, count, answer_take, &a) == 0;
-	if (done)
-		await(s, &a, 1);
+	ck_assert_int_eq(put(s, limits, count), 0);
 	free(names);
 	free(limits);
-	return done && a.failed == 0;
 }
 
-#define CUSTOMER "customer%u@example.com"
-
-/* An import and some limits. The older of the last transactions is 4, which with a bit more is
- * 6. */
+/* Makes an import and sets some limits. The older one of the last two transactions has the number
+ * 4, which becomes 6 if one more bit is set. */
 static void fill_fresh(struct store *s) {
-	ck_assert(put_many(s, CUSTOMER, 0, 60, 1, false));
-	ck_assert(put_limit(s, "first", 1));
-	ck_assert(put_limit(s, "first", 2));
+	put_many(s, (struct bulk){CUSTOMER, 0, 60, 1});
+	ck_assert_int_eq(put_one(s, "first", 1), 0);
+	ck_assert_int_eq(put_one(s, "first", 2), 0);
 }
 
-/* Several pages of either, some used twice and some free again. */
+/* Leaves several pages of limits and of counts. Some were used twice, some are free again. */
 static void fill_history(struct store *s) {
 	char name[32];
 
-	ck_assert(put_many(s, CUSTOMER, 0, LIMITS, 1, false));
+	put_many(s, (struct bulk){CUSTOMER, 0, LIMITS, 1});
 	for (uint32_t i = 0; i < LIMITS; i += 3) {
 		(void)snprintf(name, sizeof(name), CUSTOMER, i);
-		ck_assert(put_limit(s, name, i % 2 ? STORE_DELETE : i + 1));
+		ck_assert_int_eq(put_one(s, name, i % 2 ? STORE_DELETE : i + 1), 0);
 	}
-	ck_assert(put_many(s, CUSTOMER, 90, 250, 1, true));
-	ck_assert(put_many(s, CUSTOMER, 200, 230, 2, false));
-	put_counts(s);
+	put_many(s, (struct bulk){CUSTOMER, 90, 250, 1, true});
+	put_many(s, (struct bulk){CUSTOMER, 200, 230, 2});
+	put_all_counts(s);
 }
 
-/* So many free pages that a list of them has pages of its own, and trees of three levels. */
+#define LONG_NAME "a-customer-with-a-long-name-%06u@example.com"
+
+/* Leaves so many free pages that their list fills pages of its own, and a tree of three levels. */
 static void fill_large(struct store *s) {
-	ck_assert(put_many(s, "a-customer-with-a-long-name-%06u@example.com", 0, 30000, 1, false));
-	ck_assert(put_many(s, "a-customer-with-a-long-name-%06u@example.com", 500, 29000, 1, true));
+	put_many(s, (struct bulk){LONG_NAME, 0, 30000, 1});
+	put_many(s, (struct bulk){LONG_NAME, 500, 29000, 1, true});
 }
 
 static void store_fill(void (*fill)(struct store *s)) {
-	struct store *s = NULL;
+	struct store *s = store_open();
 
-	ck_assert_int_eq(store_new(state, &s), 0);
 	fill(s);
-	ck_assert(put_limit(s, "last", 1));
+	ck_assert_int_eq(put_one(s, "last", 1), 0);
 	store_free(s);
-}
-
-struct text {
-	size_t used;
-	char text[131072];
-};
-
-static int limit_print(void *data, const char *name, uint32_t limit) {
-	struct text *t = data;
-
-	t->used += (size_t)snprintf(
-		t->text + t->used, sizeof(t->text) - t->used, "%s=%u\n", name, limit);
-	return t->used < sizeof(t->text) ? 0 : -ENOSPC;
-}
-
-static int count_print(
-	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied) {
-	struct text *t = data;
-
-	t->used += (size_t)snprintf(t->text + t->used, sizeof(t->text) - t->used, "%s=%u/%u/%llu\n",
-		name, count, peak, (unsigned long long)denied);
-	return t->used < sizeof(t->text) ? 0 : -ENOSPC;
 }
 
 /* -- one damage -------------------------------------------------------------------------------- */
 
 static char *content;
 static size_t content_size;
-static struct text expected;
+static char *expected; /* what was stored last */
 
-static void path_of(const char *which, char to[128]) {
-	(void)snprintf(to, 128, "%s/%s/data.mdb", state, which);
+/* The path of the file that is damaged: `which` is "limits" or "counts". */
+static struct dir_path data_path(const char *which) {
+	struct dir_path p;
+
+	(void)snprintf(p.text, sizeof(p.text), "%s/%s/data.mdb", state, which);
+	return p;
 }
 
-static void content_read(const char *which) {
-	struct stat st;
-	char path[128];
-	FILE *f;
-
-	path_of(which, path);
-	f = fopen(path, "re");
-	ck_assert_ptr_nonnull(f);
-	ck_assert_int_eq(fstat(fileno(f), &st), 0);
-	content_size = (size_t)st.st_size;
-	content = malloc(content_size);
-	ck_assert_uint_eq(fread(content, 1, content_size, f), content_size);
-	(void)fclose(f);
-}
-
-static void content_write(const char *which, size_t size) {
-	char path[128];
-	FILE *f;
-
-	path_of(which, path);
-	f = fopen(path, "we");
-	ck_assert_ptr_nonnull(f);
-	ck_assert_uint_eq(fwrite(content, 1, size, f), size);
-	ck_assert_int_eq(fclose(f), 0);
-}
-
-/* Whether a line says a limit, or counts, that were stored at some time: of customer N, N and N +
+/* True if the entry is a limit, or counts, that were stored at some time: of customer N, N and N +
  * 1. */
-static bool line_was_acknowledged(const char *line) {
+static bool was_acknowledged(const char *entry) {
 	unsigned customer, limit, peak, denied;
 
-	if (sscanf(line, "customer%u@example.com=%u/%u/%u", &customer, &limit, &peak, &denied) == 4)
+	if (sscanf(entry, CUSTOMER "=%u/%u/%u", &customer, &limit, &peak, &denied) == 4)
 		return limit == customer && peak == customer + 1 && denied == customer;
-	if (sscanf(line, "customer%u@example.com=%u", &customer, &limit) == 2 ||
-		sscanf(line, "a-customer-with-a-long-name-%u@example.com=%u", &customer, &limit) ==
-			2)
+	if (sscanf(entry, CUSTOMER "=%u", &customer, &limit) == 2 ||
+		sscanf(entry, LONG_NAME "=%u", &customer, &limit) == 2)
 		return limit == customer || limit == customer + 1;
-	return strncmp(line, "first=1\n", 8) == 0 || strncmp(line, "first=2\n", 8) == 0 ||
-	       strncmp(line, "last=1\n", 7) == 0;
+	return strncmp(entry, "first=1 ", 8) == 0 || strncmp(entry, "first=2 ", 8) == 0 ||
+	       strncmp(entry, "last=1 ", 7) == 0;
 }
 
 static enum outcome judge(const struct text *t) {
-	if (strcmp(t->text, expected.text) == 0)
+	if (strcmp(t->text, expected) == 0)
 		return RIGHT;
-	for (const char *line = t->text; *line; line = strchr(line, '\n') + 1)
-		if (!line_was_acknowledged(line))
+	for (const char *entry = t->text; *entry; entry = strchr(entry, ' ') + 1)
+		if (!was_acknowledged(entry))
 			return WRONG;
 	return OLDER;
 }
 
-/* The log of the process that looks, which says what is damaged. */
-static void log_path(char to[128]) {
-	(void)snprintf(to, 128, "%s/log", state);
-}
-
+/* The log of the process that opens the damaged store says what is damaged. */
 static bool log_names_the_damage(void) {
-	char path[128], line[4096] = "", file[128];
-	FILE *f;
+	FILE *f = fopen(dir_path("log").text, "re");
+	char line[4096] = "";
 
-	log_path(path);
-	path_of("limits", file);
-	f = fopen(path, "re");
 	while (f && fgets(line, sizeof(line), f) && !strstr(line, "is damaged"))
 		;
 	if (f)
 		(void)fclose(f);
-	return strstr(line, file) && strstr(line, "--restore") &&
+	return strstr(line, data_path("limits").text) && strstr(line, "--restore") &&
 	       (strstr(line, "after the entry '") || strstr(line, "damaged, in "));
 }
 
-/* What a start finds. */
+/* Opens the store and reads the limits, as a starting berthd does. */
 static enum outcome limits_look(void) {
 	struct text *t = calloc(1, sizeof(*t));
 	struct store *s = NULL;
@@ -296,7 +185,7 @@ static enum outcome counts_look(void) {
 	return t.used == 0 ? REFUSED : judge(&t);
 }
 
-/* In a child, since a failure may be its death. */
+/* Runs the function in a child, since a failure may be its death. */
 static enum outcome look(enum outcome (*looks)(void)) {
 	int status = 0;
 	pid_t pid;
@@ -305,10 +194,7 @@ static enum outcome look(enum outcome (*looks)(void)) {
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
-		char path[128];
-
-		log_path(path);
-		(void)!freopen(path, "w", stderr);
+		(void)!freopen(dir_path("log").text, "w", stderr);
 		(void)alarm(HANG_SECONDS);
 		_exit((int)looks());
 	}
@@ -327,7 +213,7 @@ static bool is_all(void) {
 static unsigned seen[BROKEN + 1];
 static unsigned tried;
 
-/* What a byte may become: all of its bits set, none, or one changed. */
+/* How a byte is changed: all of its bits are set, none is set, or one is changed. */
 #define PATTERNS 10
 
 static char changed(char byte, unsigned pattern) {
@@ -338,33 +224,27 @@ static void change_try(
 	const char *which, size_t at, unsigned pattern, enum outcome (*looks)(void)) {
 	char before = content[at];
 	enum outcome found;
-	char path[128];
+	char text[200];
 
 	content[at] = changed(before, pattern);
 	if (content[at] == before)
 		return;
-	content_write(which, content_size);
+	file_write(data_path(which).text, content, content_size);
 	found = look(looks);
 	seen[found]++;
 	tried++;
-	if (getenv("SHOW") && found > OLDER)
-		printf("%s: byte %zu of page %zu, %02x for %02x: %s\n", which, at % PAGE, at / PAGE,
-			(unsigned char)content[at], (unsigned char)before,
+	if (found > OLDER) {
+		(void)snprintf(text, sizeof(text), "%s: byte %zu of page %zu, %02x for %02x: %s",
+			which, at % PAGE, at / PAGE, (unsigned char)content[at],
+			(unsigned char)before,
 			found == BROKEN ? "it breaks" : "a wrong value is served");
-	else if (found > OLDER)
-		ck_abort_msg("%s: byte %zu of page %zu, %02x for %02x: %s", which, at % PAGE,
-			at / PAGE, (unsigned char)content[at], (unsigned char)before,
-			found == BROKEN ? "it breaks" : "a wrong value is served");
+		if (!getenv("SHOW"))
+			ck_abort_msg("%s", text);
+		puts(text);
+	}
 	content[at] = before;
-	(void)snprintf(path, sizeof(path), "%s/%s/lock.mdb", state, which);
-	(void)unlink(path);
-}
-
-/* Most of a sample are pages' headers. */
-static size_t place_choose(void) {
-	size_t page = random_below((uint32_t)(content_size / PAGE));
-
-	return page * PAGE + random_below(random_below(3) ? 16 : PAGE);
+	(void)snprintf(text, sizeof(text), "%s/%s/lock.mdb", state, which);
+	(void)unlink(text);
 }
 
 static void report(const char *what, const char *which) {
@@ -389,11 +269,11 @@ static void metas_try(const char *which, enum outcome (*looks)(void)) {
 	}
 }
 
-/* Every place of it: all set, none, the lowest and the highest bit. */
+/* Changes every byte: sets all bits, sets none, changes the lowest or the highest bit. */
 static void all_try(const char *which, const char *what, enum outcome (*looks)(void)) {
 	static const unsigned patterns[] = {0, 1, 2, PATTERNS - 1};
 
-	content_read(which);
+	content = file_read(data_path(which).text, &content_size);
 	metas_try(which, looks);
 	for (size_t at = 0; at < content_size; at++)
 		for (size_t i = 0; i < ELEMENTS(patterns); i++)
@@ -404,15 +284,20 @@ static void all_try(const char *which, const char *what, enum outcome (*looks)(v
 
 static void sample_try(
 	const char *which, const char *what, int sample, enum outcome (*looks)(void)) {
-	content_read(which);
+	content = file_read(data_path(which).text, &content_size);
 	metas_try(which, looks);
-	for (int i = 0; i < sample; i++)
-		change_try(which, place_choose(), random_below(PATTERNS), looks);
+	for (int i = 0; i < sample; i++) {
+		size_t page = random_below((uint32_t)(content_size / PAGE));
+		/* Most places are in the pages' headers. */
+		size_t at = page * PAGE + random_below(random_below(3) ? 16 : PAGE);
+
+		change_try(which, at, random_below(PATTERNS), looks);
+	}
 	report(what, which);
 	free(content);
 }
 
-/* Divided by $SCALE, where everything is slow. */
+/* Under slow tools, $SCALE makes the sample smaller. */
 static int sample(void) {
 	const char *scale = getenv("SCALE");
 
@@ -420,29 +305,26 @@ static int sample(void) {
 }
 
 static void limits_fill(void (*fill)(struct store *s)) {
-	struct store *s = NULL;
-
 	store_fill(fill);
-	ck_assert_int_eq(store_new(state, &s), 0);
-	ck_assert_int_eq(store_read_limits(s, limit_print, &expected), 0);
-	store_free(s);
+	expected = strdup(limits_stored());
+}
+
+/* Tries every place, or only a sample. */
+static void limits_try(void (*fill)(struct store *s), const char *what) {
+	limits_fill(fill);
+	if (is_all())
+		all_try("limits", what, limits_look);
+	else
+		sample_try("limits", what, sample(), limits_look);
 }
 
 START_TEST(fresh_limits_with_a_changed_byte_are_refused_or_right) {
-	limits_fill(fill_fresh);
-	if (is_all())
-		all_try("limits", "a changed byte in a fresh file", limits_look);
-	else
-		sample_try("limits", "a changed byte in a fresh file", sample(), limits_look);
+	limits_try(fill_fresh, "a changed byte in a fresh file");
 }
 END_TEST
 
 START_TEST(limits_with_a_history_and_a_changed_byte_are_refused_or_right) {
-	limits_fill(fill_history);
-	if (is_all())
-		all_try("limits", "a changed byte in one with a history", limits_look);
-	else
-		sample_try("limits", "a changed byte in one with a history", sample(), limits_look);
+	limits_try(fill_history, "a changed byte in one with a history");
 }
 END_TEST
 
@@ -454,12 +336,8 @@ START_TEST(many_limits_with_a_changed_byte_are_refused_or_right) {
 END_TEST
 
 START_TEST(counts_with_a_changed_byte_are_begun_afresh_or_right) {
-	struct store *s = NULL;
-
 	store_fill(fill_history);
-	ck_assert_int_eq(store_new(state, &s), 0);
-	ck_assert_int_eq(store_read_counts(s, SIZE_MAX, count_print, &expected), 0);
-	store_free(s);
+	expected = strdup(counts_stored());
 	sample_try("counts", "a changed byte", is_all() ? 100 * SAMPLE : sample(), counts_look);
 }
 END_TEST
@@ -467,19 +345,19 @@ END_TEST
 static void cut_try(size_t size) {
 	enum outcome found;
 
-	content_write("limits", size);
+	file_write(data_path("limits").text, content, size);
 	found = look(limits_look);
 	ck_assert_msg(found <= OLDER, "cut to %zu bytes: %d", size, (int)found);
 	seen[found]++;
 	tried++;
 }
 
-/* At each boundary of pages, and beside it, and in between. */
+/* Cuts the file at each page boundary, beside it, and in between. */
 static void cuts_try(void (*fill)(struct store *s), const char *what) {
 	static const int beside[] = {-1, 0, 1, 16, 100, 511, 512, 2048};
 
 	limits_fill(fill);
-	content_read("limits");
+	content = file_read(data_path("limits").text, &content_size);
 	for (size_t page = 0; page < content_size; page += PAGE)
 		for (size_t i = page == 0; i < ELEMENTS(beside); i++)
 			if (is_all() || beside[i] == 0 || random_below(8) == 0)
@@ -509,5 +387,5 @@ int main(void) {
 		{NULL},
 	};
 
-	return run_suites({"store damage", tests, .setup = state_make, .teardown = state_remove});
+	return run_suites({"store damage", tests, .setup = setup, .teardown = dir_remove});
 }

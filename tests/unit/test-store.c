@@ -1,28 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What the store promises: what was acknowledged stays, all or nothing, whoever is killed, whatever
- * is damaged, and however full the disk is. */
+/* Tests what the store promises. What it has acknowledged stays, and a job is stored whole or not
+ * at all: after a kill, after damage to its files, and on a full disk. */
 
-#include <check.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <lmdb.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
+#include "disk.h"
 #include "layout.h"
+#include "random.h"
 #include "run.h"
-#include "store-new.h"
+#include "store-jobs.h"
 #include "util.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -31,155 +27,18 @@
 #define SANITIZED false
 #endif
 
-/* -- directories ------------------------------------------------------------------------------- */
-
-static char root[] = "/dev/shm/berth-test-store-XXXXXX";
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-struct path {
-	char text[256];
-};
-
-static struct path path_of(const char *dir, const char *name) {
-	struct path p;
-	int length = snprintf(p.text, sizeof(p.text), "%s/%s", dir, name);
-
-	ck_assert_int_lt(length, (int)sizeof(p.text));
-	return p;
-}
-
-/* A state directory that isn't there yet, in one that is the test's own. */
-static struct path state_new(void) {
-	struct path p = path_of(root, "XXXXXX");
-
-	ck_assert_ptr_nonnull(mkdtemp(p.text));
-	return path_of(p.text, "state");
-}
-
-static char *file_read(const char *path, size_t *ret_size) {
-	FILE *f = fopen(path, "re");
-	struct stat st;
-	char *content;
-
-	ck_assert_msg(f != NULL, "%s", path);
-	ck_assert_int_eq(fstat(fileno(f), &st), 0);
-	content = calloc(1, (size_t)st.st_size + 1);
-	ck_assert_uint_eq(fread(content, 1, (size_t)st.st_size, f), st.st_size);
-	(void)fclose(f);
-	*ret_size = (size_t)st.st_size;
-	return content;
-}
-
-static void file_write(const char *path, const char *content, size_t size) {
-	FILE *f = fopen(path, "we");
-
-	ck_assert_ptr_nonnull(f);
-	ck_assert_uint_eq(fwrite(content, 1, size, f), size);
-	ck_assert_int_eq(fclose(f), 0);
-}
-
-/* -- jobs -------------------------------------------------------------------------------------- */
-
-struct answer {
-	bool done;
-	int error;
-	unsigned place; /* 1 for the first answer of the test */
-};
-
-static unsigned answers;
-
-static void answer_take(void *data, int error) {
-	struct answer *a = data;
-
-	ck_assert(!a->done);
-	*a = (struct answer){true, error, ++answers};
-}
-
-static void await(struct store *s, const struct answer *a) {
-	struct pollfd p = {.fd = store_fd(s), .events = POLLIN};
-
-	while (!a->done) {
-		ck_assert_int_ge(poll(&p, 1, -1), 0);
-		store_dispatch(s);
-	}
-}
-
-static struct store *store_at(const struct path *state) {
-	struct store *s = NULL;
-
-	ck_assert_int_eq(store_new(state->text, &s), 0);
-	return s;
-}
-
-static int put(struct store *s, const struct store_limit *limits, size_t count) {
-	struct answer a = {0};
-
-	ck_assert_int_eq(store_put_limits(s, limits, count, answer_take, &a), 0);
-	await(s, &a);
-	return a.error;
-}
-
-static int put_one(struct store *s, const char *name, uint32_t limit) {
-	return put(s, &(struct store_limit){name, limit}, 1);
+static void setup(void) {
+	dir_make();
+	strcpy(state, dir_path("state").text);
 }
 
 static int put_count(
 	struct store *s, const char *name, uint32_t count, uint32_t peak, uint64_t denied) {
 	struct store_count *c = calloc(1, sizeof(*c));
-	struct answer a = {0};
 
 	ck_assert_ptr_nonnull(c);
 	*c = (struct store_count){.count = count, .peak = peak, .denied = denied};
-	ck_assert_int_eq(store_put_counts(s, c, 1, strdup(name), answer_take, &a), 0);
-	await(s, &a);
-	return a.error;
-}
-
-struct text {
-	char text[4096];
-};
-
-static int limit_print(void *data, const char *name, uint32_t limit) {
-	struct text *t = data;
-	size_t used = strlen(t->text);
-
-	(void)snprintf(t->text + used, sizeof(t->text) - used, "%s=%u ", name, limit);
-	return 0;
-}
-
-static int count_print(
-	void *data, const char *name, uint32_t count, uint32_t peak, uint64_t denied) {
-	struct text *t = data;
-	size_t used = strlen(t->text);
-
-	(void)snprintf(t->text + used, sizeof(t->text) - used, "%s=%u/%u/%llu ", name, count, peak,
-		(unsigned long long)denied);
-	return 0;
-}
-
-/* What a new store reads. */
-static struct text limits_in(const struct path *state) {
-	struct store *s = store_at(state);
-	struct text t = {0};
-
-	ck_assert_int_eq(store_read_limits(s, limit_print, &t), 0);
-	store_free(s);
-	return t;
-}
-
-static struct text counts_in(const struct path *state) {
-	struct store *s = store_at(state);
-	struct text t = {0};
-
-	ck_assert_int_eq(store_read_counts(s, SIZE_MAX, count_print, &t), 0);
-	store_free(s);
-	return t;
+	return put_counts(s, c, 1, strdup(name));
 }
 
 /* -- putting and reading ----------------------------------------------------------------------- */
@@ -187,19 +46,17 @@ static struct text counts_in(const struct path *state) {
 START_TEST(limits_are_there_after_reopening_in_the_order_of_their_bytes) {
 	static const struct store_limit limits[] = {
 		{"b", 2}, {"*", 7}, {"a/b", 0}, {"a", BERTH_LIMIT_NONE}, {"\xC3\xBC", 1048575}};
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 
 	ck_assert_int_eq(put(s, limits, ELEMENTS(limits)), 0);
 	store_free(s);
 
-	ck_assert_str_eq(limits_in(&state).text, "*=7 a=16777215 a/b=0 b=2 \xC3\xBC=1048575 ");
+	ck_assert_str_eq(limits_stored(), "*=7 a=16777215 a/b=0 b=2 \xC3\xBC=1048575 ");
 }
 END_TEST
 
 START_TEST(a_deleted_limit_is_gone_and_deleting_it_again_is_fine) {
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 
 	ck_assert_int_eq(put_one(s, "a", 1), 0);
 	ck_assert_int_eq(put_one(s, "b", 2), 0);
@@ -207,25 +64,24 @@ START_TEST(a_deleted_limit_is_gone_and_deleting_it_again_is_fine) {
 	ck_assert_int_eq(put_one(s, "a", STORE_DELETE), 0);
 	store_free(s);
 
-	ck_assert_str_eq(limits_in(&state).text, "b=2 ");
+	ck_assert_str_eq(limits_stored(), "b=2 ");
 }
 END_TEST
 
 START_TEST(a_job_is_stored_whole_or_not_at_all) {
 	static const struct store_limit bad[] = {{"a", 9}, {"", 1}, {"z", 9}};
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 
 	ck_assert_int_eq(put_one(s, "a", 1), 0);
 	ck_assert_int_eq(put(s, bad, ELEMENTS(bad)), -EINVAL);
 	ck_assert_int_eq(put_one(s, "b", 2), 0);
 	store_free(s);
 
-	ck_assert_str_eq(limits_in(&state).text, "a=1 b=2 ");
+	ck_assert_str_eq(limits_stored(), "a=1 b=2 ");
 }
 END_TEST
 
-/* Keeps the worker busy, so that what is handed over next waits together. */
+/* Keeps the store's thread busy, so that the next jobs wait and share a commit. */
 static void keep_busy(struct store *s, struct answer *a) {
 	static struct store_limit many[50000];
 
@@ -236,20 +92,19 @@ static void keep_busy(struct store *s, struct answer *a) {
 
 START_TEST(a_bad_job_does_not_fail_those_that_share_its_commit) {
 	static const struct store_limit limits[] = {{"a", 1}, {"", 2}, {"c", 3}};
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 	struct answer busy = {0}, a[3] = {{0}};
 
 	keep_busy(s, &busy);
 	for (size_t i = 0; i < 3; i++)
 		ck_assert_int_eq(store_put_limits(s, &limits[i], 1, answer_take, &a[i]), 0);
-	await(s, &a[2]);
+	(void)answer_await(s, &a[2]);
 	ck_assert_int_eq(a[0].error, 0);
 	ck_assert_int_eq(a[1].error, -EINVAL);
 	ck_assert_int_eq(a[2].error, 0);
 	store_free(s);
 
-	ck_assert_str_eq(limits_in(&state).text, "a=1 c=3 ");
+	ck_assert_str_eq(limits_stored(), "a=1 c=3 ");
 }
 END_TEST
 
@@ -257,25 +112,23 @@ START_TEST(of_two_changes_of_one_name_the_later_one_counts) {
 	static const struct store_limit twice[] = {
 		{"a", 1}, {"b", 1}, {"a", STORE_DELETE}, {"b", STORE_DELETE}, {"b", 2}};
 	static const struct store_limit first = {"c", 1}, second = {"c", 2};
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 	struct answer busy = {0}, a[2] = {{0}};
 
 	ck_assert_int_eq(put(s, twice, ELEMENTS(twice)), 0);
 	keep_busy(s, &busy);
 	ck_assert_int_eq(store_put_limits(s, &first, 1, answer_take, &a[0]), 0);
 	ck_assert_int_eq(store_put_limits(s, &second, 1, answer_take, &a[1]), 0);
-	await(s, &a[1]);
+	(void)answer_await(s, &a[1]);
 	store_free(s);
 
-	ck_assert_str_eq(limits_in(&state).text, "b=2 c=2 ");
+	ck_assert_str_eq(limits_stored(), "b=2 c=2 ");
 }
 END_TEST
 
 START_TEST(jobs_are_answered_in_the_order_handed_over) {
 	static const struct store_limit limit = {"a", 1};
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 	struct answer a[30] = {{0}};
 
 	for (size_t i = 0; i < ELEMENTS(a); i++)
@@ -285,7 +138,7 @@ START_TEST(jobs_are_answered_in_the_order_handed_over) {
 				0);
 		else
 			ck_assert_int_eq(store_put_limits(s, &limit, 1, answer_take, &a[i]), 0);
-	await(s, &a[29]);
+	(void)answer_await(s, &a[29]);
 	for (size_t i = 0; i < ELEMENTS(a); i++)
 		ck_assert_uint_eq(a[i].place, i + 1);
 	store_free(s);
@@ -294,8 +147,7 @@ END_TEST
 
 START_TEST(freeing_does_the_jobs_that_wait_and_answers_them) {
 	static const struct store_limit limit = {"a", 1};
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 	struct answer busy = {0}, a[2] = {{0}};
 	struct store_count *c = calloc(1, sizeof(*c));
 
@@ -306,28 +158,26 @@ START_TEST(freeing_does_the_jobs_that_wait_and_answers_them) {
 	store_free(s);
 
 	ck_assert(busy.done && a[0].done && a[1].done);
-	ck_assert_str_eq(limits_in(&state).text, "a=1 ");
-	ck_assert_str_eq(counts_in(&state).text, "a=5/0/0 ");
+	ck_assert_str_eq(limits_stored(), "a=1 ");
+	ck_assert_str_eq(counts_stored(), "a=5/0/0 ");
 	store_free(NULL);
 }
 END_TEST
 
 static int stop_at_once(void *data, const char *name, uint32_t limit) {
-	(void)name;
-	(void)limit;
+	(void)name, (void)limit;
 	++*(int *)data;
 	return -ECANCELED;
 }
 
 START_TEST(reading_stops_where_the_reader_says_so) {
 	static const struct store_limit limits[] = {{"a", 1}, {"b", 2}};
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 	int calls = 0;
 
 	ck_assert_int_eq(put(s, limits, 2), 0);
 	store_free(s);
-	s = store_at(&state);
+	s = store_open();
 	ck_assert_int_eq(store_read_limits(s, stop_at_once, &calls), -ECANCELED);
 	ck_assert_int_eq(calls, 1);
 	store_free(s);
@@ -353,44 +203,23 @@ static int model_compare(void *data, const char *name, uint32_t limit) {
 	return 0;
 }
 
-static void model_check(struct model *m, const struct path *state) {
-	struct store *s = store_at(state);
-	unsigned expected = 0;
+START_TEST(random_puts_and_deletes_agree_with_a_model) {
+	struct model *m = calloc(1, sizeof(*m));
+	unsigned expected;
 
-	for (unsigned i = 0; i < MODEL_NAMES; i++)
-		expected += m->limit[i] != STORE_DELETE;
-	m->seen = 0;
-	ck_assert_int_eq(store_read_limits(s, model_compare, m), 0);
-	ck_assert_uint_eq(m->seen, expected);
-	store_free(s);
-}
-
-static void model_init(struct model *m) {
+	random_init();
 	for (unsigned i = 0; i < MODEL_NAMES; i++) {
 		m->limit[i] = STORE_DELETE;
-		(void)snprintf(m->name[i], sizeof(m->name[i]), "n%u-%.*s", i, (int)(i % 50),
-			"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx");
+		(void)snprintf(m->name[i], sizeof(m->name[i]), "n%u-%0*d", i, (int)(i % 50), 0);
 	}
-}
-
-START_TEST(random_puts_and_deletes_agree_with_a_model) {
-	const char *given = getenv("BERTH_TEST_SEED");
-	unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : 1;
-	struct path state = state_new();
-	struct model *m = calloc(1, sizeof(*m));
-
-	printf("seed %u (BERTH_TEST_SEED)\n", seed);
-	(void)fflush(stdout);
-	model_init(m);
 	for (int round = 0; round < 20; round++) {
-		struct store *s = store_at(&state);
+		struct store *s = store_open();
 
 		for (int job = 0; job < 20; job++) {
 			struct store_limit limits[64];
 
 			for (size_t i = 0; i < ELEMENTS(limits); i++) {
-				unsigned n = (unsigned)rand_r(&seed) % MODEL_NAMES;
-				unsigned v = (unsigned)rand_r(&seed) % 100;
+				uint32_t n = random_below(MODEL_NAMES), v = random_below(100);
 
 				m->limit[n] = v < 50 ? STORE_DELETE : v;
 				limits[i] = (struct store_limit){m->name[n], m->limit[n]};
@@ -398,7 +227,13 @@ START_TEST(random_puts_and_deletes_agree_with_a_model) {
 			ck_assert_int_eq(put(s, limits, ELEMENTS(limits)), 0);
 		}
 		store_free(s);
-		model_check(m, &state);
+		expected = m->seen = 0;
+		for (unsigned i = 0; i < MODEL_NAMES; i++)
+			expected += m->limit[i] != STORE_DELETE;
+		s = store_open();
+		ck_assert_int_eq(store_read_limits(s, model_compare, m), 0);
+		ck_assert_uint_eq(m->seen, expected);
+		store_free(s);
 	}
 	free(m);
 }
@@ -411,22 +246,21 @@ static void die_when_done(void *data, int error) {
 	(void)kill(getpid(), error == 0 ? SIGKILL : SIGTERM);
 }
 
-/* In a child: any failure ends it otherwise than by SIGKILL. */
-static void child_put_and_die(const struct path *state, const char *name, uint32_t limit) {
+/* Runs in a child, which dies by SIGKILL only if the limit was stored. */
+static void child_put_and_die(const char *name, uint32_t limit) {
 	struct store_limit l = {name, limit};
 	struct answer never = {0};
 	struct store *s;
 
-	if (store_new(state->text, &s) < 0 || store_put_limits(s, &l, 1, die_when_done, NULL) < 0)
+	if (store_new(state, &s) < 0 || store_put_limits(s, &l, 1, die_when_done, NULL) < 0)
 		_exit(1);
-	await(s, &never);
+	(void)answer_await(s, &never);
 	_exit(2);
 }
 
 START_TEST(what_was_acknowledged_survives_a_kill_at_that_instant) {
 	const uint32_t rounds = SANITIZED ? 20 : 100;
-	struct path state = state_new();
-	struct text expected = {0}, found;
+	static struct text expected;
 
 	for (uint32_t i = 0; i < rounds; i++) {
 		char name[32];
@@ -436,13 +270,12 @@ START_TEST(what_was_acknowledged_survives_a_kill_at_that_instant) {
 		(void)snprintf(name, sizeof(name), "n%03u", i);
 		pid = fork();
 		if (pid == 0)
-			child_put_and_die(&state, name, i);
+			child_put_and_die(name, i);
 		ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 		ck_assert_msg(
 			WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "status %x", status);
 		(void)limit_print(&expected, name, i);
-		found = limits_in(&state);
-		ck_assert_str_eq(found.text, expected.text);
+		ck_assert_str_eq(limits_stored(), expected.text);
 	}
 }
 END_TEST
@@ -454,12 +287,12 @@ static void note_acknowledged(void *data, int error) {
 		atomic_fetch_add(acknowledged, 1);
 }
 
-/* Each job raises both limits by one; jobs are handed over without waiting. */
-static void child_put_for_ever(const struct path *state, _Atomic uint32_t *acknowledged) {
+/* Each job raises both limits by one. It is handed over before the previous job is done. */
+static void child_put_for_ever(_Atomic uint32_t *acknowledged) {
 	struct pollfd p = {.events = POLLIN};
 	struct store *s;
 
-	if (store_new(state->text, &s) < 0)
+	if (store_new(state, &s) < 0)
 		_exit(1);
 	p.fd = store_fd(s);
 	for (uint32_t n = atomic_load(acknowledged) + 1;; n++) {
@@ -488,7 +321,6 @@ static int pair_read(void *data, const char *name, uint32_t limit) {
 
 START_TEST(a_kill_at_any_instant_loses_nothing_acknowledged_and_divides_no_job) {
 	const int rounds = SANITIZED ? 10 : 60;
-	struct path state = state_new();
 	_Atomic uint32_t *acknowledged =
 		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -500,14 +332,14 @@ START_TEST(a_kill_at_any_instant_loses_nothing_acknowledged_and_divides_no_job) 
 		pid_t pid = fork();
 
 		if (pid == 0)
-			child_put_for_ever(&state, acknowledged);
-		/* The instant follows from progress, not from a clock. */
+			child_put_for_ever(acknowledged);
+		/* Progress decides when the kill happens, not a clock. */
 		while (atomic_load(acknowledged) < before + 1 + (uint32_t)i * 7)
 			(void)sched_yield();
 		(void)kill(pid, SIGKILL);
 		ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 
-		s = store_at(&state);
+		s = store_open();
 		ck_assert_int_eq(store_read_limits(s, pair_read, &p), 0);
 		store_free(s);
 		ck_assert_uint_eq(p.left, p.right);
@@ -520,29 +352,20 @@ END_TEST
 
 /* -- damage ------------------------------------------------------------------------------------ */
 
-static void scribble(char *file, size_t *size, int how) {
-	switch (how) {
-	case 0: /* both meta pages */
-		memset(file, 'x', 8192);
-		break;
-	case 1: /* everything else */
-		memset(file + 8192, 0xFF, *size - 8192);
-		break;
-	case 2:
-		memset(file + 8192, 0, *size - 8192);
-		break;
-	case 3: /* cut after the meta pages */
-		*size = 8192;
-		break;
-	case 4:
-		*size = *size / 2 / 4096 * 4096;
-		break;
-	case 5:
-		*size = 100;
-		break;
-	default:
-		*size = 0;
-	}
+/* Damages the file in one of seven ways. Returns its new content, which the caller frees. */
+static char *file_damage(const char *path, size_t *ret_size, int how) {
+	size_t size;
+	char *content = file_read(path, &size);
+	const size_t sizes[] = {size, size, size, 8192, size / 2 / 4096 * 4096, 100, 0};
+
+	/* The first 8192 bytes are the meta pages. */
+	if (how == 0)
+		memset(content, 'x', 8192);
+	else if (how <= 2)
+		memset(content + 8192, how == 1 ? 0xFF : 0, size - 8192);
+	*ret_size = sizes[how];
+	file_write(path, content, *ret_size);
+	return content;
 }
 
 static void put_many(struct store *s) {
@@ -557,19 +380,17 @@ static void put_many(struct store *s) {
 }
 
 START_TEST(damaged_limits_are_refused_and_left_alone) {
-	struct path state = state_new(), path = path_of(state.text, "limits/data.mdb");
-	struct store *s = store_at(&state);
+	struct dir_path path = dir_path("state/limits/data.mdb");
+	struct store *s = store_open();
 	size_t size, size_after;
 	char *file, *after;
 
 	put_many(s);
 	store_free(s);
-	file = file_read(path.text, &size);
-	scribble(file, &size, _i);
-	file_write(path.text, file, size);
+	file = file_damage(path.text, &size, _i);
 
 	s = NULL;
-	ck_assert_int_eq(store_new(state.text, &s), -EUCLEAN);
+	ck_assert_int_eq(store_new(state, &s), -EUCLEAN);
 	ck_assert_ptr_null(s);
 	after = file_read(path.text, &size_after);
 	ck_assert_uint_eq(size_after, size);
@@ -580,8 +401,8 @@ START_TEST(damaged_limits_are_refused_and_left_alone) {
 END_TEST
 
 /* Writes the format's version as a later berthd would, or takes it away. */
-static void format_change(const struct path *state, const char *dir, const uint32_t *version) {
-	struct path path = path_of(state->text, dir);
+static void format_change(const char *name, const uint32_t *version) {
+	struct dir_path path = dir_path(name);
 	MDB_val key = {6, (char *)"format"}, value = {4, (void *)version};
 	MDB_env *env;
 	MDB_txn *txn;
@@ -600,34 +421,30 @@ static void format_change(const struct path *state, const char *dir, const uint3
 
 START_TEST(limits_of_a_later_format_are_refused) {
 	const uint32_t later = 2;
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 
 	store_free(s);
-	format_change(&state, "limits", &later);
-	ck_assert_int_eq(store_new(state.text, &s), -EPROTONOSUPPORT);
+	format_change("state/limits", &later);
+	ck_assert_int_eq(store_new(state, &s), -EPROTONOSUPPORT);
 }
 END_TEST
 
 START_TEST(limits_without_a_format_are_refused) {
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 
 	store_free(s);
-	format_change(&state, "limits", NULL);
-	ck_assert_int_eq(store_new(state.text, &s), -EUCLEAN);
+	format_change("state/limits", NULL);
+	ck_assert_int_eq(store_new(state, &s), -EUCLEAN);
 }
 END_TEST
 
 START_TEST(a_birth_that_was_interrupted_is_begun_again) {
-	struct path state = state_new(), path;
+	struct dir_path path = dir_path("state/limits/data.mdb.new");
 
-	ck_assert_int_eq(mkdir(state.text, 0700), 0);
-	path = path_of(state.text, "limits");
-	ck_assert_int_eq(mkdir(path.text, 0700), 0);
-	path = path_of(state.text, "limits/data.mdb.new");
+	ck_assert_int_eq(mkdir(state, 0700), 0);
+	ck_assert_int_eq(mkdir(dir_path("state/limits").text, 0700), 0);
 	file_write(path.text, "half a file", 11);
-	ck_assert_str_eq(limits_in(&state).text, "");
+	ck_assert_str_eq(limits_stored(), "");
 	ck_assert_int_ne(access(path.text, F_OK), 0);
 }
 END_TEST
@@ -635,8 +452,8 @@ END_TEST
 /* -- counts ------------------------------------------------------------------------------------ */
 
 START_TEST(counts_are_there_after_reopening_and_zeroes_are_not) {
-	struct path state = state_new(), boot = path_of(state.text, "counts/boot");
-	struct store *s = store_at(&state);
+	struct dir_path boot = dir_path("state/counts/boot");
+	struct store *s = store_open();
 
 	ck_assert_int_eq(put_count(s, "b", 1, 2, UINT64_C(1) << 40), 0);
 	ck_assert_int_eq(put_count(s, "a", 3, 4, 5), 0);
@@ -646,16 +463,16 @@ START_TEST(counts_are_there_after_reopening_and_zeroes_are_not) {
 	store_free(s);
 
 	ck_assert_int_ne(access(boot.text, F_OK), 0);
-	ck_assert_str_eq(counts_in(&state).text, "a=3/4/5 b=1/2/1099511627776 ");
+	ck_assert_str_eq(counts_stored(), "a=3/4/5 b=1/2/1099511627776 ");
 }
 END_TEST
 
 /* Counts and a limit are stored, and the process killed. */
-static void killed_with_counts(const struct path *state) {
+static void killed_with_counts(void) {
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		struct store *s = store_at(state);
+		struct store *s = store_open();
 
 		if (put_count(s, "a", 1, 2, 3) == 0 && put_one(s, "a", 9) == 0)
 			(void)kill(getpid(), SIGKILL);
@@ -665,118 +482,100 @@ static void killed_with_counts(const struct path *state) {
 }
 
 START_TEST(counts_survive_a_kill_within_the_same_boot) {
-	struct path state = state_new();
 
-	killed_with_counts(&state);
-	ck_assert_str_eq(counts_in(&state).text, "a=1/2/3 ");
-	ck_assert_str_eq(counts_in(&state).text, "a=1/2/3 ");
+	killed_with_counts();
+	ck_assert_str_eq(counts_stored(), "a=1/2/3 ");
+	ck_assert_str_eq(counts_stored(), "a=1/2/3 ");
 }
 END_TEST
 
-START_TEST(counts_that_another_boot_left_unsynced_are_begun_afresh) {
-	static const char *const boots[] = {"b1c2d3e4-0000-4000-8000-000000000000\n", "", "\n"};
-	struct path state = state_new(), boot = path_of(state.text, "counts/boot");
+/* The limit is still there. The counts are gone, and new ones are stored. */
+static void check_counts_begun_afresh(void) {
 	struct store *s;
 
-	killed_with_counts(&state);
-	file_write(boot.text, boots[_i], strlen(boots[_i]));
-	ck_assert_str_eq(counts_in(&state).text, "");
-	ck_assert_str_eq(limits_in(&state).text, "a=9 ");
-
-	s = store_at(&state);
+	ck_assert_str_eq(counts_stored(), "");
+	ck_assert_str_eq(limits_stored(), "a=9 ");
+	s = store_open();
 	ck_assert_int_eq(put_count(s, "b", 1, 1, 1), 0);
 	store_free(s);
-	ck_assert_str_eq(counts_in(&state).text, "b=1/1/1 ");
+	ck_assert_str_eq(counts_stored(), "b=1/1/1 ");
+}
+
+START_TEST(counts_that_another_boot_left_unsynced_are_begun_afresh) {
+	static const char *const boots[] = {"b1c2d3e4-0000-4000-8000-000000000000\n", "", "\n"};
+
+	killed_with_counts();
+	file_write(dir_path("state/counts/boot").text, boots[_i], strlen(boots[_i]));
+	check_counts_begun_afresh();
 }
 END_TEST
 
 START_TEST(damaged_counts_are_begun_afresh) {
-	struct path state = state_new(), path = path_of(state.text, "counts/data.mdb");
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 	size_t size;
-	char *file;
 
 	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), 0);
 	ck_assert_int_eq(put_one(s, "a", 9), 0);
 	store_free(s);
-	file = file_read(path.text, &size);
-	scribble(file, &size, _i);
-	file_write(path.text, file, size);
-	free(file);
-
-	ck_assert_str_eq(counts_in(&state).text, "");
-	ck_assert_str_eq(limits_in(&state).text, "a=9 ");
-	s = store_at(&state);
-	ck_assert_int_eq(put_count(s, "b", 1, 1, 1), 0);
-	store_free(s);
-	ck_assert_str_eq(counts_in(&state).text, "b=1/1/1 ");
+	free(file_damage(dir_path("state/counts/data.mdb").text, &size, _i));
+	check_counts_begun_afresh();
 }
 END_TEST
 
 START_TEST(counts_of_a_later_format_are_begun_afresh) {
 	const uint32_t later = 2;
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 
 	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), 0);
 	store_free(s);
-	format_change(&state, "counts", &later);
-	ck_assert_str_eq(counts_in(&state).text, "");
+	format_change("state/counts", &later);
+	ck_assert_str_eq(counts_stored(), "");
 }
 END_TEST
 
 START_TEST(counts_that_cannot_be_opened_do_not_stop_the_service_and_are_tried_again) {
-	struct path state = state_new(), counts = path_of(state.text, "counts");
+	struct dir_path counts = dir_path("state/counts");
 	struct store *s;
 
-	ck_assert_int_eq(mkdir(state.text, 0700), 0);
+	ck_assert_int_eq(mkdir(state, 0700), 0);
 	file_write(counts.text, "in the way", 10);
-	s = store_at(&state);
+	s = store_open();
 	ck_assert_int_eq(put_one(s, "a", 1), 0);
 	ck_assert_int_lt(put_count(s, "a", 1, 2, 3), 0);
 	ck_assert_int_eq(unlink(counts.text), 0);
 	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), 0);
 	store_free(s);
-	ck_assert_str_eq(counts_in(&state).text, "a=1/2/3 ");
+	ck_assert_str_eq(counts_stored(), "a=1/2/3 ");
 }
 END_TEST
 
 /* -- the system's limits ----------------------------------------------------------------------- */
 
 START_TEST(a_directory_of_somebody_else_is_refused) {
-	struct path state = state_new();
 	struct store *s;
 
 	if (geteuid() != 0) {
 		printf("not root: not testing a directory of somebody else\n");
 		return;
 	}
-	store_free(store_at(&state));
+	store_free(store_open());
 	ck_assert_int_eq(seteuid(65534), 0);
-	ck_assert_int_eq(store_new(state.text, &s), -EACCES);
+	ck_assert_int_eq(store_new(state, &s), -EACCES);
 	ck_assert_int_eq(seteuid(0), 0);
 }
 END_TEST
 
 START_TEST(little_address_space_is_enough) {
 	const struct rlimit little = {UINT64_C(3) << 30, UINT64_C(3) << 30};
-	struct path state = state_new();
 
 	if (SANITIZED) {
 		printf("sanitizers need address space: not testing with little\n");
 		return;
 	}
 	ck_assert_int_eq(setrlimit(RLIMIT_AS, &little), 0);
-	ck_assert_int_eq(put_one(store_at(&state), "a", 1), 0);
+	ck_assert_int_eq(put_one(store_open(), "a", 1), 0);
 }
 END_TEST
-
-/* In a mount namespace of its own, which goes with the test's process. */
-static bool mount_small(const char *path, const char *options) {
-	return unshare(CLONE_NEWNS) == 0 &&
-	       mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) == 0 &&
-	       mount("tmpfs", path, "tmpfs", 0, options) == 0;
-}
 
 static void fill_disk(const char *path) {
 	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -790,10 +589,18 @@ static void fill_disk(const char *path) {
 }
 
 static int limit_count(void *data, const char *name, uint32_t limit) {
-	(void)name;
-	(void)limit;
+	(void)name, (void)limit;
 	++*(uint32_t *)data;
 	return 0;
+}
+
+static uint32_t limits_count(void) {
+	struct store *s = store_open();
+	uint32_t stored = 0;
+
+	ck_assert_int_eq(store_read_limits(s, limit_count, &stored), 0);
+	store_free(s);
+	return stored;
 }
 
 /* Puts one limit after another until the disk is full; returns how many were acknowledged. */
@@ -809,18 +616,20 @@ static uint32_t put_until_full(struct store *s, int *ret_error) {
 }
 
 START_TEST(a_full_disk_refuses_and_loses_nothing_and_room_mends_it) {
-	struct path state = state_new(), filler;
-	uint32_t acknowledged, stored = 0;
+	struct dir_path filler;
+	uint32_t acknowledged;
 	struct store *s;
 	int error;
 
-	ck_assert_int_eq(mkdir(state.text, 0700), 0);
-	if (!mount_small(state.text, "size=512k")) {
+	ck_assert_int_eq(mkdir(state, 0700), 0);
+	/* In a mount namespace of its own, which goes with the test's process. */
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
+		mount("tmpfs", state, "tmpfs", 0, "size=512k") < 0) {
 		printf("may not mount: not testing a full disk\n");
 		return;
 	}
-	filler = path_of(state.text, "filler");
-	s = store_at(&state);
+	filler = dir_path("state/filler");
+	s = store_open();
 	ck_assert_int_eq(put_count(s, "a", 1, 1, 1), 0);
 	fill_disk(filler.text);
 
@@ -830,9 +639,8 @@ START_TEST(a_full_disk_refuses_and_loses_nothing_and_room_mends_it) {
 	store_free(s);
 
 	/* It starts on a full disk, too. */
-	s = store_at(&state);
-	ck_assert_int_eq(store_read_limits(s, limit_count, &stored), 0);
-	ck_assert_uint_eq(stored, acknowledged);
+	ck_assert_uint_eq(limits_count(), acknowledged);
+	s = store_open();
 	ck_assert_int_eq(put_one(s, "another", 1), -ENOSPC);
 
 	ck_assert_int_eq(unlink(filler.text), 0);
@@ -840,12 +648,9 @@ START_TEST(a_full_disk_refuses_and_loses_nothing_and_room_mends_it) {
 	ck_assert_int_eq(put_count(s, "a", 2, 2, 2), 0);
 	store_free(s);
 
-	stored = 0;
-	s = store_at(&state);
-	ck_assert_int_eq(store_read_limits(s, limit_count, &stored), 0);
-	ck_assert_uint_eq(stored, acknowledged + 1);
-	store_free(s);
-	ck_assert_str_eq(counts_in(&state).text, "a=2/2/2 ");
+	ck_assert_uint_eq(limits_count(), acknowledged + 1);
+	ck_assert_str_eq(counts_stored(), "a=2/2/2 ");
+	ck_assert_int_eq(umount(state), 0);
 }
 END_TEST
 
@@ -856,7 +661,7 @@ static bool disk_fails;
 
 #define EVERYWHERE __attribute__((visibility("default")))
 
-/* In the place of libc's, for the store and LMDB as well. */
+/* Replaces libc's function, also for the store and LMDB. */
 EVERYWHERE int clock_gettime(clockid_t clock, struct timespec *t) {
 	int r = (int)syscall(SYS_clock_gettime, clock, t);
 
@@ -873,11 +678,11 @@ EVERYWHERE int fdatasync(int fd) {
 
 #define MANY 20000
 
-/* So many that the environments are closed. */
+/* Puts so many counts, and changes so many limits, that LMDB is closed afterwards. */
 static void put_many_of_both(struct store *s) {
 	struct store_count *c = calloc(MANY, sizeof(*c));
 	char *names = malloc((size_t)MANY * 8);
-	struct answer a = {0}, busy = {0};
+	struct answer busy = {0};
 
 	ck_assert(c && names);
 	for (uint32_t i = 0; i < MANY; i++) {
@@ -885,8 +690,7 @@ static void put_many_of_both(struct store *s) {
 		(void)snprintf(names + (size_t)i * 8, 8, "%07u", i);
 	}
 	keep_busy(s, &busy);
-	ck_assert_int_eq(store_put_counts(s, c, MANY, names, answer_take, &a), 0);
-	await(s, &a);
+	(void)put_counts(s, c, MANY, names);
 }
 
 static int count_count(
@@ -905,8 +709,7 @@ static void descriptors_allow(rlim_t n) {
 }
 
 START_TEST(without_descriptors_changes_are_refused_and_no_count_is_lost) {
-	struct path state = state_new();
-	struct store *s = store_at(&state);
+	struct store *s = store_open();
 	uint32_t stored = 0;
 
 	put_many_of_both(s);
@@ -919,18 +722,17 @@ START_TEST(without_descriptors_changes_are_refused_and_no_count_is_lost) {
 	ck_assert_int_eq(put_one(s, "a", 1), 0);
 	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), 0);
 	store_free(s);
-	s = store_at(&state);
+	s = store_open();
 	ck_assert_int_eq(store_read_counts(s, SIZE_MAX, count_count, &stored), 0);
 	store_free(s);
 	ck_assert_uint_eq(stored, MANY + 1);
-	ck_assert_str_eq(limits_in(&state).text, "a=1 ");
+	ck_assert_str_eq(limits_stored(), "a=1 ");
 }
 END_TEST
 
 START_TEST(a_file_that_went_while_it_was_closed_is_missed_and_not_begun_again) {
-	struct path state = state_new(), path = path_of(state.text, "limits/data.mdb"),
-		    away = path_of(state.text, "away");
-	struct store *s = store_at(&state);
+	struct dir_path path = dir_path("state/limits/data.mdb"), away = dir_path("state/away");
+	struct store *s = store_open();
 
 	ck_assert_int_eq(put_one(s, "a", 1), 0);
 	put_many_of_both(s);
@@ -940,13 +742,13 @@ START_TEST(a_file_that_went_while_it_was_closed_is_missed_and_not_begun_again) {
 	ck_assert_int_eq(rename(away.text, path.text), 0);
 	ck_assert_int_eq(put_one(s, "b", 1), 0);
 	store_free(s);
-	ck_assert_str_eq(limits_in(&state).text, "a=1 b=1 ");
+	ck_assert_str_eq(limits_stored(), "a=1 b=1 ");
 }
 END_TEST
 
 START_TEST(counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_succeeds) {
-	struct path state = state_new(), boot = path_of(state.text, "counts/boot");
-	struct store *s = store_at(&state);
+	struct dir_path boot = dir_path("state/counts/boot");
+	struct store *s = store_open();
 
 	ck_assert_int_eq(put_count(s, "a", 1, 2, 3), 0);
 	clock_ahead = 60;
@@ -992,11 +794,6 @@ int main(void) {
 		{counts_that_couldnt_be_synced_are_not_believed_because_a_later_sync_succeeds},
 		{NULL},
 	};
-	int status;
 
-	if (!mkdtemp(root))
-		return EXIT_FAILURE;
-	status = run_suites({"store", tests});
-	(void)nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-	return status;
+	return run_suites({"store", tests, .setup = setup, .teardown = dir_remove});
 }

@@ -10,11 +10,11 @@
  * Each server acquires or releases at least $TURNS times.
  */
 
-#include <pthread.h>
-
 #include "counter-fast.h"
 #include "fixture.h"
+#include "random.h"
 #include "run.h"
+#include "threads.h"
 #include "wake.h"
 
 #define SERVERS    3
@@ -24,7 +24,6 @@
 #define FIRST      16u
 #define SAFE_UNTIL 4u /* a server's first records are never closed; only they may hold `tight` */
 
-static struct fixture f;
 static unsigned long turns;
 static uint32_t tight;           /* the account `tight` */
 static _Atomic uint32_t inside;  /* the weight that `tight` holds, by the servers' account */
@@ -55,11 +54,6 @@ static void complain(const char *what, int r) {
 
 	if (atomic_compare_exchange_strong(&failure, &none, what))
 		atomic_store(&failure_code, r);
-}
-
-static uint32_t random_below(uint64_t *state, uint32_t n) {
-	*state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	return (uint32_t)((*state >> 33) % n);
 }
 
 /* -- servers ----------------------------------------------------------------------------------- */
@@ -125,7 +119,7 @@ static int acquire_with(struct server *s, uint32_t i, const struct slot_request 
 	uint64_t *seq = &s->slot[i].seq;
 	int r = 0;
 
-	if (random_below(&s->random, 4) == 0)
+	if (random_of(&s->random, 4) == 0)
 		r = record_acquire(
 			f.map, at.number, request->path, request->weight, &request->stamp, seq);
 	else if (request->path->depth > 1 || !acquire_one_level(at, request, seq))
@@ -141,7 +135,7 @@ static int release_with(struct server *s, uint32_t i) {
 	uint64_t seq = s->slot[i].seq;
 	uint32_t given;
 
-	if (random_below(&s->random, 2) == 0)
+	if (random_of(&s->random, 2) == 0)
 		return counter_release(f.map, at.number, seq);
 	if (path->depth == 1 && release_one_level(at, &path->level[0], s->slot[i].weight, seq))
 		return 0;
@@ -153,10 +147,10 @@ static int release_with(struct server *s, uint32_t i) {
 }
 
 static void server_acquire(struct server *s, uint32_t i) {
-	bool is_tight = i < SAFE_UNTIL && random_below(&s->random, 3) == 0;
-	size_t name = is_tight ? 0 : 1 + random_below(&s->random, ELEMENTS(names) - 1);
+	bool is_tight = i < SAFE_UNTIL && random_of(&s->random, 3) == 0;
+	size_t name = is_tight ? 0 : 1 + random_of(&s->random, ELEMENTS(names) - 1);
 	const struct stamp stamp = {.since = 1, .label = i & 1 ? "thread" : NULL};
-	uint32_t weight = 1 + random_below(&s->random, 2);
+	uint32_t weight = 1 + random_of(&s->random, 2);
 	struct slot_request request = {.weight = weight, .stamp = stamp};
 	struct path path;
 	int r;
@@ -200,7 +194,7 @@ static void *server_main(void *data) {
 	struct server *s = data;
 
 	for (unsigned long n = 0; n < turns || load_relaxed(&changes) < CHANGES; n++) {
-		uint32_t i = random_below(&s->random, RECORDS);
+		uint32_t i = random_of(&s->random, RECORDS);
 
 		if (load_relaxed(&failure))
 			break;
@@ -220,7 +214,7 @@ static void *server_main(void *data) {
 
 /* Revokes any record except those of `tight`. */
 static void revoke_any(uint64_t *random) {
-	uint32_t record = FIRST + random_below(random, SERVERS * RECORDS);
+	uint32_t record = FIRST + random_of(random, SERVERS * RECORDS);
 	struct snapshot seen;
 	int r = counter_record(f.map, record, &seen);
 
@@ -233,8 +227,8 @@ static void revoke_any(uint64_t *random) {
 }
 
 static void close_and_open_any(uint64_t *random) {
-	uint32_t record = FIRST + random_below(random, SERVERS) * RECORDS + SAFE_UNTIL +
-			  random_below(random, RECORDS - SAFE_UNTIL);
+	uint32_t record = FIRST + random_of(random, SERVERS) * RECORDS + SAFE_UNTIL +
+			  random_of(random, RECORDS - SAFE_UNTIL);
 	int r = counter_close(f.map, record);
 
 	if (r == 0)
@@ -245,19 +239,19 @@ static void close_and_open_any(uint64_t *random) {
 
 /* Deletes an account, sets the limit of `tight` again, or sets another limit. */
 static void change_any(uint64_t *random) {
-	const char *name = names[1 + random_below(random, ELEMENTS(names) - 1)];
+	const char *name = names[1 + random_of(random, ELEMENTS(names) - 1)];
 	int r = 0;
 
-	switch (random_below(random, 4)) {
+	switch (random_of(random, 4)) {
 	case 0:
 		r = accounts_unconfigure(f.accounts, name);
 		accounts_tidy(f.accounts);
 		break;
 	case 1:
-		r = fixture_configure(f.accounts, "tight", TIGHT);
+		r = fixture_configure("tight", TIGHT);
 		break;
 	default:
-		r = fixture_configure(f.accounts, name, 1 + random_below(random, 12));
+		r = fixture_configure(name, 1 + random_of(random, 12));
 		break;
 	}
 	if (r != 0 && r != -ENOENT)
@@ -266,9 +260,9 @@ static void change_any(uint64_t *random) {
 
 /* Finishes a record as a starting berthd or a recount does, while its owner goes on. */
 static void finish_any(uint64_t *random) {
-	uint32_t record = FIRST + random_below(random, SERVERS * RECORDS);
-	int r = random_below(random, 2) ? counter_finish(f.map, record)
-					: counter_finish_seized(f.map, record);
+	uint32_t record = FIRST + random_of(random, SERVERS * RECORDS);
+	int r = random_of(random, 2) ? counter_finish(f.map, record)
+				     : counter_finish_seized(f.map, record);
 
 	if (r != 0 && r != -EAGAIN)
 		complain("a record can't be finished", r);
@@ -279,7 +273,7 @@ static void *daemon_main(void *data) {
 	int r;
 
 	while (load_relaxed(&at_work) > 0) {
-		switch (random_below(random, 8)) {
+		switch (random_of(random, 8)) {
 		case 0:
 			close_and_open_any(random);
 			break;
@@ -328,14 +322,13 @@ static void *reader_main(void *data) {
 	uint64_t *random = data;
 
 	while (load_relaxed(&at_work) > 0) {
-		const struct record *record =
-			map_record(f.map, FIRST + random_below(random, RECORDS));
+		const struct record *record = map_record(f.map, FIRST + random_of(random, RECORDS));
 		char text[256];
 
 		/* The list of holders shows these. */
 		(void)load_relaxed(&record->since);
 		(void)load_relaxed(&record->label[0]);
-		(void)directory_name(f.map, 1 + random_below(random, 8), text);
+		(void)directory_name(f.map, 1 + random_of(random, 8), text);
 		if (counter_count(f.map, tight) > TIGHT)
 			complain("a count was over its limit", 0);
 		(void)sched_yield();
@@ -348,19 +341,11 @@ static void *reader_main(void *data) {
 static void setup(void) {
 	const struct capacities want = {64, 64, 4};
 
-	fixture_new(&f, &want);
+	fixture_new(&want);
 	for (size_t i = 0; i < ELEMENTS(names); i++)
-		(void)fixture_path(&f, names[i], i == 0 ? TIGHT : 8);
-	tight = accounts_find(f.accounts, names[0]);
-	fixture_open_records(&f, FIRST, SERVERS * RECORDS);
-}
-
-static void teardown(void) {
-	fixture_free(&f);
-}
-
-static void start(pthread_t *thread, void *(*run)(void *), void *data) {
-	ck_assert_int_eq(pthread_create(thread, NULL, run, data), 0);
+		limit_set(names[i], i == 0 ? TIGHT : 8);
+	tight = account_of(names[0]);
+	records_open(FIRST, SERVERS * RECORDS);
 }
 
 static void run_all(struct server *server, uint64_t seed) {
@@ -371,34 +356,24 @@ static void run_all(struct server *server, uint64_t seed) {
 	for (uint32_t i = 0; i < SERVERS; i++) {
 		server[i].first = FIRST + i * RECORDS;
 		server[i].random = seed + i;
-		start(&server[i].thread, server_main, &server[i]);
+		thread_start(&server[i].thread, server_main, &server[i]);
 	}
-	start(&daemon, daemon_main, &random[0]);
-	start(&reader, reader_main, &random[1]);
-	start(&checkpoint, checkpoint_main, NULL);
+	thread_start(&daemon, daemon_main, &random[0]);
+	thread_start(&reader, reader_main, &random[1]);
+	thread_start(&checkpoint, checkpoint_main, NULL);
 	for (uint32_t i = 0; i < SERVERS; i++)
-		(void)pthread_join(server[i].thread, NULL);
-	(void)pthread_join(daemon, NULL);
-	(void)pthread_join(reader, NULL);
+		threads_join(&server[i].thread, 1);
+	threads_join(&daemon, 1);
+	threads_join(&reader, 1);
 	atomic_store(&over, true);
 	wake_cancel(f.map);
-	(void)pthread_join(checkpoint, NULL);
-}
-
-static uint64_t seed_choose(void) {
-	const char *given = getenv("SEED");
-	uint64_t seed = given ? strtoull(given, NULL, 0) : 0;
-
-	if (seed == 0)
-		seed = (uint64_t)getpid();
-	printf("SEED=%llu\n", (unsigned long long)seed);
-	return seed;
+	threads_join(&checkpoint, 1);
 }
 
 START_TEST(servers_and_berthd_on_one_mapping_count_right) {
 	static struct server server[SERVERS];
 
-	run_all(server, seed_choose());
+	run_all(server, random_seed());
 	printf("%llu acquired, %llu denied, %llu revoked, %llu stale; on the fast path %llu "
 	       "acquired, %llu released\n",
 		(unsigned long long)acquired, (unsigned long long)denied,
@@ -411,9 +386,7 @@ START_TEST(servers_and_berthd_on_one_mapping_count_right) {
 	ck_assert_uint_gt(stale, 0);
 	for (uint32_t n = FIRST; n < FIRST + SERVERS * RECORDS; n++)
 		ck_assert_int_eq(counter_close(f.map, n), 0);
-	for (uint32_t a = 1; a < directory_end(accounts_directory(f.accounts)); a++)
-		ck_assert_msg(counter_count(f.map, a) == 0, "account %u holds %u", a,
-			counter_count(f.map, a));
+	check_no_counts();
 }
 END_TEST
 
@@ -425,6 +398,6 @@ int main(void) {
 	const char *given = getenv("TURNS");
 
 	turns = given ? strtoul(given, NULL, 10) : 4000000;
-	return run_suites({"threads on one mapping", tests, .setup = setup, .teardown = teardown,
-		.seconds = 600});
+	return run_suites({"threads on one mapping", tests, .setup = setup,
+		.teardown = fixture_free, .seconds = 600});
 }

@@ -1,12 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Event loops in tests: keeps a loop from being idle, or runs a loop until it is idle. */
+/* An event loop with the sessions and the recount of the fixture's segment. It is run until it is
+ * idle, or kept from being idle. */
 
-#include <check.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <systemd/sd-event.h>
+
+#include "fixture.h"
+#include "recount.h"
+#include "sessions.h"
+
+static sd_event *event;
+static struct sessions *sessions;
+static struct recount *recount;
+
+static inline void loop_begin(void) {
+	ck_assert_int_ge(sd_event_new(&event), 0);
+	ck_assert_int_eq(sessions_new(event, f.segment, &sessions), 0);
+	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
+}
+
+static inline void loop_end(void) {
+	recount_free(recount);
+	sessions_free(sessions);
+	(void)sd_event_unref(event);
+}
 
 static int flood_on_message(sd_event_source *source, int fd, uint32_t events, void *data) {
 	(void)source, (void)fd, (void)events;
@@ -15,7 +35,7 @@ static int flood_on_message(sd_event_source *source, int fd, uint32_t events, vo
 }
 
 /* An event source that is always ready. `messages` counts how often it was dispatched. */
-static inline sd_event_source *flood_new(sd_event *event, unsigned *messages) {
+static inline sd_event_source *flood_new(unsigned *messages) {
 	sd_event_source *flood;
 	int fd = eventfd(1, EFD_CLOEXEC);
 
@@ -26,7 +46,7 @@ static inline sd_event_source *flood_new(sd_event *event, unsigned *messages) {
 }
 
 /* Runs the loop until it has nothing left to do. */
-static inline void event_run_until_idle(sd_event *event) {
+static inline void loop_run_until_idle(void) {
 	int r;
 
 	do

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Random numbers that a seed repeats. */
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* $SEED, or without it the time. Prints the seed. */
+static inline uint64_t random_seed(void) {
+	const char *given = getenv("SEED");
+	uint64_t seed = given ? strtoull(given, NULL, 0) : 0;
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	if (seed == 0)
+		seed = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	printf("SEED=%" PRIu64 "\n", seed);
+	return seed;
+}
+
+/* A number from 0 to n - 1. */
+static inline uint32_t random_of(uint64_t *state, uint32_t n) {
+	*state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (uint32_t)((*state >> 33) % n);
+}
+
+/* The same for a test in which one thread uses random numbers. */
+static uint64_t random_state;
+
+static inline void random_init(void) {
+	random_state = random_seed();
+}
+
+static inline uint32_t random_below(uint32_t n) {
+	return random_of(&random_state, n);
+}
