@@ -180,7 +180,7 @@ TIDY = -*,bugprone-*,-bugprone-easily-swappable-parameters,-bugprone-narrowing-c
 CPPCHECK = --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --library=posix \
 	$(addprefix --suppress=,resourceLeak memleak ctunullpointer invalidFunctionArg \
 	leakReturnValNotUsed getgrgidCalled getgrnamCalled)
-# For clangd, which finds build/ by itself. A folder's time changes when a file is added or removed.
+# For clangd, which finds build/ by itself, and for clang-tidy. A folder's time changes when a file is added or removed.
 COMPILED = $(filter %.c,$(SOURCES))
 comma = ,
 entry = {"directory": "$(CURDIR)", "file": "$(1)", "command": "$(subst ",\",$(subst \,\\,$(strip \
@@ -191,14 +191,12 @@ $(BUILD)/compile_commands.json: Makefile $(sort $(dir $(COMPILED)))
 	$(file >>$@,])
 
 LINTED = $(wildcard client/*/*.c daemon/*.c daemon/*/*.c)
-FLAGS_OF_LINT = -Iinclude $(addprefix -I,$(FOLDERS))
 
-lint:
+lint: $(BUILD)/compile_commands.json
 	@packaging/deps lint
 	shellcheck $(SCRIPTS)
-	cppcheck -q $(CPPCHECK) $(FLAGS_OF_LINT) client daemon
-	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' $(LINTED) \
-		-- -std=gnu11 -D_GNU_SOURCE -DBERTH_VERSION='""' $(FLAGS_OF_LINT)
+	cppcheck -q $(CPPCHECK) -Iinclude $(addprefix -I,$(FOLDERS)) client daemon
+	clang-tidy --quiet -p $(BUILD) --warnings-as-errors='*' --checks='$(TIDY)' $(LINTED)
 	clang-format --dry-run -Werror $(SOURCES)
 
 format:
