@@ -127,6 +127,8 @@ static int hello_answer(struct daemon *d, struct process *p, struct mail *m) {
 
 	if (r < 0)
 		return r == -ESRCH ? -ECONNRESET : BERTH_NO_SYSTEM_RESOURCES;
+	if (p->pid != (uint32_t)claim.pid)
+		return -ECONNRESET;
 	d->session[p->index] = s;
 	p->connected = true;
 	m->session = session_index(s);
@@ -157,6 +159,9 @@ static int mail_answer(struct daemon *d, struct process *p, struct mail *m) {
 }
 
 static bool process_serve(struct daemon *d, struct process *p) {
+	uint32_t pid = p->pid;
+	struct mail m;
+
 	if (p->hung_up) {
 		struct session *s = d->session[p->index];
 
@@ -168,9 +173,14 @@ static bool process_serve(struct daemon *d, struct process *p) {
 	}
 	if (!p->mail.posted)
 		return false;
-	p->mail.code = mail_answer(d, p, &p->mail);
-	p->mail.posted = false;
-	p->mail.answered = true;
+	m = p->mail;
+	m.code = mail_answer(d, p, &m);
+	/* If the process was killed meanwhile, another one may run in its place. */
+	if (p->pid != pid)
+		return true;
+	m.posted = false;
+	m.answered = true;
+	p->mail = m;
 	return true;
 }
 
