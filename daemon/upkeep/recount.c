@@ -301,7 +301,7 @@ static void recount_end(struct recount *r) {
 	if (repaired) {
 		(void)snprintf(text, sizeof(text), "REPAIRED=%u", f->cells);
 		log_event(LOG_WARNING, EVENT_REPAIRED, fields,
-			"Shared counts differed from what the slots prove, and were repaired: the "
+			"Shared counts differed from the held slots, and were repaired: the "
 			"counts of %u accounts%s%s%s, %u slots, %u entries of the session table. "
 			"Limits are not affected. If this happens again, please report it with "
 			"this line",

@@ -113,7 +113,7 @@ static void wait_until_berthd_sleeps(void) {
 
 static bool repair_is_logged(void *data) {
 	(void)data;
-	return logged_times("differed from what the slots prove") > 0;
+	return logged_times("differed from the held slots") > 0;
 }
 
 static void expect_repaired(void) {
@@ -639,7 +639,7 @@ static void other_instance_end(struct child *c) {
 	(void)setenv("BERTH_RUNTIME_DIR", other_instance.runtime_dir, 1);
 	ck_assert_int_eq(current_of("alice"), 1);
 	ck_assert_ptr_null(
-		strstr(instance_log(&other_instance), "differed from what the slots prove"));
+		strstr(instance_log(&other_instance), "differed from the held slots"));
 	child_kill(c);
 	expect_current_eventually("alice", 0);
 	instance_end(&other_instance);

@@ -356,7 +356,7 @@ UNUSED static bool repairs_are_expected;
 
 /* berthd repairs a wrong count soon. That must not hide the error that made the count wrong. */
 UNUSED static void here_end(void) {
-	const char *found = strstr(instance_log(&here), "differed from what the slots prove");
+	const char *found = strstr(instance_log(&here), "differed from the held slots");
 	char repair[512];
 
 	(void)snprintf(repair, sizeof(repair), "%s", found ?: "");

@@ -15,7 +15,7 @@
 static void check_log(struct torture *t, const struct instance *i) {
 	static const char *const bad[] = {"contradicted", "damaged", "Can't ", "AddressSanitizer",
 		"refused with 8", "NO_SYSTEM_RESOURCES", "while it wrote the table",
-		"differed from what the slots prove"};
+		"differed from the held slots"};
 	const char *log = instance_log(i);
 
 	for (size_t k = 0; k < ELEMENTS(bad); k++) {
