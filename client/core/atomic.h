@@ -34,8 +34,8 @@
 #define add_relaxed(p, v)    atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 #define add_total(p, v)      atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
 #define fence_acquire()      atomic_thread_fence(memory_order_acquire)
-/* Keeps the compiler from moving accesses across it: for a signal handler, a fork, or
- * membarrier(2). */
+/* The compiler moves no access across this fence. That suffices for a signal handler or a fork, and
+ * where membarrier(2) orders the processor's accesses. */
 #define fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
 /* Compare-and-swap of 8 bytes, and of 4. True: *p was `old`, and is now `new`. */
@@ -59,8 +59,8 @@ static inline bool cas32(_Atomic uint32_t *p, uint32_t old, uint32_t new) {
 
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "berth needs lock-free 64-bit atomics");
 
-/* Pauses after a compare-and-swap has failed n times before, so that other processes make progress.
- * The pause doubles with n, up to about 1 µs. */
+/* Pauses after a compare-and-swap has failed, so that other processes make progress. n: how many
+ * failures came before. The pause doubles with n, up to about 1 µs. */
 static inline void back_off(int n) {
 	for (int i = 0; i < 1 << (n < 4 ? n : 4); i++) {
 #if defined(__x86_64__)

@@ -2,10 +2,10 @@
 #pragma once
 
 /*
- * The fast path of the counter: a record that rests on the path takes a slot by one
- * compare-and-swap for each level (A1 of counter.c), and releases it by another one for each level
- * (R1). The functions are inline, so that each caller gets the instructions that its case needs and
- * no more. "Order n" names the steps of "Order" in counter.c.
+ * Acquire and release in the common case: a record that rests on the account's path takes a slot by
+ * one compare-and-swap for each level (A1 of counter.c), and releases the slot by another one for
+ * each level (R1). The functions are inline, so that each caller gets the instructions that its
+ * case needs and no more. "Order n" names the steps of "Order" in counter.c.
  */
 
 #include "counter-step.h"
@@ -25,8 +25,8 @@ static _always_inline_ bool level_charge(
 
 /* Takes a slot on a path of one level whose cell bears the tag of this record's last step. `seen`:
  * the cell, as the caller read it in orders 1 and 3. `place`: the record's place on this path, with
- * this weight. On success the caller must stamp the record and announce the change (wake.h); *ret
- * is what the cell is now. False: one of these conditions doesn't hold; no slot was taken. */
+ * this weight. On success the caller must stamp the record and announce the change (wake.h); *ret:
+ * the cell's new value. False: one of these conditions doesn't hold; no slot was taken. */
 static _always_inline_ bool counter_acquire_one(struct record_at at, struct cell *cell,
 	struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
 	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */

@@ -44,7 +44,7 @@ static _always_inline_ uint64_t request_place(const struct slot_request *request
 
 #define RETRIES_MAX (1 << 20) /* of a step; see "Loops" in counter.c */
 
-/* The seq from which a record continues whose `noted` may be noise. */
+/* The seq from which a record continues if its `noted` may be noise. */
 uint64_t noted_sane(uint64_t noted);
 
 /* N1: raises the record's `noted` to `seq`. -EUCLEAN: the word changes all the time. */
@@ -61,9 +61,9 @@ static _always_inline_ uint64_t step_newest(uint32_t number, uint64_t noted, uin
 }
 
 /* Order 4: notes a tag (N1) before record `at` overwrites it. A tag of the same record needs no
- * note, since the record's next step is newer. Records of one range lie beside each other in one
- * window. So for a tag of a record of the same range, which is a record of the same process, the
- * address follows from `at`. */
+ * note, since the record's next step is newer. The records of a range belong to one process, and
+ * lie beside each other in one window. So if the tag's record is in the same range, its address
+ * follows from `at`. */
 static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_t tag) {
 	uint32_t number = tag_record(tag);
 
@@ -81,9 +81,9 @@ static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_
 void counter_label(struct record *record, const char *label, size_t length);
 void counter_note_peak(struct cell *cell, uint32_t count);
 
-/* Only the thread that has claimed the record writes its time and label. It clears the label before
- * it takes the slot, and stores the new one afterwards, the first word last. So a list of holders
- * never shows a slot with the label of an earlier one. */
+/* Only the thread that has claimed the record writes its time and label. The thread clears the
+ * label before it takes the slot, and afterwards stores the new label, the first word last. So a
+ * list of holders never shows a slot with the label of an earlier one. */
 static _always_inline_ void record_unlabel(struct record *record) {
 	store_relaxed(&record->label[0], 0);
 }

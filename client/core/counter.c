@@ -6,14 +6,14 @@
  *
  * Parties. A party is whatever makes steps: a thread of the process that owns a record, or berthd.
  *
- * Steps. A record that is PLACED on an account's path goes round that path: up, where it charges
- * the levels 0 … top one after the other; then it holds a slot; and down again, where it discharges
- * them. Each step is one 16-byte compare-and-swap on one cell. It changes the count and writes the
- * tag (record, seq). A seq tells which step of which cycle this is, and which levels are charged
- * after it (layout.h). The seqs of a record only grow. So no tag is ever written twice, and no cell
- * ever returns to an earlier value. To note a step means to raise the record's `noted` to the
- * step's seq. A note is true whenever it is written, so the party that writes it need not look
- * where the record stands.
+ * Steps. A record that is PLACED on an account's path goes up: it charges the levels 0 … top, one
+ * after the other. Then it holds a slot. To release the slot, it goes down: it discharges the
+ * levels top … 0. Each step is one 16-byte compare-and-swap on one cell. It changes the count and
+ * writes the tag (record, seq). A seq names one step of one cycle, and so tells which levels are
+ * charged after that step (layout.h). The seqs of a record only grow. So no tag is ever written
+ * twice, and no cell ever returns to an earlier value. To note a step means to raise the record's
+ * `noted` to the step's seq. A note is true whenever it is written, so the party that writes it
+ * need not look where the record stands.
  *
  * Invariant. The newest step of record r at level k of its path is the step in `noted`, unless that
  * level's cell bears a newer tag of r: then it is the step of that tag. Level k is charged if k <
@@ -45,25 +45,26 @@
  * and then makes
  *   4 N1 for the tag's record, unless the tag is of the party's own record
  *   5 the compare-and-swap
- * Every change of 2 or 3 after they were read also changes the cell (V2; B1 after a new limit or
- * generation). So 5 fails, however late it comes. A torn pair (tag and count of two moments) fails
- * at 5, too. A decision that is made without 5 uses the tag alone, or the count alone. A release
- * skips 2 if its cell still bears the tag that took the slot: while the cell bears that tag, no
- * party has released the slot or moved the record.
+ * Every change of 2 or 3 after the party has read them also changes the cell (V2; B1 after a new
+ * limit or generation). So 5 fails, however late it comes. A torn pair (tag and count of two
+ * moments) fails at 5, too. A decision that is made without 5 uses the tag alone, or the count
+ * alone. A release skips 2 if its cell still bears the tag that took the slot: while the cell bears
+ * that tag, no party has released the slot or moved the record.
  *
- * Claims. One thread at a time uses a record to take slots. This thread has claimed the record in
- * the memory of its process, or owns it there (pool.c). Every value that decides where a record is
- * placed is read after the record was claimed. A pair (count and tag) that was read before the
- * claim justifies only a compare-and-swap (5) from that pair: if 5 succeeds, the pair has not
- * changed in the meantime, so it is as valid as if it were read now. P1 changes no cell, so it
- * reads all that it needs after the claim: noted, place, and the tag of level 0 where the record
- * stands. Each cycle's last step is made at level 0, so the tag of level 0 tells that the record
- * rests. If another party overwrites that tag after P1 has read it, it first notes the tag. So if
- * noted did not tell of that step yet, noted changes, and P1 fails. And if the first A1 from an old
- * pair fails, the base that was derived from the pair is void as well.
+ * Claims. One thread at a time uses a record to take slots. In the memory of its process, this
+ * thread has claimed the record, or its path cache owns the record (pool.h). Every value that
+ * decides where a record is placed is read after the record was claimed. A pair (count and tag)
+ * that was read before the claim justifies only a compare-and-swap (5) from that pair: if 5
+ * succeeds, the pair has not changed in the meantime, so it is as valid as if it were read now. P1
+ * changes no cell, so it reads all that it needs after the claim: noted, place, and the tag of
+ * level 0 where the record stands. Each cycle's last step is made at level 0, so the tag of level 0
+ * tells that the record rests. Before another party overwrites that tag, it notes the tag. So if
+ * the tag is overwritten after P1 has read it, and noted did not tell of that step yet, noted
+ * changes, and P1 fails. And if the first A1 from an old pair fails, the base that was derived from
+ * the pair is void as well.
  *
- * A party may die, or stall for any time, between two writes. A bar separates the two writes below,
- * and the text beside them says what follows:
+ * A party may die, or stall for any time, between two writes. Below, a bar separates the two
+ * writes, and the text beside them says what follows:
  *   P1 | A1    the record rests on its path
  *   last A1 | return    the record holds a slot
  *   A1 | A1    levels 0 … k are charged. The owner goes on; or V1 … V3 follow, when the session
@@ -88,8 +89,8 @@
  * bear old tags of the record, these are older than its P1.
  *
  * Noise. Noise is any value that a faulty or malicious process has written over shared words. With
- * noise, none of the above holds. The recount (daemon/upkeep/recount.c) repairs counts from what
- * the records still prove. The code here checks each value that it reads against its bounds.
+ * noise, none of the above holds. The recount (daemon/upkeep/recount.c) computes the counts again
+ * from the records. The code here checks each value that it reads against its bounds.
  *
  * The end of the seqs. A record whose next cycle would begin above BERTH_SEQ_LAST is retired: no
  * party places it again, and counter_open() leaves its `noted` above BERTH_SEQ_LAST. A record uses
@@ -117,8 +118,8 @@ static bool is_on_path(uint64_t place) {
 	return place_state(place) == RECORD_PLACED || place_state(place) == RECORD_SEIZED;
 }
 
-/* Finds the cells of a record's path from its place alone. -ENOMEM: a part of it can't be mapped;
- * -EUCLEAN: the path has fewer levels than the place says. ret->depth tells how many levels were
+/* Finds the cells of a record's path from its place alone. -ENOMEM: a part of the path can't be
+ * mapped; -EUCLEAN: the path has fewer levels than the place says. ret->depth: how many levels were
  * found. */
 static int record_path(struct map *m, uint64_t place, struct path *ret) {
 	uint32_t account = place_account(place), depth = place_top(place) + 1;
@@ -141,8 +142,8 @@ static int record_path(struct map *m, uint64_t place, struct path *ret) {
 }
 
 /* Raises *noted to the newest step that a tag on the path tells of, for a record that stands at
- * `place`. If the path is shorter than the place says, in damaged memory, it uses the levels that
- * exist. */
+ * `place`. If damaged memory makes the path shorter than the place says, the function uses the
+ * levels that exist. */
 static int newest_step(struct map *m, uint32_t number, uint64_t place, uint64_t *noted) {
 	struct path path;
 	int r = record_path(m, place, &path);
@@ -154,8 +155,8 @@ static int newest_step(struct map *m, uint32_t number, uint64_t place, uint64_t 
 	return 0;
 }
 
-/* P1 and V3 raise noted. So as long as noted stays the same, place and tags belong to one
- * placement. */
+/* Reads place and newest step. P1 and V3 raise noted, so while noted stays the same, place and tags
+ * belong to one placement. */
 static int record_load(struct map *m, struct record_at at, struct snapshot *ret) {
 	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&at.record->noted);
@@ -209,9 +210,9 @@ void counter_seize(struct map *m, uint32_t number) {
 
 /* -- discharging: R1 --------------------------------------------------------------------------- */
 
-/* Orders 4 and 5 of R1 at one level. -EAGAIN: the cell has changed. If the count is less than the
- * weight, it is damaged: then the step is made without a change of the count, so that the record
- * isn't stuck for ever. */
+/* Orders 4 and 5 of R1 at one level. -EAGAIN: the cell has changed. A count that is less than the
+ * weight is damaged: then the step leaves the count as it is, so that the record isn't stuck for
+ * ever. */
 static int level_try_discharge(
 	const struct placement *p, const struct level *l, struct pair seen, uint64_t seq) {
 	uint32_t count = count_of(seen.first), weight = place_weight(p->place);
@@ -230,8 +231,8 @@ static int level_try_discharge(
 }
 
 /* Discharges the levels below `above`, in the cycle that begins at `base`. It goes on after an
- * error at a level, except for -ENOMEM. Returns the first error; if there is none,
- * COUNTER_NEEDS_RECOUNT if any level returned that. */
+ * error at a level, except for -ENOMEM. Returns the first error; without an error,
+ * COUNTER_NEEDS_RECOUNT if a level returned that, else 0. */
 static int descend(
 	const struct placement *p, const struct path *path, uint32_t above, uint64_t base) {
 	int result = 0;
@@ -291,7 +292,7 @@ static int slot_release(
 	uint32_t top = path->depth - 1;
 	int r = -EAGAIN, down;
 
-	/* A seq at which the record rests identifies no slot, even if it is the newest one. */
+	/* A seq at which the record rests identifies no slot, even if that seq is the newest. */
 	if (unlikely(seq_step(held) != path->depth))
 		return -ENOENT;
 	for (int i = 0; i < RETRIES_MAX && r == -EAGAIN; i++) {
@@ -323,8 +324,8 @@ int counter_release(struct map *m, uint32_t number, uint64_t seq) {
 	if (place_state(p.place) != RECORD_PLACED)
 		return -ENOENT;
 	r = record_path(m, p.place, &path);
-	/* The slot may have been revoked and its account removed: then the path is another
-	 * account's, or none. */
+	/* The slot may have been revoked and its account removed: then the path is that of another
+	 * account, or doesn't exist. */
 	if (r != -ENOMEM && has_newer_step(&p, seq))
 		return -ENOENT;
 	return r == 0 ? slot_release(&p, &path, seq, seq_base(seq)) : r;
@@ -333,9 +334,9 @@ int counter_release(struct map *m, uint32_t number, uint64_t seq) {
 /* -- placing: P1 ------------------------------------------------------------------------------- */
 
 /* Makes the record, which the caller has claimed, stand at p->place, by P1 if it stands elsewhere.
- * *ret_base: the base of the cycle that it can begin there. This function itself reads every value
- * that it uses ("Claims"). -EAGAIN: the record is in use or seized, or its words are noise, until a
- * recount frees it; -ESHUTDOWN: it is CLOSED; -ERANGE: it is retired; -ENOMEM. */
+ * *ret_base: the base of the cycle that the record can begin there. This function itself reads
+ * every value that it uses ("Claims"). -EAGAIN: the record is in use or seized, or its words are
+ * noise, until a recount frees it; -ESHUTDOWN: it is CLOSED; -ERANGE: it is retired; -ENOMEM. */
 static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&p->at.record->noted);
@@ -347,8 +348,8 @@ static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 			cell = map_cell(p->map, place_account(place));
 		if (cell)
 			base = step_newest(p->at.number, noted, load_acquire(&cell->tag));
-		/* Another party may have noted the tag of the newest step, and overwritten that
-		 * tag. */
+		/* `base` is too low if another party has noted the newest tag and overwritten
+		 * it. */
 		if (load_acquire(&p->at.record->noted) != noted)
 			continue;
 		if (state == RECORD_CLOSED)
@@ -373,8 +374,9 @@ static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 
 /* -- charging: A1 ------------------------------------------------------------------------------ */
 
-/* Charges the levels from `level` up. `base` was read after the claim, or A1 at level 0 has proven
- * it. If a level refuses, discharges the levels below it, and returns that level's error. */
+/* Charges the levels from `level` up. `base` was read after the claim, or A1 at level 0 has
+ * confirmed it. If a level refuses, discharges the levels below it, and returns that level's
+ * error. */
 static _noinline_ int ascend(
 	const struct placement *p, const struct path *path, uint32_t level, uint64_t base) {
 	uint32_t weight = place_weight(p->place);
@@ -427,7 +429,7 @@ int counter_acquire(
 	uint64_t base;
 	int r = 0;
 
-	/* The general path reads all cells again. */
+	/* record_prepare() and ascend() read all cells again. */
 	if (charged == 0) {
 		r = record_prepare(&p, &base);
 		if (r < 0)
@@ -491,9 +493,9 @@ int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t c
 	if (r < 0)
 		return r;
 	/* If the record of the old tag is noise, `count` may not include the step of that tag. The
-	 * new tag keeps any party from discharging that step. It is of record 0, which has no
-	 * steps, and its seq is one that no cell has had. The seq is a base, so that no process
-	 * takes the tag for one of its tokens (pool.h). */
+	 * new tag keeps any party from discharging that step. The new tag has record 0, which has
+	 * no steps, and a seq that no cell has had. The seq is a base, so that no process takes the
+	 * tag for one of its tokens (pool.h). */
 	seq = seq_base(
 		(add_total(&m->header->repairs, BERTH_CYCLE) + BERTH_CYCLE) & BERTH_SEQ_MASK);
 	if (!cas16(&cell->count, seen,
@@ -515,8 +517,8 @@ static int level_seal(const struct placement *p, const struct level *l, uint32_t
 				: cell_bump_from(l->cell, seen);
 
 		if (likely(r != -EAGAIN)) {
-			/* The party that made the last step may have died before it announced
-			 * it. */
+			/* The party that made the last step may have died before it announced that
+			 * step. */
 			wake_changed(p->map, l->dirty);
 			return r;
 		}
@@ -533,8 +535,7 @@ static int record_finish_seized(struct map *m, struct record_at at, enum record_
 
 	if (place_state(p.place) != RECORD_SEIZED)
 		return -EAGAIN;
-	/* V2. If the record rests, its account may have been removed, and its path may not exist any
-	 * more. */
+	/* V2. If the record rests, its account may have been removed, and its path may be gone. */
 	r = record_path(m, p.place, &path);
 	if (r != -ENOMEM)
 		r = record_load(m, at, &now);
@@ -613,7 +614,7 @@ static int descent_finish(struct map *m, struct record_at at, struct snapshot no
 	struct path path;
 	int r = record_path(m, now.place, &path);
 
-	/* The owner may have completed it, and the account may have been removed since. */
+	/* The owner may have completed the release, and the account may have been removed since. */
 	if (r == -EUCLEAN)
 		return has_newer_step(&p, now.seq) ? 0 : r;
 	if (r < 0)

@@ -33,8 +33,8 @@
  */
 
 /* The operation was made, but the shared words were damaged: a count was less than the weight that
- * was to be subtracted, or a record's path led nowhere. That count stays wrong until a recount
- * repairs it. */
+ * was to be subtracted, or a record's place or path was invalid. Counts may stay wrong until a
+ * recount repairs them. */
 #define COUNTER_NEEDS_RECOUNT 1
 
 /* Order 3 of counter.c for a level. `count`: the count word of its cell, which the caller has read
@@ -53,8 +53,8 @@ static inline int counter_admit(const struct level *l, uint64_t count, uint32_t 
 }
 
 /* Orders 1 and 3 for each level of the path: fills ret_seen, or returns -EDQUOT, -EOVERFLOW or
- * -ESTALE for the first level that refuses. For -EDQUOT it counts a denial there; it writes nothing
- * else. */
+ * -ESTALE for the first level that refuses. With -EDQUOT it has counted a denial at that level. It
+ * writes nothing else. */
 static inline int counter_check(struct map *m, const struct path *path, uint32_t weight,
 	struct pair ret_seen[BERTH_LEVELS_MAX]) {
 	for (uint32_t k = 0; k < path->depth; k++) {
@@ -79,7 +79,7 @@ int counter_acquire(
 	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq);
 
 /* Continues an acquire of which counter_acquire_fast() has charged the `charged` lowest levels.
- * `seq`: what it wrote to ret_seq. The caller stamps the record. */
+ * `seq`: what that function wrote to ret_seq. The caller then calls record_stamp(). */
 int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
 	uint32_t charged, uint64_t seq);
 
@@ -91,8 +91,8 @@ int counter_release(struct map *m, uint32_t record, uint64_t seq);
 int counter_release_continue(struct map *m, struct record_at at, const struct path *path,
 	uint32_t discharged, uint64_t seq);
 
-/* V1 by the record's owner, which lacks the memory to discharge its levels: seizes the record if it
- * is PLACED. The daemon completes the release by counter_finish_seized(). */
+/* V1 by a process that lacks the memory to discharge the levels of its record: seizes the record if
+ * the record is PLACED. The daemon completes the release by counter_finish_seized(). */
 void counter_seize(struct map *m, uint32_t record);
 
 /* The account's count. 0 if the account isn't published, or its cell can't be mapped. */
@@ -112,15 +112,15 @@ int counter_record(struct map *m, uint32_t record, struct snapshot *ret);
 int counter_revoke(struct map *m, uint32_t record, struct snapshot seen);
 
 /* Completes whatever the owner or a dead daemon began with this record: a release, a revocation, or
- * V1 to V3. It changes nothing if nothing was begun. */
+ * V1 to V3. If nothing was begun, changes nothing. */
 int counter_finish(struct map *m, uint32_t record);
 
-/* V2 and V3 for a record that is SEIZED. Afterwards the record is FREE. The function changes
- * nothing if the record isn't SEIZED. */
+/* V2 and V3 for a record that is SEIZED. Afterwards the record is FREE. If the record isn't SEIZED,
+ * the function changes nothing. */
 int counter_finish_seized(struct map *m, uint32_t record);
 
-/* Discharges whatever the record has charged, and closes the record. -EAGAIN: the owner placed it
- * again and again; retry. */
+/* Discharges whatever the record has charged, and closes the record. -EAGAIN: the owner placed the
+ * record again and again; retry. */
 int counter_close(struct map *m, uint32_t record);
 
 /* CLOSED → FREE, for a new owner. -EBUSY: the record isn't CLOSED. */

@@ -5,9 +5,9 @@
  * Counts denied acquires in words that only one thread writes.
  *
  * Every acquire and release of an account writes to its cell. If denied acquires wrote to the cell,
- * too, a flood of them would slow down both the others and each other. So one thread of each
- * session counts its denials by plain stores to words of the session's entry. Each word is for one
- * account at a time. The daemon collects these words: when a request asks for the number of
+ * too, a flood of them would slow down all acquires and releases of the account. So one thread of
+ * each session counts its denials by plain stores to words of the session's entry. Each word is for
+ * one account at a time. The daemon collects these words: when a request asks for the number of
  * denials, and before the daemon stores that number, it adds the words' counts to `denied` of the
  * cells.
  *
@@ -16,9 +16,8 @@
  * denials of that other account to the cell. All other threads always add to the cell.
  *
  * If the daemon dies after it has stored `collected` and before it has added the denials to the
- * cell, these denials are lost. That is allowed, since denials are history: no decision depends on
- * them. A denial that is counted by a plain store may wake the daemon late: only with the next
- * change or denial.
+ * cell, these denials are lost. That is allowed, since no decision depends on denials. A denial
+ * that is counted by a plain store may wake the daemon late: only with the next change or denial.
  */
 
 #include "wake.h"
@@ -31,7 +30,8 @@
  * they must wake the daemon for the recount. */
 void denials_add_to_cell(struct map *m, struct cell *cell, _Atomic uint8_t *dirty);
 
-/* The same in the session's entry. Only for the thread that counts in the words of this session. */
+/* Counts and announces a denial in the session's entry. Only for the thread that counts in the
+ * words of this session. */
 static _always_inline_ void denials_add_to_session(
 	struct map *m, uint32_t account, struct cell *cell, _Atomic uint8_t *dirty) {
 	_Atomic uint64_t *at = &m->session->denials[account % BERTH_DENIALS];

@@ -27,7 +27,7 @@ uint64_t directory_hash(const struct map *m, const struct name *name) {
 	return XXH3_64bits_withSeed(name->word, name->length, m->names->hash_seed);
 }
 
-/* The address of an entry's name of `length` bytes. NULL: the block number leads nowhere, or a long
+/* The address of an entry's name of `length` bytes. NULL: the block number is too high, or a long
  * name has no block; the directory is damaged, or the daemon is just rewriting the entry. */
 static _always_inline_ const _Atomic uint64_t *entry_name(
 	struct map *m, struct entry *e, size_t length) {
@@ -75,8 +75,8 @@ int directory_find(
 
 	if (unlikely(bits < BERTH_TABLE_BITS_MIN || bits > BERTH_TABLE_BITS_MAX))
 		return -EUCLEAN;
-	/* The table is at most half full, so few slots are visited. The bound is for a damaged
-	 * table. */
+	/* The table is at most half full, so the loop reads few elements. The bound is for a
+	 * damaged table. */
 	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
 		uint32_t at = ((uint32_t)hash + i) & ((UINT32_C(1) << bits) - 1);
 		_Atomic uint32_t *slot = map_at(m, &m->directory,

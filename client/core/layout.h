@@ -15,7 +15,7 @@
  *
  * The directory holds what a client must be able to trust: capacities, published sizes, names and
  * limits. A client can't write to it. Any client may have written anything to the segment, so the
- * code checks each value from there against its bounds at each use.
+ * code checks each value from the segment against its bounds at each use.
  *
  * A field that is described as "reserved for X; 0" belongs to a feature that doesn't exist yet: no
  * code writes it, so it is 0.
@@ -28,8 +28,8 @@
 
 #define BERTH_LAYOUT_VERSION 4
 
-/* How many bits of a seq and of the bumps are used. Tests set fewer bits, so that the seqs and
- * bumps run out soon; the fields keep their width. */
+/* How many bits of a seq, and of a cell's bumps (both below), are used. Tests set fewer bits, so
+ * that seqs and bumps run out soon; the fields keep their width. */
 #ifndef BERTH_SEQ_BITS
 #define BERTH_SEQ_BITS 42
 #endif
@@ -47,15 +47,16 @@ _Static_assert(BERTH_BUMP_BITS >= 8 && BERTH_BUMP_BITS <= 43, "the field has 43"
 
 /* -- seqs: the numbers of a record's steps ----------------------------------------------------- */
 
-/* cycle:38 | step:4. A record makes its steps in cycles. In a cycle it takes one slot, and releases
- * it. A step is a change of one cell of the record's path. Step n of 1 … 8 means: going up, n
- * levels are charged. Step 16 - n means: going down, n levels are still charged. Step 0 of a cycle
- * is the end of the cycle before: no level is charged, and the record rests. A record's seqs only
- * grow, for as long as the segment exists. */
+/* cycle:38 | step:4. A record makes its steps in cycles. In a cycle the record takes one slot, and
+ * releases that slot. A step changes one cell of the record's path. A step up charges a level: it
+ * adds the record's weight to the cell's count. A step down discharges a level. Step n of 1 … 8 is
+ * a step up, after which n levels are charged. Step 16 - n is a step down, after which n levels are
+ * still charged. Step 0 of a cycle ends the cycle before: no level is charged, and the record
+ * rests. A record's seqs only grow, for as long as the segment exists. */
 #define BERTH_CYCLE    16u
 #define BERTH_SEQ_MASK ((UINT64_C(1) << 42) - 1)
-/* The highest base: no cycle begins above it. A base has no bits that this number doesn't have. The
- * seqs above it suffice to end the last cycle, to revoke its slot, and to open the record. */
+/* The highest base, that is the highest seq at which a cycle begins. It has every bit that a base
+ * can have. Above it are enough seqs to end that cycle, revoke its slot, and open the record. */
 #define BERTH_SEQ_LAST ((UINT64_C(1) << (BERTH_SEQ_BITS - 1)) - BERTH_CYCLE)
 
 static inline uint64_t seq_base(uint64_t seq) {
@@ -70,12 +71,12 @@ static inline uint32_t seq_charged(uint64_t seq) {
 
 	return step <= BERTH_LEVELS_MAX ? step : BERTH_CYCLE - step;
 }
-/* True after a step of a release, unless it was the last one, which is step 0 of the next cycle. */
+/* True after every step of a release but the last one, which is step 0 of the next cycle. */
 static inline bool seq_goes_down(uint64_t seq) {
 	return seq_step(seq) > BERTH_LEVELS_MAX;
 }
 /* The seq at which the record rests when the seq's cycle has ended: step 0 of the next cycle, or
- * the seq itself if that is a step 0. */
+ * the seq itself if the seq is a step 0. */
 static inline uint64_t seq_rest(uint64_t seq) {
 	return seq_base(seq + BERTH_CYCLE - 1);
 }
@@ -91,8 +92,9 @@ static inline uint64_t seq_down(uint64_t base, uint32_t level) {
 /* -- the cell: one account's count, and the tag of the step that changed it last --------------- */
 
 /* count: count:20 | closed:1 | bumps:43   tag: record:22 | seq:42.
- * One compare-and-swap changes both words together. Only counter.c and counter-fast.h do that.
- * `closed`, `waiting`, `head` and `news` are reserved for waiting; 0. */
+ * One compare-and-swap changes both words together. Only counter.c and counter-fast.h do that. A
+ * bump is a change of `bumps` alone, by which berthd makes the cell differ. `closed`, `waiting`,
+ * `head` and `news` are reserved for waiting; 0. */
 struct cell {
 	_Alignas(16) _Atomic uint64_t count;
 	_Atomic uint64_t tag;
@@ -132,9 +134,9 @@ static inline uint32_t tag_record(uint64_t tag) {
 static inline uint64_t tag_seq(uint64_t tag) {
 	return tag & BERTH_SEQ_MASK;
 }
-/* Reads the tag first, then the count. A torn pair, of two moments, does no harm: a
- * compare-and-swap of both words fails then, and any other use must be correct with each word alone
- * ("Order" in counter.c). */
+/* Reads the tag first, then the count. If the pair is torn (tag and count of two moments), a
+ * compare-and-swap of both words fails. Any other use must be correct with each word alone ("Order"
+ * in counter.c). */
 static inline struct pair cell_load(const struct cell *cell) {
 	uint64_t tag = load_acquire(&cell->tag);
 
@@ -143,19 +145,18 @@ static inline struct pair cell_load(const struct cell *cell) {
 
 /* -- the record: one slot ---------------------------------------------------------------------- */
 
-/* CLOSED is 0, so that a page that was never written is a page of records that no process may
- * use. */
+/* CLOSED is 0, so that no process may use the records of a page that was never written. */
 enum record_state {
 	RECORD_CLOSED, /* belongs to no living session */
 	RECORD_FREE,   /* its session may place it on a path */
 	RECORD_PLACED, /* its session acquires and releases slots of this account with it */
-	RECORD_SEIZED, /* the daemon discharges the levels that it has charged */
+	RECORD_SEIZED, /* the daemon discharges the levels that the record charged */
 };
 
 /* place: state:3 | top:3 | weight:12 | account:24 | 0:22. Level 0 of a path is the account itself,
  * level k its k-th ancestor; `top` is the highest level. `noted` is a seq; if the record has made a
- * newer step, the tag of a cell tells of it. Only counter.c and counter-step.c change these two
- * words. */
+ * newer step, the tag of a cell tells of that step. Only counter.c and counter-step.c change these
+ * two words. */
 struct record {
 	_Alignas(16) _Atomic uint64_t place;
 	_Atomic uint64_t noted;
@@ -203,7 +204,7 @@ enum session_state {
 	SESSION_KEEPER, /* reserved for leases, which no process holds; not used */
 };
 
-#define BERTH_DENIALS 4 /* words of a session in which it counts denials (denials.h) */
+#define BERTH_DENIALS 4 /* words in which a session counts denials (denials.h) */
 
 /* A ring of the last refused acquires of each session. Reserved for `explain`; 0. */
 #define BERTH_REFUSALS 8
@@ -219,8 +220,8 @@ struct refusal {
 
 _Static_assert(sizeof(struct refusal) == 32, "no padding");
 
-/* Only the daemon writes it, except `denials`. The session's process reads state and serial before
- * it acquires. */
+/* Only the daemon writes a session entry, except `denials`. The session's process reads state and
+ * serial before each acquire. */
 struct session_entry {
 	union {
 		struct {
@@ -231,7 +232,7 @@ struct session_entry {
 	};
 	_Atomic uint32_t pid;
 	_Atomic uint32_t uid;
-	_Atomic uint64_t start_time; /* of the process, in clock ticks since boot; 0 unknown */
+	_Atomic uint64_t start_time; /* of the process, in clock ticks since boot; 0: unknown */
 	_Atomic uint64_t image;      /* hash of AT_RANDOM, which differs after each exec */
 	_Atomic uint64_t comm[2];    /* name of the command, padded with zeros */
 	_Atomic uint64_t opened;     /* ms since 1970 */
@@ -239,7 +240,7 @@ struct session_entry {
 	_Atomic uint32_t refused;    /* reserved for the ring of refusals; 0 */
 	/* account:24 | count:40. The session's process writes `denials`, whose counts only grow;
 	 * the daemon writes `collected`: how much of each word it has added to the cell
-	 * (denials.h). The words stay as they are when the entry goes to another session. */
+	 * (denials.h). When the entry goes to another session, the words stay as they are. */
 	_Atomic uint64_t denials[BERTH_DENIALS];
 	_Atomic uint64_t collected[BERTH_DENIALS];
 };
@@ -301,14 +302,14 @@ enum entry_flag {
 };
 
 /* word: limit:24 | flags:12 | generation:28. Only the daemon writes an entry. The generation grows
- * whenever the entry begins or ceases to be the account of its name. With the last generation, the
- * index isn't used again. */
+ * whenever the entry begins or ceases to be the account of its name. The index of an entry with the
+ * last generation isn't used again. */
 struct entry {
 	_Atomic uint64_t word;
 	_Atomic uint64_t hash;     /* of the name, with the seed of the header (directory_hash()) */
 	_Atomic uint32_t ancestry; /* parent:24 (0: none) | depth:8 (1: no ancestor) */
-	_Atomic uint32_t shape; /* block:24 | length of the name:8. A long name is in block - 1 of
-				    * the part `names`; 0: the name is in `name` */
+	_Atomic uint32_t shape; /* block:24 | length of the name:8. Block 0: the name is in `name`;
+				    * otherwise it is in block - 1 of the part `names` */
 	_Atomic uint32_t limit; /* reserved for the cluster: the node's own limit; 0 */
 	_Atomic uint32_t cluster_limit; /* reserved for the cluster: the cluster's limit; 0 */
 	_Atomic uint64_t name[BERTH_NAME_INLINE / 8]; /* a short name, padded with zeros */
@@ -352,9 +353,9 @@ static inline uint32_t shape_block(uint32_t shape) {
 	return shape >> 8;
 }
 
-/* A slot of the hash table: highest bits of the hash:8 | account:24; 0: empty. The table of 2^k
- * slots stands 2^k * 4 bytes from the start of the part `tables`. So the daemon builds a larger
- * table beside the one in use. */
+/* An element of the hash table: highest bits of the hash:8 | account:24; 0: empty. The table of 2^k
+ * elements stands 2^k * 4 bytes from the start of the part `tables`. So the daemon builds a larger
+ * table beside the table in use. */
 #define BERTH_TABLE_BITS_MIN 10
 #define BERTH_TABLE_BITS_MAX 25
 
@@ -373,7 +374,7 @@ struct directory_header {
 	_Atomic uint32_t accounts; /* published: cells and entries 0 … accounts-1 */
 	_Atomic uint32_t slots; /* published: records 0 … slots-1, and the owners of their ranges */
 	_Atomic uint32_t sessions;   /* published: session entries 0 … sessions-1 */
-	_Atomic uint32_t table_bits; /* the table in use has 2^table_bits slots */
+	_Atomic uint32_t table_bits; /* the table in use has 2^table_bits elements */
 	_Atomic uint32_t blocks;     /* published: blocks 1 … blocks of the part `names` */
 	_Atomic uint32_t restored; /* 1: the peaks and denials from before the boot are restored */
 	_Atomic uint32_t retired;  /* retired records, as counted when no free range was left */
@@ -382,9 +383,8 @@ struct directory_header {
 
 _Static_assert(sizeof(struct directory_header) == 4096, "the directory's header is one page");
 
-/* A library and a daemon with the same fingerprint have the same layout. It follows from the sizes
- * of the structs. Raise BERTH_LAYOUT_VERSION when a field moves or changes its meaning without
- * changing these sizes. */
+/* A library and a daemon with the same fingerprint have the same layout. If a field moves or
+ * changes its meaning, and no size below changes, raise BERTH_LAYOUT_VERSION. */
 #define BERTH_FINGERPRINT                                                                    \
 	((uint64_t)BERTH_LAYOUT_VERSION << 48 | (uint64_t)BERTH_SEQ_BITS << 40 |             \
 		(uint64_t)sizeof(struct cell) << 32 | (uint64_t)sizeof(struct entry) << 24 | \

@@ -9,7 +9,7 @@
 #include "map.h"
 
 /* True if fd still refers to the file that it referred to at first. The application may have closed
- * it, and have opened another file that got the same number. */
+ * fd, and opened another file that got the same number. */
 static bool file_is_ours(const struct map_file *file) {
 	struct stat st;
 

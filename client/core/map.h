@@ -5,7 +5,7 @@
  * Maps the two shared files into this process's memory, window by window.
  *
  * A window is 4 MiB of a file. It is mapped when it is first used, and stays mapped until
- * map_free(). Any thread may use a map at any time, but only one thread may free it, when no other
+ * map_free(). Any thread may use a map at any time, but may free the map only if no other thread
  * uses it. An accessor returns NULL if the index isn't published, or if the window can't be mapped;
  * map_account_error() and map_record_error() tell the two apart. An accessor never returns a
  * pointer outside the file, and it leaves errno unchanged.

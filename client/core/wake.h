@@ -6,15 +6,15 @@
  *
  *   a process that changes a count      the daemon
  *   C1 CAS on the cell                  D1 read `wakes`
- *   C2 mark the group dirty             D2 `armed` = a value made of D1
- *   C3 if `armed`: C4 `wakes` + 1       D3 look for dirty groups; any: `armed` = 0, checkpoint
+ *   C2 mark the group dirty             D2 `armed` = a value computed from D1
+ *   C3 if `armed`: C4 `wakes` + 1       D3 look for dirty groups; if any: `armed` = 0, checkpoint
  *      C5 FUTEX_WAKE                    D4 FUTEX_WAIT until `wakes` differs from D1
  *      C6 `armed` = 0, if it is still the value that C3 saw
  *
  * After C6, further changes make no system call, even if the daemon was woken but doesn't run yet,
- * or died while it slept. D2 stores a value made of `wakes`, which C4 has changed. So C6 can't undo
- * a later arming. If the process dies before C6, `armed` stays set, and the next change wakes the
- * daemon again.
+ * or died while it slept. D2 stores a value computed from `wakes`, which C4 has changed. So C6
+ * can't undo a later arming. If the process dies before C6, `armed` stays set, and the next change
+ * wakes the daemon again.
  *
  * C1, C2, C3 and D2, D3 are sequentially consistent: either C3 sees D2, or D3 sees C2. While the
  * daemon works, `armed` is 0 and announcing a change costs two loads. A process that is killed
@@ -37,7 +37,7 @@ static inline void wake_changed(struct map *m, _Atomic uint8_t *dirty) {
 		wake_daemon(m);
 }
 
-/* For the daemon only. D1 and D2: arms, and returns the value of `wakes` for wake_wait(). */
+/* For the daemon only. D1, D2: sets `armed`, and returns the value of `wakes` for wake_wait(). */
 uint32_t wake_arm(struct map *m);
 /* Undoes wake_arm(). */
 void wake_disarm(struct map *m);
