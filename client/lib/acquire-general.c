@@ -161,9 +161,9 @@ struct acquisition {
 	berth_slot *ret;
 };
 
-/* Tries one record. -EAGAIN: the record can't be used now, and no entry names it any more. Then
- * *ret_unusable is the record, and the caller must return it to the pool. If the record is retired,
- * *ret_unusable is NULL. */
+/* Tries one record. -EAGAIN: the record can't be used, and no entry names it any more. If the
+ * record is retired, *ret_unusable is NULL; otherwise *ret_unusable is the record, and the caller
+ * must return it to the pool. */
 static int acquire_with_one(struct call *call, struct cache *c, struct cache_entry *e,
 	struct acquisition *a, struct local_slot **ret_unusable) {
 	struct pool *p = call->session->pool;
@@ -189,7 +189,7 @@ static int acquire_with_one(struct call *call, struct cache *c, struct cache_ent
 	return r;
 }
 
-/* The thread has entered the session (thread_enter), or has no cache. */
+/* The thread has entered the session (thread_enter), or has no cache: then c is NULL. */
 static int acquire_inside(struct call *call, struct cache *c, struct acquisition *a) {
 	struct session *s = call->session;
 	const struct path *path = &a->path;
@@ -213,8 +213,8 @@ static int acquire_inside(struct call *call, struct cache *c, struct acquisition
 	while (n-- > 0)
 		if (unusable[n])
 			pool_return(s->pool, unusable[n]);
-	/* When a session ends, berthd takes back its records in the same way as the records of
-	 * revoked slots. But if the session has ended, the call opens another one. */
+	/* -ECANCELED means that berthd has taken back the record: it has revoked the slot, or it is
+	 * ending the session. If it is ending the session, the call opens another session. */
 	return r == -ECANCELED && !session_is_open(s) ? -ESHUTDOWN : r;
 }
 
@@ -235,8 +235,8 @@ static int acquire_attempt(struct call *call, void *data) {
 	if (!entry_is_usable(word))
 		return -ENOENT;
 	c = thread_get_cache(s);
-	/* This check comes first, because the counts in a segment that was given up may still be
-	 * below the limits. */
+	/* This check comes first, because the counts in a segment that berthd has replaced may
+	 * still be below the limits. */
 	if (!(c ? thread_enter(c, s) : session_is_open(s)))
 		r = -ESHUTDOWN;
 	else

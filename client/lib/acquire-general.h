@@ -23,8 +23,8 @@ int general_acquire(
 
 int general_release(struct berth *b, berth_slot slot);
 
-/* Ends a release of the slot `seq`. The fast release has already discharged the top levels of the
- * slot's path. */
+/* Ends a release of the slot `seq`. The fast path has already discharged the `discharged` highest
+ * levels of the slot's path. */
 int general_release_continue(struct session *s, struct local_slot *local, const struct path *path,
 	uint32_t discharged, uint64_t seq);
 
@@ -32,15 +32,15 @@ int general_release_continue(struct session *s, struct local_slot *local, const 
  * berthd sent, and is returned as it is. */
 int general_code(int r);
 
-/* True if the caller's struct is as long as the library's; also if it is longer, and every byte
- * beyond the library's struct is 0. In that case, a program that was compiled for a newer library
- * uses no field that this library doesn't know. */
+/* True if the caller's struct is as long as the library's, or is longer and every further byte is
+ * 0. A program with a longer struct was compiled for a newer library; if the rest is 0, the program
+ * uses only fields that this library knows. */
 static _always_inline_ bool sized_is_known(const void *p, size_t size, size_t known) {
 	const char *byte = p;
 
 	if (likely(size == known))
 		return true;
-	/* A size above 4096 was never set. */
+	/* If the size is above 4096, the caller has not set it. */
 	if (size < known || size > 4096)
 		return false;
 	for (size_t i = known; i < size; i++)

@@ -144,8 +144,8 @@ static _noinline_ int single_acquire_other(struct session *s, struct cache *c,
 	struct pair seen, now;
 	int r;
 
-	/* This repeats the check of single_acquire(). So single_acquire() needn't keep the values
-	 * that it has read for this function. */
+	/* This function checks the level again, so that single_acquire() needn't keep in registers
+	 * what its own check has read. */
 	r = level_check(s, c, l, CACHE_ENTRY_MASK, e->entry_bits, weight, &seen);
 	if (unlikely(r < 0))
 		return r;
@@ -224,8 +224,8 @@ static _always_inline_ int acquire(
 		if (unlikely(!e))
 			return general_acquire(s->handle, account, weight, label, ret);
 	}
-	/* This check comes first, because the counts in a segment that was given up may still be
-	 * below the limits. */
+	/* This check comes first, because the counts in a segment that berthd has replaced may
+	 * still be below the limits. */
 	if (unlikely(!thread_enter(c, s)))
 		return acquire_failed(s, c, account, weight, label, -EAGAIN, ret);
 	r = likely(e->path.depth == 1) ? single_acquire(s, c, e, weight, label, ret)
@@ -268,14 +268,14 @@ static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 	local = pool_local(s->pool, slot_record(slot));
 	if (unlikely(!local))
 		return general_release(b, slot);
-	/* The token is loaded before the number. If the token is a later slot's, the number is,
-	 * too. */
+	/* The token is loaded before the slot's number. If the token is that of a later slot, so is
+	 * the number. */
 	tag = load_acquire(&local->token);
 	if (unlikely(!token_is_slot(tag) || load_acquire(&local->slot) != slot ||
 		     !cache_has_entry_of(c, local)))
 		return general_release(b, slot);
 	e = load_acquire(&local->entry);
-	/* Checked again, because another thread may have the record by now. */
+	/* The code checks again, because another thread may have taken the record by now. */
 	if (unlikely(!cache_has_entry_of(c, local)))
 		return general_release(b, slot);
 	if (e->path.depth == 1 &&
@@ -310,8 +310,8 @@ int berth_release(struct berth *b, berth_slot slot) {
 	c = t->cache[0];
 	e = c->last;
 	local = e->local;
-	/* The token is loaded before the number. If the token is a later slot's, the number is,
-	 * too. If the token is an earlier slot's, the cell bears another tag. */
+	/* The token is loaded before the slot's number. If the token is that of a later slot, so is
+	 * the number. If the token is that of an earlier slot, the cell bears another tag. */
 	tag = load_acquire(&local->token);
 	if (unlikely(load_acquire(&local->slot) != slot) ||
 		unlikely(load_relaxed(&local->stamp) != e->stamp) || unlikely(e->path.depth != 1) ||

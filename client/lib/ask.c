@@ -25,9 +25,9 @@ union reply {
 
 /* -- the lock of a handle ---------------------------------------------------------------------- */
 
-/* Waits for the lock until the deadline. The thread that has the lock has a deadline, too. The wait
- * uses the monotonic clock if the C library offers that, except under ThreadSanitizer, which
- * doesn't know the function. */
+/* Waits for the lock until the deadline. The thread that has the lock has a deadline, too. With
+ * glibc, the wait uses the monotonic clock, except under ThreadSanitizer, which doesn't know
+ * pthread_mutex_clocklock(). */
 static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
 #if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
 	const struct timespec until = {
@@ -46,8 +46,8 @@ static int lock_until(pthread_mutex_t *lock, int64_t deadline) {
 #endif
 }
 
-/* One visit: a thread locks a handle, uses it, and unlocks it. The struct also keeps the state of
- * the thread from before the visit. */
+/* One visit: a thread locks a handle, uses it, and unlocks it. The struct also keeps errno and the
+ * thread's cancellation state from before the visit. */
 struct visit {
 	struct berth *b;
 	int result; /* -ETIMEDOUT: other threads had the lock until the deadline */
@@ -146,8 +146,8 @@ static int question_exchange(struct berth *b, struct question *q, int64_t deadli
 		return -ECONNRESET;
 	if (b->owes_reply)
 		r = message_skip(b->socket.fd, &late, sizeof(late), deadline);
-	/* The thread that sent the previous request may have stopped waiting. But if that reply
-	 * grants ranges, they belong to the session, so the pool takes them. */
+	/* The thread that sent the previous request may have stopped waiting. But if the late reply
+	 * grants ranges, these belong to the session, so the pool takes them. */
 	if (r == 0 && late.header.opcode == MESSAGE_RANGES && late.header.code == 0)
 		(void)ranges_add(load_relaxed(&b->current), &late.granted);
 	if (r == 0) {
@@ -175,8 +175,8 @@ static int question_exchange(struct berth *b, struct question *q, int64_t deadli
 }
 
 /* Asks berthd, and connects again whenever berthd dies or hangs up. The caller has locked the
- * handle, whose current session is s. Also returns 0 if berthd didn't resume s after it was
- * connected again, so that s isn't the current session any more. */
+ * handle, whose current session is s. Also returns 0 if berthd didn't resume s on a new connection:
+ * then s isn't the current session any more. */
 static int question_ask(struct session *s, struct question *q, int64_t deadline) {
 	struct berth *b = s->handle;
 
@@ -225,10 +225,10 @@ int ask_ranges(struct session *s, uint32_t seen, int64_t deadline) {
 	struct question q = {&request, sizeof(q.reply.granted), {{0}}};
 	struct visit v;
 
-	/* The library asks for as many ranges as the pool can still use, so that the pool doubles.
-	 * Thus a process makes few requests, whether it holds one slot or a hundred thousand.
-	 * RANGES_ASKED bounds the request, so that the thread doesn't wait long while the ranges
-	 * are added. */
+	/* The library asks for as many ranges as the pool has usable ones, so that the pool
+	 * doubles. Thus a process makes few requests, whether it holds one slot or a hundred
+	 * thousand. RANGES_ASKED bounds the request, so that the thread doesn't wait long while the
+	 * ranges are added. */
 	if (visit_begin(&v, s->handle, s, deadline) && pool_range_count(s->pool) == seen) {
 		request.count = MAX_OF(pool_usable_ranges(s->pool, RANGES_ASKED), 1);
 		v.result = question_ask(s, &q, deadline);

@@ -18,7 +18,7 @@
 
 #include "handle.h"
 
-/* Finds the current session. Opens a session if there is none. */
+/* Finds the current session. If there is none, opens a session. */
 int ask_session(struct berth *b, int64_t deadline, struct session **ret);
 /* Opens a session in place of one that berthd has ended. */
 int ask_new_session(const struct session *s, int64_t deadline);
@@ -32,7 +32,7 @@ int ask_name(struct session *s, const char *account, int64_t deadline);
  * otherwise another thread has added ranges in the meantime. */
 int ask_ranges(struct session *s, uint32_t seen, int64_t deadline);
 /* Has berthd finish the release of a record that this process has seized (counter_seize). Also
- * returns 0 if the session has ended, for then berthd finishes all releases. */
+ * returns 0 if the session has ended, because then berthd finishes all its releases. */
 int ask_finish_release(struct session *s, uint32_t record, int64_t deadline);
 
 /* Called when the handle is closed. If no thread uses a record of the session any more, tells

@@ -52,7 +52,8 @@ static int hello_send(int fd, const struct session *resume, int64_t deadline,
 	return size == sizeof(reply->welcome) ? 0 : -EBADMSG;
 }
 
-/* Takes ownership of the descriptors that it uses; the caller closes the others. */
+/* Resumes or opens the session that berthd's reply names. Takes ownership of the descriptors that
+ * it uses; the caller closes the others. */
 static int welcome_accept(struct berth *b, struct session *resume, const struct message_welcome *w,
 	int fds[MESSAGE_FDS_MAX]) {
 	struct session *s;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Connecting to berthd. Errors as in ask.h. */
+/* Connects to berthd. Errors as in ask.h. */
 
 #include "handle.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Keeps the handles of the process, and the sessions of each. Makes the handles of a forked child
- * its own.
+ * Keeps the handles of the process, and the sessions of each handle. In a forked child, makes the
+ * handles the child's own.
  */
 
 #include <string.h>
@@ -55,7 +55,7 @@ struct session *handle_find_retired(const struct berth *b, uint64_t slot) {
 	return s;
 }
 
-/* No other thread uses the handle. */
+/* Drops all sessions of the handle, which no other thread uses. */
 static void sessions_drop(struct berth *b, void (*drop)(struct session *)) {
 	struct session *s = load_relaxed(&b->retired), *older;
 

@@ -21,10 +21,10 @@ struct berth {
 	 * of `current`. */
 	pthread_mutex_t lock;
 	struct descriptor socket;
-	bool owes_reply; /* berthd owes the reply to a request that timed out */
+	bool owes_reply; /* the reply to a request that timed out may still come */
 };
 
-/* A handle without a session, in the list. -ENOMEM. */
+/* Makes a handle without a session, and puts it in the list. -ENOMEM. */
 int handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret);
 /* Takes the handle off the list. Threads that end don't look at its sessions any more. */
 void handle_unlink(const struct berth *b);
@@ -39,7 +39,7 @@ void handle_publish(struct berth *b, struct session *s);
  * from those of every session that the handle remembers. */
 uint64_t handle_next_session_number(const struct berth *b);
 
-/* Finds the past session of the handle in which the slot was acquired. NULL: there is none. */
+/* Finds the handle's past session in which the slot was acquired. NULL: there is none. */
 struct session *handle_find_retired(const struct berth *b, uint64_t slot);
 
 /* -- all handles of the process ---------------------------------------------------------------- */

@@ -3,14 +3,14 @@
 /*
  * Keeps the accounts that a thread used lately, and records for them.
  *
- * Records. A record that the cache owns rests on an account whose entry names the record, or else
- * it is a spare record. A ring contains the entries that may name a record. When the ring is full,
- * the oldest entry leaves the ring and gives up its record.
+ * Records. A cache has records that it owns, and spare records. An owned record rests on an account
+ * whose entry names the record. No entry names a spare record. A ring contains the entries that may
+ * name a record. When the ring is full, the oldest entry leaves the ring and gives up its record.
  *
  * Entries. The memory of entries comes from an arena. When there are too many entries, the cache
  * drops all of them. A record bears the stamp of the entry for which its slot was acquired. If an
  * entry still names a record that another account or thread has by now, the record's stamp isn't
- * the entry's. The stamp also tells that the entry was dropped.
+ * the entry's. From the stamp, cache_has_entry_of() also tells whether the entry was dropped.
  */
 
 #include <string.h>
@@ -53,8 +53,8 @@ static struct local_slot *entry_record(const struct cache *c, const struct cache
 	return is_owned ? local : NULL;
 }
 
-/* Returns the record to the pool if the cache has enough spare ones, or if other threads may need
- * it. */
+/* Makes the record a spare record. If the cache has enough of them, or if other threads may need
+ * the record, returns it to the pool instead. */
 static void local_spare(struct cache *c, struct pool *p, struct local_slot *local) {
 	if (!c || c->spare_count >= MIN_OF(c->capacity - 1, CACHE_SPARE) ||
 		load_relaxed(&p->is_full)) {
@@ -226,7 +226,7 @@ static uint64_t name_hash(const struct cache *c, const char *name, size_t length
 	return XXH3_64bits_withSeed(name, length, c->seed);
 }
 
-/* Finds the table's place that has the name, or the free place for the name. */
+/* Finds the table's element that has the name, or the free element for the name. */
 static struct cache_entry **table_find(
 	struct cache *c, uint64_t hash, const char *name, size_t length) {
 	uint32_t mask = (1u << c->table_bits) - 1, i = (uint32_t)(hash >> 32) & mask;
@@ -262,7 +262,7 @@ struct cache_entry *cache_add(
 
 	if (c->entry_count >= ENTRIES_MAX)
 		cache_clear(c, p);
-	/* The table has at least twice as many places as entries. */
+	/* The table has at least twice as many elements as entries. */
 	table_size = c->table_bits ? 1u << c->table_bits : 0;
 	if (c->entry_count * 2 >= table_size) {
 		uint32_t bits = c->table_bits ? c->table_bits + 1 : TABLE_BITS_MIN;

@@ -5,11 +5,11 @@
  * A path cache: what one thread keeps of one session. It has the paths of accounts that the thread
  * used lately, by name, and records for them.
  *
- * Only the cache's thread calls these functions and writes to the cache, so the only written cache
- * lines that threads share are those of their accounts. thread.h says which thread has which cache.
+ * Only the cache's thread calls these functions and writes to the cache, so the only cache lines
+ * that several threads write to are those of accounts. thread.h says which thread has which cache.
  *
- * Where a function takes a cache or an entry that may be NULL (there was no memory for it), records
- * come from the pool and are returned there.
+ * If there was no memory for a cache or an entry, the functions from cache_claim() to
+ * cache_return() get NULL instead. Then records come from the pool, and return there.
  */
 
 #include "pool.h"
@@ -34,8 +34,8 @@ struct cache_entry {
  * the flags LIVE and USABLE. */
 #define CACHE_ENTRY_MASK 0x3FFFFFFFu
 
-/* The most records that entries of a cache name, and the most spare records of a cache. It keeps
- * fewer if the table of records is small, so that threads leave each other enough (KEPT_PART). */
+/* The most records that entries of a cache name, and the most spare records of a cache. A small
+ * table of records allows fewer, so that other threads get enough (KEPT_PART). */
 #define CACHE_KEPT  128u
 #define CACHE_SPARE 32u
 
@@ -45,7 +45,7 @@ struct cache {
 	uint64_t stamp;             /* of its first entry; later entries count on from there */
 	struct cache_entry **table; /* the entries by hash, with open addressing; NULL: none yet */
 	uint64_t seed;              /* of the hashes */
-	uint32_t table_bits;        /* the table has 2^table_bits places */
+	uint32_t table_bits;        /* the table has 2^table_bits elements */
 	uint32_t entry_count;       /* since the entries were last dropped */
 	_Atomic bool is_inside;     /* the thread is in a call (thread_enter) */
 	bool counts_denials;        /* in the words of the session (denials.h) */
@@ -66,7 +66,7 @@ extern struct local_slot cache_no_slot; /* bears no slot, and no cache owns it *
 
 /* -ENOMEM. */
 int cache_new(const struct map *m, struct thread *t, struct cache **ret);
-/* Doesn't return records to the pool. */
+/* Frees the cache and its entries, but returns no record to the pool. */
 void cache_free(struct cache *c);
 /* Returns all records to the pool and drops all entries. */
 void cache_clear(struct cache *c, struct pool *p);
@@ -89,18 +89,18 @@ struct cache_entry *cache_add(
  * pool, or a record that another entry names. The caller then calls one of the next three
  * functions. Errors as pool_claim(). */
 int cache_claim(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot **ret);
-/* The record bears the slot `seq` now. */
+/* Called after an acquire: the record bears the slot `seq` now. */
 void cache_note_slot(struct cache *c, struct pool *p, struct cache_entry *e,
 	struct local_slot *local, uint64_t seq);
-/* No slot was acquired. The entry doesn't name the record any more, and the caller has the
- * record. */
+/* Called if no slot was acquired. Afterwards the entry doesn't name the record, and the caller has
+ * the record. */
 void cache_detach(struct cache *c, struct cache_entry *e, struct local_slot *local);
-/* No slot was acquired, and the record can be used again. If an entry still names the record,
- * nothing changes. */
+/* Called if no slot was acquired, and the record can be used again. If an entry still names the
+ * record, nothing changes. */
 void cache_return_unused(struct cache *c, struct pool *p, struct local_slot *local);
 
-/* Returns a record that the caller has claimed, after a release. If it rests on an account with an
- * entry here, that entry names it. */
+/* After a release, returns the record that the caller has claimed. If the record rests on an
+ * account that has an entry here, that entry then names the record. */
 void cache_return(struct cache *c, struct pool *p, struct local_slot *local);
 /* The same for a record that rests on the account of e. A record that e named before becomes a
  * spare. */

@@ -7,8 +7,8 @@
  * from its own cache by a plain store. The thread that releases a slot has the record afterwards,
  * whichever thread acquired the slot.
  *
- * A record isn't used again until its slot is released. So the holder of a revoked slot learns that
- * it was revoked (-ECANCELED), and isn't told that it released twice (-ENOENT). The
+ * A record isn't used again until its slot is released. So the release of a revoked slot returns
+ * -ECANCELED, and not -ENOENT, which would mean that the slot was released twice. The
  * compare-and-swap on the cell (counter.c, R1) decides which thread releases the slot. A thread
  * whose compare-and-swap fails, and that finds the slot's token unchanged, looks at the record:
  *   - The record is placed, and its newest step is one of the slot's cycle: another thread is
@@ -156,7 +156,7 @@ static struct local_slot *stack_pop(struct pool *p) {
 	return local;
 }
 
-/* Puts the records that it couldn't map back on the stack. */
+/* Records that can't be mapped go back on the stack. */
 int pool_claim(struct pool *p, struct local_slot **ret) {
 	struct local_slot *unmapped = NULL, *local;
 
@@ -195,14 +195,14 @@ int local_acquire(struct pool *p, struct local_slot *local, const struct slot_re
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
-/* Tries to claim the record of the slot `token`. True: this thread has claimed it, and no other
- * thread tells the holder what became of the slot. */
+/* Tries to claim the record of the slot `token`. True: this thread has claimed the record, and no
+ * other thread tells the holder what became of the slot. */
 static bool token_claim(struct local_slot *local, uint64_t token) {
 	return cas(&local->token, token, TOKEN_CLAIMED);
 }
 
-/* The slot isn't held any more: another thread of this process has released it, or berthd has
- * revoked it. */
+/* Finds the result of a release whose slot isn't held any more: another thread of this process has
+ * released the slot, or berthd has revoked it. */
 static _cold_ int release_lost(struct map *m, struct local_slot *local, uint32_t cycle) {
 	uint64_t token = load_acquire(&local->token);
 	struct snapshot now;
@@ -226,7 +226,7 @@ static _cold_ int release_lost(struct map *m, struct local_slot *local, uint32_t
 		(void)add_relaxed(&local_range(local)->retired, 1);
 		return -ECANCELED;
 	}
-	/* The thread that made R1 hasn't stored its token yet. */
+	/* Another thread has made R1, and hasn't stored its token yet. */
 	if (now.seq >= tag_seq(token) && now.seq <= seq_rest(tag_seq(token)))
 		return -ENOENT;
 	return token_claim(local, token) ? -ECANCELED : -ENOENT;

@@ -2,10 +2,10 @@
 #pragma once
 
 /*
- * The records that a session owns, and which of them this process holds.
+ * The records that a session owns, which thread has each of them, and which slot each bears.
  *
- * Threads may call these functions at once, except pool_add_range() and those that say otherwise.
- * None of them makes a system call or waits, except to map a window (map.h).
+ * Threads may call these functions at once, except pool_add_range() and those whose comments say
+ * otherwise. None of them makes a system call or waits, except to map a window (map.h).
  */
 
 #include "berth.h"
@@ -22,7 +22,7 @@
  * the pool keeps of each slot which this process holds. So a number from a session that ended, or
  * from a segment that was replaced, releases no other slot. One mistake stays possible: if a
  * program releases a slot twice, and in between a multiple of 2^22 slots was acquired with the same
- * record in the same session, then the second release gives back the latest of them.
+ * record in the same session, then the second release releases the latest of these slots.
  */
 
 #define SLOT_SESSION_SHIFT 44
@@ -94,7 +94,7 @@ _Static_assert(offsetof(struct pool, stack.change_count) == offsetof(struct pool
 
 /* A pool without ranges. The caller keeps the map, which must outlive the pool. -ENOMEM. */
 int pool_new(struct map *m, uint64_t slot_bits, struct pool **ret);
-/* Releases no slot. NULL is fine. */
+/* Frees the pool, but releases no slot. NULL is allowed. */
 void pool_free(struct pool *p);
 
 /* Adds the records 16n … 16n+15. The caller makes sure that only one thread at a time calls this.
@@ -110,12 +110,12 @@ uint32_t pool_usable_ranges(const struct pool *p, uint32_t most);
  * path-cache.c and acquire.c store them. Any other token is the tag of the slot that was acquired
  * with the record. It stays until the holder releases the slot, even if berthd has revoked the slot
  * in the meantime. The step of that tag has charged the last level of the path, so it is step 1 to
- * 8 of its cycle. As tags, the values below would be of other steps (counter.c). */
+ * 8 of its cycle. The values below are no such tags: their step is 0, or 9 to 12. */
 #define TOKEN_POOLED UINT64_C(0) /* no thread has the record; it is on the stack */
-/* A path cache has the record for the account on which it rests, and an entry names it. The cache's
- * thread may acquire with it. The number of the cache is added from bit 4 on. */
+/* A path cache has the record for the account on which the record rests, and an entry names it. The
+ * cache's thread may acquire with it. The number of the cache is added from bit 4 on. */
 #define TOKEN_OWNED UINT64_C(9)
-/* A thread is about to acquire a slot with it, or to return it. */
+/* A thread is about to acquire a slot with the record, or to return the record. */
 #define TOKEN_CLAIMED UINT64_C(10)
 /* The record has used up its seqs, or berthd has taken it from this process. */
 #define TOKEN_RETIRED UINT64_C(11)
@@ -125,7 +125,7 @@ static inline bool token_is_slot(uint64_t token) {
 	return token % BERTH_CYCLE - 1 < BERTH_LEVELS_MAX;
 }
 
-/* True if the token is a slot's with this cycle in its number. */
+/* True if the token is that of a slot whose number has this cycle. */
 static _always_inline_ bool token_is_slot_of(uint64_t token, uint32_t cycle) {
 	return token_is_slot(token) && slot_cycle_of_seq(token) == cycle;
 }
@@ -155,7 +155,7 @@ void pool_return(struct pool *p, struct local_slot *local);
 /* -- slots ------------------------------------------------------------------------------------- */
 
 /* Acquires a slot with a record that the caller has claimed, or that its path cache owns. Errors as
- * counter_acquire(); the caller keeps the record then. After -ERANGE it is retired. */
+ * counter_acquire(): the caller then keeps the record, which is retired after -ERANGE. */
 int local_acquire(struct pool *p, struct local_slot *local, const struct slot_request *request,
 	uint64_t *ret_seq);
 
@@ -165,8 +165,8 @@ int local_acquire(struct pool *p, struct local_slot *local, const struct slot_re
  *   -ECANCELED  the slot had been revoked, and only this call says so: the caller has claimed the
  *               record, or it is retired (local_is_claimed)
  *   -ENOENT     the slot isn't held, or was released before; nothing has changed
- *   -ENOMEM     berthd must finish the release; then local_claim_finished(). The slot may be
- *               released again
+ *   -ENOMEM     berthd must finish the release; then the caller calls local_claim_finished().
+ *               The slot may be released again
  *   -EAGAIN     memory is being written over, and the record changes while it is read. The slot may
  *               be released again */
 int local_release(struct pool *p, struct local_slot *local, uint32_t cycle);
@@ -191,11 +191,11 @@ bool local_claim_finished(struct local_slot *local);
 /* Releases every slot that this process holds. No other thread may be using the pool. */
 void pool_release_all(struct pool *p);
 
-/* Takes every record off the stack, for good. True if no thread holds a slot with a record of the
- * pool, or has claimed one. The caller asks threads_keep_out() about the records of path caches. */
+/* Takes every record off the stack, for good. True if no record of the pool bears a slot, and no
+ * thread has claimed one. The caller asks threads_keep_out() about the records of path caches. */
 bool pool_close(struct pool *p);
 
-/* Releases a slot whose session has ended: its holder learns once that it lost the slot.
+/* Releases a slot whose session has ended: the holder learns once that it has lost the slot.
  * -ECANCELED: the slot was held when the session ended; -ENOENT: it wasn't, or its holder has been
  * told. Touches no shared memory. */
 int pool_release_ended(struct pool *p, uint32_t record, uint32_t cycle);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Makes a session from berthd's welcome, and frees it. Tells whether descriptors are still the
- * library's. */
+/* Makes a session from berthd's reply to HELLO, and frees it. Tells whether descriptors are still
+ * the library's. */
 
 #include <string.h>
 #include <sys/mman.h>

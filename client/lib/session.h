@@ -11,7 +11,7 @@
 
 struct session {
 	struct berth *handle;  /* that has the session */
-	struct session *older; /* the one that the handle retired before this one */
+	struct session *older; /* the session that the handle retired before this one */
 	struct map *map;
 	struct pool *pool;
 	struct session_entry *entry; /* in the segment; this process writes its denials only */
@@ -29,9 +29,9 @@ struct session {
 /* Stands for "no session" on the fast path: no thread has a cache with its number. */
 extern struct session session_none;
 
-/* Makes the session that berthd has welcomed. Takes ownership of descriptors (directory, segment),
- * and sets those that it has taken to -1. -EUCLEAN: the files or the message contradict each other;
- * -ENOMEM; or an error of map_new(). */
+/* Makes a session from berthd's reply to HELLO. Takes ownership of descriptors (directory,
+ * segment), and sets those that it has taken to -1. -EUCLEAN: the files or the message contradict
+ * each other; -ENOMEM; or an error of map_new(). */
 int session_new(uint64_t number, const struct message_welcome *w, int fds[MESSAGE_FDS_MAX],
 	struct session **ret);
 /* Frees the session, its pool, its caches and its map. NULL is fine. */
@@ -51,9 +51,9 @@ static _always_inline_ bool session_is_open(const struct session *s) {
 /* -- descriptors ------------------------------------------------------------------------------- */
 
 /*
- * The application may close descriptors of the library behind its back, as daemons do (closefrom).
- * The kernel may then give the number to another file. So the library uses a descriptor, and closes
- * it, only while its device and inode are those of the file that the library opened.
+ * The application may close descriptors of the library, as daemons do (closefrom). The kernel may
+ * then give the number of such a descriptor to another file. So the library uses a descriptor, and
+ * closes it, only while its device and inode are those of the file that the library opened.
  */
 
 struct descriptor {
@@ -61,12 +61,12 @@ struct descriptor {
 	uint64_t dev, ino;
 };
 
-/* Takes fd, whatever it returns. Errors as fstat(). */
+/* Takes ownership of fd, even if it fails. Errors as fstat(). */
 int descriptor_set(struct descriptor *d, int fd);
 bool descriptor_is_ours(const struct descriptor *d);
-/* Closes it if it is still ours. */
+/* Closes the descriptor if it still refers to the library's file. */
 void descriptor_close(struct descriptor *d);
 
-/* Gives a map a new descriptor of the same file if the application has closed the old one. Takes
- * *fd in that case and sets it to -1. */
+/* Gives a map a new descriptor of the same file if the application has closed the old one. In that
+ * case, takes ownership of *fd, and sets *fd to -1. */
 void map_file_renew(struct map *m, struct map_file *file, int *fd);

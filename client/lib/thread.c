@@ -51,7 +51,7 @@ static struct thread_page *page_new(void) {
 		free(page);
 		return NULL;
 	}
-	/* If the kernel can't, only the handlers of fork(3) notice a child (handle.h). */
+	/* If the kernel can't wipe pages, only the handlers of fork(3) notice a child (fork.c). */
 	(void)madvise(page->blocks, BLOCKS_SIZE, MADV_WIPEONFORK);
 	do {
 		first = load_relaxed(&thread_pages);
@@ -131,7 +131,7 @@ static struct thread *thread_get(void) {
 		return NULL;
 	for (page = load_acquire(&thread_pages); page && !t; page = page->next)
 		t = page_claim_block(page);
-	/* Other threads may use up a new page before this one has its block. */
+	/* Other threads may use up a new page before this thread has its block. */
 	while (!t && (page = page_new()) != NULL)
 		t = page_claim_block(page);
 	if (!t)
@@ -164,8 +164,8 @@ static struct cache *session_get_cache(struct session *s, struct thread *t) {
 	return c;
 }
 
-/* Puts a cache at the head of the block; `from` is its place there, or that of the cache which
- * leaves the block. */
+/* Puts a cache at the head of the block. `from`: the index that the cache has there, or else the
+ * index of the cache that leaves the block. */
 static void block_put_first(struct thread *t, uint64_t session, struct cache *c, size_t from) {
 	for (size_t i = from; i > 0; i--) {
 		t->session[i] = t->session[i - 1];
@@ -204,8 +204,8 @@ struct cache *thread_get_cache(struct session *s) {
 
 /* -- the end of a session ---------------------------------------------------------------------- */
 
-/* Pairs with thread_enter(). If a thread entered before the fence, this function sees that it is
- * inside. If it enters after the fence, it sees that the session isn't open. */
+/* Pairs with thread_enter(). If a thread entered before the fence, this function sees that the
+ * thread is inside. A thread that enters after the fence sees that the session isn't open. */
 bool threads_keep_out(struct session *s) {
 	bool is_alone = true;
 

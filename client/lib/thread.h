@@ -5,9 +5,9 @@
  * Which path caches the calling thread has.
  *
  * A session has the caches of all threads that use it, and frees them at its end. A thread finds
- * its own through a pointer in thread-local storage to a block, which is freed at the thread's end.
- * The block names each cache by the number of its session. The process uses no such number twice,
- * so a thread never touches a cache that was freed.
+ * its own caches in a block, to which a thread-local pointer points. The block is freed at the
+ * thread's end. The block names each cache by the number of its session. The process uses no such
+ * number twice, so a thread never touches a cache that was freed.
  */
 
 #include "path-cache.h"
@@ -17,7 +17,7 @@
 
 /* Some of a thread's caches, the one that was used last first. */
 struct thread {
-	uint64_t session[THREAD_CACHES]; /* the number of its session; 0: none */
+	uint64_t session[THREAD_CACHES]; /* of each cache: the number of its session; 0: none */
 	struct cache *cache[THREAD_CACHES];
 };
 
@@ -32,8 +32,8 @@ extern _thread_local_ struct thread *thread_self; /* never NULL */
 
 /* The thread's cache of the session, which is made if there is none. NULL: no memory. */
 struct cache *thread_get_cache(struct session *s);
-/* The same if the thread used this session lately, and makes the cache the first of the block.
- * NULL: it didn't. */
+/* If the thread used this session lately, puts the thread's cache first in the block, and returns
+ * it. NULL: the block doesn't name one. */
 struct cache *thread_find_cache(uint64_t session);
 
 /* The thread uses records of the session from here until it calls thread_leave(). False: the daemon
