@@ -20,7 +20,7 @@
 #define ADMIN_SOCKET "admin.sock"
 #define ADMIN_GROUP  "berth-admin"
 
-/* A person may be waiting at a terminal. berthd restarts within this time. */
+/* How long a person waits at a terminal. If berthd restarts, it is back within this time. */
 #define CONNECT_MS 1000
 
 /* A synced write to a slow disk takes seconds, and the commit of a million limits takes minutes. */

@@ -21,7 +21,7 @@
 #include "util.h"
 #include "verbs.h"
 
-/* A terminal shows the progress after this time, and again each time it has passed. */
+/* On a terminal, the progress is shown each time this much time has passed. */
 #define PROGRESS_MS 200
 
 /* Each read may fill at least this many bytes. */
@@ -75,7 +75,7 @@ struct chunk {
 
 _Static_assert(sizeof(struct chunk) == MESSAGE_SIZE_MAX, "wire format");
 
-/* false: it is full. */
+/* False: the chunk is full. */
 static bool chunk_add(struct chunk *k, const struct lines_entry *e) {
 	uint8_t length = (uint8_t)e->length;
 	char *to = k->bytes + k->message.bytes;

@@ -31,8 +31,8 @@ static void cells(const void *data, struct shown *to) {
 	(void)show_text(&to[SOURCE], row_source(row));
 }
 
-/* True for an account at its limit. An account with limit 0 is closed on purpose, which is no alarm
- * unless one of its slots is held. */
+/* True for an account at its limit. An account with limit 0 is closed on purpose, so it is alarming
+ * only while one of its slots is held. */
 static bool is_alarming(const void *data) {
 	const struct row *row = data;
 

@@ -25,7 +25,7 @@
 /* The key that getopt_long returns for the option of row i if that option has no letter. */
 #define KEY_LONG 256
 
-/* The options of all verbs. Zeroed before known_init. */
+/* The options of all verbs. The caller of known_init() has zeroed it. */
 struct known {
 	const struct option_row *row[ROWS_MAX];
 	size_t count;
@@ -145,7 +145,7 @@ static int argv_read(const struct verb *v, int argc, char **argv, int *ret_first
 
 	known_init(&known, v);
 	opterr = 0; /* getopt_long prints nothing */
-	optind = 0; /* begin anew, in glibc's way */
+	optind = 0; /* 0 makes glibc start anew */
 	while ((key = getopt_long(argc, argv, known.letters, known.names, NULL)) != -1) {
 		size_t i = known_find(&known, key);
 
@@ -177,10 +177,9 @@ int options_read(const struct verb *v, int argc, char **argv, int first, char **
 	if (r != CTL_OK)
 		return r;
 	if (v->runs_command && operands < argc) {
-		/* This reads the options between the account and the command, which begins at
-		 * the second operand or after `--`. It starts anew at the account: otherwise
-		 * getopt_long would take a second `--` for an operand and move it before the
-		 * first. */
+		/* This reads the options between the account and the command, which begins at the
+		 * second operand or after `--`. The reading starts anew at the account: otherwise
+		 * getopt_long would move a second `--` to before the account. */
 		account = operands;
 		r = argv_read(v, argc - account, argv + account, &operands);
 		if (r != CTL_OK)

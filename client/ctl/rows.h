@@ -34,7 +34,7 @@ const char *row_source(const struct row *row);
 void row_print_json(struct json *j, const void *row);
 
 /* Fetches all accounts and templates that the pattern matches ("": all). flags is 0 or
- * MESSAGE_LIST_CONFIGURED. They are sorted by the bytes of their names, templates last. Returns an
- * exit status, after reporting any error; *ret is written on success only. */
+ * MESSAGE_LIST_CONFIGURED. The rows are sorted by the bytes of their names, templates last. Returns
+ * an exit status, after reporting any error; *ret is written on success only. */
 int rows_fetch(const char *pattern, uint32_t flags, struct rows *ret);
 void rows_deinit(struct rows *rows);

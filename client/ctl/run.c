@@ -62,7 +62,7 @@ static const struct option_row option_table[] = {
 
 /* -- without a slot ---------------------------------------------------------------------------- */
 
-/* Prints which level of the account's path has no room for the weight: the deepest such level. */
+/* Prints which level of the account's path can't take the weight: the deepest such level. */
 static void full_level_print(struct berth *b, const char *account) {
 	char name[MESSAGE_NAME_SIZE];
 	struct shown shown;
@@ -96,8 +96,8 @@ static void hint_set_print(const char *account) {
 	fprintf(stderr, "%s LIMIT\n", quote);
 }
 
-/* Says whether slots are retired, which only a restart mends. Asks berthd without reporting
- * errors: this user may not be allowed to use admin.sock. */
+/* Says whether slots are retired, which only a restart of berthd mends. Asks berthd without
+ * reporting errors: this user may not be allowed to use admin.sock. */
 static void hint_full_print(void) {
 	struct message_status request = {MESSAGE_HEADER(MESSAGE_STATUS, request)};
 	_cleanup_close_ int fd = -1;

@@ -12,7 +12,7 @@
 #include "show.h"
 #include "verbs.h"
 
-/* The time since then in its two largest units: "0.4 s", "12 min 5 s", "3 d 4 h". */
+/* The time since `since`, in its two largest units: "0.4 s", "12 min 5 s", "3 d 4 h". */
 static const char *show_age(struct shown *to, uint64_t since) {
 	uint64_t now = clock_wall_ms();
 	uint64_t ms = now > since ? now - since : 0;

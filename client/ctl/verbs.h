@@ -49,7 +49,7 @@ struct verb {
 	const char *line;                 /* what it does, in one line */
 	const char *text;                 /* the same at length; ends with a newline */
 	const char *examples;             /* a line each */
-	/* Does it. The operands end with NULL. Returns an exit status. */
+	/* Executes the verb. The operands end with NULL. Returns an exit status. */
 	int (*call)(char **operands);
 };
 

@@ -22,7 +22,7 @@ struct lines_error {
 	char *text;
 };
 
-/* The caller zeroes it before lines_parse(), and frees it by lines_deinit(). */
+/* The caller zeroes this struct before lines_parse(), and frees what it holds by lines_deinit(). */
 struct lines {
 	struct lines_entry *entry;
 	size_t count, capacity;

@@ -112,7 +112,6 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	/* Descriptors for which ret_fds has no place are closed. */
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
 		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 
@@ -142,7 +141,7 @@ ssize_t message_receive(int fd, void *buffer, size_t size, int *ret_fds) {
 
 /* -- connecting -------------------------------------------------------------------------------- */
 
-/* The socket is non-blocking. -EAGAIN: the daemon's backlog is full. */
+/* Tries to connect a non-blocking socket. -EAGAIN: the daemon's backlog is full. */
 static int connect_once(int fd, const char *dir, const char *name) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const int size = sizeof(address.sun_path);
@@ -233,8 +232,8 @@ int message_ask(int fd, const void *request, int pass_fd, int64_t deadline) {
 	}
 }
 
-/* Waits for a packet. If memory is short, it retries until the deadline, since the reply to a
- * request must be read. */
+/* Waits for a packet. If memory is short, retries until the deadline, since the reply to a request
+ * must be read. */
 static ssize_t call_receive(int fd, void *reply, size_t size, int *ret_fds, int64_t deadline) {
 	ssize_t n;
 	int r;

@@ -12,7 +12,7 @@
  * NULL if the name is valid, otherwise a static sentence that says what is wrong. */
 const char *name_check(const char *name, size_t length);
 
-/* Checks a name that has a wildcard as a template's, any other as an account's. */
+/* Checks a name that has a wildcard as a template's name, and any other as an account's name. */
 const char *name_check_any(const char *name, size_t length);
 
 /* True if the name has a `*` or `?`. */

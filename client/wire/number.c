@@ -19,8 +19,8 @@ int number_parse(const char *text, uint64_t max, uint64_t *ret) {
 
 	if (!*text)
 		return -EINVAL;
-	/* The loop goes on when the number is too large already, because "99999x" is no number at
-	 * all. */
+	/* Even if the number is too large, the loop goes on: if any other character follows, the
+	 * error is -EINVAL. */
 	for (; *text; text++) {
 		if (*text < '0' || *text > '9')
 			return -EINVAL;

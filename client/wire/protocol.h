@@ -11,8 +11,8 @@
  * Each message has an exact size. berthd answers an unknown size or opcode with
  * BERTH_INVALID_PARAMETER, and an unknown version with BERTH_REVISION_MISMATCH; if it can't trust
  * the rest of the connection, it then hangs up. struct message_header and struct message_failed are
- * the same in every version. BERTH_REVISION_MISMATCH comes in the version of the request, so that
- * the sender can read it.
+ * the same in every version. The reply BERTH_REVISION_MISMATCH has the version of the request, so
+ * that the sender can read it.
  *
  * A reply has the opcode of its request and a code of <berth.h>. If the code isn't BERTH_SUCCESS,
  * the reply is a struct message_failed. Its text says in one sentence what was wrong and what to
@@ -85,7 +85,7 @@ struct message_hello {
 	uint32_t resume_serial;
 };
 
-/* Two descriptors come with it: first the directory's (read-only), then the segment's. */
+/* Two descriptors come with this message: first the directory's (read-only), then the segment's. */
 struct message_welcome {
 	struct message_header header;
 	uint32_t session; /* its index in the segment */
@@ -95,7 +95,7 @@ struct message_welcome {
 	uint32_t range[4]; /* range n has the records 16n … 16n+15 */
 };
 
-/* Asks berthd for an account that isn't in the directory. After success it is there. Reply: struct
+/* Asks berthd to put an account into the directory if it isn't there. Reply: struct
  * message_resolved. */
 struct message_resolve {
 	struct message_header header;
@@ -145,8 +145,8 @@ struct message_done {
 };
 
 /* Stands for "unlimited" in a message. The code and the shared files use BERTH_LIMIT_NONE instead.
- * The first of the two functions converts a limit for a message; the second one converts the limit
- * of a message back. */
+ * message_limit() converts a limit for a message; limit_of_message() converts the limit of a
+ * message back. */
 #define MESSAGE_UNLIMITED UINT32_MAX
 static inline uint32_t message_limit(uint32_t limit) {
 	return limit == BERTH_LIMIT_NONE ? MESSAGE_UNLIMITED : limit;
@@ -245,7 +245,7 @@ struct message_holder {
 };
 #define MESSAGE_HOLDERS_MAX 64
 
-/* Asks for the slots that are held of an account and of those below it, in pages as MESSAGE_LIST.
+/* Asks for the held slots of an account and of the accounts below it, in pages as MESSAGE_LIST.
  * Reply: struct message_held. */
 struct message_holders {
 	struct message_header header;
@@ -260,8 +260,8 @@ struct message_held {
 	struct message_holder holder[MESSAGE_HOLDERS_MAX]; /* sent in full */
 };
 
-/* Revokes the slots that match every condition that the request gives. It must give at least one
- * condition, or the flag MESSAGE_REVOKE_ALL. Reply: struct message_revoked. */
+/* Revokes the slots that match every condition that the request gives. The request must give at
+ * least one condition, or the flag MESSAGE_REVOKE_ALL. Reply: struct message_revoked. */
 #define MESSAGE_REVOKE_ALL 1u
 struct message_revoke {
 	struct message_header header;

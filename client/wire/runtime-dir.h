@@ -7,9 +7,9 @@
 
 #define DEFAULT_RUNTIME_DIR "/run/berth"
 
-/* Returns `given`, which the caller was passed or has read from the command line. If that is NULL,
- * returns $BERTH_RUNTIME_DIR, except in a set-user-ID program. If the directory is then unset or
- * empty, returns the default. The string is borrowed. */
+/* Returns `given`, which the caller was passed or has read from the command line. If `given` is
+ * NULL, returns $BERTH_RUNTIME_DIR, except in a set-user-ID program. If the directory is then unset
+ * or empty, returns the default. The string is borrowed. */
 static inline const char *runtime_dir_choose(const char *given) {
 	const char *dir = given ? given : secure_getenv("BERTH_RUNTIME_DIR");
 
