@@ -87,7 +87,8 @@ static void hint_set_print(const char *account) {
 	bool plain = !strpbrk(account, " \t\"'\\$`!#&()<>;|~[]{}");
 	const char *quote = plain ? "" : "'";
 
-	fprintf(stderr, "\nTo give it a limit: berthctl set %s", quote);
+	fprintf(stderr, "\nTo give it a limit: berthctl set %s%s", *account == '-' ? "-- " : "",
+		quote);
 	for (const char *p = account; *p; p++)
 		if (*p == '\'')
 			fputs("'\\''", stderr);

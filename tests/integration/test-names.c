@@ -86,6 +86,26 @@ START_TEST(berthctl_escapes_control_characters_of_a_wrong_name) {
 }
 END_TEST
 
+/* A shell runs the command that berthctl shows after an acquire for an unknown account. */
+START_TEST(the_command_that_berthctl_suggests_works_for_every_name) {
+	static const char *const names[] = {"alice", "-", "-x", "--json", " a  b ",
+		"quote'\"\\`$(x)", "#comment", "~root", "a;b&c|d", "{a,b}", "[a]!"};
+	static const char start[] = "To give it a limit: berthctl";
+
+	for (size_t i = 0; i < COUNT_OF(names); i++) {
+		const char *output = expect_ctl(1, start, "run", "--", names[i], "true");
+		char command[800];
+
+		(void)snprintf(command, sizeof(command), "%s %s",
+			program_path("BERTHCTL", "berthctl"),
+			strstr(output, start) + strlen(start));
+		strcpy(strstr(command, " LIMIT\n"), " 7");
+		ck_assert_msg(system(command) == 0, "%s", command);
+		expect_ctl(0, "\"limit\":7", "get", "--json", "--", names[i]);
+	}
+}
+END_TEST
+
 START_TEST(unusual_names_work_from_end_to_end) {
 	static const char *const names[] = {
 		"a",
@@ -191,6 +211,7 @@ int main(void) {
 		{a_template_is_not_an_account},
 		{berthctl_reports_the_error_in_a_name},
 		{berthctl_escapes_control_characters_of_a_wrong_name},
+		{the_command_that_berthctl_suggests_works_for_every_name},
 		{unusual_names_work_from_end_to_end},
 		{the_longest_and_deepest_name_survives_a_restart},
 		{names_that_differ_in_a_byte_are_different_accounts},
