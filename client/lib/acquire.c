@@ -253,12 +253,26 @@ int berth_acquire(struct berth *b, const char *account, berth_slot *ret) {
 
 /* -- releasing --------------------------------------------------------------------------------- */
 
+/* Releases the slot `tag` of an account of any depth. It is a function of its own so that
+ * release_search() needs few registers for an account of one level. */
+static _noinline_ int path_release(struct session *s, struct cache *c, struct cache_entry *e,
+	struct local_slot *local, uint64_t tag, berth_slot slot) {
+	uint32_t discharged =
+		counter_release_fast(s->map, local_record(local), &e->path, tag_seq(tag));
+
+	if (unlikely(discharged == 0))
+		return general_release(s->handle, slot);
+	if (unlikely(discharged != e->path.depth))
+		return general_release_continue(s, local, &e->path, discharged, tag_seq(tag));
+	cache_attach(c, s->pool, e, local);
+	return BERTH_SUCCESS;
+}
+
 /* Releases a slot other than the one that this thread acquired last. */
 static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 	struct session *s = load_acquire(&b->fast);
 	struct cache_entry *e;
 	struct local_slot *local;
-	uint32_t discharged;
 	struct cache *c;
 	uint64_t tag;
 
@@ -285,13 +299,7 @@ static _noinline_ int release_search(struct berth *b, berth_slot slot) {
 		wake_changed(s->map, e->path.level[0].dirty);
 		return BERTH_SUCCESS;
 	}
-	discharged = counter_release_fast(s->map, local_record(local), &e->path, tag_seq(tag));
-	if (unlikely(discharged == 0))
-		return general_release(b, slot);
-	if (unlikely(discharged != e->path.depth))
-		return general_release_continue(s, local, &e->path, discharged, tag_seq(tag));
-	cache_attach(c, s->pool, e, local);
-	return BERTH_SUCCESS;
+	return path_release(s, c, e, local, tag, slot);
 }
 
 int berth_release(struct berth *b, berth_slot slot) {

@@ -160,7 +160,8 @@ static int line_parse(struct lines *l, uint32_t line, struct piece p) {
 	}
 	if (wrong)
 		return error_add(l, line, "'%s': %s", piece_show(name, &shown), wrong);
-	/* A NUL inside the word would hide the bytes after it. */
+	/* A NUL inside the word would hide the bytes after it. `text` then stays empty, which isn't
+	 * a limit. */
 	if (word.length < sizeof(text) && !memchr(word.at, '\0', word.length))
 		memcpy(text, word.at, word.length);
 	if (limit_parse(text, &limit) < 0)
