@@ -11,6 +11,6 @@ int help_print_verb(const struct verb *v);
 
 /* Writes "berthctl VERB", its operands and its options. Returns the text of `to`. */
 struct synopsis {
-	char text[256];
+	char text[512];
 };
 const char *help_synopsis(const struct verb *v, struct synopsis *to);

@@ -267,7 +267,7 @@ int instance_kill(struct instance *i, int signal) {
 	do
 		n = ended.fd < 0 ? 1 : poll(&ended, 1, PATIENCE_MS);
 	while (n < 0 && errno == EINTR);
-	if (n == 0)
+	if (n <= 0)
 		give_up("berthd didn't end within %d s of signal %d; its log:\n%s",
 			PATIENCE_MS / 1000, signal, instance_log(i));
 	(void)close(ended.fd);
