@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* berthd: keeps accounts' limits and counts their slots. */
+/* berthd: keeps the limits of accounts, and the shared memory in which servers count slots. */
 
 #include <malloc.h>
 #include <stdlib.h>
@@ -11,8 +11,8 @@
 #include "other-layout.h"
 #include "restore-file.h"
 
-/* malloc's own threshold, but fixed. Otherwise malloc raises the threshold to the size of the
- * largest block that was ever freed, and the process then keeps large blocks that it has freed. */
+/* This is malloc's default threshold. Set by main(), it is fixed. Otherwise malloc would raise it
+ * to the size of the largest block that was freed, and berthd would keep freed large blocks. */
 #define LARGE_BLOCK 131072
 
 int main(int argc, char **argv) {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Puts berthd together, in the order of manager_open(), since each part needs those before it.
+ * Opens the parts of berthd in the order in which they need each other, runs the event loop, and
+ * closes the parts.
  *
- * The sockets come last: when berthd serves the first client, every stored limit is in force and
- * every slot of a dead process is released. The store is begun early, so that a process checks its
- * files while berthd goes through the segment; that process must be forked before there are
- * threads. Stored counts are restored while berthd serves.
+ * The sockets are opened late: when berthd serves the first client, every stored limit is in force,
+ * and every slot of a dead process is released. The store is begun early: store_begin() forks a
+ * process that checks the store's files while berthd goes through the segment. berthd must have no
+ * second thread when it forks. Stored counts are restored while berthd serves.
  */
 
 #include <fcntl.h>
@@ -95,7 +96,6 @@ static int manager_open_limits(struct manager *m) {
 	return r;
 }
 
-/* Opens all parts, each after those that it needs. */
 static int manager_open(struct manager *m) {
 	const struct options *o = &m->options;
 	struct context *c = &m->context;
@@ -169,13 +169,13 @@ int manager_new(const struct options *options, struct manager **ret) {
 	m->context.group = options->group;
 	m->context.admin_group = options->admin_group;
 	m->runtime_lock = m->state_lock = -1;
-	/* Each session takes two descriptors, so berthd raises its limit. */
+	/* Each session takes two descriptors, so berthd raises its limit of descriptors. */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
 	r = manager_open(m);
-	/* other-layout.c and the store have logged what another release made. */
+	/* other-layout.c or the store has logged which files of another version it found. */
 	if (r == -EPROTONOSUPPORT)
 		sockets_refuse_waiting(BERTH_REVISION_MISMATCH,
 			"berthd " BERTH_VERSION " doesn't start, since what it found was made by "
@@ -196,11 +196,12 @@ void manager_free(struct manager *m) {
 	if (m->context.checkpoint)
 		checkpoint_final(m->context.checkpoint);
 	(void)sd_event_source_disable_unref(m->store_ready);
-	/* store_free() lets the last replies out to the connections that wait for them. */
+	/* store_free() finishes all jobs and so sends their replies, for which the connections must
+	 * still be open. */
 	store_free(m->context.store);
-	/* The store is closed, so the checkpoint must not call it any more. It would call it for
-	 * accounts that are removed because an import ends with its connection. So the checkpoint
-	 * is freed before the connections. */
+	/* connections_free() ends imports, which removes accounts. For each of these accounts the
+	 * checkpoint would call the store, which is closed. So the checkpoint is freed before the
+	 * connections. */
 	checkpoint_free(m->context.checkpoint);
 	sockets_free(m->sockets);
 	connections_free(m->connections);
@@ -227,8 +228,8 @@ int manager_run(struct manager *m) {
 		templates_count(accounts_templates(m->context.accounts)));
 	(void)sd_notifyf(0, "READY=1\nSTATUS=Serving %s, %u accounts configured",
 		m->options.runtime_dir, totals.configured);
-	/* sd-event may need memory to dispatch its sources. Until there is memory again, they
-	 * wait. */
+	/* sd-event may need memory to dispatch its sources. If there is none, the sources wait, and
+	 * berthd tries again after a pause. */
 	while ((r = sd_event_loop(m->context.event)) == -ENOMEM) {
 		if (!logged)
 			log_warning("No memory for the event loop; trying again until there is");

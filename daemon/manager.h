@@ -18,7 +18,7 @@ struct manager {
 
 /* Opens everything in order; on failure the log says why. */
 int manager_new(const struct options *options, struct manager **ret);
-/* Stores what isn't stored yet, and closes everything in the reverse order. NULL is fine. */
+/* Stores the counts that aren't stored yet, and closes everything. NULL is fine. */
 void manager_free(struct manager *m);
-/* Serves until told to stop. */
+/* Serves until a signal stops berthd. Negative: the event loop failed. */
 int manager_run(struct manager *m);

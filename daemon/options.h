@@ -9,12 +9,12 @@ struct options {
 	const char *runtime_dir;
 	const char *state_dir;
 	const char *group;       /* of berth.sock; NULL: berth, if there is such a group */
-	const char *admin_group; /* of admin.sock; NULL: berth-admin, likewise */
+	const char *admin_group; /* of admin.sock; NULL: berth-admin, if there is such a group */
 	struct capacities capacities;
 	bool abandon_segment; /* start although servers still use a segment of another layout */
-	bool check_segment;   /* only say whether there are such servers */
+	bool check_segment;   /* only list such servers */
 	const char *restore;  /* only make a new store from this export; NULL: serve */
-	bool force;           /* with restore: also if the store is sound */
+	bool force;           /* with restore: replace even a sound store */
 };
 
 #define DEFAULT_STATE_DIR "/var/lib/berth"

@@ -51,15 +51,16 @@ int dir_write_file(const char *path, const char *text, size_t size) {
 }
 
 int dir_lock(const char *path, mode_t mode, int *ret_fd) {
-	/* This lock belongs to the process. A lock of the open file would be shared with a
-	 * child. */
+	/* A lock by F_SETLK belongs to the process. A lock of the open file (F_OFD_SETLK) would be
+	 * shared with a child. */
 	const struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
 	_cleanup_free_ char *file = dir_path(path, "lock");
 	int fd, r;
 
 	if (!file)
 		return -ENOMEM;
-	/* Servers of other users pass through the runtime directory, whatever berthd's umask is. */
+	/* Servers of other users pass through the runtime directory, so berthd's umask must not
+	 * count. */
 	if (mkdir(path, mode) == 0 ? chmod(path, mode) < 0 : errno != EEXIST) {
 		r = -errno;
 		log_error("Can't make the directory %s: %s", path, strerror(-r));

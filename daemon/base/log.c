@@ -2,7 +2,7 @@
 
 /* Sends messages to the journal, with their fields, or as plain lines to standard error. */
 
-/* Otherwise the journal would name this file as the source of every message. */
+/* Without this macro the journal would name this file as the source of every message. */
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
@@ -36,7 +36,7 @@ void log_init(void) {
 	if (level && number_parse(level, LOG_DEBUG, &n) == 0)
 		highest_level = (int)n;
 	/* systemd says in JOURNAL_STREAM which file it has connected to the journal. If standard
-	 * error is another file by now, it was redirected, and the messages go there. */
+	 * error is another file now, it was redirected, and messages go to that file. */
 	to_journal = stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 &&
 		     fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 }

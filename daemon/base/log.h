@@ -2,18 +2,19 @@
 #pragma once
 
 /*
- * The log: the journal if systemd has connected standard error to it, else one line per message on
- * standard error. A message ends by saying what happens next, or what to do.
+ * Logs to the journal if systemd has connected standard error to it; otherwise prints one line per
+ * message on standard error. A message ends by saying what happens next, or what to do.
  */
 
 #include <stdarg.h>
 #include <syslog.h>
 
-/* The highest level that is logged; LOG_INFO unless $BERTH_LOG_LEVEL is a number from 0 to 7. */
+/* Chooses the journal or standard error, and the highest level that is logged: LOG_INFO, unless
+ * $BERTH_LOG_LEVEL is a number from 0 to 7. */
 void log_init(void);
 
 /* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"); NULL ends the fields.
- * Administrators can search the journal for the id and the fields. Both may be NULL. */
+ * Administrators can search the journal for id and fields. message_id and fields may be NULL. */
 __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 

@@ -41,7 +41,7 @@ bool process_may_live(pid_t pid, uint64_t start_time) {
 
 	if (pid <= 0)
 		return false;
-	/* The pidfd is opened first, since it keeps referring to the same process. */
+	/* The pidfd is opened first: from now on it refers to the same process. */
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0 && errno == ESRCH)
 		return false;
@@ -50,8 +50,8 @@ bool process_may_live(pid_t pid, uint64_t start_time) {
 		return false;
 	if (pidfd < 0)
 		return r != -ESRCH;
-	/* /proc may hide a living process (hidepid), and it shows zombies. So the pidfd is asked:
-	 * it becomes readable when all threads of the process have ended. */
+	/* /proc may hide a living process (hidepid), and shows zombies. So poll() decides: a pidfd
+	 * becomes readable when all threads of the process have ended. */
 	p.fd = pidfd;
 	return poll(&p, 1, 0) <= 0;
 }

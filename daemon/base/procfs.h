@@ -16,11 +16,11 @@ int process_start_time(pid_t pid, uint64_t *ret);
  * another process has the pid by now. start_time 0: not known. */
 bool process_may_live(pid_t pid, uint64_t start_time);
 
-/* The process that a pidfd refers to. 0: berthd can't see it (another pid namespace); -1: the
- * descriptor is no pidfd, or *ret_error says why the kernel couldn't be asked. */
+/* The process that a pidfd refers to. 0: berthd can't see it (another pid namespace); -1: it is
+ * gone, the descriptor is no pidfd, or *ret_error says why the kernel couldn't be asked. */
 pid_t pidfd_process(int pidfd, int *ret_error);
 
-/* The name of its command; empty: not known. */
+/* The name of the process's command; empty: not known. */
 void process_comm(pid_t pid, char ret[16]);
 
 /* The random id that the kernel gave this boot: as 36 characters and a NUL, and as bytes. */

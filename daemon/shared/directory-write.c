@@ -1,35 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Writes the directory in place, while clients read it.
+ * Writes the directory in place, while clients read it. In this file a slot is a word of the table
+ * of names, not a slot of an account.
  *
- * Invariant: each slot of the table leads to an entry. A LIVE entry has the name, parent and depth
- * of one account for as long as its generation stays the same; nothing of a LIVE entry changes but
- * its word.
+ * Invariant: each slot in use leads to an entry. A LIVE entry has the name, parent and depth of one
+ * account for as long as its generation stays the same. Only the word of a LIVE entry changes.
  *
  * To create an entry, berthd writes in this order:
  *   C1 the entry's fields;
- *   C2 its word: LIVE, generation + 1;
- *   C3 the slot of the table.
- * To remove an entry:
+ *   C2 the entry's word: LIVE, generation + 1;
+ *   C3 the slot.
+ * To remove an entry, berthd makes these changes in this order:
  *   R1 the word: not LIVE, generation + 1;
- *   R2 a bump of the cell;
- *   R3 if the count is 0: a note of the step that the cell's tag names (counter.c, removed
+ *   R2 a bump of the cell (counter.c, B1);
+ *   R3 if the count is 0: a note (N1) of the step that the cell's tag names (counter.c, removed
  *      accounts);
- *   R4 the slot of the table;
+ *   R4 the slot is cleared;
  *   R5 the index can be used again.
  *
  * If berthd dies between C1 and C2, or after R4, the entry is free. If it dies between C2 and C3,
  * the table lacks a LIVE entry. If it dies between R1 and R4, a slot leads to an entry that isn't
- * LIVE. directory_new() finds both faults and writes the table anew. It bumps every cell, and notes
- * the step of each cell's tag (R2, R3), before an index becomes free. If berthd dies between R1 and
- * R4 while slots are held (the removal was about to be undone), the table leads to an entry that
- * isn't LIVE and has a count: directory_new() makes that entry LIVE again.
+ * LIVE. In both cases directory_new() writes the table anew. It bumps every cell, and notes the
+ * step of each cell's tag (R2, R3), before it makes an index free. If the account's count isn't 0
+ * when berthd dies between R1 and R4, the removal was about to be undone: directory_new() makes the
+ * entry LIVE again.
  *
  * The table has open addressing with linear probing, and is at most half full. A deletion moves
- * later slots of the same run back, and copies each before it clears it. To grow, berthd builds a
- * table of twice the size beside the old one. A reader that misses a name because its slot is being
- * moved asks berthd.
+ * later slots of the same run back, and copies each slot before it clears the old place. While a
+ * slot moves, a reader may miss its name; the reader then asks berthd. To grow, berthd builds a
+ * table of twice the size beside the old one.
  */
 
 #include <string.h>
@@ -60,7 +60,7 @@ struct directory {
 	/* Sessions may have counted denials for indices that were freed since the last
 	 * collection. */
 	bool denials_remain;
-	bool loading; /* stored counts */
+	bool loading; /* stored counts are being loaded */
 };
 
 struct map *directory_map(const struct directory *d) {
@@ -170,7 +170,7 @@ static int table_write(struct directory *d, uint32_t bits) {
 	return 0;
 }
 
-/* Keeps the table at most half full after `more` names were added. */
+/* Makes the table large enough to be at most half full after `more` names are added. */
 static int table_reserve(struct directory *d, uint32_t more) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint32_t want = MAX_OF(bits, (uint32_t)BERTH_TABLE_BITS_MIN);
@@ -211,8 +211,8 @@ void directory_prefetch(struct directory *d, const struct name *names, uint32_t 
 			__builtin_prefetch(map_entry(d->map, load_relaxed(slots[i]) & 0xFFFFFF));
 }
 
-/* R4: clears the slot, and moves back the later slots of its run that may be nearer to their own
- * place. */
+/* R4: clears the account's slot. Moves each later slot of the run into the gap before it, unless
+ * the slot would then stand before its own place, which its hash gives. */
 static void table_remove(struct directory *d, uint32_t account) {
 	uint32_t bits = load_relaxed(&d->segment->names->table_bits);
 	uint32_t mask = (UINT32_C(1) << bits) - 1, hole = (uint32_t)hash_of(d, account) & mask, at;
@@ -258,7 +258,7 @@ uint32_t directory_lookup(struct directory *d, const struct name *name) {
 	return directory_find(d->map, name, &account, &word) == 0 ? account : 0;
 }
 
-/* Takes a free block for a long name, or allocates one more. *ret: its index + 1. */
+/* Takes a free block for a long name, or allocates one more. *ret: the block's index + 1. */
 static int block_take(struct directory *d, uint32_t *ret) {
 	uint32_t now = load_relaxed(&d->segment->names->blocks);
 	int r;
@@ -285,8 +285,7 @@ static int index_take(struct directory *d, uint32_t *ret) {
 	int r = 0;
 
 	if (d->free_count == 0) {
-		/* If there was no memory for the array the last time, more indices are published
-		 * already. */
+		/* An earlier call may have published indices for which the arrays had no memory. */
 		if (directory_end(d) == from)
 			r = segment_grow_accounts(d->segment);
 		if (r >= 0)
@@ -352,9 +351,9 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 		return r;
 	}
 	generation = entry_generation(load_relaxed(&e->word));
-	/* Denials that sessions counted for the account that had the index before are collected
-	 * first. One collection serves all indices that were freed before, since going through all
-	 * sessions for each of many new accounts would be slow. */
+	/* Sessions may have counted denials for an earlier account of this index. These are
+	 * collected first. One collection serves all indices that are free by now: it goes through
+	 * all sessions, which would be slow for each of many new accounts. */
 	if (generation > 0 && d->denials_remain) {
 		denials_collect(d->map);
 		d->denials_remain = false;
@@ -371,8 +370,8 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	return table_insert(d, load_relaxed(&d->segment->names->table_bits), account);
 }
 
-/* An account must allow at least this many changes: it is configured, changed, made unusable,
- * removed. */
+/* An index is used again only if it allows at least this many changes. An account is configured,
+ * changed, made unusable and removed. */
 #define CHANGES_MIN 16
 
 /* Generations and bumps are never used twice. An index that has too few of them left is never used
@@ -416,7 +415,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 
 	if (!e || d->account[account].children > 0 || counter_count(d->map, account) > 0)
 		return -EBUSY;
-	/* If the removal is undone, that needs a second bump. */
+	/* The removal takes one bump, and undoing it takes another. */
 	if (entry_generation(word) >= BERTH_GENERATION_LAST ||
 		!counter_has_bumps(d->map, account, 2))
 		return -EOVERFLOW;
@@ -436,7 +435,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 	d->live--;
 	if (parent != 0)
 		d->account[parent].children--;
-	/* R5. If there is no memory for the stacks, the index isn't used until the next start. */
+	/* R5. If there is no memory for a stack, the next start finds the free index or block. */
 	if (block != 0)
 		(void)block_push(d, block);
 	if (index_is_reusable(d, account))
@@ -475,8 +474,8 @@ static bool table_has(struct directory *d, struct scan *s, uint32_t a, const str
 	return false;
 }
 
-/* Undoes a removal during which berthd died while slots were held. The entry has no limit until
- * accounts.c sets one. Clients look its name up again. */
+/* Undoes a removal during which berthd died, if the account's count isn't 0. The entry has no limit
+ * until accounts.c sets one. The new generation makes clients look the name up again. */
 static void entry_revive(struct directory *d, struct scan *s, uint32_t a, struct entry *e) {
 	if (!(entry_flags(load_relaxed(&e->word)) & ENTRY_LIVE) && entry_is_sound(d, e) &&
 		counter_count(d->map, a) > 0 && table_has(d, s, a, e))
@@ -506,7 +505,7 @@ static void scan_live(struct directory *d, struct scan *s, uint32_t a, const str
 	if (parent != 0)
 		d->account[parent].children++;
 	d->live++;
-	/* One missing entry is enough to know. In a damaged table each search may take long. */
+	/* If one entry is missing, the table is written anew; further searches may take long. */
 	if (!s->lacks_entry)
 		s->lacks_entry = !table_has(d, s, a, e);
 }
@@ -520,8 +519,7 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 	if (!e || !map_cell(d->map, a))
 		return -ENOMEM;
 	/* If berthd died between writing a word and bumping the cell (R1 and R2, or a new limit),
-	 * clients may still go by the old word. If it died between R2 and R3, a step wasn't
-	 * noted. */
+	 * clients may still use the old word. If it died between R2 and R3, a step wasn't noted. */
 	r = load_relaxed(&e->word) == 0 ? 0 : counter_bump(d->map, a);
 	if (r == -EOVERFLOW)
 		r = counter_repair(
@@ -539,12 +537,12 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 		return 0;
 	}
 	d->unsound += live;
-	/* A count without an account is damage. The index isn't used until the next start. */
+	/* A count without an account is damage, and its index isn't used until the next start. */
 	return counter_count(d->map, a) == 0 && index_is_reusable(d, a) ? free_push(d, a) : 0;
 }
 
-/* True if the table leads to every LIVE entry, and to nothing else: it has as many slots in use as
- * there are LIVE entries. */
+/* True if the table leads to every LIVE entry, and to nothing else. The latter is so if as many
+ * slots are in use as there are LIVE entries. */
 static bool table_is_whole(struct directory *d, const struct scan *s) {
 	uint32_t used = 0;
 
@@ -565,7 +563,7 @@ static int directory_scan(struct directory *d, struct scan *s) {
 
 	if (bits >= BERTH_TABLE_BITS_MIN && bits <= BERTH_TABLE_BITS_MAX)
 		s->bits = bits;
-	/* Windows stay mapped, so that later accesses to the table can't fail. */
+	/* Maps the whole table. It stays mapped, so that later accesses to the table can't fail. */
 	for (uint32_t i = 0; r >= 0 && s->bits > 0 && i < UINT32_C(1) << s->bits; i += PAGE_SLOTS)
 		r = slot_at(d, s->bits, i) ? 0 : -ENOMEM;
 	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--) {

@@ -20,8 +20,8 @@ struct account {
 	uint32_t saved_count;
 	uint32_t saved_peak;
 	uint32_t reserved : 31; /* pending changes that will need the account */
-	/* The account was created while stored counts were loaded: the counts that are stored under
-	 * its name belong to an earlier account. */
+	/* The account was created while stored counts were loaded, so the counts that are stored
+	 * under its name belong to an earlier account. */
 	uint32_t is_newer_than_counts : 1;
 	uint64_t saved_denied;
 };
@@ -29,8 +29,8 @@ struct account {
 /* Called with each entry that is LIVE. */
 typedef void (*directory_each)(void *data, uint32_t account, uint32_t flags);
 
-/* Reads through the directory that is in the segment (a new one is empty), and mends what is
- * unfinished because berthd died in the middle of a write. */
+/* Reads the whole directory, which is empty if it is new, and completes the writes that a dead
+ * berthd left unfinished. */
 int directory_new(struct segment *s, directory_each each, void *data, struct directory **ret);
 void directory_free(struct directory *d); /* NULL is fine */
 
@@ -40,16 +40,16 @@ struct map *directory_map(const struct directory *d);
 int directory_create(struct directory *d, const struct name *name, uint32_t parent, uint32_t limit,
 	uint32_t flags, uint32_t *ret);
 
-/* Changes limit and flags, then bumps the cell: once this has returned, no acquire is admitted by
- * the old limit. Bumps even if limit and flags are the same as before. -EOVERFLOW, with nothing
- * changed: the cell has had its last bump, or the entry its last generation. */
+/* Changes limit and flags, then bumps the cell (counter.c, B1), even if neither has changed. Once
+ * the function has returned, no acquire is admitted by the old limit. -EOVERFLOW: the cell has had
+ * its last bump, or the entry its last generation; nothing has changed. */
 int directory_set(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags);
 
-/* The same with a new generation: clients that have looked the name up must do so again. */
+/* Like directory_set(), but with a new generation, so that clients look the name up again. */
 int directory_renew(struct directory *d, uint32_t account, uint32_t limit, uint32_t flags);
 
-/* Removes an entry without children, if its count is 0 once no client can charge it any more.
- * -EBUSY: the count isn't 0; the entry stays, with a new generation. */
+/* Stops clients from charging the account, and then removes the entry. -EBUSY: the entry has
+ * children, or its count isn't 0; the entry stays, perhaps with a new generation. */
 int directory_remove(struct directory *d, uint32_t account);
 
 /* Finds a name; 0: there is none. */
@@ -63,24 +63,24 @@ void directory_expect(struct directory *d, uint32_t more);
  * slot of the table, and for an entry. If several names are announced, these waits overlap. */
 void directory_prefetch(struct directory *d, const struct name *names, uint32_t count);
 
-/* The entry's word. There is no such account unless it is ENTRY_LIVE. */
+/* The entry's word. Without ENTRY_LIVE in the word, there is no such account. */
 uint64_t directory_word(const struct directory *d, uint32_t account);
 uint32_t directory_parent(const struct directory *d, uint32_t account);
 
-/* How many entries are LIVE; and at the start, how many of these were damaged. */
+/* How many entries are LIVE, and how many of the LIVE entries were damaged at the start. */
 uint32_t directory_live(const struct directory *d);
 uint32_t directory_unsound(const struct directory *d);
 
-/* Accounts have numbers below this one. */
+/* Accounts have indices below this one. */
 uint32_t directory_end(const struct directory *d);
 /* `account` is below directory_accounts_end(). If there is no memory, directory_accounts_end()
- * stays below directory_end() for a while; the accounts between the two have no names. */
+ * stays below directory_end() for a while; no account has an index between the two. */
 struct account *directory_account(const struct directory *d, uint32_t account);
 uint32_t directory_accounts_end(const struct directory *d);
 
 /* Says whether stored counts are being loaded. While they are, new accounts get
  * is_newer_than_counts. */
 void directory_set_loading(struct directory *d, bool loading);
-/* Says in the directory that the peaks and denials from before the boot are in the cells. */
+/* Writes into the directory that the cells have the peaks and denials from before the boot. */
 void directory_set_restored(struct directory *d);
 bool directory_is_restored(const struct directory *d);

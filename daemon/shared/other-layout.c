@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Finds a segment of another layout and the processes that have sessions in it, and removes it if
- * no process needs it. */
+/* Finds a segment of another layout and the processes that have sessions in it, and removes the
+ * segment if no process needs it. */
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -77,8 +77,8 @@ struct other_layout {
 	uint32_t version;
 	bool of_this_boot;
 	size_t count, capacity;
-	/* The processes that may live, sorted by pid, each once. If the segment is of another boot:
-	 * only the processes whose start time is the one in their entry. */
+	/* Each process that may live, once, sorted by pid. If the segment is of another boot, only
+	 * processes whose start time is that of their entry. */
 	struct process *process;
 };
 
@@ -88,8 +88,8 @@ static int process_compare(const void *a, const void *b) {
 	return (one > other) - (one < other);
 }
 
-/* Adds the process of each entry, if it may live. An entry whose session has ended counts, too: its
- * process would open a new session there. */
+/* Adds each process that has an entry and may live. An entry whose session has ended counts, too,
+ * since its process would open a new session in this segment. */
 static int table_read(int segment_fd, uint32_t sessions, struct other_layout *o) {
 	struct common_entry entry[32];
 	size_t n;
@@ -132,8 +132,8 @@ static int file_open(int runtime_fd, const char *name) {
 	return fd < 0 ? -errno : fd;
 }
 
-/* -ENOENT: there is no segment of another layout (a damaged one, or one of this layout, is for
- * segment.c). The caller frees ret->process, whatever is returned. */
+/* -ENOENT: there is no segment of another layout (segment.c handles a damaged segment, and one of
+ * this layout). The caller frees ret->process, whatever is returned. */
 static int other_layout_find(const char *runtime_dir, int *ret_fd, struct other_layout *ret) {
 	_cleanup_close_ int directory_fd = -1, segment_fd = -1;
 	struct common_header header;
@@ -165,7 +165,7 @@ static int other_layout_find(const char *runtime_dir, int *ret_fd, struct other_
 	ret->version = header.version;
 	ret->of_this_boot = memcmp(header.boot_id, boot_id, sizeof(boot_id)) == 0;
 	r = table_read(segment_fd, MIN_OF(header.sessions, header.max_sessions), ret);
-	/* A process has an entry for each of its handles. */
+	/* A process has an entry for each of its handles, but is listed once. */
 	if (ret->count > 0)
 		qsort(ret->process, ret->count, sizeof(*ret->process), process_compare);
 	for (size_t i = 0; i < ret->count; i++)
@@ -185,7 +185,7 @@ static const char *comm_show(const struct process *p, char to[COMM_SHOWN_SIZE]) 
 	return name_escape(p->comm, strnlen(p->comm, sizeof(p->comm)), to, COMM_SHOWN_SIZE);
 }
 
-/* "1234 (imapd), 1301 (smtpd) and 3 more" */
+/* Prints, for instance, "1234 (imapd), 1301 (smtpd) and 3 more". */
 static const char *processes_show(const struct other_layout *o, char *to, size_t size) {
 	char comm[COMM_SHOWN_SIZE];
 	size_t listed = MIN_OF(o->count, LISTED_MAX), used = 0;
@@ -272,7 +272,7 @@ int other_layout_check(const char *runtime_dir) {
 		return EXIT_FAILURE;
 	}
 	/* The boot id doesn't matter here: in a container a service may see another boot id than a
-	 * shell (systemd-nspawn mounts its own over the kernel's). */
+	 * shell (systemd-nspawn mounts its own boot id over the kernel's). */
 	if (o.count == 0)
 		printf("Nothing in %s keeps this berthd from starting.\n", runtime_dir);
 	else

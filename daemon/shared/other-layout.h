@@ -2,23 +2,23 @@
 #pragma once
 
 /*
- * After an upgrade or a downgrade berthd may find a segment of another layout, in which servers
- * with the library of that release still count their slots. With two segments at once an account
- * would have its limit twice. So berthd doesn't start before these servers have ended, unless the
- * command line says so.
+ * After an upgrade or a downgrade berthd may find a segment of another layout. Servers with the
+ * library of the other version may still count their slots in it. With two segments at once an
+ * account would have its limit twice. So berthd doesn't start before these servers have ended,
+ * unless it was started with --abandon-segment.
  *
  * berthd reads only the fields that all layouts have at the same place; other-layout.c lists them.
  */
 
 #include <stdbool.h>
 
-/* Exit status if another release made the files that berthd finds: EX_CONFIG of sysexits.h. */
+/* Exit status if another version made the files that berthd finds: EX_CONFIG of sysexits.h. */
 #define EXIT_OTHER_RELEASE 78
 
 /* To be called before the segment is opened, under the lock of the runtime directory. Removes a
- * segment of another layout and its directory if they are of another boot, or all processes with a
- * session in them are dead, or with `abandon`. -EPROTONOSUPPORT: such a process lives. The log says
- * what was found and done. */
+ * segment of another layout, and its directory, in one of three cases: they are of another boot,
+ * all processes with a session in them are dead, or `abandon` is set. -EPROTONOSUPPORT: such a
+ * process lives. The log says what was found and done. */
 int other_layout_make_way(const char *runtime_dir, bool abandon);
 
 /* Prints whether berthd could start, and if not, the processes that keep it from starting, one per

@@ -51,8 +51,9 @@ static uint32_t next_end(uint32_t now, uint32_t step, uint32_t end) {
 	return end - now < step ? end : now + step;
 }
 
-/* Allocates everything that belongs to the new elements, and then publishes them. If berthd dies in
- * between, the next berthd allocates the same pages again, which changes nothing. */
+/* The segment_grow functions allocate all that belongs to the new elements, and then publish them.
+ * If berthd dies in between, the next berthd allocates the same pages again, which changes
+ * nothing. */
 int segment_grow_accounts(struct segment *s) {
 	const struct layout *l = &s->map->layout;
 	uint32_t now = load_relaxed(&s->names->accounts);
@@ -114,7 +115,7 @@ int segment_grow_sessions(struct segment *s) {
 	return 0;
 }
 
-/* -- a new one --------------------------------------------------------------------------------- */
+/* -- new files --------------------------------------------------------------------------------- */
 
 static int file_make(int runtime_fd, const char *name, uint64_t size, const void *header) {
 	_cleanup_close_ int fd = -1;
@@ -153,7 +154,7 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 	directory->max_accounts = want->accounts;
 	directory->max_slots = want->slots;
 	directory->max_sessions = want->sessions;
-	/* Serial numbers differ from those of sessions in another segment. */
+	/* Serial numbers differ from those of the sessions in an earlier segment. */
 	atomic_init(&segment->next_serial, (uint32_t)directory->hash_seed);
 	return 0;
 }
@@ -163,9 +164,9 @@ static int headers_make(const struct capacities *want, struct segment_header *se
  *   1 berthd writes both files under other names;
  *   2 it renames the directory;
  *   3 it renames the segment.
- * If berthd dies before 2, the next start removes the new files. If it dies between 2 and 3, the
- * directory names another segment than the one that is there, so the next start makes both files
- * anew; no client was served yet.
+ * If berthd dies before 2, the next berthd that makes files removes these. If it dies between 2 and
+ * 3, the directory has the inode number of another segment than the one that is there, so the next
+ * start makes both files anew; no client was served yet.
  */
 static int files_make(int runtime_fd, const struct capacities *want, struct map **ret) {
 	_Alignas(64) struct segment_header segment = {0};
@@ -233,7 +234,7 @@ static int map_is_current(struct map *m) {
 	return 0;
 }
 
-/* -ENOENT: there are no files; -EUCLEAN, -ESTALE: new ones must be made. */
+/* Maps the existing files. -ENOENT: there are none; -EUCLEAN, -ESTALE: new ones must be made. */
 static int files_adopt(int runtime_fd, const struct capacities *want, struct map **ret) {
 	int directory_fd = file_open(runtime_fd, "directory"), segment_fd;
 	struct map *m;
@@ -250,7 +251,7 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 	if (r < 0)
 		return r;
 	r = map_is_current(m);
-	/* Only a new table replaces records that have used up their seqs. */
+	/* Records that have used up their seqs are only replaced by a new segment. */
 	if (r >= 0 && load_relaxed(&m->names->retired) > 0 && !anyone_lives(m))
 		r = -ESTALE;
 	if (r >= 0 &&
@@ -274,8 +275,8 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 	return 0;
 }
 
-/* Servers may still map the segment that berthd replaces. Their sessions' entries say ENDED from
- * now on, so they open new sessions in the new segment. Damaged files may not allow that. */
+/* Servers may still map the segment that berthd replaces. Sets the entries of their sessions to
+ * ENDED, so that they open new sessions in the new segment. Damaged files may not allow this. */
 static void files_abandon(int runtime_fd) {
 	_cleanup_close_ int directory_fd = file_open(runtime_fd, "directory");
 	_cleanup_close_ int segment_fd = file_open(runtime_fd, "segment");
@@ -294,7 +295,7 @@ static void files_abandon(int runtime_fd) {
 				offsetof(struct session_entry, state)));
 }
 
-/* The log says why new files are made. */
+/* Logs why berthd doesn't use the files that it found. 0: new files are to be made. */
 static int log_not_adopted(const char *runtime_dir, int r) {
 	switch (r) {
 	case -EUCLEAN:

@@ -4,8 +4,9 @@
 /*
  * Makes, adopts and grows the two shared files.
  *
- * berthd adopts a segment that it finds if it is of this boot and this layout. It replaces one of
- * another boot, or a damaged one. other-layout.c decides about a segment of another layout.
+ * berthd adopts an existing segment of this boot and this layout. It replaces a segment that is
+ * damaged or of another boot; or unused, with other capacities or used-up records. other-layout.c
+ * decides about a segment of another layout.
  */
 
 #include "map.h"
@@ -22,15 +23,15 @@ struct capacities {
 	uint32_t accounts, slots, sessions;
 };
 
-/* -EPROTONOSUPPORT: another layout. The log says what is wrong. */
+/* -EPROTONOSUPPORT: the segment has another layout. The log says why it fails. */
 int segment_open(const char *runtime_dir, const struct capacities *want, struct segment **ret);
 void segment_close(struct segment *s); /* NULL is fine; the files stay */
 
-/* Allocates room for more accounts, records or sessions, and publishes it. -ENOSPC: the table has
- * its full size; -ENOMEM: the file system has no room. */
+/* Each allocates more accounts, records or sessions, and publishes them. -ENOSPC: the table has its
+ * full size; -ENOMEM: the file system is full. */
 int segment_grow_accounts(struct segment *s);
 int segment_grow_slots(struct segment *s);
 int segment_grow_sessions(struct segment *s);
 
-/* Allocates a part of the directory, which reads as zeros. */
+/* Allocates a part of the directory. The part reads as zeros until it is written. */
 int segment_allocate_directory(struct segment *s, uint64_t offset, uint64_t length);

@@ -8,5 +8,5 @@
 
 #include "map.h"
 
-/* Guards one map from now on. The event loop logs what happened. */
+/* Guards one map from now on. The event loop logs how many pages were lost. */
 int sigbus_guard(sd_event *event, struct map *m);
