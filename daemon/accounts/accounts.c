@@ -22,7 +22,7 @@ struct accounts {
 	struct templates *templates;
 	uint32_t configured;  /* accounts with a limit of their own */
 	uint32_t by_template; /* accounts with a template's limit */
-	/* At start: a bit for each account that is configured in the segment, until the store
+	/* A bit for each account that was configured in the directory at the start, until the store
 	 * confirms it. */
 	uint64_t *unconfirmed;
 	uint32_t unconfirmed_end, unconfirmed_count;
@@ -162,7 +162,7 @@ static int account_remove(struct accounts *a, uint32_t account) {
 static void remove_or_defer(struct accounts *a, uint32_t account) {
 	if (is_idle(a, account) && account_remove(a, account) == 0)
 		return;
-	/* account_remove() removes it together with its last descendant. */
+	/* account_remove() removes such an account together with its last descendant. */
 	if (accounts_has_children(a, account))
 		return;
 	/* If there is no memory, the account stays until evict_idle() needs its place. */
@@ -313,7 +313,7 @@ void accounts_unreserve(struct accounts *a, uint32_t account) {
 
 	assert(own->reserved > 0);
 	own->reserved--;
-	/* If the change failed, an account that was created for it has no limit. */
+	/* If the change failed, the account may have no limit and have been created only for it. */
 	if (!(flags_of(a, account) & ENTRY_USABLE))
 		remove_or_defer(a, account);
 }
@@ -352,16 +352,15 @@ int accounts_unconfigure(struct accounts *a, const char *name) {
 	return account == 0 ? -ENOENT : apply_templates(a, account, name);
 }
 
-/* True if all accounts are of one kind, of which there are `count`. Then a loop over a million
- * accounts isn't needed. */
+/* True if there are only these `count` accounts, and none is damaged. If all accounts are of one
+ * kind, the caller needs no loop over perhaps a million of them. */
 static bool are_all(const struct accounts *a, uint32_t count) {
 	return directory_unsound(a->directory) == 0 && directory_live(a->directory) == count;
 }
 
-/* Bumping a million cells for one new template would be slow. So accounts that have the right limit
- * already are left alone, except those that `changed` matches (NULL: no template changed). A berthd
- * that died after it had stored the limit may have written the entry of such an account without
- * bumping its cell. */
+/* Bumping a million cells for one new template would be slow, so accounts that have the right limit
+ * already are left alone. Accounts that the changed template `changed` (NULL: none) matches are set
+ * even so: an earlier call may have written the word of an entry, and failed to bump its cell. */
 static void apply_templates_to_all(struct accounts *a, const char *changed) {
 	struct map *m = directory_map(a->directory);
 

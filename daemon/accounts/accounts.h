@@ -7,7 +7,7 @@
  * of another account.
  *
  * A change is stored first (daemon/server/admin-limits.c); then the functions here put it in force.
- * At start everything that the store holds is put in force once.
+ * At start, everything that the store holds is put in force once.
  */
 
 #include "directory-write.h"
@@ -41,8 +41,8 @@ uint32_t accounts_find(struct accounts *a, const char *name);
 
 /* Accounts are numbered from 1; all numbers are below this one. */
 uint32_t accounts_end(const struct accounts *a);
-/* The word of the account's entry (layout.h): limit, flags, generation. There is no such account
- * unless it is ENTRY_LIVE. */
+/* The word of the account's entry (layout.h): limit, flags, generation. Without ENTRY_LIVE in the
+ * word, there is no such account. */
 uint64_t accounts_word(const struct accounts *a, uint32_t account);
 bool accounts_has_children(const struct accounts *a, uint32_t account);
 /* True if the account is `ancestor` or a descendant of it. */
@@ -71,7 +71,7 @@ int accounts_unconfigure(struct accounts *a, const char *name);
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_delete_template(struct accounts *a, const char *pattern);
 
-/* Removes the accounts that have no limit any more and none of whose slots is held. To be called
+/* Removes the accounts that have lost their limit and whose slots are all released. To be called
  * now and then. */
 void accounts_tidy(struct accounts *a);
 
@@ -88,6 +88,6 @@ int accounts_load_template(struct accounts *a, const char *pattern, uint32_t lim
 void accounts_apply_templates(struct accounts *a);
 
 /* To be called when everything that the store holds was loaded. Accounts that are configured in the
- * segment but not in the store stop being configured. Accounts without a limit are removed, unless
- * they have descendants. */
+ * directory but not in the store stop being configured. Accounts without a limit are removed,
+ * unless they have descendants. */
 void accounts_loaded(struct accounts *a);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Keeps the templates in the order in which they win, and finds the first that matches a name.
- * There are few of them, and they are searched only for a new name, so a linear search is fast
- * enough. */
+/* Keeps the templates in the order in which they win, and finds the first that matches a name. The
+ * search is linear. This is fast enough, since there are few templates, and only a new name needs a
+ * search. */
 
 #include <assert.h>
 #include <string.h>

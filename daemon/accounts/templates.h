@@ -5,8 +5,8 @@
  * Templates: limits for accounts that have none of their own. `*` matches any number of characters
  * except `/`, zero included; `?` matches one character (a UTF-8 sequence) except `/`.
  *
- * If several templates match a name, the one with the most literal characters wins; among equals
- * the one with fewer `*`, then the one whose bytes sort first.
+ * If several templates match a name, the one with the most literal characters wins. If these are
+ * equally many, the one with the fewest `*` wins; after that, the one whose bytes sort first.
  */
 
 #include <stdbool.h>
@@ -18,7 +18,7 @@ struct templates;
 int templates_new(struct templates **ret);
 void templates_free(struct templates *t);
 
-/* Adds a template, or changes its limit. The pattern is valid (name_check_any()). */
+/* Adds a template, or changes its limit. The caller has checked the pattern (name_check_any()). */
 int templates_set(struct templates *t, const char *pattern, uint32_t limit);
 /* -ENOENT: there is no such template. */
 int templates_delete(struct templates *t, const char *pattern);

@@ -117,8 +117,8 @@ void ranges_free(struct ranges *r) {
 	free(r);
 }
 
-/* A record that can't be closed may have charged an account. Then the range isn't used until the
- * next start. */
+/* If a record can't be closed, it may still have charged an account. Then the range isn't used
+ * until the next start. */
 int ranges_reclaim(struct ranges *r, uint32_t range) {
 	bool all_closed = true;
 
@@ -142,8 +142,7 @@ static void log_full(struct ranges *r, int error) {
 	if (r->full_logged)
 		return;
 	r->full_logged = true;
-	/* If any record is retired, the next start without sessions makes a new table
-	 * (segment.c). */
+	/* If `retired` isn't 0, the next start without sessions makes a new table (segment.c). */
 	for (uint32_t n = BERTH_RANGE; n < r->size * BERTH_RANGE; n++)
 		retired += counter_is_retired(r->segment->map, n);
 	store_relaxed(&r->segment->names->retired, retired);
@@ -186,8 +185,7 @@ int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *r
 	int e = 0;
 
 	if (range == RANGE_NONE) {
-		/* If there was no memory the last time, more ranges are published than the array
-		 * has. */
+		/* An earlier call may have published ranges for which the array had no memory. */
 		e = ranges_extend(r, true);
 		if (e >= 0 && r->free == RANGE_NONE)
 			e = segment_grow_slots(r->segment);
@@ -204,7 +202,7 @@ int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *r
 	owner_write(r, range, session);              /* G1 */
 	for (uint32_t i = 0; i < BERTH_RANGE; i++) { /* G2 */
 		e = counter_open(r->segment->map, range * BERTH_RANGE + i);
-		/* -EBUSY: the record is damaged. berthd mends it when the session ends. */
+		/* -EBUSY: the record is damaged, not CLOSED. The end of the session closes it. */
 		if (e < 0 && e != -EBUSY)
 			log_warning(
 				"Can't open record %u: %s", range * BERTH_RANGE + i, strerror(-e));

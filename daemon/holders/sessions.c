@@ -11,7 +11,7 @@
  *   E3 the entry says ENDED;
  *   E4 once the process is dead, berthd clears the owners of the ranges;
  *   E5 the entry says NONE.
- * If berthd dies before E3, the entry says ENDING; if it dies before E5, the entry says ENDED. The
+ * If berthd dies between E1 and E3, the entry says ENDING; between E3 and E5, it says ENDED. The
  * next berthd continues from E2; repeating a step that is done changes nothing. A process that had
  * read the entry before E1 may still place a record; berthd revokes that record when it repeats E2.
  */
@@ -108,7 +108,7 @@ static struct session_entry *entry_of(struct session *s) {
 static void state_write(struct session *s, enum session_state state) {
 	s->state = state;
 	store_total(
-		&entry_of(s)->state, state); /* pairs with the owner's load before it acquires */
+		&entry_of(s)->state, state); /* pairs with the process's load before it acquires */
 }
 
 /* -- ending ------------------------------------------------------------------------------------ */
@@ -150,7 +150,7 @@ static bool session_close_records(struct session *s) {
 
 static void retry_later(struct sessions *all);
 
-/* Ends the session as far as possible now. True: the session is freed. */
+/* Ends the session as far as possible now. True: the session was freed. */
 static bool session_end(struct session *s) {
 	if (s->state == SESSION_OPEN)
 		state_write(s, SESSION_ENDING); /* E1 */
@@ -189,7 +189,7 @@ void session_disconnected(struct session *s, bool goodbye) {
 
 /* -- watching ---------------------------------------------------------------------------------- */
 
-/* -ESRCH: the process is dead. Other errors: it can't be watched now, so it counts as alive. */
+/* -ESRCH: the process is dead. Other errors: it can't be watched now, and counts as alive. */
 static int session_watch(struct session *s) {
 	uint64_t start;
 	int r;
@@ -200,9 +200,9 @@ static int session_watch(struct session *s) {
 		s->pidfd = (int)syscall(SYS_pidfd_open, s->who.pid, 0);
 	if (s->pidfd < 0)
 		return -errno;
-	/* Another process may have the pid by now. But the pidfd was opened before this check. So
-	 * if the process that has the pid now started at the same time as the session's process, it
-	 * is the session's process, and the pidfd refers to it. */
+	/* Another process may have the pid by now. But if the process that has the pid now started
+	 * when the session's process started, it is the session's process. Then this process also
+	 * had the pid when the pidfd was opened, so the pidfd refers to it. */
 	r = process_start_time(s->who.pid, &start);
 	if (r == -ESRCH || (r == 0 && s->who.start_time != 0 && start != s->who.start_time))
 		return -ESRCH;
@@ -335,7 +335,8 @@ int sessions_open(struct sessions *all, struct session_claim *claim, struct sess
 
 	if (process_start_time(claim->pid, &start) < 0)
 		start = 0;
-	/* Ends earlier sessions of the process, and of a process that had its pid. */
+	/* Ends sessions of the process from before an exec, and of an earlier process with its
+	 * pid. */
 	for (uint32_t i = 0; i < all->size; i++) {
 		bool is_other;
 
@@ -345,7 +346,7 @@ int sessions_open(struct sessions *all, struct session_claim *claim, struct sess
 		is_other = start != 0 && s->who.start_time != 0 && s->who.start_time != start;
 		if (!is_other && s->who.image == claim->image)
 			continue;
-		/* All threads of the old program are gone, so none can place a record. */
+		/* The threads of the old program are gone, so none of them can place a record. */
 		if (!is_other)
 			log_debug(
 				"Process %d runs a new program; releasing the slots of the old one",
@@ -425,7 +426,7 @@ static int session_adopt(struct sessions *all, uint32_t index) {
 	return 0;
 }
 
-/* Gives each range to the session that owns it. A range without a session is free. */
+/* Gives each range to the session that owns it. Makes a range without a session free. */
 static int adopt_ranges(struct sessions *all) {
 	for (uint32_t range = ranges_end(all->ranges); range-- > 1;) {
 		uint32_t owner;

@@ -4,10 +4,10 @@
 /*
  * Sessions: which process holds records, and what berthd does when that process is gone.
  *
- * A session ends when its process is dead (its pidfd shows it), when its connection hangs up, when
- * its process opens a session from a newer exec image, or when it says goodbye. Then berthd revokes
- * and closes all its records. Other sessions get its ranges once the process is dead or has said
- * goodbye.
+ * A session ends in one of four cases: its process is dead (the pidfd shows it), its connection
+ * hangs up, its process opens a session from a newer exec image, or its process says goodbye (BYE).
+ * Then berthd revokes and closes all records of the session. Other sessions get its ranges once the
+ * process is dead or has said goodbye.
  */
 
 #include <systemd/sd-event.h>
@@ -24,7 +24,7 @@ struct session_who {
 	pid_t pid;
 	uid_t uid;
 	uint32_t reserved;   /* 0, since copies are compared byte by byte */
-	uint64_t start_time; /* 0: not known, counts as alive */
+	uint64_t start_time; /* 0: not known, so any process with this pid counts */
 	uint64_t image;
 	uint64_t comm[2];
 	uint64_t opened; /* ms since 1970 */
@@ -46,7 +46,8 @@ struct ranges *sessions_ranges(const struct sessions *all);
 /* The session that owns a record; NULL: none does. */
 struct session *sessions_owner(const struct sessions *all, uint32_t record);
 
-/* What a process says about itself; the caller has checked it against the process's credentials. */
+/* A request for a session. pid and uid come from the kernel; the caller has checked that the pidfd
+ * is that of the same process. */
 struct session_claim {
 	pid_t pid;
 	uid_t uid;
@@ -72,7 +73,7 @@ int session_grant(struct session *s, uint32_t *ret_range);
 
 uint32_t session_index(const struct session *s);
 const struct session_who *session_who(const struct session *s);
-/* False once it is ending. */
+/* False once the session is ending. */
 bool session_is_open(const struct session *s);
 
 /* A pointer for the session's user; NULL at first. */

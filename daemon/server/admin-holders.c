@@ -71,7 +71,7 @@ int handle_holders(struct connection *c, const struct packet *p) {
 			page.count++;
 	}
 	page.next = record < end ? record : 0;
-	/* holder_fill() may have written a slot there that was released meanwhile. */
+	/* The last holder_fill() may have left a slot here that was released meanwhile. */
 	if (page.count < MESSAGE_HOLDERS_MAX)
 		memset(&page.holder[page.count], 0, sizeof(page.holder[0]));
 	return connection_reply(c, &page, sizeof(page), NULL, 0);

@@ -4,12 +4,12 @@
  * Imports many limits as one change: all of them or none.
  *
  *   1 berthd gathers the lines and checks each of them;
- *   2 it makes room for every account;
+ *   2 it reserves every account;
  *   3 the store commits all limits in one synced transaction;
  *   4 berthd puts the limits in force;
  *   5 it replies.
- * If berthd dies before 3, nothing has changed (the accounts that were made are removed again). If
- * it dies after 3, the next start puts the stored limits in force.
+ * If berthd dies before 3, no limit has changed, and the next start removes the accounts that were
+ * created. If it dies after 3, the next start puts the stored limits in force.
  */
 
 #include <malloc.h>
@@ -25,20 +25,20 @@
 #include "store.h"
 #include "util.h"
 
-/* How many accounts one time slice makes room for: a few milliseconds. */
+/* How many accounts one time slice reserves: a few milliseconds. */
 #define SLICE 8192u
 
 struct import {
 	struct store_limit *limits;
 	size_t count, limits_capacity;
-	uint32_t *account; /* reserved for each limit that has room; 0: a template */
-	/* The names, one after another. They may move until the commit, so until then each
-	 * limits[].name is an offset. */
+	uint32_t *account; /* reserved for each prepared limit; 0: a template */
+	/* The names, one after another. They may move until handle_import_commit(), so until then
+	 * each limits[].name is an offset. */
 	char *names;
 	size_t names_length, names_capacity;
-	size_t prepared;               /* how many limits have room already */
-	sd_event_source *slice;        /* while berthd makes room */
-	struct connection *connection; /* from the commit on */
+	size_t prepared;               /* how many limits are prepared */
+	sd_event_source *slice;        /* set while berthd reserves accounts */
+	struct connection *connection; /* set at the commit */
 	struct context *context;
 };
 
@@ -181,7 +181,7 @@ static void on_imported(void *data, int error) {
 	(void)malloc_trim(0);
 }
 
-/* -- making room ------------------------------------------------------------------------------- */
+/* -- reserving the accounts -------------------------------------------------------------------- */
 
 static int refuse_for_room(struct connection *c, int error) {
 	return connection_refuse(c, MESSAGE_IMPORT_COMMIT, code_of(error),
@@ -189,8 +189,8 @@ static int refuse_for_room(struct connection *c, int error) {
 		error == -ENOSPC ? "the table is full" : strerror(-error));
 }
 
-/* Makes room for the accounts of one slice; after the last slice, hands the import over to the
- * store. Until the store has it, the import belongs to the connection and ends with it. */
+/* Prepares the limits of one slice: reserves their accounts. After the last slice, hands the import
+ * over to the store. Until then, the import belongs to the connection, and ends with it. */
 static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
 	struct import *i = data;
 	struct connection *c = i->connection;

@@ -3,7 +3,7 @@
 /*
  * Sets and deletes limits of accounts and templates.
  *
- *   1 berthd makes room for the account;
+ *   1 berthd reserves the account;
  *   2 the store commits and syncs the change;
  *   3 berthd writes the directory and bumps the cell;
  *   4 it replies.
@@ -52,8 +52,8 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 	 * slots are revoked. */
 	r = accounts_unconfigure(a, ch->name);
 	filter.account = accounts_find(a, ch->name);
-	/* An account without slots is gone now; a filter without an account would match all
-	 * slots. */
+	/* If the account had no slots, it is gone now. The filter would then have no account, and
+	 * match all slots. */
 	if (ch->force && filter.account != 0)
 		revoked = revoke_slots(context, &filter);
 	*ret = revoked.slots;
@@ -100,7 +100,7 @@ static void on_stored(void *data, int error) {
 
 /* -- requests ---------------------------------------------------------------------------------- */
 
-/* Hands the change over to the store. `what`: its opcode, name, limit, account and force. */
+/* Hands the change over to the store. `what` has its opcode, name, limit, account and force. */
 static int change_begin(struct connection *c, const struct change *what) {
 	struct context *context = connection_context(c);
 	struct change *ch = malloc(sizeof(*ch));
@@ -144,7 +144,7 @@ int handle_set(struct connection *c, const struct packet *p) {
 	return change_begin(c, &what);
 }
 
-/* The administrator has set no limit under this name: says what there is instead. */
+/* Refuses to delete a name for which no limit is set, and says what there is instead. */
 static int refuse_unconfigured(struct connection *c, const char *name) {
 	struct accounts *a = connection_context(c)->accounts;
 	uint32_t account = accounts_find(a, name);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Revokes slots, by slot, process or account. */
+/* Revokes one slot, or the slots of a process or an account. */
 
 #include <string.h>
 
@@ -12,8 +12,8 @@
 #include "sessions.h"
 #include "util.h"
 
-/* How often berthd looks at a record, at most: the record changes at each level that its owner
- * charges or discharges, and then berthd looks again. */
+/* How often berthd reads a record at most. Each time the owner charges or discharges a level, the
+ * record changes, and berthd reads it again. */
 #define LOOKS (4 * BERTH_LEVELS_MAX)
 
 static bool filter_matches(const struct context *context, const struct revoke_filter *filter,

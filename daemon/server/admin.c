@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The table of the requests on admin.sock, and the replies that several of them have in common. */
+/* Lists the requests on admin.sock, and has the replies that several of them share. */
 
 #include <string.h>
 
@@ -38,7 +38,7 @@ int admin_refuse_unstored(
 	uint32_t code = code_of(error);
 	char why[256];
 
-	if (error == -ENOENT) /* it concerns a file, not an account */
+	if (error == -ENOENT) /* a file is missing, not an account */
 		code = BERTH_NO_SYSTEM_RESOURCES;
 	else if (error == -ESTALE)
 		code = BERTH_FILE_CORRUPT;
@@ -52,7 +52,7 @@ void admin_complete_numbers(struct context *context) {
 	denials_collect(context->segment->map);
 }
 
-/* An administrator looks at the counts, so berthd checks them soon. It doesn't do so while it
+/* An administrator has looked at the counts, so berthd recounts soon. It doesn't recount while it
  * restores stored numbers: a repaired cell gets the stored peak and denials, which berthd may not
  * have read yet. */
 static void admin_handled(struct connection *c) {
@@ -66,7 +66,7 @@ static void admin_ended(struct connection *c, bool stops) {
 	struct admin *admin = connection_state(c);
 
 	(void)stops;
-	/* The store doesn't have this import yet, so it won't answer. */
+	/* The store doesn't have this import yet, so no answer will end the wait. */
 	if (import_is_preparing(admin->import))
 		connection_stop_waiting(c);
 	import_free(admin->import);

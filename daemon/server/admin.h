@@ -26,31 +26,31 @@ struct admin {
 };
 
 void import_free(struct import *i); /* NULL is fine */
-/* The client has sent everything, and berthd makes room for the accounts. */
+/* True while berthd reserves the accounts, after the client has sent all lines. */
 bool import_is_preparing(const struct import *i);
 
-/* NULL: the request names an account (or a template, if that is allowed). Else: a sentence that
- * says what is wrong. */
+/* Checks the name of an account, or also of a template if these are allowed. NULL: the name is
+ * valid. Otherwise returns a sentence that says what is wrong. */
 const char *admin_check_name(const struct message_name *n, bool template_allowed);
 
-/* Replies to a request with a bad name, or another bad field. */
+/* Reply that a field of the request is wrong, and that no account has this name. */
 int admin_refuse_parameter(struct connection *c, uint16_t opcode, const char *why);
 int admin_refuse_unknown(struct connection *c, uint16_t opcode, const char *name);
-/* Replies that the store failed. `what` is what it couldn't store. The reply ends with `unchanged`,
- * which says that nothing was stored, unless store_is_unsure(error). */
+/* Replies that the store failed. `what` is what the store didn't store. The reply ends with
+ * `unchanged`, which says that nothing was stored, unless store_is_unsure(error). */
 int admin_refuse_unstored(
 	struct connection *c, uint16_t opcode, int error, const char *what, const char *unchanged);
 
 /* Completes the peaks and denials in the cells: adds those from before the boot, and the denials
- * that sessions have counted for themselves. */
+ * that sessions have counted in their entries. */
 void admin_complete_numbers(struct context *context);
 
-/* berthd looks at no more than this many entries for one page of a list. */
+/* For one page of a reply berthd reads at most this many accounts or records. */
 #define ADMIN_PAGE_LOOKS 65536u
 
 /* A slot must match every field that isn't 0. */
 struct revoke_filter {
-	uint32_t account; /* this one, or one below it */
+	uint32_t account; /* this account, or one below it */
 	uint64_t slot;    /* as message_slot() packs it */
 	uint32_t pid;
 };
@@ -62,5 +62,5 @@ struct revoked {
 	int error;         /* the error of the last of these records */
 };
 
-/* Takes slots away from the processes that hold them. admin-revoke.c */
+/* Revokes the slots that match the filter. admin-revoke.c */
 struct revoked revoke_slots(struct context *context, const struct revoke_filter *filter);

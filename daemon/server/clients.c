@@ -26,7 +26,7 @@ struct client {
 	bool goodbye;            /* the client gives up its session */
 };
 
-/* The state of a connection that sends a request other than HELLO. */
+/* Returns the connection's state for a request other than HELLO, and notes that there was one. */
 static struct client *client_of(struct connection *c) {
 	struct client *client = connection_state(c);
 
@@ -49,11 +49,11 @@ static void client_ended(struct connection *c, bool stops) {
 	if (!session)
 		return;
 	session_set_user(session, NULL);
-	/* berthd stops. The sessions stay in the segment, and their processes use them without
+	/* If berthd stops, the sessions stay in the segment, and their processes use them without
 	 * berthd. */
 	if (stops)
 		return;
-	/* If HELLO times out, the library hangs up, too, before it has seen the reply. The process
+	/* The library also hangs up if HELLO timed out before the reply came. Then the process
 	 * still holds its slots, and the library will resume the session. Until then the pidfd
 	 * shows whether the process lives. */
 	if (client->just_resumed && !client->goodbye)
@@ -81,8 +81,8 @@ static int refuse_for_sessions(struct connection *c, int error) {
 				 : "no memory for another session");
 }
 
-/* The pidfd doesn't prove that its sender is the process that connected. `pid` and `error` are the
- * results of pidfd_process(). */
+/* Refuses a session, since the pidfd doesn't prove that its sender is the process that connected.
+ * `pid` and `error` are the results of pidfd_process(). */
 static int refuse_unproven(struct connection *c, int pidfd, pid_t pid, int error) {
 	const struct ucred *peer = connection_peer(c);
 	const char *why = "the request came without the pidfd of the process that connected";

@@ -10,5 +10,5 @@ extern const struct protocol clients_protocol;
 
 struct session;
 
-/* For sessions_on_ended(): the session's connection forgets it. */
+/* For sessions_on_ended(): makes the session's connection forget the session. */
 void clients_session_ended(struct session *s);

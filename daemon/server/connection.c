@@ -19,7 +19,7 @@ struct connection {
 	sd_event_source *source;
 	struct ucred peer;
 	bool waiting; /* for the store: nothing is read until connection_resume() */
-	bool ended;   /* while it waited; connection_resume() frees it */
+	bool ended;   /* while it waited; connection_resume() frees the connection */
 	void *unsent; /* a reply that the peer's socket had no room for */
 	size_t unsent_length;
 	struct connection *previous, *next;
@@ -55,8 +55,8 @@ static int connection_watch(struct connection *c) {
 	return sd_event_source_set_io_events(c->source, events);
 }
 
-/* Only the first reply of a connection has descriptors, and the socket always has room for the
- * first reply. */
+/* Only the first reply of a connection has descriptors. Such a reply needn't be kept, since the
+ * socket always has room for the first reply. */
 int connection_reply(
 	struct connection *c, const void *message, size_t length, const int *fds, size_t fd_count) {
 	int r = message_send(c->fd, message, length, fds, fd_count);
@@ -131,7 +131,7 @@ static void connection_free(struct connection *c) {
 	free(c);
 }
 
-/* While the connection waits for the store, its memory isn't freed, since the answer needs it. */
+/* If the connection waits for the store, connection_resume() frees it when the answer comes. */
 static void connection_end(struct connection *c, bool stops) {
 	if (c->ended)
 		return;
@@ -171,7 +171,7 @@ void connection_stop_waiting(struct connection *c) {
 /* -- messages ---------------------------------------------------------------------------------- */
 
 /* The reply has the version of the request. The header and struct message_failed are the same in
- * all versions, so the peer understands it. */
+ * all versions, so the peer understands the reply. */
 static int refuse_version(struct connection *c, const struct message_header *request) {
 	struct message_failed failed = {.header = message_header_make(request->opcode,
 						sizeof(failed), BERTH_REVISION_MISMATCH)};
@@ -214,8 +214,8 @@ static int connection_read(struct connection *c) {
 	int fds[MESSAGE_FDS_MAX], r;
 	ssize_t n = message_receive(c->fd, buffer, sizeof(buffer), fds);
 
-	/* A peer that hung up without reading a reply causes this error first. A message that it
-	 * sent before, such as a goodbye, can still be received. */
+	/* If a peer has hung up without reading a reply, the first read gets this error. The next
+	 * one gets a message that the peer sent before, such as BYE. */
 	if (n == -ECONNRESET)
 		n = message_receive(c->fd, buffer, sizeof(buffer), fds);
 	if (n == -EAGAIN)
@@ -298,7 +298,7 @@ void connections_free(struct connections *all) {
 		return;
 	for (struct connection *c = all->first; c; c = next) {
 		next = c->next;
-		/* The store is closed already, so it won't answer. */
+		/* The store is closed already, so no answer will end the wait. */
 		c->waiting = false;
 		connection_end(c, true);
 	}

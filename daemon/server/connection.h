@@ -20,7 +20,7 @@ struct connections;
 struct packet {
 	const void *message;
 	size_t length;
-	int *fds; /* MESSAGE_FDS_MAX descriptors, -1: none. A handler writes -1 if it keeps one. */
+	int *fds; /* MESSAGE_FDS_MAX descriptors, -1: none. A handler that keeps one writes -1. */
 };
 
 /* A negative return ends the connection. */
@@ -38,15 +38,15 @@ struct protocol {
 	const char *socket;               /* the name of its file */
 	const struct message_type *types; /* ends with opcode 0 */
 	size_t state_size;                /* of connection_state() */
-	/* After each message; may be NULL. */
+	/* Called after each message; may be NULL. */
 	void (*handled)(struct connection *c);
 	/* Called when the connection has ended: the peer or berthd has hung up, or berthd `stops`.
-	 * Releases the resources that the state owns. */
+	 * Frees what the state owns. */
 	void (*ended)(struct connection *c, bool stops);
 };
 
 int connections_new(struct context *context, struct connections **ret);
-/* berthd stops: ends all connections. NULL is fine. */
+/* Ends all connections, since berthd stops. NULL is fine. */
 void connections_free(struct connections *all);
 
 #define NO_DESCRIPTORS_TEXT "berthd has no file descriptors left; raise LimitNOFILE of its service"
@@ -65,7 +65,7 @@ const struct ucred *connection_peer(const struct connection *c);
 /* The memory that the protocol has for each connection: zeros at first. */
 void *connection_state(struct connection *c);
 
-/* Sends a reply. It is kept and sent later if the peer's socket has no room for it now. */
+/* Sends a reply, or keeps it and sends it later if the peer's socket has no room for it now. */
 int connection_reply(
 	struct connection *c, const void *message, size_t length, const int *fds, size_t fd_count);
 
@@ -81,11 +81,10 @@ int connection_done(struct connection *c, uint16_t opcode, uint64_t affected);
 
 /* Makes the connection wait for the store until connection_resume(). */
 void connection_wait(struct connection *c);
-/* Ends the wait. False: the peer has hung up meanwhile, and the connection is gone. */
+/* Ends the wait. False: the peer has hung up meanwhile, and the connection was freed. */
 bool connection_resume(struct connection *c);
-/* To be called after connection_resume(). r: the value that the function that sent the reply
- * returned. Ends the connection if r is negative. The caller doesn't use the connection
- * afterwards. */
+/* To be called after connection_resume() with `r`, the result of the function that sent the reply.
+ * Ends the connection if r is negative. The caller doesn't use the connection afterwards. */
 void connection_answered(struct connection *c, int r);
 /* For the protocol's ended(): says that no connection_resume() will end the connection's wait. */
 void connection_stop_waiting(struct connection *c);

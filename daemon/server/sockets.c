@@ -75,8 +75,8 @@ static void listener_pause(struct listener *l) {
 }
 
 /* Refuses a connection that was accepted, and closes it. A close while data is unread would discard
- * the reply. So the function shuts the socket down for reading, reads the request, and then closes
- * the socket. */
+ * the reply. So the function shuts the socket down for reading, reads the request, replies, and
+ * then closes the socket. */
 static void connection_turn_away(int fd, uint32_t code, const char *why) {
 	static _Alignas(16) uint8_t buffer[MESSAGE_SIZE_MAX];
 	struct message_failed failed = {.header = message_header_make(0, sizeof(failed), code)};
@@ -100,8 +100,8 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *d
 
 	(void)source, (void)events;
 	if (connection < 0 && (errno == EMFILE || errno == ENFILE)) {
-		/* berthd closes the reserve to accept the connection, and so can tell the client
-		 * why it is refused, instead of letting it wait. */
+		/* berthd closes reserve_fd, so that it can accept the connection and tell the
+		 * client why it is refused. Otherwise the client would wait. */
 		connections_log_no_descriptors(s->context);
 		close_cleanup(&s->reserve_fd);
 		connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -174,7 +174,8 @@ static int socket_make(const struct context *context, int kind, int *ret) {
 
 	if (r < 0)
 		return r;
-	/* The path of the runtime directory may be longer than an address can be. */
+	/* The runtime directory's path may be too long for an address, so its descriptor is
+	 * used. */
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
 		runtime_fd, name);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -235,7 +236,7 @@ static void set_nonblocking(int fd) {
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
-/* The file names of systemd's sockets tell which is which. */
+/* The file name of a socket from systemd tells whether it is berth.sock or admin.sock. */
 static int sockets_inherit(struct sockets *s) {
 	int n = sd_listen_fds(1), r;
 

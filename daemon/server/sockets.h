@@ -7,7 +7,7 @@
 
 struct sockets;
 
-/* Takes the sockets that systemd has opened, or opens them. The log says what is wrong.
+/* Takes the sockets that systemd has opened, or opens them. The log says why it fails.
  * `connections` is borrowed. */
 int sockets_new(struct context *context, struct connections *connections, struct sockets **ret);
 void sockets_free(struct sockets *s); /* NULL is fine */
