@@ -13,8 +13,8 @@
  * $BERTH_LOG_LEVEL is a number from 0 to 7. */
 void log_init(void);
 
-/* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"); NULL ends the fields.
- * Administrators can search the journal for id and fields. message_id and fields may be NULL. */
+/* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"), ended by NULL. An
+ * administrator can search the journal for them. message_id and fields may be NULL. */
 __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 

@@ -21,8 +21,7 @@ uint32_t ranges_granted(const struct ranges *r);
 /* The index of the session that owns a range; RANGE_NONE: no session does. */
 uint32_t ranges_owner(const struct ranges *r, uint32_t range);
 
-/* The ranges of a session are a list, whose head the session has. Returns the next range of the
- * list; RANGE_NONE: there is none. */
+/* The next range in the list of a session, which has the head. RANGE_NONE: the list ends. */
 uint32_t ranges_next(const struct ranges *r, uint32_t range);
 
 /* Gives a free range to a session, and opens its records. -ENOSPC: all ranges are granted; -ENOMEM:

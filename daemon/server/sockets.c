@@ -74,9 +74,9 @@ static void listener_pause(struct listener *l) {
 	(void)sd_event_source_set_enabled(l->source, SD_EVENT_OFF);
 }
 
-/* Refuses a connection that was accepted, and closes it. A close while data is unread would discard
- * the reply. So the function shuts the socket down for reading, reads the request, replies, and
- * then closes the socket. */
+/* Refuses an accepted connection, and closes it. A close while data is unread would discard the
+ * reply. So the function shuts the socket down for reading, reads the request, replies, and then
+ * closes the socket. */
 static void connection_turn_away(int fd, uint32_t code, const char *why) {
 	static _Alignas(16) uint8_t buffer[MESSAGE_SIZE_MAX];
 	struct message_failed failed = {.header = message_header_make(0, sizeof(failed), code)};
@@ -100,8 +100,8 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *d
 
 	(void)source, (void)events;
 	if (connection < 0 && (errno == EMFILE || errno == ENFILE)) {
-		/* berthd closes reserve_fd, so that it can accept the connection and tell the
-		 * client why it is refused. Otherwise the client would wait. */
+		/* berthd closes reserve_fd to accept the connection and tell the client why it is
+		 * refused. Otherwise the client would wait. */
 		connections_log_no_descriptors(s->context);
 		close_cleanup(&s->reserve_fd);
 		connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);

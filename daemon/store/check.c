@@ -24,7 +24,7 @@
 #include "name.h"
 #include "util.h"
 
-/* CPU time for one environment, far more than its check takes. */
+/* Seconds of CPU time for one environment, far more than its check takes. */
 #define CPU_SECONDS         10
 #define CPU_SECONDS_PER_MIB 1
 

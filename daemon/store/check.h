@@ -3,8 +3,8 @@
 
 /*
  * Has a child process read the store's files with LMDB before berthd does. LMDB trusts the pages
- * that it reads, so a damaged file may make it crash or loop. Then the child ends, and berthd
- * learns at which entry.
+ * that it reads, so it may crash or loop in a damaged file. Then only the child ends, and berthd
+ * learns which part of the file is damaged.
  */
 
 #include <sys/types.h>
@@ -22,8 +22,8 @@ struct check_report {
 	char text[4 * BERTH_NAME_MAX + 100]; /* where the damage is, for a message */
 };
 
-/* Starts the child, which checks the environments one after the other. None may be open. The caller
- * must be the only thread of its process. -EAGAIN: the system allows no further process. */
+/* Starts the child, which checks one environment after the other. No environment may be open. The
+ * caller must be the only thread of its process. -EAGAIN: the system allows no further process. */
 int check_begin(struct check *c, const struct lmdb *const *all, size_t count);
 
 /* Waits for the report on the next environment. Any thread may call it. If the child has died, all

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Keeps the counts of the last checkpoint, and knows when they may be wrong.
+/* Keeps the counts of the last checkpoint, and notices when they may be damaged.
  *
- *   Invariant: if `boot` is absent, data.mdb is whole on the disk. If `boot` names this boot,
- *   data.mdb is whole in the page cache, but perhaps not on the disk.
+ *   Invariant: `boot` is a file with a boot id. If it is missing, data.mdb is whole on the disk.
+ *   If it names this boot, data.mdb is whole in the page cache, but perhaps not on the disk.
  *   1. boot.new is written and synced; 2. renamed to boot; 3. the directory is synced;
  *   4. any number of transactions are committed without a sync;
  *   5. data.mdb is synced; 6. boot is removed; 7. the directory is synced.
  *   If berthd dies between any two steps, data.mdb is whole in the page cache, since LMDB writes a
  *   page after the pages that it refers to. So the next start keeps data.mdb.
  *   After a power failure before 2 or after 7, data.mdb is whole. After one between 2 and 7, the
- *   disk may have only some of the pages. Nothing in the file shows that, and LMDB may crash. Then
- *   `boot` names an earlier boot, and the next start removes the file. */
+ *   disk may lack some of the pages, and LMDB may crash. Nothing in data.mdb shows that, but `boot`
+ *   names an earlier boot, so the next start removes data.mdb. */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -49,8 +49,8 @@ static const char *damage(int error) {
 					   : "can't be checked";
 }
 
-/* LMDB may crash if it opens damaged counts, so they are removed before the next opening. `where`
- * says where the damage is; it may be "". */
+/* Closes the counts, and has them removed before the next opening, since LMDB may crash if it opens
+ * damaged counts. `where` says where the damage is; it may be "". */
 static void counts_spoil(struct counts *c, const char *why, const char *where) {
 	log_warning("the counts in %s %s%s%s; beginning afresh: peaks and denials so far are lost, "
 		    "limits and live slots are not concerned",
@@ -79,8 +79,7 @@ static int counts_open(struct counts *c) {
 			r = counts_remove(c, "data.mdb");
 		if (r == 0)
 			r = counts_remove(c, "lock.mdb");
-		/* The marker is removed last, so that the next start repeats this if berthd dies in
-		 * between. */
+		/* `boot` is removed last. Until then, each start removes the files again. */
 		if (r == 0)
 			r = dir_sync(dir);
 		if (r == 0)
@@ -103,7 +102,7 @@ static int counts_open_or_begin(struct counts *c) {
 	return counts_open(c);
 }
 
-/* Logs one line when writing begins to fail, or fails with another error, and one when it works
+/* Logs one line when writing begins to fail, when it fails with another error, and when it works
  * again. */
 static void counts_log(struct counts *c, int error) {
 	if (error == c->last_error)
@@ -128,8 +127,7 @@ void counts_begin(struct counts *c, int check_error, const char *check_text) {
 		(void)!read(fd, line, sizeof(line) - 1);
 	line[strcspn(line, "\n")] = '\0';
 	c->marked = line[0] && strcmp(line, c->boot_id) == 0;
-	/* A marker of another boot, or one that can't be read, shows that the counts may not be
-	 * whole on the disk. */
+	/* If `boot` is of another boot, or unreadable, the counts may not be whole on the disk. */
 	if (!c->marked && !has_no_marker)
 		counts_spoil(c, "were not synced before the last shutdown", "");
 	else if (check_error < 0 && check_error != -ENOENT)
@@ -174,7 +172,7 @@ static int count_compare(const void *left, const void *right, void *names) {
 	const struct store_count *a = left, *b = right;
 	int order = strcmp((char *)names + a->name_offset, (char *)names + b->name_offset);
 
-	/* If a name is there twice, the later one is written later. */
+	/* If two counts have the same name, the later count is written last. */
 	return order ? order : a->name_offset < b->name_offset ? -1 : 1;
 }
 
@@ -223,7 +221,7 @@ int counts_write(struct counts *c, struct store_count *counts, size_t count, con
 	struct batch b = {.counts = counts, .count = count, .names = names};
 	int r;
 
-	/* LMDB takes half the time if it puts names in their order. */
+	/* LMDB takes half the time if it gets the names in their order. */
 	qsort_r(counts, count, sizeof(*counts), count_compare, (char *)names);
 	r = counts_try_write(c, &b);
 	if (r == -EUCLEAN) {
@@ -243,12 +241,12 @@ int counts_sync(struct counts *c) {
 	int r;
 
 	c->written = INT64_MAX;
-	/* Spoilt counts stay marked until they are removed. */
+	/* If the counts are spoilt, `boot` stays until they are removed. */
 	if (!c->marked || c->spoilt)
 		return 0;
 	r = lmdb_open(c->lmdb);
 	if (r < 0 && r != -EUCLEAN) {
-		/* The counts are still in the page cache. */
+		/* The counts are still in the page cache, so a later sync may succeed. */
 		c->written = clock_monotonic_ms();
 		counts_log(c, r);
 		return r;
@@ -257,7 +255,7 @@ int counts_sync(struct counts *c) {
 		r = lmdb_sync(c->lmdb); /* 5 */
 	if (r < 0) {
 		/* The kernel forgets the pages that it couldn't write, so the next sync would
-		 * succeed. */
+		 * succeed without them. */
 		counts_spoil(c, "can't be synced", "");
 		return r;
 	}

@@ -3,16 +3,16 @@
 /*
  * Writes the export.
  *
- *   Invariant: limits.export or limits.export.1 is a whole export, once there was one.
+ *   Invariant: once there was an export, limits.export or limits.export.1 is whole.
  *   1. limits.export.new is written and synced; 2. limits.export is renamed to limits.export.1;
  *   3. limits.export.new is renamed to limits.export; 4. the directory is synced.
- *   If berthd dies before 2, the former export stays, and perhaps a limits.export.new, which is
- *   written anew. If it dies between 2 and 3, only limits.export.1 is left.
+ *   If berthd dies before 2, the former export stays. There may be a limits.export.new, which the
+ *   next export overwrites. If it dies between 2 and 3, only limits.export.1 is left.
  *
- * The worker writes the whole file at once, so changes wait meanwhile: with few limits as long as a
- * sync takes, with 1,000,000 limits about a second. An export is due a few seconds after the first
- * change that the last export lacks. The pause between two exports is nine times as long as the
- * first export took.
+ * The worker thread writes the whole file at once. Meanwhile changes wait: as long as a sync takes
+ * if there are few limits, about a second if there are 1,000,000. An export is due a few seconds
+ * after the first change that the last export lacks. The pause after an export is nine times as
+ * long as that export took.
  */
 
 #include <fcntl.h>
@@ -50,8 +50,8 @@ struct export {
 	char *dir, *path, *previous, *new;
 	struct limits *limits;
 	int64_t due;       /* CLOCK_MONOTONIC ms; INT64_MAX: the file lacks nothing */
-	int64_t pause_end; /* the next export isn't due before */
-	int logged_error;  /* 0: the last one succeeded */
+	int64_t pause_end; /* the next export isn't due before then */
+	int logged_error;  /* 0: the last export succeeded */
 };
 
 /* -- the last line ----------------------------------------------------------------------------- */
@@ -158,7 +158,7 @@ static int limit_print(void *data, const char *name, uint32_t limit) {
 	return 0;
 }
 
-/* Whether the file has that size and that last line. */
+/* True if the file has this size and this last line. */
 static bool file_is_same(const char *path, const char *text, size_t size, size_t end) {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char found[END_SIZE];

@@ -2,11 +2,12 @@
 #pragma once
 
 /*
- * The export: all limits and templates as text, beside the store, for the day on which the store is
- * damaged. Part of the store (store.h). One thread at a time.
+ * Writes the export: all limits and templates as text, in a file beside the store. If the store is
+ * damaged, the limits are restored from this file. Part of the store (store.h). Only one thread at
+ * a time may use it.
  *
- * A file of the format of import-format.h. Its last line is a comment with the number of limits and
- * a checksum of all lines before it.
+ * The file has the format of import-format.h. Its last line is a comment with the number of limits
+ * and a checksum of all lines before it.
  */
 
 #include <stddef.h>
@@ -24,19 +25,19 @@ int export_new(const char *state_dir, struct limits *limits, struct export **ret
 /* NULL is fine. */
 void export_free(struct export *e);
 
-/* The file may lack a change, so export_write becomes due: to be called after each commit, and once
- * after the limits were opened. */
+/* Makes export_write due, since the file may lack a change. To be called after each commit, and
+ * once after the limits were opened. */
 void export_note_change(struct export *e);
 /* CLOCK_MONOTONIC in ms when export_write should be called; INT64_MAX: the file lacks nothing. */
 int64_t export_due(const struct export *e);
-/* Replaces the file, unless it is of the same limits. With 1,000,000 limits, this takes a second.
- * If it fails, it logs that and becomes due again. */
+/* Replaces the file, unless it has the same limits already. With 1,000,000 limits, this takes a
+ * second. If it fails, berthd logs that, and export_write becomes due again. */
 void export_write(struct export *e);
 
-/* The path of the newest export in the directory; to be freed. NULL: there is none, or no
+/* The path of the newest export in the directory; the caller frees it. NULL: no export or
  * memory. */
 char *export_newest(const char *state_dir);
 
-/* Checks the last line of an export. NULL: it is right; else what is wrong, with the number of that
- * line. *ret_count: how many limits it says there are. */
+/* Checks the last line of an export. NULL: the line is right; otherwise what is wrong. *ret_line:
+ * the line's number. *ret_count: how many limits the line states. */
 const char *export_objection(const char *text, size_t length, size_t *ret_line, size_t *ret_count);

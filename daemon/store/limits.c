@@ -3,10 +3,10 @@
 /*
  * Keeps the limits.
  *
- * After a commit that failed in its last step, the disk may have either state (lmdb.c). The next
- * change could write over pages of the state that is in force on the disk. A power failure could
- * then leave neither state whole. So the file is opened again before the next change, and the state
- * that LMDB finds is synced.
+ * After a commit that failed in its last step, the disk may have the limits from before or after
+ * the commit (lmdb.c). The next change could write over pages of the limits that the disk has. A
+ * power failure could then leave no limits whole. So the file is opened again before the next
+ * change, and the limits that LMDB finds are synced.
  */
 
 #include <stdatomic.h>
@@ -24,7 +24,7 @@
 struct limits {
 	struct lmdb *lmdb;
 	int logged_error;         /* 0: changes succeed */
-	_Atomic int reopen_error; /* 0: needn't be opened again */
+	_Atomic int reopen_error; /* 0: the file needn't be opened again */
 	int64_t reopen_at;        /* CLOCK_MONOTONIC ms; INT64_MAX: never */
 };
 
@@ -152,7 +152,7 @@ int limits_write(struct limits *l, struct limit_change *changes, size_t count) {
 
 	if (r < 0)
 		return -ESTALE;
-	/* LMDB is faster if it puts names in their order. */
+	/* LMDB is faster if it gets the names in their order. */
 	qsort(changes, count, sizeof(*changes), change_compare);
 	r = lmdb_write(l->lmdb, limits_fill, &c);
 	if (r == -ENOTRECOVERABLE) {
@@ -163,7 +163,7 @@ int limits_write(struct limits *l, struct limit_change *changes, size_t count) {
 }
 
 void limits_log(struct limits *l, int error) {
-	/* -EINVAL: a name that can't be stored; -ESTALE: the failure before is in the log. */
+	/* -EINVAL: a name that can't be stored; -ESTALE: the log has the failure before. */
 	if (error == l->logged_error || error == -EINVAL || error == -ESTALE)
 		return;
 	l->logged_error = error;

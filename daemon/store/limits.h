@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The store's environment of limits: durable, and never begun afresh. Part of the store (store.h).
- * One thread at a time.
+ * Keeps the store's limits in an LMDB environment that is durable, and never begun afresh. Part of
+ * the store (store.h). Only one thread at a time may use it.
  */
 
 #include <stddef.h>
@@ -16,8 +16,8 @@ struct limits;
 
 struct limit_change {
 	const char *name;
-	uint32_t limit; /* STORE_DELETE: take it away */
-	uint32_t order; /* of two changes of one name, the larger one counts */
+	uint32_t limit; /* STORE_DELETE: delete it */
+	uint32_t order; /* of two changes of a name, the one with the larger order counts */
 };
 
 /* Opens nothing yet. The only error is -ENOMEM. */
@@ -47,8 +47,8 @@ int limits_write(struct limits *l, struct limit_change *changes, size_t count);
  * opened again. */
 int64_t limits_reopen_due(const struct limits *l);
 int limits_reopen(struct limits *l);
-/* Why it can't be opened again; any thread may ask. */
+/* Why the environment can't be opened again. Any thread may call this function. */
 int limits_reopen_error(const struct limits *l);
 
-/* Logs the outcome of a change, unless the log has the same of an earlier one. */
+/* Logs the outcome of a change, unless it is that of the change before. */
 void limits_log(struct limits *l, int error);

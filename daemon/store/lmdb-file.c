@@ -2,7 +2,7 @@
 
 /* Opens LMDB's file, checks its format and its entries, and turns LMDB's errors into errnos.
  *
- * berthd of release 0.1.0 wrote a checksum ("seal") behind each of the two meta pages, where LMDB
+ * berthd 0.1.0 wrote a checksum ("seal") behind each of the two meta pages, where LMDB
  * stores nothing. LMDB doesn't look at these bytes, so berthd reads such files as they are. */
 
 #include <string.h>
@@ -36,8 +36,8 @@ int lmdb_translate(int code) {
 	case MDB_READERS_FULL:
 		return -EAGAIN;
 	default:
-		/* LMDB's own codes are negative. The way berthd uses LMDB leads to no others than
-		 * those above. */
+		/* LMDB's own codes are negative. The way berthd uses LMDB leads to no negative
+		 * codes but those above. */
 		return code > 0 ? -code : code == MDB_SUCCESS ? 0 : -EUCLEAN;
 	}
 }
@@ -66,7 +66,7 @@ int lmdb_open_env(const char *path, unsigned flags, uint64_t map_size, MDB_env *
 	return lmdb_translate(r);
 }
 
-/* berthd makes every environment with a format and a table. */
+/* Every environment that berthd makes has a format and a table; without them it is damaged. */
 int lmdb_check_format(const struct lmdb *l, MDB_txn *txn, MDB_dbi *ret_values) {
 	MDB_val key = {strlen(FORMAT_KEY), (char *)FORMAT_KEY}, value;
 	uint32_t version = 0;
@@ -84,8 +84,8 @@ int lmdb_check_format(const struct lmdb *l, MDB_txn *txn, MDB_dbi *ret_values) {
 	return r == MDB_NOTFOUND ? -EUCLEAN : lmdb_translate(r);
 }
 
-/* LMDB doesn't notice that a byte of a name or a value has changed on the disk. So each value is
- * followed by a checksum of both. */
+/* LMDB doesn't notice if a byte of a name or a value changes on the disk. So each value is followed
+ * by a checksum of both. */
 uint64_t lmdb_sum_entry(const MDB_val *key, const void *value, size_t size) {
 	return XXH3_64bits_withSeed(value, size, XXH3_64bits(key->mv_data, key->mv_size));
 }

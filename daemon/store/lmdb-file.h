@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The map is address space, not memory or disk. It is so large that only the disk can be full. */
+/* The map is only address space. It is so large that only the disk can be full. */
 #define MAP_SIZE_MAX (UINT64_C(16) << 30)
 /* The smallest map that is tried. */
 #define MAP_SIZE_MIN (UINT64_C(256) << 20)
@@ -27,8 +27,8 @@ struct lmdb {
 /* LMDB's code as a negative errno; 0 for success. */
 int lmdb_translate(int code);
 
-/* Opens an environment. Where the process may not have so much address space (RLIMIT_AS), the map
- * is smaller. */
+/* Opens an environment. If the process may not have so much address space (RLIMIT_AS), the map is
+ * smaller. */
 int lmdb_open_env(const char *path, unsigned flags, uint64_t map_size, MDB_env **ret);
 
 /* Checks the version of the format, and opens the table. */

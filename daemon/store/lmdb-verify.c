@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Has LMDB read a whole file, and checks the list of free pages, the version of the format, and all
- * entries. berthd then reads the same pages, so LMDB doesn't crash there.
+ * entries. If that succeeds, LMDB doesn't crash when berthd reads the same pages.
  *
  * Some damage shows only when LMDB changes a page: wrong numbers of free bytes in a page, or a page
  * that is used but listed as free. This check doesn't find such damage. */

@@ -209,15 +209,15 @@ int lmdb_open(struct lmdb *l) {
 		lmdb_close(l);
 		return r;
 	}
-	/* While another process has the lock file open, LMDB takes the last transaction from it.
-	 * After a failed commit the file may have another last transaction. */
+	/* While another process has the lock file open, LMDB takes the number of the last
+	 * transaction from it. After a failed commit, data.mdb may have another number. */
 	r = lmdb_translate(mdb_env_info(l->env, &info));
 	if (r == 0 && info.me_last_txnid != mdb_txn_id(txn))
 		r = -EBUSY;
 	if (r == 0)
 		r = lmdb_check_format(l, txn, &l->values);
-	/* The table's handle lasts if the transaction that opened it commits, even if that
-	 * transaction only read. */
+	/* The table's handle lasts only if the transaction that opened it commits. So this one
+	 * commits, although it only reads. */
 	if (r == 0)
 		r = lmdb_translate(mdb_txn_commit(txn));
 	else
@@ -245,7 +245,7 @@ int lmdb_read(struct lmdb *l, char *place, size_t most, lmdb_each each, void *da
 		mdb_txn_abort(txn);
 		return r;
 	}
-	/* MDB_SET_RANGE finds the entry of that name, if it is there, or else the next one. */
+	/* MDB_SET_RANGE finds the entry of the name `place`, or else the next one. */
 	found = mdb_cursor_get(cursor, &key, &value, *place ? MDB_SET_RANGE : MDB_FIRST);
 	if (found == 0 && *place && key.mv_size == strlen(place) &&
 		memcmp(key.mv_data, place, key.mv_size) == 0)
@@ -296,8 +296,8 @@ static int write_once(struct lmdb *l, lmdb_fill fill, void *data) {
 	MDB_txn *next;
 	int next_result, r;
 
-	/* The reader slot of a backup that was killed would keep LMDB from ever using old pages
-	 * again. */
+	/* If a backup was killed, this removes it from LMDB's table of readers. As long as it is in
+	 * there, LMDB never uses old pages again. */
 	(void)mdb_reader_check(l->env, NULL);
 	r = lmdb_translate(mdb_txn_begin(l->env, NULL, 0, &t.txn));
 	if (r < 0)

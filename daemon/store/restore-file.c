@@ -7,10 +7,10 @@
  *   Without a store in limits/: 2. limits.new/ is renamed to limits/; 3. the directory is synced.
  *   With one: 2. limits.new/ is renamed to limits.DATE/; 3. limits/ and limits.DATE/ are exchanged;
  *   4. the directory is synced.
- *   If the command dies before 3, limits/ has the old store, or doesn't exist, and there may be a
- *   limits.new/, which the next run makes anew, or a limits.DATE/ that isn't needed. After 3 the
- *   new store is in force, and the old store is in limits.DATE/. No name with a date is ever
- *   removed.
+ *   If the command dies before limits/ has changed (2 without a store, 3 with one), there may be a
+ *   limits.new/, which the next run makes anew, or a limits.DATE/ that isn't needed. After the
+ *   change, the new store is in limits/, and the old store, if there was one, is in limits.DATE/.
+ *   No name with a date is ever removed.
  *
  * The command holds the lock of the state directory, which berthd holds while it serves.
  */
@@ -74,7 +74,7 @@ static int file_read(struct restore *r) {
 			r->file, line, wrong);
 	if (lines_parse(&r->lines, r->text, length) < 0)
 		return fail(-ENOMEM, "no memory for the limits in %s", r->file);
-	/* All lines that are wrong are printed, as by berthctl import. */
+	/* The wrong lines are printed as by berthctl import. */
 	shown = MIN_OF(l->error_count, (size_t)LINES_ERRORS_SHOWN);
 	for (size_t i = 0; i < shown; i++)
 		fprintf(stderr, "%s:%u: %s\n", r->file, l->error[i].line, l->error[i].text);
@@ -154,8 +154,8 @@ static int new_make(struct restore *r) {
 	struct limits *limits = NULL;
 	int result = changes ? leftovers_remove(r) : -ENOMEM;
 
-	/* Puts a NUL behind each name in the text, so that the changes borrow their names from
-	 * it. */
+	/* Puts a NUL behind each name in the text, so that the changes can refer to the names
+	 * there. */
 	for (size_t i = 0; changes && i < l->count; i++) {
 		const struct lines_entry *e = &l->entry[i];
 
@@ -178,7 +178,7 @@ static int new_make(struct restore *r) {
 			  : 0;
 }
 
-/* Step 2 where there is a store: renames limits.new/ to a name that isn't there yet. */
+/* Step 2 if there is a store: renames limits.new/ to a name with a date that doesn't exist yet. */
 static int aside_name(struct restore *r) {
 	char date[32];
 	time_t now = time(NULL);

@@ -17,7 +17,7 @@ struct store_count {
 	uint32_t count;
 	uint32_t peak;
 	uint64_t denied;
-	uint64_t name_offset; /* into the job's names */
+	uint64_t name_offset; /* of the name, in the job's `names` */
 };
 
 typedef int (*store_each_limit)(void *data, const char *name, uint32_t limit);

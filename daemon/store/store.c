@@ -8,7 +8,7 @@
  *   If berthd dies before 2 ends, the store has the old limits, or the new ones, which berthd
  *   hasn't acknowledged to any client. If it dies after 2, the store has the new limits.
  *
- * At the start a child checks both files (check.c). It is forked before the worker's thread exists.
+ * At the start a child checks both files (check.c). The child is forked before the worker exists.
  * store_wait waits for the child's report on the limits, and the worker waits for the report on the
  * counts. */
 
@@ -31,13 +31,13 @@
 #include "store.h"
 #include "util.h"
 
-/* Limits that share a commit, except that a job is never divided. */
+/* At most this many limits share a commit; but a job is never divided. */
 #define BATCH_LIMITS 65536
 
 struct job {
 	struct job *next;
 	const struct store_limit *limits; /* NULL: a job of counts */
-	struct store_count *counts;       /* freed with the job, as are names */
+	struct store_count *counts;       /* freed with the job, like `names` */
 	char *names;
 	size_t count;
 	store_done done;
@@ -55,9 +55,9 @@ struct store {
 	struct limits *limits; /* the worker's, once it runs */
 	struct export *export; /* the worker's, too */
 	struct counts *counts;
-	pthread_mutex_t counts_mutex; /* while either thread uses the counts */
+	pthread_mutex_t counts_mutex; /* held while a thread uses the counts */
 	bool counts_begun;
-	size_t limit_count; /* at the start */
+	size_t limit_count; /* how many limits there were at the start */
 
 	pthread_t worker;
 	bool worker_runs;
@@ -92,7 +92,7 @@ static struct job *list_take(struct job_list *list) {
 
 /* -- the worker -------------------------------------------------------------------------------- */
 
-/* The changes of all jobs in the list. */
+/* Commits the changes of all jobs in the list. */
 static int limits_commit(struct store *s, const struct job *jobs) {
 	_cleanup_free_ struct limit_change *changes = NULL;
 	size_t count = 0;
@@ -117,7 +117,7 @@ static void do_limits(struct store *s, struct job *jobs) {
 
 	for (struct job *job = jobs; job; job = job->next)
 		job->error = r;
-	/* A bad job fails the transaction, but must not fail the other jobs. */
+	/* A bad job fails the transaction, but must not fail other jobs. So each is tried alone. */
 	if (r < 0 && jobs->next && r != -ENOTRECOVERABLE && r != -ESTALE)
 		for (struct job *job = jobs; job; job = job->next) {
 			struct job alone = *job;
@@ -131,7 +131,7 @@ static void do_limits(struct store *s, struct job *jobs) {
 	limits_log(s->limits, r);
 }
 
-/* Called with the counts' mutex, by the thread that needs the counts first. */
+/* Opens the counts, when a thread first needs them. The caller holds counts_mutex. */
 static void counts_begin_once(struct store *s) {
 	struct check_report report;
 
@@ -208,8 +208,8 @@ static void *worker_run(void *data) {
 			(void)pthread_mutex_lock(&s->mutex);
 			list_append(&s->finished, batch); /* 3 */
 			(void)pthread_mutex_unlock(&s->mutex);
-			/* Only a counter that is about to overflow could refuse, and it is readable
-			 * then. */
+			/* The write fails only if the eventfd's counter would overflow. Then the
+			 * eventfd is readable anyway. */
 			(void)!write(s->event_fd, &one, sizeof(one));
 		}
 		/* The export comes after the answers, since it may take a second. */
@@ -251,8 +251,8 @@ static int store_init(struct store *s, const char *state_dir) {
 	return r < 0 ? r : counts_new(counts, &s->counts);
 }
 
-/* -ENOENT: the limits are gone, and an export of them is there. An empty store would have every
- * client refused, and its first exports would take the place of the one that has the limits. */
+/* -ENOENT: the limits are gone, but there is an export of them. With an empty store berthd would
+ * refuse every client, and its first exports would replace the one that has the limits. */
 static int limits_look(const struct store *s) {
 	_cleanup_free_ char *newest = export_newest(s->state_dir);
 	const char *path = lmdb_path(limits_lmdb(s->limits));
@@ -320,7 +320,7 @@ int store_wait(struct store *s) {
 	return report.error;
 }
 
-/* Signals are for the event loop's thread. */
+/* The worker blocks all signals, so that the event loop's thread gets them. */
 int store_start(struct store *s) {
 	sigset_t all, before;
 	int r;
@@ -350,7 +350,7 @@ void store_free(struct store *s) {
 	check_end(&s->check);
 	export_free(s->export);
 	counts_free(s->counts);
-	/* Limits were synced with each commit. */
+	/* The limits need no sync here: each commit was synced. */
 	limits_free(s->limits);
 	close_cleanup(&s->event_fd);
 	(void)pthread_cond_destroy(&s->wake);
@@ -391,7 +391,7 @@ void store_dispatch(struct store *s) {
 static int hand_over(struct store *s, struct job job) {
 	struct job *copy;
 
-	/* A done() that store_free calls has handed over another job. */
+	/* Happens if a done() that store_free calls hands over another job. */
 	if (s->stopping)
 		return -ESHUTDOWN;
 	copy = malloc(sizeof(*copy));

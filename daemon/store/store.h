@@ -15,7 +15,7 @@
  *
  * Jobs are done in the order in which they were handed over; several limit jobs that wait together
  * share one commit. A job belongs to the store until its done() is called. store_dispatch calls
- * that, in the event loop's thread, in the order in which the jobs were handed over.
+ * done() in the event loop's thread, in the order in which the jobs were handed over.
  */
 
 #include <stdbool.h>
@@ -26,27 +26,27 @@
 
 struct store;
 
-/* error: 0, or a negative errno. Then nothing was stored, unless store_is_unsure(error). */
+/* error: 0, or a negative errno: then nothing is stored, unless store_is_unsure(error). */
 typedef void (*store_done)(void *data, int error);
 
 /* Makes the directories and files that aren't there, and starts the child that checks them. The
  * caller must be the only thread of its process. The log says why it fails. */
 int store_begin(const char *state_dir, struct store **ret);
 
-/* Waits until the limits are known to be readable, and opens them: store_read_limits may be called.
- * -EUCLEAN: they are damaged, and left alone; -EPROTONOSUPPORT: a later berthd wrote them. The log
- * says why it fails. */
+/* Waits until the check of the limits ends, and opens them if they are sound. Then
+ * store_read_limits may be called. -EUCLEAN: they are damaged, and left alone; -EPROTONOSUPPORT: a
+ * later berthd wrote them. The log says why it fails. */
 int store_wait(struct store *s);
 
-/* Starts the worker. Before that, only store_count_limits and store_read_limits may be called;
- * after it, neither. The log says why it fails. */
+/* Starts the worker. store_count_limits and store_read_limits may be called only before, the other
+ * functions below only afterwards (store_free also before). The log says why it fails. */
 int store_start(struct store *s);
 
 /* Does the jobs that are waiting, writes the export if it lacks a change, syncs both environments,
  * and stops the worker; done() is called for all jobs. NULL is fine. */
 void store_free(struct store *s);
 
-/* Readable when store_dispatch has something to do. Owned by the store. */
+/* A descriptor of the store that is readable when store_dispatch has something to do. */
 int store_fd(const struct store *s);
 void store_dispatch(struct store *s);
 
@@ -56,8 +56,9 @@ int store_put_limits(struct store *s, const struct store_limit *limits, size_t c
 	store_done done, void *data);
 
 /* Writes counts; `counts` and `names` (NUL-terminated, one after another) are freed with free()
- * when the job is done, also when it fails or can't be handed over. An account all of whose numbers
- * are 0 is deleted from the store. -EUCLEAN: these counts are written, but all others are lost. */
+ * when the job is done, also when it fails or can't be handed over. If all numbers of an account
+ * are 0, the account is deleted from the store. -EUCLEAN: these counts are written, but all others
+ * are lost. */
 int store_put_counts(struct store *s, struct store_count *counts, size_t count, char *names,
 	store_done done, void *data);
 
@@ -66,7 +67,7 @@ int store_put_counts(struct store *s, struct store_count *counts, size_t count, 
 bool store_is_unsure(int error);
 #define STORE_UNSURE "the change may or may not be there after a restart of berthd"
 
-/* Why a change failed, for an answer. Returns `to`. */
+/* Writes to `to` why a change failed, for a reply. Returns `to`. */
 const char *store_explain(const struct store *s, int error, char *to, size_t size);
 
 /* store_count_limits returns how many limits and templates there were at the start.
@@ -77,6 +78,6 @@ int store_read_limits(struct store *s, store_each_limit each, void *data);
 
 /* Reads the next counts, at most `most` of them; 1: there are more. A call begins after the name
  * that each took last in the call before. If jobs have changed counts since then, the new values
- * are read. May wait for the worker. -EUCLEAN: they were damaged, and are begun afresh with the
- * next job; other errors: try again. */
+ * are read. May wait for the worker. -EUCLEAN: the counts were damaged, and are begun afresh with
+ * the next job; other errors: try again. */
 int store_read_counts(struct store *s, size_t most, store_each_count each, void *data);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Counts of accounts on their way to the store. */
+/* Gathers the counts of accounts that are to be handed over to the store. */
 
 #include "store.h"
 

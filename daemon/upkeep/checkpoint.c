@@ -3,11 +3,11 @@
 /*
  * Takes checkpoints.
  *
- * A small thread waits in the segment for a change (wake.h, D1 to D4) and tells the event loop. A
- * second later the event loop goes through the dirty groups of cells, in time slices, and hands the
- * counts that differ from the stored ones over to the store. Then the thread waits for the next
- * change. Time slices alternate with messages, so a flood of messages delays a checkpoint but can't
- * prevent it.
+ * A thread waits in the segment for a change (wake.h, D1 to D4) and tells the event loop. A second
+ * later the event loop goes through the dirty groups of cells, in time slices, and hands the counts
+ * that differ from the stored ones over to the store. Then the thread waits for the next change.
+ * Time slices alternate with messages, so a flood of messages delays a checkpoint but can't prevent
+ * it.
  *
  * If the store refuses a checkpoint (the disk is full), all counts are stored again a few seconds
  * later. No checkpoint is taken before all stored counts are restored.
@@ -49,7 +49,7 @@ struct checkpoint {
 	_Atomic bool stopping;
 	_Atomic bool armed; /* the thread waits for a change */
 	sem_t go_on;        /* the thread may look for changes again */
-	int change_fd;      /* an eventfd: the thread has seen a change */
+	int change_fd;      /* an eventfd, readable when the thread has seen a change */
 	uint32_t group;     /* where the next time slice begins */
 	bool all_groups;    /* this checkpoint looks at clean groups, too */
 	bool failed; /* it isn't known what the store has: the next checkpoint stores everything */
@@ -98,8 +98,8 @@ static void *thread_main(void *data) {
 	return NULL;
 }
 
-/* Runs after each event. If a client writes over `armed`, the thread would sleep for ever, so it is
- * woken here; waking it once too often does no harm. */
+/* Runs after each event. If a client writes over `armed` in the segment, no change wakes the
+ * thread, so berthd wakes it here. To wake the thread once too often does no harm. */
 static int on_event(sd_event_source *source, void *data) {
 	struct checkpoint *c = data;
 
@@ -137,7 +137,7 @@ static void hand_over(struct checkpoint *c, struct batch *b) {
 		batch_deinit(b);
 		return;
 	}
-	/* The store frees both arrays, also if this fails. */
+	/* The store frees both arrays, even if the call fails. */
 	if (store_put_counts(c->store, b->counts, b->count, b->names, on_stored, c) < 0)
 		on_stored(c, -ENOMEM);
 }
@@ -152,7 +152,7 @@ static int account_add(struct checkpoint *c, struct batch *b, uint32_t number) {
 
 	if (!cell)
 		return -ENOMEM;
-	now.count = count_of(load_total(&cell->count)); /* after the mark was taken: wake.h, D3 */
+	now.count = count_of(load_total(&cell->count)); /* after the mark was cleared: wake.h, D3 */
 	now.peak = MAX_OF(load_relaxed(&cell->peak), now.count);
 	now.denied = load_relaxed(&cell->denied);
 	if (now.count == account->saved_count && now.peak == account->saved_peak &&
@@ -180,7 +180,7 @@ static void slices_begin(struct checkpoint *c) {
 	c->group = 0;
 }
 
-/* True after the last group. */
+/* Stores the next dirty groups, until `most` accounts are reached. True after the last group. */
 static bool slice_store(struct checkpoint *c, size_t most) {
 	struct batch b = {0};
 
@@ -209,7 +209,7 @@ static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	if (recount_is_running(c->recount) || !slice_store(c, SLICE))
 		return slice_request(source);
 	c->all_groups = false;
-	/* For some accounts there was no memory, and they aren't marked as dirty any more. */
+	/* There was no memory for some accounts, whose groups aren't marked as dirty any more. */
 	if (c->failed)
 		timer_set(c->timer, RETRY_USEC);
 	accounts_tidy(c->accounts);
@@ -238,7 +238,7 @@ static int on_changed(sd_event_source *source, int fd, uint32_t events, void *da
 	return 0;
 }
 
-/* The account was removed, so the store forgets its counts. */
+/* An account was removed: has the store forget its counts. */
 static void on_removed(void *data, const char *name) {
 	struct checkpoint *c = data;
 	struct batch b = {0};
@@ -290,12 +290,11 @@ static int on_restore(sd_event_source *source, uint64_t usec, void *data) {
 /* -- begin and end ----------------------------------------------------------------------------- */
 
 void checkpoint_final(struct checkpoint *c) {
-	/* berthd stops before it has begun to restore. The store has numbers that the cells
-	 * lack. */
+	/* If there was no restore yet, the store has numbers that the cells lack. */
 	if (!c->restore)
 		return;
 	checkpoint_restore_rest(c);
-	/* The store has numbers that the cells lack. */
+	/* If not all counts could be restored, the store has numbers that the cells lack. */
 	if (restore_is_running(c->restore)) {
 		log_warning("The stored counts can't be read; leaving them as they are");
 		return;
@@ -366,7 +365,8 @@ void checkpoint_free(struct checkpoint *c) {
 		c->stopping = true;
 		(void)sem_post(&c->go_on);
 		wake_cancel(c->map);
-		/* A client may write over the word that wakes the thread, so once isn't enough. */
+		/* A client may write over the word that wakes the thread, so one call isn't
+		 * enough. */
 		while (pthread_tryjoin_np(c->thread, NULL) == EBUSY) {
 			(void)nanosleep(&pause, NULL);
 			wake_cancel(c->map);

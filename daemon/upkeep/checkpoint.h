@@ -19,7 +19,7 @@ void checkpoint_free(struct checkpoint *c); /* NULL is fine */
 
 /* Begins to restore the stored counts. If there are many, they are restored in time slices after
  * checkpoint_start(). A caller that needs all of them at once calls checkpoint_restore_rest().
- * adopted: the cells were adopted with the segment, and may have their numbers. -ENOMEM. */
+ * adopted: the cells were adopted with the segment, and may have these numbers already. -ENOMEM. */
 int checkpoint_restore(struct checkpoint *c, bool adopted);
 void checkpoint_restore_rest(struct checkpoint *c);
 bool checkpoint_is_restoring(const struct checkpoint *c);

@@ -7,18 +7,17 @@
  * Invariant (counter.c): the count of a cell is the sum of the weights of the records that have
  * charged it. To see all of them as at one moment, without stopping any process, berthd reads
  *   1 the tag of every cell   2 every record   3 the tag and the count of every cell.
- * Each charge and discharge writes another tag into the cell, and no tag is ever used twice. So a
- * cell whose tag is the same at 1 and 3 didn't change in between, and the records as read at 2,
- * together with that tag, tell which of them have charged it. If the cell's count isn't that sum,
- * one compare-and-swap of tag and count sets the count to the sum. A cell whose tag has changed is
- * left to the next recount. If the tables are so small that all are read within microseconds, the
- * recount is repeated at once.
+ * Each charge and discharge writes another tag into the cell, and no tag is ever used twice. So if
+ * the tag of a cell is the same at 1 and 3, the cell was neither charged nor discharged in between.
+ * The records as read at 2, together with that tag, then tell which of them have charged the cell.
+ * If the cell's count isn't the sum of their weights, one compare-and-swap of tag and count sets
+ * the count to the sum. A cell whose tag has changed is left to the next recount. If the tables are
+ * so small that all are read within microseconds, the recount is repeated at once.
  *
- * During 2, a record in a state that berth never leaves is made free, or closed if no session owns
- * it; a release that was begun and not ended is finished, since its thread may be stopped; and the
- * table of owners is written again from berthd's own memory. The table of sessions is written again
- * in the same way before 1. berthd relies on that memory and on the directory, which clients can't
- * write to.
+ * During 2, berthd makes a damaged record free, or closes it if no session owns it. It finishes a
+ * release that has begun, since the thread that began it may be stopped. It writes the table of
+ * owners again from its own memory, as it does with the table of sessions before 1. berthd relies
+ * on that memory and on the directory, which clients can't write to.
  *
  * If berthd dies at any point, the repairs that it has made stay, and the next berthd recounts soon
  * after its start.
@@ -63,7 +62,7 @@ struct recount {
 	struct map *map;
 	sd_event_source *timer, *slice;
 	bool running;
-	bool requested;     /* another recount, after the running one */
+	bool requested;     /* another recount begins after the running one */
 	uint64_t may_begin; /* CLOCK_MONOTONIC, µs */
 	uint64_t spent;     /* µs, by the running recount */
 	enum phase phase;
@@ -78,7 +77,7 @@ struct recount {
 
 /* -- records ----------------------------------------------------------------------------------- */
 
-/* True if the record's place is possible: if the record has charged levels, its place must be a
+/* True if the record's place is possible. If the record has charged levels, its place must be a
  * LIVE account whose path is as long as the record says. A record that has charged nothing is
  * placed anew before it is used. */
 static bool place_is_sound(struct recount *r, struct snapshot s) {
@@ -109,9 +108,9 @@ static bool record_is_sound(struct recount *r, struct snapshot s) {
 	}
 }
 
-/* Mends a record of an open session. A revocation makes a record SEIZED, and berthd completes it
- * before it handles another event. So a record that is SEIZED here is damaged, or its owner ran out
- * of memory and left it to berthd. */
+/* Mends a record of an open session. A revocation may make a record SEIZED, but berthd completes
+ * the revocation before it handles another event. So if a record is SEIZED here, it is damaged, or
+ * its owner ran out of memory and left the release to berthd. */
 static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
 	struct snapshot now;
 
@@ -168,7 +167,7 @@ static void range_read(struct recount *r, uint32_t range) {
 
 /* -- counts ------------------------------------------------------------------------------------ */
 
-/* Peak and denials become those of the last checkpoint, unless these are damaged, too. */
+/* Sets peak and denials to those of the last checkpoint, unless these are damaged, too. */
 static void cell_restore(struct recount *r, uint32_t account) {
 	const struct account *kept = directory_account(r->directory, account);
 	struct cell *cell = map_cell(r->map, account);
@@ -178,7 +177,7 @@ static void cell_restore(struct recount *r, uint32_t account) {
 	store_relaxed(&cell->peak, MAX_OF(known ? kept->saved_peak : 0, r->sum[account]));
 	store_relaxed(&cell->denied, known ? kept->saved_denied : 0);
 	store_relaxed(&cell->waiting, 0);
-	/* A checkpoint may have stored the wrong count. */
+	/* A checkpoint may have stored the wrong count, so the next one must store it again. */
 	if (dirty)
 		store_total(dirty, 1);
 }
@@ -219,9 +218,9 @@ static void cell_compare(struct recount *r, uint32_t account) {
 
 /* -- time slices ------------------------------------------------------------------------------- */
 
-/* A record that isn't placed, or is placed where it can't be, has noted all its steps (counter.c,
- * V3). If a tag has a newer step of the record, a client wrote over the record. The step is noted,
- * so that the record doesn't use it again. */
+/* A record that isn't on a path has noted all its steps (counter.c, V3). If a tag has a newer step
+ * of such a record, or of a record with an impossible place, a client wrote over the record. The
+ * step is noted, so that the record doesn't use it again. */
 static void tag_note(struct recount *r, uint64_t tag) {
 	const struct record *record = map_record(r->map, tag_record(tag));
 	struct snapshot s;
@@ -239,7 +238,7 @@ static void tag_note(struct recount *r, uint64_t tag) {
 	(void)counter_note(r->map, tag);
 }
 
-/* Does one time slice of the present phase. True after the last one. */
+/* Does one time slice of the present phase. True after the last phase. */
 static bool phase_advance(struct recount *r) {
 	uint32_t all = r->phase == ADD_RECORDS ? r->records_end : r->accounts_end;
 	uint32_t end = MIN_OF(r->at + SLICE, all);
@@ -266,8 +265,8 @@ static bool phase_advance(struct recount *r) {
 		return false;
 	r->at = 0;
 	r->phase++;
-	/* Read after the tags: the records of a range that is granted later charge a cell only
-	 * after the cell's tag was read. */
+	/* Read after the tags. If a range is granted later, its records charge a cell only after
+	 * the cell's tag was read, so the tag changes. */
 	r->records_end = ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE;
 	return r->phase > COMPARE;
 }
@@ -365,7 +364,7 @@ void recount_request(struct recount *r) {
 	r->tag = calloc(r->accounts_end, sizeof(*r->tag));
 	r->sum = calloc(r->accounts_end, sizeof(*r->sum));
 	if (!r->tag || !r->sum) {
-		/* This recount is left out. */
+		/* Without memory, this recount is left out. */
 		arrays_free(r);
 		return;
 	}

@@ -8,7 +8,7 @@
  *   2 after the last slice, the directory says `restored`.
  * If berthd dies between two slices, the next berthd goes through all stored counts again, and
  * takes the larger of the cell's number and the stored number. Then denials between the boot and
- * that moment may be lost.
+ * berthd's death may be lost.
  */
 
 #include <string.h>
@@ -79,11 +79,11 @@ int restore_limits(struct accounts *a, struct store *s) {
 
 /* -- counts ------------------------------------------------------------------------------------ */
 
-/* What becomes of stored peaks and denials. */
+/* What on_count() does with stored peaks and denials. */
 enum mode {
-	MODE_SKIP,   /* the cells have them already */
-	MODE_ADD,    /* the cells don't have them */
-	MODE_LARGER, /* the cells may have them */
+	MODE_SKIP,   /* nothing: the cells have them already */
+	MODE_ADD,    /* adds them to the cells, which don't have them */
+	MODE_LARGER, /* takes the larger number, since the cells may have them */
 };
 
 struct restore {
@@ -165,7 +165,7 @@ int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown) {
 			log_notice("The stored counts can be read again");
 		restore_end(r);
 	} else if (e == -EUCLEAN || (e < 0 && r->mode == MODE_SKIP)) {
-		/* The file was damaged and is begun afresh; or the cells have the counts anyway. */
+		/* The file was damaged and is begun afresh, or the cells have the counts anyway. */
 		*ret_unknown = true;
 		restore_end(r);
 	} else if (e < 0 && !r->failure_logged) {

@@ -24,7 +24,7 @@ void restore_free(struct restore *r); /* NULL is fine */
 bool restore_is_running(const struct restore *r);
 
 /* Does one time slice. 1: there are more counts; 0: there are none; negative: an error, which was
- * logged, and another call tries again while restore_is_running(). *stale gets accounts that the
- * store should forget; the caller frees it. *ret_unknown is set if the store doesn't have the
- * restored numbers. */
+ * logged. While restore_is_running(), another call tries again. *stale gets accounts that the store
+ * should forget; the caller frees it. *ret_unknown is set if it isn't known which numbers the store
+ * has. */
 int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown);
