@@ -11,8 +11,8 @@
 #include "other-layout.h"
 #include "restore-file.h"
 
-/* This is malloc's default threshold. Set by main(), it is fixed. Otherwise malloc would raise it
- * to the size of the largest block that was freed, and berthd would keep freed large blocks. */
+/* This is malloc's default threshold. Once main() has set it, malloc no longer raises it to the
+ * size of the largest freed block. Otherwise berthd would keep large blocks that it has freed. */
 #define LARGE_BLOCK 131072
 
 int main(int argc, char **argv) {

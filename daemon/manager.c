@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Opens the parts of berthd in the order in which they need each other, runs the event loop, and
- * closes the parts.
+ * Opens the parts of berthd in the order in which they need each other, and closes them.
  *
  * The sockets are opened late: when berthd serves the first client, every stored limit is in force,
  * and every slot of a dead process is released. The store is begun early: store_begin() forks a

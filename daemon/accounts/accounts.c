@@ -313,7 +313,8 @@ void accounts_unreserve(struct accounts *a, uint32_t account) {
 
 	assert(own->reserved > 0);
 	own->reserved--;
-	/* If the change failed, the account may have no limit and have been created only for it. */
+	/* If the change failed and the account was created only for it, the account has no
+	 * limit. */
 	if (!(flags_of(a, account) & ENTRY_USABLE))
 		remove_or_defer(a, account);
 }

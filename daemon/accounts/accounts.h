@@ -15,7 +15,7 @@
 
 struct accounts;
 
-/* Takes over the accounts that are in the segment. */
+/* Takes over the accounts that are in the directory. */
 int accounts_new(struct segment *s, struct accounts **ret);
 void accounts_free(struct accounts *a); /* NULL is fine */
 
