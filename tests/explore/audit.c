@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * After each write, adds up for each account what the records have charged. That sum must be the
- * count, at every instant, so that no error can hide behind another one. The count must also be at
- * least what is certainly held, and a process may raise it only within the limit.
+ * Adds up, after each write, the weights that the records have charged to each account. The sum
+ * must equal the count after every write, so that two errors can't cancel each other out. The count
+ * must be at least what is certainly held, and a process may raise it only within the limit.
  */
 
 #include <string.h>
@@ -58,7 +58,7 @@ static void cell_check(uint32_t account, uint32_t sum, uint32_t record) {
 		verdict_fault("account %u is removed, and counts %u", account, c->count);
 }
 
-/* record: the record that was written; 0: another word was. */
+/* `record` is the record that was written, or 0 if another word was written. */
 static void audit(uint32_t record) {
 	uint32_t sum[CELLS] = {0};
 
@@ -98,7 +98,7 @@ static void cell_written(uint32_t account) {
 	cells[account] = view_cell(account);
 	if (now->record != before.record || now->seq != before.seq)
 		tag_check(account);
-	/* A process has raised the count, which one of the limits in force must permit. */
+	/* A process has raised the count. One of the limits in force must permit the new count. */
 	if (running && running->process != DAEMON && now->count > before.count &&
 		now->count > limit) {
 		verdict_about(account, now->record);

@@ -5,9 +5,9 @@
  * Coroutines: functions with a stack of their own that can be paused anywhere and resumed later,
  * all in one thread.
  *
- * The scheduler (schedule.c, scripts.c) resumes a coroutine, which runs until it pauses. To kill
- * it, as a process is killed, the scheduler doesn't resume it any more. A coroutine also remembers
- * which version of each shared word it has read last.
+ * The scheduler (schedule.c, scripts.c) resumes a coroutine, which runs until it pauses. To kill a
+ * coroutine, the scheduler just doesn't resume it any more. A coroutine also remembers which
+ * version of each shared word it has read last.
  */
 
 #include <stdbool.h>
@@ -28,15 +28,15 @@ struct coroutine {
 	bool parked;           /* has done all that it had to do */
 	uint64_t sleeps_until; /* stalled until all parties have done that many operations */
 	uint64_t began;        /* the number of the access with which its operation began */
-	bool (*ready)(void *); /* not resumed before ready(ready_data); NULL: may be resumed */
+	bool (*ready)(void *); /* resumed once ready(ready_data) is true; NULL: at any time */
 	void *ready_data;
 	void *thread_self;    /* libberth's thread-local variable of that name (thread.h) */
 	void *specific;       /* the pointer of pthread_setspecific() */
 	uint32_t seen[WORDS]; /* the version of each shared word when it was loaded last */
 };
 
-/* Starts the coroutine with this function, whatever it was doing before. For libberth it is a new
- * thread if `thread_self` is NULL, else the thread that it was. */
+/* Starts the coroutine at the beginning of `body`, whatever it was doing before. If `thread_self`
+ * is NULL, libberth takes the coroutine for a new thread, else for the same thread as before. */
 void coroutine_start(struct coroutine *c, void (*body)(struct coroutine *c));
 
 /* Before each run: makes the scheduler a thread that libberth doesn't know. */
@@ -48,7 +48,7 @@ void coroutine_resume(struct coroutine *c);
 /* Called by a coroutine: returns to the scheduler. */
 void coroutine_pause(void);
 
-/* Called by a coroutine: pauses at least once, until ready(data). */
+/* Called by a coroutine: pauses at least once, until ready(data) is true. */
 void coroutine_await(bool (*ready)(void *), void *data);
 
 /* The coroutine that runs; NULL: the scheduler runs. */

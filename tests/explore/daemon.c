@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * berthd: its real sessions, ranges, directory and recount. They are driven by messages, by deaths
- * of processes, and by an administrator who revokes, sets limits, removes and creates accounts.
- * When berthd is killed, its private memory is lost, and the next berthd begins with the segment.
+ * Runs berthd's real code for sessions, ranges, directory and recount. Messages, deaths of
+ * processes and an administrator give it work: the administrator revokes slots, sets limits, and
+ * removes and creates accounts. A killed berthd loses its private memory: the next berthd has only
+ * the shared files.
  */
 
 #include <string.h>
@@ -49,8 +50,8 @@ static void must(int r, const char *what) {
 		verdict_fault("berthd: %s: %s", what, strerror(-r));
 }
 
-/* Learns after a start which accounts exist: one that the last berthd was removing, or creating,
- * when it was killed may exist or not. */
+/* Finds out, after a start, which accounts exist. An account that the last berthd was creating or
+ * removing when it was killed may exist or not. */
 static void accounts_learn(struct daemon *d) {
 	for (uint32_t a = 1; a < CELLS; a++)
 		truth.removed[a] = !(entry_flags(load_relaxed(&world.entry[a].word)) & ENTRY_LIVE);

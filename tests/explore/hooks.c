@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The functions that code compiled with -fsanitize=thread calls, as libtsan has them. Each makes
- * its access after the pause, so that it sees what others did meanwhile. Accesses are made one
- * after the other: weak memory isn't explored.
+ * Code that is compiled with -fsanitize=thread calls these functions, which replace those of
+ * libtsan. Each may pause the coroutine. It makes the access after the pause, and so sees what
+ * others did meanwhile. Accesses are made one after the other: weak memory isn't explored.
  *
- * All writes to cells and records are reported to audit.c; so is a compare-and-swap that succeeds
- * though its word has changed and has come back to the same value since the coroutine loaded it.
+ * The functions report all writes to cells and records to audit.c. They also report a
+ * compare-and-swap that succeeds although its word has changed, and changed back, since the
+ * coroutine loaded the word.
  */
 
 #include <string.h>
@@ -21,7 +22,7 @@ uint32_t version[WORDS];
 
 typedef unsigned __int128 u128;
 
-/* The compiler calls the hooks by name; no header declares them. They need few parameters. */
+/* No header declares the hooks: the compiler generates the calls. Most ignore some parameters. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
@@ -86,7 +87,7 @@ static void changed(uint32_t word, uint64_t before, uint64_t after) {
 		trace_word(TRACE_WRITE, word, before, after);
 }
 
-/* After a write of up to eight bytes: a store, or an operation that stores. */
+/* Called after a write of up to eight bytes. */
 static inline void stored(const volatile void *p, uint32_t word, uint64_t before, uint64_t after) {
 	if (word != NO_WORD) {
 		writes++;
@@ -103,7 +104,7 @@ static void swap_failed(uint32_t word, uint64_t wanted) {
 		trace_word(TRACE_FAILED, word, wanted, 0);
 }
 
-/* For each word of a compare-and-swap that succeeds. */
+/* Called for each word of a compare-and-swap that succeeds. */
 static inline void swap_check(uint32_t word, bool alone) {
 	if (running && running->seen[word] != version[word])
 		audit_returned(word, alone);

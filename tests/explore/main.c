@@ -16,27 +16,26 @@
  *
  * How it works:
  *
- *   The world (world.h) is the segment and the directory, very small, mapped once for each process
- *     and once for berthd, all in the explorer's own address space.
- *   The parties (parties.h) use it: up to three processes with up to three threads each, and
- *     berthd. Each thread, and berthd, is a coroutine (coroutine.h). process.c stands in for
- *     libberth's connection to berthd, thread.c acquires and releases through libberth, daemon.c
- *     drives berthd's sessions, directory and recount.
+ *   The world (world.h) is a very small segment and directory, mapped once for each process and
+ *     once for berthd, in the explorer's own address space.
+ *   The parties (parties.h) use the world: up to three processes with up to three threads each, and
+ *     berthd. Each thread, and berthd, is a coroutine (coroutine.h). process.c replaces libberth's
+ *     connection to berthd. thread.c acquires and releases through libberth. daemon.c runs berthd's
+ *     sessions, directory and recount.
  *   The hooks (hooks.h) make the coroutines switch. The sources under test are compiled with
- *     -fsanitize=thread but linked without libtsan, so the compiler calls a function at each
- *     access; these functions are the explorer's. At each of them the running coroutine may be
- *     paused.
+ *     -fsanitize=thread but linked without libtsan, so their code calls a function of the explorer
+ *     at each access. This function may pause the running coroutine.
  *   The seam (seam.h) replaces what those sources call in libc and libsystemd: memory, system
  *     calls, threads, the event loop. So a run depends on nothing but its seed.
- *   A schedule says which coroutine runs when, for how long, and which one is stalled or killed.
- *     Either it is random (schedule.c), where a plan (parties.h), drawn from the seed, sets the
- *     odds of everything; or it is a script (scripts.h, cases.c), written by hand, and repeated
- *     with its parties stopped at each place.
+ *   A schedule says which coroutine runs when, for how long, and which one is stalled or killed. A
+ *     random schedule (schedule.c) follows a plan (parties.h), which is drawn from the seed and
+ *     says how often things happen. A script (scripts.h, cases.c) is written by hand, and is
+ *     repeated with its parties stopped at each place.
  *   The truth (truth.h) is the explorer's own record of accounts, limits and held slots, which it
  *     keeps beside the code under test.
- *   The audit (audit.h) runs after each write to a cell or record. It reads them through the view
- *     (view.h), which decodes them without the counter's own functions, and compares them with each
- *     other and with the truth.
+ *   The audit (audit.h) runs after each write to a cell or record. It compares cells and records
+ *     with each other and with the truth. The view (view.h) decodes them without the counter's own
+ *     functions.
  *   The verdict (verdict.h) of a run is the first fault that was found, or none. A run with a fault
  *     is repeated with a trace, which is printed.
  */
@@ -65,7 +64,7 @@ struct options {
 	const char *script;
 };
 
-/* CPU time, so that other programs on the machine don't make the exploration shorter. */
+/* Returns CPU time, so that other programs on the machine don't make the exploration shorter. */
 static double now(void) {
 	struct timespec t;
 
@@ -73,7 +72,7 @@ static double now(void) {
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* A crash of the code under test is a fault, too. It ends the explorer. */
+/* A crash of the code under test is a fault, too. This fault ends the explorer. */
 static void on_crash(int signal, siginfo_t *info, void *context) {
 	(void)signal, (void)context;
 	(void)printf("explore: %s: %s accesses %p, where no memory is mapped\n", verdict.run,
@@ -121,7 +120,6 @@ static bool explore(const struct options *o) {
 		(unsigned long long)tally.kills, (unsigned long long)tally.daemon_kills,
 		(unsigned long long)audits, (unsigned long long)failures);
 	if (verdict.failed) {
-		/* Repeats the run that failed, with a trace. */
 		tracing = true;
 		run(seed);
 		trace_print(o->trace);

@@ -3,8 +3,8 @@
 
 /*
  * The parties of a run: processes, whose threads acquire and release through the real library, and
- * berthd. A message to berthd is a struct of the process, which berthd reads when its coroutine
- * runs.
+ * berthd. To send a message, a process fills in a struct, which berthd reads when berthd's
+ * coroutine runs.
  */
 
 #include <systemd/sd-event.h>
@@ -22,19 +22,19 @@ static inline uint32_t below(uint32_t n) {
 static inline bool one_in(uint32_t n) {
 	return below(n) == 0;
 }
-/* From 1 to 2^bits, with each power of two as likely as another. */
+/* Returns a number from 1 to 2^k, where k is random, from 0 to `bits`. */
 static inline uint64_t below_log(uint32_t bits) {
 	return 1 + (chance() >> 1) % (UINT64_C(1) << below(bits + 1));
 }
-/* Every second time as below_log(), else with each number as likely as another. */
+/* Every second time returns what below_log() does, else a number from 1 to 2^bits. */
 static inline uint64_t below_size(uint32_t bits) {
 	return one_in(2) ? below_log(bits) : 1 + below(UINT32_C(1) << bits);
 }
 
 /* -- the plan ---------------------------------------------------------------------------------- */
 
-/* How large a run is, and how often things happen in it. Drawn for each random run; a script sets
- * it. */
+/* How large a run is, and how often things happen in it. A random run draws its plan from the seed.
+ * All scripts have the same plan. */
 struct plan {
 	uint32_t processes, threads;
 	uint32_t names;        /* a bit for each account that exists at first, or may be created */
@@ -47,21 +47,22 @@ struct plan {
 	uint64_t length;       /* accesses in the run */
 	uint32_t preempt;      /* accesses between two switches, roughly */
 
-	/* A burst is up to 2^burst pairs of one account, three times in four of burst_name. */
+	/* A burst is up to 2^burst pairs (an acquire and its release) of one account. Three bursts
+	 * in four use burst_name. */
 	uint32_t burst, burst_name;
-	uint32_t bursts; /* of 16 operations, that many are bursts */
+	uint32_t bursts; /* the number of bursts in 16 operations */
 
 	/* One switch in `stall` stalls the coroutine that paused, for up to 2^stall_bits
 	 * operations; at most `stalled` coroutines are stalled at the same time. */
 	uint32_t stall, stalled, stall_bits;
 
-	/* These happen once in so many times; 0: never. */
+	/* Each of these happens once in so many times; 0: never. */
 	uint32_t kill, daemon_kill;          /* after a switch */
 	uint32_t hang_up, close, thread_end; /* instead of an operation */
 	uint32_t used_up;                    /* records that have few seqs left */
 
-	/* berthd's administrator acts after up to 2^pause operations; the others are the weights of
-	 * what the administrator does. */
+	/* berthd's administrator acts after up to 2^pause operations. The other numbers say how
+	 * often each kind of act is chosen, relative to the other kinds. */
 	uint32_t pause, revoke, limits, removal, recount;
 };
 
@@ -93,7 +94,7 @@ struct process {
 	uint32_t index, pid;
 	bool alive;
 	bool connected;
-	bool hung_up, goodbye; /* the connection has ended; berthd hasn't seen it yet */
+	bool hung_up, goodbye; /* the connection has ended, which berthd hasn't seen yet */
 	uint64_t closed;       /* a bit for each closed session, by its serial modulo 64 */
 	struct berth *berth;
 	struct coroutine *lock; /* the thread that has the session's lock; NULL: none */
@@ -106,13 +107,13 @@ extern struct process processes[PROCESSES];
 void processes_reset(void);
 /* Starts a new process with this index, in place of a dead one. */
 void process_start(uint32_t index);
-/* The caller doesn't resume its threads any more. */
+/* Kills a process. The caller must not resume its threads any more. */
 void process_kill(uint32_t index);
 bool process_lives(uint32_t pid);
-/* Does what berth_close() does, while other threads are inside; these go on with a new session. */
+/* Does what berth_close() does while other threads are in calls. They then get a new session. */
 void process_close(struct process *p);
 
-/* Does what the end of a thread does. The coroutine goes on as a new thread. */
+/* Does what libberth does at the end of a thread. The coroutine continues as a new thread. */
 void seam_thread_end(void);
 /* Makes the scheduler a thread that libberth doesn't know. */
 void seam_thread_forget(void);
@@ -140,14 +141,14 @@ struct sd_event {
 	struct sd_event_source *sources;
 };
 
-/* Starts berthd on what the segment says. The first one creates the accounts of the plan, too. */
+/* Starts berthd on the two files as they are. The first berthd creates the plan's accounts. */
 void daemon_start(void);
-/* The caller doesn't resume berthd's coroutine any more. */
+/* Kills berthd. The caller must not resume berthd's coroutine any more. */
 void daemon_kill(void);
 /* The body of berthd in a random run. */
 void daemon_body(struct coroutine *c);
-/* Does one thing that berthd has to do: answers a message, or handles a death or a timer. False:
- * there is nothing to do. */
+/* Does one thing that berthd has to do: answers a message, or handles a death or a timer. Returns
+ * false if there is nothing to do. */
 bool daemon_serve(void);
 /* What the administrator does. All return 0 or a negative errno. */
 int daemon_revoke(uint32_t record);
@@ -157,7 +158,7 @@ int daemon_create(uint32_t name, uint32_t limit);
 /* Closes the process's records, as the end of its session does. berthd needn't run. */
 void daemon_close_records(uint32_t process);
 
-/* Those of process p begin at p * THREADS; the last one is berthd. */
+/* The coroutines of process p begin at p * THREADS; the last coroutine is berthd. */
 #define COROUTINES (PROCESSES * THREADS + 1)
 extern struct coroutine coroutines[COROUTINES];
 
@@ -165,5 +166,5 @@ static inline struct coroutine *coroutine_of(uint32_t process, uint32_t thread) 
 	return &coroutines[process * THREADS + thread];
 }
 
-/* True once the parties finish what they are doing and begin nothing new. */
+/* True at the end of a run, when the parties finish what they are doing and begin nothing new. */
 extern bool winding_up;

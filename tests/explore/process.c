@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Processes. And the explorer's own handle.h and ask.h, the parts of libberth that keep handles and
- * talk to berthd: here messages are structs, and a thread that waits for an answer pauses its
- * coroutine. The rest of libberth is the real one.
+ * Starts, kills and closes processes. Also defines the functions of handle.h and ask.h, the parts
+ * of libberth that keep handles and talk to berthd. Here messages are structs, and a thread that
+ * waits for an answer pauses its coroutine. The rest of libberth is the real one.
  */
 
 #include <string.h>
@@ -77,7 +77,7 @@ void process_close(struct process *p) {
 	p->lock = running;
 	p->closed |= UINT64_C(1) << s->serial % 64;
 	truth_session_ending(s->index);
-	/* With its handle a program releases the slots that it holds. */
+	/* A program that closes its handle releases all slots that it holds. */
 	for (struct holding *h = p->holding; h < p->holding + HOLDINGS; h++) {
 		if (!h->used || h->slot == 0)
 			continue;
@@ -114,8 +114,8 @@ static bool is_answered(void *data) {
 	return p->mail.answered || !p->mail.posted;
 }
 
-/* Sends p->mail and waits for the answer. -ECONNRESET: the connection has ended. In the scheduler,
- * which can't wait, berthd answers at once. */
+/* Sends p->mail and waits for the answer. -ECONNRESET: the connection has ended. If the scheduler
+ * calls this function, it can't wait, so berthd answers at once. */
 static int mail_send(struct process *p) {
 	p->mail.posted = true;
 	p->mail.answered = false;

@@ -2,10 +2,10 @@
 
 /*
  * Random runs. A run draws a plan from its seed. Then it chooses a coroutine again and again, and
- * resumes it for a time slice: for some accesses, or until one of its next loads or writes. The
- * coroutine that paused may then be stalled until the others have done a number of operations, or
- * killed with its process. At the end all coroutines finish what they are doing, all slots are
- * released, the processes are killed, and nothing may be left.
+ * resumes it for a time slice: for some accesses, or until one of its next loads or writes. Then
+ * the coroutine may be stalled until the others have done a number of operations, or its process
+ * may be killed. At the end all coroutines finish what they are doing, all slots are released, the
+ * processes are killed, and nothing may be left.
  */
 
 #include <stdio.h>
@@ -17,7 +17,7 @@
 #include "verdict.h"
 #include "view.h"
 
-/* With more accesses than this at the end of a run, an operation is in an endless loop. */
+/* If the end of a run takes more accesses than this, an operation is in an endless loop. */
 #define ACCESSES_MAX 20000000u
 
 struct tally tally;
@@ -26,7 +26,7 @@ uint64_t operations;
 bool winding_up;
 struct coroutine coroutines[COROUTINES];
 
-/* At which operation a killed process, and berthd, start again. */
+/* The numbers of operations after which killed processes, and berthd, start again. */
 static uint64_t process_starts[PROCESSES], daemon_starts;
 
 /* -- chance ------------------------------------------------------------------------------------ */
@@ -55,7 +55,7 @@ static uint32_t name_and_parents(uint32_t name) {
 	return bits;
 }
 
-/* The first account and MANY always exist, others with their parents. */
+/* Chooses the accounts of a run: the first one and MANY always, and others with their parents. */
 static uint32_t names_draw(void) {
 	uint32_t drawn = UINT32_C(1) << (NAMES - 1) | 1;
 
@@ -69,7 +69,7 @@ static uint32_t maybe(uint32_t often, uint32_t n) {
 	return one_in(often) ? n : 0;
 }
 
-/* Everything happens now and then. */
+/* Draws a plan in which everything happens now and then. */
 static struct plan plan_of_everything(void) {
 	return (struct plan){
 		.processes = 1 + below(PROCESSES),
@@ -102,7 +102,7 @@ static struct plan plan_of_everything(void) {
 	};
 }
 
-/* Few records make many pairs, on few accounts, while threads are stalled for long. */
+/* Draws a plan in which few records make many pairs on few accounts, and stalls are long. */
 static struct plan plan_of_many_pairs(void) {
 	struct plan p = plan_of_everything();
 
@@ -177,7 +177,8 @@ static void daemon_end(void) {
 	tally.daemon_kills++;
 }
 
-/* Starts what was killed again when it is time; all: at once, since nothing else can run. */
+/* Restarts killed processes and berthd when it is time. `all`: restarts all of them at once, since
+ * nothing else can run. */
 static void restart(bool all) {
 	if (!coroutine_of(DAEMON, 0)->alive && (all || operations >= daemon_starts))
 		(void)party_start(DAEMON, 0, daemon_body);
@@ -200,7 +201,7 @@ static struct coroutine *coroutine_pick(void) {
 			may[n++] = &coroutines[i];
 	if (n > 0)
 		return may[below(n)];
-	/* All others wait, so the stalled coroutine whose stall ends first goes on now. */
+	/* All other coroutines wait, so the stalled one whose stall ends first continues now. */
 	for (uint32_t i = 0; i < COROUTINES; i++) {
 		struct coroutine *c = &coroutines[i];
 
@@ -239,7 +240,7 @@ static void slice_draw(void) {
 	}
 }
 
-/* After the time slice of c. */
+/* Called after the time slice of c. */
 static void stall_or_kill(struct coroutine *c) {
 	uint32_t stalled = 0;
 
@@ -312,7 +313,7 @@ static bool all_parked(void) {
 	return coroutine_of(DAEMON, 0)->alive;
 }
 
-/* Until all coroutines are parked. */
+/* Runs the coroutines until all of them are parked. */
 static void run_to_the_end(void) {
 	uint64_t begun = accesses;
 
@@ -335,7 +336,7 @@ void run_wind_up(void) {
 		if (processes[p].alive)
 			process_release_all(&processes[p]);
 	/* No slot is held now, with one exception. If a handle was closed, and berthd was killed
-	 * before it saw that, a thread that was inside may hold a slot until its process dies. */
+	 * before it saw the close, a thread in a call may hold a slot until its process dies. */
 	if (plan.close == 0)
 		audit_end();
 	for (uint32_t p = 0; p < PROCESSES && !run_is_over(); p++)

@@ -20,7 +20,7 @@ extern struct tally tally;
 /* Does a random run; the verdict is its result. */
 void run(uint64_t seed);
 
-/* Prepares a run with this plan: berthd has started, no process has. */
+/* Prepares a run with this plan, and starts berthd, but no process. */
 void run_prepare(const struct plan *p);
 /* Starts the coroutine of a thread, or of berthd. */
 struct coroutine *party_start(uint32_t process, uint32_t thread, void (*body)(struct coroutine *c));

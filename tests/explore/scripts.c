@@ -13,7 +13,7 @@
 #include "verdict.h"
 #include "view.h"
 
-/* A task has two parameters, of which it may need none. */
+/* A task has two parameters, and may ignore both. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 /* How a script is played, and where it stops its parties. */
@@ -21,12 +21,12 @@ struct stops {
 	int64_t at[2];     /* the places at which the first and the second party are stopped */
 	uint32_t begun;    /* parties that were begun */
 	bool ended[2];     /* the party ended before it came to its place */
-	bool every_access; /* places are accesses, not only looks at cells and records, and writes */
+	bool every_access; /* places are accesses, not only loads and writes of cells and records */
 	bool warm;         /* the first party has used its account lately */
 	uint32_t kept_records; /* the most that a thread keeps to itself */
 };
 
-/* What a party is to do. p: its process; NULL: the party is berthd. */
+/* What a party is to do. p: the party's process, or NULL if the party is berthd. */
 typedef void (*task)(struct process *p, uint32_t name);
 
 /* The accounts of truth.c, by number. */
@@ -84,12 +84,12 @@ static void task_check_held(struct process *p, uint32_t unused) {
 			      "others few seqs");
 }
 
-/* Holds slots of MANY, so that one record of the first range is left. */
+/* Acquires slots of MANY until one record of the first range is left. */
 static void task_occupy(struct process *p, uint32_t unused) {
 	process_occupy(p);
 }
 
-/* Makes so many pairs that the record's seqs leave all old tags far behind. */
+/* Makes so many pairs that the record's seqs become far larger than those in its old tags. */
 static void task_many_pairs(struct process *p, uint32_t name) {
 	for (uint32_t i = 0; i < 1u << MANY_PAIRS_BITS; i++)
 		task_pair(p, name);
@@ -113,8 +113,7 @@ static void task_serve(struct process *p, uint32_t unused) {
 		;
 }
 
-/* Fills the words of half of the records that aren't used yet with noise, and leaves the others few
- * cycles. */
+/* Writes noise into half of the records that aren't used yet, and leaves the others few cycles. */
 static void task_wear_records(struct process *p, uint32_t unused) {
 	for (uint32_t n = 2 * BERTH_RANGE; n < RECORDS; n++)
 		view_use_up(n, n % 2 == 0 ? UINT64_MAX : n % 4 == 1 ? 1 : 8);
@@ -138,7 +137,7 @@ static void task_create(struct process *p, uint32_t name) {
 	(void)daemon_create(name, 3);
 }
 
-/* Sets the limit that the scripts call full: a second slot is refused. */
+/* Sets a limit of 1, which a single slot fills. */
 static void task_fill(struct process *p, uint32_t name) {
 	(void)daemon_limit(name, 1);
 }
@@ -219,8 +218,8 @@ static struct coroutine *begin(const char *party, const char *what, const char *
 	return c;
 }
 
-/* Runs it up to a place. Even numbers are the places after its loads from cells and records, odd
- * numbers those in front of its writes. True: it ended before. */
+/* Runs the coroutine up to a place. Even numbers are the places after its loads from cells and
+ * records, odd numbers those in front of its writes. True: the coroutine ended before the place. */
 static bool advance(struct coroutine *c, int64_t place, bool every_access) {
 	accesses_left = writes_left = loads_left = NO_END;
 	if (every_access)
@@ -235,7 +234,7 @@ static bool advance(struct coroutine *c, int64_t place, bool every_access) {
 	return c->parked || run_is_over();
 }
 
-/* Runs it to its end. berthd answers what it asks. */
+/* Runs the coroutine to its end. berthd answers its messages. */
 static void finish(struct coroutine *c) {
 	for (int i = 0; i < 1000 && !advance(c, NO_END, false); i++)
 		if (c->process != DAEMON)
@@ -255,7 +254,7 @@ static void step_play(struct stops *s, const char *step) {
 	if (strcmp(word[0], "stop") == 0) {
 		c = begin(word[1], word[2], word[3]);
 		which = s->begun++;
-		/* A party that waits for berthd's answer can't go on to its place either. */
+		/* A party that waits for berthd's answer can't come to its place either. */
 		s->ended[which] = advance(c, s->at[which], s->every_access) || c->ready;
 	} else if (strcmp(word[0], "finish") == 0) {
 		finish(party_find(word[1]));
@@ -290,7 +289,8 @@ static void steps_play(struct stops *s, const char *steps) {
 
 /* -- sweeps ------------------------------------------------------------------------------------ */
 
-/* Two processes with two threads, and accounts of one and of two levels, all with a limit of 3. */
+/* Prepares two processes with two threads each, and accounts of one and of two levels, all with a
+ * limit of 3. */
 static void script_prepare(struct stops *s) {
 	const struct plan plan_of_scripts = {
 		.processes = 2,
@@ -328,8 +328,8 @@ static void script_play(const struct script *script, struct stops *s) {
 /* Plays the script with its parties stopped at every place. False: there was a fault. */
 static bool script_sweep(
 	const struct script *script, struct stops *s, uint32_t stride, uint64_t *plays) {
-	/* How often, one after the other, a party ended before its place. A party that did so at an
-	 * even place and at an odd one has no places left. */
+	/* In how many plays in a row a party ended before its place. If a party did so at two
+	 * places in a row, an even and an odd one, it has no places left. */
 	uint32_t ended[2] = {0};
 
 	for (s->at[0] = 0; ended[0] < 2; s->at[0]++) {
@@ -357,7 +357,6 @@ static bool script_run(const struct script *script, uint32_t stride) {
 		if (script_sweep(script, &s, stride, &plays))
 			continue;
 		(void)printf("explore: %s: %s\n", verdict.run, verdict.text);
-		/* Plays the script with the same stops again, to print a trace. */
 		tracing = true;
 		script_play(script, &s);
 		trace_print(false);

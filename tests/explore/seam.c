@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The explorer's own versions of functions that the sources under test call: memory, system calls,
- * threads, the event loop, the log, and those that grow the two files, which have their full size
- * from the start.
+ * The explorer's own versions of functions that the sources under test call: for memory, system
+ * calls, threads, the event loop and the log. The functions that grow the two files fail or do
+ * nothing, since the files have their full size from the start.
  *
  * The event loop has only what sessions.c and recount.c need: a list of sources, enabled or not.
  * daemon.c dispatches them.
@@ -23,10 +23,10 @@
 #include "segment.h"
 #include "verdict.h"
 
-/* Last, so that its macros don't change the headers above. */
+/* Included last, so that its macros don't change the headers above. */
 #include "seam.h"
 
-/* Many of these functions have nothing to do with their parameters. */
+/* Many of these functions ignore their parameters. */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 
 /* -- memory ------------------------------------------------------------------------------------ */
@@ -167,7 +167,7 @@ void log_event(
 	(void)vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
 	/* No process writes noise into the segment here, so berthd must find nothing wrong in it.
-	 * These words are in what sessions.c, ranges.c and recount.c log then. */
+	 * When something is wrong, sessions.c, ranges.c and recount.c log one of these words. */
 	if (strstr(text, "contradict") || strstr(text, "epaired") || strstr(text, "Can't"))
 		verdict_fault("berthd's log: %s", text);
 }

@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Included before every source under test (gcc -include). Its macros replace libc's memory, clock,
- * threads and system calls by the explorer's. So a run's memory is freed with the run, and a run
- * depends on nothing but its seed.
+ * gcc includes this header before every source under test (-include). Its macros replace libc's
+ * memory, clock, threads and system calls by the explorer's. So a run's memory is freed with the
+ * run, and a run depends on nothing but its seed.
  */
 
 #include <errno.h>

@@ -41,7 +41,7 @@ int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct hol
 		h++;
 	if (h == end)
 		return BERTH_NO_SYSTEM_RESOURCES;
-	/* Another thread of the process mustn't use this place meanwhile. */
+	/* Reserves the struct, so that no other thread of the process uses it meanwhile. */
 	*h = (struct holding){.used = true};
 	if (running)
 		running->began = began;
@@ -107,7 +107,7 @@ int thread_release(struct process *p, struct holding *h) {
 
 /* -- what a thread does ------------------------------------------------------------------------ */
 
-/* also_releasing: also a slot that another thread is releasing. */
+/* `also_releasing`: may return a slot that another thread is releasing. */
 static struct holding *holding_any(struct process *p, bool also_releasing) {
 	uint32_t first = below(HOLDINGS);
 
@@ -133,8 +133,8 @@ static uint32_t name_any(void) {
 	return 0;
 }
 
-/* Pairs of one account, which in the end use one record. Most bursts are of the same account, so
- * that the cells of the others bear old tags. */
+/* Makes pairs of one account. Most bursts use the same account, so that old tags stay in the cells
+ * of the other accounts. */
 static void burst(struct process *p) {
 	uint32_t name = one_in(4) ? name_any() : plan.burst_name, weight = 1 + one_in(4);
 

@@ -71,7 +71,7 @@ void truth_hold(struct holding *h, uint64_t began) {
 	held_add(h, h->weight);
 }
 
-/* Of all held slots drops those of the record or, if it is 0, those of the session. */
+/* Drops all held slots of the record or, if `record` is 0, of the session. */
 static void drop_all(uint32_t record, uint32_t session) {
 	for (uint32_t p = 0; p < PROCESSES; p++)
 		for (uint32_t i = 0; i < HOLDINGS; i++) {

@@ -3,8 +3,8 @@
 
 /*
  * The truth: what the explorer itself records about accounts, limits and held slots, independently
- * of the shared words. Some of it can't be certain: a slot that berthd has begun to revoke may be
- * held or not.
+ * of the shared words. Not everything in it is certain: a slot that berthd has begun to revoke may
+ * be held or not.
  */
 
 #include "berth.h"
@@ -36,7 +36,7 @@ struct truth {
 	uint32_t held[CELLS];      /* the weights of the slots that are certainly held */
 	bool removed[CELLS];       /* no account has this index */
 	bool revoking[RECORDS];    /* berthd is revoking the record's slot */
-	uint64_t doubted[RECORDS]; /* the access at which berthd last began or ended to do so */
+	uint64_t doubted[RECORDS]; /* the access at which a revocation last began or ended */
 	/* The access at which the session ended; UINT64_MAX: a thread is closing it. */
 	uint64_t ended[SESSIONS];
 };
@@ -53,18 +53,18 @@ bool truth_is_untouched(const struct holding *h, uint64_t since);
 /* The slot isn't certainly held any more: it is about to be released, or its process has died. */
 void truth_drop(struct holding *h);
 
-/* berthd begins, or has ended, to revoke the slot that the record holds. */
+/* berthd begins to revoke the slot that the record holds, or has revoked it. */
 void truth_doubt(uint32_t record, bool begins);
-/* The state of the session was written. Unless it is OPEN, berthd revokes its slots now or soon. */
+/* The state of the session was written. Unless it is OPEN, berthd revokes the slots now or soon. */
 void truth_session_written(uint32_t session);
 
-/* A thread begins to close the session, and releases its slots until truth_session_ended(). */
+/* A thread closes the session, and releases the session's slots until truth_session_ended(). */
 void truth_session_ending(uint32_t session);
 /* The session's slots don't belong to their holders any more. */
 void truth_session_ended(uint32_t session);
 
-/* The word of an account's entry was written. Until berthd acknowledges the new limit, it and the
- * former ones are in force; then it alone. If the word is LIVE, an account has this index. */
+/* The word of an account's entry was written. Until berthd acknowledges the new limit, the former
+ * ones are in force, too; then only the new one. If the word is LIVE, an account has this index. */
 void truth_entry_written(uint32_t account);
 void truth_limit_acknowledged(uint32_t account);
 /* The highest limit in force. */

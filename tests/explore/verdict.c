@@ -13,7 +13,7 @@
 
 struct verdict verdict;
 
-/* Of the trace. */
+/* An event of the trace. */
 struct event {
 	uint64_t access;
 	enum trace_kind kind;
@@ -127,8 +127,8 @@ static void event_print(const struct event *e) {
 		(void)printf("  %s: %s  ->  %s\n", where, before, after);
 }
 
-/* True if the event is about the verdict's account or record, and is a write, or of the scheduler, or
- * of the party that wrote last. */
+/* True if the event is about the verdict's account or record, and is a write, or is an event of the
+ * scheduler or of the party that wrote last. */
 static bool matters(const struct event *e, const char *last) {
 	uint32_t record = (e->word - RECORD_WORDS) / 8;
 

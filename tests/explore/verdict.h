@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The verdict of a run: the first fault that was found in it, or none. And the trace, which records
- * the events of a run that is repeated because it failed.
+ * The verdict of a run is the first fault that was found in it, or none. The trace records the
+ * events of a failed run, when this run is repeated.
  */
 
 #include "coroutine.h"
@@ -18,11 +18,11 @@ struct verdict {
 
 extern struct verdict verdict;
 
-/* Begins a run; the text is its name. */
+/* Begins a run, whose name is the text. */
 __attribute__((format(printf, 1, 2))) void verdict_begin(const char *format, ...);
 
-/* Reports a fault; only the first one of a run counts. A coroutine that reports one pauses for
- * good. */
+/* Reports a fault; only the first fault of a run counts. A coroutine that reports a fault isn't
+ * resumed any more. */
 __attribute__((format(printf, 1, 2))) void verdict_fault(const char *format, ...);
 /* Before verdict_fault(): the account and record that the fault is about. */
 void verdict_about(uint32_t account, uint32_t record);
@@ -38,7 +38,7 @@ extern bool tracing;
 enum trace_kind {
 	TRACE_LOAD,
 	TRACE_WRITE,  /* a store, or a compare-and-swap that succeeded */
-	TRACE_FAILED, /* compare-and-swap */
+	TRACE_FAILED, /* a compare-and-swap that failed */
 	TRACE_TEXT,
 };
 

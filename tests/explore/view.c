@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Decodes cells and records as the top of counter.c describes them, but without its functions,
- * which are under test. */
+/* Decodes cells and records as the top of counter.c describes them, but without calling the
+ * counter, which is under test. */
 
 #include <stdio.h>
 
@@ -9,7 +9,8 @@
 #include "pool.h"
 #include "view.h"
 
-/* The first two words of eight: count and tag of a cell, place and noted of a record. */
+/* The first two of eight words: the count and tag of a cell, or the place and `noted` of a
+ * record. */
 #define FIRST  0u
 #define SECOND 1u
 

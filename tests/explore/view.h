@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Decodes cells and records. This is the only file of the explorer that knows their layout. It also
- * has what needs that knowledge: to revoke a slot, and to change a record before it is used.
+ * Decodes cells and records. This is the only file of the explorer that knows their layout. So it
+ * also has the functions that revoke a slot, and that change a record before it is used.
  */
 
 #include "world.h"
@@ -35,11 +35,11 @@ bool view_has_charged(
 /* True if the word is a count, a tag, a place or a noted seq. */
 bool view_counts(uint32_t word);
 
-/* True if a compare-and-swap of this word alone may succeed though the word has changed and come
- * back meanwhile: a record's place, or a word that doesn't count. */
+/* True if a compare-and-swap of this word alone may succeed although the word has changed and
+ * changed back meanwhile: for a record's place, and if view_counts() is false. */
 bool view_may_return(uint32_t word);
 
-/* 2^MANY_PAIRS_BITS pairs are enough that a record's seqs leave all its old tags far behind. */
+/* After 2^MANY_PAIRS_BITS pairs a record's seqs are far larger than those in its old tags. */
 #define MANY_PAIRS_BITS 6u
 
 /* Describes the value of a word, for traces. */
@@ -52,5 +52,5 @@ int view_revoke(struct map *m, uint32_t record);
 /* The number of a slot's record. */
 uint32_t view_slot_record(uint64_t slot);
 
-/* Leaves a record that wasn't used yet that many cycles; UINT64_MAX: fills `noted` with noise. */
+/* Leaves `left` cycles to a record that wasn't used yet; UINT64_MAX: fills `noted` with noise. */
 void view_use_up(uint32_t record, uint64_t left);

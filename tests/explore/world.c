@@ -43,7 +43,7 @@ void world_make(void) {
 			perror("memfd_create");
 			exit(2);
 		}
-		/* A file is one window long. Processes can't write the directory, berthd can. */
+		/* A file is one window long. Only berthd can write the directory. */
 		for (uint32_t p = 0; p < MAPS; p++)
 			must_map(mmap(file_at(p, directory), MAP_WINDOW,
 				directory && p != DAEMON ? PROT_READ : PROT_READ | PROT_WRITE,

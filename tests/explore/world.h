@@ -3,8 +3,8 @@
 
 /*
  * The memory of a run. The two shared files are mapped once for berthd and once for each process,
- * one mapping after the other. The private memory of all parties is one arena. Both are emptied
- * before each run.
+ * one mapping after the other. The private memory of all parties is one arena. The files and the
+ * arena are emptied before each run.
  */
 
 #include "map.h"
@@ -40,7 +40,7 @@ struct world {
 
 extern struct world world;
 
-/* Once, before the first run. */
+/* Called once, before the first run. */
 void world_make(void);
 
 /* statics_keep() copies the static variables of the sources under test, before the first run;
@@ -48,7 +48,7 @@ void world_make(void);
 void statics_keep(void);
 void statics_reset(void);
 
-/* Makes both files those of a new segment, all of whose parts are published. */
+/* Makes both files like those of a new segment in which all parts are published. */
 void world_reset(void);
 
 /* The mapping of a process, or of DAEMON. Allocated in the arena. */
@@ -61,9 +61,9 @@ static inline bool world_has(const volatile void *p) {
 	return (uint64_t)((uintptr_t)p - (uintptr_t)world.begin) < world.length;
 }
 
-/* The number of the word at that address; NO_WORD: it isn't one of a cell or record. */
+/* The number of the word at that address; NO_WORD: the address isn't in a cell or record. */
 uint32_t world_word(const volatile void *p);
-/* The account of whose entry `word` is at that address; 0: of no account. */
+/* The account whose entry has its `word` at that address; 0: none. */
 uint32_t world_entry_word(const volatile void *p);
-/* The session whose state is at that address; SESSIONS: of no session. */
+/* The session whose state is at that address; SESSIONS: none. */
 uint32_t world_session_state(const volatile void *p);
