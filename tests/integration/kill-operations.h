@@ -44,7 +44,7 @@ static struct state state;
 static const struct kill_line base_limits[] = {
 	{"acme", 50}, {"acme/alice", 20}, {"acme/bob", 20}, {"carol", 10}, {"visitor/*", 4}};
 
-/* The functions that write shared memory. Points include the instructions of the functions they
+/* The functions that write shared memory. berthd is also killed in the functions that these
  * call. */
 static const char *const writers[] = {"counter_bump", "counter_close", "counter_open",
 	"counter_finish", "counter_note_cell", "counter_revoke", "counter_finish_seized", "descend",
@@ -56,7 +56,7 @@ static const char *const writers[] = {"counter_bump", "counter_close", "counter_
 
 /* -- the operations ---------------------------------------------------------------------------- */
 
-/* Whether berthd is traced from its start, or while it runs. */
+/* When the test begins to trace berthd. */
 enum start { RUNNING, RESTARTED, STARTED_WITHOUT_SEGMENT /* and without a holder */ };
 
 /* What may happen to the client's slots. */
@@ -67,7 +67,7 @@ struct operation {
 	enum start start;
 	enum fate fate;
 	enum kill_halfway halfway; /* the state of one more record of the client */
-	/* NULL, or called before berthd is traced, which may be before its start. */
+	/* NULL, or called before berthd is traced, and so perhaps before it starts. */
 	void (*prepare)(const struct operation *o);
 	/* NULL, or begins the operation without waiting for its end. */
 	void (*begin)(const struct operation *o);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Sockets that berthd inherits from systemd. The test takes the part of systemd. */
+/* Tests sockets that berthd inherits. The test gives it the sockets as systemd does. */
 
 #include <grp.h>
 
@@ -49,7 +49,6 @@ static void exec_activated(const struct inherited *s, int count, const char *pat
 	_exit(99);
 }
 
-/* Starts berthd with `count` sockets. */
 static void activate(const struct inherited *s, int count) {
 	const char *path = program_path("BERTHD", "berthd");
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* berthctl as scripts and administrators use it: exit statuses, JSON, and messages that say what to
- * do. */
+/* Tests what scripts and administrators get from berthctl: exit statuses, JSON, and messages that
+ * say what to do. */
 
 #include <grp.h>
 
@@ -34,7 +34,7 @@ static const char *json_text(const char *p) {
 	return p + 1;
 }
 
-/* The members of an object, with keys, or of an array, and the closing bracket. */
+/* Checks the members of an object (`keys`) or of an array, and the closing bracket. */
 static const char *json_members(const char *p, char end, bool keys) {
 	p = blanks(p);
 	if (*p == end)
@@ -281,7 +281,7 @@ START_TEST(a_denied_run_names_the_full_level) {
 		"alice: " SENTENCE " — alice holds 5 of 5\n");
 	expect_ctl(3, SENTENCE, "run", "-E", "3", "alice", "--", "echo", "ran");
 	expect_ctl(0, SENTENCE, "run", "-E", "0", "alice", "--", "echo", "ran");
-	/* With a weight, a level is full if it has less than the weight left. */
+	/* An acquire with a weight is denied if a level has less than the weight left. */
 	set_limit("alice", "7");
 	expect_ctl(75, "alice holds 5 of 7", "run", "--weight", "3", "alice", "--", "true");
 	berth_close(b);

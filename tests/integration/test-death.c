@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Holders die, berthd dies, or both at once: counts stay exact. */
+/* Counts stay exact when holders die, when berthd dies, and when both die at once. */
 
 #include "layout.h"
 #include "steps.h"
@@ -234,7 +234,7 @@ START_TEST(a_session_continues_with_a_new_berthd) {
 		const char *name = text_of("new%d", i);
 
 		restart_after(i % 2 ? SIGTERM : SIGKILL);
-		/* For a new name the session asks the new berthd. */
+		/* The account's name is new, so the session asks the new berthd. */
 		set_limit(name, "1");
 		other = acquire_slot(b, name);
 		expect_status_eventually("sessions", 1);
@@ -279,7 +279,7 @@ START_TEST(a_request_to_berthd_waits_until_its_deadline) {
 }
 END_TEST
 
-/* berthd reads the hello after the library's deadline. */
+/* berthd reads the client's first message after the library's deadline. */
 START_TEST(a_welcome_after_the_deadline_costs_no_slot) {
 	struct berth_options options = {.size = sizeof(options), .timeout_ms = scale_timeout(200)};
 	struct berth *b = NULL;
@@ -469,8 +469,8 @@ START_TEST(a_segment_of_another_layout_is_refused_and_left_alone) {
 }
 END_TEST
 
-/* Clients can write to the segment, but not to the directory. So a wrong version in the segment
- * alone is noise, and not another version. */
+/* Clients can write to the segment, but not to the directory. So if only the segment has a wrong
+ * version, a client has overwritten it. */
 START_TEST(berthd_starts_with_noise_in_the_segment_header) {
 	struct berth *b;
 

@@ -10,7 +10,7 @@
 #define LINES      200
 #define TIMEOUT_MS 3000
 
-/* The exit status and output of berthctl for the request with the fault. */
+/* The exit status and output of berthctl for the last request during a fault. */
 static int status;
 static char output[65536];
 static int number; /* a new limit for each request */
@@ -36,7 +36,7 @@ static bool may_be_done(void) {
 	       !strstr(output, "nothing was imported");
 }
 
-/* berthd refuses with 8 and a reason. If it can't allocate or send an answer, it hangs up. */
+/* berthd refuses with 8 and a reason. If berthd can't allocate or send an answer, it hangs up. */
 static void expect_answer(void) {
 	const char *text;
 
@@ -51,7 +51,7 @@ static void expect_answer(void) {
 	fault_check(ctl(&text, "status", NULL) == 0, "%s\n", text);
 }
 
-/* -1 if the account doesn't exist. */
+/* Returns -1 if the account doesn't exist. */
 static long long limit_of(const char *account) {
 	const char *text;
 
@@ -60,8 +60,8 @@ static long long limit_of(const char *account) {
 	return json_number_in(text, "limit");
 }
 
-/* Now, and again after berthd was killed, the limit must be the new one if berthd acknowledged it.
- * Otherwise it may be the old or the new one. */
+/* The limit must be the new one if berthd acknowledged it, else the old or the new one. Checks this
+ * now, and again after berthd was killed. */
 static void expect_limit(const char *account, long long old, long long new) {
 	long long now = limit_of(account), then;
 

@@ -19,8 +19,8 @@ static int descriptors_open(void) {
 static bool in_close, in_resume;
 
 /* True if the fault may cost the connection, and with it the session and its slots. The library
- * also hangs up if it resumes its session with a new berthd and can't receive the welcome before
- * its deadline. */
+ * also hangs up if it resumes its session with a new berthd, but gets no reply before the
+ * deadline. */
 static bool fault_closes_connection(void) {
 	return fault->error == ECONNRESET || (in_close && fault->what == INJECT_SEND) ||
 	       (in_resume && fault->what == INJECT_RECEIVE && fault->sticky);
@@ -117,7 +117,7 @@ static void expect_kept(struct berth *b) {
 
 	fault_check(current_of("kept") == 1 || fault_closes_connection(),
 		"the slot of 'kept' is lost\n");
-	/* For a new name the library asks berthd, and so connects to a new one. */
+	/* The name is new, so the library asks berthd, and connects to a new berthd. */
 	code = berth_acquire(b, text_of("next/%u@example.com", names), &more);
 	fault_check(code == BERTH_SUCCESS, "the next call: %d\n", code);
 	expect_code_for(fault_text(), BERTH_SUCCESS, berth_release(b, more));

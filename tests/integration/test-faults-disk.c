@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Real faults, without injection, in a mount namespace of the test's own: a full file system, a
- * read-only one, and little address space. */
+/* Tests real faults, without injection: a full file system, a read-only one, and little address
+ * space. The mounts are in a mount namespace of the test's own. */
 
 #include <sched.h>
 #include <sys/mount.h>
@@ -9,8 +9,8 @@
 
 #include "steps.h"
 
-/* Makes a namespace whose mounts vanish when the test ends. Returns false if the test may not
- * make one. Then only test-faults-admin.c and test-faults-start.c test such errors, by injecting
+/* Makes a namespace whose mounts vanish when the test ends. Returns false if the test may not make
+ * a namespace. Then only test-faults-admin.c and test-faults-start.c test such errors, by injecting
  * them. */
 static bool unshare_mounts(void) {
 	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)

@@ -15,8 +15,8 @@ static bool has_started_or_ended(void *data) {
 	return strstr(instance_log(&here), " serves ") || process_has_ended(data);
 }
 
-/* The log has the text of the error. On a full disk the log may have a similar text, for example
- * that there is no memory, since the runtime directory is in memory. */
+/* True if the log has the text of the error. If the disk is full, the log may have a similar text:
+ * that there is no memory, for example, since the runtime directory is in memory. */
 static bool error_is_logged(void) {
 	const char *why = strerror(fault->error), *log = instance_log(&here);
 	bool space = fault_is_of_the_disk();
@@ -27,7 +27,7 @@ static bool error_is_logged(void) {
 		why = strerror(EAGAIN);
 	if (fault->error == ENOLCK && strstr(log, "can't open the limits") && !strstr(log, why))
 		why = strerror(EINVAL);
-	/* The check of the store has its copy in memory, where only injected I/O errors occur. */
+	/* The check of the store reads a copy in memory, where only injected I/O errors occur. */
 	if ((fault->error == EIO || fault->what == INJECT_SHORT) &&
 		strstr(log, "LMDB damages the file when it changes it"))
 		return true;

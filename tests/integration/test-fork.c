@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Programs that fork, exec, start threads, close the library's descriptors, or unload the
- * library. */
+/* Tests programs that fork, exec, start threads, close the library's descriptors, or unload it. */
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -107,7 +106,7 @@ START_TEST(the_slot_of_a_forked_child_is_freed_when_the_child_dies) {
 }
 END_TEST
 
-/* The C library runs no fork handler in such a child. */
+/* In a child that is forked by the system call, the C library runs no fork handler. */
 START_TEST(a_child_forked_by_the_bare_system_call_is_noticed_too) {
 	struct inherited i = inherited_make();
 	pid_t pid;
@@ -247,8 +246,8 @@ START_TEST(exec_frees_the_slots_although_the_process_lives) {
 }
 END_TEST
 
-/* The clone keeps the socket open, so berthd sees neither a hang-up nor a death when the child
- * execs. It learns of the exec from the session of the new image. */
+/* The child's own child keeps the socket open, so berthd sees neither a hang-up nor a death when
+ * the child execs. berthd learns of the exec when the new program opens a session. */
 static void child_execs_while_another_keeps_the_socket(struct child *c, void *data) {
 	struct berth *b = NULL;
 	berth_slot slot;
@@ -288,7 +287,7 @@ START_TEST(the_session_of_a_new_image_ends_the_session_of_the_old_one) {
 	child_send(&c, 0);
 	ck_assert(eventually(new_image_holds, NULL));
 	ck_assert_int_eq(current_of("alice"), 1);
-	/* The session of the old image has ended, although the process lives. */
+	/* The session of the old program has ended, although the process lives. */
 	ck_assert_int_eq(status_number("sessions"), 1);
 	child_kill(&c);
 	expect_current_eventually("alice", 0);
@@ -492,7 +491,7 @@ static int handles_share_numbers(void *data) {
 		berth_acquire(other, "alice", &slot[1]) != BERTH_SUCCESS)
 		return 1;
 	(void)close_range(3, ~0U, 0);
-	/* A new name, so that the handle connects to berthd again. */
+	/* The name is new, so the handle connects to berthd again. */
 	if (berth_acquire(one, "stranger", &slot[2]) != BERTH_SUCCESS)
 		return 2;
 	before = open_descriptors();
@@ -550,9 +549,9 @@ END_TEST
 
 /* -- dlopen ------------------------------------------------------------------------------------ */
 
-/* With RTLD_DEEPBIND the copy prefers its own symbols to those of this program, as a loader of
- * modules may want. A sanitizer refuses this flag, since it would bypass the sanitizer's functions.
- * It would also bypass the functions of valgrind/pidfd.c. */
+/* With RTLD_DEEPBIND the copy prefers its own symbols to those of this program. Programs that load
+ * modules may use this flag. A sanitizer refuses the flag, which would bypass the sanitizer's
+ * functions. The flag would also bypass the functions of valgrind/pidfd.c. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define PREFER_ITS_OWN 0
 #else

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A resource of berthd is used up: clients get 8, and never 1238, berthd logs what to do, and it
- * serves again once the resource is available. */
+/* A resource of berthd is used up. Clients get 8, and never 1238, and berthd logs what to do. Once
+ * the resource is available, berthd serves again. */
 
 #include <sched.h>
 #include <sys/mount.h>
@@ -46,7 +46,7 @@ START_TEST(when_slots_run_out_an_acquire_gets_8_and_the_log_names_the_option) {
 	ck_assert_uint_eq(usage_of(other, "alice").current, SLOTS);
 	ck_assert_uint_eq(usage_of(other, "alice").denied, 0);
 
-	/* The session that has released a slot still has its record, and can acquire again. */
+	/* The session that releases a slot keeps the slot's record, and can acquire again. */
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[7]));
 	slot[7] = acquire_slot(b, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &more));
@@ -170,7 +170,7 @@ START_TEST(with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new
 	expect_logged("used up their sequence numbers");
 	expect_ctl(0, "retired      31 slots, whose sequence numbers are used up", "status");
 	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
-	/* berthd logs this once only. The slot that was acquired before is still held. */
+	/* berthd logs the message once only. The slot that was acquired before is still held. */
 	for (int i = 0; i < 10; i++)
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[0]));
 	expect_logged_once("used up their sequence numbers");
@@ -279,7 +279,7 @@ START_TEST(without_descriptors_open_gets_8_and_berthd_recovers) {
 	for (int i = 0; i < 5; i++)
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_open(NULL, &last));
 	expect_logged("LimitNOFILE");
-	/* The open sessions are served, also with requests to berthd. */
+	/* The open sessions are still served, even if they ask berthd. */
 	acquire_slots(b[0], "alice", 20, NULL);
 	for (int i = 0; i < 2; i++)
 		berth_close(b[--open]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Clients that break the protocol: berthd answers or hangs up, stays alive, serves the other
- * clients and leaks no descriptor. */
+/* Clients break the protocol. berthd answers or hangs up, stays alive, serves the other clients,
+ * and leaks no descriptor. */
 
 #include <sys/resource.h>
 
@@ -123,14 +123,14 @@ static void hostile_start(void) {
 }
 
 /* Calls `run` in a process of its own. If a client hangs up without a goodbye, berthd keeps its
- * session until the process is dead, since the process may still use its records. */
+ * session until the client is dead, since the client may still use its records. */
 static void run_in_child(int (*run)(void *nothing)) {
 	int status = run_forked(run, NULL);
 
 	ck_assert_msg(status == 0, "the process ended with %d", status);
 }
 
-/* To be called at the end of each test. */
+/* Called at the end of each test. */
 static void expect_healthy(void) {
 	struct berth *b;
 
@@ -312,7 +312,7 @@ START_TEST(a_hang_up_before_any_request_ends_no_resumed_session) {
 
 	restart_after(SIGKILL);
 	(void)close(fd);
-	/* A library whose deadline expires before berthd's answer hangs up like this. */
+	/* libberth hangs up like this if its deadline expires before berthd's answer comes. */
 	for (int i = 0; i < 2; i++)
 		(void)close(expect_resumed(&hello, 1));
 	fd = expect_resumed(&hello, 1);
@@ -459,7 +459,7 @@ START_TEST(unexpected_descriptors_are_closed) {
 		ck_assert_int_eq(send_message(clients, &resolve, sizeof(resolve), fds, n), 0);
 		ck_assert_int_eq(answer_receive(clients), BERTH_INVALID_PARAMETER);
 	}
-	/* Sends descriptors with packets that are no messages, too. */
+	/* Packets that are no messages may have descriptors, too. */
 	ck_assert_int_eq(send_message(admin, "no message", 10, fds, 32), 0);
 	ck_assert_int_eq(answer_receive(admin), HUNG_UP);
 	ck_assert_int_eq(send_message(clients, "no message, but longer", 22, fds, 1), 0);
@@ -484,7 +484,7 @@ START_TEST(a_client_that_never_reads_delays_no_other) {
 	ck_assert_msg(sent < 100000, "berthd accepts requests without a bound");
 	for (int i = 0; i < 20; i++)
 		set_limit("alice", i % 2 ? "5" : "6");
-	/* A client that reads after all gets its answers. */
+	/* When a client begins to read, it gets its answers. */
 	(void)fcntl(fd[0], F_SETFL, 0);
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(answer_receive(fd[0]), BERTH_SUCCESS);
@@ -514,8 +514,8 @@ START_TEST(three_hundred_connections_at_once_delay_no_client) {
 }
 END_TEST
 
-/* Connects 500 times: with or without a session and a request, and ends the connection with a
- * goodbye, without one, or by exiting. */
+/* Connects 500 times, with or without a session and a request. Ends the connection with a goodbye,
+ * without one, or by exiting. */
 static int connect_and_leave(void *nothing) {
 	struct message_hello hello = hello_make();
 	struct message_ranges ranges = {MESSAGE_HEADER(MESSAGE_RANGES, ranges), .count = 1};
@@ -539,7 +539,7 @@ static int connect_and_leave(void *nothing) {
 	return 0;
 }
 
-/* Meanwhile another client keeps its slot and is served. */
+/* Another client keeps its slot, and is served, during these connections. */
 START_TEST(ten_thousand_connections_in_a_row_leave_nothing_behind) {
 	struct berth *b = open_session();
 	berth_slot slot = acquire_slot(b, "alice");
@@ -630,7 +630,7 @@ START_TEST(an_import_out_of_order_or_with_wrong_counts_is_refused) {
 }
 END_TEST
 
-/* The connection has an import, but waits for the store's answer to a set. */
+/* The connection has an import, but what the store has yet to answer is a set. */
 START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_will_answer) {
 	struct message_set set = {MESSAGE_HEADER(MESSAGE_SET, set), .limit = 3};
 
@@ -650,8 +650,8 @@ START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_will_answer
 }
 END_TEST
 
-/* The number of lines of an import. berthd needs several time slices to reserve so large a number
- * of accounts, and has the capacity for only one such import. */
+/* The number of lines of an import. berthd needs several time slices to reserve so many accounts,
+ * and has the capacity for only one such import. */
 #define IMPORT_SIZE 60000
 
 static void imports_start(void) {
@@ -741,7 +741,7 @@ START_TEST(a_hang_up_while_accounts_are_reserved_frees_them_again) {
 			cancelled++;
 			continue;
 		}
-		/* The hang-up came after the commit. */
+		/* The import is complete: the hang-up came after the commit. */
 		instance_end(&here);
 		imports_start();
 	}
@@ -849,7 +849,7 @@ START_TEST(an_import_progresses_while_many_clients_send_requests) {
 }
 END_TEST
 
-/* A member of group berth can truncate the segment by the descriptor that berthd gives it. */
+/* A member of group berth can truncate the segment through the descriptor that berthd sends. */
 START_TEST(a_truncated_segment_does_not_kill_berthd) {
 	repairs_are_expected = true;
 	set_limit("alice", "7");

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Counts the instructions of operations, and the locked ones among them, in steady state: with the
- * real libberth.so, a real berthd, and names that the library knows. A count above its limit fails
- * the test. Load doesn't change the counts, but another compiler does. So the test runs with gcc 12
- * on x86-64 only, with optimisation and without a sanitizer.
+ * Counts the instructions of operations, and the locked ones among them, with the real libberth.so,
+ * a real berthd, and names that the library already knows. A count above its limit fails the test.
+ * The machine's load doesn't change the counts, but another compiler does. So the test runs only
+ * with gcc 12 on x86-64, with optimisation and without a sanitizer.
  *
- * tests/lib/instructions.h defines what is counted. callgrind counts the same (as the difference of
- * 1,000 and 3,000 repetitions), and in addition the caller's loop and valgrind's replacement of the
- * vDSO.
+ * tests/lib/instructions.h defines what is counted. callgrind counts the same instructions (the
+ * difference of 3,000 and 1,000 repetitions), and also the caller's loop and valgrind's replacement
+ * of the vDSO.
  *
- * A figure is the median of the repetitions, since now and then an operation wakes berthd. Before
- * them come 2,000 operations that aren't counted.
+ * A figure is the median of many repetitions, since now and then an operation wakes berthd. 2,000
+ * operations that aren't counted precede the repetitions.
  */
 
 #include <pthread.h>
@@ -32,8 +32,8 @@ struct work {
 	char label[32];
 	void (*begin)(const struct work *w); /* NULL, or called when the session is open */
 	void (*operation)(const struct work *w);
-	unsigned pairs;       /* per operation; its count is divided by this number */
-	unsigned repetitions; /* how often it is counted */
+	unsigned pairs;       /* per operation; the operation's count is divided by this number */
+	unsigned repetitions; /* how often the operation is counted */
 	struct count limit;
 };
 
@@ -111,9 +111,9 @@ static void held_by_two_sessions_begin(const struct work *w) {
 	held_begin(w);
 }
 
-/* The session that has the oldest slot releases it. The other session, if there is one, acquires.
- * So the release finds the tag of another record in the cell, and the acquire finds the tag of the
- * other session's release. */
+/* Releases the oldest slot, then acquires one. If there are two sessions, the acquire is made by
+ * the session that didn't release. So the release finds the tag of another record in the cell, and
+ * the acquire finds the tag of the other session's release. */
 static void release_oldest_and_acquire(const struct work *w) {
 	struct held *h = &held[oldest++ % QUEUE];
 
@@ -174,9 +174,9 @@ static const _Alignas(4096) struct work works[] = {
 };
 #define WORKS COUNT_OF(works)
 
-/* Limits: the instructions with 100 accounts in turn, divided by the instructions with 10; the
- * memory of a session in kB; and the maximum for an acquire of a process that holds many slots,
- * divided by the maximum for a process that holds few. */
+/* Limits of three figures: the instructions with 100 accounts in turn, divided by those with 10;
+ * the memory of a session in kB; and the most instructions of an acquire in a process that holds
+ * many slots, divided by the most in a process that holds few. */
 static const double accounts_limit = 1.1;
 static const double memory_limit = 32;
 static const double held_limit = 2;
@@ -301,7 +301,7 @@ END_TEST
 /* -- processes that hold many slots ------------------------------------------------------------ */
 
 /* Most acquires cost the same however many slots the process holds. But now and then the library
- * asks for more records, and may search all that it has. So these tests look for the maximum, not
+ * asks for more records, and may search all its records. So these tests look for the maximum, not
  * the mean. */
 
 static void acquire_one(const struct work *w) {
@@ -343,10 +343,10 @@ static void child_window(struct child *c, void *data) {
 
 #define WINDOW_CANDIDATES 3
 
-/* The maximum of the instructions of the next `window` acquires after `before` others. Counting
- * the instructions of all of them would take too long. So a first process measures the time of
- * each acquire. Then the instructions of the slowest acquires are counted, each in a process of
- * its own. */
+/* Makes `before` acquires, and returns the most instructions that one of the next `window` acquires
+ * executes. To count them all would take too long. So a first process measures the time of each
+ * acquire. Then the instructions of the slowest acquires are counted, each in a process of its
+ * own. */
 static double window_maximum(unsigned before, unsigned window) {
 	double maximum = 0;
 	struct child c;

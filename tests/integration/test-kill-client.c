@@ -3,13 +3,13 @@
 /*
  * Kills or stops a server at every instruction of berth_acquire and berth_release, with the real
  * library and a real berthd, which frees the server's slots. In half of the runs another server
- * acquires and releases slots of the same account meanwhile, and need not wait. While the server is
- * stopped, the counts must be the sums of the records. After its death they must be the slots of
- * the other server. If a release is stopped for good after it has discharged some of its levels,
- * berthd finishes it.
+ * acquires and releases slots of the same account meanwhile, and must not wait. While the server is
+ * stopped, the counts must be the sums of the records. After the server's death the counts must be
+ * the slots of the other server. If a release is stopped for good after it has discharged some of
+ * its levels, berthd finishes the release.
  *
- * The calls are those of a server that has used the account before, so that they don't need berthd.
- * $STRIDE=n tries every n-th instruction.
+ * The server has used the account before, so its calls don't need berthd. $STRIDE=n tries every
+ * n-th instruction.
  */
 
 #include "layout.h"
@@ -20,18 +20,19 @@
 #include "ptrace.h"
 
 #define ROUNDS 20
-/* The weight that the other server holds. It is larger than the child's, so that a level that is
- * discharged twice makes the count too small, and not invalid. */
+/* The weight that the other server holds. It exceeds the child's weight, so that a level that is
+ * discharged twice makes the count too small, but not less than 0. */
 #define HELD_WEIGHT 4
 
 struct scenario {
 	const char *name;
 	const char *account;
-	/* The account of the record's last slot; NULL: `account`, with the same weight. */
+	/* The account of the last slot that the record held; NULL: `account`, with the same
+	 * weight. */
 	const char *last;
 	uint32_t weight;
 	bool release; /* the server releases a slot; else it acquires one */
-	bool revoke;  /* berthd revokes its slots while it is stopped */
+	bool revoke;  /* berthd revokes the server's slots while the server is stopped */
 	int want, want_if_revoked;
 };
 
@@ -116,7 +117,7 @@ static pid_t child_start_stopped(const struct scenario *s) {
 
 /* -- the other server -------------------------------------------------------------------------- */
 
-/* The stopped child may have charged the account, so that the other server is denied. */
+/* The stopped child may have charged the account. Then the other server may be denied. */
 static void other_acquires_and_releases(const struct run *r) {
 	for (int i = 0; i < ROUNDS; i++) {
 		berth_slot slot;
@@ -205,8 +206,8 @@ START_TEST(counts_are_exact_when_a_server_dies_or_stops_at_any_instruction) {
 	record(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
-			/* If nothing happens between the stop and the kill, this case equals
-			 * KILLED. */
+			/* If nothing happens between the stop and the kill, this case is the same
+			 * as KILLED. */
 			if (ending == STOPPED_AND_KILLED && !busy && !r.s->revoke)
 				continue;
 			r.ending = (enum ending)ending;
@@ -247,8 +248,8 @@ static bool release_is_finished(void *data) {
 	return kill_unfinished(map) == 0;
 }
 
-/* These functions make berthd finish the release in place of its own thread. They return false if
- * berthd had finished it before, in a recount. */
+/* These functions make berthd finish the stopped release. They return false if berthd had finished
+ * the release before, in a recount. */
 static bool finish_by_revoke_of_process(pid_t pid) {
 	const char *output;
 
@@ -258,7 +259,7 @@ static bool finish_by_revoke_of_process(pid_t pid) {
 	return strstr(output, "finished 1 release that its server had begun");
 }
 
-/* This revokes the other server's slot, too. So the other server acquires a slot again. */
+/* Revokes the other server's slot, too. So the other server then acquires a new slot. */
 static bool finish_by_revoke_of_all(pid_t pid) {
 	const char *output;
 
@@ -289,8 +290,8 @@ static bool finish_by_new_berthd(pid_t pid) {
 static bool (*const finishers[])(pid_t pid) = {finish_by_revoke_of_process, finish_by_revoke_of_all,
 	finish_by_recount, finish_by_new_berthd};
 
-/* Stops a release at instruction k and has `finish` finish it. Returns false if a recount was
- * faster. */
+/* Stops a release at instruction k and has `finish` finish it. Returns false if a recount finished
+ * it before. */
 static bool release_stopped(size_t k, bool (*finish)(pid_t pid), bool resume) {
 	const struct run r = {&three_levels, k, STOPPED_AND_RESUMED, false};
 	pid_t pid = child_start_stopped(&three_levels);

@@ -6,12 +6,12 @@
  * dead process, revokes, sets, deletes, imports, opens a session, writes a checkpoint and stops.
  *
  * Two processes have sessions. The holder (this process) holds slots all the time. In half of the
- * runs it also acquires and releases slots of the same accounts while berthd is stopped at the
- * point, and while berthd is dead. The client is the process that the operation affects. After each
- * death a new berthd is started on the same directories. Then the counts must be the sums of the
- * records, living processes must have their slots, the slots of dead processes must be free, and
- * each limit must be the same in the store and in force: the new one if it was acknowledged, else
- * the old or the new one.
+ * runs the holder also acquires and releases slots of the same accounts while berthd is stopped at
+ * the point, and while berthd is dead. The client is the process that the operation affects. After
+ * each death a new berthd is started on the same directories. Then the counts must be the sums of
+ * the records, living processes must have their slots, and the slots of dead processes must be
+ * free. Each limit must be the same in the store and in force: the new one if berthd acknowledged
+ * it, else the old or the new one.
  *
  * $STRIDE=n tries every n-th point. Without it the test tries a few points, which depend on $SEED.
  * $OPERATION, a part of a name, selects operations.
@@ -98,7 +98,7 @@ static void client_start(const struct operation *o) {
 			"the client has no free record");
 }
 
-/* These accounts are known to the session, so it doesn't need berthd. */
+/* The session knows these accounts, so it doesn't need berthd. */
 static void holder_acquires_and_releases(const char *when) {
 	static const char *const account[] = {"acme/bob", "carol"};
 
@@ -237,7 +237,7 @@ static void judge_new_session(void) {
 	berth_close(b);
 }
 
-/* Called when berthd is ready again. It has freed the slots of dead processes before that. */
+/* Called when berthd is ready again, and so has freed the slots of dead processes. */
 static void judge(const struct operation *o) {
 	bool acknowledged = state.replies_wanted > 0 && state.replies >= state.replies_wanted, made;
 
@@ -437,7 +437,7 @@ static void setup(void) {
 		kill_send_set(fd, base_limits[i].name, base_limits[i].limit);
 	ck_assert_uint_eq(kill_replies_wait(fd, COUNT_OF(base_limits)), 0);
 	(void)close(fd);
-	/* Restarted, so that berthd has a process group of its own. */
+	/* Restarts berthd, so that before_exec() gives it a process group of its own. */
 	here.before_exec = before_exec;
 	restart_after(SIGKILL);
 	state = (struct state){.admin = -1};

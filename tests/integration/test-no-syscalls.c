@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Acquire, denial, release and query make no system call once the session is open and the account
- * is known, except for at most one futex wake per checkpoint.
+ * Once the session is open and the account is known, acquire, denial, release and query make no
+ * system call, except for at most one futex wake per checkpoint.
  *
- * A child makes these calls thousands of times under a seccomp filter that kills it at any other
- * system call. A test of its own shows that the filter works.
+ * A child makes these calls thousands of times under a seccomp filter, which kills the child at any
+ * other system call. One test shows that the filter works.
  */
 
 #include <linux/audit.h>
@@ -162,8 +162,8 @@ START_TEST(no_system_call_but_a_futex_wake_is_made) {
 }
 END_TEST
 
-/* berthd is stopped within the second between a change and its checkpoint. It needn't be woken
- * then, so the filter allows no futex. */
+/* berthd is stopped within the second between a change and its checkpoint. During this second the
+ * library doesn't wake berthd, so the filter allows no futex. */
 START_TEST(between_a_change_and_the_checkpoint_no_system_call_is_made) {
 	struct plan plan = {.futex_allowed = false, .waits = true};
 	struct segment_header *h = segment_map();
@@ -203,7 +203,7 @@ START_TEST(berthd_is_woken_at_most_once_per_checkpoint) {
 		ck_assert_int_eq(run_round(b), 0);
 	seconds = (double)(now_us() - begin) / 1e6;
 	/* A checkpoint comes a second after the change. No other process or thread can be between
-	 * C3 and C5. */
+	 * the steps C3 and C5 of wake.h. */
 	ck_assert_msg(load_total(&h->wakes) - before <= (uint32_t)seconds + 2,
 		"%u wake-ups in %.1f s", load_total(&h->wakes) - before, seconds);
 	berth_close(b);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A member of group berth overwrites parts of the segment. Whatever it writes, berthd and the other
- * servers stay alive, limits keep their values, and other instances are not affected. When the
- * noise stops, berthd repairs the counts from the records. */
+/* A member of group berth overwrites parts of the segment with any values (noise). Even so, berthd
+ * and the other servers stay alive, limits keep their values, and other instances are not affected.
+ * When the noise stops, berthd repairs the counts from the records. */
 
 #include "counter.h"
 #include "steps.h"
@@ -106,7 +106,7 @@ static bool is_armed(void *data) {
 	return load_total(&map->header->armed) != 0;
 }
 
-/* Returns once berthd sleeps: from then on it checks nothing until it is woken. */
+/* Returns once berthd sleeps. Then berthd checks nothing until a process wakes it. */
 static void wait_until_berthd_sleeps(void) {
 	ck_assert_msg(eventually(is_armed, NULL), "berthd never sleeps");
 }
@@ -130,7 +130,7 @@ START_TEST(a_count_written_too_high_denies_until_it_is_repaired) {
 	wait_until_berthd_sleeps();
 	overwrite_count("alice", 1000);
 	expect_denied(b, "alice");
-	/* The denial alone wakes berthd. */
+	/* The denial wakes berthd, without any request. */
 	expect_repaired();
 	expect_logged("'alice' counted 1000 instead of 1");
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
@@ -201,8 +201,8 @@ START_TEST(a_peak_that_is_noise_is_restored_from_the_checkpoint) {
 }
 END_TEST
 
-/* Only the tag shows the newest step. The step before it is in its record, since the next step on
- * the cell noted it there. */
+/* Only the tag shows the newest step on the cell. The step before the newest is noted in its own
+ * record. */
 START_TEST(noise_over_a_tag_costs_the_newest_slot_only) {
 	struct berth *b = open_session();
 	berth_slot first = acquire_slot(b, "alice"), second = acquire_slot(b, "alice");
@@ -241,7 +241,7 @@ END_TEST
 START_TEST(a_record_that_is_noise_is_revoked_and_not_counted) {
 	struct berth *b = open_session();
 	berth_slot slot = acquire_slot(b, "alice"), other = acquire_slot(b, "alice");
-	/* Some of these have no weight, another depth than the account, or no such account. */
+	/* Some of these places have no weight, a wrong depth, or an account that doesn't exist. */
 	const struct {
 		uint64_t place;
 		uint32_t step; /* UINT32_MAX: all ones */
@@ -336,8 +336,7 @@ static void expect_all_unused_eventually(uint32_t first) {
 		expect_unused_eventually(n);
 }
 
-/* A seq that no record reaches, at various steps. For some i it is a seq that a record may
- * reach. */
+/* Returns a seq at one of various steps. For most i no record can reach this seq. */
 static uint64_t noise_seq(uint32_t i) {
 	static const uint64_t first[] = {UINT64_MAX, UINT64_C(1) << 42, UINT64_C(1) << 63,
 		UINT64_MAX - BERTH_CYCLE + 1, (UINT64_C(1) << 42) + 5, (UINT64_C(3) << 41) + 8};
@@ -387,7 +386,7 @@ START_TEST(noise_in_seqs_retires_no_record) {
 }
 END_TEST
 
-/* The server that met the noise can use as many records as a new one. */
+/* A server whose records had noise in their seqs can use as many records as a new server. */
 START_TEST(a_server_that_met_noise_in_its_seqs_uses_all_its_records_again) {
 	struct berth *b = open_session();
 	berth_slot slot[8 * BERTH_RANGE];
@@ -443,7 +442,7 @@ static bool bumps_are_reset(void *data) {
 	return count_bumps(load_acquire(&((struct cell *)data)->count)) < 1000;
 }
 
-/* With the last value of bumps berthd can't change the cell until a recount resets them. */
+/* A cell whose bumps have their last value can't be bumped until a recount resets the bumps. */
 START_TEST(noise_in_bumps_stops_neither_the_end_of_a_session_nor_a_start) {
 	for (int round = 0; round < 2; round++) {
 		struct child c = holder_start("alice");
@@ -478,7 +477,7 @@ static bool revoke_fails(void *data) {
 	return true;
 }
 
-/* A record that looks like a half-made acquire, on a path on which the level above can't be
+/* The noise in a record looks like an unfinished acquire, on a path whose upper level can't be
  * sealed. */
 START_TEST(a_record_that_cannot_be_discharged_is_not_reported_as_revoked) {
 	struct berth *b = open_session();
@@ -566,7 +565,7 @@ static void on_term(int number) {
 	stopping = 1;
 }
 
-/* With noise in the segment these codes are correct answers. */
+/* While there is noise in the segment, these codes are correct answers. */
 static bool code_is_expected(int code) {
 	static const int expected[] = {BERTH_SUCCESS, BERTH_NO_SYSTEM_RESOURCES,
 		BERTH_CONNECTION_ABORTED, BERTH_TOO_MANY_POSTS, BERTH_CONNECTION_COUNT_LIMIT,
@@ -705,7 +704,7 @@ START_TEST(random_bytes_everywhere_cause_wrong_answers_only) {
 }
 END_TEST
 
-/* berthd finds noise in the segment, and trusts the directory only. */
+/* The new berthd finds noise in the segment, and must rely on the directory only. */
 START_TEST(a_berthd_started_after_the_noise_has_limits_and_exact_counts) {
 	run_under_noise(5);
 	restart_after(SIGKILL);

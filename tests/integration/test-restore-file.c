@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Tests the export that berthd keeps beside its store, and berthd --restore, which makes a store
- * from an export. Also tests changes that follow a change during which the disk has failed. */
+ * from an export. Also tests changes after a change that failed because of the disk. */
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -15,7 +15,7 @@ static const char *path_of(const char *name) {
 	return text_of("%s/%s", here.state_dir, name);
 }
 
-/* The content of a file, "" if the file doesn't exist. The caller frees it. */
+/* Returns the content of a file, "" if the file doesn't exist. The caller frees the content. */
 static char *file_read(const char *path) {
 	FILE *f = fopen(path, "re");
 	char *text = calloc(1, 1 << 16);
@@ -244,7 +244,7 @@ START_TEST(berthd_does_not_begin_an_empty_store_beside_an_export) {
 	expect_restored(path_of("limits.export"), NULL);
 	instance_restart(&here);
 	expect_limits(LIMITS);
-	/* Without exports it begins an empty store. */
+	/* Without exports berthd begins an empty store. */
 	(void)instance_kill(&here, SIGTERM);
 	store_remove();
 	ck_assert_int_eq(unlink(path_of("limits.export")), 0);
@@ -327,7 +327,7 @@ START_TEST(a_file_that_is_no_whole_export_is_refused) {
 }
 END_TEST
 
-/* Another program could write such an export. */
+/* A program other than berthd could write such an export. */
 START_TEST(an_invalid_line_with_a_right_checksum_is_refused_by_its_number) {
 	static const char lines[] = "a 1\na//b 2\nc x\n";
 	XXH128_hash_t sum = XXH3_128bits(lines, strlen(lines));
@@ -376,7 +376,7 @@ END_TEST
 
 /* -- after a failed commit --------------------------------------------------------------------- */
 
-/* Makes all calls of a kind fail from now on. 0: no call fails. */
+/* Makes all calls of the kind `what` fail from now on. 0: no call fails. */
 static void calls_fail(uint32_t what, int error) {
 	inject->nth = 1;
 	inject->sticky = 1;
@@ -438,8 +438,8 @@ START_TEST(a_start_without_a_process_says_so) {
 }
 END_TEST
 
-/* Makes the file as release 0.1.0 left it: after each meta page come a checksum of the page and the
- * number of its transaction. */
+/* Makes the file like version 0.1.0, which wrote two numbers after each meta page: a checksum of
+ * the page and the number of its transaction. */
 START_TEST(a_store_with_the_seals_of_release_0_1_0_opens_unchanged) {
 	static const unsigned char seal[16] = {0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC, 0xDE, 0xF0, 4};
 	unsigned char found[16];

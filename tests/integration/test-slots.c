@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The public functions and berthctl as a server's author uses them: acquire, denial, release,
- * revoke, query. */
+/* Tests acquire, denial, release, revoke and query, as a server's author uses them. */
 
 #include "steps.h"
 
@@ -77,7 +76,7 @@ START_TEST(holders_shows_weight_process_and_label) {
 	expect_code(BERTH_SUCCESS, berth_release(b, slot));
 	expect_ctl(0, "{\"holders\":[]}", "holders", "alice", "--json");
 
-	/* 41 bytes: the second a-umlaut would be cut in two. */
+	/* The label has 41 bytes. berth keeps 39, since 40 would cut an a-umlaut in two. */
 	req.label = long_label;
 	expect_code(BERTH_SUCCESS, berth_acquire_req(b, &req, &slot));
 	expect_ctl(0, "\"label\":\"0123456789012345678901234567890123456\xC3\xA4\"", "holders",

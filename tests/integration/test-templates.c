@@ -20,7 +20,7 @@ START_TEST(the_most_specific_template_wins_and_an_exact_name_beats_all) {
 		{"\xC3\xA4\xC3\xB6", 30},   /* '?' is a character, not a byte */
 		{"acme/alice", 40},         /* '*' doesn't cross '/' */
 		{"acme/alice@example.com", 40}, {"other/alice", 50},
-		{"x.a", 61}, /* 'x*' and '*a' tie: the bytes decide */
+		{"x.a", 61}, /* 'x*' and '*a' are equally specific: '*a' sorts first */
 	};
 	struct berth *b = open_session();
 
@@ -151,7 +151,7 @@ static const char *stranger(int n) {
 }
 
 /* Acquires a slot of one stranger after another, from the n-th on, until an acquire fails. Returns
- * its code. `ret_held` counts the slots. */
+ * the code of the failed acquire. `ret_held` counts the slots. */
 static int strangers_hold(struct berth *b, int *ret_held) {
 	berth_slot slot;
 	int code;
@@ -230,7 +230,7 @@ START_TEST(accounts_of_templates_leave_places_for_configured_accounts) {
 	}
 	expect_ctl(1, "--max-accounts", "set", "one-too-many", "1");
 	expect_ctl(1, "no account", "get", "one-too-many");
-	/* An account that is in the table already needs no further place. */
+	/* An account that is in the table already needs no further entry. */
 	set_limit(stranger(0), "9");
 	ck_assert_uint_eq(usage_of(b, stranger(0)).limit, 9);
 	berth_close(b);

@@ -54,7 +54,7 @@ static uint32_t inside_add(uint32_t n) {
 
 /* -- threads ----------------------------------------------------------------------------------- */
 
-/* With a long timeout, since berthd is often dead. */
+/* The timeout is long, since berthd is often dead. */
 static struct berth *handle_open(void) {
 	const struct berth_options options = {.size = sizeof(options), .timeout_ms = 60000};
 	struct berth *b = NULL;
@@ -151,7 +151,7 @@ static bool steps_are_made(void *data) {
 static void wait_for_steps(void) {
 	uint32_t until = atomic_load(&steps) + STEPS;
 
-	/* Twice, since under a slow tool a thread may wait as long as berthd's start takes. */
+	/* Waits twice: under a slow tool a thread may wait as long as berthd's start takes. */
 	if (!eventually(steps_are_made, &until) && !eventually(steps_are_made, &until))
 		ck_abort_msg(
 			"the threads make no progress; berthd's log:\n%s", instance_log(&here));
@@ -231,7 +231,7 @@ static void *acquirer_main(void *data) {
 	return NULL;
 }
 
-/* Shuts the session's connection down, as an application that closes unknown descriptors. */
+/* Shuts the session's connection down, like an application that closes unknown descriptors. */
 static void hang_up(void) {
 	for (int fd = 3; fd < 64; fd++) {
 		struct sockaddr_un peer = {0};

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * An upgrade while servers run: berthd finds a segment of another layout, with or without processes
- * that still use it, and meets clients that speak another version of the messages.
+ * Tests an upgrade while servers run. berthd finds a segment of another layout, which processes may
+ * still use, and gets messages of another version from clients.
  *
- * The test can't build another release. So it writes the files of layout 3 itself, but only the
- * fields that are at the same offsets in all layouts.
+ * The test can't build another version of berth. So it writes the files of layout 3 itself, but
+ * only the fields that are at the same offsets in all layouts.
  */
 
 #include "protocol.h"
@@ -190,7 +190,7 @@ START_TEST(a_living_process_keeps_berthd_from_starting_and_is_named) {
 	struct child c = process_start("smtpd");
 
 	(void)prctl(PR_SET_NAME, "imapd");
-	/* Clients can write to the table, so berthd takes the name from the kernel. */
+	/* Clients can write to the table, so berthd gets the names from the kernel. */
 	session_put(7, getpid(), start_of(getpid()), "init");
 	session_put(8, c.pid, start_of(c.pid), "init");
 	files_make();
@@ -235,8 +235,8 @@ START_TEST(a_check_lists_the_processes_and_changes_nothing) {
 }
 END_TEST
 
-/* These don't keep berthd from starting: a pid of no process, a pid that another process has got
- * since, and a process that has ended but wasn't waited for. */
+/* Three kinds of pids don't keep berthd from starting: a pid of no process, a pid that another
+ * process has got since, and the pid of a process that has ended but wasn't waited for. */
 START_TEST(dead_processes_block_no_start) {
 	struct child dead = process_start("smtpd"), unreaped = process_start("smtpd");
 	siginfo_t info;
@@ -257,7 +257,7 @@ START_TEST(dead_processes_block_no_start) {
 }
 END_TEST
 
-/* Even if the session has ended, its process would open its next session in this segment. */
+/* Even if a session has ended, its process would open its next session in this segment. */
 START_TEST(a_session_in_any_state_blocks_a_start) {
 	for (uint64_t n = 1; n <= 5; n++) {
 		session_put(39, getpid(), n == 5 ? 0 : start_of(getpid()), "server");
@@ -315,8 +315,8 @@ START_TEST(with_abandon_segment_berthd_starts_and_logs_the_consequences) {
 }
 END_TEST
 
-/* A container may show --check-segment another boot id than berthd. So the check compares start
- * times. */
+/* In a container, --check-segment may see another boot id than berthd. So start times are
+ * compared. */
 START_TEST(a_segment_of_another_boot_is_replaced_whatever_is_in_it) {
 	put(other_directory, boot_id, 42);
 	session_put(0, getpid(), 0, "imapd");
@@ -341,8 +341,8 @@ START_TEST(a_check_does_not_open_a_fifo_in_place_of_the_directory) {
 }
 END_TEST
 
-/* The files have the current layout, but another version in the header. Servers read that only
- * once. */
+/* The files have the current layout, but another version in the header. A server reads the version
+ * only once, so it can use the files. */
 START_TEST(a_server_continues_in_the_abandoned_segment) {
 	struct berth *b, *other;
 	berth_slot slot;
@@ -377,7 +377,7 @@ END_TEST
 
 /* -- messages of another version --------------------------------------------------------------- */
 
-/* The header, which is the same in every version. In an error a text of 512 bytes follows. */
+/* The header is the same in every version. In an error, a text of 512 bytes follows the header. */
 struct packet {
 	uint32_t magic;
 	uint16_t version, opcode;
