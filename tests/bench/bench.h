@@ -2,12 +2,12 @@
 #pragma once
 
 /*
- * What every part of the bench uses: its options, its directories, its processes, its berthds.
+ * What every part of the bench uses: options, directories, processes and berthds.
  *
  * The bench is one process, the driver, which starts all others and collects their results. Workers
  * measure: they are forked from the driver and pinned to a CPU. Servers (berthd, and those of some
- * peers) are processes, too. All of them die with the driver, which removes its directories when it
- * exits.
+ * peers) are processes, too. All processes die with the driver, which removes its directories when
+ * it exits.
  */
 
 #include <stdbool.h>
@@ -29,8 +29,8 @@ struct bench {
 };
 extern struct bench bench;
 
-/* End the process that calls them, and with the driver the bench. They print what failed, with
- * errno or a code of berth.h. */
+/* Print what failed, with errno or a code of berth.h, and end the process that calls them. If the
+ * driver ends, the bench ends. */
 void bench_fail(const char *what) __attribute__((noreturn, cold));
 void bench_fail_code(int code, const char *what) __attribute__((noreturn, cold));
 
@@ -51,8 +51,8 @@ void bench_continue(void);
 void *bench_share(size_t size);
 /* Like fork(), but the child dies with its parent and ignores ^C, which the driver handles. */
 pid_t bench_fork(void);
-/* Starts a process that calls acquire(what, number), then holds what it acquired until it is
- * killed. Returns when the process has acquired it. */
+/* Starts a process that calls acquire(what, number), and then holds what it acquired until it is
+ * killed. Returns once acquire() has returned. */
 pid_t bench_hold(
 	void (*acquire)(const void *what, unsigned number), const void *what, unsigned number);
 /* Kills a child and waits for it; does nothing if pid is 0. */
@@ -67,8 +67,8 @@ double bench_cpu_now(void); /* the CPU time of this thread in ns */
 
 /* -- berth (berthd.c) -------------------------------------------------------------------------- */
 
-/* A berthd with capacity for that many accounts and slots, its limits in bench.disk. Clients
- * connect to the berthd that was started last and still runs. */
+/* A berthd with capacity for that many accounts and slots, and with its limits in bench.disk.
+ * Clients connect to the berthd that was started last and still runs. */
 struct berthd {
 	struct instance instance;
 	char state_dir[544], accounts[16], slots[16];
@@ -80,23 +80,22 @@ void berthd_set(const char *account, const char *limit);
 /* Runs berthctl import. Returns how long it took, in ns. */
 double berthd_import(const char *file);
 
-/* These call berthd over one connection to its admin socket. To run berthctl for each call would
- * measure how long programs take to start. */
+/* These functions call berthd over one connection to its admin socket. Running berthctl for each
+ * call would measure how long a program takes to start. */
 void admin_open(const struct berthd *d);
 void admin_close(void);
 void admin_set(const char *account, uint32_t limit);
 /* When berthd last stored counts, in ms since 1970; 0: never. */
 uint64_t admin_checkpointed(void);
 
-/* This process's handle. handle_open() has a parameter, which it ignores, so that it can be `open`
- * of a contender. */
+/* This process's handle. handle_open() ignores its parameter, so that a contender can call it. */
 extern struct berth *handle;
 void handle_open(unsigned unused);
 /* Acquires and releases a slot of the account, n times. */
 void handle_pairs(const char *account, unsigned long n);
 
-/* Starts a process that holds that many slots: of the account or, if it is NULL, one slot each of
- * the accounts 0, 1, ... by number. Returns when the process has acquired them. */
+/* Starts a process that holds `slots` slots of the account or, if `account` is NULL, one slot of
+ * each of the accounts 0, 1, ... by number. Returns when the process has acquired them. */
 pid_t holder_start(const char *account, unsigned slots);
 
 /* The name of an account by number: "u01234567@example.com". */
@@ -112,11 +111,11 @@ void cpus_init(void);
 unsigned cpus_count(void);
 /* Worker 0 is pinned to the last CPU, worker 1 to the one before, and so on. */
 void cpus_pin_worker(unsigned worker);
-/* Keeps the driver, and servers that it starts from now on, off the last CPU if there is another;
- * or lets them use all. */
+/* If `pin`, the driver, and servers that it starts from now on, use all CPUs but the last, if there
+ * is another. Otherwise they use all. */
 void cpus_pin_servers(bool pin);
 
-/* Whether that many bytes are free in memory, on tmpfs and on the disk. */
+/* True if that many bytes are free in memory, on tmpfs and on the disk. */
 bool machine_has(double bytes);
 /* A field of /proc/PID/status or, for "Pss:", of smaps_rollup, in bytes. */
 double process_bytes(pid_t pid, const char *field);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The bench's own berthds, the limits that it sets through berthctl or the admin socket, the slots
- * that are held, and the names of accounts by number. */
+/* Starts berthds, sets limits through berthctl or the admin socket, acquires slots, and names
+ * accounts by number. */
 
 #include <berth.h>
 

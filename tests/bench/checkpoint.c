@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * How much berthd slows a server down by storing counts, when all of a million accounts have
- * changed since the last checkpoint.
+ * Measures how much berthd slows a server down by storing counts, when all of a million accounts
+ * have changed since the last checkpoint.
  *
  * A client goes through all accounts again and again. For each account it releases its slot and
- * acquires one of another weight, so that every count differs from the stored one. Its speed is
- * measured in windows of some seconds, in turn while berthd runs and while berthd is stopped
- * (SIGSTOP) and so stores nothing. Speed is per second of the client's own CPU time, so that other
- * programs on the machine don't matter.
+ * acquires one of another weight, so that every count differs from the stored one. The client's
+ * speed is measured in windows of some seconds, in turn while berthd runs and while berthd is
+ * stopped (SIGSTOP) and so stores nothing. Speed is operations per second of the client's own CPU
+ * time, so that other programs on the machine don't matter.
  */
 
 #include <berth.h>

@@ -2,14 +2,14 @@
 
 /*
  * Runs contests. Each contender has a crew of workers: processes that are forked and pinned once,
- * or threads of one such process. Between their slices they wait in read(2), so that they don't
- * slow the others down. The workers of a crew begin a slice together.
+ * or threads of one such process. Between slices the workers wait in read(2), so that they don't
+ * slow other workers down. The workers of a crew begin a slice together.
  *
- * A slice is many batches of at most a millisecond; its figure is their median. So batches during
- * which another program had the CPU don't matter. Where several processes measure what they cost
- * each other, a batch counts only if each of them had a CPU meanwhile. Contenders that are timed
- * tell how long single operations take, except for those during which the scheduler took the CPU
- * away.
+ * A slice is many batches of at most a millisecond; the slice's figure is the median of its
+ * batches. So batches during which another program had the CPU don't matter. Where several
+ * processes measure what they cost each other, a batch counts only if each process had a CPU
+ * meanwhile. A timed contender times single operations, and leaves out those during which the
+ * scheduler took the CPU away.
  */
 
 #include <errno.h>
@@ -26,8 +26,8 @@
 #include "contest.h"
 
 #define SLICE_NS     (20 * NS_OF_MS)
-#define SLICE_NS_MAX (10 * SLICE_NS) /* even if few batches count */
-#define SLICE_NS_MIN (SLICE_NS / 10) /* of batches that count; with less, the slice is repeated */
+#define SLICE_NS_MAX (10 * SLICE_NS) /* a slice ends then, even if few batches count */
+#define SLICE_NS_MIN (SLICE_NS / 10) /* of batches that count; else the slice is repeated */
 #define TRIES        (bench.quick ? 3u : 20u)
 #define BATCHES_MAX  4096
 #define BATCH_PARTS  4     /* a worker updates its progress after each part */
@@ -81,8 +81,8 @@ static long preemptions(void) {
 	return usage.ru_nivcsw;
 }
 
-/* A batch takes a millisecond, so that reading the clock costs next to nothing, or is as large as
- * the contender permits. */
+/* A batch takes a millisecond, so that reading the clock costs next to nothing. If the contender
+ * doesn't permit so large a batch, the batch is as large as permitted. */
 static unsigned long batch_size(const struct worker *w) {
 	const struct contender *c = w->crew->contender;
 	unsigned long n = BATCH_PARTS, most = c->batch ? c->batch : BATCH_MAX;
@@ -124,14 +124,14 @@ static unsigned cpus_of(const struct crew *crew) {
 	return crew->count < cpus_count() ? crew->count : cpus_count();
 }
 
-/* Whether only batches count during which every CPU was at work. A timed contender counts all: how
- * long an operation takes while another process doesn't run is part of its result. */
+/* True if a batch counts only if every CPU was at work during it. All batches of a timed contender
+ * count: its result includes operations during which another process didn't run. */
 static bool wants_overlap(const struct crew *crew) {
 	return cpus_of(crew) > 1 && !crew->contender->timed;
 }
 
-/* True if since the begin of the batch as many workers as there are CPUs did half a batch or more,
- * and this thread wasn't preempted. */
+/* True if, since the batch began, as many workers as there are CPUs did half a batch, and this
+ * thread wasn't preempted. */
 static bool has_overlapped(const struct worker *w) {
 	const struct crew *crew = w->crew;
 	unsigned at_work = 0;
@@ -163,7 +163,7 @@ static double run_batch(struct worker *w, struct histogram *h) {
 	return bench_now() - start;
 }
 
-/* Runs batches until one worker of the crew, this or another, has measured for long enough. */
+/* Runs batches until this worker, or another worker of the crew, has measured for long enough. */
 static void run_slice(struct worker *w, unsigned number) {
 	static _Thread_local double each[BATCHES_MAX];
 	struct shared *shared = w->crew->shared;
@@ -227,8 +227,8 @@ static void worker_wait(const struct worker *w) {
 
 /* -- crews ------------------------------------------------------------------------------------- */
 
-/* In a new process, which has `count` workers: its only thread is the worker, or each of them has a
- * thread of its own. */
+/* Called in a new process, which has `count` workers: one worker is the process's only thread;
+ * several workers have a thread each. */
 static void process_run(struct worker *workers, unsigned count) {
 	const struct contender *c = workers->crew->contender;
 	pthread_t thread;
@@ -266,8 +266,8 @@ static void crew_start(struct crew *crew, struct contender *c) {
 		if (w->pid == 0)
 			process_run(w, of_process);
 		for (unsigned i = 0; i < of_process; i++) {
-			/* Only the worker's process keeps its ends, so that the driver notices
-			 * its death. */
+			/* Only the worker's process keeps these ends. So the driver notices its
+			 * death. */
 			(void)close(w[i].start[0]);
 			(void)close(w[i].ready[1]);
 			worker_wait(&w[i]);
@@ -285,8 +285,7 @@ static void crew_end(struct crew *crew) {
 		(void)munmap(crew->shared, sizeof(*crew->shared));
 }
 
-/* On a machine that is so busy that the workers hardly ever had a CPU each, the slice is
- * repeated. */
+/* Repeats the slice if the machine was so busy that the workers hardly ever had a CPU each. */
 static void crew_run_slice(struct crew *crew) {
 	unsigned tries = TRIES, measured;
 
@@ -304,8 +303,8 @@ static void crew_run_slice(struct crew *crew) {
 
 /* -- results ----------------------------------------------------------------------------------- */
 
-/* Operations in a ns of one process at work: the mean of the processes in which batches counted, or
- * of all if there is no such process. */
+/* The operations that a process does in a ns: the mean of the processes in which batches counted
+ * or, if there are none, of all processes. */
 static double mean_speed(const struct crew *crew) {
 	double speeds[2] = {0, 0};
 	unsigned count[2] = {0, 0};

@@ -2,9 +2,8 @@
 #pragma once
 
 /*
- * Contests. In each round every contender runs once, for a time slice of 20 ms. So a machine that
- * is busy, or changes its frequency, slows all contenders down alike. The first round warms up and
- * isn't counted.
+ * Contests. In each round every contender runs once, for a time slice of 20 ms. So a busy machine,
+ * or a change of its frequency, slows all contenders down alike. The first round isn't counted.
  */
 
 #include "peer.h"
@@ -14,7 +13,7 @@
 
 struct contender {
 	const char *name;
-	struct peer *peer;  /* opened in each process; the contender is left out if it is missing */
+	struct peer *peer;  /* opened in each process; if it is missing, so is the contender */
 	unsigned processes; /* 0 is 1 */
 	unsigned object;    /* the argument of the functions below */
 	bool threads;       /* `processes` threads of one process, instead of processes */
@@ -30,16 +29,16 @@ struct contender {
 	/* Results, one figure a round: */
 	struct series ns;      /* of an operation, in each of the processes */
 	struct series rate;    /* millions of operations a second, of all processes together */
-	struct series percent; /* speed of the slowest process; 100 is the mean of all */
-	struct series p99, p999, longest; /* in ns, if timed; 20 to 30 of them are the clock's */
+	struct series percent; /* speed of the slowest process, in percent of the mean of all */
+	struct series p99, p999, longest; /* in ns, if timed; the clock itself takes 20 to 30 */
 };
 
 #define BATCH_MAX 1024
 
-/* A peer as contender. Its processes share OBJECT_FREE, are denied by OBJECT_FULL, or each have an
- * object of their own, from OBJECT_OWN on. */
+/* Makes a contender of a peer. `object`: its processes share OBJECT_FREE, are denied a slot of
+ * OBJECT_FULL, or use one object each, from OBJECT_OWN on. */
 struct contender contender_of(struct peer *p, unsigned processes, unsigned object);
 void contest(struct contender *c, unsigned count, unsigned rounds);
-/* Adds a row for each contender, "berth, of 1,000", by its name and its object. Contenders of one
- * name are compared with the first of them, which is called `first`: "of 10". */
+/* Adds a row for each contender, with its name and its object: "berth, of 1,000". Contenders of one
+ * name are compared with the first of them, which the rows call `first`: "of 10". */
 void contest_rows(struct work *w, const struct contender *c, unsigned count, const char *first);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How soon the slots of a killed process are free, and how much that slows the others down
- * meanwhile. */
+/* Measures how soon the slots of a killed process are free, and how much other processes are slowed
+ * down until then. */
 
 #include <berth.h>
 
@@ -21,7 +21,7 @@
 #define MANY         100000
 #define BEFORE_NS    (50 * NS_OF_MS)
 #define TIMEOUT_NS   (10 * NS_OF_S)
-#define PAIRS        32   /* between two looks at the killed process's slots */
+#define PAIRS        32   /* between two queries of the killed process's slots */
 #define PAIRS_ENOUGH 1000 /* for a 99th percentile */
 #define KILLED       "many@example.com"
 #define OTHER        "other@example.com"
@@ -41,7 +41,7 @@ static unsigned held(const char *account) {
 	return usage.current;
 }
 
-/* Pairs on another account, timed one by one. */
+/* Makes pairs on another account, and times each of them. */
 static void pairs_time(struct histogram *h) {
 	double before = bench_now(), now;
 
@@ -53,7 +53,7 @@ static void pairs_time(struct histogram *h) {
 	}
 }
 
-/* Returns when the kernel reports the death. */
+/* Kills the process, and returns when the kernel reports the death. */
 static void holder_kill(pid_t pid) {
 	struct pollfd dead = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
 	int n;

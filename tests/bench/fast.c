@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What one process pays for a slot, for a denial and for levels, beside every peer; and what each
- * peer loses when a process is killed. */
+/* Compares berth with every peer: what one process pays for a slot, for a denial and for levels;
+ * and what each peer loses when a process is killed. */
 
 #include "bench.h"
 #include "contest.h"
@@ -11,7 +11,7 @@
 
 #define PEERS_MAX 16
 
-/* How many times as fast as the peer berth is to be; 0: there is no target. */
+/* How many times as fast as the peer berth should be; 0: there is no target. */
 static double target_of(const struct peer *p) {
 	return p == &peer_undo ? 30 : p == &peer_lmdb ? 20 : p == &peer_redis ? 1500 : 0;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * What an acquire and a release cost one process in other circumstances than the simplest: with
+ * Measures what an acquire and a release cost one process in other cases than the simplest: with
  * labels, with long names, beside other threads, while it holds several slots, and with many
- * accounts in turn. Beside it sem_t, and the hash tables of named.h.
+ * accounts in turn. Compares berth with sem_t and with the hash tables of named.h.
  */
 
 #include <berth.h>
@@ -108,8 +108,8 @@ static void held_by_two_open(unsigned unused) {
 	held_open(unused);
 }
 
-/* Releases the slot that has been held for longest, then acquires one. With two sessions, the other
- * session acquires it. */
+/* Releases the oldest slot, then acquires one. If there are two sessions, the session that didn't
+ * release acquires. */
 static void held_pairs(unsigned object, unsigned long n) {
 	static unsigned oldest;
 

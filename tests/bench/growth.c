@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* How the cost of a pair grows with slots that other processes hold, and with processes. (random.c
- * measures many accounts, fast.c many levels.) */
+/* Measures how the cost of a pair grows with the slots that other processes hold, and with the
+ * number of processes. (random.c measures many accounts, fast.c many levels.) */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -44,9 +44,8 @@ static int locked_file(unsigned held) {
 	return fd;
 }
 
-/* Locks that many bytes, as that many processes would, each with an open file of its own. Two open
- * files are enough, which lock every other byte: so the kernel can't merge two neighbouring
- * locks. */
+/* Locks that many bytes, as if each byte was locked by a process of its own. Two open files are
+ * enough, which lock bytes in turn, so that the kernel can't merge neighbouring locks. */
 static void locks_hold(unsigned held) {
 	int fd[2] = {locked_file(held), locked_file(held)};
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * How long it takes to change limits: one by one, where each is synced before it is acknowledged,
- * and many in one commit. And whether a limit that has been set holds for the next acquire.
+ * Measures how long it takes to change limits: one by one, where each is synced before it is
+ * acknowledged, and many in one commit. Also checks that the next acquire obeys a new limit.
  */
 
 #include <berth.h>
@@ -23,7 +23,7 @@
 
 static struct berthd berthd;
 
-/* Sets the limit and acquires. True if the result is what the new limit demands. */
+/* Sets the limit and acquires. Returns true if the result is what the new limit demands. */
 static bool limit_holds(uint32_t limit) {
 	berth_slot slot;
 	int code;
@@ -42,7 +42,7 @@ struct changes {
 	double late, tried; /* acquires that met an old limit; all acquires */
 };
 
-/* What the disk alone takes to write a page and sync it. */
+/* Measures how long the disk alone takes to write a page and sync it. */
 static void round_sync(struct changes *c, int fd, unsigned times) {
 	static char page[SYNC_SIZE];
 	double start = bench_now();
@@ -65,7 +65,7 @@ static void changes_measure(struct changes *c) {
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	bench_check(fd >= 0, path);
 	files[0] = strdup(accounts_file(BATCH, 7));
-	files[1] = strdup(accounts_file(BATCH + 1, 8)); /* so that it gets another name */
+	files[1] = strdup(accounts_file(BATCH + 1, 8)); /* + 1: the file gets another name */
 	(void)berthd_import(files[1]);
 	for (unsigned round = 0; round < (bench.quick ? 3u : 15u); round++) {
 		bench_continue();

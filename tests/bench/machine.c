@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The machine: its CPUs, the processes that are pinned to them, and its description beside the
- * figures. */
+/* Pins processes to the machine's CPUs, and describes the machine beside the figures. */
 
 #include <dirent.h>
 #include <linux/magic.h>
@@ -48,8 +47,8 @@ void cpus_pin_servers(bool pin) {
 
 /* -- processes --------------------------------------------------------------------------------- */
 
-/* What follows `field` in the last line that begins with it, as far as that fits; "": there is no
- * such line. */
+/* The text after `field` in the last line that begins with `field`, as much as fits; "": there is
+ * no such line. */
 static const char *field_text(const char *path, const char *field) {
 	static char found[128];
 	char line[256];

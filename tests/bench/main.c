@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Measures what berth costs, beside what people would use instead. It reports figures and judges
+ * Measures what berth costs, and what people would use instead costs. Reports figures and judges
  * none of them.
  *
  *     bench [--quick] [--only FAMILY[,FAMILY]...] DIRECTORY
  *
- * It uses berth as a program does, through libberth.so and berthctl, with berthds that it starts
- * itself. Results go into the directory. Exit status: 0 if everything ran, whatever the figures
- * are; 1 if something didn't run; 2 for a wrong command line.
+ * The bench uses berth as a program does, through libberth.so and berthctl, with berthds that it
+ * starts itself. The results are written into the directory. Exit status: 0 if everything ran,
+ * whatever the figures are; 1 if something didn't run; 2 for a wrong command line.
  *
  * report.h says how results are collected, contest.h how contenders take turns, peer.h what a peer
  * is. Each family of works is a file: fast.c, forms.c, shared.c, ...
@@ -189,7 +189,7 @@ static const struct family {
 };
 static bool chosen[ELEMENTS(families)];
 
-/* Chooses the families that are named, or all of them. False: a name isn't that of a family. */
+/* Chooses the families that are named, or all of them. False: no family has one of the names. */
 static bool families_choose(const char *only) {
 	size_t length, i;
 

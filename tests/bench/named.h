@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * A hash table in shared memory, with open addressing and a counter for each name: what people
- * write to count by name without berth. Either each counter is changed atomically, or one mutex,
+ * A hash table in shared memory, with open addressing and a counter for each name. People may write
+ * one to count by name without berth. Either each counter is changed atomically, or one mutex,
  * plain or robust, protects the whole table. Names are added before counting begins, and stay.
  *
  * The functions are inline, as they would be in the program that uses the table. A slot is released
@@ -44,7 +44,7 @@ struct named *named_new(unsigned names, enum named_lock lock);
 void named_free(struct named *n);
 void named_add(struct named *n, const char *name, uint32_t limit);
 
-/* The entry of the name, or the free one where it belongs. */
+/* Returns the entry of the name, or the free entry where the name belongs. */
 static inline struct named_entry *named_find(struct named *n, const char *name) {
 	size_t length = strlen(name);
 	uint64_t hash = XXH3_64bits(name, length) | 1;
@@ -60,7 +60,7 @@ static inline struct named_entry *named_find(struct named *n, const char *name) 
 
 /* -- a semaphore by name ----------------------------------------------------------------------- */
 
-/* NULL: the limit is reached. */
+/* Acquires a slot. NULL: the limit is reached. */
 static inline struct named_entry *named_take(struct named *n, const char *name) {
 	struct named_entry *e = named_find(n, name);
 	uint32_t seen = atomic_load_explicit(&e->count, memory_order_relaxed);

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Peers: berth, and what people would use instead of it. Each counts the slots of several objects,
- * which are accounts to berth. A peer that knows names finds an object by its name, another one by
+ * Peers: berth, and what people would use instead of it. Each peer counts the slots of several
+ * objects, which are accounts to berth. Peers that know names find an object by its name, others by
  * its number.
  */
 
@@ -16,7 +16,7 @@
 
 enum object {
 	OBJECT_FREE,    /* has a free slot for every process that measures */
-	OBJECT_FULL,    /* has one slot, which peers_fill() has a process hold */
+	OBJECT_FULL,    /* has one slot; peers_fill() starts a process that holds it */
 	OBJECT_KILLED,  /* has one slot, for peer_frees_slot() */
 	OBJECT_COUNTED, /* has one slot, for peer_remembers() */
 	OBJECT_OWN,     /* this and the following: one object for each process */
@@ -30,16 +30,17 @@ struct peer {
 	const char *operations; /* what an acquire and a release are */
 	const char *loses;      /* what is lost when a process that holds slots is killed */
 	const char *forgets;    /* what is lost when the process that counts is killed */
-	/* In the driver, once. Returns NULL, or why the peer can't be measured here. */
+	/* Called once, in the driver. Returns NULL, or why the peer can't be measured here. */
 	const char *(*start)(void);
 	void (*stop)(void);
 	/* Kills the process that counts with SIGKILL and starts it again; NULL: there is none. */
 	void (*restart)(void);
-	/* In each process that uses the peer; NULL: there is nothing to do. */
+	/* Called in each process that uses the peer; NULL: there is nothing to do. */
 	void (*open)(void);
 	bool (*take)(unsigned object); /* acquires a slot; false: the limit is reached */
 	void (*give)(unsigned object); /* releases the slot that was acquired last */
-	/* n times: acquires a slot and releases it; tries to acquire a slot and is denied. */
+	/* `pairs` acquires a slot and releases it, n times. `denials` tries to acquire a slot and
+	 * is denied, n times. */
 	void (*pairs)(unsigned object, unsigned long n);
 	void (*denials)(unsigned object, unsigned long n);
 	const char *missing; /* the result of start */
@@ -58,7 +59,7 @@ struct peer {
 			bench_check(!peer##_take(object), #peer " isn't full"); \
 	}
 
-/* The members of a struct peer that are functions which every peer has. */
+/* Sets the members of a struct peer to the functions that every peer has. */
 #define PEER_FUNCTIONS(peer)                                                                    \
 	.start = peer##_start, .take = peer##_take, .give = peer##_give, .pairs = peer##_pairs, \
 	.denials = peer##_denials
@@ -79,7 +80,7 @@ static inline bool byte_change(int fd, unsigned byte, short type) {
 
 /* The number of an object's slots. */
 unsigned object_limit(unsigned object);
-/* An object's name. Inline, so that it costs each peer the same. */
+/* An object's name. The function is inline, so that it costs each peer the same. */
 extern const char *const object_names[OBJECTS];
 static inline const char *object_name(unsigned object) {
 	return object_names[object];
@@ -88,7 +89,7 @@ static inline const char *object_name(unsigned object) {
 extern struct peer peer_berth, peer_floor, peer_floor_narrow, peer_sem, peer_named, peer_table,
 	peer_table_robust, peer_mutex, peer_undo, peer_ofd, peer_lmdb, peer_redis, peer_daemon;
 
-/* All peers, NULL-terminated. The first is berth, the second sem_t, with which berth is
+/* All peers, NULL-terminated. The first is berth. The second is sem_t, with which berth is
  * compared. */
 extern struct peer *const peers[];
 

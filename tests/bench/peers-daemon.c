@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The peer that berth would be without shared memory: a daemon that counts, and that clients call
- * over a socket for every slot. When a connection ends, the daemon releases the slots that it
- * held. */
+/* A peer that is like berth without shared memory: a daemon counts, and clients call it over a
+ * socket for every slot. When a connection ends, the daemon releases its slots. */
 
 #include <poll.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A peer in a database: a transaction of LMDB reads a counter by name, compares it with its limit
- * and writes it. MDB_NOSYNC, MDB_WRITEMAP and tmpfs make LMDB as fast as it can be. */
+/* A peer with a database: a transaction of LMDB reads a counter by name, compares it with its
+ * limit, and writes it. MDB_NOSYNC, MDB_WRITEMAP and tmpfs make LMDB as fast as it can be. */
 
 #include <lmdb.h>
 #include <stdint.h>

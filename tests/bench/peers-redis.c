@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A peer that works across machines: Redis, with a script that counts leases, here over a unix
- * socket. The bench starts an instance of its own, without network and disk.
+ * A peer that works across machines: Redis, with a script that counts leases. The bench starts a
+ * Redis of its own, without network and disk, and calls it over a unix socket.
  *
- * The script is the usual one. The holders are a sorted set, ordered by the time at which their
- * lease ends. The script removes those whose lease has ended, then counts the others.
+ * The script is the usual one. The holders are a sorted set, ordered by the times at which their
+ * leases end. The script removes the holders whose lease has ended, then counts the others.
  */
 
 #include <errno.h>
@@ -86,7 +86,7 @@ static void script_load(const char *script, char sha[64]) {
 
 	command_format(&load, words);
 	redis_call(&load, reply);
-	/* "$40" and the end of the line, then 40 digits. */
+	/* The reply is "$40", the end of the line, and 40 digits. */
 	bench_check(strlen(reply) == 5 + 40, "redis's answer to SCRIPT LOAD");
 	memcpy(sha, reply + 5, 40);
 }

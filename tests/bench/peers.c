@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The list of peers, berth as one of them, and what is done with all of them. */
+/* Lists the peers, defines berth as one of them, and does what is done with all peers. */
 
 #include <berth.h>
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Accounts chosen at random among many, which shows what cache misses cost; and that ten million
- * accounts work.
+ * Measures accounts that are chosen at random among many, which shows what cache misses cost. Also
+ * shows that ten million accounts work.
  *
- * Beside them as many semaphores, each in a cache line of its own: found by their index in an array
- * or by the hash of their name. Either way a pair has one cache miss.
+ * berth is compared with as many semaphores, each in a cache line of its own. They are found by
+ * their index in an array, or by the hash of their name. Either way a pair has one cache miss.
  */
 
 #include <berth.h>
@@ -27,7 +27,6 @@
 
 static char names[RANDOM_BATCH][ACCOUNT_NAME_SIZE];
 
-/* Returns a number below count. */
 static unsigned random_below(unsigned count) {
 	static uint64_t state = 88172645463325252;
 

@@ -57,7 +57,7 @@ void work_skip(const char *key, const char *title, const char *why) {
 	report_show(w);
 }
 
-/* Times are best when they are least, rates when they are most. */
+/* The best time is the least one, the best rate is the largest one. */
 static double series_fastest(const struct series *s, const char *unit) {
 	return strcmp(unit, "ns") == 0 ? series_min(s) : series_max(s);
 }
@@ -115,7 +115,7 @@ const char *count_text(unsigned count, char to[NUMBER_SIZE]) {
 	return to;
 }
 
-/* Rounds to three significant digits; larger numbers to integers. */
+/* Rounds to three significant digits, but numbers of more digits to integers. */
 static const char *number_text(double value, char to[NUMBER_SIZE]) {
 	double size = value < 0 ? -value : value;
 	int decimals = 0;
@@ -153,7 +153,7 @@ static const char *const column_title[COLUMNS] = {
 	"", "median", "fastest to slowest", "ratio", "target", ""};
 static const int column_width[COLUMNS] = {36, 14, 20, 40, 18, 0};
 
-/* Pads by hand: printf's width counts bytes, and "µ" has two. */
+/* Pads without printf, whose width counts bytes: "µ" has two. */
 static void line_print(FILE *f, const char cells[COLUMNS][CELL_SIZE]) {
 	for (int i = 0; i < COLUMNS; i++) {
 		int shown = 0;

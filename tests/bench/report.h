@@ -33,7 +33,7 @@ struct row {
 struct work {
 	const char *key, *title;
 	const char *note; /* how it was measured; NULL: nothing to say */
-	const char *why;  /* why a target is missed, shown only if one is; follows "since" */
+	const char *why;  /* why a target is missed; shown after "since" if one is missed */
 	unsigned count;
 	struct row row[WORK_ROWS];
 };
@@ -46,15 +46,15 @@ struct row *work_row(struct work *w, const char *unit, const struct series *figu
 void work_missing(struct work *w, const char *contender, const char *why);
 /* Reports a work that can't be measured here at all. */
 void work_skip(const char *key, const char *title, const char *why);
-/* Adds the ratio to another contender's figures of the same rounds. */
+/* Sets the row's ratio: its figures divided by another contender's figures of the same rounds. */
 void row_versus(struct row *r, const char *versus, const struct series *other);
-/* Set the row's target; after row_versus(), it is one for the ratio. */
+/* Set the row's target. After row_versus(), the target is for the ratio. */
 void row_at_most(struct row *r, double target);
 void row_at_least(struct row *r, double target);
 bool row_meets(const struct row *r);
 bool work_meets(const struct work *w);
 
-/* Print what the figures were measured on; then each work as it is finished. */
+/* report_head() prints the machine; report_show() prints a finished work. */
 void report_head(FILE *f);
 void report_show(const struct work *w);
 /* Writes table.txt and results.json into the results' directory. */

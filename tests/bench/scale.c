@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A million accounts: how long it takes to import them, to start with them and to adopt them from a
- * berthd that was killed; what accounts chosen at random cost; and what memory and disk they need.
+ * Measures a million accounts: how long it takes to import them, to start with them, and to adopt
+ * them from a berthd that was killed; what accounts chosen at random cost; and how much memory and
+ * disk they need.
  *
  * Each pass starts a new berthd, imports the accounts, kills berthd while a process holds a slot of
- * every account, and starts it again ("adopt"). Then it stops berthd, removes the shared files as a
- * reboot does, and starts it a last time ("cold").
+ * every account, and starts berthd again ("adopt"). Then the pass stops berthd, removes the shared
+ * files as a reboot does, and starts berthd a last time ("cold").
  */
 
 #include <berth.h>
@@ -74,7 +75,7 @@ static void measure_import(struct berthd *d, struct figures *f, const char *file
 	double before = bytes_in_memory(d);
 
 	series_add(&f->import, berthd_import(file));
-	/* berthd frees the memory that the import itself needed when it is idle. */
+	/* When berthd is idle, it frees the memory that only the import needed. */
 	sleep(2);
 	series_add(&f->memory_import, (bytes_in_memory(d) - before) / accounts);
 	series_add(&f->disk, bytes_of_file(d->state_dir, "limits/data.mdb") / accounts);

@@ -55,7 +55,7 @@ struct series series_ratio(const struct series *a, const struct series *b) {
 	return ratio;
 }
 
-/* Each time below 16 ns has a bucket of its own; from there on each doubling has 16 buckets. */
+/* Each time below 16 ns has a bucket of its own; above, each doubling has 16 buckets. */
 static unsigned bucket_of(uint64_t ns) {
 	unsigned doubling;
 

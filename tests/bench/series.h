@@ -19,9 +19,9 @@ double median_of(double *values, unsigned count);
 double series_median(const struct series *s);
 double series_min(const struct series *s);
 double series_max(const struct series *s);
-/* a/b of each round, so that a disturbance that slows both down alike cancels out. */
+/* Divides a by b for each round, so that a disturbance that slows both down alike cancels out. */
 struct series series_ratio(const struct series *a, const struct series *b);
-/* Of a single round. */
+/* A series of a single round. */
 #define SERIES_ONE(figure) (&(const struct series){1, {figure}})
 
 /* How long single operations took, exact to a sixteenth. */
@@ -33,5 +33,5 @@ struct histogram {
 
 void histogram_add(struct histogram *h, uint64_t ns);
 void histogram_merge(struct histogram *to, const struct histogram *from);
-/* The time that the given share of the operations, 0 to 1, stayed within. */
+/* The time that a share of the operations, from 0 to 1, didn't exceed. */
 double histogram_quantile(const struct histogram *h, double share);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* What several processes pay on one account, on an account each and for denials; and whether one of
- * them starves. */
+/* Measures what several processes pay for slots of one account, for slots of an account each, and
+ * for denials; and whether one of the processes starves. */
 
 #include "bench.h"
 #include "contest.h"
@@ -21,7 +21,7 @@ static struct peer *const fast_peers[] = {
  * and back. */
 static _Atomic unsigned *ball;
 
-/* A process stops waiting after SPINS_MAX looks, since the other one may have ended its slice. */
+/* A process stops waiting after SPINS_MAX reads, since the other one may have ended its slice. */
 static void ball_play(unsigned side, unsigned long n) {
 	while (n-- > 0) {
 		unsigned spins = SPINS_MAX;
@@ -87,8 +87,8 @@ static void work_same_times(void) {
 
 /* -- accounts of their own, and denials -------------------------------------------------------- */
 
-/* Compares two processes with one. In each round one process runs, then two, then one again; the
- * rate of two is divided by the mean of the others. */
+/* Compares two processes with one. In each round one process runs, then two, then one again. The
+ * rate of the two is divided by the mean of the rates of one. */
 static void work_scaling(
 	struct work *w, struct peer *const list[], unsigned count, unsigned object) {
 	struct contender c[3 * 3] = {0};
@@ -112,7 +112,7 @@ static void work_scaling(
 	report_show(w);
 }
 
-#define STEPS 175u /* of four instructions: together as many as berth needs for a pair */
+#define STEPS 175u /* of four instructions: together as many as a pair of berth */
 
 static void arithmetic(unsigned object, unsigned long n) {
 	uint64_t a = object, b = n, c = 1, d = 2;
@@ -128,8 +128,8 @@ static void arithmetic(unsigned object, unsigned long n) {
 		}
 }
 
-/* Shares no memory and keeps a core busy. If even this doesn't become twice as fast by a second
- * CPU, the host of a virtual machine probably runs both CPUs on one core. */
+/* This peer shares no memory and keeps a core busy. If a second CPU doesn't make even this peer
+ * twice as fast, the host of a virtual machine probably runs both CPUs on one core. */
 static struct peer peer_arithmetic = {.name = "arithmetic alone", .pairs = arithmetic};
 
 static void work_own(void) {

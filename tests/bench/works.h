@@ -13,11 +13,11 @@ void works_scale(void);       /* a million accounts */
 void works_ten_million(void); /* left out of a quick run */
 void works_growth(void);      /* many held slots, many processes */
 
-/* Accounts chosen at random among 10, 100, ... `most` accounts of the berthd that clients find. */
+/* Measures accounts chosen at random among 10, 100, ... `most` accounts of the last berthd. */
 void random_measure(unsigned most);
 
-/* An idle berthd, beside all families: idle_begin() starts it, idle_watch() begins to count its
- * wake-ups once it has settled, idle_end() reports. */
+/* An idle berthd runs beside all families. idle_begin() starts it, idle_watch() begins to count its
+ * wake-ups when its counts are stored, and idle_end() reports. */
 void idle_begin(void);
 void idle_watch(void);
 void idle_end(void);
