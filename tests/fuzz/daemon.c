@@ -46,7 +46,7 @@ struct manager *daemon_get(void) {
 
 /* -- berthd ------------------------------------------------------------------------------------ */
 
-/* Starts a shell that removes the directory when this process ends, however it does. */
+/* Starts a shell that removes the directory when this process ends, in whatever way. */
 static void remove_at_end(void) {
 	int ends[2];
 
@@ -113,7 +113,7 @@ void daemon_begin(void) {
 }
 
 /* Replaces message_receive (the linker's --wrap). berthd's buffer has the size of the largest
- * message. The bytes behind the received message must not be read. */
+ * message. Makes a sanitizer report reads of the bytes behind the received message. */
 ssize_t __real_message_receive(int fd, void *buffer, size_t size, int *ret_fds);
 ssize_t __wrap_message_receive(int fd, void *buffer, size_t size, int *ret_fds);
 
@@ -173,7 +173,7 @@ static bool packet_send(int fd, const void *packet, size_t length, unsigned fds,
 	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
 }
 
-/* -EAGAIN if berthd has neither answered nor hung up. */
+/* Returns -EAGAIN if berthd has neither answered nor hung up. */
 static ssize_t answer_receive(struct peer *p, void *buffer, size_t size) {
 	int fds[MESSAGE_FDS_MAX];
 	ssize_t n = message_receive(p->fd, buffer, size, fds);
@@ -275,8 +275,9 @@ static void limits_clear(void) {
 	accounts_tidy(a);
 }
 
-/* Ends all sessions, as if their process had died. It is this process, so a session that it opens
- * from another image ends all earlier ones. The second image ends sessions of the first, too. */
+/* Ends all sessions, as if their process had died. Their process is this one. When it seems to have
+ * called exec (another image) and opens a session, berthd ends its earlier sessions. The second
+ * image ends sessions of the first, too. */
 static void sessions_clear(void) {
 	struct sessions *all = manager->context.sessions;
 
@@ -298,7 +299,7 @@ void daemon_reset(struct peer *peers, size_t count) {
 
 	for (size_t i = 0; i < count; i++)
 		peer_hang_up(&peers[i]);
-	/* Changes of the connections may still be waiting in the store. */
+	/* Changes that the connections asked for may still be waiting in the store. */
 	limits_wait(&nothing, 1);
 	sessions_clear();
 	while (accounts_totals(manager->context.accounts).configured > 0 ||

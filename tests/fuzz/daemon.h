@@ -33,17 +33,16 @@ struct peer {
 /* The berthd of this process. */
 struct manager *daemon_get(void);
 
-/* To be called before each input: counts the open descriptors, since libFuzzer opens some at
- * times. */
+/* Called before each input. Counts the open descriptors, since libFuzzer opens some at times. */
 void daemon_begin(void);
 
 /* Connects the peer if it isn't connected. */
 void peer_connect(struct peer *p, enum server_socket kind);
 void peer_hang_up(struct peer *p);
 
-/* Sends a packet with `fds` descriptors, of which the first is this process's pidfd if `pidfd`.
- * Runs the event loop until berthd has answered or hung up, which it must do. Returns the length of
- * the answer, which is in a static buffer; 0 without an answer. */
+/* Sends a packet with `fds` descriptors; if `pidfd`, the first one is this process's pidfd. Runs
+ * the event loop until berthd has answered or hung up, as it must. Returns the length of the
+ * answer, which is in a static buffer; 0: there is no answer. */
 size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds, bool pidfd,
 	const void **ret_answer);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Messages on admin.sock, as an administrator's program could send them. */
+/* Sends messages to admin.sock, as an administrator's program could. */
 
 #include "messages.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Messages on berth.sock, as a server without libberth could send them. */
+/* Sends messages to berth.sock, as a server without libberth could. */
 
 #include "messages.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Text that other users may have written (labels, names of programs) as strings of JSON. A strict
- * reader must get valid UTF-8: the text itself where that is valid, and U+FFFD elsewhere.
+ * Labels and names of programs, which any user may have written, are printed as strings of JSON. A
+ * strict reader must get valid UTF-8: the text where it is valid, and U+FFFD elsewhere.
  */
 
 #include <stdio.h>
@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 	must(copy);
 	try_string(copy);
 	free(copy);
-	/* A time comes from shared memory, too. */
+	/* Times come from shared memory, too, and so may have any value. */
 	at = show_time(&shown, input_number(&in, 8));
 	must_for(strlen(at) == 20 && at[4] == '-' && at[19] == 'Z', at, strlen(at));
 	return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Names, templates, numbers, and the escaping of text. Each result is compared with the result of a
- * reference, which is so simple that it hardly has the same errors.
+ * Tests names, templates, numbers, and the escaping of text. Compares each result with that of a
+ * second implementation (the reference), which is so simple that it hardly has the same errors.
  */
 
 #include <errno.h>
@@ -57,7 +57,7 @@ static int hex(char c) {
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Undoes the escapes. The result must be the beginning of the text, and as much of it as fits. */
+/* Undoes the escapes. The result must be the beginning of the text, as much as fits. */
 static void try_escape(const char *text, size_t length, size_t size) {
 	char *shown = malloc(size);
 	size_t at = 0, n = 0;
@@ -118,8 +118,8 @@ static size_t step(const char *p) {
 	return reference_utf8(p, strlen(p), &c);
 }
 
-/* Fills a table: match[i][k] is true if the pattern from character i on matches the name from k
- * on. */
+/* Fills a table: match[i][k] is true if the pattern from its character i on matches the name from
+ * its character k on. */
 static bool reference_matches(const char *pattern, const char *name) {
 	static bool match[257][257];
 	const char *p_at[257], *n_at[257];
@@ -162,7 +162,7 @@ static uint32_t literals(const char *pattern, uint32_t *ret_stars) {
 	return n;
 }
 
-/* The order that templates.h defines. */
+/* Compares two templates in the order that templates.h defines. */
 static bool is_more_specific(const char *a, const char *b) {
 	uint32_t a_stars, b_stars, a_literals = literals(a, &a_stars),
 				   b_literals = literals(b, &b_stars);

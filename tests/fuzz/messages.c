@@ -8,16 +8,16 @@
  *              rest of the message (length, bytes). The header is right, unless a flag damages it.
  *   PACKET     length (2 bytes), bytes, which are sent as they are
  *   LINES      number of lines of an import; for each its limit (1 byte) and name (length, bytes);
- *              how many bytes are cut off at the end; by what the counts are wrong
+ *              how many bytes are cut off at the end; what is XORed into the two counts
  *   ACQUIRE    record, weight, name: acquires in shared memory, as libberth does
  *   RELEASE    record
  *   OVERWRITE  part, index, 8 bytes: writes to the segment, as a hostile member of the group may
  *   MUTE       the connection reads no answers from now on
  *   HANG_UP
  *
- * berthd must answer or hang up. Its answers must be well-formed and safe to print on a terminal. A
- * change that it acknowledges must be in force. At the end the counts must be the sums of the
- * records, unless the segment was overwritten, and everything can be cleared.
+ * berthd must answer or hang up. berthd's answers must be well-formed and safe to print on a
+ * terminal. A change that berthd acknowledges must be in force. At the end the counts must be the
+ * sums of the records, unless the segment was overwritten, and everything can be removed.
  */
 
 #include <string.h>
@@ -93,7 +93,7 @@ static void judge_held(const struct message_held *h) {
 	}
 }
 
-/* A limit that was acknowledged is in force. */
+/* A limit that was acknowledged must be in force. */
 static void judge_set(const struct message_set *request) {
 	struct accounts *a = daemon_get()->context.accounts;
 	uint32_t want = request->limit == MESSAGE_UNLIMITED ? BERTH_LIMIT_NONE : request->limit,
@@ -194,7 +194,6 @@ static void ask(struct peer *p, size_t length, unsigned fds, bool pidfd) {
 
 /* -- acts -------------------------------------------------------------------------------------- */
 
-/* Exclusive-ors bytes of the input to the packet. */
 static void body_fill(struct input *in, size_t at, size_t size) {
 	uint8_t bytes[256];
 	size_t n = input_bytes(in, bytes, input_byte(in));
@@ -329,8 +328,8 @@ static void act_overwrite(struct input *in) {
 		store_relaxed(&record->label[index % ELEMENTS(record->label)], value);
 }
 
-/* Sets counts, records, tags and seqs back to 0, so that an input doesn't affect the next one. No
- * process is in the middle of an operation. */
+/* Sets counts, tags, places and seqs to 0, so that an input doesn't affect the next one. No process
+ * is in the middle of an operation. */
 static void overwritten_clear(void) {
 	struct map *m = daemon_get()->context.segment->map;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The administrator of the torture test sets limits, revokes, and deletes, by the messages that
- * berthctl sends. It writes the history of limits for the observer.
+ * The administrator of the torture test sets limits, revokes slots and deletes accounts, with the
+ * messages that berthctl sends. It writes the history of limits for the observer.
  *
  * If berthd dies before it answers, the administrator sends the request again until it is answered,
  * so that it knows which limit is in force.
@@ -76,7 +76,7 @@ static void send_set(struct admin *a, uint32_t account, uint32_t limit) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-/* The present count, as a limit: then a charge against the old limit exceeds the new one. */
+/* Returns the count, as a limit: then a charge against the old limit exceeds the new limit. */
 static uint32_t limit_held(struct admin *a, uint32_t account) {
 	uint32_t held = counter_count(a->m, torture_account(a->m, torture_name[account]));
 
@@ -164,8 +164,8 @@ static void delete_and_set(struct admin *a) {
 
 /* -- the process ------------------------------------------------------------------------------- */
 
-/* Changes the limit of one account, or revokes, a few times, so that its cell is bumped again and
- * again. */
+/* Changes the limit of an account, or revokes its slots, a few times, so that the account's cell is
+ * bumped again and again. */
 static void act_on_account(struct admin *a) {
 	uint32_t account = torture_below(&a->random, TORTURE_WATCHED);
 
@@ -179,8 +179,8 @@ static void act_on_account(struct admin *a) {
 		delete_and_set(a);
 }
 
-/* All clients are stopped, some of them in an acquire after they have read a limit. This lowers the
- * limits or revokes their slots. */
+/* Called while all clients are stopped, some of them in an acquire after they have read a limit.
+ * Lowers the limits, and revokes slots. */
 static void act_in_freeze(struct admin *a) {
 	for (uint32_t account = 0; account < TORTURE_WATCHED; account++) {
 		if (torture_once_in(&a->random, 4))

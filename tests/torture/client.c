@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A server of the torture test: its threads share a handle and use it in every way a program may.
+ * A server of the torture test. Its threads share a handle, and use it in every way a program may.
  *
- * Every return code is checked. A release may return 1236 only if the slot may have been revoked: a
- * revocation was under way when the slot was acquired, or has begun since, or this process has lost
- * its session by closefrom. In these cases 1237 is allowed, too (see pool.c).
+ * Every return code is checked. A release may return 1236 only if the slot may have been revoked.
+ * There are three such cases: a revocation was under way when the slot was acquired, a revocation
+ * has begun since, or this process has lost its session by closefrom. In these cases 1237 is
+ * allowed, too (see pool.c).
  */
 
 #include <pthread.h>
@@ -68,7 +69,7 @@ static bool may_be_revoked(struct worker *w, uint32_t revokes_done) {
 }
 
 /* True if a closefrom may have closed the library's descriptors during an operation, which may then
- * return any code. `closefroms_done` is their number before the operation. */
+ * return any code. `closefroms_done` is the number of closefroms before the operation. */
 static bool closefrom_may_interfere(struct client *c, uint32_t closefroms_done) {
 	return load_total(&c->closefroms_begun) != closefroms_done;
 }
@@ -88,8 +89,8 @@ static uint32_t any_account(struct worker *w) {
 	return MIN_OF(a, b);
 }
 
-/* For phases of 1 to 16384 acquires a thread keeps to one account, or uses all. So some cells
- * aren't changed for a while, and keep the tags of records that are used elsewhere, and the words
+/* For a phase of 1 to 16384 acquires a thread uses one account, or all accounts. So some cells
+ * don't change for a while. They keep the tags of records that are used elsewhere, and the words
  * that a stopped thread has read. */
 static uint32_t pick_account(struct worker *w) {
 	if (w->phase == 0) {
@@ -164,8 +165,7 @@ static void do_query(struct worker *w) {
 
 /* -- fork -------------------------------------------------------------------------------------- */
 
-/* In the child: the parent's slots can't be released, and the library opens a new session by
- * itself. */
+/* Runs in the child, which can't release its parent's slots. The library opens a new session. */
 static void child_run(struct worker *w) __attribute__((noreturn));
 static void child_run(struct worker *w) {
 	struct berth *b = w->c->b;
@@ -234,8 +234,8 @@ static void do_closefrom(struct worker *w) {
 	count(&w->c->t->figures.closefroms);
 }
 
-/* Calls exec while all threads hold slots. A program of another architecture needs the emulator
- * that runs it, too (tests/install/portable.sh). */
+/* Calls exec while all threads hold slots. A program of another architecture must call exec with
+ * its emulator (tests/install/portable.sh). */
 static void do_exec(struct worker *w) {
 	const char *emulator = getenv("BERTH_TEST_EMULATOR"), *path = w->c->t->path;
 	char place[16], seed[32], self[4096] = "";

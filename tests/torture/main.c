@@ -4,10 +4,11 @@
  * The torture test kills, stops and restarts servers and berthd, revokes slots and changes limits,
  * as fast as possible. The counts must be exact all the time.
  *
- * It checks every return code (client.c), and that no count is larger than the limits allow
+ * The test checks every return code (client.c), and that no count is larger than the limits allow
  * (observer.c). Now and then it stops all processes, wherever they are, and compares the counts
- * with the sums of the records (audit.c). No process may die that wasn't killed. At the end every
- * count is 0, every record is closed, and the store has the same limits and counts.
+ * with the sums of the records (audit.c). A process may die only if the test killed it. At the end
+ * every count must be 0, every record must be closed, and the store must have the same limits and
+ * counts.
  */
 
 #include <errno.h>
@@ -24,11 +25,12 @@
 #include "harness.h"
 #include "torture.h"
 
-#define GRACE_S 90 /* by which a run may exceed its duration before the watchdog ends it */
+#define GRACE_S 90 /* if a run exceeds its duration by more, the watchdog ends it */
 
 #define AUDIT_US 200000
 
-/* A soak of at least so many seconds must reach its totals. It may take so many times as long. */
+/* A soak of SOAK_S seconds or more must reach its totals. For this it may last SOAK_PATIENCE times
+ * as long. */
 #define SOAK_S        300
 #define SOAK_PATIENCE 4
 
@@ -86,7 +88,7 @@ static int place_of(pid_t pid) {
 	return -1;
 }
 
-/* Processes die of this test's SIGKILL only, or exit with 0 when the test ends. */
+/* A process may die only of this test's SIGKILL, or exit with 0 when the test ends. */
 static void judge_death(pid_t pid, const siginfo_t *info) {
 	bool killed = info->si_code == CLD_KILLED && info->si_status == SIGKILL;
 	bool ended = info->si_code == CLD_EXITED && info->si_status == 0;
@@ -134,9 +136,9 @@ static void reap(void) {
 static void client_kill(void) {
 	uint32_t a = torture_below(&run.random, run.t->clients);
 	uint32_t b = torture_below(&run.random, run.t->clients);
-	/* Clients with a high index live longer. Not in a soak: berthd keeps the ranges of a lost
-	 * session until the process is dead, and a soak looks for ranges that aren't freed even
-	 * then. */
+	/* Clients with a high index live longer, except in a soak. berthd keeps the ranges of a
+	 * lost session until the process is dead, and a soak looks for ranges that aren't freed
+	 * even then. */
 	pid_t pid = load_relaxed(&run.t->client[run.soak ? a : MIN_OF(a, b)]);
 
 	if (pid > 0 && kill(pid, SIGKILL) == 0)
@@ -161,8 +163,8 @@ static void clients_continue(int64_t now) {
 		}
 }
 
-/* Kills berthd, mostly while it works and sometimes while it starts; or starts it again, mostly at
- * once. */
+/* Kills berthd if it runs, else starts it. The next kill comes mostly while berthd works and
+ * sometimes while it starts; the next start comes mostly at once. */
 static void berthd_kill_or_start(int64_t now) {
 	if (run.berthd.berthd == 0) {
 		(void)instance_spawn(&run.berthd);
@@ -205,13 +207,12 @@ static void freeze(const struct processes *all) {
 	store_total(&run.t->freeze, 1);
 	if (!eventually(admin_has_acted, NULL))
 		torture_fail(run.t, "berthd doesn't answer while all clients are stopped");
-	/* The observer is in the middle of a round; the next one is a whole one. */
+	/* The observer is in the middle of a round. Waits for the end of the next one. */
 	samples = load_relaxed(&run.t->figures.samples) + 2 * TORTURE_ROUND;
 	if (!eventually(observer_has_sampled, &samples))
 		torture_fail(run.t, "the observer takes no samples");
 	store_total(&run.t->freeze, 0);
-	/* Resumes the clients one after another, so that the observer sees the first operation of
-	 * each. */
+	/* Resumes the clients one by one, so that the observer sees the first operation of each. */
 	for (unsigned i = 0; i < run.t->clients; i++)
 		if (load_relaxed(&run.t->client[i]) > 0) {
 			(void)kill(load_relaxed(&run.t->client[i]), SIGCONT);
@@ -291,7 +292,7 @@ static bool first_limits_are_set(void *data) {
 static void start(void) {
 	uint64_t seed = torture_random(&run.random);
 
-	/* The group exists while its leader isn't waited for, even if all clients are dead. */
+	/* The process group exists until its leader is waited for, even if all clients are dead. */
 	run.anchor = fork_or_die();
 	if (run.anchor == 0)
 		for (;;)

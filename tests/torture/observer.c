@@ -4,10 +4,10 @@
  * The observer of the torture test reads counts in the segment again and again. No count may be
  * larger than the limits allow.
  *
- * berth promises that no charge is made against the old limit once `set` has returned. So a count
- * is at most the highest of the limits that were in force, or had been sent, since the cell was
- * last seen at or below the only limit in force. The observer keeps a bound for each cell,
- * `allowed`, which is at least that:
+ * berth promises that no charge is made against the old limit once `set` has returned. Take the
+ * last time that the cell was seen at or below the only limit in force: since then the count is at
+ * most the highest limit that was in force or had been sent. The observer keeps a bound for each
+ * cell, `allowed`, which is at least this limit:
  *
  *   S1  Read how many limits have been acknowledged.
  *   S2  Read the count.
@@ -17,10 +17,10 @@
  *       the count is at most L, set `allowed` to L.
  *
  * S3 raises `allowed` enough: a charge against a limit comes after the limit was sent, and a charge
- * that S2 sees comes before S2. So S3 sees the limit as sent. S5 lowers `allowed` no more than it
- * may: at S2 the count is at most L, and charges after S2 are made against L or against limits that
- * are sent after S3, which a later S3 sees. The observer doesn't read limits in the directory,
- * since the present limit says nothing about the limit at the time of a charge.
+ * that S2 sees comes before S2. So S3 sees the limit as sent. S5 lowers `allowed` not too much: at
+ * S2 the count is at most L. Charges after S2 are made against L, or against limits that are sent
+ * after S3 and that a later S3 sees. The observer doesn't read limits in the directory, since the
+ * present limit says nothing about the limit at the time of a charge.
  */
 
 #include <stdio.h>
@@ -28,7 +28,7 @@
 
 #include "torture.h"
 
-/* A test without progress for this time hangs. */
+/* A test that makes no progress for this time hangs. */
 #define STALL_US 20000000
 
 struct watch {
@@ -104,7 +104,7 @@ void torture_observer(struct torture *t) {
 			torture_fail(
 				t, "no client has done an operation for %d s", STALL_US / 1000000);
 		}
-		/* Most of the time the clients can use the processor. */
+		/* Leaves the processor to the clients most of the time. */
 		torture_sleep_us(300);
 	}
 	_exit(torture_failed(t) ? 1 : 0);

@@ -13,8 +13,8 @@
 #include "directory.h"
 #include "torture.h"
 
-/* The administrator deletes the last two and sets them again. The ancestors of the last one have no
- * limits of their own. */
+/* The administrator deletes the last two accounts and sets them again. The ancestors of the last
+ * account have no limits of their own. */
 const char *const torture_name[TORTURE_NAMES] = {"one", "group/a", "two", "group/b/x", "group",
 	"wide/a/deep", "three", "wide/a", "lone/b/c", "four", "lone/b", "pair/a", "pair", "five",
 	"group/b/y", "wide", "fleeting", "gone/and/back"};

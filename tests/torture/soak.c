@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The long run checks that nothing grows, or gets slower, during the torture.
+ * A soak is a long run, which checks that nothing grows, or gets slower, during the torture.
  *
  * berthd isn't killed, so that leaks add up. Every two seconds this file samples berthd's memory,
  * descriptors and threads, the space of the shared files and of the store, and the time of a pair
@@ -10,9 +10,10 @@
  *
  * One descriptor for each session doesn't count: berthd keeps the sessions that a process has lost
  * (by closefrom or exec) until the process dies, which is random. Memory is the anonymous memory in
- * smaps, which is the heap. It doesn't include the shared files, of which the blocks count. The
- * probe measures batches in processor time, so that it doesn't include waiting, and being stopped
- * by an audit. It does include the effects of other processes on caches and clock rates.
+ * smaps, which is the heap. It doesn't include the shared files, whose blocks are sampled
+ * separately. The probe measures the processor time of batches. This time doesn't include waiting,
+ * or being stopped by an audit. It does include the effects of other processes on caches and clock
+ * rates.
  */
 
 #include <dirent.h>
@@ -97,10 +98,11 @@ enum {
 	FIGURES,
 };
 
-/* The figures, and how large each may be in the last quarter: the one of the first quarter times a
- * percentage, plus a constant. The number of connections varies, malloc keeps memory, files grow in
- * steps, and the store uses a new page now and then. None of that continues for ever. A leak of a
- * kilobyte or a descriptor for each of 10,000 killed clients would be far larger. */
+/* The figures. In the last quarter each may be as large as in the first quarter, times a
+ * percentage, plus a constant (`slack`). This allows for small changes: the number of connections
+ * varies, malloc keeps memory, files grow in steps, and the store uses a new page now and then.
+ * None of this growth continues for ever. A leak of a kilobyte or a descriptor for each of 10,000
+ * killed clients would be far larger. */
 static const struct {
 	const char *name, *unit;
 	uint64_t unit_size;
@@ -114,7 +116,7 @@ static const struct {
 	[PROBE_FDS] = {"a client: descriptors", "", 1, 100, 0},
 	[SHARED_FILES] = {"segment and directory", "KiB", 1024, 110, 1 << 20},
 	[STORE] = {"store", "KiB", 1024, 110, 256 << 10},
-	/* On a shared machine other programs slow the probe down. So only large changes count. */
+	/* Other programs on the machine slow the probe down. So only large changes count. */
 	[PAIR_MEDIAN] = {"acquire and release, median", "ps", 1, 300, 0},
 	[PAIR_P99] = {"acquire and release, 99 %", "ps", 1, 1000, 0},
 };
@@ -145,7 +147,7 @@ static uint64_t proc_number(pid_t pid, const char *file, const char *word) {
 	return n;
 }
 
-/* The sum of each() over the entries of a directory; without each() their number. */
+/* The sum of each() over the entries of a directory; if `each` is NULL, the number of entries. */
 static uint64_t directory_sum(const char *path, uint64_t (*each)(const char *path)) {
 	uint64_t sum = 0;
 	char name[512];

@@ -46,9 +46,9 @@ extern const char *const torture_name[TORTURE_NAMES];
 #define TORTURE_WEIGHT_MAX 5
 
 /* The limits of one account, in the order of the requests. Only the administrator writes here.
- * Before it sends limit n it writes the limit and `begun` = n + 1; when berthd has acknowledged it,
- * `acked` = n + 1. It sends one limit at a time, and sends it again if berthd dies before the
- * answer. */
+ * Before it sends limit n, it writes the limit, and n + 1 to `begun`. When berthd has acknowledged
+ * the limit, it writes n + 1 to `acked`. It sends one limit at a time, and sends the limit again if
+ * berthd dies before the answer. */
 struct history {
 	_Atomic uint32_t begun, acked;
 	_Atomic uint32_t limit[TORTURE_HISTORY];
@@ -75,7 +75,7 @@ struct torture {
 	char failure[1024];
 	struct figures figures;
 	_Atomic int client[TORTURE_CLIENTS_MAX]; /* pids; 0: none */
-	/* Revocations and forced deletions sent and answered; one at a time. */
+	/* Numbers of revocations and forced deletions, sent one at a time. */
 	_Atomic uint32_t revokes_begun, revokes_done;
 	struct history history[TORTURE_WATCHED];
 	_Atomic int probe; /* pid */
