@@ -2,8 +2,9 @@
 #pragma once
 
 /*
- * The operations during which test-kill-daemon.c kills berthd: how each is prepared, how it is
- * begun without waiting for its end, and how the test knows that it has ended.
+ * The operations during which test-kill-daemon.c kills berthd. For each operation this file has
+ * functions that prepare it, that begin it without waiting for its end, and that tell whether it
+ * has ended.
  */
 
 #include "layout.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Tests sockets that berthd inherits. The test gives it the sockets as systemd does. */
+/* Tests sockets that berthd inherits. The test gives berthd the sockets as systemd does. */
 
 #include <grp.h>
 

@@ -88,8 +88,8 @@ static int work(struct berth *b, int rounds) {
 	return code;
 }
 
-/* Uses each account once and sends the code. Then, for each number n that it receives, it does n
- * rounds and sends a code. It ends when it receives 0. */
+/* In the child: uses each account once and sends the code. Then, for each number n that the child
+ * receives, does n rounds and sends a code. Ends when n is 0. */
 static void child_work(struct child *c, void *data) {
 	struct berth *b = NULL;
 	int code = berth_open(NULL, &b), rounds;

@@ -30,7 +30,7 @@ static void code_check(int code) {
 	if (code == BERTH_SUCCESS)
 		return;
 	fault_check(fault_hits > 0, "%d without a fault\n", code);
-	/* The library retries after these faults, so that the caller must not notice them. */
+	/* The library retries after these faults, so the caller must not notice them. */
 	fault_check(fault->error != EINTR && fault->error != EAGAIN && fault->what != INJECT_CLOCK,
 		"%d\n", code);
 	fault_check(code == BERTH_NO_SYSTEM_RESOURCES || fault_closes_connection(), "%d\n", code);
@@ -39,8 +39,8 @@ static void code_check(int code) {
 		"%d\n", code);
 }
 
-/* The number of sessions whose connection ended without a goodbye. berthd keeps them until this
- * process ends. */
+/* The number of sessions whose connection ended without a goodbye. berthd keeps these sessions
+ * until this process ends. */
 static long long sessions_lost;
 
 static bool nothing_is_left(void *data) {

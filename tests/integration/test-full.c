@@ -51,7 +51,7 @@ START_TEST(when_slots_run_out_an_acquire_gets_8_and_the_log_names_the_option) {
 	slot[7] = acquire_slot(b, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &more));
 
-	/* When the session has ended, another one can use all records. */
+	/* When the session has ended, another session can use all records. */
 	berth_close(b);
 	expect_status_eventually("sessions", 1);
 	acquire_slots(other, "alice", SLOTS, NULL);
@@ -179,7 +179,8 @@ START_TEST(with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new
 	/* The record of that slot isn't used up. */
 	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 
-	/* berthd keeps the table while a server uses it, and makes a new one when none does. */
+	/* berthd keeps the table while a server uses it, and makes a new table when no server
+	 * does. */
 	restart_after(SIGTERM);
 	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
 	held = acquire_slot(b, "alice");

@@ -304,7 +304,7 @@ static int expect_resumed(struct message_hello *hello, uint32_t resumed) {
 	return fd;
 }
 
-/* This doesn't run in a child process, since only the parent of berthd can restart it. */
+/* Runs in this process, not in a child, since only berthd's parent can restart berthd. */
 START_TEST(a_hang_up_before_any_request_ends_no_resumed_session) {
 	struct message_ranges ranges = {MESSAGE_HEADER(MESSAGE_RANGES, ranges), .count = 1};
 	struct message_hello hello = hello_make();
@@ -318,7 +318,7 @@ START_TEST(a_hang_up_before_any_request_ends_no_resumed_session) {
 	fd = expect_resumed(&hello, 1);
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), BERTH_SUCCESS);
 	(void)close(fd);
-	/* A hang-up after a request has ended the session. */
+	/* After a request, a hang-up ends the session. */
 	(void)close(expect_resumed(&hello, 0));
 	expect_ctl(0, "", "status");
 }
@@ -630,7 +630,7 @@ START_TEST(an_import_out_of_order_or_with_wrong_counts_is_refused) {
 }
 END_TEST
 
-/* The connection has an import, but what the store has yet to answer is a set. */
+/* The connection has begun an import, and waits for the store's answer to a set. */
 START_TEST(a_hang_up_during_a_set_frees_no_connection_that_the_store_will_answer) {
 	struct message_set set = {MESSAGE_HEADER(MESSAGE_SET, set), .limit = 3};
 

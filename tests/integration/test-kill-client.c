@@ -290,8 +290,8 @@ static bool finish_by_new_berthd(pid_t pid) {
 static bool (*const finishers[])(pid_t pid) = {finish_by_revoke_of_process, finish_by_revoke_of_all,
 	finish_by_recount, finish_by_new_berthd};
 
-/* Stops a release at instruction k and has `finish` finish it. Returns false if a recount finished
- * it before. */
+/* Stops a release at instruction k, and then calls `finish`. Returns false if a recount finished
+ * the release first. */
 static bool release_stopped(size_t k, bool (*finish)(pid_t pid), bool resume) {
 	const struct run r = {&three_levels, k, STOPPED_AND_RESUMED, false};
 	pid_t pid = child_start_stopped(&three_levels);
@@ -305,7 +305,7 @@ static bool release_stopped(size_t k, bool (*finish)(pid_t pid), bool resume) {
 	expect_count(&r, "acme", HELD_WEIGHT);
 	expect_count(&r, "acme/bob", HELD_WEIGHT);
 	expect_count(&r, "acme/bob/web", HELD_WEIGHT);
-	/* The thread gets 0 from its release, although berthd finished it, and exits with 0. */
+	/* The thread's release returns 0, although berthd finished it. Then the thread exits. */
 	if (resume)
 		trace_child_finish(pid);
 	else

@@ -65,7 +65,7 @@ static void holder_acquire(int i) {
 	check(code == 0, "the holder gets %d for %s", code, account[i]);
 }
 
-/* In the child: acquires three slots and sends the code. When told to, it releases them and sends
+/* In the child: acquires three slots and sends the code. When told to, releases the slots and sends
  * the code of each release. */
 static void client_main(struct child *c, void *data) {
 	static const char *const account[CLIENT_SLOTS] = {"acme/alice", "acme/alice", "acme"};
@@ -98,7 +98,7 @@ static void client_start(const struct operation *o) {
 			"the client has no free record");
 }
 
-/* The session knows these accounts, so it doesn't need berthd. */
+/* The session knows these accounts, so the calls don't need berthd. */
 static void holder_acquires_and_releases(const char *when) {
 	static const char *const account[] = {"acme/bob", "carol"};
 
@@ -144,8 +144,8 @@ static void judge_limit(const char *name, int64_t want) {
 			(long long)kill_limit_in_force(state.map, name), (long long)want);
 }
 
-/* berthd must have made all changes of the operation or none of them, and all of them if it
- * acknowledged the operation. Returns true if the changes were made. */
+/* berthd must have made all changes of the operation if it acknowledged the operation, else all or
+ * none of them. Returns true if the changes were made. */
 static bool judge_limits(const struct operation *o, bool acknowledged) {
 	const struct change *c = o->change;
 	bool made = false;
@@ -400,8 +400,8 @@ static void run_operation(const struct operation *o, const char *const functions
 static void judge_end(void) {
 	char why[512];
 
-	/* A new account makes the library connect to the present berthd, so that it can send a
-	 * goodbye. */
+	/* A new account makes the library connect to the present berthd, so that the library can
+	 * send a goodbye. */
 	if (state.holder)
 		expect_code(BERTH_SUCCESS,
 			berth_release(state.holder, acquire_slot(state.holder, "visitor/last")));

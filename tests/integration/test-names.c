@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Valid names of accounts and valid limits, in the library and in berthctl. */
+/* Tests which names of accounts and which limits the library and berthctl accept. */
 
 #include "steps.h"
 

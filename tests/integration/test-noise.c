@@ -273,7 +273,7 @@ START_TEST(a_record_that_is_noise_is_revoked_and_not_counted) {
 }
 END_TEST
 
-/* berthd can't tell such noise from a slot. */
+/* berthd can't tell noise that looks like a slot from a real slot. */
 START_TEST(noise_that_looks_like_a_slot_counts_until_the_session_ends) {
 	struct berth *b = open_session();
 	berth_slot slot = acquire_slot(b, "alice");

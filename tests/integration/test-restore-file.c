@@ -205,8 +205,8 @@ static bool is_logged(void *data) {
 	return logged_times(data) > 0;
 }
 
-/* A directory has the name of the new file, so berthd can't write it. test-faults-disk.c tests a
- * full disk. */
+/* A directory has the name of the new file, so berthd can't write the file. test-faults-disk.c
+ * tests a full disk. */
 START_TEST(an_export_that_cannot_be_written_costs_no_change_and_is_logged_once) {
 	ck_assert_int_eq(mkdir(path_of("limits.export.new"), 0700), 0);
 	set_limit("a", "7");

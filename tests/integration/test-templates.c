@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Accounts without a limit of their own get their limits from templates. Also tests a table that is
- * full of such accounts. */
+/* Tests that accounts without a limit of their own get their limits from templates, and tests a
+ * table that is full of such accounts. */
 
 #include "steps.h"
 

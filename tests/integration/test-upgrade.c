@@ -306,7 +306,7 @@ START_TEST(with_abandon_segment_berthd_starts_and_logs_the_consequences) {
 	expect_logged("count only among themselves until they are restarted");
 	expect_logged(process_line(getpid(), "imapd"));
 	expect_replaced();
-	/* With a segment of its own layout the option has no effect. */
+	/* If berthd finds a segment of its own layout, the option has no effect. */
 	(void)instance_kill(&here, SIGKILL);
 	segment_fd = open(path_of("segment"), O_RDONLY | O_CLOEXEC);
 	instance_restart(&here);
