@@ -45,7 +45,7 @@ struct slice {
 
 /* Memory that the workers of a crew share with each other and with the driver. */
 struct shared {
-	_Atomic unsigned begun; /* counts every worker at the begin of every slice */
+	_Atomic unsigned begun; /* counts every worker at the start of every slice */
 	_Atomic unsigned ended; /* the number of the last slice that a worker has ended */
 	struct {
 		_Alignas(64) _Atomic unsigned parts; /* of batches that the worker has done */
@@ -59,7 +59,7 @@ struct worker {
 	pid_t pid;              /* 0: a thread of the first worker's process */
 	int start[2], ready[2]; /* pipes: the driver writes a byte to start, the worker to ready */
 	unsigned long batch;    /* operations in a batch; 0: not known yet */
-	/* At the begin of the present batch: */
+	/* At the start of the present batch: */
 	unsigned parts[PROCESSES_MAX]; /* the progress of all workers */
 	long preempted;
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Measures what berth costs, and what people would use instead costs. Reports figures and judges
- * none of them.
+ * Measures the cost of berth, and of what people would use instead. Reports figures and judges none
+ * of them.
  *
  *     bench [--quick] [--only FAMILY[,FAMILY]...] DIRECTORY
  *

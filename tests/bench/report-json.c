@@ -10,7 +10,7 @@
  *                 "why": string or null, why a target is missed}],
  *      "rows": [{"work": key, "contender", "unit",
  *                "median", "min", "max": numbers, or null if it wasn't measured; "rounds": number,
- *                "versus": the contender to which the ratio is, or null; "ratio", "ratio_min",
+ *                "versus": the contender to compare with, or null; "ratio", "ratio_min",
  *                "ratio_max": numbers or null, of the rounds' ratios; "ratio_fastest": number or
  *                null, the ratio of the fastest rounds,
  *                "bound": "at most", "at least" or null; "target": number or null, for the ratio if

@@ -2,7 +2,7 @@
 
 /*
  * Code that is compiled with -fsanitize=thread calls these functions, which replace those of
- * libtsan. Each may pause the coroutine. It makes the access after the pause, and so sees what
+ * libtsan. Each function may first pause the coroutine. Then it makes the access, which sees what
  * others did meanwhile. Accesses are made one after the other: weak memory isn't explored.
  *
  * The functions report all writes to cells and records to audit.c. They also report a

@@ -69,8 +69,8 @@ struct torture {
 	uint32_t clients;
 	_Atomic uint32_t finish; /* 1: clients and administrator exit; 2: the observer, too */
 	_Atomic uint32_t failed;
-	/* While all clients are stopped, 1 tells the administrator to act, and 2 that it has done
-	 * so. */
+	/* While all clients are stopped, 1 tells the administrator to act. It writes 2 when it has
+	 * acted. */
 	_Atomic uint32_t freeze;
 	char failure[1024];
 	struct figures figures;
