@@ -10,9 +10,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static char dir[] = "/dev/shm/berth-test-XXXXXX";
+static char dir[32];
 
 static inline void dir_make(void) {
+	strcpy(dir, "/dev/shm/berth-test-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 }
 

@@ -5,8 +5,6 @@
 
 #include <check.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -14,25 +12,24 @@
 #include "acquire.h"
 #include "accounts.h"
 #include "counter.h"
+#include "disk.h"
 #include "segment.h"
 
 /* What the test that runs has open. */
 static struct fixture {
-	char dir[40];
 	struct segment *segment;
 	struct accounts *accounts;
 	struct map *map; /* berthd's mapping */
 } f;
 
 static inline void fixture_open(const struct capacities *want) {
-	ck_assert_int_eq(segment_open(f.dir, want, &f.segment), 0);
+	ck_assert_int_eq(segment_open(dir, want, &f.segment), 0);
 	ck_assert_int_eq(accounts_new(f.segment, &f.accounts), 0);
 	f.map = f.segment->map;
 }
 
 static inline void fixture_new(const struct capacities *want) {
-	strcpy(f.dir, "/dev/shm/berth-unit-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(f.dir));
+	dir_make();
 	fixture_open(want);
 }
 
@@ -41,25 +38,17 @@ static inline void fixture_close(void) {
 	segment_close(f.segment);
 }
 
-/* The path of a file in the private directory, in a static buffer. */
-static inline const char *fixture_file(const char *name) {
-	static char path[96];
-
-	(void)snprintf(path, sizeof(path), "%s/%s", f.dir, name);
-	return path;
-}
-
 static inline void fixture_free(void) {
 	fixture_close();
-	(void)unlink(fixture_file("segment"));
-	(void)unlink(fixture_file("directory"));
-	ck_assert_int_eq(rmdir(f.dir), 0);
+	(void)unlink(dir_path("segment").text);
+	(void)unlink(dir_path("directory").text);
+	ck_assert_int_eq(rmdir(dir), 0);
 }
 
 /* Maps both files as a client does. */
 static inline struct map *fixture_map(void) {
-	int segment = open(fixture_file("segment"), O_RDWR | O_CLOEXEC);
-	int directory = open(fixture_file("directory"), O_RDONLY | O_CLOEXEC);
+	int segment = open(dir_path("segment").text, O_RDWR | O_CLOEXEC);
+	int directory = open(dir_path("directory").text, O_RDONLY | O_CLOEXEC);
 	struct map *map;
 
 	ck_assert_int_eq(map_new(segment, directory, PROT_READ, &map), 0);

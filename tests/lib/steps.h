@@ -31,14 +31,6 @@ __attribute__((unused, format(printf, 1, 2))) static char *text_of(const char *f
 	return to;
 }
 
-/* The positive number in an environment variable; `otherwise` if the variable has none. */
-UNUSED static size_t environment_number(const char *name, size_t otherwise) {
-	const char *text = getenv(name);
-	size_t n = text ? strtoul(text, NULL, 10) : 0;
-
-	return n > 0 ? n : otherwise;
-}
-
 /* Memory full of zeros that this process shares with the processes that it forks. */
 UNUSED static void *shared_memory(size_t size) {
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -71,11 +63,6 @@ static void set_limits_of(const char *file, int line, ...) {
 		(void)expect_ctl_of(file, line, 0, "", "set", name, space + 1, NULL);
 	}
 	va_end(args);
-}
-
-/* The number after "key": that berthctl shows of an account. */
-UNUSED static long long account_number(const char *account, const char *key) {
-	return json_number_in(expect_ctl(0, "", "get", account, "--json"), key);
 }
 
 #define expect_denied(b, account) \
@@ -113,15 +100,8 @@ UNUSED static void restart_after(int signal) {
 	instance_restart(&here);
 }
 
-/* Waits for a berthd that ends by itself. Returns its exit status. */
 UNUSED static int berthd_exit_status(void) {
-	int status = 0;
-
-	ck_assert_msg(eventually(process_has_ended, &here.berthd), "berthd goes on; its log:\n%s",
-		instance_log(&here));
-	(void)waitpid(here.berthd, &status, 0);
-	here.berthd = 0;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return instance_exit_status(&here);
 }
 
 /* Calls `run` in a forked process. Returns what `run` returned, or 128 and the signal of which the

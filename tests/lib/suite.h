@@ -36,6 +36,14 @@
 /* The instance of the test that runs. */
 static struct instance here;
 
+/* The positive number in an environment variable; `otherwise` if the variable has none. */
+UNUSED static size_t environment_number(const char *name, size_t otherwise) {
+	const char *text = getenv(name);
+	size_t n = text ? strtoul(text, NULL, 10) : 0;
+
+	return n > 0 ? n : otherwise;
+}
+
 /* -- expectations ------------------------------------------------------------------------------ */
 
 #define expect_code(want, call) expect_code_of(__FILE__, __LINE__, #call, (want), (call), "")
@@ -140,9 +148,14 @@ UNUSED static long long json_number_in(const char *json, const char *key) {
 	return atoll(at + strlen(quoted));
 }
 
+/* The number after "key": that berthctl shows of an account. */
+UNUSED static long long account_number(const char *account, const char *key) {
+	return json_number_in(expect_ctl(0, "", "get", account, "--json"), key);
+}
+
 /* The account's count, asked of berthd without a session. */
 UNUSED static long long current_of(const char *account) {
-	return json_number_in(expect_ctl(0, "", "get", account, "--json"), "current");
+	return account_number(account, "current");
 }
 
 UNUSED static long long status_number(const char *key) {
@@ -222,16 +235,21 @@ static bool process_has_ended(void *data) {
 	       info.si_pid != 0;
 }
 
-/* Starts a berthd that must refuse to start. Returns its exit status. */
-UNUSED static int start_refused(struct instance *i) {
-	pid_t pid = instance_spawn(i);
+/* Waits for a berthd that ends by itself. Returns its exit status. */
+UNUSED static int instance_exit_status(struct instance *i) {
 	int status = 0;
 
-	ck_assert_msg(eventually(process_has_ended, &pid), "berthd started; its log:\n%s",
-		instance_log(&here));
-	(void)waitpid(pid, &status, 0);
+	ck_assert_msg(eventually(process_has_ended, &i->berthd), "berthd goes on; its log:\n%s",
+		instance_log(i));
+	(void)waitpid(i->berthd, &status, 0);
 	i->berthd = 0;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Starts a berthd that must refuse to start. Returns its exit status. */
+UNUSED static int start_refused(struct instance *i) {
+	(void)instance_spawn(i);
+	return instance_exit_status(i);
 }
 
 /* -- children ---------------------------------------------------------------------------------- */
@@ -367,9 +385,7 @@ UNUSED static void here_end(void) {
 
 /* Under slow tools $SCALE is the factor by which tests do less and wait longer. */
 static int scale_factor(void) {
-	const char *given = getenv("SCALE");
-
-	return given && atoi(given) > 0 ? atoi(given) : 1;
+	return (int)environment_number("SCALE", 1);
 }
 
 UNUSED static int scale_count(int n) {

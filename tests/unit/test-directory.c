@@ -648,13 +648,13 @@ END_TEST
 START_TEST(a_segment_of_another_layout_is_refused_and_not_changed) {
 	struct directory_header before, after;
 	const ssize_t size = sizeof(before);
-	int fd = open(fixture_file("directory"), O_RDWR | O_CLOEXEC);
+	int fd = open(dir_path("directory").text, O_RDWR | O_CLOEXEC);
 
 	fixture_close();
 	ck_assert_int_eq(pread(fd, &before, sizeof(before), 0), size);
 	before.fingerprint++;
 	ck_assert_int_eq(pwrite(fd, &before, sizeof(before), 0), size);
-	ck_assert_int_eq(segment_open(f.dir, &want, &f.segment), -EPROTONOSUPPORT);
+	ck_assert_int_eq(segment_open(dir, &want, &f.segment), -EPROTONOSUPPORT);
 	ck_assert_int_eq(pread(fd, &after, sizeof(after), 0), size);
 	ck_assert_mem_eq(&before, &after, sizeof(before));
 	before.fingerprint--;

@@ -66,8 +66,8 @@ static void stop(void) {
 }
 
 static void reboot(void) {
-	ck_assert_int_eq(remove(fixture_file("segment")), 0);
-	ck_assert_int_eq(remove(fixture_file("directory")), 0);
+	ck_assert_int_eq(remove(dir_path("segment").text), 0);
+	ck_assert_int_eq(remove(dir_path("directory").text), 0);
 }
 
 /* Stops in order, reboots, and loads everything in the next life. */
@@ -109,7 +109,6 @@ static void expect_restored(uint32_t except) {
 /* One life stores peaks and denials; after a reboot the next life has loaded its first slice. */
 static void setup(void) {
 	dir_make();
-	strcpy(f.dir, dir);
 	strcpy(state, dir_path("state").text);
 	start();
 	for (uint32_t i = 0; i < MANY; i++) {

@@ -17,13 +17,12 @@ static char names[COUNT][40];
 static struct store_limit limits[COUNT];
 
 static void setup(void) {
-	dir_make();
-	strcpy(state, dir_path("state").text);
 	fixture_new(&want);
+	strcpy(state, dir_path("state").text);
 }
 
 static void teardown(void) {
-	fixture_free();
+	fixture_close();
 	dir_remove();
 }
 
