@@ -7,8 +7,8 @@
 
 #include "counter.h"
 
-/* Checks the account's own limit first, as the library does. Then it forgets the snapshots, so that
- * the record is placed again and each level is read before it is charged. */
+/* First checks the account's own limit, as the library does. Then discards the cells that the check
+ * has read (`seen`), so that counter_acquire() takes the general path, which reads them again. */
 static inline int record_acquire(struct map *m, uint32_t number, const struct path *path,
 	uint32_t weight, const struct stamp *stamp, uint64_t *ret_seq) {
 	const struct record_at at = {map_record(m, number), number};

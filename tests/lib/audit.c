@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Adds up the records as counter.c defines them, while every process is stopped. A record that is
- * PLACED or SEIZED has made the steps up to its newest seq, which is in the cell's tag or in
- * `noted`. That tells which levels it has charged.
+ * Adds up the weights of the records while every process is stopped, by the rules of counter.c. A
+ * record that is PLACED or SEIZED has made the steps up to its newest seq, which is in the cell's
+ * tag or in `noted`. This seq tells which levels the record has charged.
  *
- * At any instant each sum must be the count exactly. So errors can't cancel each other out, and the
- * audit finds an error soon after it was made. This file doesn't use counter_has_charged(), nor
- * layout.h's functions for seqs, since these are under test, too.
+ * At any instant, each sum must equal the account's count. So errors can't cancel each other out,
+ * and the audit finds an error soon after it was made. This file doesn't use counter_has_charged(),
+ * nor layout.h's functions for seqs, since these are under test, too.
  */
 
 #include <stdio.h>
@@ -34,15 +34,15 @@ static struct pair cell_words(struct map *m, uint32_t account) {
 static bool level_is_charged(uint64_t noted, uint32_t number, uint32_t level, uint64_t tag) {
 	uint64_t seq = tag & BERTH_SEQ_MASK, step;
 
-	/* The tag is newer than `noted` if it is of this record's next step. */
+	/* The tag counts only if it is this record's and is newer than `noted`. */
 	if (tag >> 42 != number || seq < noted)
 		seq = noted;
 	step = seq % 16;
 	return step <= 8 ? step > level : 16 - step > level;
 }
 
-/* Adds the weight to the sum of each charged level. False if the record names an account that
- * doesn't exist. */
+/* Adds the record's weight to the sum of each level that the record has charged. False if it has
+ * charged an account that doesn't exist. */
 static bool record_add(struct map *m, uint32_t number, struct snapshot s, uint32_t *sum) {
 	if (place_state(s.place) == RECORD_FREE || place_state(s.place) == RECORD_CLOSED)
 		return true;

@@ -7,7 +7,7 @@
 
 #include "map.h"
 
-/* The account at a level of the path of `account` (level 0: itself). 0: the path has no such
+/* The account at this level of the path of `account`; level 0 is `account`. 0: there is no such
  * level. */
 static inline uint32_t account_ancestor(struct map *m, uint32_t account, uint32_t level) {
 	for (; level > 0 && account != 0; level--) {
@@ -19,10 +19,10 @@ static inline uint32_t account_ancestor(struct map *m, uint32_t account, uint32_
 	return account;
 }
 
-/* True if every count is the sum of its records; otherwise ret_why (512 bytes) names a wrong
- * count. */
+/* True if every count is the sum of its records' weights; otherwise ret_why (512 bytes) says
+ * why. */
 bool audit_counts(struct map *m, char *ret_why);
 
 /* True if every record is closed and every count is 0; otherwise ret_why (512 bytes) names a record
- * or count for which that is false. */
+ * that isn't closed or a count that isn't 0. */
 bool audit_is_empty(struct map *m, char *ret_why);

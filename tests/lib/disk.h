@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* The private directory of the test that runs, and files. */
+/* The private directory of a test (`dir`), and functions that read and write files. */
 
 #include <check.h>
 #include <ftw.h>
@@ -38,7 +38,7 @@ static inline struct dir_path dir_path(const char *name) {
 	return p;
 }
 
-/* Reads the whole file. The caller frees it. */
+/* Reads the whole file. The caller frees the result. */
 static inline char *file_read(const char *path, size_t *ret_size) {
 	FILE *f = fopen(path, "re");
 	struct stat st;

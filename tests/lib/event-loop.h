@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* An event loop with the sessions and the recount of the fixture's segment. It is run until it is
- * idle, or kept from being idle. */
+/* An event loop with the sessions and the recount of the fixture's segment. A test runs the loop
+ * until the loop is idle, or keeps it busy with flood_new(). */
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -34,7 +34,7 @@ static int flood_on_message(sd_event_source *source, int fd, uint32_t events, vo
 	return 0;
 }
 
-/* An event source that is always ready. `messages` counts how often it was dispatched. */
+/* Adds an event source that is always ready. `messages` counts how often the loop dispatches it. */
 static inline sd_event_source *flood_new(unsigned *messages) {
 	sd_event_source *flood;
 	int fd = eventfd(1, EFD_CLOEXEC);

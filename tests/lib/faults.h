@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Repeats a step of a test. In the first repetition the first call of a kind fails, then the second
- * call, and so on, until there is no n-th call. Unless $FAULTS is "all", only a sample of these
- * faults is tried.
+ * Repeats a step of a test. In the n-th repetition, the n-th call of a kind fails. The repetitions
+ * end when the step makes fewer than n calls of this kind. Unless $FAULTS is "all", only a sample
+ * of the faults is tried.
  */
 
 #include <sys/mman.h>
@@ -13,7 +13,7 @@
 #include "suite.h"
 
 #define FAULTS_SAMPLE 6     /* faults in a sample, of all kinds together */
-#define FAULTS_MAX    20000 /* calls of a kind that are made to fail */
+#define FAULTS_MAX    20000 /* the most calls of a kind that are made to fail */
 
 struct fault {
 	const char *name;
@@ -22,8 +22,7 @@ struct fault {
 	bool sticky;
 };
 
-/* Faults that can happen to a program. A sticky fault stays: the disk is full from then on, for
- * example. */
+/* Faults that can happen to a program. A sticky fault lasts: for example, the disk stays full. */
 static const struct fault faults[] = {
 	{"no memory", INJECT_MEMORY, ENOMEM, false},
 	{"no memory from then on", INJECT_MEMORY, ENOMEM, true},
@@ -72,7 +71,7 @@ static const struct fault faults[] = {
 	{"the clock jumps back", INJECT_CLOCK, -(1 << 30), true},
 };
 
-/* The present fault. */
+/* The fault that is tried now. */
 static struct inject *inject;
 static char inject_path[64];
 static const struct fault *fault;
@@ -81,7 +80,7 @@ static uint32_t fault_nth, fault_calls, fault_hits;
 
 /* -- expectations ------------------------------------------------------------------------------ */
 
-/* Describes the present fault. */
+/* Describes the fault that is tried now. */
 UNUSED static const char *fault_text(void) {
 	static char text[256];
 
@@ -126,7 +125,7 @@ UNUSED static void fault_disarm(void) {
 	fault_hits = inject->hits;
 }
 
-/* To be called before the test's berthd is started. */
+/* A test calls this before it starts berthd. */
 UNUSED static void faults_init(void) {
 	int fd = memfd_create("faults", MFD_CLOEXEC);
 
@@ -138,7 +137,7 @@ UNUSED static void faults_init(void) {
 	random_init();
 }
 
-/* on: programs that the test starts from now on load the injector; otherwise they don't. */
+/* If `on` is true, programs that the test starts from now on load the injector; else they don't. */
 UNUSED static void faults_preload(bool on) {
 	static char path[4096];
 	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 64);
@@ -173,7 +172,7 @@ UNUSED static bool faults_are_all(void) {
 }
 
 static void fault_sweep_all(const struct fault *f, uint32_t calls, void (*step)(void)) {
-	/* Of a fault that resembles another one and has many calls, only every fifth call fails. */
+	/* Of many calls, only every fifth fails if the fault resembles another one. */
 	bool resembles = f->sticky || f->error == ENFILE || f->error == EDQUOT;
 	uint32_t injected = 0, stride = resembles && calls > 60 ? 5 : 1;
 
@@ -210,8 +209,8 @@ static void faults_sweep_some(const uint32_t *calls, uint32_t kinds, void (*step
 	printf("%6u injected: a sample; %s\n", injected, fault_about);
 }
 
-/* Calls `step` without a fault, which counts the calls, and then with each fault of the kinds.
- * `step` arms and disarms the fault. */
+/* First calls `step` without a fault, to count the calls. Then calls `step` with each fault of
+ * these kinds, or with a sample of them. `step` itself arms and disarms the fault. */
 UNUSED static void faults_sweep_of(uint32_t kinds, const char *about, void (*step)(void)) {
 	static const struct fault none = {"none", ~0u, 0, false};
 	uint32_t calls[32], any = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A segment and a directory in a private directory, without a daemon. */
+/* A segment and a directory of accounts, as files in the private directory, without a daemon. */
 
 #include <check.h>
 #include <fcntl.h>
@@ -55,7 +55,7 @@ static inline struct map *fixture_map(void) {
 	return map;
 }
 
-/* Makes the segment so large that it has this number of records. */
+/* Makes the segment so large that it has at least this number of records. */
 static inline void fixture_grow_slots(uint32_t count) {
 	while (load_relaxed(&f.segment->names->slots) < count)
 		ck_assert_int_eq(segment_grow_slots(f.segment), 0);
@@ -63,7 +63,7 @@ static inline void fixture_grow_slots(uint32_t count) {
 
 /* -- accounts ---------------------------------------------------------------------------------- */
 
-/* Sets a limit, as after a commit of the store. */
+/* Sets a limit as berthd does after the store has committed it. */
 static inline int fixture_configure(const char *name, uint32_t limit) {
 	uint32_t account;
 	int r = accounts_reserve(f.accounts, name, &account);
@@ -113,7 +113,7 @@ static inline struct path path_with(const char *name, uint32_t limit) {
 	return path_of(name);
 }
 
-/* Each level of the path has this count. */
+/* Checks that each level of the path has this count. */
 static inline void check_path(const struct path *path, uint32_t count) {
 	for (uint32_t k = 0; k < path->depth; k++)
 		ck_assert_uint_eq(counter_count(f.map, path->level[k].account), count);
@@ -125,7 +125,7 @@ static inline void check_no_counts(void) {
 			counter_count(f.map, a));
 }
 
-/* Overwrites the limit or the generation, and doesn't bump the cell. */
+/* Overwrites the limit and the generation without bumping the cell. */
 static inline void word_write(struct entry *e, uint32_t limit, uint32_t generation) {
 	store_release(&e->word, entry_pack(limit, entry_flags(load_relaxed(&e->word)), generation));
 }
@@ -153,7 +153,7 @@ static inline void record_renew(uint32_t record) {
 	ck_assert_int_eq(counter_open(f.map, record), 0);
 }
 
-/* Acquires a slot with the record, and returns its seq. */
+/* Acquires a slot with the record, and returns the slot's seq. */
 static inline uint64_t record_hold(uint32_t record, const struct path *path, uint32_t weight) {
 	const struct stamp stamp = {.since = 1, .label = "test"};
 	uint64_t seq;
@@ -162,7 +162,7 @@ static inline uint64_t record_hold(uint32_t record, const struct path *path, uin
 	return seq;
 }
 
-/* Tries to acquire a slot, and returns the error. */
+/* Tries to acquire a slot. Returns 0 or the error. */
 static inline int record_try(uint32_t record, const struct path *path, uint32_t weight) {
 	const struct stamp stamp = {.since = 1};
 	uint64_t seq;
@@ -179,8 +179,8 @@ static inline void record_use(uint32_t record, const struct path *path, uint32_t
 	record_release(record, record_hold(record, path, weight));
 }
 
-/* The record's place and newest step, which may be in the tag of a cell. Unlike ck_assert(), this
- * makes a system call only if it fails, since tests call it a million times. */
+/* The record's place, and its newest step, which may be in the tag of a cell. Some tests call this
+ * a million times. So it doesn't use ck_assert(), which makes a system call even if it succeeds. */
 static inline struct snapshot newest_of(uint32_t record) {
 	struct snapshot s;
 
@@ -207,8 +207,8 @@ static inline void words_write(uint32_t record, struct snapshot s) {
 	store_total(&map_record(f.map, record)->noted, s.seq);
 }
 
-/* Makes the first step of a release or a revocation: it discharges the top level (R1). With
- * `cycles` 1, it does this in the next cycle, as a revocation does. The slot has the weight 1. */
+/* Makes the first step of a release or a revocation of a slot of weight 1: discharges the top level
+ * (R1). `cycles` is 0 for a release, and 1 for a revocation, which begins in the next cycle. */
 static inline void discharge_top(
 	uint32_t record, const struct path *path, uint64_t seq, uint64_t cycles) {
 	uint32_t top = path->depth - 1;

@@ -83,7 +83,7 @@ static void made_dirs_remove(void) {
 			made_dir_remove(&made->dirs[i]);
 }
 
-/* Runs before Check forks, so that all its children share the list. */
+/* Runs before Check forks, so that all children of Check share the list. */
 __attribute__((constructor)) static void made_init(void) {
 	made = mmap(NULL, sizeof(*made), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (made == MAP_FAILED)
@@ -103,7 +103,7 @@ static void directories_make(struct instance *i) {
 		give_up("more than %d instances", INSTANCES_MAX);
 	made->dirs[n].owner = getpid();
 	strcpy(made->dirs[n].dir, i->dir);
-	/* Tests that drop root must be able to reach the sockets. */
+	/* Tests that become another user than root must be able to reach the sockets. */
 	(void)chmod(i->dir, 0755);
 	(void)snprintf(i->runtime_dir, sizeof(i->runtime_dir), "%s/run", i->dir);
 	(void)snprintf(i->state_dir, sizeof(i->state_dir), "%s/state", i->dir);
@@ -262,7 +262,7 @@ int instance_kill(struct instance *i, int signal) {
 		(void)waitpid(i->berthd, &status, WUNTRACED);
 		return status;
 	}
-	/* A pidfd is readable once the process has ended, even if it is a zombie. */
+	/* A pidfd is readable once the process has ended, even while the process is a zombie. */
 	ended.fd = (int)syscall(SYS_pidfd_open, i->berthd, 0);
 	do
 		n = ended.fd < 0 ? 1 : poll(&ended, 1, PATIENCE_MS);

@@ -29,8 +29,8 @@ void instance_restart(struct instance *i);
 /* Starts berthd without waiting for READY=1; returns its pid. */
 pid_t instance_spawn(struct instance *i);
 
-/* Sends a signal. Unless the signal is 0 or SIGCONT, waits until berthd has ended (SIGSTOP: until
- * it has stopped), and returns the wait status. */
+/* Sends a signal. Then waits until berthd has ended, or for SIGSTOP until it has stopped, and
+ * returns the wait status. If the signal is 0 or SIGCONT, doesn't wait and returns 0. */
 int instance_kill(struct instance *i, int signal);
 
 /* Stops berthd if it runs and removes the directories. */
@@ -39,8 +39,8 @@ void instance_end(struct instance *i);
 /* berthd's whole log (standard output and error), in a static buffer. */
 const char *instance_log(const struct instance *i);
 
-/* The path in the environment variable, if that is set; else the path of the file `name` in a
- * directory above this test program, in a static buffer. `variable` may be NULL. */
+/* The path in the environment variable, if that is set (`variable` may be NULL); otherwise the path
+ * of the file `name` in a directory above this test program, in a static buffer. */
 const char *program_path(const char *variable, const char *name);
 
 /* Runs berthctl ($BERTHCTL, or the berthctl in a directory above the test program) with the
@@ -48,6 +48,6 @@ const char *program_path(const char *variable, const char *name);
  * static buffer. */
 int ctl(const char **ret_output, ...) __attribute__((sentinel));
 
-/* Polls until `holds` returns true; false after a minute. No other function of the tests sleeps to
- * wait. */
+/* Calls `holds` again and again until it returns true. Returns false if that takes longer than a
+ * minute. Tests wait by this function, so that they don't depend on speed. */
 bool eventually(bool (*holds)(void *data), void *data);

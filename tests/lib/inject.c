@@ -69,7 +69,7 @@ __attribute__((constructor)) static void inject_init(void) {
 		shared = p;
 }
 
-/* A program that has no free descriptor can get one again after it has closed a descriptor. */
+/* True if the program may open a descriptor instead of one that it has closed. */
 static bool credit_take(struct inject *s) {
 	uint32_t have = s->credit;
 
@@ -255,7 +255,7 @@ REPLACE(INJECT_SPACE, int, ftruncate, (int fd, off_t size), (fd, size))
 REPLACE(INJECT_SPACE, int, fallocate, (int fd, int mode, off_t offset, off_t size),
 	(fd, mode, offset, size))
 
-/* The number of bytes that a write writes; 0: it fails. */
+/* The number of bytes that a write writes; 0: the write fails. */
 static size_t write_part(int fd, size_t size, const char *function) {
 	if (!is_file(fd))
 		return size;
@@ -326,7 +326,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags) {
 	return MUST_FAIL(INJECT_SEND) ? hang_up(fd) : NEXT(sendmsg)(fd, m, flags);
 }
 
-/* Drops the descriptors of a message, as the kernel does when the process has no numbers left. */
+/* Drops the descriptors of a message, as the kernel does when the process may have no more. */
 static void descriptors_drop(struct msghdr *m) {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -395,7 +395,7 @@ EXPORT int clock_gettime(clockid_t clock, struct timespec *ret) {
 	return r;
 }
 
-/* glibc 2.36 crashes in getgrnam() if it gets no memory for its table of name services. */
+/* In glibc 2.36, getgrnam() crashes if it gets no memory for the table of name services. */
 EXPORT struct group *getgrnam(const char *name) {
 	struct group *g;
 
@@ -407,7 +407,7 @@ EXPORT struct group *getgrnam(const char *name) {
 	return g;
 }
 
-/* LMDB's map is so large that it never fills up, unless a test makes it smaller. */
+/* LMDB's map is so large that it never fills up, unless a test makes the map smaller. */
 struct MDB_env;
 extern int mdb_env_set_mapsize(struct MDB_env *env, size_t size) __attribute__((weak));
 

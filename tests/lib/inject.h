@@ -4,11 +4,10 @@
 /*
  * Makes the n-th call of a kind fail, or the n-th call and all later calls. The test and the
  * process under test share a struct, through which the test can arm a fault at any time. From then
- * on the injector counts the calls, so that the test knows when n is larger than the number of
- * calls.
+ * on the injector counts the calls. So the test learns when n is larger than the number of calls.
  *
- * In berthd and berthctl $LD_PRELOAD names libinject.so, and $BERTH_FAULTS the file with the
- * struct. A test program that is linked with inject.o calls inject_use().
+ * For berthd and berthctl, $LD_PRELOAD names libinject.so, and $BERTH_FAULTS names the file with
+ * the struct. A test program that is linked with inject.o calls inject_use().
  */
 
 #include <stdint.h>
@@ -16,7 +15,7 @@
 
 /* Kinds of calls, as bits of `what`. */
 enum inject_kind {
-	INJECT_MEMORY = 1 << 0,     /* malloc and its like, also when the C library calls them */
+	INJECT_MEMORY = 1 << 0,     /* malloc and similar, also when the C library calls them */
 	INJECT_DESCRIPTOR = 1 << 1, /* all functions that return a new descriptor */
 	INJECT_DROPPED = 1 << 2,    /* recvmsg succeeds, but drops the descriptors */
 	INJECT_MAPPING = 1 << 3,    /* mmap */
@@ -40,9 +39,9 @@ enum inject_kind {
 };
 
 struct inject {
-	_Atomic uint32_t what;   /* written last when arming, first when disarming */
+	_Atomic uint32_t what;   /* written last to arm, first to disarm */
 	_Atomic uint32_t nth;    /* from 1; 0: count only */
-	_Atomic uint32_t sticky; /* the n-th call and all later calls fail */
+	_Atomic uint32_t sticky; /* 1: the n-th call and all later calls fail */
 	_Atomic int32_t error;
 	_Atomic uint32_t calls;        /* of all kinds of `what`, since arming */
 	_Atomic uint32_t calls_of[32]; /* of each kind, since arming */
@@ -54,5 +53,5 @@ struct inject {
 	char last[24];    /* the last function that failed */
 };
 
-/* For a program that is linked with the injector. NULL: nothing fails. */
+/* A program that is linked with the injector calls this. NULL: no call fails. */
 __attribute__((visibility("default"))) void inject_use(struct inject *shared);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Steps through a child and counts the instructions between marks. The child is a fork of this
- * process, so both have the same code at the same addresses. So this process reads the instructions
- * in its own memory. */
+ * process, with the same code at the same addresses. So this process can read the instructions in
+ * its own memory. */
 
 #include <signal.h>
 #include <stdio.h>
@@ -58,7 +58,7 @@ static bool is_vdso(uint64_t pc) {
 	return pc >= begin && pc < end;
 }
 
-/* The prefix `lock`, or xchg between a register and memory. */
+/* True if the instruction has the prefix `lock`, or is an xchg with memory. */
 static bool is_locked(uint64_t pc) {
 	static const uint8_t prefixes[] = {
 		0x66, 0x67, 0xF2, 0xF3, 0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65};

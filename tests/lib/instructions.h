@@ -19,11 +19,12 @@ struct count {
  * they can. */
 const char *instructions_why_not(void);
 
-/* The C library has several versions of strlen and chooses one for the processor. This executes the
- * program again, so that it uses the versions for AVX2 on every processor that has AVX2. */
+/* The C library has several versions of functions such as strlen, and chooses one for the
+ * processor. This executes the program again, with $GLIBC_TUNABLES set. Then the C library chooses
+ * the versions for AVX2 on every processor that has AVX2. */
 void instructions_begin(char **argv);
 
-/* Steps through a child that calls prepare() and then operation(), `repetitions` times, at most 64.
- * Returns the medians, or zeros if the child failed. */
+/* Steps through a child that calls prepare() once and then operation() `repetitions` times (at most
+ * 64). Returns the medians, or zeros if the child failed. */
 struct count instructions_count(void (*prepare)(const void *data),
 	void (*operation)(const void *data), const void *data, unsigned repetitions);

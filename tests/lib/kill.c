@@ -159,8 +159,8 @@ bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill
 	if (number == 0 || level[1] == 0)
 		return false;
 	place = place_pack(RECORD_PLACED, 1, 2, level[0]);
-	/* P1, with a base far above all seqs that the record has used. It fails if the owner has
-	 * changed the record meanwhile. */
+	/* Make P1 with a base far above all seqs that the record has used. P1 fails if the owner
+	 * has changed the record meanwhile. */
 	seen = (struct pair){load_acquire(&record->place), load_acquire(&record->noted)};
 	base = seq_rest(seen.second) + (uint64_t)25 * BERTH_CYCLE;
 	done = cas16(&record->place, seen, (struct pair){place, base}) &&
@@ -286,8 +286,8 @@ uint32_t kill_replies(int fd, uint32_t *ret_code) {
 	uint32_t count = 0;
 
 	*ret_code = 0;
-	/* If berthd died with unread requests, recv returns an error before the replies. So it
-	 * drains twice. */
+	/* If berthd died with unread requests, recv returns an error before the replies. So the
+	 * second round receives the replies. */
 	for (int i = 0; i < 2; i++)
 		for (;;) {
 			struct message_header header;

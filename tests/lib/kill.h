@@ -12,14 +12,15 @@
 
 #include "map.h"
 
-/* Maps the two shared files, writable, which only their owner can do. NULL if that fails. */
+/* Maps the segment writable and the directory read-only. Opens both for writing, which only their
+ * owner may do. NULL if that fails. */
 struct map *kill_map(const char *runtime_dir);
 
 /* The number of records that are SEIZED or half discharged. berthd finishes such records before it
  * serves clients. */
 uint32_t kill_unfinished(struct map *m);
 
-/* The number of sessions that the process has in the segment; pid 0: that all processes have. */
+/* The number of sessions that the process has in the segment; with pid 0, that of all processes. */
 uint32_t kill_sessions(struct map *m, pid_t pid);
 
 /* The number of ranges whose owner is a session that doesn't exist. */
@@ -36,7 +37,7 @@ int64_t kill_limit_in_force(struct map *m, const char *account);
  * if the table doesn't have the name, KILL_FAILED if the store can't be read. */
 int64_t kill_stored(const char *state_dir, const char *table, const char *name);
 
-/* The state in which a process that is killed leaves a record. The last step isn't noted. */
+/* How a killed process leaves a record (steps: counter.c). The last step isn't noted. */
 enum kill_halfway {
 	KILL_NOTHING,
 	KILL_CHARGE,  /* in an acquire: one of two levels is charged */
@@ -47,7 +48,7 @@ enum kill_halfway {
 };
 
 /* Puts a free record of the process into this state, on the account and its parent, with a weight
- * of 2. False if it has no free record. */
+ * of 2. False if the process has no free record. */
 bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill_halfway halfway);
 
 /* -- requests to admin.sock -------------------------------------------------------------------- */
@@ -64,10 +65,10 @@ struct kill_line {
 /* Sends BEGIN, LINES and COMMIT, which get three replies. */
 void kill_send_import(int fd, const struct kill_line *lines, uint32_t count);
 
-/* Receives the replies that have arrived. Returns their number, and their first code that isn't 0
- * in ret_code. */
+/* Receives the replies that have arrived. Returns their number, and in ret_code their first code
+ * that isn't 0, or 0. */
 uint32_t kill_replies(int fd, uint32_t *ret_code);
 
-/* Waits for `count` replies. Returns their first code that isn't 0; UINT32_MAX if they don't
+/* Waits for `count` replies. Returns their first code that isn't 0, or 0; UINT32_MAX if not all
  * arrive. */
 uint32_t kill_replies_wait(int fd, uint32_t count);

@@ -7,8 +7,8 @@
  * entry. Compilers rename some functions (name.part.0) and inline others, which are then parts of
  * their callers.
  *
- * The tracer waits for the threads of the traced process by its process group. So the process must
- * have a group of its own, without the tracer's other children.
+ * The tracer waits for every thread in the traced process's process group. So the process must have
+ * a group of its own, without the tracer's other children.
  */
 
 #include <errno.h>
@@ -30,10 +30,9 @@
 
 #define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
 #define INT3    0xCC
-/* trace_run() calls finished() only after it has found no stopped thread for this number of times
- * in a row. */
+/* trace_run() calls finished() after it has found no stopped thread this many times in a row. */
 #define IDLE_MIN 10
-/* The recording of a call ends after this number of steps. */
+/* The recording of a call ends after this number of steps at the latest. */
 #define STEPS_MAX 200000
 
 __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *format, ...) {
@@ -193,7 +192,7 @@ void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[])
 	resume(t, pid, 0);
 }
 
-/* The threads of a berthd that is ready don't change. */
+/* A berthd that is ready starts and ends no thread. */
 void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]) {
 	pid_t tids[16];
 	size_t count = 0;
@@ -269,10 +268,9 @@ static bool step_over(pid_t tid, const struct trace_break *b) {
 	return alive;
 }
 
-/* Records the instructions of a call, from the function's entry to its return. If it calls another
- * function with a breakpoint, that counts as a hit, as it does in a run without stepping.
- * Instructions in libraries are stepped through, but aren't points. The breakpoints stay in place
- * for the other threads. */
+/* Records the instructions of a call, from the function's entry to its return. A call from there of
+ * another function with a breakpoint is a hit, as in a run without stepping. Instructions of
+ * libraries are stepped through, but aren't points. The breakpoints stay for the other threads. */
 static void call_record(struct trace *t, pid_t tid, bool other) {
 	uint64_t sp = SP(tid), pc = PC(tid);
 	struct trace_point point = {.hit = t->hits[other], .other = other};
@@ -293,7 +291,7 @@ static void call_record(struct trace *t, pid_t tid, bool other) {
 	}
 }
 
-/* A thread has run into a breakpoint. True if the thread is now at the target. */
+/* Handles a thread that has run into a breakpoint. True if the thread is now at the target. */
 static bool on_break(struct trace *t, pid_t tid, const struct trace_break *b) {
 	bool other = tid != t->pid;
 
@@ -328,7 +326,7 @@ static bool on_syscall(struct trace *t, pid_t tid) {
 	return !t->record && t->target.hit == t->hits[0];
 }
 
-/* A thread has stopped. Returns true if it is at the target; else the thread runs again. */
+/* Handles a thread that has stopped. True if it is at the target; otherwise it runs again. */
 static bool on_stop(struct trace *t, pid_t tid, int status) {
 	int signal = WSTOPSIG(status);
 	const struct trace_break *b = NULL;
@@ -338,7 +336,7 @@ static bool on_stop(struct trace *t, pid_t tid, int status) {
 		reached = on_syscall(t, tid);
 		signal = 0;
 	} else if (signal == SIGTRAP || signal == SIGSTOP || status >> 16) {
-		/* A breakpoint, or an event of ptrace such as a new thread. */
+		/* At a breakpoint, or at an event of ptrace such as a new thread. */
 		b = signal == SIGTRAP && !(status >> 16) ? break_at(t, PC(tid) - 1) : NULL;
 		signal = 0;
 		reached = b && on_break(t, tid, b);
@@ -356,8 +354,8 @@ enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *da
 		if (tid < 0)
 			give_up("waiting for %d", (int)t->pid);
 		if (tid == 0) {
-			/* First waits, so that berthd can do what follows, such as going to
-			 * sleep. */
+			/* Call finished() only after a while, so that berthd first does what it
+			 * would do next, such as going to sleep. */
 			if (idle >= IDLE_MIN && finished(data))
 				return TRACE_FINISHED;
 			/* The tracer first yields to the process, later it sleeps. */
@@ -392,14 +390,14 @@ void trace_kill(struct trace *t) {
 /* -- a child with one thread ------------------------------------------------------------------- */
 
 void trace_child_begin(void) {
-	/* A stopped child would survive a test that Check ends. */
+	/* Otherwise a stopped child would survive when Check ends the test. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	trace_me();
 	(void)raise(SIGSTOP);
 }
 
 void trace_child_end(int status) {
-	/* Not exit(), so that the path doesn't include the C library's work at an exit. */
+	/* This isn't exit(), so that the path doesn't include what the C library does in exit(). */
 	for (;;)
 		(void)syscall(SYS_exit_group, status);
 }
@@ -431,7 +429,7 @@ void trace_path_free(struct trace_path *path) {
 	*path = (struct trace_path){0};
 }
 
-/* Runs the child until it comes to the breakpoint; false if it ended before. */
+/* Runs the child until it comes to the breakpoint; false if the child ended before. */
 static bool child_run(pid_t pid, const struct trace_break *b) {
 	int status;
 

@@ -16,8 +16,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* An instruction: `step` instructions after the hit-th entry of a function by the main thread, or
- * by the other threads. With `step` TRACE_SYSCALL: the hit-th system call of any thread. */
+/* The instruction that a thread executes `step` instructions after the hit-th entry into one of the
+ * functions. Entries by the main thread and by all others are counted apart. If `step` is
+ * TRACE_SYSCALL: the hit-th system call of any thread. */
 struct trace_point {
 	uint32_t hit;
 	uint32_t step;
@@ -47,18 +48,18 @@ struct trace {
 	struct trace_point target;
 };
 
-/* True on architectures for which this file can set breakpoints and read registers. */
+/* True on architectures for which ptrace.c can set breakpoints and read registers. */
 bool trace_knows_functions(void);
 
 /* Puts the tracer and its future children on one processor, which triples the steps per second. */
 void trace_pin(void);
 
-/* To be called in a child that then execs the program to trace. */
+/* A child calls this before it executes the program that is traced. */
 void trace_me(void);
 
-/* Begin to trace a child that has called trace_me(), or a process that runs already. Points are the
- * instructions of those `functions` (up to NULL) that the program has. If `functions` is NULL,
- * points are system calls. */
+/* The first begins to trace a child that has called trace_me(), the second a process that runs
+ * already. Points are the instructions of those `functions` (up to NULL) that the program has. If
+ * `functions` is NULL, points are system calls. */
 void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[]);
 void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]);
 
@@ -68,7 +69,7 @@ enum trace_end {
 	TRACE_ENDED,    /* the process has ended, and was waited for */
 };
 
-/* Runs the process until one of these events. Calls finished() while no thread stops. */
+/* Runs the process until one of these events. Calls finished() if no thread stops for a while. */
 enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *data);
 
 /* Kills the process and waits for it. */
@@ -76,7 +77,7 @@ void trace_kill(struct trace *t);
 
 /* -- a child with one thread ------------------------------------------------------------------- */
 
-/* In the child: stops it, so that the parent can step from here to trace_child_end(). */
+/* The child stops itself, so that the parent can step it from here to trace_child_end(). */
 void trace_child_begin(void);
 void trace_child_end(int status) __attribute__((noreturn));
 
@@ -94,9 +95,9 @@ struct trace_path {
 void trace_child_record(pid_t pid, struct trace_path *path);
 void trace_path_free(struct trace_path *path);
 
-/* Stops the child where the recorded child was after k steps. It doesn't step, but counts how often
+/* Stops the child where the recorded child was after k steps. Doesn't step, but counts how often
  * the child comes to that address. False if the child has ended before. */
 bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k);
 
 void trace_child_kill(pid_t pid);
-void trace_child_finish(pid_t pid); /* lets the child run to its end, which must be a success */
+void trace_child_finish(pid_t pid); /* lets the child run to its end; it must exit with 0 */

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Random numbers that a seed repeats. */
+/* Random numbers. With the same seed, a test gets the same numbers again. */
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-/* $SEED, or without it the time. Prints the seed. */
+/* Returns $SEED, or the time if $SEED isn't set or is 0. Prints the seed. */
 static inline uint64_t random_seed(void) {
 	const char *given = getenv("SEED");
 	uint64_t seed = given ? strtoull(given, NULL, 0) : 0;
@@ -27,7 +27,7 @@ static inline uint32_t random_of(uint64_t *state, uint32_t n) {
 	return (uint32_t)((*state >> 33) % n);
 }
 
-/* The same for a test in which one thread uses random numbers. */
+/* The state of random_below(), for tests in which only one thread uses random numbers. */
 static uint64_t random_state;
 
 static inline void random_init(void) {

@@ -25,7 +25,7 @@ __attribute__((unused, format(printf, 1, 2))) static char *text_of(const char *f
 	va_start(args, format);
 	n = vsnprintf(to, sizeof(texts[0]), format, args);
 	va_end(args);
-	/* A check that succeeds would write to a pipe, which an armed fault may prevent. */
+	/* ck_assert() would write to a pipe even on success, and a fault may make that fail. */
 	if (n >= (int)sizeof(texts[0]))
 		ck_abort_msg("too long: %s", to);
 	return to;
@@ -68,7 +68,7 @@ static void set_limits_of(const char *file, int line, ...) {
 #define expect_denied(b, account) \
 	expect_code(BERTH_CONNECTION_COUNT_LIMIT, berth_acquire((b), (account), &(berth_slot){0}))
 
-/* Acquires `count` slots. `slots` gets them; NULL: the test needs none of them. */
+/* Acquires `count` slots, and stores them in `slots` unless it is NULL. */
 UNUSED static void acquire_slots(
 	struct berth *b, const char *account, size_t count, berth_slot *slots) {
 	for (size_t i = 0; i < count; i++) {
@@ -104,8 +104,8 @@ UNUSED static int berthd_exit_status(void) {
 	return instance_exit_status(&here);
 }
 
-/* Calls `run` in a forked process. Returns what `run` returned, or 128 and the signal of which the
- * process died. */
+/* Calls `run` in a forked process. Returns what `run` returned, or 128 plus the number of the
+ * signal that killed the process. */
 UNUSED static int run_forked(int (*run)(void *data), void *data) {
 	int status;
 	pid_t pid;

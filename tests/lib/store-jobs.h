@@ -71,7 +71,7 @@ static inline int put_counts(
 
 /* -- what is stored ---------------------------------------------------------------------------- */
 
-/* "NAME=LIMIT " or "NAME=COUNT/PEAK/DENIED " for each name. */
+/* `text` has "NAME=LIMIT " or "NAME=COUNT/PEAK/DENIED " for each name. */
 struct text {
 	size_t used;
 	char text[131072];
@@ -94,7 +94,7 @@ static inline int count_print(
 	return t->used < sizeof(t->text) ? 0 : -ENOSPC;
 }
 
-/* What a new store reads, in a static buffer. */
+/* Opens the store again. Returns what it reads, as text in a static buffer. */
 static inline const char *limits_stored(void) {
 	static struct text t;
 	struct store *s = store_open();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Opens a store at once, as berthd does in three steps while it starts. */
+/* Opens a store in one call, by the three steps that berthd takes while it starts. */
 
 #include "store.h"
 

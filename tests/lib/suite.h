@@ -60,7 +60,7 @@ static inline void expect_code_of(
 		instance_log(&here));
 }
 
-/* berthctl with the arguments must exit with `want` and print something with `text` in it. */
+/* Runs berthctl. It must exit with `want`, and its output must contain `text`. */
 #define expect_ctl(want, text, ...) \
 	expect_ctl_of(__FILE__, __LINE__, (want), (text), __VA_ARGS__, NULL)
 
@@ -102,9 +102,9 @@ UNUSED static berth_slot acquire_slot(struct berth *b, const char *account) {
 	return slot;
 }
 
-/* For handles with a short timeout: while the machine is busy, berthd may not answer within the
- * timeout. So these functions ask until berthd answers; they return BERTH_CONNECTION_REFUSED only
- * if berthd never answers. */
+/* For handles with a short timeout, within which berthd may not answer while the machine is busy.
+ * These functions try again until berthd answers. They return BERTH_CONNECTION_REFUSED only if
+ * berthd never answers. */
 #define RETRIES 300
 
 UNUSED static int open_retrying(const struct berth_options *options, struct berth **ret) {
@@ -162,7 +162,7 @@ UNUSED static long long status_number(const char *key) {
 	return json_number_in(expect_ctl(0, "", "status", "--json"), key);
 }
 
-/* A number that becomes `number`: of an account, or of berthd's status. */
+/* A number of an account, or of berthd's status, that is expected to become `number`. */
 struct awaited {
 	long long (*read)(const char *key);
 	const char *key;
@@ -184,8 +184,8 @@ UNUSED static void expect_eventually_of(const char *file, int line, struct await
 #define expect_current_eventually(account, count) \
 	expect_eventually_of(__FILE__, __LINE__, (struct awaited){current_of, (account), (count)})
 
-/* For numbers that change later: a session ends when berthd has read the goodbye, a moment after
- * berth_close. */
+/* For numbers that change later. For example, berth_close() sends a goodbye, and the session ends
+ * when berthd has read it, a moment later. */
 #define expect_status_eventually(key, number) \
 	expect_eventually_of(__FILE__, __LINE__, (struct awaited){status_number, (key), (number)})
 
@@ -268,7 +268,7 @@ UNUSED static void child_send(const struct child *c, int number) {
 		_exit(99);
 }
 
-/* In the child: waits for a number. When the test ends, so does the child. */
+/* The child calls this to wait for a number. When the test ends, the child exits. */
 UNUSED static int child_receive(const struct child *c) {
 	int number;
 
@@ -307,7 +307,7 @@ UNUSED static struct child child_start(child_main run, void *data) {
 	return c;
 }
 
-/* In the test: waits for the next number of the child. */
+/* The test calls this to wait for the child's next number. */
 UNUSED static int child_report(const struct child *c) {
 	struct pollfd p = {.fd = c->hear, .events = POLLIN};
 	int number = -1, n;
@@ -372,7 +372,8 @@ UNUSED static void here_start(void) {
 /* Set by tests that write over the counts, so that berthd has to repair them. */
 UNUSED static bool repairs_are_expected;
 
-/* berthd repairs a wrong count soon. That must not hide the error that made the count wrong. */
+/* berthd soon repairs a wrong count, which would hide the error that made the count wrong. So the
+ * test fails if berthd's log tells of a repair. */
 UNUSED static void here_end(void) {
 	const char *found = strstr(instance_log(&here), "differed from the held slots");
 	char repair[512];
@@ -383,7 +384,7 @@ UNUSED static void here_end(void) {
 		"berthd had something to repair: shared counts %s", repair);
 }
 
-/* Under slow tools $SCALE is the factor by which tests do less and wait longer. */
+/* $SCALE is set under slow tools: the factor by which tests do less and wait longer. */
 static int scale_factor(void) {
 	return (int)environment_number("SCALE", 1);
 }
