@@ -69,15 +69,15 @@ static void check_counts(const struct path *p, uint32_t l0, uint32_t l1, uint32_
 	ck_assert_uint_eq(count(p, 2), l2);
 }
 
-/* Unlike ck_assert_msg(), this makes a system call only if it fails, since the tests of deaths
- * check a million times. */
+/* The tests of deaths make a million checks with this. ck_assert_msg() would make a system call
+ * even if it succeeds. */
 #define check_msg(condition, ...)                  \
 	do {                                       \
 		if (!(condition))                  \
 			ck_abort_msg(__VA_ARGS__); \
 	} while (0)
 
-/* The record is placed at the path and has charged no level. */
+/* Checks that the record is placed at the path and has charged no level. */
 static void check_rests(uint32_t record, const struct path *p) {
 	struct snapshot s = newest_of(record);
 
@@ -179,7 +179,7 @@ START_TEST(a_refusal_at_the_lowest_level_writes_nothing) {
 }
 END_TEST
 
-/* By the cycle, a process tells a revocation from a release of its own. */
+/* By the record's cycle, a process tells a revocation from a release by its own threads. */
 START_TEST(a_revocation_moves_the_record_to_the_next_cycle) {
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
 		const struct path *p = paths[i];
@@ -204,7 +204,8 @@ START_TEST(a_revocation_moves_the_record_to_the_next_cycle) {
 }
 END_TEST
 
-/* The acquire itself refuses, as it does when the level fills up after counter_check(). */
+/* The check refuses at level 0. Above it, counter_acquire() refuses, as it does when a level fills
+ * up after counter_check(). */
 START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 	for (uint32_t k = 0; k < deep.depth; k++) {
 		struct snapshot before = words_of(R1);
@@ -226,7 +227,7 @@ START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 }
 END_TEST
 
-/* The refusal ends within its cycle, and the next acquire begins the next one. */
+/* A refused acquire ends within the cycle that it began. The next acquire begins the next cycle. */
 START_TEST(a_refusal_above_a_charged_level_leaves_the_record_at_rest) {
 	uint64_t seq = record_hold(R1, &tree, 2);
 
@@ -256,7 +257,7 @@ START_TEST(the_check_before_an_acquire_writes_only_the_denial) {
 END_TEST
 
 /* The compare-and-swap of an acquire expects what counter_check() read. If another process has
- * changed the cell since, the acquire reads it again. */
+ * changed the cell since, the acquire reads the cell again. */
 START_TEST(an_acquire_counts_right_if_the_cell_has_changed_since_the_check) {
 	const struct record_at at = {map_record(f.map, R1), R1};
 	struct slot_request request = {.path = &leaf, .weight = 2, .stamp = stamp};
@@ -280,9 +281,8 @@ START_TEST(an_acquire_counts_right_if_the_cell_has_changed_since_the_check) {
 }
 END_TEST
 
-/* A thread reads a cell and is stopped before it claims a record. Another thread acquires
- * and releases a slot there with this record, and then uses the record at another account,
- * many times. */
+/* A thread reads a cell and is stopped before it claims a record. Another thread uses this record
+ * for a slot at the same path, and then for many slots at another account. */
 START_TEST(a_cell_read_before_the_claim_is_not_charged_blindly) {
 	const struct record_at at = {map_record(f.map, R1), R1};
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
@@ -319,7 +319,7 @@ START_TEST(a_slot_is_released_once) {
 		ck_assert_int_eq(counter_release(f.map, R1, seq - 1), -ENOENT);
 		ck_assert_int_eq(counter_release(f.map, R1, seq + BERTH_CYCLE), -ENOENT);
 		record_release(R1, seq);
-		/* No seq from there up to the next slot is a slot, either. */
+		/* No other seq of this cycle or the next one is a slot, either. */
 		(void)record_hold(R2, paths[i], 1);
 		for (uint32_t n = 0; n < 2 * BERTH_CYCLE; n++)
 			ck_assert_int_eq(counter_release(f.map, R1, seq + n), -ENOENT);
@@ -345,7 +345,7 @@ START_TEST(a_count_never_overflows_its_field) {
 	(void)record_hold(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);
 	ck_assert_int_eq(record_acquire(f.map, R2, &p, 1, &stamp, &seq), -EOVERFLOW);
-	/* The caller gets NO_SYSTEM_RESOURCES (8) for that, which isn't counted as a denial. */
+	/* The library returns BERTH_NO_SYSTEM_RESOURCES for this, which is no denial. */
 	ck_assert_uint_eq(load_relaxed(&p.level[0].cell->denied), 0);
 }
 END_TEST
@@ -405,7 +405,7 @@ START_TEST(an_account_of_a_new_generation_admits_no_old_path) {
 }
 END_TEST
 
-/* At one level after the other, the tag names a record that can't be mapped, so that it can't be
+/* At one level after the other, the tag names a record that can't be mapped and so can't be
  * noted. */
 START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
 	uint64_t seq = record_hold(R1, &deep, 2);
@@ -424,7 +424,7 @@ START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
 			ck_assert_uint_eq(count(&deep, j), j < k ? 2 : j == k);
 		if (k > 0)
 			ck_assert_int_eq(place_state(words_of(R1).place), RECORD_SEIZED);
-		/* berthd has the memory to finish it. */
+		/* berthd has the memory to discharge these levels. */
 		cell_write(&deep, k, 0, before);
 		ck_assert_int_eq(counter_finish_seized(f.map, R1), 0);
 		check_path(&deep, 0);
@@ -435,8 +435,8 @@ END_TEST
 
 /* -- records without seqs left ----------------------------------------------------------------- */
 
-/* Acquires and releases a slot, acquires and revokes one, and checks the counts after each step.
- * `others` is the count without the record. */
+/* Acquires and releases a slot, acquires and revokes another, and checks the counts meanwhile and
+ * afterwards. `others` is the count without the record's slot. */
 static void check_whole_cycles(uint32_t record, const struct path *p, uint32_t others) {
 	uint64_t seq = record_hold(record, p, 1);
 
@@ -466,7 +466,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 
 		words_write(R1, unplaced(RECORD_FREE, end - 3 * BERTH_CYCLE));
 		ck_assert(!counter_is_retired(f.map, R1));
-		/* Placing it takes one cycle; then it has another one left. */
+		/* After the record is placed, two cycles are left, one for each of these slots. */
 		record_use(R1, p, 1);
 		(void)record_hold(R1, p, 1);
 		ck_assert_int_eq(counter_revoke(f.map, R1, newest_of(R1)), 0);
@@ -476,7 +476,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 		ck_assert_int_eq(record_try(R1, p, 1), -ERANGE);
 		ck_assert_int_eq(record_try(R1, &leaf, 2), -ERANGE);
 		ck_assert(same_words(newest_of(R1), last));
-		/* Later owners can't use it, either. */
+		/* Later owners can't use the record, either. */
 		for (int owner = 0; owner < 20; owner++) {
 			ck_assert_int_eq(counter_close(f.map, R1), 0);
 			ck_assert(counter_is_retired(f.map, R1));
@@ -489,7 +489,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 }
 END_TEST
 
-/* The last slot is released, revoked, or closed with its session; the seqs suffice for each. */
+/* The last slot is released, revoked, or closed with its session. The seqs suffice for each. */
 START_TEST(the_last_slot_of_a_record_is_discharged_like_any_other) {
 	for (int how = 0; how < 3; how++) {
 		uint64_t seq;
@@ -523,14 +523,14 @@ START_TEST(a_bump_beyond_the_last_one_is_refused) {
 	/* Slots are still acquired and released. */
 	record_use(R1, &leaf, 1);
 	ck_assert_uint_eq(words->first, count_pack(3, BERTH_BUMPS_LAST));
-	/* A repair gives the cell new bumps, since noise may have used them up. */
+	/* A repair gives the cell new bumps, since noise may have used up the old ones. */
 	ck_assert_int_eq(counter_repair(f.map, leaf.level[0].account, cell_of(&leaf, 0), 2), 0);
 	ck_assert_uint_eq(count(&leaf, 0), 2);
 	ck_assert(counter_has_bumps(f.map, leaf.level[0].account, 1));
 }
 END_TEST
 
-/* No code uses the bit `closed` yet, but every change of a cell keeps it. */
+/* No code uses the bit BERTH_CLOSED yet, but every change of a cell keeps this bit. */
 START_TEST(every_step_keeps_the_other_bits_of_the_count_word) {
 	struct cell *cell = leaf.level[0].cell;
 	uint64_t beside = BERTH_CLOSED | 77, seq;
@@ -577,7 +577,7 @@ static void operation_run(enum operation operation, const struct path *p, uint32
 	case RELEASE:
 	case RELEASE_FROM_AFAR:
 	case REVOKE:
-		/* The other record has held a slot for long: its tags are overwritten. */
+		/* The other record holds a slot, and all of its tags are overwritten. */
 		words_write(other, placed(&up, 1, up.depth));
 		for (uint32_t k = 0; k < up.depth; k++)
 			store_total(
@@ -595,7 +595,7 @@ static void operation_run(enum operation operation, const struct path *p, uint32
 		break;
 	}
 	ck_assert(!same_cell(cell_of(p, level), seen));
-	/* A bump keeps the tag, so it needs no note. */
+	/* A bump keeps the tag, so the tag needn't be noted. */
 	ck_assert((tag_record(cell_of(p, level).second) == R1) == (operation == BUMP));
 }
 
@@ -704,8 +704,8 @@ static uint32_t death_charged(const struct death *d) {
 	return d->made <= d->turn ? d->made : 2 * d->turn - d->made;
 }
 
-/* Writes the state into the record and the cells. False if the state is impossible: a tag is
- * overwritten only after it is noted. */
+/* Writes the state into the record and the cells. False if the state is impossible, since a tag is
+ * overwritten only after the tag is noted. */
 static bool death_write(const struct death *d) {
 	for (uint32_t k = 0; k < d->path->depth; k++) {
 		uint32_t n = 0; /* the newest step at the level; 0: none */
@@ -743,14 +743,14 @@ static void check_discharged(const struct death *d, const char *how) {
 	check_msg(place_state(s.place) != RECORD_SEIZED && seq_step(s.seq) == 0,
 		"%s, %s: the record is %016llx, %llu", death_text(d), how,
 		(unsigned long long)s.place, (unsigned long long)s.seq);
-	/* The next step of the record is newer than all its steps. */
+	/* The record's next step must be newer than all of these steps. */
 	check_msg(s.seq >= death_seq(d, d->made), "%s", death_text(d));
 	check_msg(counter_close(f.map, R1) == 0, "%s", death_text(d));
 	check_msg(counter_open(f.map, R1) == 0, "%s", death_text(d));
 }
 
-/* From any state, a reader learns which levels are charged: from each cell alone, and from the
- * newest step. */
+/* Checks that a reader can tell which levels are charged: by each cell and the record's words, and
+ * by the newest step. */
 static void check_charged_levels(const struct death *d) {
 	struct snapshot raw = words_of(R1), newest = newest_of(R1);
 
@@ -772,8 +772,7 @@ static bool death_goes_down(const struct death *d) {
 	return d->made > d->turn && d->made < 2 * d->turn;
 }
 
-/* counter_finish() finishes what a dead berthd had begun, and a release; it leaves everything else
- * as it is. */
+/* Checks that counter_finish() finishes releases and what a dead berthd had begun, nothing else. */
 static void check_finished(const struct death *d) {
 	struct snapshot before = words_of(R1);
 
@@ -789,7 +788,7 @@ static void check_finished(const struct death *d) {
 	check_charged_levels(d);
 }
 
-/* The owner goes on with its release. */
+/* The owner releases the slot that it held, or goes on with the release that it had begun. */
 static void check_owner(const struct death *d) {
 	const struct record_at at = {map_record(f.map, R1), R1};
 	bool down = d->state == RECORD_PLACED && !d->revoked && d->turn == d->path->depth;
@@ -841,8 +840,8 @@ static unsigned long check_death(const struct death *d) {
 	return 1;
 }
 
-/* Checks a death after each number of steps; for each, with every number of these steps noted, and
- * with every subset of the tags overwritten. */
+/* Checks a death after each number of steps, with each number of these steps noted and each subset
+ * of the tags overwritten. */
 static unsigned long check_deaths(struct death d) {
 	unsigned long n = 0;
 
@@ -855,8 +854,7 @@ static unsigned long check_deaths(struct death d) {
 }
 
 /* Checks every state that a death can leave. The record is PLACED or SEIZED. The process died after
- * some step of an acquire (admitted or denied), or of the release or revocation that followed it.
- * */
+ * some step of an acquire (admitted or denied), or of the release or revocation after it. */
 START_TEST(every_state_that_a_death_leaves_is_recognized_and_undone) {
 	const uint64_t bases[] = {48, seq_base(BERTH_SEQ_LAST)};
 	const struct path *p = paths[_i % 3];
@@ -925,12 +923,12 @@ START_TEST(a_record_that_is_in_use_is_not_used_again) {
 
 	(void)record_hold(R1, &leaf, 1);
 	before = newest_of(R1);
-	/* With the same path and weight, another weight, another path. */
+	/* It is refused with the same path and weight, another weight, or another path. */
 	ck_assert_int_eq(record_try(R1, &leaf, 1), -EAGAIN);
 	ck_assert_int_eq(record_try(R1, &leaf, 2), -EAGAIN);
 	ck_assert_int_eq(record_try(R1, &tree, 1), -EAGAIN);
 	ck_assert(same_words(newest_of(R1), before));
-	/* At each step of its cycle, with all tags overwritten. */
+	/* A record is refused at each step of its cycle, although all its tags are overwritten. */
 	for (uint32_t step = 1; step < BERTH_CYCLE; step++) {
 		cell_write(&tree, 0, 1, tag_pack(R2, 0));
 		cell_write(&tree, 1, 1, tag_pack(R2, 0));
@@ -955,8 +953,8 @@ START_TEST(a_record_of_a_session_that_has_ended_is_closed_until_it_is_opened) {
 }
 END_TEST
 
-/* A thread of the last owner may still be about to place the record. Its compare-and-swap fails
- * although the record is FREE again. */
+/* A thread of the last owner may still be about to place the record. Because of the later cycle,
+ * the thread's compare-and-swap fails although the record is FREE again. */
 START_TEST(a_record_that_is_opened_is_in_a_later_cycle) {
 	for (int placed_before = 0; placed_before < 2; placed_before++) {
 		uint64_t before;
@@ -993,7 +991,8 @@ START_TEST(only_an_operation_that_was_begun_is_finished) {
 }
 END_TEST
 
-/* A release is stopped at a level and finished by berthd. When it goes on, it changes nothing. */
+/* berthd finishes a release that is stopped at a level. If the release goes on, it changes
+ * nothing. */
 START_TEST(a_step_down_is_made_once) {
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
 		for (uint32_t k = 0; k + 1 < paths[i]->depth; k++) {
@@ -1001,7 +1000,7 @@ START_TEST(a_step_down_is_made_once) {
 			const struct record_at at = {map_record(f.map, R1), R1};
 			uint64_t seq = record_hold(R1, p, 1), later;
 
-			/* The levels above k are discharged, k is still charged. */
+			/* The levels above k are discharged, and level k is still charged. */
 			for (uint32_t j = k + 1; j < p->depth; j++)
 				cell_write(p, j, 0, tag_pack(R1, seq_down(seq_base(seq), j)));
 			ck_assert_uint_eq(seq_charged(newest_of(R1).seq), k + 1);

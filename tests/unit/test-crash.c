@@ -5,16 +5,18 @@
  * the counter. After instruction k it is killed, or it is stopped and later goes on. In a scenario
  * with a race, the parent carries out a second operation on the same record at that instruction. In
  * half of the runs the parent also acquires and releases slots of the same accounts, and must not
- * have to wait for the child. At each k, the counts must agree with the cells and records. When the
- * record is closed afterwards, the counts must be what the other records hold.
+ * have to wait for the child. At each k, each count must be what the records have charged. After
+ * the record is closed, each count must be what the other records hold.
  *
- * To show that a stopped child doesn't slow others down, the test counts instructions: an acquire
- * and a release take no more of them beside the stopped child than without it.
+ * To show that a stopped child doesn't slow other processes down, the test counts the instructions
+ * of their acquires and releases. Beside a stopped child, an acquire and a release take at most an
+ * eighth more.
  *
- * With $STRIDE=n only each n-th instruction is tried. $SCENARIO selects the scenarios whose names
- * contain it. The child runs the object code of daemon and library in a real segment. The first run
- * of each scenario checks the counts at every instruction, whatever the stride, and notes the
- * states of the record that it meets: at the end each kind of state must have been seen.
+ * With $STRIDE=n, only each n-th instruction is tried. $SCENARIO selects the scenarios whose names
+ * contain this text. The child runs the object code of daemon and library in a real segment. The
+ * first run of each scenario checks the counts at every instruction, whatever the stride, and
+ * counts the states in which it sees the record. At the end, each kind of state must have been
+ * seen.
  */
 
 #include <sys/mman.h>
@@ -28,8 +30,8 @@
 #define R_CHILD 16u
 #define R_OTHER 17u
 #define R_FULL  18u
-/* These records hold slots all the time, of a greater weight than the child's: if a level is
- * discharged once too often, their weight is missing from the count. */
+/* These records hold slots all the time, with a greater weight than the child's slot. If a level is
+ * discharged once too often, part of this weight is missing from the count. */
 #define R_LEAF 19u
 #define R_TREE 20u
 #define R_DEEP 21u
@@ -37,12 +39,13 @@
 #define LIMIT  12u
 #define ROUNDS 20
 
-/* Results of all tests. It lies in shared memory, since each test runs in a process of its own. */
+/* The results of all tests, in shared memory, since each test runs in a process of its own. */
 struct totals {
 	unsigned long points;
-	/* States in which the child's record was seen. PLACED: by depth, steps made of its cycle
-	 * (twice the depth: it rests again), and whether the newest step is noted. SEIZED: by
-	 * depth, levels charged, and whether that is noted. */
+	/* How often the child's record was seen in each state. PLACED: by the depth, the number of
+	 * steps made in the cycle (twice the depth: the record rests again), and whether the newest
+	 * step is noted. SEIZED: by the depth, the number of charged levels, and whether the newest
+	 * step is noted. */
 	unsigned long placed[BERTH_LEVELS_MAX + 1][2 * BERTH_LEVELS_MAX + 1][2];
 	unsigned long seized[BERTH_LEVELS_MAX + 1][BERTH_LEVELS_MAX + 1][2];
 	unsigned long state[8];
@@ -73,7 +76,7 @@ struct scenario {
 	const char *name;
 	const struct path *path;
 	uint32_t weight;
-	void (*before)(const struct scenario *s); /* run by the parent before */
+	void (*before)(const struct scenario *s); /* run by the parent first */
 	int (*act)(const struct scenario *s);     /* run by the child, single-stepped */
 	int (*race)(const struct scenario *s);    /* run by the parent at the stop; or NULL */
 	uint32_t full; /* the level, from 1, that refuses the child; 0: none */
@@ -130,7 +133,7 @@ static uint64_t place_of(const struct scenario *s, enum record_state state) {
 }
 
 /* Leaves the record as an owner or berthd does that stops after this number of steps of the cycle.
- * No tag has been noted. The steps down have seqs that are later by `offset`. */
+ * No step is noted. The seqs of the steps down are later by `offset`. */
 static void leave_half_done(
 	const struct scenario *s, enum record_state state, uint32_t steps, uint64_t offset) {
 	uint64_t base = next_base();
@@ -146,7 +149,7 @@ static void leave_half_done(
 	slot = seq_up(base, depth - 1);
 }
 
-/* Defines a function that leaves the record so before the child runs. */
+/* Defines a function that calls leave_half_done() before the child runs. */
 #define HALF_DONE(name, state, steps, offset)                 \
 	static void name(const struct scenario *s) {          \
 		leave_half_done(s, state, (steps), (offset)); \
@@ -157,16 +160,16 @@ HALF_DONE(charged_one, RECORD_PLACED, 1, 0)
 /* A release, or a revocation by berthd, has discharged the top level. */
 HALF_DONE(half_released, RECORD_PLACED, s->path->depth + 1, 0)
 HALF_DONE(half_revoked, RECORD_PLACED, s->path->depth + 1, BERTH_CYCLE)
-/* The record is seized (V1) with its slot. */
+/* The record is seized (V1) while it holds a slot. */
 HALF_DONE(seized, RECORD_SEIZED, s->path->depth, 0)
 
-/* The record is seized, its newest step noted, and the top level discharged. */
+/* The record is seized, the step that took its slot is noted, and the top level is discharged. */
 static void half_seized(const struct scenario *s) {
 	leave_half_done(s, RECORD_SEIZED, s->path->depth + 1, 0);
 	words_write(R_CHILD, (struct snapshot){place_of(s, RECORD_SEIZED), slot});
 }
 
-/* Writes this place into the record. The cells have tags of an old cycle of the record, which look
+/* Writes this place into the record. The cells get tags of an older cycle of the record, which look
  * like steps that charged these levels. */
 static void leave_old_tags(const struct scenario *s, uint64_t place) {
 	uint64_t base = next_base();
@@ -188,7 +191,7 @@ static void old_tags_elsewhere(const struct scenario *s) {
 }
 
 /* The index of a removed account is used again below other parents, whose cells have no tags of the
- * record, or old ones. The record's last step there is noted. */
+ * record, or old ones. The record's last step at the removed account is noted. */
 static void index_used_again(const struct scenario *s) {
 	leave_old_tags(s, place_of(s, RECORD_PLACED));
 }
@@ -273,14 +276,14 @@ static int act_revoke(const struct scenario *s) {
 	return counter_revoke(f.map, R_CHILD, seen);
 }
 
-/* An owner lacks the memory to go on. */
+/* Acts as an owner that lacks the memory to go on. */
 static int act_seize(const struct scenario *s) {
 	(void)s;
 	counter_seize(f.map, R_CHILD);
 	return 0;
 }
 
-/* A recount took the record's words for noise. */
+/* Discards the record, as a recount does that takes the record's words for noise. */
 static int act_discard(const struct scenario *s) {
 	struct snapshot seen = newest_of(R_CHILD);
 
@@ -289,7 +292,7 @@ static int act_discard(const struct scenario *s) {
 						      : -EAGAIN;
 }
 
-/* Writes the count that each cell has as a repair, unless the cell has changed. */
+/* Repairs each cell to the count that it has already, unless the cell has changed. */
 static int act_repair(const struct scenario *s) {
 	int r = 0;
 
@@ -301,15 +304,15 @@ static int act_repair(const struct scenario *s) {
 	return r;
 }
 
-/* Does what the removal of an account does to its cell, after its generation has changed. */
+/* Changes the account's cell as a removal does after it has raised the generation. */
 static int act_removal(const struct scenario *s) {
 	int r = counter_bump(f.map, s->path->level[0].account);
 
 	return r == 0 ? counter_note_cell(f.map, s->path->level[0].account) : r;
 }
 
-/* A new berthd finds a release half done. The owner finishes it, too, and acquires the next
- * slot. */
+/* Finishes a release as a new berthd does. Then the owner, which has finished the release itself,
+ * acquires the next slot. */
 static int act_finish_and_hold(const struct scenario *s) {
 	(void)act_finish(s);
 	return record_try(R_CHILD, s->path, s->weight);
@@ -487,7 +490,7 @@ static const struct scenario scenarios[] = {
 		act_removal, act_elsewhere},
 };
 
-/* True if the child plays the record's owner; otherwise it plays berthd. */
+/* True if the child acts as the record's owner; otherwise it acts as berthd. */
 static bool is_by_owner(const struct scenario *s) {
 	return s->act == act_acquire || s->act == act_acquire_fast || s->act == act_release ||
 	       s->act == act_release_fast || s->act == act_acquire_release;
@@ -536,8 +539,8 @@ static uint32_t held_by_others(const struct scenario *s, uint32_t level) {
 	return s->full > 0 && level + 1 >= s->full ? 7 + HELD : HELD;
 }
 
-/* Another record acquires and releases slots, and doesn't wait for the child. It may be denied
- * while the child has charged the level. */
+/* Acquires and releases slots with another record, without waiting for the child. An acquire may be
+ * denied while the child has charged the level. */
 static void run_other(const struct run *r) {
 	for (int i = 0; i < ROUNDS; i++) {
 		int denied = record_try(R_OTHER, r->s->path, 1);
@@ -581,7 +584,7 @@ static void audit(const struct run *r) {
 		r->k, r->ending, r->busy ? "busy" : "quiet", why);
 }
 
-/* Runs at each instruction of a recording: checks the counts, and notes the record's state. */
+/* Runs at each instruction of a recording. Checks the counts, and counts the record's state. */
 static void check_instruction(void *data) {
 	struct snapshot newest = newest_of(R_CHILD);
 	uint32_t depth = place_top(newest.place) + 1;
@@ -599,9 +602,9 @@ static void check_instruction(void *data) {
 	audit(r);
 }
 
-/* An acquire and a release beside the stopped child may take a few branches more, not a retry:
- * earlier ones have noted the child's tags. Measured once for instructions in a row after which
- * other processes see the same. */
+/* Beside the stopped child, an acquire and a release may take a few more branches, but no retry,
+ * since earlier acquires have noted the child's tags. If other processes see the same of the child
+ * as the last time, nothing is measured again. */
 static void check_speed(const struct run *r, uint32_t seen) {
 	static uint32_t last = UINT32_MAX;
 	size_t n;
@@ -617,8 +620,7 @@ static void check_speed(const struct run *r, uint32_t seen) {
 		r->s->name, r->k, n, undisturbed);
 }
 
-/* Every count is the sum of what the other records hold, and of the child's slot while that is
- * held. */
+/* Checks that every count is what the other records hold, plus the child's slot if it is held. */
 static void check_counts(const struct run *r, const char *when) {
 	const struct scenario *s = r->s;
 	uint32_t mine = snapshot_is_held(newest_of(R_CHILD)) ? s->weight : 0;
@@ -639,14 +641,14 @@ static bool is_release(int (*operation)(const struct scenario *s)) {
 	return operation == act_release || operation == act_release_fast;
 }
 
-/* Of a release and a revocation, or of two releases, one succeeds. */
+/* True for a release and a revocation, or two releases: exactly one of the two must succeed. */
 static bool one_succeeds(const struct scenario *s) {
 	return (is_release(s->act) && (is_release(s->race) || s->race == act_revoke)) ||
 	       (s->act == act_revoke && is_release(s->race));
 }
 
-/* After a revocation, or a new berthd's start, no release is left half done, wherever the owner is
- * stopped. */
+/* Checks that a revocation or a new berthd leaves no release half done, wherever its owner
+ * stops. */
 static void check_raced(const struct run *r) {
 	struct snapshot now = newest_of(R_CHILD);
 
@@ -660,7 +662,7 @@ static void check_raced(const struct run *r) {
 			r->s->name, r->k, seq_charged(now.seq));
 }
 
-/* The child went on to its end. */
+/* Checks the results after the child has gone on to its end. */
 static void check_continued(const struct run *r, int raced) {
 	const struct scenario *s = r->s;
 	struct snapshot now = newest_of(R_CHILD);
@@ -670,7 +672,7 @@ static void check_continued(const struct run *r, int raced) {
 			"%s, stopped at instruction %zu: the child got %d, the race %d", s->name,
 			r->k, all->outcome, raced);
 	/* When an account is removed, the newest steps of the records that rest there must be
-	 * noted: the tags are lost. */
+	 * noted, since the tags are lost. */
 	if (s->act == act_removal && place_account(now.place) == s->path->level[0].account)
 		ck_assert_msg(now.seq == noted(), "%s, at instruction %zu: %#llx isn't noted",
 			s->name, r->k, (unsigned long long)now.seq);
@@ -678,7 +680,7 @@ static void check_continued(const struct run *r, int raced) {
 		check_counts(r, "after it went on");
 }
 
-/* The record opens, `before` runs, and the full level is filled. */
+/* Opens the record, runs `before`, and fills the full level. */
 static void run_begin(const struct scenario *s) {
 	ck_assert_int_eq(counter_open(f.map, R_CHILD), 0);
 	s->before(s);
@@ -725,8 +727,8 @@ static void run_once(const struct run *r) {
 	if (s->race == act_finish_and_hold && raced == 0)
 		ck_assert_msg(snapshot_is_held(newest_of(R_CHILD)),
 			"%s, at instruction %zu: the slot is gone", s->name, r->k);
-	/* In half of the runs a new berthd starts, which finishes what was begun. Then the session
-	 * ends. */
+	/* If the child acts as berthd, and in half of the other runs, a new berthd starts and
+	 * finishes what was begun. Then the session ends. */
 	if (!is_by_owner(s) || r->k & 1)
 		ck_assert_int_eq(counter_finish(f.map, R_CHILD), 0);
 	audit(r);
@@ -762,8 +764,7 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 	run_once(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
-			/* This is the same as KILLED: nothing happens between the stop and the
-			 * kill. */
+			/* This is the same as KILLED: nothing happens between stop and kill. */
 			if (ending == STOPPED_AND_KILLED && !busy && !r.s->race)
 				continue;
 			r.ending = (enum ending)ending;
@@ -779,8 +780,8 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 }
 END_TEST
 
-/* Lowers the limit at every instruction of an acquire, whatever the stride: the race would be a few
- * instructions wide. */
+/* Lowers the limit at every instruction of an acquire, whatever the stride, since a race would last
+ * only a few instructions. */
 static void lower_limit(void (*prepare)(const struct scenario *s)) {
 	const struct scenario s = {"", &leaf, 2, prepare, act_acquire};
 	const struct run recording = {.s = &s, .k = RECORDING};
@@ -820,8 +821,9 @@ START_TEST(no_acquire_charges_a_level_after_its_limit_was_lowered) {
 }
 END_TEST
 
-/* Each step of a record of this depth was seen before it was noted. Records that were seized with
- * any number of levels charged were seen, both noted and not. */
+/* Checks that a record of this depth was seen after each step, before the step was noted. A seized
+ * record must have been seen with each number of charged levels, both with the newest step noted
+ * and without. */
 static void check_seen(uint32_t depth) {
 	for (uint32_t step = 1; step <= 2 * depth; step++)
 		ck_assert_msg(all->placed[depth][step][0] > 0, "no record of depth %u at step %u",
@@ -835,15 +837,15 @@ static void check_seen(uint32_t depth) {
 				depth, charged, is_noted ? "" : "not ");
 }
 
-/* Checks what the tests before it have seen, and nothing if it is run alone. */
+/* Checks what the earlier tests have seen. If this test is run alone, it checks nothing. */
 START_TEST(every_kind_of_state_was_seen) {
 	if (getenv("SCENARIO") || getenv("CK_RUN_CASE"))
 		return;
 	check_seen(1);
 	check_seen(3);
 	check_seen(BERTH_LEVELS_MAX);
-	/* At depth 3, the base and the steps of an acquire were also seen noted, except for the
-	 * first. */
+	/* At depth 3, the base and the steps of an acquire except the first were also seen
+	 * noted. */
 	for (uint32_t step = 0; step <= 3; step++)
 		ck_assert_msg(step == 1 || all->placed[3][step][1] > 0,
 			"no record whose step %u is noted", step);

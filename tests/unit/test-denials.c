@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Tests that no denial is lost, counted twice, or counted for another account. The words of
- * a session, in which one of its threads counts, only grow. */
+/* Tests that no denial is lost, counted twice, or counted for another account. One thread of a
+ * session counts its denials in the session's words, which only grow. */
 
 #include "denials.h"
 #include "fixture.h"
@@ -46,7 +46,7 @@ static void check_known(uint64_t of_alice, uint64_t of_bob) {
 	ck_assert_uint_eq(known(&bob), of_bob);
 }
 
-/* berthd collects the words, and then the cell has this number of denials. */
+/* Collects the words as berthd does, and checks that the cell then has this number of denials. */
 static void check_collected(const struct path *path, uint64_t count) {
 	denials_collect(f.map);
 	ck_assert_uint_eq(in_cell(path), count);
@@ -106,8 +106,7 @@ START_TEST(a_process_without_a_session_counts_in_the_cell) {
 }
 END_TEST
 
-/* An account whose count is too high may only deny. By the mark, berthd still notices the
- * account. */
+/* There may be nothing but denials at an account. The mark tells berthd's checkpoint of them. */
 START_TEST(every_denial_marks_its_account_for_the_checkpoint) {
 	for (int i = 0; i < 4; i++) {
 		const struct path *path = i % 2 ? &bob : &alice;
@@ -134,7 +133,8 @@ START_TEST(accounts_that_share_a_word_keep_their_own_denials) {
 }
 END_TEST
 
-/* Otherwise the denials that berthd hasn't collected yet would be counted for the next account. */
+/* If the word went to the other account earlier, the denials that berthd hasn't collected yet would
+ * be counted for that account. */
 START_TEST(a_word_goes_to_another_account_only_after_it_was_collected) {
 	uint64_t count = 0, bobs_own = 0;
 
@@ -201,7 +201,7 @@ END_TEST
 START_TEST(a_session_goes_on_from_the_words_of_the_previous_session) {
 	deny_in_session(&alice, 3);
 	denials_collect(f.map);
-	/* A new session uses the entry, and begins with another account. */
+	/* A new session gets the session entry, and begins with another account. */
 	deny_in_session(&bob, 2);
 	ck_assert_uint_eq(word_of(2), word_pack(bobs, 5));
 	check_known(3, 2);
@@ -288,7 +288,7 @@ END_TEST
 static _Atomic int running;
 static _Atomic bool is_counting; /* a thread counts in the session's words */
 
-/* Denies three times: in the session's words if no other thread counts there, as caches do. */
+/* Denies three times: in the session's words, unless another thread counts there (as caches do). */
 static void deny_three_times(const struct path *path, uint32_t *failures) {
 	struct pair seen[BERTH_LEVELS_MAX];
 	const struct level *l = &path->level[0];

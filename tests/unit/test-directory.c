@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The directory as berthd writes it and others read it: names, templates, full tables, adoption
- * after a death in the middle of a change, and indices that are used again. */
+/* Tests the directory, which berthd writes and other processes read: names, templates, full tables,
+ * adoption after a death in the middle of a change, and indices that are used again. */
 
 #include "counter-fast.h"
 #include "fixture.h"
@@ -77,8 +77,8 @@ START_TEST(names_are_found_while_the_table_grows_and_shrinks) {
 }
 END_TEST
 
-/* An entry is damaged, or read while it is written. The name must not be read from the entries
- * behind it. */
+/* An entry with a long name but without a block is damaged, or is read while it is written. The
+ * name must not be read from the entries behind this one. */
 START_TEST(a_long_name_without_a_block_is_not_found) {
 	char text[256], read[256];
 	uint32_t account;
@@ -330,7 +330,7 @@ START_TEST(a_death_in_a_removal_that_would_have_been_undone_loses_no_count) {
 }
 END_TEST
 
-/* Removes the account, and gives its index to a new one. */
+/* Removes the account, and gives its index to a new account. */
 static void replace(const char *name, const char *by) {
 	uint32_t index = account_of(name);
 
@@ -341,8 +341,8 @@ static void replace(const char *name, const char *by) {
 	ck_assert_uint_eq(account_of(by), index);
 }
 
-/* Leaves record 16 at rest at the path, while its `noted` still tells of a held slot: another
- * record charged the level above in between. Returns the snapshot of the held slot. */
+/* Leaves record 16 at rest at the path, while its `noted` still tells of a held slot. Another
+ * record noted this step when it charged the level above. Returns the snapshot of the held slot. */
 static struct snapshot rest_noted_as_held(const struct path *path, const struct path *beside) {
 	uint64_t seq = record_hold(16, path, 1);
 	struct snapshot seen = newest_of(16);
@@ -355,8 +355,8 @@ static struct snapshot rest_noted_as_held(const struct path *path, const struct 
 	return seen;
 }
 
-/* The slot of the snapshot was released. So neither its owner nor berthd, however late, discharges
- * the cells that another record has charged since. */
+/* The slot of the snapshot was released. Checks that neither its owner nor berthd, however late
+ * they are, discharges cells that another record has charged since. */
 static void check_is_released(struct snapshot seen, const struct path *now) {
 	const struct record_at at = {map_record(f.map, 16), 16};
 	const struct path beside = path_with("new/stays", 5);
@@ -371,7 +371,8 @@ static void check_is_released(struct snapshot seen, const struct path *now) {
 	check_path(now, 0);
 }
 
-/* Record 16 has charged nothing on the path at which it is placed now, and can be used again. */
+/* Checks that record 16 has charged nothing on the path where it is placed, and can be used
+ * again. */
 static void check_rests(const struct path *now) {
 	struct snapshot s = newest_of(16);
 
@@ -385,7 +386,7 @@ static void check_rests(const struct path *now) {
 	check_path(now, 0);
 }
 
-/* The session of record 16 ends while another record holds a slot on the path. */
+/* Ends the session of record 16 while another record holds a slot on the path. */
 static void check_closes(const struct path *now) {
 	(void)record_hold(18, now, 1);
 	ck_assert_int_eq(counter_close(f.map, 16), 0);
@@ -441,7 +442,7 @@ START_TEST(after_a_death_in_a_removal_the_step_that_only_its_cell_had_is_noted) 
 END_TEST
 
 /* The record was used on the new path before. The tag in the cell above still tells of a release
- * with two levels left. */
+ * with two levels still charged. */
 START_TEST(a_record_resting_at_a_removed_account_has_charged_nothing_of_the_next_one) {
 	struct path path = path_with("old/leaf", 5), deep, now;
 
@@ -552,7 +553,7 @@ START_TEST(a_removal_with_the_last_bump_is_refused_and_changes_nothing) {
 }
 END_TEST
 
-/* The limit of the next account at this index could never be changed. */
+/* Otherwise the limit of the next account at this index could never be changed. */
 START_TEST(an_index_whose_cell_has_no_bump_left_is_not_used_again) {
 	struct path path = path_with("alice", 5), next;
 
@@ -580,7 +581,7 @@ START_TEST(an_account_near_its_last_generation_is_not_renewed) {
 	ck_assert_uint_eq(entry_generation(word), BERTH_GENERATION_LAST - 1);
 	ck_assert_int_eq(directory_renew(d, account, 7, flags), -EOVERFLOW);
 	ck_assert_uint_eq(directory_word(d, account), word);
-	/* A new limit needs no generation, and the removal has one left. */
+	/* A new limit needs no new generation. The last generation is left for the removal. */
 	ck_assert_int_eq(directory_set(d, account, 7, flags), 0);
 	ck_assert_uint_eq(limit_of("alice"), 7);
 	ck_assert_int_eq(directory_remove(d, account), 0);
@@ -589,7 +590,7 @@ START_TEST(an_account_near_its_last_generation_is_not_renewed) {
 }
 END_TEST
 
-/* A removal that was undone has used the generation that was left for it. */
+/* A removal that was undone has used the generation that was left for the removal. */
 START_TEST(an_account_of_the_last_generation_is_not_removed) {
 	struct path path = path_with("alice", 5);
 	struct directory *d = accounts_directory(f.accounts);
@@ -604,8 +605,8 @@ START_TEST(an_account_of_the_last_generation_is_not_removed) {
 }
 END_TEST
 
-/* Accounts use the index until its generations are used up, within one life of berthd or a new one
- * each time. */
+/* Accounts use the index until its generations are used up, either within one life of berthd or
+ * with a new berthd for each account. */
 START_TEST(an_index_near_its_last_generation_is_not_used_again) {
 	struct path first = path_with("account-0", 5);
 	uint32_t index = first.level[0].account, before = BERTH_GENERATION_LAST - 40, now;

@@ -38,14 +38,14 @@ static void assert_entry(size_t i, uint32_t line, const char *name, uint32_t lim
 	ck_assert_uint_eq(e->line, line);
 }
 
-/* The text has this number of accounts and no error. */
+/* Checks that the text has this number of accounts and no error. */
 static void check_parse(const char *text, size_t count) {
 	parse(text);
 	ck_assert_uint_eq(lines.error_count, 0);
 	ck_assert_uint_eq(lines.count, count);
 }
 
-/* The text has one account, with this limit. */
+/* Checks that the text has one account, with this limit. */
 static void assert_reads(const char *text, const char *name, uint32_t limit) {
 	parse(text);
 	ck_assert_msg(lines.error_count == 0, "'%s': %s", text, lines.error[0].text);
@@ -53,7 +53,7 @@ static void assert_reads(const char *text, const char *name, uint32_t limit) {
 	assert_entry(0, 1, name, limit);
 }
 
-/* Exactly one line is refused, and the message contains these words. */
+/* Checks that exactly this line is refused, and that the message contains these words. */
 static void assert_refuses(const char *text, uint32_t line, const char *words) {
 	parse(text);
 	ck_assert_msg(lines.error_count == 1, "'%s': %zu errors", text, lines.error_count);
@@ -297,7 +297,7 @@ START_TEST(test_plain_names_are_exported_without_tabs) {
 }
 END_TEST
 
-/* Found by tests/fuzz/fuzz-import.c. */
+/* tests/fuzz/fuzz-import.c found that this case failed. */
 START_TEST(test_the_first_name_may_begin_with_a_byte_order_mark) {
 	char *text = export_line(BOM "alice", 5);
 

@@ -40,7 +40,7 @@ START_TEST(a_name_is_refused_with_a_sentence_that_names_the_rule) {
 		{"\xC2\xA0", NULL},     /* the first after the C1 control characters */
 		{"\xEF\xBF\xBF", NULL}, /* U+FFFF */
 		{"\xED\x9F\xBF", NULL}, /* the last before the surrogates */
-		{"\xEE\x80\x80", NULL}, /* the first after them */
+		{"\xEE\x80\x80", NULL}, /* the first after the surrogates */
 		{"\xF0\x90\x80\x80\xF4\x8F\xBF\xBF", NULL}, /* U+10000, U+10FFFF */
 		{"", "empty"},
 		{"1/2/3/4/5/6/7/8/9", "more than 8 levels"},

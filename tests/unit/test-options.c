@@ -44,8 +44,8 @@ static const struct verb command = {
 /* What the parser reported, and the operands that it left, divided by blanks. */
 static char said[1024], left[256];
 
-/* Reads the command line "berthctl WORD...": up to the first operand if v is NULL. first is the
- * index of the verb. Returns what the parser returned. */
+/* Reads the command line "berthctl LINE". If v is NULL, reads only up to the first operand. `first`
+ * is the index of the verb. Returns what the parser returned. */
 static int read_words(const struct verb *v, int first, const char *line) {
 	static char program[] = "berthctl", words[256];
 	char *argv[32] = {program}, **operands = NULL;
@@ -155,7 +155,7 @@ START_TEST(what_cant_be_used_is_refused_and_named) {
 }
 END_TEST
 
-/* The parser relies on these rules; see options.c. */
+/* Checks the rules for tables on which the parser relies (options.c). */
 START_TEST(the_tables_of_all_verbs_agree) {
 	for (size_t i = 0; verbs[i]; i++) {
 		ck_assert_ptr_eq(verb_find(verbs[i]->name), verbs[i]);

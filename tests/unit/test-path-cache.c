@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The path caches of threads, with the library's fast path and general path above them. No daemon
- * runs: the test makes the sessions and grants the ranges itself.
+ * Tests the path caches of threads, and the fast path and the general path of the library, which
+ * use them. No daemon runs: the test makes the sessions and grants the ranges itself.
  *
- * Most tests end with check_records(): whatever slots and threads did, each record of the session
- * is in exactly one place (pool.h).
+ * Most tests end with check_records(): whatever the threads did, each record of the session is in
+ * exactly one place (pool.h).
  */
 
 #include <sched.h>
@@ -27,7 +27,7 @@
 #include "thread.h"
 #include "threads.h"
 
-#define RANGES    40u /* of the session `b` */
+#define RANGES    40u /* of the session of `b` */
 #define RECORDS   (RANGES * BERTH_RANGE)
 #define PUBLISHED 4096u /* records in the segment, at least */
 #define ENTRIES   1024u /* in a cache, at most */
@@ -47,7 +47,7 @@ static void range_grant(struct session *s) {
 	ck_assert_int_eq(pool_add_range(s->pool, next_range++), 0);
 }
 
-/* A handle with an open session and this number of ranges, as if berthd had granted them. */
+/* Makes a handle with an open session and this number of ranges, as if berthd had granted them. */
 static struct berth *handle_make(uint32_t ranges) {
 	static uint64_t numbers = 1 << 20;
 	struct session *s = calloc(1, sizeof(*s));
@@ -129,7 +129,7 @@ static uint32_t count_at(const char *name) {
 
 /* -- places of the records --------------------------------------------------------------------- */
 
-/* Marks the records that the session's caches have: an entry names them, or they are spares. */
+/* Marks the records that the session's caches have: those that an entry names, and the spares. */
 static void caches_mark_records(const struct session *s, uint8_t *named, uint8_t *spare) {
 	for (struct cache *c = load_relaxed(&s->caches); c; c = c->next) {
 		ck_assert_uint_le(c->ring_count, c->capacity);
@@ -196,7 +196,7 @@ static struct record_places records_count(const struct berth *h) {
 	return n;
 }
 
-/* No record is lost or retired, and this number of them holds a slot. */
+/* Checks that no record is lost or retired, and that this number of records hold a slot. */
 static struct record_places check_records(const struct berth *h, uint32_t slots) {
 	struct record_places n = records_count(h);
 
@@ -207,7 +207,7 @@ static struct record_places check_records(const struct berth *h, uint32_t slots)
 	return n;
 }
 
-/* Nothing is held, and no record is lost. */
+/* Checks that no slot is held, and no record is lost. */
 static void check_idle(const struct berth *h) {
 	check_no_counts();
 	(void)check_records(h, 0);
@@ -363,7 +363,7 @@ static struct path path_in_session(const char *name) {
 	return path_in(session_of(b)->map, name);
 }
 
-/* The entry has this name and path, and the place that follows from the path. */
+/* Checks that the entry has this name and path, and the place that follows from the path. */
 static void check_entry(const struct cache_entry *e, const char *name, const struct path *path) {
 	ck_assert_ptr_nonnull(e);
 	ck_assert_str_eq(e->name, name);
@@ -411,7 +411,7 @@ START_TEST(names_that_differ_in_one_byte_are_told_apart_at_every_length) {
 }
 END_TEST
 
-/* An acquire compares the name with that of the account used last, before it asks the table. */
+/* An acquire compares the name with that of the account used last, and then searches the table. */
 START_TEST(names_of_every_length_acquire_slots_of_their_own_accounts) {
 	char text[BERTH_NAME_MAX + 1] = "";
 
@@ -476,7 +476,7 @@ static struct cache_entry **table_place_of(struct cache *c, const struct cache_e
 	return &c->table[i];
 }
 
-/* Gives `first` the key of `e`, and puts it where the look-up begins, with `e` behind. */
+/* Gives `first` the key of `e`, and puts `first` where the look-up begins, and `e` behind it. */
 static void key_copy(struct cache *c, struct cache_entry *first, struct cache_entry *e) {
 	uint32_t mask = (1u << c->table_bits) - 1, i;
 
@@ -504,7 +504,7 @@ START_TEST(names_whose_keys_are_the_same_are_told_apart) {
 		entry[k] = cache_add(c, session_of(b)->pool, names[k], &path);
 		ck_assert_ptr_eq(cache_find(c, names[k]), entry[k]);
 	}
-	/* The other name has another length, and then the same length. */
+	/* First, a longer name has the same key; then, a name of the same length. */
 	key_copy(c, entry[1], entry[0]);
 	ck_assert_ptr_eq(cache_find(c, names[0]), entry[0]);
 	key_copy(c, entry[2], entry[0]);
@@ -565,7 +565,7 @@ END_TEST
 
 /* -- changes of the directory ------------------------------------------------------------------ */
 
-/* Raises the generation, as berthd does when the account comes into use or goes out of use. */
+/* Raises the generation, as berthd does when the account becomes usable, or is no longer usable. */
 static void generation_raise(const char *name) {
 	struct entry *e = map_entry(f.map, account_of(name));
 
@@ -627,7 +627,7 @@ START_TEST(a_changed_limit_takes_effect_at_once_at_every_level) {
 }
 END_TEST
 
-/* No daemon answers, so an acquire that has to ask for the account is refused. */
+/* No daemon answers, so an acquire that has to ask berthd for the account is refused. */
 START_TEST(an_account_that_is_no_longer_usable_is_refused) {
 	berth_slot slot;
 
@@ -672,7 +672,8 @@ START_TEST(a_deleted_account_is_refused_even_when_its_index_is_used_again) {
 }
 END_TEST
 
-/* The slot is revoked, its account removed, and the index used again below another parent. */
+/* The slot is revoked, and its account is removed. An account below another parent gets the
+ * index. */
 START_TEST(a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_count) {
 	for (int i = 0; i < 2; i++) {
 		berth_slot slot, other;
@@ -698,7 +699,7 @@ START_TEST(a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_
 END_TEST
 
 /* A record is used for a second account, above or below the first, while the first account's entry
- * still names it. */
+ * still names the record. */
 START_TEST(a_slot_is_released_at_its_own_account_whatever_entry_names_its_record) {
 	static const char *const names[] = {"1", "1/2", "1/2/3"};
 	const size_t n = ELEMENTS(names);
@@ -818,7 +819,7 @@ START_TEST(a_cache_that_keeps_its_most_records_takes_that_of_the_oldest_account)
 		use(b, numbered(i));
 	ck_assert_ptr_eq(cache_find(cache_of(b), numbered(0))->local, first);
 	ck_assert_uint_eq(check_records(b, 0).named, CACHE_KEPT);
-	/* The next account gets the record of the oldest. */
+	/* The next account gets the record of the oldest account. */
 	for (uint32_t i = 0; i < 2 * CACHE_KEPT; i++) {
 		struct cache_entry *oldest = cache_find(cache_of(b), numbered(i));
 		struct local_slot *local = oldest->local;
@@ -997,7 +998,7 @@ START_TEST(unusable_records_are_passed_over_and_not_lost) {
 		release(b, more);
 		(void)check_records(b, 0);
 	}
-	/* Once they are usable again, they are used. */
+	/* Once these records are usable again, acquires use all of them. */
 	for (uint32_t n = BERTH_RANGE; n < (RANGES + 1) * BERTH_RANGE; n++) {
 		struct record *record = map_record(f.map, n);
 
@@ -1130,7 +1131,7 @@ START_TEST(a_thread_that_ends_leaves_its_records_and_its_cache_to_others) {
 		for (uint32_t i = 0; i < ELEMENTS(held); i += 2)
 			release_by(&w, b, held[i]);
 		its = load_relaxed(&session_of(b)->caches);
-		/* There are as many caches as threads at the same time. */
+		/* A session has as many caches as it had threads at the same time. */
 		ck_assert_ptr_null(its->next);
 		ck_assert(load_relaxed(&its->thread) != NULL);
 		worker_end(&w);
@@ -1189,7 +1190,7 @@ START_TEST(a_record_that_moved_to_another_account_no_longer_serves_the_first) {
 	release(b, s1);
 	release(b, s3);
 	check_idle(b);
-	/* Afterwards slots and records still go together. */
+	/* Afterwards, each slot is still released at its own account. */
 	for (int i = 0; i < 60; i++) {
 		s1 = acquire(b, name[i % 3]);
 		s2 = acquire(b, name[i / 3 % 3]);
@@ -1200,8 +1201,8 @@ START_TEST(a_record_that_moved_to_another_account_no_longer_serves_the_first) {
 }
 END_TEST
 
-/* A berthd without free ranges: it answers each request with NO_SYSTEM_RESOURCES (8), until the
- * client hangs up. */
+/* Acts as a berthd without free ranges: answers each request with BERTH_NO_SYSTEM_RESOURCES, until
+ * the client hangs up. */
 static void *refuse_main(void *arg) {
 	int fd = *(int *)arg;
 	union {
@@ -1276,7 +1277,8 @@ struct stress_thread {
 	uint32_t rounds;
 };
 
-/* Marks a slot of the account `tight`: no slot number uses the highest bit of the record's part. */
+/* In the mailbox, this bit marks a slot of the account `tight`. It is the highest bit of the
+ * record's number, which no slot uses. */
 #define TIGHT_BIT (UINT64_C(1) << 43)
 
 /* Acquires a slot, puts it into the mailbox, and releases the slot that was there. */
@@ -1380,8 +1382,7 @@ START_TEST(threads_that_release_each_other_s_slots_lose_no_slot_and_no_record) {
 }
 END_TEST
 
-/* There are so few records that threads are refused unless they use those they keep for other
- * accounts. */
+/* There are so few records that threads also need the records that they keep for other accounts. */
 START_TEST(threads_that_need_more_records_than_exist_lose_none) {
 	stress_create_accounts();
 	handle_replace((MAILBOX + THREADS) / BERTH_RANGE + 1);
@@ -1493,7 +1494,7 @@ START_TEST(one_thread_counts_denials_in_the_session_and_the_others_in_the_cell) 
 
 	account_create("full");
 	account_create("full/alice");
-	/* Each thread gets an entry of the account, so that the fast path denies it. */
+	/* Each thread gets an entry of the account, so that the fast path denies. */
 	use(b, "full/alice");
 	worker_start(&w);
 	worker_start(&x);
@@ -1920,7 +1921,7 @@ END_TEST
 extern const char __executable_start[], etext[];
 
 static volatile long steps, stop_at;
-static long stride; /* the call is stopped at every stride-th instruction; $STRIDE overrides it */
+static long stride; /* the call is stopped at every stride-th instruction; $STRIDE replaces this */
 static void (*at_stop)(void);
 static struct worker rival;
 
@@ -1933,8 +1934,8 @@ static void on_step(int number, siginfo_t *info, void *data) {
 		at_stop();
 }
 
-/* Sets or clears the trap flag. It skips the 128 bytes below the stack pointer (the red zone), in
- * which the compiler may keep values. */
+/* Sets or clears the trap flag. The code skips the 128 bytes below the stack pointer (the red
+ * zone), in which the compiler may keep values. */
 #define FLAGS_CHANGE(how)                                                           \
 	__asm__ volatile("lea -128(%%rsp), %%rsp\n\tpushfq\n\t" how "\n\tpopfq\n\t" \
 			 "lea 128(%%rsp), %%rsp" ::                                 \
@@ -1971,7 +1972,7 @@ static void explore(
 
 static const char *const stepped[] = {"alice", "acme/alice", "a/b/c"};
 static int variant;
-/* One call that is stopped, and the acts of the rival thread meanwhile. */
+/* One call that is stopped, and what the rival thread does meanwhile. */
 static struct {
 	const char *name;
 	berth_slot slot, extra, theirs[2];
@@ -1998,7 +1999,7 @@ static void steps_set_up(int i) {
 	worker_start(&rival);
 }
 
-/* trial.slot is the slot that was acquired last, or the one before. */
+/* The slot to release (trial.slot) is the last one or, in some variants, the last but one. */
 static void prepare_held(void) {
 	trial.theirs[0] = trial.theirs[1] = 0;
 	trial.slot = acquire(b, trial.name);
@@ -2016,7 +2017,7 @@ static void meanwhile_released_twice(void) {
 		trial.theirs[i] = acquire_by(&rival, b, trial.name);
 }
 
-/* Releases all other slots of the trial; then nothing is held. */
+/* Releases all other slots of the trial. Then no slot is held. */
 static void check_after_release(void) {
 	for (int i = 0; i < 2; i++)
 		if (trial.theirs[i])
@@ -2084,8 +2085,7 @@ static void prepare_limit(void) {
 	release(b, trial.extra);
 }
 
-/* After the limit of 0 is acknowledged, an acquire may succeed only if the account was charged
- * before. */
+/* Sets the limit to 0. After that, an acquire may succeed only if it charged the account before. */
 static void meanwhile_limited(void) {
 	limit_set(limited(), 0);
 	trial.charged = count_at(limited());
@@ -2109,7 +2109,7 @@ START_TEST(a_limit_acknowledged_while_a_thread_is_stopped_holds) {
 }
 END_TEST
 
-/* berthd revokes the slot, and half of the variants have the rival acquire one meanwhile. */
+/* Revokes the slot as berthd does. In half of the variants, the rival first acquires a slot. */
 static void meanwhile_revoked(void) {
 	uint32_t record = local_of(b, trial.slot)->number;
 	struct snapshot seen;
@@ -2145,8 +2145,8 @@ END_TEST
 
 static uint32_t goodbyes, acquired;
 
-/* The seqs that the next session gives to the records of this one: every other record holds a slot
- * at the account, the others rest there. */
+/* By record: the seq of the slot that the next session acquires with the record. Every other record
+ * still holds this slot; the others rest at the account. */
 static uint64_t next_session_seq[BERTH_RANGE];
 
 static void range_close(uint32_t range) {
@@ -2154,7 +2154,7 @@ static void range_close(uint32_t range) {
 		ck_assert_int_eq(counter_close(f.map, range * BERTH_RANGE + i), 0);
 }
 
-/* A new handle each time, which uses the session entry and range of the previous one. */
+/* Makes a new handle, which uses the session entry and the range of the previous handle. */
 static void prepare_goodbye(void) {
 	next_session = 1;
 	next_range = RANGES + 1;
@@ -2200,7 +2200,7 @@ static void check_goodbye(void) {
 						 next_session_seq[i]),
 				0);
 	}
-	/* Without a goodbye the call may have entered the cache before the close, and succeed. */
+	/* Without a goodbye, a call that entered the cache before the close may succeed. */
 	if (trial.code == 0)
 		release(b, trial.slot);
 	goodbyes += trial.goodbye;

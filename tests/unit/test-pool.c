@@ -19,11 +19,12 @@
 #define ROUNDS  20000
 #define NUMBERS (UINT64_C(0x12345) << 44) /* the highest bits of the pool's slots */
 
-/* The process's mapping. Some tests close its files; f.map is berthd's mapping. */
+/* The mapping of the pool's process. Some tests close its files. f.map is berthd's mapping. */
 static struct map *map;
 static struct pool *pool;
 
-/* path1 and path2 have one level each, path3 has three, path8 eight. path3 is the top of path8. */
+/* path1 and path2 have one level each, path3 has three, path8 has eight. path3 is the upper part of
+ * path8. */
 static struct path path1, path2, path3, path8;
 static const struct path *const paths[] = {&path1, &path3, &path8, &path2};
 
@@ -64,7 +65,7 @@ static void tear_down(void) {
 	fixture_free();
 }
 
-/* Acquires a slot with a record that the caller has claimed. On failure it stays claimed. */
+/* Acquires a slot with a claimed record. If that fails, the record stays claimed. */
 static int acquire_with(
 	struct local_slot *local, const struct path *path, uint32_t weight, struct held *ret) {
 	struct slot_request request = {.path = path, .weight = weight, .stamp = {.since = 1}};
@@ -176,7 +177,7 @@ static uint32_t locals_with(uint64_t token) {
 	return n;
 }
 
-/* Returns what pool_close() does, and puts back the records that it took out of the stack. */
+/* Returns what pool_close() returns. Puts back the records that it took out of the stack. */
 static bool pool_is_idle(void) {
 	bool was_pooled[END], quiet;
 
@@ -191,8 +192,8 @@ static bool pool_is_idle(void) {
 	return quiet;
 }
 
-/* The stack has this number of different records, and no other record is POOLED. Takes them all out
- * and puts them back. */
+/* Checks that the stack has this number of different records, and no other record is POOLED. Takes
+ * all of them out and puts them back. */
 static void check_stack(uint32_t want) {
 	static struct local_slot *all[SLOTS];
 	static bool seen[SLOTS];
@@ -342,7 +343,7 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 	for (uint32_t range = RANGES; range > 0; range--) {
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
 			use_up_seqs(range * BERTH_RANGE + i);
-		/* The pool notices it when it takes these records. */
+		/* When the pool takes these records, it notices that their seqs are used up. */
 		for (uint32_t n = 0; n < RECORDS; n++)
 			if (acquire(&slot) == 0)
 				ck_assert_int_eq(release(&slot), 0);
@@ -359,8 +360,8 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 }
 END_TEST
 
-/* The last cycle ends by a release, by a revocation, or by the session's end, which begins another
- * cycle. */
+/* The last cycle ends with a release, a revocation, or the end of the session. The last two begin
+ * one more. */
 START_TEST(the_last_cycle_of_a_record_can_end_in_every_way) {
 	for (int variant = 0; variant < 3; variant++) {
 		struct held slot;
@@ -488,7 +489,8 @@ START_TEST(a_token_is_a_slot_or_one_of_the_other_values) {
 	for (size_t i = 0; i < ELEMENTS(others); i++) {
 		ck_assert(!token_is_slot(others[i]));
 		ck_assert(!token_is_slot_of(others[i], slot_cycle_of_seq(others[i])));
-		/* No cell has it as its tag, not even a cell that was never used. */
+		/* No cell has such a token as its tag, except that an unused cell has TOKEN_POOLED
+		 * (0). Only repairs write tags of record 0, and their seqs are bases. */
 		ck_assert(i == 0 || tag_seq(others[i]) % BERTH_CYCLE != 0);
 		ck_assert_uint_eq(tag_record(others[i]), 0);
 	}
@@ -658,7 +660,7 @@ START_TEST(a_second_release_is_refused) {
 }
 END_TEST
 
-/* The account is removed, and its index given to an account without ancestors. */
+/* The account is removed, and an account without ancestors gets its index. */
 START_TEST(a_second_release_is_refused_after_the_account_was_removed) {
 	struct held slot = use(&path3);
 
@@ -747,8 +749,8 @@ START_TEST(a_release_that_berthd_finishes_is_not_reported_as_a_revocation) {
 }
 END_TEST
 
-/* An acquire is refused at the top of the path, after its record was placed there. Afterwards the
- * limit is as before. */
+/* Makes an acquire that is refused at the top of the path, after its record was placed on the path.
+ * Afterwards the limit is as before. */
 static void acquire_refused(const struct path *path) {
 	const struct level *top = &path->level[path->depth - 1];
 	struct entry *entry = map_entry(f.map, top->account);
@@ -768,7 +770,7 @@ static void acquire_refused(const struct path *path) {
 	pool_return(pool, local);
 }
 
-/* The record rested at another path before, or an acquire with it was refused at another one. */
+/* Before, the record rested at another path, or an acquire with the record was refused there. */
 START_TEST(a_slot_is_released_at_its_own_path_wherever_its_record_rested_before) {
 	const size_t n = ELEMENTS(paths);
 	struct held slot = use(&path1);
@@ -806,7 +808,7 @@ END_TEST
 
 /* -- lack of memory ---------------------------------------------------------------------------- */
 
-/* Overwrites the cell's tag as a process does whose records this one can't map. */
+/* Overwrites the cell's tag as another process does whose records this process can't map. */
 static void overwrite_tag_from_far(const struct level *l) {
 	const uint32_t far = SLOTS - 5;
 	struct pair seen = cell_load(l->cell);
@@ -845,7 +847,7 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
 	pool_return(pool, slot.local);
-	/* The record's next slot is an ordinary one. */
+	/* The record's next slot is reported like any other. */
 	slot = hold(&path2, 1);
 	ck_assert(!local_claim_finished(slot.local));
 	ck_assert_int_eq(revoke_record(slot.record), 0);
@@ -968,7 +970,7 @@ START_TEST(a_pool_without_held_or_claimed_records_is_idle) {
 	slot = use(&path1);
 	ck_assert_uint_eq(load_relaxed(&spent->token), TOKEN_RETIRED);
 	ck_assert(pool_is_idle());
-	/* threads_keep_out() judges the records that a cache has. */
+	/* pool_close() ignores records that a cache has; threads_keep_out() checks those. */
 	ck_assert_int_eq(pool_claim(pool, &owned), 0);
 	store_release(&owned->token, UINT64_C(3) << 4 | TOKEN_OWNED);
 	ck_assert(pool_is_idle());
@@ -1003,9 +1005,9 @@ START_TEST(a_pool_with_a_slot_or_a_claim_is_not_idle) {
 }
 END_TEST
 
-/* A thread claims a record that is free, or rests at its path or at another one. It reads the
- * record and the cells, and is stopped. Its session ends, and the next session gets the range and
- * holds a slot with the record, perhaps on the same path. */
+/* A thread wants a slot on a path, and claims a record that is free, or that rests on this or
+ * another path. The thread reads the record and the cells, and is stopped. Its session ends. The
+ * next session gets the range, and holds a slot with the record, perhaps on the same path. */
 START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	const struct path *before = _i % 3 == 0 ? NULL : paths[_i % 3];
 	const struct path *path = paths[1], *theirs = paths[_i / 3];
@@ -1065,8 +1067,8 @@ static void threads_run(void *(*function)(void *failed)) {
 	}
 }
 
-/* The paths and weights change now and then, so that records are placed while other threads use
- * them. */
+/* From turn to turn, the path and the weight change now and then, so that threads place records
+ * while other threads use the same cells. */
 static int acquire_any(int turn, struct held *ret) {
 	return acquire_on(paths[turn / 7 % (int)ELEMENTS(paths)], 1 + turn / 50 % 2, ret);
 }
@@ -1148,8 +1150,8 @@ START_TEST(threads_take_no_record_from_the_stack_twice_and_lose_none) {
 }
 END_TEST
 
-/* All but four records are held. The threads pass these four around, so that each overwrites the
- * tags from which another one works out what its record has charged. */
+/* All records but four are held. The threads use these four in turn. So each thread overwrites tags
+ * from which another thread finds out which levels its record has charged. */
 static void *acquire_and_release_main(void *arg) {
 	int *failed = arg;
 
@@ -1232,7 +1234,8 @@ static void *acquire_until_grown_main(void *arg) {
 }
 
 /* The pool begins without ranges, so that the threads use the stack, the table and the ranges while
- * they are made. ThreadSanitizer reports on this machine what only other machines would reorder. */
+ * these are made. ThreadSanitizer reports a missing order of accesses even on a processor that
+ * would never reorder them. */
 static void pool_grow_under_threads(uint32_t first) {
 	pthread_t thread[THREADS];
 	int failed[THREADS] = {0};
@@ -1321,7 +1324,7 @@ START_TEST(of_two_concurrent_releases_of_a_slot_one_succeeds_and_the_other_is_re
 }
 END_TEST
 
-/* A recount may call counter_finish() at any moment of an acquire or a release. */
+/* Calls counter_finish(), as a recount may do at any moment of an acquire or a release. */
 static void *finish_until_stopped(void *arg) {
 	const uint32_t *record = arg;
 
@@ -1360,8 +1363,8 @@ static void *revoke_main(void *arg) {
 		for (int i = 0; atomic_load(&revokes_asked) < n; i++)
 			if (i % 10000 == 9999)
 				sched_yield();
-		/* This thread has the CPU now. It lets the duel begin itself, because a thread that
-		 * has to be woken first would be too late each time. */
+		/* This thread has the CPU now, so this thread begins the duel. A thread that had to
+		 * be woken first would be too late each time. */
 		atomic_store(&duel_number, n);
 		if (n % 2)
 			sched_yield();
@@ -1473,8 +1476,8 @@ END_TEST
 
 static _Atomic bool stop;
 
-/* Without `arg`, revokes what berthctl would: slots that are held or being acquired. With it, tries
- * to revoke every record in whatever state. */
+/* Without `arg`, revokes what berthctl would: slots that are held or being acquired. With `arg`,
+ * tries to revoke every record in whatever state. */
 static void *revoke_all_main(void *arg) {
 	struct snapshot seen;
 
@@ -1485,8 +1488,8 @@ static void *revoke_all_main(void *arg) {
 	return NULL;
 }
 
-/* Each acquired slot is reported exactly once, as released or as revoked. Revocations also hit
- * acquires and releases in their middle, and records at rest. */
+/* Each acquired slot is reported exactly once, as released or as revoked. There are also
+ * revocations in the middle of an acquire or a release, and of records at rest. */
 static void *churn_revoked_main(void *arg) {
 	int *failed = arg;
 

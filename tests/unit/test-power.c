@@ -21,7 +21,7 @@
 #define SECTOR    512
 #define COMMITS   40
 #define NAMES     60
-#define CUTS      12 /* of each state, random ones */
+#define CUTS      12 /* random power failures after each note */
 #define NOTES_MAX 4096
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -117,8 +117,8 @@ static int fill(struct lmdb_txn *txn, void *data) {
 	return r;
 }
 
-/* The disk fails in the sync of the pages, or in the write of their meta page. Then the environment
- * is opened again and synced, as limits.c does. */
+/* At every third commit, the disk fails in the sync of the pages, or in the write of their meta
+ * page. Then the environment is opened again and synced, as limits.c does. */
 static void commit_refuse(struct lmdb *l, unsigned i) {
 	memcpy(refused[i], values[i], sizeof(refused[i]));
 	if (i % 3 != 0)
@@ -134,7 +134,7 @@ static void commit_refuse(struct lmdb *l, unsigned i) {
 static void commits_make(struct lmdb *d) {
 	for (unsigned i = 1; i <= COMMITS; i++) {
 		memcpy(values[i], values[i - 1], sizeof(values[i]));
-		/* As after a restart. */
+		/* LMDB is then opened again, as after a restart. */
 		if (i % 7 == 0)
 			lmdb_close(d);
 		commit_refuse(d, i - 1);
@@ -177,7 +177,8 @@ static void disk_write(struct disk *d, const struct note *n, size_t from, size_t
 	memcpy(d->bytes + n->at + from, n->bytes + from, size);
 }
 
-/* Notes from one to before another, of which the disk took each sector at an instant of its own. */
+/* The notes from `from` to `end` - 1. The disk has each sector as at some instant among these
+ * notes, which `salt` decides. */
 struct pending {
 	size_t from, end;
 	uint64_t salt;
@@ -192,7 +193,7 @@ static void disk_take(struct disk *d, const struct pending *p) {
 			size_t sector = (n->at + at) / SECTOR;
 			uint64_t hash = (p->salt ^ sector) * UINT64_C(0x9E3779B97F4A7C15);
 
-			/* The disk took the sector after the note's write. */
+			/* The sector's instant is after the note's write. */
 			size = MIN_OF(SECTOR - (n->at + at) % SECTOR, n->size - at);
 			if (k < p->from + (hash >> 32) % (p->end - p->from + 1))
 				disk_write(d, n, at, size);
@@ -200,8 +201,8 @@ static void disk_take(struct disk *d, const struct pending *p) {
 	}
 }
 
-/* Opens the store as a starting berthd does. It must find what was acknowledged, or one commit
- * more, which may be the one that failed. */
+/* Opens the store as a starting berthd does. It must find exactly the acknowledged commits, or one
+ * commit more: the next one, or one that failed. */
 static void judge(const struct disk *disk, unsigned acknowledged, const char *what, size_t at) {
 	static struct lmdb_progress progress;
 	char place[BERTH_NAME_MAX + 1] = "";
@@ -233,7 +234,7 @@ static void setup(void) {
 	ck_assert_int_eq(mkdir(dir_path("cut").text, 0700), 0);
 }
 
-/* Returns the file of an empty store, and notes the writes of the commits after it. */
+/* Returns the file of an empty store, and notes the writes of the commits that follow. */
 static struct disk record(void) {
 	struct lmdb *d = NULL;
 	struct disk disk;

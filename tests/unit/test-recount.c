@@ -2,7 +2,7 @@
 
 /* Tests recounts: of tables so large that a recount takes several time slices, with changes between
  * two slices; of operations that were begun and not finished; of noise in cells and records; and of
- * a peak that a checkpoint has kept of the noise. */
+ * a peak that is noise and was stored by a checkpoint. */
 
 #include <sys/syscall.h>
 
@@ -38,8 +38,8 @@ static void teardown(void) {
 	fixture_free();
 }
 
-/* Creates accounts until the table is full, so that the next one makes it grow. Returns the last
- * one's name. */
+/* Creates accounts until the table is full, so that the next account makes the table grow. Returns
+ * the name of the last account. */
 static void accounts_create(char last[32]) {
 	for (uint32_t i = 1; i < MANY || directory_live(accounts_directory(f.accounts)) + 1 <
 						 directory_end(accounts_directory(f.accounts));
@@ -49,7 +49,7 @@ static void accounts_create(char last[32]) {
 	}
 }
 
-/* Runs a whole recount. It needs a new object, since a recount pauses after it has run. */
+/* Runs a whole recount, with a new object, since an object pauses after each recount. */
 static void recount_all(void) {
 	recount_free(recount);
 	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
@@ -117,9 +117,9 @@ START_TEST(a_cell_without_bumps_gets_new_ones_and_keeps_its_other_words) {
 }
 END_TEST
 
-/* The slot is held when the recount reads the tags and when it compares them, and released in slice
- * _i. If the same tag came again after this number of steps, the recount would take the slot's
- * count away. */
+/* A slot is held when the recount reads the tags, and another slot when the recount compares them.
+ * After slice _i, the first slot is released and a million cycles follow. If the same tag came
+ * again after these cycles, the recount would take the slot's count away. */
 START_TEST(no_number_of_steps_between_two_slices_makes_a_changed_cell_look_unchanged) {
 	struct path path = path_with("alice", 10);
 	char name[32];
@@ -236,8 +236,8 @@ START_TEST(noise_in_noted_of_a_record_that_charges_nothing_leaves_it_usable) {
 }
 END_TEST
 
-/* The record is overwritten with zeros. The cell still has a tag of it that is newer than its next
- * steps would be. */
+/* The record is overwritten with zeros. The cell still has a tag of the record. After the zeros,
+ * the record's next steps could be older than this tag. */
 START_TEST(an_overwritten_record_repeats_no_step) {
 	struct path other = path_with("bob", 10);
 	struct record *r = map_record(f.map, record);
@@ -253,7 +253,7 @@ START_TEST(an_overwritten_record_repeats_no_step) {
 	recount_all();
 	check_path(&web, 0);
 	next = record_hold(record, &other, 1);
-	/* Another record overwrites that tag, and notes it before. */
+	/* Another record notes that tag and overwrites it. */
 	record_use(record + 1, &web, 1);
 	ck_assert(snapshot_is_held(newest_of(record)));
 	ck_assert_uint_gt(next, seq);

@@ -34,7 +34,7 @@ static struct cell *cell_of(uint32_t i) {
 
 /* -- lives of berthd --------------------------------------------------------------------------- */
 
-/* Starts with this number of accounts, up to the point at which berthd serves clients. */
+/* Starts the parts of berthd with this number of accounts, ready to serve clients. */
 static void start_with(uint32_t accounts) {
 	static const struct capacities want = {.accounts = 32768, .slots = 4096, .sessions = 256};
 
@@ -93,7 +93,7 @@ static bool is_restored(uint32_t i) {
 	       load_relaxed(&cell_of(i)->denied) == denied_stored(i);
 }
 
-/* The first `accounts` accounts have the stored numbers, except for the account `except`. */
+/* Checks that the first `accounts` accounts, except for `except`, have the stored numbers. */
 static void expect_restored_of(uint32_t accounts, uint32_t except) {
 	for (uint32_t i = 0; i < accounts; i++)
 		if (i != except && !is_restored(i))
@@ -249,7 +249,7 @@ static bool counts_are_open(void) {
 	return false;
 }
 
-/* After so large a change LMDB is closed (lmdb.h); the counts are the stored ones. */
+/* Stores the same counts again. After so large a change, the store closes LMDB (lmdb.h). */
 static void counts_write_and_close(void) {
 	struct store_count *counts = calloc(MANY, sizeof(*counts));
 	char *names = calloc(MANY, 32);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Limits of the store that berthd puts in force at its start, in an adopted segment: its
- * accounts have any order, some are missing, some have another limit, and some are no longer
- * in the store. */
+/* At its start, berthd puts the limits of the store in force in an adopted segment. The accounts
+ * there have any order; some are missing, some have other limits, some aren't in the store any
+ * more. */
 
 #include "disk.h"
 #include "fixture.h"
@@ -66,7 +66,8 @@ static void check_all(void) {
 	ck_assert_uint_eq(directory_live(d), COUNT + COUNT / 100);
 }
 
-/* The segment has the accounts in another order: berthd made each step-th name, round and round. */
+/* Adopts a segment with the names in another order: 0, `step`, 2 * `step` and so on, modulo
+ * COUNT. */
 static void check_adopted_in_order(uint32_t step, bool changed) {
 	store_fill();
 	for (uint32_t i = 0; i < COUNT; i++) {
@@ -125,8 +126,8 @@ START_TEST(a_new_segment_gets_all_limits) {
 }
 END_TEST
 
-/* No berthd leaves two accounts of one name. If there are, the account that a look-up finds gets
- * the limit, although the other one stands where the next account of the store is expected. */
+/* No berthd leaves two accounts of one name. If there are two, the account that a look-up finds
+ * gets the limit, although the other one stands where the next account of the store is expected. */
 START_TEST(of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit) {
 	const uint32_t which = 1041;
 	uint32_t found, other;

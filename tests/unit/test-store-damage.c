@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Changes a byte of the store's file, at one place after another, and cuts the file short. The
- * process that opens the store neither crashes nor hangs. It refuses the limits and says where they
- * are damaged, or it serves only limits that were acknowledged at some time: an older state of an
- * entry or of a whole transaction can't be told from a newer one. Counts are begun afresh, or
- * right. Changes aren't tested: only a change reads the pages' free space. Unless $FAULTS is "all",
- * only a sample of the places is tried. */
+ * process that opens the store must neither crash nor hang. It must refuse the limits and say where
+ * they are damaged, or serve only limits that were acknowledged at some time: it can't tell an
+ * older state of an entry or of a whole transaction from a newer one. Damaged counts are begun
+ * afresh, or right. The test changes no limit of a damaged store; only such a change would read the
+ * free space in pages. Unless $FAULTS is "all", only a sample of the places is tried. */
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,7 +47,7 @@ static void put_all_counts(struct store *s) {
 	ck_assert_int_eq(put_counts(s, counts, LIMITS, names), 0);
 }
 
-/* Names from one number to before another one, by a step. */
+/* Names with every `step`-th number from `from` to `to` - 1. */
 struct bulk {
 	const char *format;
 	uint32_t from, to, step;
@@ -70,7 +70,7 @@ static void put_many(struct store *s, struct bulk b) {
 }
 
 /* Makes an import and sets some limits. The older one of the last two transactions has the number
- * 4, which becomes 6 if one more bit is set. */
+ * 4. If one more bit is set, the number is 6, and this transaction seems to be the newer one. */
 static void fill_fresh(struct store *s) {
 	put_many(s, (struct bulk){CUSTOMER, 0, 60, 1});
 	ck_assert_int_eq(put_one(s, "first", 1), 0);
@@ -121,8 +121,7 @@ static struct dir_path data_path(const char *which) {
 	return p;
 }
 
-/* True if the entry is a limit, or counts, that were stored at some time: of customer N, N and N +
- * 1. */
+/* True if the entry's limit or counts were stored at some time. Customer N had N and N + 1. */
 static bool was_acknowledged(const char *entry) {
 	unsigned customer, limit, peak, denied;
 
@@ -144,7 +143,7 @@ static enum outcome judge(const struct text *t) {
 	return OLDER;
 }
 
-/* The log of the process that opens the damaged store says what is damaged. */
+/* True if the log of the process that opens the damaged store says what is damaged. */
 static bool log_names_the_damage(void) {
 	FILE *f = fopen(dir_path("log").text, "re");
 	char line[4096] = "";
@@ -178,14 +177,14 @@ static enum outcome counts_look(void) {
 	struct store *s = NULL;
 
 	if (store_new(state, &s) < 0)
-		return BROKEN; /* they are no reason not to start */
+		return BROKEN; /* berthd must start in spite of damaged counts */
 	if (store_read_counts(s, SIZE_MAX, count_print, &t) < 0)
 		return BROKEN;
 	store_free(s);
 	return t.used == 0 ? REFUSED : judge(&t);
 }
 
-/* Runs the function in a child, since a failure may be its death. */
+/* Runs the function in a child, since it may crash or hang. */
 static enum outcome look(enum outcome (*looks)(void)) {
 	int status = 0;
 	pid_t pid;
@@ -213,7 +212,7 @@ static bool is_all(void) {
 static unsigned seen[BROKEN + 1];
 static unsigned tried;
 
-/* How a byte is changed: all of its bits are set, none is set, or one is changed. */
+/* How a byte is changed: all of its bits are set, all are cleared, or one is flipped. */
 #define PATTERNS 10
 
 static char changed(char byte, unsigned pattern) {
@@ -261,7 +260,8 @@ static void range_try(const char *which, size_t from, size_t to, enum outcome (*
 				change_try(which, at, pattern, looks);
 }
 
-/* The roots and numbers in the meta pages, in a sample; otherwise all that LMDB has there. */
+/* Changes bytes of the meta pages: all that LMDB has there, or in a sample only the trees' roots
+ * and the transactions' numbers. */
 static void metas_try(const char *which, enum outcome (*looks)(void)) {
 	for (size_t at = 0; at < METAS * PAGE; at += PAGE) {
 		range_try(which, at + (is_all() ? 0 : 80), at + 88, looks);
@@ -269,7 +269,7 @@ static void metas_try(const char *which, enum outcome (*looks)(void)) {
 	}
 }
 
-/* Changes every byte: sets all bits, sets none, changes the lowest or the highest bit. */
+/* Changes every byte: sets all bits, clears all bits, or flips the lowest or the highest bit. */
 static void all_try(const char *which, const char *what, enum outcome (*looks)(void)) {
 	static const unsigned patterns[] = {0, 1, 2, PATTERNS - 1};
 

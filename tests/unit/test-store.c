@@ -287,7 +287,7 @@ static void note_acknowledged(void *data, int error) {
 		atomic_fetch_add(acknowledged, 1);
 }
 
-/* Each job raises both limits by one. It is handed over before the previous job is done. */
+/* Each job raises both limits by one. A job may be handed over before the previous job is done. */
 static void child_put_for_ever(_Atomic uint32_t *acknowledged) {
 	struct pollfd p = {.events = POLLIN};
 	struct store *s;
@@ -296,7 +296,7 @@ static void child_put_for_ever(_Atomic uint32_t *acknowledged) {
 		_exit(1);
 	p.fd = store_fd(s);
 	for (uint32_t n = atomic_load(acknowledged) + 1;; n++) {
-		struct store_limit *l = calloc(2, sizeof(*l)); /* left to the kill */
+		struct store_limit *l = calloc(2, sizeof(*l)); /* the kill frees it */
 
 		l[0] = (struct store_limit){"left", n};
 		l[1] = (struct store_limit){"right", n};
@@ -400,7 +400,7 @@ START_TEST(damaged_limits_are_refused_and_left_alone) {
 }
 END_TEST
 
-/* Writes the format's version as a later berthd would, or takes it away. */
+/* Writes the format's version as a later berthd would, or deletes it. */
 static void format_change(const char *name, const uint32_t *version) {
 	struct dir_path path = dir_path(name);
 	MDB_val key = {6, (char *)"format"}, value = {4, (void *)version};
@@ -467,7 +467,7 @@ START_TEST(counts_are_there_after_reopening_and_zeroes_are_not) {
 }
 END_TEST
 
-/* Counts and a limit are stored, and the process killed. */
+/* Stores counts and a limit in a child, which is then killed. */
 static void killed_with_counts(void) {
 	pid_t pid = fork();
 
@@ -489,7 +489,7 @@ START_TEST(counts_survive_a_kill_within_the_same_boot) {
 }
 END_TEST
 
-/* The limit is still there. The counts are gone, and new ones are stored. */
+/* Checks that the limit is there, that the counts are gone, and that new counts can be stored. */
 static void check_counts_begun_afresh(void) {
 	struct store *s;
 
@@ -622,7 +622,7 @@ START_TEST(a_full_disk_refuses_and_loses_nothing_and_room_mends_it) {
 	int error;
 
 	ck_assert_int_eq(mkdir(state, 0700), 0);
-	/* In a mount namespace of its own, which goes with the test's process. */
+	/* The test's process gets a mount namespace, which disappears with the process. */
 	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
 		mount("tmpfs", state, "tmpfs", 0, "size=512k") < 0) {
 		printf("may not mount: not testing a full disk\n");
@@ -638,7 +638,7 @@ START_TEST(a_full_disk_refuses_and_loses_nothing_and_room_mends_it) {
 	ck_assert_int_eq(put_one(s, "another", 1), -ENOSPC);
 	store_free(s);
 
-	/* It starts on a full disk, too. */
+	/* The store opens on a full disk, too. */
 	ck_assert_uint_eq(limits_count(), acknowledged);
 	s = store_open();
 	ck_assert_int_eq(put_one(s, "another", 1), -ENOSPC);
@@ -713,7 +713,7 @@ START_TEST(without_descriptors_changes_are_refused_and_no_count_is_lost) {
 	uint32_t stored = 0;
 
 	put_many_of_both(s);
-	/* The counts are to be synced now, and can't be opened. */
+	/* The counts must be synced now, but their file can't be opened. */
 	clock_ahead = 60;
 	descriptors_allow(3);
 	ck_assert_int_eq(put_one(s, "a", 1), -EMFILE);

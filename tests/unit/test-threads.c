@@ -2,10 +2,10 @@
 
 /*
  * Many threads use the counter and the directory on one mapping, so that ThreadSanitizer can see
- * races: it sees none between processes. Server threads acquire and release slots. One thread plays
- * berthd: it revokes, bumps, finishes, closes and opens records, and changes limits and
- * generations. Another one clears the marks of checkpoints, and another one reads. `make tsan` runs
- * this under ThreadSanitizer; in `make check` it tests the counts alone.
+ * races, which it can't see between processes. Server threads acquire and release slots. One thread
+ * acts as berthd: it revokes, finishes, closes and opens records, bumps cells, and changes limits
+ * and generations. Another thread clears the marks of checkpoints, and another one reads. `make
+ * tsan` runs this test under ThreadSanitizer. In `make check`, the test checks only the counts.
  *
  * Each server acquires or releases at least $TURNS times.
  */
@@ -26,7 +26,7 @@
 
 static unsigned long turns;
 static uint32_t tight;           /* the account `tight` */
-static _Atomic uint32_t inside;  /* the weight that `tight` holds, by the servers' account */
+static _Atomic uint32_t inside;  /* the weight that `tight` holds, as the servers add it up */
 static _Atomic uint32_t at_work; /* servers that run */
 static _Atomic uint32_t changes; /* by berthd */
 static _Atomic bool over;
@@ -58,7 +58,7 @@ static void complain(const char *what, int r) {
 
 /* -- servers ----------------------------------------------------------------------------------- */
 
-/* Finds the path as the library does: the known one if there is one. */
+/* Finds the path as the library does: takes the known path if there is one. */
 static bool path_find(struct server *s, size_t name, struct path *ret) {
 	struct name text;
 	uint32_t account;
@@ -79,7 +79,7 @@ static bool path_find(struct server *s, size_t name, struct path *ret) {
 	return r == 0;
 }
 
-/* The fast path of an acquire on one level: the record isn't written. False: not done. */
+/* The fast path of an acquire on one level, which places no record. False: it got no slot. */
 static bool acquire_one_level(
 	struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct level *l = &request->path->level[0];
@@ -112,8 +112,7 @@ static bool release_one_level(
 	return true;
 }
 
-/* Acquires by one of the three ways: mostly as the library does, from the cells that were read
- * before. */
+/* Acquires in one of three ways, mostly as the library does, from the cells that it has read. */
 static int acquire_with(struct server *s, uint32_t i, const struct slot_request *request) {
 	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
 	uint64_t *seq = &s->slot[i].seq;
@@ -325,7 +324,7 @@ static void *reader_main(void *data) {
 		const struct record *record = map_record(f.map, FIRST + random_of(random, RECORDS));
 		char text[256];
 
-		/* The list of holders shows these. */
+		/* The list of holders shows these members. */
 		(void)load_relaxed(&record->since);
 		(void)load_relaxed(&record->label[0]);
 		(void)directory_name(f.map, 1 + random_of(random, 8), text);
