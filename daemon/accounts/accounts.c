@@ -362,16 +362,18 @@ static bool are_all(const struct accounts *a, uint32_t count) {
 /* Bumping a million cells for one new template would be slow, so accounts that have the right limit
  * already are left alone. Accounts that the changed template `changed` (NULL: none) matches are set
  * even so: an earlier call may have written the word of an entry, and failed to bump its cell. */
-static void apply_templates_to_all(struct accounts *a, const char *changed) {
+static int apply_templates_to_all(struct accounts *a, const char *changed) {
 	struct map *m = directory_map(a->directory);
+	int result = 0;
 
 	if (are_all(a, a->configured))
-		return;
+		return 0;
 	for (uint32_t account = 1; account < accounts_end(a); account++) {
 		uint64_t word = directory_word(a->directory, account);
 		uint32_t flags = entry_flags(word), limit;
 		char name[BERTH_NAME_MAX + 1];
 		bool is_right;
+		int r = 0;
 
 		if ((flags & (ENTRY_LIVE | ENTRY_CONFIGURED)) != ENTRY_LIVE ||
 			directory_name(m, account, name) < 0)
@@ -381,24 +383,22 @@ static void apply_templates_to_all(struct accounts *a, const char *changed) {
 		else
 			is_right = !(flags & ENTRY_USABLE);
 		if (!is_right || (changed && template_matches(changed, name)))
-			(void)apply_templates(a, account, name);
+			r = apply_templates(a, account, name);
+		result = r < 0 ? r : result;
 	}
+	return result;
 }
 
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit) {
 	int r = templates_set(a->templates, pattern, limit);
 
-	if (r >= 0)
-		apply_templates_to_all(a, pattern);
-	return r;
+	return r < 0 ? r : apply_templates_to_all(a, pattern);
 }
 
 int accounts_delete_template(struct accounts *a, const char *pattern) {
 	int r = templates_delete(a->templates, pattern);
 
-	if (r >= 0)
-		apply_templates_to_all(a, NULL);
-	return r;
+	return r < 0 ? r : apply_templates_to_all(a, NULL);
 }
 
 /* -- at start, and for imports ----------------------------------------------------------------- */
@@ -427,8 +427,8 @@ int accounts_load_template(struct accounts *a, const char *pattern, uint32_t lim
 	return templates_set(a->templates, pattern, limit);
 }
 
-void accounts_apply_templates(struct accounts *a) {
-	apply_templates_to_all(a, NULL);
+int accounts_apply_templates(struct accounts *a) {
+	return apply_templates_to_all(a, NULL);
 }
 
 void accounts_loaded(struct accounts *a) {

@@ -67,7 +67,8 @@ int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit);
 int accounts_unconfigure(struct accounts *a, const char *name);
 
 /* Changes the templates, and gives every account that isn't configured the limit that they now
- * define for it. */
+ * define for it. After an error (-EOVERFLOW, -ENOMEM), one of these accounts has its old limit or
+ * may still admit an acquire by it; all others have the new limit. */
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_delete_template(struct accounts *a, const char *pattern);
 
@@ -85,7 +86,7 @@ void accounts_expect(struct accounts *a, size_t more);
 int accounts_load(struct accounts *a, const char *name, uint32_t limit);
 /* The template takes effect with accounts_apply_templates(). */
 int accounts_load_template(struct accounts *a, const char *pattern, uint32_t limit);
-void accounts_apply_templates(struct accounts *a);
+int accounts_apply_templates(struct accounts *a);
 
 /* To be called when everything that the store holds was loaded. Accounts that are configured in the
  * directory but not in the store stop being configured. Accounts without a limit are removed,

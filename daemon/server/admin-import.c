@@ -139,11 +139,10 @@ int handle_import_lines(struct connection *c, const struct packet *packet) {
 static int import_apply(struct import *i) {
 	struct accounts *a = i->context->accounts;
 	bool templates = false;
-	int failed = 0;
+	int failed = 0, r;
 
 	for (size_t n = 0; n < i->count; n++) {
 		const struct store_limit *l = &i->limits[n];
-		int r;
 
 		if (i->account[n] == 0) {
 			r = accounts_load_template(a, l->name, l->limit);
@@ -154,9 +153,8 @@ static int import_apply(struct import *i) {
 		if (r < 0)
 			failed = r;
 	}
-	if (templates)
-		accounts_apply_templates(a);
-	return failed;
+	r = templates ? accounts_apply_templates(a) : 0;
+	return r < 0 ? r : failed;
 }
 
 static void on_imported(void *data, int error) {

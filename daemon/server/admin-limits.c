@@ -85,7 +85,7 @@ static void on_stored(void *data, int error) {
 		r = admin_refuse_unstored(c, ch->opcode, error, "it", "nothing has changed");
 	else if (applied == -EOVERFLOW)
 		r = connection_refuse(c, ch->opcode, BERTH_NO_SYSTEM_RESOURCES,
-			"stored, but not in force: this account was changed as often as one "
+			"stored, but not in force: an account was changed as often as one "
 			"segment can tell apart. Stop the servers and berthd, remove %s/segment "
 			"and %s/directory, and start them again",
 			dir, dir);

@@ -73,7 +73,7 @@ int restore_limits(struct accounts *a, struct store *s) {
 	if (r < 0)
 		return r;
 	accounts_loaded(a);
-	accounts_apply_templates(a);
+	(void)accounts_apply_templates(a);
 	return 0;
 }
 

@@ -322,7 +322,7 @@ START_TEST(a_death_in_a_removal_that_would_have_been_undone_loses_no_count) {
 	ck_assert_uint_eq(account_of("alice"), path.level[0].account);
 	ck_assert_int_eq(accounts_load_template(f.accounts, "*", 3), 0);
 	accounts_loaded(f.accounts);
-	accounts_apply_templates(f.accounts);
+	ck_assert_int_eq(accounts_apply_templates(f.accounts), 0);
 	path = path_with("alice", 3);
 	ck_assert_int_eq(counter_check(f.map, &path, 1, seen), -EDQUOT);
 	record_release(16, seq);
@@ -530,6 +530,27 @@ START_TEST(a_refused_change_leaves_the_numbers_of_accounts_right) {
 }
 END_TEST
 
+/* The change is refused for one account, but made for all others. */
+START_TEST(a_template_that_an_account_cannot_take_is_an_error) {
+	struct path path;
+	uint32_t account;
+
+	ck_assert_int_eq(accounts_set_template(f.accounts, "*", 5), 0);
+	ck_assert_int_eq(accounts_resolve(f.accounts, "alice", &account), 0);
+	path = path_of("alice");
+	ck_assert_int_eq(accounts_resolve(f.accounts, "bob", &account), 0);
+	bumps_leave(&path, 0);
+	ck_assert_int_eq(accounts_set_template(f.accounts, "*", 7), -EOVERFLOW);
+	ck_assert_uint_eq(limit_of("alice"), 5);
+	ck_assert_uint_eq(limit_of("bob"), 7);
+	ck_assert_int_eq(accounts_load_template(f.accounts, "*", 9), 0);
+	ck_assert_int_eq(accounts_apply_templates(f.accounts), -EOVERFLOW);
+	ck_assert_uint_eq(limit_of("bob"), 9);
+	ck_assert_int_eq(accounts_delete_template(f.accounts, "*"), -EOVERFLOW);
+	ck_assert_uint_eq(account_of("bob"), 0);
+}
+END_TEST
+
 START_TEST(the_last_bump_is_made_and_the_next_one_refused) {
 	struct path path = path_with("alice", 5);
 
@@ -712,6 +733,7 @@ int main(void) {
 		{ancestors_that_form_a_circle_cause_no_endless_loop},
 		{an_account_without_a_bump_left_is_not_changed},
 		{a_refused_change_leaves_the_numbers_of_accounts_right},
+		{a_template_that_an_account_cannot_take_is_an_error},
 		{the_last_bump_is_made_and_the_next_one_refused},
 		{a_removal_with_the_last_bump_is_refused_and_changes_nothing},
 		{an_index_whose_cell_has_no_bump_left_is_not_used_again, 0, 2},
