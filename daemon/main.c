@@ -34,7 +34,7 @@ int main(int argc, char **argv) {
 			       : EXIT_SUCCESS;
 	r = manager_new(&options, &manager);
 	if (r < 0)
-		return r == -EPROTONOSUPPORT ? EXIT_OTHER_RELEASE : EXIT_FAILURE;
+		return r == -EPROTONOSUPPORT ? EXIT_OTHER_VERSION : EXIT_FAILURE;
 	r = manager_run(manager);
 	manager_free(manager);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -178,7 +178,7 @@ int manager_new(const struct options *options, struct manager **ret) {
 	if (r == -EPROTONOSUPPORT)
 		sockets_refuse_waiting(BERTH_REVISION_MISMATCH,
 			"berthd " BERTH_VERSION " doesn't start, since what it found was made by "
-			"another release; its log says what to do: journalctl -t berthd");
+			"another version; its log says what to do: journalctl -t berthd");
 	else if (r < 0)
 		log_error("Can't start: %s: %s", m->opening, strerror(-r));
 	if (r < 0) {

@@ -59,7 +59,7 @@ static void help(void) {
 	       "exists)\n"
 	       "  --admin-group NAME  group that may connect to admin.sock (default berth-admin, "
 	       "if it exists)\n"
-	       "  --abandon-segment   start even if servers of another release still count in "
+	       "  --abandon-segment   start even if servers of another version still count in "
 	       "its segment\n"
 	       "  --check-segment     list such servers, and exit\n"
 	       "  --restore FILE      make a new store of limits from an export, and exit\n"
@@ -69,7 +69,7 @@ static void help(void) {
 	       "  --version           show the version, and exit\n\n"
 	       "A new capacity takes effect when berthd starts while no server is connected.\n"
 	       "Exit status: 0 stopped by a signal, 1 failed, 2 wrong command line, 78 found "
-	       "files of another release that it can't use.\n",
+	       "files of another version that it can't use.\n",
 		DEFAULT_ACCOUNTS, BERTH_ACCOUNTS_MAX, DEFAULT_SLOTS, BERTH_SLOTS_MAX,
 		DEFAULT_SESSIONS, BERTH_SESSIONS_MAX);
 }

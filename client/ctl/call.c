@@ -103,7 +103,7 @@ static int call_report(int error) {
 		return CTL_UNREACHABLE;
 	case EPROTONOSUPPORT:
 		return report_error(
-			"the berthd that runs is of another release than berthctl " BERTH_VERSION
+			"the berthd that runs has another version than berthctl " BERTH_VERSION
 			"; restart it, once 'berthd --check-segment' says that nothing keeps it "
 			"from starting: systemctl restart berthd");
 	case EBADMSG:

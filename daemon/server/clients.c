@@ -131,7 +131,7 @@ static int handle_hello(struct connection *c, const struct packet *p) {
 	if (hello->fingerprint != BERTH_FINGERPRINT)
 		return connection_refuse(c, MESSAGE_HELLO, BERTH_REVISION_MISMATCH,
 			"libberth and berthd " BERTH_VERSION
-			" have different layouts; install both from the same release, and restart "
+			" have different layouts; install the same version of both, and restart "
 			"this server");
 	if (peer->pid == 0 || pid != peer->pid)
 		return refuse_unproven(c, p->fds[0], pid, error);

@@ -178,8 +178,8 @@ static int refuse_version(struct connection *c, const struct message_header *req
 	const char *remedy =
 		request->version < MESSAGE_VERSION
 			? "restart the program that asked, so that it loads the library of "
-			  "berthd's release, or link it to that"
-			: "restart berthd, so that it is of the program's release ('berthd "
+			  "berthd's version, or link it to that"
+			: "restart berthd, so that it has the program's version ('berthd "
 			  "--check-segment' lists the servers that must be restarted with it)";
 
 	failed.header.version = request->version;

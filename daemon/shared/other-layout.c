@@ -200,7 +200,7 @@ static const char *processes_show(const struct other_layout *o, char *to, size_t
 
 #define WHAT_TO_DO                                                                           \
 	"Stop these servers, start berthd, and start the servers again, so that they load "  \
-	"the library of this release. Or start berthd with --abandon-segment: then these "   \
+	"the library of this version. Or start berthd with --abandon-segment: then these "   \
 	"servers keep the old segment, and don't see the slots of other servers until they " \
 	"are restarted"
 
@@ -220,7 +220,7 @@ static int make_way(
 			"not %d), and these processes still count in it: %s. Leaving it alone and "
 			"exiting with status %d. " WHAT_TO_DO,
 			runtime_dir, o->version, BERTH_LAYOUT_VERSION,
-			processes_show(o, list, sizeof(list)), EXIT_OTHER_RELEASE);
+			processes_show(o, list, sizeof(list)), EXIT_OTHER_VERSION);
 		return -EPROTONOSUPPORT;
 	}
 	if (is_used)
@@ -277,12 +277,12 @@ int other_layout_check(const char *runtime_dir) {
 		printf("Nothing in %s keeps this berthd from starting.\n", runtime_dir);
 	else
 		printf("%s/segment has layout %u, and this berthd has layout %d: it doesn't start "
-		       "while servers of the other release count in that segment.\n" WHAT_TO_DO
+		       "while servers of the other version count in that segment.\n" WHAT_TO_DO
 		       ".\nThese processes count in it:\n",
 			runtime_dir, o.version, BERTH_LAYOUT_VERSION);
 	for (size_t i = 0; i < o.count; i++)
 		printf("%7d %s\n", (int)o.process[i].pid, comm_show(&o.process[i], comm));
-	status = o.count == 0 ? EXIT_SUCCESS : EXIT_OTHER_RELEASE;
+	status = o.count == 0 ? EXIT_SUCCESS : EXIT_OTHER_VERSION;
 	free(o.process);
 	return status;
 }

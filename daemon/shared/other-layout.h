@@ -13,7 +13,7 @@
 #include <stdbool.h>
 
 /* Exit status if another version made the files that berthd finds: EX_CONFIG of sysexits.h. */
-#define EXIT_OTHER_RELEASE 78
+#define EXIT_OTHER_VERSION 78
 
 /* To be called before the segment is opened, under the lock of the runtime directory. Removes a
  * segment of another layout, and its directory, in one of three cases: they are of another boot,
@@ -22,6 +22,6 @@
 int other_layout_make_way(const char *runtime_dir, bool abandon);
 
 /* Prints whether berthd could start, and if not, the processes that keep it from starting, one per
- * line. Changes nothing, and needs no lock. Returns an exit status: 0, EXIT_OTHER_RELEASE, or
+ * line. Changes nothing, and needs no lock. Returns an exit status: 0, EXIT_OTHER_VERSION, or
  * EXIT_FAILURE. */
 int other_layout_check(const char *runtime_dir);

@@ -237,7 +237,7 @@ START_TEST(another_version_gets_1306_on_both_sockets) {
 	hello = hello_make();
 	hello.fingerprint ^= 1;
 	ck_assert_int_eq(hello_send(fd, &hello, -1), BERTH_REVISION_MISMATCH);
-	ck_assert_ptr_nonnull(strstr(answer.failed.text, "same release"));
+	ck_assert_ptr_nonnull(strstr(answer.failed.text, "same version"));
 	(void)close(fd);
 	expect_healthy();
 }

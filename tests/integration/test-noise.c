@@ -637,8 +637,7 @@ static struct child other_instance_start(void) {
 static void other_instance_end(struct child *c) {
 	(void)setenv("BERTH_RUNTIME_DIR", other_instance.runtime_dir, 1);
 	ck_assert_int_eq(current_of("alice"), 1);
-	ck_assert_ptr_null(
-		strstr(instance_log(&other_instance), "differed from the held slots"));
+	ck_assert_ptr_null(strstr(instance_log(&other_instance), "differed from the held slots"));
 	child_kill(c);
 	expect_current_eventually("alice", 0);
 	instance_end(&other_instance);

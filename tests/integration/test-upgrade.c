@@ -430,7 +430,7 @@ static void serve_version_1(struct child *c, void *data) {
 			struct packet answer = packet_make(1, p.opcode, 16 + 512);
 
 			answer.code = 1306;
-			(void)strcpy(answer.body, "install both from the same release");
+			(void)strcpy(answer.body, "install the same version of both");
 			(void)send(connection, &answer, answer.length, MSG_NOSIGNAL);
 		}
 		(void)close(connection);
@@ -449,7 +449,7 @@ START_TEST(the_library_and_berthctl_report_another_version_at_once) {
 	/* The deadline is longer than the test may take, so berth_open doesn't wait for it. */
 	expect_code(BERTH_REVISION_MISMATCH, berth_open_options(&options, &b));
 	ck_assert_ptr_null(b);
-	expect_ctl(1, "of another release", "status");
+	expect_ctl(1, "has another version", "status");
 	child_kill(&c);
 	child_kill(&a);
 }
