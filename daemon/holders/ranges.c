@@ -156,8 +156,8 @@ static void log_full(struct ranges *r, int error) {
 		log_event(LOG_WARNING, EVENT_FULL, NULL,
 			"No slot is left: of %u, %u have used up their sequence numbers, and the "
 			"others are handed out to servers; refusing further ones with "
-			"NO_SYSTEM_RESOURCES (8). Restart berthd while no server uses it, which "
-			"makes a new table, or raise --max-slots then",
+			"NO_SYSTEM_RESOURCES (8). Restart berthd while no server uses it: it "
+			"then makes a new table, with a larger --max-slots if you raise it",
 			r->segment->map->layout.max_slots, retired);
 	else
 		log_event(LOG_WARNING, EVENT_FULL, NULL,

@@ -88,17 +88,19 @@ void admin_set(const char *account, uint32_t limit);
 /* When berthd last stored counts, in ms since 1970; 0: never. */
 uint64_t admin_checkpointed(void);
 
-/* This process's handle. handle_open() ignores its parameter, so that a contender can call it. */
+/* This process's handle. handle_open() has a parameter only so that it can be the open() of a
+ * struct contender (contest.h). It ignores the parameter. */
 extern struct berth *handle;
 void handle_open(unsigned unused);
 /* Acquires and releases a slot of the account, n times. */
 void handle_pairs(const char *account, unsigned long n);
 
-/* Starts a process that holds `slots` slots of the account or, if `account` is NULL, one slot of
- * each of the accounts 0, 1, ... by number. Returns when the process has acquired them. */
+/* Starts a process that holds `slots` slots of the account. If `account` is NULL, the process holds
+ * one slot of each of the accounts that account_name() names from 0 to `slots` - 1. Returns when
+ * the process has acquired them. */
 pid_t holder_start(const char *account, unsigned slots);
 
-/* The name of an account by number: "u01234567@example.com". */
+/* Writes the name of the account with this number: "u01234567@example.com". */
 #define ACCOUNT_NAME_SIZE 24
 void account_name(unsigned number, char to[ACCOUNT_NAME_SIZE]);
 /* Writes a file for berthctl import, with the limit for each of the accounts 0 to count - 1.

@@ -289,8 +289,8 @@ static void steps_play(struct stops *s, const char *steps) {
 
 /* -- sweeps ------------------------------------------------------------------------------------ */
 
-/* Prepares two processes with two threads each, and accounts of one and of two levels, all with a
- * limit of 3. */
+/* Prepares two processes with two threads each, and accounts of one and of two levels. All have a
+ * limit of 3, except `many`, which has none. */
 static void script_prepare(struct stops *s) {
 	const struct plan plan_of_scripts = {
 		.processes = 2,

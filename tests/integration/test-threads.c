@@ -128,8 +128,8 @@ static void *worker_main(void *data) {
 		if (worker_random(w, 16) == 0)
 			query(w);
 		if (w->alone && worker_random(w, 64) == 0) {
-			/* berth_close would release the slots, too, but `inside` must count
-			 * them. */
+			/* berth_close would release the slots, too, but wouldn't subtract
+			 * them from `inside`. */
 			release_all(w);
 			berth_close(w->b);
 			w->b = handle_open();
