@@ -14,7 +14,8 @@ struct json {
 	unsigned depth;
 };
 
-/* A value: `key` is NULL in an array and at the top. */
+/* Each function but json_close() writes a value, or its beginning. `key` is NULL for an element of
+ * an array, and for the outermost value. */
 void json_open(struct json *j, const char *key, char bracket);       /* '{' or '[' */
 void json_close(struct json *j, char bracket);                       /* '}' or ']' */
 void json_string(struct json *j, const char *key, const char *text); /* NULL: null */

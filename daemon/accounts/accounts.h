@@ -67,8 +67,9 @@ int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit);
 int accounts_unconfigure(struct accounts *a, const char *name);
 
 /* Changes the templates, and gives every account that isn't configured the limit that they now
- * define for it. After an error (-EOVERFLOW, -ENOMEM), one of these accounts has its old limit or
- * may still admit an acquire by it; all others have the new limit. */
+ * define for it. Errors: -ENOMEM, if the templates didn't change.
+ * -EOVERFLOW, -ENOMEM, if they changed, but some of these accounts still have the old limit, or
+ * may still admit acquires that read the old limit. */
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_delete_template(struct accounts *a, const char *pattern);
 

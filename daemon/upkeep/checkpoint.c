@@ -10,7 +10,10 @@
  * it.
  *
  * If the store refuses a checkpoint (the disk is full), all counts are stored again a few seconds
- * later. No checkpoint is taken before all stored counts are restored.
+ * later.
+ *
+ * After a start, berthd first puts the stored peaks and denials back into the cells (restore.h).
+ * Until that is complete, it takes no checkpoint.
  */
 
 #include <pthread.h>

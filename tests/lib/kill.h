@@ -65,10 +65,10 @@ struct kill_line {
 /* Sends BEGIN, LINES and COMMIT, which get three replies. */
 void kill_send_import(int fd, const struct kill_line *lines, uint32_t count);
 
-/* Receives the replies that have arrived. Returns their number, and in ret_code their first code
- * that isn't 0, or 0. */
+/* Receives the replies that have arrived. Returns their number. *ret_code: the first code that
+ * isn't 0; 0 if there is none. */
 uint32_t kill_replies(int fd, uint32_t *ret_code);
 
-/* Waits for `count` replies. Returns their first code that isn't 0, or 0; UINT32_MAX if not all
- * arrive. */
+/* Waits for `count` replies. Returns the first code that isn't 0, 0 if there is none, or UINT32_MAX
+ * if not all replies arrive. */
 uint32_t kill_replies_wait(int fd, uint32_t count);
