@@ -3,7 +3,7 @@
 #define BERTH_H
 
 /*
- * libberth: slots of accounts, counted exactly across every process of a machine.
+ * libberth counts the slots of accounts exactly, across all processes of a machine.
  *
  * An administrator sets how many slots an account may hold at once, for instance by
  * `berthctl set alice 5`. A server acquires a slot before it serves a client, and releases
@@ -43,15 +43,16 @@
  *
  * BLOCKING
  *
- * If the session is open and this process has used the account before, berth_acquire() and
- * berth_release() don't block, even if the acquire is denied. Each call makes at most one
- * system call, which wakes an idle berthd.
+ * Except in the cases of the next paragraph, berth_acquire() and berth_release() don't
+ * block, even if the acquire is denied. Each call then makes at most one system call, which
+ * wakes an idle berthd.
  *
  * These calls send a request to berthd: berth_open(), berth_open_options(), the first use
- * of an account, an acquire that needs more slots than berthd has given to the session, and
- * any call that needs a new session. Each of these calls waits for the reply up to the
- * timeout of struct berth_options. If the connection to berthd is lost, calls that send no
- * request still succeed. The library reconnects in the next call that sends a request.
+ * of an account, an acquire that needs more slots than berthd has given to the session, a
+ * release while memory is short, and any call that needs a new session. Each of these calls
+ * waits for the reply, but not longer than the timeout of struct berth_options. If the
+ * connection to berthd is lost, calls that send no request still succeed. The library
+ * reconnects in the next call that sends a request.
  *
  * THREADS
  *
@@ -63,20 +64,21 @@
  * SIGNALS
  *
  * A signal handler must not call any of these functions. The library installs no signal
- * handler. A signal that interrupts a call changes neither its result nor its timeout.
+ * handler. A signal that interrupts a call changes neither the result nor the timeout of
+ * that call.
  *
  * FORK AND EXEC
  *
- * After fork(), the parent keeps its slots. The child may use the handle: its first call
- * opens a session of its own. In the child, berth_release() of a slot of the parent returns
- * BERTH_TOO_MANY_POSTS, and berth_close() releases no slot of the parent. After exec(),
- * berthd releases the slots that the process held.
+ * After fork(), the parent keeps its slots. The child may use the handle: the first call
+ * opens another session, for the child. In the child, berth_release() of a slot of the
+ * parent returns BERTH_TOO_MANY_POSTS, and berth_close() releases no slot of the parent.
+ * After exec(), berthd releases the slots that the process held.
  *
  * DESCRIPTORS
  *
- * A handle has three file descriptors. They are close-on-exec, and 3 or above. If a program
- * closes these descriptors, by closefrom() for instance, the session ends: berthd revokes
- * the slots of the session, and the next call opens a new session.
+ * A handle has three file descriptors. They are close-on-exec, and their numbers are 3 or
+ * above. If a program closes these descriptors, by closefrom() for instance, the session
+ * ends: berthd revokes the slots of the session, and the next call opens a new session.
  */
 
 #include <stddef.h>
@@ -86,7 +88,7 @@
 extern "C" {
 #endif
 
-/* The functions that libberth exports. */
+/* Marks the functions that libberth exports. */
 #if defined(__GNUC__)
 #define BERTH_PUBLIC __attribute__((visibility("default")))
 #else
@@ -97,10 +99,11 @@ extern "C" {
  * The codes that functions return.
  *
  * The numbers and the sentences of berth_strerror() are those of the Windows system error
- * codes; so BERTH_CONNECTION_COUNT_LIMIT is ERROR_CONNECTION_COUNT_LIMIT, 1238 (0x4D6).
- * Three names have other numbers in winerror.h: NO_SYSTEM_RESOURCES (8), TOO_MANY_POSTS
- * (1237) and CONNECTION_REFUSED (10061). berth takes these names and numbers from the
- * reference of ERROR_CONNECTION_COUNT_LIMIT, which lists them as related errors.
+ * codes: for instance, BERTH_CONNECTION_COUNT_LIMIT is ERROR_CONNECTION_COUNT_LIMIT, 1238
+ * (0x4D6). Three numbers differ from winerror.h: here, NO_SYSTEM_RESOURCES is 8,
+ * TOO_MANY_POSTS is 1237, and CONNECTION_REFUSED is 10061. berth takes these names and
+ * numbers from the reference of ERROR_CONNECTION_COUNT_LIMIT, which lists them as related
+ * errors.
  */
 enum berth_code {
 	/* The call has succeeded. */
@@ -118,7 +121,8 @@ enum berth_code {
 	/* A name, weight, size, timeout, flag or pointer is not valid. */
 	BERTH_INVALID_PARAMETER = 87,
 
-	/* An administrator revoked the slot, or the slot's session ended. The slot is gone. */
+	/* An administrator revoked the slot, or the slot's session ended. The process no
+	 * longer holds the slot. */
 	BERTH_CONNECTION_ABORTED = 1236,
 
 	/* The handle doesn't hold this slot: the slot was released before, or was never
@@ -129,10 +133,10 @@ enum berth_code {
 	 * this code for another reason. */
 	BERTH_CONNECTION_COUNT_LIMIT = 1238,
 
-	/* The library and berthd are of different versions that can't work together. Install
-	 * the same version of both. Then restart berthd, or restart the server, which
-	 * otherwise keeps the library that it has loaded. berthd(8) describes such an
-	 * upgrade. */
+	/* The library and berthd are of different versions that can't work together.
+	 * Install the same version of both. Then restart the one that still runs the other
+	 * version: berthd, or the server, which keeps the library that it has loaded.
+	 * berthd(8) describes such an upgrade. */
 	BERTH_REVISION_MISMATCH = 1306,
 
 	/* The account has no limit, and no template matches it. */
@@ -141,9 +145,9 @@ enum berth_code {
 	/* The shared memory or berthd's store is damaged. */
 	BERTH_FILE_CORRUPT = 1392,
 
-	/* The call has waited for a slot, and the limit was still reached when its
-	 * timeout expired. No function of this version waits for a slot, so none
-	 * returns this code. */
+	/* The call has waited for a slot, and the limit was still reached when the call's
+	 * timeout expired. No function of this version waits for a slot, so none returns
+	 * this code. */
 	BERTH_TIMEOUT = 1460,
 
 	/* berthd can't be reached, or didn't answer before the timeout. */
@@ -187,7 +191,7 @@ struct berth_request {
 	/* The name of the account. The string is used during the call only. */
 	const char *account;
 
-	/* How many slots this one counts as, at every level: 1 to 4095. 0 stands for 1. */
+	/* How many slots this slot counts as, at every level: 1 to 4095. 0 stands for 1. */
 	uint32_t weight;
 
 	/* Must be 0: no call waits for a slot. */
@@ -197,8 +201,8 @@ struct berth_request {
 	uint32_t flags;
 
 	/* A text that `berthctl holders` shows beside the slot. NULL means no label. The
-	 * library copies the text, and cuts it at 39 bytes or before, between two characters
-	 * of UTF-8. */
+	 * library copies at most 39 bytes of the text, and cuts it only between two
+	 * characters of UTF-8. */
 	const char *label;
 };
 
@@ -235,9 +239,9 @@ struct berth_options {
 	size_t size;
 
 	/* The runtime directory of berthd, which contains berth.sock. NULL means the
-	 * directory in the environment variable BERTH_RUNTIME_DIR, or else /run/berth.
-	 * Set-user-ID and set-group-ID programs ignore the variable. The string is used
-	 * during the call only. */
+	 * directory in the environment variable BERTH_RUNTIME_DIR. If the variable is unset
+	 * or empty, NULL means /run/berth. Set-user-ID and set-group-ID programs ignore the
+	 * variable. The string is used during the call only. */
 	const char *runtime_dir;
 
 	/* How long this call, and each later call on the handle, waits for berthd, in
