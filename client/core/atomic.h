@@ -11,7 +11,7 @@
  *                      everything that the storing thread wrote before. A comment at each such
  *                      place names its partner
  *   total              sequentially consistent: all threads see all these operations in one order
- * cas(), cas16() and exchange_total() are of the third kind, for the reason that wake.h gives.
+ * cas(), cas16() and exchange_total() have total order, for the reason that wake.h gives.
  */
 
 #include <stdatomic.h>
@@ -77,8 +77,8 @@ struct pair {
 };
 
 /* Compare-and-swap of 16 bytes. True: the two words at p were `old`, and are now `new`. On some
- * machines it may fail although the words were `old`. It is written in assembly because a compiler
- * would call libatomic, which may use a lock. */
+ * machines it may fail although the words were `old`. On amd64 and arm64 it is written in assembly,
+ * because a compiler would call libatomic, which may use a lock. */
 static inline bool cas16_bare(_Atomic uint64_t *p, struct pair old, struct pair new) {
 #if defined(__x86_64__)
 	bool done;

@@ -26,7 +26,8 @@ static _always_inline_ bool level_charge(
 /* Takes a slot on a path of one level whose cell bears the tag of this record's last step. `seen`:
  * the cell, as the caller read it in orders 1 and 3. `place`: the record's place on this path, with
  * this weight. On success the caller must stamp the record and announce the change (wake.h); *ret:
- * the cell's new value. False: one of these conditions doesn't hold; no slot was taken. */
+ * the cell's new value. False: the cell bears another tag or is no longer `seen`, or the record
+ * doesn't rest at `place`; no slot was taken. */
 static _always_inline_ bool counter_acquire_one(struct record_at at, struct cell *cell,
 	struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
 	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
@@ -93,7 +94,7 @@ static _always_inline_ bool level_discharge(struct map *m, struct cell *cell,
 
 /* Releases a slot on a path of one level whose cell still bears `tag`, the tag of the step that
  * took the slot. On success the caller must announce the change (wake.h). False: the cell bears
- * another tag, or has changed; the slot was not released.
+ * another tag, its count is less than the weight, or it has changed; the slot was not released.
  *
  * While the cell bears that tag, no party has released the slot, and the record still stands on
  * this path. So this function doesn't read the record. */

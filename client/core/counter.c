@@ -230,9 +230,9 @@ static int level_try_discharge(
 	return damage;
 }
 
-/* Discharges the levels below `above`, in the cycle that begins at `base`. It goes on after an
- * error at a level, except for -ENOMEM. Returns the first error; without an error,
- * COUNTER_NEEDS_RECOUNT if a level returned that, else 0. */
+/* Discharges the levels below `above`, in the cycle that begins at `base`. After -ENOMEM at a
+ * level, returns at once. After any other error, goes on, and returns the first error at the end.
+ * Without an error, returns COUNTER_NEEDS_RECOUNT if a level returned that, and 0 otherwise. */
 static int descend(
 	const struct placement *p, const struct path *path, uint32_t above, uint64_t base) {
 	int result = 0;
@@ -336,7 +336,8 @@ int counter_release(struct map *m, uint32_t number, uint64_t seq) {
 /* Makes the record, which the caller has claimed, stand at p->place, by P1 if it stands elsewhere.
  * *ret_base: the base of the cycle that the record can begin there. This function itself reads
  * every value that it uses ("Claims"). -EAGAIN: the record is in use or seized, or its words are
- * noise, until a recount frees it; -ESHUTDOWN: it is CLOSED; -ERANGE: it is retired; -ENOMEM. */
+ * noise, and no recount has freed it yet; -ESHUTDOWN: it is CLOSED; -ERANGE: it is retired;
+ * -ENOMEM. */
 static int record_prepare(const struct placement *p, uint64_t *ret_base) {
 	for (int i = 0; i < SNAPSHOT_RETRIES_MAX; i++) {
 		uint64_t noted = load_acquire(&p->at.record->noted);
@@ -486,16 +487,16 @@ int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t c
 
 	if (!cell)
 		return map_account_error(m, account);
-	/* Noise has used up the bumps. They may begin again at 0, since the tag is new. */
+	/* If noise has used up the bumps, they begin again at 0. That is safe, since the tag is new. */
 	if (count_bumps(seen.first) >= BERTH_BUMPS_LAST)
 		rest = seen.first & BERTH_CLOSED;
 	r = counter_note(m, seen.second);
 	if (r < 0)
 		return r;
-	/* If the record of the old tag is noise, `count` may not include the step of that tag. The
-	 * new tag keeps any party from discharging that step. The new tag has record 0, which has
-	 * no steps, and a seq that no cell has had. The seq is a base, so that no process takes the
-	 * tag for one of its tokens (pool.h). */
+	/* If the record of the old tag is noise, `count` may lack the step of that tag. The new tag
+	 * replaces the old one, so that no party discharges the level because of that step. The new
+	 * tag has record 0, which has no steps, and a seq that no cell has had. The seq is a base,
+	 * so that no process takes the tag for one of its tokens (pool.h). */
 	seq = seq_base(
 		(add_total(&m->header->repairs, BERTH_CYCLE) + BERTH_CYCLE) & BERTH_SEQ_MASK);
 	if (!cas16(&cell->count, seen,
@@ -673,7 +674,8 @@ int counter_close(struct map *m, uint32_t number) {
 /* -- opening ----------------------------------------------------------------------------------- */
 
 /* The seq at which the record's next owner begins. It is one cycle further than needed, so that
- * noted changes, and P1 fails in a thread of the last owner that is about to place the record. */
+ * noted changes. Then P1 fails in a thread of the previous owner that is about to place the
+ * record. */
 static uint64_t opening_seq(const struct record *record) {
 	return seq_rest(noted_sane(load_acquire(&record->noted))) + BERTH_CYCLE;
 }
@@ -696,7 +698,7 @@ int counter_open(struct map *m, uint32_t number) {
 		if (place_state(place) != RECORD_CLOSED)
 			return -EBUSY;
 		/* A retired record gets a seq with which neither its new owner nor a thread of the
-		 * last one can place it. */
+		 * previous owner can place it. */
 		if (seq + BERTH_CYCLE > BERTH_SEQ_LAST)
 			seq = MAX_OF(noted, BERTH_SEQ_LAST + BERTH_CYCLE);
 		if (cas16(&record->place, (struct pair){place, noted},

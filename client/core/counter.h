@@ -24,7 +24,7 @@
  *   -ERANGE     the record has used up its seqs: it is retired
  *   -ESHUTDOWN  the record is closed: the session has ended
  *   -ECANCELED  the daemon revoked the slot meanwhile
- *   -ENOENT     the record does not, or no longer, hold the slot with this seq
+ *   -ENOENT     the record doesn't hold the slot with this seq, or no longer holds it
  *   -ENOMEM     a window that the counter needs can't be mapped
  *   -EUCLEAN    the shared words contradict each other
  * After -ENOMEM and -EUCLEAN a release or a revocation may have begun; counter_finish() completes

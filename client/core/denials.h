@@ -7,9 +7,8 @@
  * Every acquire and release of an account writes to its cell. If denied acquires wrote to the cell,
  * too, a flood of them would slow down all acquires and releases of the account. So one thread of
  * each session counts its denials by plain stores to words of the session's entry. Each word is for
- * one account at a time. The daemon collects these words: when a request asks for the number of
- * denials, and before the daemon stores that number, it adds the words' counts to `denied` of the
- * cells.
+ * one account at a time. The daemon collects these words before it reports or stores a number of
+ * denials: it adds the words' counts to `denied` of the cells.
  *
  * The count in a word only grows; `collected` is the part of it that the daemon has collected. A
  * word goes to another account only when all of it is collected. Until then, the thread adds its

@@ -28,7 +28,7 @@ uint64_t directory_hash(const struct map *m, const struct name *name) {
 }
 
 /* The address of an entry's name of `length` bytes. NULL: the block number is too high, or a long
- * name has no block; the directory is damaged, or the daemon is just rewriting the entry. */
+ * name has no block. Then the directory is damaged, or the daemon is just rewriting the entry. */
 static _always_inline_ const _Atomic uint64_t *entry_name(
 	struct map *m, struct entry *e, size_t length) {
 	uint32_t block = shape_block(load_relaxed(&e->shape));
@@ -40,9 +40,9 @@ static _always_inline_ const _Atomic uint64_t *entry_name(
 	return map_at(m, &m->directory, m->layout.names + (uint64_t)(block - 1) * 256);
 }
 
-/* True if the entry wasn't rewritten since the caller loaded `word`: all that the caller has loaded
- * in between belongs together. Pairs with word_store() in daemon/shared/directory-write.c, which
- * changes the generation before it rewrites anything. */
+/* True if the entry wasn't rewritten since the caller loaded `word`: then all that the caller has
+ * loaded after `word` belongs together. Pairs with word_store() in daemon/shared/directory-write.c,
+ * which changes the generation before it rewrites anything. */
 static _always_inline_ bool entry_unchanged(struct entry *e, uint64_t word) {
 	fence_acquire();
 	return entry_generation(load_relaxed(&e->word)) == entry_generation(word);

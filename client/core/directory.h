@@ -22,12 +22,12 @@ struct name {
 	uint64_t word[256 / 8]; /* the bytes; the last word that has any is padded with zeros */
 };
 
-/* A level of an account's path: level 0 is the account itself, the last one its outermost
+/* A level of an account's path: level 0 is the account itself, and the last level is its outermost
  * ancestor. */
 struct level {
 	uint32_t account;
 	uint32_t generation;
-	/* The account's parts in this process's memory. They are valid as long as the map. */
+	/* The account's parts in this process's memory. They are valid until map_free(). */
 	struct entry *entry;
 	struct cell *cell;
 	_Atomic uint8_t *dirty;
@@ -46,8 +46,8 @@ int name_load_length(const char *text, size_t length, struct name *ret);
 uint64_t directory_hash(const struct map *m, const struct name *name);
 
 /* Finds the account of a name. *ret_word: the entry's word that was read together with the name.
- * -ENOENT: no account has the name, or the daemon is just moving it; -ENOMEM; -EUCLEAN. It
- * prefetches the account's cell. */
+ * -ENOENT: no account has the name, or the daemon is just moving it; -ENOMEM; -EUCLEAN. Prefetches
+ * the account's cell. */
 int directory_find(
 	struct map *m, const struct name *name, uint32_t *ret_account, uint64_t *ret_word);
 

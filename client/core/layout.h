@@ -93,8 +93,8 @@ static inline uint64_t seq_down(uint64_t base, uint32_t level) {
 
 /* count: count:20 | closed:1 | bumps:43   tag: record:22 | seq:42.
  * One compare-and-swap changes both words together. Only counter.c and counter-fast.h do that. A
- * bump is a change of `bumps` alone, by which berthd makes the cell differ. `closed`, `waiting`,
- * `head` and `news` are reserved for waiting; 0. */
+ * bump is a change of `bumps` alone, by which berthd makes the cell differ from all its earlier
+ * values. `closed`, `waiting`, `head` and `news` are reserved for waiting; 0. */
 struct cell {
 	_Alignas(16) _Atomic uint64_t count;
 	_Atomic uint64_t tag;
@@ -149,7 +149,7 @@ static inline struct pair cell_load(const struct cell *cell) {
 enum record_state {
 	RECORD_CLOSED, /* belongs to no living session */
 	RECORD_FREE,   /* its session may place it on a path */
-	RECORD_PLACED, /* its session acquires and releases slots of this account with it */
+	RECORD_PLACED, /* on an account's path: its session acquires and releases slots with it */
 	RECORD_SEIZED, /* the daemon discharges the levels that the record charged */
 };
 
@@ -206,7 +206,7 @@ enum session_state {
 
 #define BERTH_DENIALS 4 /* words in which a session counts denials (denials.h) */
 
-/* A ring of the last refused acquires of each session. Reserved for `explain`; 0. */
+/* A ring of the last refused acquires of each session. Reserved for a verb `explain`; 0. */
 #define BERTH_REFUSALS 8
 struct refusal {
 	_Atomic uint64_t time; /* ms since 1970 */
@@ -289,8 +289,8 @@ _Static_assert(sizeof(struct segment_header) == 4096, "the segment's header is o
 /* -- the directory ----------------------------------------------------------------------------- */
 
 enum entry_flag {
-	ENTRY_LIVE = 1 << 0,   /* the entry bears a name */
-	ENTRY_USABLE = 1 << 1, /* slots may be acquired: it has a limit, or a template covers it */
+	ENTRY_LIVE = 1 << 0,       /* the entry bears a name */
+	ENTRY_USABLE = 1 << 1,     /* slots may be acquired: the account has a limit */
 	ENTRY_CONFIGURED = 1 << 2, /* an administrator has set its limit */
 	ENTRY_TEMPLATE = 1 << 3,   /* a template has set its limit */
 	/* Reserved; 0. */
@@ -309,7 +309,7 @@ struct entry {
 	_Atomic uint64_t hash;     /* of the name, with the seed of the header (directory_hash()) */
 	_Atomic uint32_t ancestry; /* parent:24 (0: none) | depth:8 (1: no ancestor) */
 	_Atomic uint32_t shape; /* block:24 | length of the name:8. Block 0: the name is in `name`;
-				    * otherwise it is in block - 1 of the part `names` */
+				    * otherwise it is in that block of `names`; the first is 1 */
 	_Atomic uint32_t limit; /* reserved for the cluster: the node's own limit; 0 */
 	_Atomic uint32_t cluster_limit; /* reserved for the cluster: the cluster's limit; 0 */
 	_Atomic uint64_t name[BERTH_NAME_INLINE / 8]; /* a short name, padded with zeros */
@@ -354,8 +354,8 @@ static inline uint32_t shape_block(uint32_t shape) {
 }
 
 /* An element of the hash table: highest bits of the hash:8 | account:24; 0: empty. The table of 2^k
- * elements stands 2^k * 4 bytes from the start of the part `tables`. So the daemon builds a larger
- * table beside the table in use. */
+ * elements stands 2^k * 4 bytes from the start of the part `tables`. So the daemon can build a
+ * larger table beside the table in use. */
 #define BERTH_TABLE_BITS_MIN 10
 #define BERTH_TABLE_BITS_MAX 25
 

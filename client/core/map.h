@@ -6,9 +6,9 @@
  *
  * A window is 4 MiB of a file. It is mapped when it is first used, and stays mapped until
  * map_free(). Any thread may use a map at any time, but may free the map only if no other thread
- * uses it. An accessor returns NULL if the index isn't published, or if the window can't be mapped;
- * map_account_error() and map_record_error() tell the two apart. An accessor never returns a
- * pointer outside the file, and it leaves errno unchanged.
+ * uses it. An accessor, such as map_cell(), returns NULL if the index isn't published, or if the
+ * window can't be mapped; map_account_error() and map_record_error() tell the two apart. An
+ * accessor never returns a pointer outside the file, and it leaves errno unchanged.
  */
 
 #include <pthread.h>
@@ -69,9 +69,9 @@ static inline void *map_at(struct map *m, struct map_file *file, uint64_t offset
 	return base + (offset & (MAP_WINDOW - 1));
 }
 
-/* Whether the account or the record is published. The published sizes never shrink. The capacities
- * bound them as well: only the daemon writes the sizes, but the file may be damaged. Pair with the
- * daemon's publishing stores in daemon/shared/segment.c. */
+/* Whether the account or the record is published. The published sizes never shrink. The index must
+ * be within the capacity, too: only the daemon writes the sizes, but the file may be damaged. The
+ * loads pair with the daemon's publishing stores in daemon/shared/segment.c. */
 static inline bool map_has_account(const struct map *m, uint32_t account) {
 	return account != 0 && account < load_acquire(&m->names->accounts) &&
 	       account < m->layout.accounts_end;
@@ -103,7 +103,7 @@ static inline _Atomic uint8_t *map_dirty_at(struct map *m, uint32_t account) {
 	return map_at(m, &m->segment, m->layout.dirty + account / BERTH_DIRTY_GROUP);
 }
 
-/* The same for any index. NULL: it isn't published, or can't be mapped. */
+/* The same for any index. NULL: the account isn't published, or the window can't be mapped. */
 static inline struct cell *map_cell(struct map *m, uint32_t account) {
 	return likely(map_has_account(m, account)) ? map_cell_at(m, account) : NULL;
 }

@@ -46,6 +46,6 @@ void wake_wait(struct map *m, uint32_t seen);
 /* Makes wake_wait() in another thread return. */
 void wake_cancel(struct map *m);
 
-/* D3 for the account's group of cells: clears its mark, and returns true if it was dirty. The
- * caller reads the cells afterwards. */
+/* D3 for the account's group of cells: clears the group's mark, and returns true if the group was
+ * dirty. The caller reads the cells afterwards. */
 bool wake_clear_dirty(struct map *m, uint32_t account);

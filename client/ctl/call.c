@@ -20,7 +20,8 @@
 #define ADMIN_SOCKET "admin.sock"
 #define ADMIN_GROUP  "berth-admin"
 
-/* How long a person waits at a terminal. If berthd restarts, it is back within this time. */
+/* How long berthctl tries to connect while a person waits. A berthd that is being restarted is back
+ * within this time. */
 #define CONNECT_MS 1000
 
 /* A synced write to a slow disk takes seconds, and the commit of a million limits takes minutes. */
@@ -38,7 +39,7 @@ static int connect_report(int error) {
 	switch (-error) {
 	case EACCES:
 	case EPERM:
-		/* Each instance of berthd may have another group. */
+		/* Each instance of berthd may have a group of its own. */
 		n = snprintf(path, sizeof(path), "%s/" ADMIN_SOCKET, globals.runtime_dir);
 		if (n > 0 && (size_t)n < sizeof(path) && stat(path, &st) == 0)
 			g = getgrgid(st.st_gid);

@@ -14,5 +14,6 @@
 int call_berthd(const char *about, const void *request, void *reply, size_t reply_size);
 
 /* Reports why the contents of a reply can't be used. -EBADMSG: they are malformed; any other
- * negative errno: its text. Returns CTL_FAILED; CTL_OK if `error` is 0. */
+ * negative errno: its text. Returns CTL_FAILED. If `error` is 0, reports nothing, and returns
+ * CTL_OK. */
 int call_report_contents(int error);

@@ -16,7 +16,7 @@
 
 /* -- a synopsis -------------------------------------------------------------------------------- */
 
-/* "-h, --help", "--weight N" */
+/* Spells an option as the help shows it: "-h, --help", "--weight N". */
 static const char *spelling(const struct option_row *row, char to[SPELLING_SIZE]) {
 	char letter[] = {'-', row->letter, ',', ' ', '\0'};
 

@@ -16,7 +16,7 @@
 #include "show.h"
 #include "utf8.h"
 
-/* Writes U+FFFD for each byte that isn't UTF-8. */
+/* Writes a string in quotes, with U+FFFD for each byte that isn't UTF-8. */
 static void text_write(FILE *out, const char *text) {
 	const char *end = text + strlen(text);
 	uint32_t c;

@@ -65,8 +65,8 @@ static int command_line_run(int argc, char **argv) {
 int main(int argc, char **argv) {
 	int status;
 
-	/* Names are UTF-8 in every locale. A job of cron runs in the C locale, and its tables must
-	 * still have whole names. */
+	/* Names are UTF-8 in every locale. A job of cron runs in the C locale, and the tables that
+	 * it prints must still have whole names. */
 	(void)setlocale(LC_CTYPE, "");
 	if (strcmp(nl_langinfo(CODESET), "UTF-8") != 0)
 		(void)setlocale(LC_CTYPE, "C.UTF-8");

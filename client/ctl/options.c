@@ -22,14 +22,14 @@
 
 #define ROWS_MAX 64
 
-/* The key that getopt_long returns for the option of row i if that option has no letter. */
+/* KEY_LONG + i is the key that getopt_long returns for the option of row i if it has no letter. */
 #define KEY_LONG 256
 
 /* The options of all verbs. The caller of known_init() has zeroed it. */
 struct known {
 	const struct option_row *row[ROWS_MAX];
 	size_t count;
-	size_t taken; /* the first `taken` rows are stored */
+	size_t taken; /* the values of the first `taken` options are stored */
 	char letters[2 * ROWS_MAX + 3];
 	struct option names[ROWS_MAX + 1];
 };
@@ -120,8 +120,8 @@ static int value_store(const struct option_row *row, const char *text) {
 	return CTL_OK;
 }
 
-/* getopt_long has returned '?' or ':'. optopt is an unknown letter, the key of an option that
- * was given an argument but takes none, or 0 for an unknown long name. */
+/* Reports why getopt_long has returned '?' or ':'. optopt is an unknown letter, the key of an
+ * option that was given an argument but takes none, or 0 for an unknown long name. */
 static int option_refuse(const struct known *k, int key, char **argv) {
 	struct shown shown;
 	const char letter[] = {(char)optopt, '\0'};
@@ -138,7 +138,7 @@ static int option_refuse(const struct known *k, int key, char **argv) {
 
 /* -- a command line ---------------------------------------------------------------------------- */
 
-/* v is NULL where the verb isn't known yet. *ret_first is the index of the first operand. */
+/* v is NULL if the verb isn't known yet. *ret_first is the index of the first operand. */
 static int argv_read(const struct verb *v, int argc, char **argv, int *ret_first) {
 	struct known known = {0};
 	int key, r;

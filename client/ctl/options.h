@@ -13,9 +13,9 @@
 int options_read_globals(int argc, char **argv, int *ret_first);
 
 /*
- * Reads the options of the verb argv[first]: those before the verb, too, and those after it.
- * Afterwards the operands stand at *ret_operands, with NULL behind them. Where the operands are a
- * command, the options end before the second operand; otherwise options and operands may be mixed.
- * `--` ends the options. Returns the same statuses as options_read_globals().
+ * Reads the options that stand before the verb argv[first], and those after it. Afterwards the
+ * operands stand at *ret_operands, with NULL behind them. If the operands are a command, the
+ * options end before the second operand; otherwise options and operands may be mixed. `--` ends the
+ * options. Returns the same statuses as options_read_globals().
  */
 int options_read(const struct verb *v, int argc, char **argv, int first, char ***ret_operands);

@@ -9,7 +9,7 @@
 struct json;
 struct message_row;
 
-/* A message's row without its unused bytes, which are nine tenths. */
+/* A row of a message without its unused bytes, which are nine tenths of the row. */
 struct row {
 	char *name;
 	uint32_t limit; /* MESSAGE_UNLIMITED: none */
@@ -24,7 +24,8 @@ struct rows {
 	size_t count, capacity;
 };
 
-/* Reads the row of a message. The name is borrowed from it. -EBADMSG: the name doesn't end. */
+/* Reads the row of a message. The name is borrowed from the message. -EBADMSG: the name lacks a
+ * NUL. */
 int row_read(struct message_row *m, struct row *ret);
 
 /* Where the limit comes from: "account", "template" or "none". */

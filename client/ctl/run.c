@@ -3,10 +3,10 @@
 /*
  * The verb run: holds a slot while a command runs.
  *
- * Signals: the terminal sends its own (^C, ^\, hang-up) to the command, too, because the command is
- * in the same process group. A signal that a process has sent to berthctl alone is passed on to the
- * command. In both cases berthctl goes on waiting for the command, which decides what the signal
- * does: the slot must stay held as long as the command runs.
+ * Signals: the terminal sends its signals (^C, ^\, hang-up) to berthctl and to the command, because
+ * both are in one process group. A signal that a process has sent to berthctl alone is passed on to
+ * the command. In both cases berthctl goes on waiting for the command, which decides what the
+ * signal does: the slot must stay held as long as the command runs.
  */
 
 #include <errno.h>
@@ -97,8 +97,8 @@ static void hint_set_print(const char *account) {
 	fprintf(stderr, "%s LIMIT\n", quote);
 }
 
-/* Says whether slots are retired, which only a restart of berthd mends. Asks berthd without
- * reporting errors: this user may not be allowed to use admin.sock. */
+/* Says how many slots are retired, which only a restart of berthd mends; if none is, says where to
+ * look. Asks berthd without reporting errors: this user may not be allowed to use admin.sock. */
 static void hint_full_print(void) {
 	struct message_status request = {MESSAGE_HEADER(MESSAGE_STATUS, request)};
 	_cleanup_close_ int fd = -1;

@@ -39,8 +39,8 @@ static size_t text_width(const char *text) {
 	return width < 0 ? n : (size_t)width;
 }
 
-/* Each batch is a libsmartcols table; only the first one has the heading. A column of width 0 is as
- * wide as its cells need. */
+/* Prints the batch that begins at row `from`, as a table of libsmartcols. Only the first batch has
+ * the heading. A column of width 0 is as wide as its cells need. */
 static int batch_print(const struct table *t, const size_t widths[TABLE_COLUMNS_MAX], size_t from) {
 	struct libscols_table *s = scols_new_table();
 	size_t to = MIN_OF(from + BATCH, t->row_count);

@@ -8,7 +8,7 @@
  * A new option is a row in the table of its verb: the parser, the help and the usage errors read
  * that table. A new verb is a file, a declaration below, and a line in verbs.c.
  *
- * The options that every verb takes are here, too, with their values on this command line.
+ * This file also declares the options that every verb takes, and their values on this command line.
  */
 
 #include <stdbool.h>
@@ -25,8 +25,8 @@ struct option_row {
 	const char **text;    /* borrowed from argv */
 	uint32_t *number;     /* from min to max */
 	uint32_t min, max;
-	/* Stores the value itself. Returns CTL_OK, or reports what is wrong and returns
-	 * CTL_USAGE. */
+	/* Reads the argument, and stores the value. Returns CTL_OK, or reports what is wrong and
+	 * returns CTL_USAGE. */
 	int (*parse)(const char *argument);
 };
 

@@ -33,7 +33,7 @@ struct call {
 	const char *account;
 	struct name name;     /* of the account */
 	int64_t deadline;     /* 0: berthd wasn't needed so far */
-	uint32_t range_count; /* how many ranges the pool had at the attempt */
+	uint32_t range_count; /* how many ranges the pool had before the attempt */
 	uint32_t record;      /* the number of the record that the attempt used; 0: none */
 	bool was_remapped;    /* the call has retried because a window couldn't be mapped */
 	bool was_refused;     /* berthd has no more ranges, so records of other accounts are used */
@@ -189,7 +189,8 @@ static int acquire_with_one(struct call *call, struct cache *c, struct cache_ent
 	return r;
 }
 
-/* The thread has entered the session (thread_enter), or has no cache: then c is NULL. */
+/* Acquires a slot. If c isn't NULL, it is the thread's cache, and the thread has entered the
+ * session (thread_enter). */
 static int acquire_inside(struct call *call, struct cache *c, struct acquisition *a) {
 	struct session *s = call->session;
 	const struct path *path = &a->path;

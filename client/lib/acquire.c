@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The fast path of an acquire and a release: any depth, any name, with or without label and weight.
+ * The fast path of an acquire and a release. It takes an account of any depth and name, with or
+ * without label and weight.
  *
  * For an account of one level, it calls no functions but strcmp(), strlen() and time(). If it can't
  * complete a call, it leaves the call to the general path (acquire-general.c). By then it has

@@ -22,8 +22,8 @@
 int ask_session(struct berth *b, int64_t deadline, struct session **ret);
 /* Opens a session in place of one that berthd has ended. */
 int ask_new_session(const struct session *s, int64_t deadline);
-/* If the application has closed the files of the session, has berthd hand them out again, or opens
- * another session. */
+/* If the application has closed the files of the session, has berthd hand them out again. If berthd
+ * doesn't resume the session, opens another session. */
 int ask_files(struct session *s, int64_t deadline);
 
 /* Has berthd enter an account in the directory. */

@@ -96,8 +96,8 @@ static int connect_once(struct berth *b, struct session *resume, int64_t deadlin
 		r = hello_send(fd, resume, deadline, &reply, fds);
 	if (r == 0)
 		r = welcome_accept(b, resume, &reply.welcome, fds);
-	/* This process can't use a session that berthd has just opened for it. Without BYE, berthd
-	 * would keep that session until the process dies. */
+	/* berthd may have opened a session, which this process can't use after the error. Without
+	 * BYE, berthd would keep that session until the process dies. */
 	if (r < 0 && fd >= 0 && (!resume || (reply.welcome.serial && !reply.welcome.resumed)))
 		connect_send_bye(fd);
 	for (size_t i = 0; i < MESSAGE_FDS_MAX; i++)

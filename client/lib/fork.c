@@ -14,8 +14,8 @@
 
 /* fork(3) runs the handlers of this file. clone(2) and the bare system call don't run them. But the
  * kernel wipes the word in the child, and the child notices that at its next call of the library.
- * Until the word's page is mapped, or if the kernel can't wipe it, only the handlers notice a
- * child. */
+ * Before the word's page is mapped, and on a kernel that can't wipe the page, only the handlers
+ * notice a child. */
 static _Atomic uint32_t word_unwiped = FORK_OURS;
 _Atomic uint32_t *fork_word = &word_unwiped;
 

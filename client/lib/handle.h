@@ -13,7 +13,7 @@
 struct berth {
 	_Atomic(struct session *) current; /* NULL: a forked child hasn't opened its own yet */
 	_Atomic(struct session *) fast;    /* the same for the fast path; session_none: none */
-	_Atomic(struct session *) retired; /* the latest of the sessions that were current */
+	_Atomic(struct session *) retired; /* the session that was current before; NULL: none */
 	struct berth *next;                /* in the list of handles */
 	char *runtime_dir;
 	int timeout_ms;
@@ -28,7 +28,7 @@ struct berth {
 int handle_new(const char *runtime_dir, int timeout_ms, struct berth **ret);
 /* Takes the handle off the list. Threads that end don't look at its sessions any more. */
 void handle_unlink(const struct berth *b);
-/* Closes the socket; frees the sessions, and the handle, which isn't in the list. */
+/* Closes the socket, and frees the sessions and the handle, which must be off the list. */
 void handle_free(struct berth *b);
 
 /* Makes the session the current one, and retires the previous one. The caller has locked the

@@ -143,8 +143,9 @@ void cache_return_unused(struct cache *c, struct pool *p, struct local_slot *loc
 
 void cache_note_slot(struct cache *c, struct pool *p, struct cache_entry *e,
 	struct local_slot *local, uint64_t seq) {
-	/* A thread that releases the record's previous slot a second time reads the stamp before
-	 * and after the entry (acquire.c, release_search). */
+	/* The stamp is cleared first and stored last, because a thread that releases the record's
+	 * previous slot a second time reads the stamp before and after the entry (acquire.c,
+	 * release_search). */
 	store_release(&local->stamp, 0);
 	store_release(&local->entry, e);
 	store_release(&local->stamp, c && e ? e->stamp : 0);
@@ -292,7 +293,7 @@ struct cache_entry *cache_add(
 	e->length = (uint32_t)length;
 	e->place = place_pack(RECORD_PLACED, path->depth - 1, 1, path->level[0].account);
 	e->entry_bits = path->level[0].generation | (ENTRY_LIVE | ENTRY_USABLE) << 28;
-	/* This replaces an entry whose path the name no longer has. */
+	/* If the name has an entry with an old path already, the new entry replaces it. */
 	*table_find(c, e->hash, name, length) = e;
 	c->entry_count++;
 	c->last = e;

@@ -50,7 +50,7 @@ struct cache {
 	_Atomic bool is_inside;     /* the thread is in a call (thread_enter) */
 	bool counts_denials;        /* in the words of the session (denials.h) */
 	const _Atomic uint32_t *armed; /* the segment's (wake.h) */
-	uint32_t capacity;             /* how many records entries may name; one more than spares */
+	uint32_t capacity;             /* how many records entries may name; fewer may be spare */
 	/* The entries that may name a record, the oldest first. */
 	uint32_t ring_first, ring_count;
 	struct cache_entry *ring[CACHE_KEPT];
@@ -103,5 +103,5 @@ void cache_return_unused(struct cache *c, struct pool *p, struct local_slot *loc
  * account that has an entry here, that entry then names the record. */
 void cache_return(struct cache *c, struct pool *p, struct local_slot *local);
 /* The same for a record that rests on the account of e. A record that e named before becomes a
- * spare. */
+ * spare record, or returns to the pool. */
 void cache_attach(struct cache *c, struct pool *p, struct cache_entry *e, struct local_slot *local);

@@ -218,8 +218,9 @@ static _cold_ int release_lost(struct map *m, struct local_slot *local, uint32_t
 			return -ENOMEM;
 		return token_claim(local, token) ? 0 : -ENOENT;
 	}
-	/* berthd has taken the record itself. The record can't be used again: another thread may
-	 * have made R1 before that, and may still be about to store its token. */
+	/* berthd has taken the record, not only the slot. This process can't use the record again:
+	 * another thread may have made R1 before berthd did, and may still be about to store its
+	 * token. */
 	if (place_state(now.place) != RECORD_PLACED) {
 		if (!cas(&local->token, token, TOKEN_RETIRED))
 			return -ENOENT;
@@ -294,8 +295,8 @@ void pool_release_all(struct pool *p) {
 bool pool_close(struct pool *p) {
 	struct local_slot *local;
 
-	/* If a record is POOLED after this, although it isn't on the stack any more, a thread is
-	 * just claiming it. */
+	/* If a record is POOLED after this loop, although it isn't on the stack any more, a thread
+	 * is just claiming it. */
 	while ((local = stack_pop(p)) != NULL)
 		store_release(&local->token, TOKEN_RETIRED);
 	for (struct range *range = load_acquire(&p->newest); range;

@@ -16,7 +16,7 @@
  *
  * `session` has the lowest bits of the session's number in this process. `cycle` has the lowest
  * bits of the cycle of the slot's seq. A slot's number is never 0, because no session has record 0.
- * No two sessions that a handle remembers have the same bits.
+ * No two sessions that a handle remembers have the same `session`.
  *
  * A release looks the number up among the handle's own sessions, and compares it with the seq that
  * the pool keeps of each slot which this process holds. So a number from a session that ended, or
@@ -52,9 +52,9 @@ static _always_inline_ berth_slot slot_next(berth_slot last, uint64_t seq) {
  * token first, and so sees what the other thread wrote. */
 struct local_slot {
 	_Alignas(64) _Atomic uint64_t token; /* where the record is: TOKEN_POOLED … */
-	/* The number of the record's slot, or of its last slot. While the record is on the stack:
-	 * the number of the next record there. That is no slot's number, because its bits for
-	 * session and record are 0. */
+	/* The number of the record's slot; if it bears no slot, of its last slot. While the record
+	 * is on the stack: the number of the next record there. That is no slot's number, because
+	 * its bits for session and record are 0. */
 	_Atomic uint64_t slot;
 	_Atomic(struct record *) record;     /* where it is mapped; NULL: not yet */
 	_Atomic(struct cache_entry *) entry; /* the account for which it was last used */
@@ -192,7 +192,8 @@ bool local_claim_finished(struct local_slot *local);
 void pool_release_all(struct pool *p);
 
 /* Takes every record off the stack, for good. True if no record of the pool bears a slot, and no
- * thread has claimed one. The caller asks threads_keep_out() about the records of path caches. */
+ * thread has claimed a record. The caller asks threads_keep_out() about the records of path
+ * caches. */
 bool pool_close(struct pool *p);
 
 /* Releases a slot whose session has ended: the holder learns once that it has lost the slot.

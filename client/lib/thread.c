@@ -30,7 +30,7 @@ struct thread_page {
 
 static _Atomic(struct thread_page *) thread_pages;
 
-/* The block of a thread that has none. */
+/* Stands for the block of a thread that has none. */
 static struct thread no_thread;
 _thread_local_ struct thread *thread_self = &no_thread;
 
@@ -110,7 +110,7 @@ static void key_make(void) {
 }
 
 /* Runs when an object that contains libberth is unloaded, such as a module. No thread may call
- * libberth then. */
+ * libberth from then on. */
 static __attribute__((destructor)) void key_drop(void) {
 	if (has_key)
 		(void)pthread_key_delete(key);
@@ -164,8 +164,8 @@ static struct cache *session_get_cache(struct session *s, struct thread *t) {
 	return c;
 }
 
-/* Puts a cache at the head of the block. `from`: the index that the cache has there, or else the
- * index of the cache that leaves the block. */
+/* Puts a cache at the head of the block. `from`: the index that the cache has there; if it has
+ * none, the index of the cache that leaves the block. */
 static void block_put_first(struct thread *t, uint64_t session, struct cache *c, size_t from) {
 	for (size_t i = from; i > 0; i--) {
 		t->session[i] = t->session[i - 1];

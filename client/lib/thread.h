@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * Which path caches the calling thread has.
+ * Finds the path caches of the calling thread.
  *
  * A session has the caches of all threads that use it, and frees them at its end. A thread finds
  * its own caches in a block, to which a thread-local pointer points. The block is freed at the
@@ -48,5 +48,5 @@ static _always_inline_ void thread_leave(struct cache *c) {
 	store_release(&c->is_inside, false);
 }
 
-/* From now on thread_enter() returns false for the session. True if no thread is inside. */
+/* Makes thread_enter() return false for the session from now on. True: no thread is inside. */
 bool threads_keep_out(struct session *s);

@@ -5,7 +5,8 @@
  *
  * A line is `ACCOUNT LIMIT`. The last word is the limit. The text before it is the account, without
  * the blanks (spaces and tabs) around it. A line whose first character is `#` is a comment, and an
- * empty line is ignored. A line ends with LF or CR LF, and a byte order mark is skipped.
+ * empty line is ignored. A line ends with LF or CR LF. A byte order mark at the start of the text
+ * is skipped.
  *
  * A name may contain every character except a tab. Some names can't be written this way: those that
  * begin or end with a space, or begin with `#` or a byte order mark. Such a name stands between two

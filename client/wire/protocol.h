@@ -300,11 +300,13 @@ struct message_status_reply {
 };
 
 /* An import is IMPORT_BEGIN, IMPORT_LINES as often as needed, then IMPORT_COMMIT. If the client
- * hangs up before it commits, nothing is changed. The reply to each is a struct message_done. */
+ * hangs up before it commits, nothing is changed. The reply to each of these requests is a struct
+ * message_done. */
 struct message_import {
 	struct message_header header;
 };
-/* Followed by `count` times { uint32_t limit; uint8_t length; char name[length]; }, packed. */
+/* `count` elements follow this struct, packed: { uint32_t limit; uint8_t length; char name[length];
+ * }. */
 struct message_import_lines {
 	struct message_header header;
 	uint32_t count;

@@ -28,8 +28,8 @@ static inline void free_cleanup(void *p) {
 	free(*(void **)p);
 }
 
-/* Closes *fd, unless it is negative, and sets it to -1. It leaves errno unchanged, for use on an
- * error path. */
+/* Closes *fd, unless it is negative, and sets it to -1. Leaves errno unchanged, for use on an error
+ * path. */
 static inline void close_cleanup(int *fd) {
 	int saved = errno;
 
