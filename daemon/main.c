@@ -11,8 +11,8 @@
 #include "other-layout.h"
 #include "restore-file.h"
 
-/* This is malloc's default threshold. Once main() has set it, malloc no longer raises it to the
- * size of the largest freed block. Otherwise berthd would keep large blocks that it has freed. */
+/* This is malloc's default threshold. Once main() has set it, malloc no longer raises the threshold
+ * to the size of the largest freed block. A raised one makes malloc keep large freed blocks. */
 #define LARGE_BLOCK 131072
 
 int main(int argc, char **argv) {

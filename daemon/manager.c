@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Opens the parts of berthd in the order in which they need each other, and closes them.
+ * Opens the parts of berthd, each after the parts that it needs, and closes them.
  *
  * The sockets are opened late: when berthd serves the first client, every stored limit is in force,
- * and every slot of a dead process is released. The store is begun early: store_begin() forks a
- * process that checks the store's files while berthd goes through the segment. berthd must have no
- * second thread when it forks. Stored counts are restored while berthd serves.
+ * and every slot of a dead process is released. store_begin() is called early: it forks a process
+ * that checks the store's files while berthd goes through the segment. berthd must have no second
+ * thread when it forks. Stored counts are restored while berthd serves.
  */
 
 #include <fcntl.h>

@@ -16,7 +16,7 @@ struct manager {
 	int runtime_lock, state_lock;
 };
 
-/* Opens everything in order; on failure the log says why. */
+/* Opens all parts of berthd. On failure the log says why. */
 int manager_new(const struct options *options, struct manager **ret);
 /* Stores the counts that aren't stored yet, and closes everything. NULL is fine. */
 void manager_free(struct manager *m);

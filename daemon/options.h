@@ -25,6 +25,6 @@ struct options {
 /* Exit status of an unusable command line. */
 #define EXIT_USAGE 2
 
-/* 0: berthd is to run. 1: nothing more is to be done (--help, --version). -EINVAL: the error was
- * printed on standard error. */
+/* 0: berthd is to run. 1: the text for --help or --version was printed, and berthd is to exit.
+ * -EINVAL: the error was printed on standard error. */
 int options_parse(struct options *o, int argc, char **argv);

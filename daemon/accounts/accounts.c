@@ -12,8 +12,8 @@
 #include "name.h"
 #include "util.h"
 
-/* Accounts that aren't configured get at most this part of the table. Clients choose their names,
- * so without this bound clients could leave no room for configured accounts. */
+/* Accounts that aren't configured get at most this part of the table. Clients choose the names of
+ * these accounts, so without this bound clients could leave no room for configured accounts. */
 #define UNCONFIGURED_NUMERATOR   3
 #define UNCONFIGURED_DENOMINATOR 4
 
@@ -22,12 +22,12 @@ struct accounts {
 	struct templates *templates;
 	uint32_t configured;  /* accounts with a limit of their own */
 	uint32_t by_template; /* accounts with a template's limit */
-	/* A bit for each account that was configured in the directory at the start, until the store
-	 * confirms it. */
+	/* A bit for each account that is configured in the directory at the start. The bit is
+	 * cleared once the store is found to have the account's limit. */
 	uint64_t *unconfirmed;
 	uint32_t unconfirmed_end, unconfirmed_count;
 	uint32_t clock_hand; /* where the next search for an idle account begins */
-	bool none_idle;      /* a whole search found no idle account since accounts_tidy() */
+	bool none_idle;      /* since accounts_tidy(), a whole search has found none */
 	/* Accounts without a limit, to be removed once their count is 0. */
 	uint32_t *deferred;
 	uint32_t deferred_count;
@@ -162,7 +162,7 @@ static int account_remove(struct accounts *a, uint32_t account) {
 static void remove_or_defer(struct accounts *a, uint32_t account) {
 	if (is_idle(a, account) && account_remove(a, account) == 0)
 		return;
-	/* account_remove() removes such an account together with its last descendant. */
+	/* An account with children is removed with the last of them (account_remove()). */
 	if (accounts_has_children(a, account))
 		return;
 	/* If there is no memory, the account stays until evict_idle() needs its place. */
@@ -313,7 +313,7 @@ void accounts_unreserve(struct accounts *a, uint32_t account) {
 
 	assert(own->reserved > 0);
 	own->reserved--;
-	/* If the change failed and the account was created only for it, the account has no
+	/* If the change failed and the account was created only for that change, it has no
 	 * limit. */
 	if (!(flags_of(a, account) & ENTRY_USABLE))
 		remove_or_defer(a, account);
@@ -335,7 +335,7 @@ int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit) {
 	return entry_change(a, account, limit, ENTRY_USABLE | ENTRY_CONFIGURED);
 }
 
-/* Gives an account that isn't configured the limit of a template, or none. */
+/* Gives an account a template's limit. If no template matches, removes limit and account. */
 static int apply_templates(struct accounts *a, uint32_t account, const char *name) {
 	uint32_t limit;
 	int r;
@@ -353,15 +353,15 @@ int accounts_unconfigure(struct accounts *a, const char *name) {
 	return account == 0 ? -ENOENT : apply_templates(a, account, name);
 }
 
-/* True if there are only these `count` accounts, and none is damaged. If all accounts are of one
- * kind, the caller needs no loop over perhaps a million of them. */
+/* True if there are exactly `count` accounts, and none is damaged. Then all are of the kind that
+ * `count` counts, and a loop over perhaps a million accounts is needless. */
 static bool are_all(const struct accounts *a, uint32_t count) {
 	return directory_unsound(a->directory) == 0 && directory_live(a->directory) == count;
 }
 
 /* Bumping a million cells for one new template would be slow, so accounts that have the right limit
- * already are left alone. Accounts that the changed template `changed` (NULL: none) matches are set
- * even so: an earlier call may have written the word of an entry, and failed to bump its cell. */
+ * already are left alone. Accounts that match the template `changed` (NULL: none) are always set:
+ * an earlier call may have written the word of an entry, and failed to bump its cell. */
 static int apply_templates_to_all(struct accounts *a, const char *changed) {
 	struct map *m = directory_map(a->directory);
 	int result = 0;
@@ -418,7 +418,7 @@ int accounts_load(struct accounts *a, const char *name, uint32_t limit) {
 	word = directory_word(a->directory, account);
 	if (entry_flags(word) != flags || entry_limit(word) != limit)
 		return accounts_configure(a, account, limit);
-	/* The limit was there already, and directory_new() has bumped every cell since. */
+	/* The entry had this limit at the start, and directory_new() has bumped every cell. */
 	confirm(a, account);
 	return 0;
 }

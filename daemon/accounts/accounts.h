@@ -27,7 +27,7 @@ void accounts_on_removed(
 /* -- looking ----------------------------------------------------------------------------------- */
 
 struct accounts_totals {
-	uint32_t accounts; /* all, with those that are only ancestors */
+	uint32_t accounts; /* all, also those that are only ancestors */
 	uint32_t configured;
 	uint32_t by_template;
 };
@@ -54,22 +54,22 @@ bool accounts_is_below(const struct accounts *a, uint32_t account, uint32_t ance
  * -ENOENT: no limit applies to it; -ENOSPC: the table is full; -ENOMEM. */
 int accounts_resolve(struct accounts *a, const char *name, uint32_t *ret);
 
-/* Finds or creates an account that is about to be configured, and keeps it until
- * accounts_unreserve(), so that accounts_configure() can't fail for lack of room once the store has
- * committed. -ENOSPC, -ENOMEM. */
+/* Finds or creates an account that is about to be configured. The account stays until
+ * accounts_unreserve(). So after the store has committed, accounts_configure() can't fail for lack
+ * of room. -ENOSPC, -ENOMEM. */
 int accounts_reserve(struct accounts *a, const char *name, uint32_t *ret);
 void accounts_unreserve(struct accounts *a, uint32_t account);
 
 /* Puts a limit in force that the store has committed. The caller has reserved the account.
  * BERTH_LIMIT_NONE: unlimited. */
 int accounts_configure(struct accounts *a, uint32_t account, uint32_t limit);
-/* Takes away the account's own limit. -ENOENT. */
+/* Takes away the account's own limit. -ENOENT: there is no such account. */
 int accounts_unconfigure(struct accounts *a, const char *name);
 
-/* Changes the templates, and gives every account that isn't configured the limit that they now
- * define for it. Errors: -ENOMEM, if the templates didn't change.
- * -EOVERFLOW, -ENOMEM, if they changed, but some of these accounts still have the old limit, or
- * may still admit acquires that read the old limit. */
+/* Each changes the templates, and gives every account that isn't configured the limit that the
+ * templates now define for it. -ENOENT: there is no such template. -ENOMEM: the templates or some
+ * accounts didn't change. -EOVERFLOW: some accounts didn't change. An account that should have
+ * changed, but didn't, may still admit acquires by its old limit. */
 int accounts_set_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_delete_template(struct accounts *a, const char *pattern);
 
@@ -85,7 +85,7 @@ void accounts_expect(struct accounts *a, size_t more);
 
 /* Configures an account, and creates it if it doesn't exist. */
 int accounts_load(struct accounts *a, const char *name, uint32_t limit);
-/* The template takes effect with accounts_apply_templates(). */
+/* Adds a template, which takes effect with accounts_apply_templates(). */
 int accounts_load_template(struct accounts *a, const char *pattern, uint32_t limit);
 int accounts_apply_templates(struct accounts *a);
 

@@ -82,7 +82,7 @@ static int template_compare(const struct template *a, const struct template *b) 
 	return strcmp(a->pattern, b->pattern);
 }
 
-/* The index of the wanted template, or where it would be inserted. */
+/* The index of the wanted template. If *ret_found is false, it would be inserted there. */
 static size_t templates_find(
 	const struct templates *t, const struct template *wanted, bool *ret_found) {
 	size_t low = 0, high = t->count;

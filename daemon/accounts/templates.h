@@ -2,11 +2,12 @@
 #pragma once
 
 /*
- * Templates: limits for accounts that have none of their own. `*` matches any number of characters
- * except `/`, zero included; `?` matches one character (a UTF-8 sequence) except `/`.
+ * Templates: limits for accounts that have none of their own. `*` matches zero or more characters
+ * other than `/`; `?` matches one character (a UTF-8 sequence) other than `/`.
  *
- * If several templates match a name, the one with the most literal characters wins. If these are
- * equally many, the one with the fewest `*` wins; after that, the one whose bytes sort first.
+ * If several templates match a name, the one with the most literal characters wins. Of those with
+ * equally many, the one with the fewest `*` wins. Of several such templates, the one whose bytes
+ * sort first wins.
  */
 
 #include <stdbool.h>

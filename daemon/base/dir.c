@@ -59,7 +59,7 @@ int dir_lock(const char *path, mode_t mode, int *ret_fd) {
 
 	if (!file)
 		return -ENOMEM;
-	/* Servers of other users pass through the runtime directory. chmod() ignores the umask. */
+	/* Servers of other users need access. mkdir() obeys the umask, but chmod() doesn't. */
 	if (mkdir(path, mode) == 0 ? chmod(path, mode) < 0 : errno != EEXIST) {
 		r = -errno;
 		log_error("Can't make the directory %s: %s", path, strerror(-r));

@@ -9,7 +9,7 @@
 /* Returns DIR/NAME, which the caller frees. NULL: no memory. */
 char *dir_path(const char *dir, const char *name);
 
-/* Makes a directory, and syncs its parent directory. 0 if the directory exists already. */
+/* Makes a directory, and syncs its parent directory. If it exists, returns 0. */
 int dir_make(const char *path, mode_t mode);
 
 /* Syncs a directory: the creations, renames and removals of its files become durable. */

@@ -2,19 +2,20 @@
 #pragma once
 
 /*
- * Logs to the journal if systemd has connected standard error to it; otherwise prints one line per
- * message on standard error. A message ends by saying what happens next, or what to do.
+ * Logs to the journal if systemd has connected standard error to the journal; otherwise prints one
+ * line per message on standard error. The end of each message says what happens next, or what to
+ * do.
  */
 
 #include <stdarg.h>
 #include <syslog.h>
 
-/* Chooses the journal or standard error, and the highest level that is logged: LOG_INFO, unless
- * $BERTH_LOG_LEVEL is a number from 0 to 7. */
+/* Chooses the journal or standard error, and the highest level that is logged. This is
+ * $BERTH_LOG_LEVEL if it is a number from 0 to 7, otherwise LOG_INFO. */
 void log_init(void);
 
-/* Logs with a message id of 32 hex digits and up to 4 fields ("LAYOUT=3"), ended by NULL. An
- * administrator can search the journal for them. message_id and fields may be NULL. */
+/* Logs a message with an id of 32 hex digits and up to 4 fields ("LAYOUT=3"), then NULL. The
+ * journal can be searched for id and fields. message_id and fields may be NULL. */
 __attribute__((format(printf, 4, 5))) void log_event(
 	int level, const char *message_id, const char *const fields[], const char *format, ...);
 

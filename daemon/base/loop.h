@@ -6,16 +6,16 @@
  *
  * A time slice is an event that does a few milliseconds of the work and requests the next slice.
  * Between two slices berthd handles messages. The event is a timer that elapses at once, because
- * sd-event runs such a timer after the messages that arrived before. A defer source would run
- * before all messages; a source of idle priority would not run while messages keep arriving.
+ * sd-event first handles the messages that have arrived already. A defer source would run before
+ * all messages; a source of idle priority would not run while messages keep arriving.
  */
 
 #include <systemd/sd-event.h>
 
-/* A timer may be late by this much, so that the kernel can let it elapse together with others. */
+/* A timer may elapse this much late, so that the kernel can let several timers elapse together. */
 #define TIMER_ACCURACY_USEC 10000
 
-/* Makes a timer that is not set. Each time it elapses it calls `call`, which may set it again. */
+/* Makes a timer that isn't set. When the timer elapses, it calls `call`, which may set it again. */
 static inline int timer_new(
 	sd_event *event, sd_event_time_handler_t call, void *data, sd_event_source **ret) {
 	int r = sd_event_add_time(event, ret, CLOCK_MONOTONIC, 0, TIMER_ACCURACY_USEC, call, data);

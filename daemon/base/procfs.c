@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Reads /proc, and asks pidfds. */
+/* Reads /proc, and opens and polls pidfds. */
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -41,7 +41,7 @@ bool process_may_live(pid_t pid, uint64_t start_time) {
 
 	if (pid <= 0)
 		return false;
-	/* The pidfd is opened first: from now on it refers to the same process. */
+	/* From here on the pidfd refers to the same process, even if another gets the pid. */
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0 && errno == ESRCH)
 		return false;

@@ -9,8 +9,8 @@
  *   G3 it tells the client.
  * To take a range back, after sessions.c has closed every record:
  *   T1 berthd clears the owner.
- * If berthd dies between G1 and G3, the session doesn't know of the range, and the range comes back
- * when the session ends. If berthd dies before T1, the next berthd ends the session again.
+ * If berthd dies between G1 and G3, the process doesn't know of the range, which is taken back when
+ * the session ends. If berthd dies before T1, the next berthd ends the session again.
  */
 
 #include <string.h>
@@ -142,7 +142,7 @@ static void log_full(struct ranges *r, int error) {
 	if (r->full_logged)
 		return;
 	r->full_logged = true;
-	/* If `retired` isn't 0, the next start without sessions makes a new table (segment.c). */
+	/* If `retired` isn't 0, the next start without sessions makes a new segment (segment.c). */
 	for (uint32_t n = BERTH_RANGE; n < r->size * BERTH_RANGE; n++)
 		retired += counter_is_retired(r->segment->map, n);
 	store_relaxed(&r->segment->names->retired, retired);

@@ -2,7 +2,7 @@
 #pragma once
 
 /* Which session owns which range of 16 records. berthd relies on its own memory, to which clients
- * can't write. The next berthd reads the part `owners` of the segment. */
+ * can't write. For the next berthd, it also writes the owners to the segment. */
 
 #include "segment.h"
 
@@ -21,17 +21,17 @@ uint32_t ranges_granted(const struct ranges *r);
 /* The index of the session that owns a range; RANGE_NONE: no session does. */
 uint32_t ranges_owner(const struct ranges *r, uint32_t range);
 
-/* The next range in the list of a session, which has the head. RANGE_NONE: the list ends. */
+/* The range after this one in its session's list. RANGE_NONE: the list ends. */
 uint32_t ranges_next(const struct ranges *r, uint32_t range);
 
-/* Gives a free range to a session, and opens its records. -ENOSPC: all ranges are granted; -ENOMEM:
- * there is no memory for more ranges. */
+/* Gives a free range to a session, and opens the records of the range. -ENOSPC: all ranges are
+ * granted; -ENOMEM: there is no memory for more ranges. */
 int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *ret);
 
 /* Takes all ranges of a list back. The caller has closed their records. */
 void ranges_take_back(struct ranges *r, uint32_t *head);
 
-/* If a client wrote over the owner in the segment, writes the owner again, and returns true. */
+/* If a client wrote over the range's owner in the segment, corrects it, and returns true. */
 bool ranges_rewrite(struct ranges *r, uint32_t range);
 
 /* -- at start ---------------------------------------------------------------------------------- */

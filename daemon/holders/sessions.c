@@ -11,9 +11,10 @@
  *   E3 the entry says ENDED;
  *   E4 once the process is dead, berthd clears the owners of the ranges;
  *   E5 the entry says NONE.
- * If berthd dies between E1 and E3, the entry says ENDING; between E3 and E5, it says ENDED. The
- * next berthd continues from E2; repeating a step that is done changes nothing. A process that had
- * read the entry before E1 may still place a record; berthd revokes that record when it repeats E2.
+ * If berthd dies between E1 and E3, the entry says ENDING. If it dies between E3 and E5, the entry
+ * says ENDED. In both cases the next berthd continues from E2; to repeat a step changes nothing. A
+ * process that had read the entry before E1 may still place a record; berthd revokes that record
+ * when it repeats E2.
  */
 
 #include <string.h>
@@ -37,7 +38,7 @@ struct session {
 	int pidfd; /* -1: it couldn't be opened; berthd tries again */
 	sd_event_source *death;
 	uint32_t range_head;
-	bool dead; /* the process is dead or has said goodbye: its ranges may be reused */
+	bool dead; /* the process is dead, runs a new image, or said BYE: ranges are reusable */
 	bool connected;
 	enum session_state state;
 	void *user;
@@ -189,7 +190,7 @@ void session_disconnected(struct session *s, bool goodbye) {
 
 /* -- watching ---------------------------------------------------------------------------------- */
 
-/* -ESRCH: the process is dead. Other errors: it can't be watched now, and counts as alive. */
+/* -ESRCH: the process is dead. Other errors: it can't be watched now, and may live. */
 static int session_watch(struct session *s) {
 	uint64_t start;
 	int r;
@@ -209,7 +210,7 @@ static int session_watch(struct session *s) {
 	return sd_event_add_io(s->all->event, &s->death, s->pidfd, EPOLLIN, on_death, s);
 }
 
-/* Tries again to watch or end the sessions for which that failed a moment ago. */
+/* Watches and ends the sessions that couldn't be watched or ended a moment ago. */
 static int on_retry(sd_event_source *source, uint64_t usec, void *data) {
 	struct sessions *all = data;
 
@@ -335,8 +336,8 @@ int sessions_open(struct sessions *all, struct session_claim *claim, struct sess
 
 	if (process_start_time(claim->pid, &start) < 0)
 		start = 0;
-	/* Ends sessions of the process from before an exec, and of an earlier process with its
-	 * pid. */
+	/* Ends the sessions that the process opened before it called exec(), and those of an
+	 * earlier process that had the same pid. */
 	for (uint32_t i = 0; i < all->size; i++) {
 		bool is_other;
 
@@ -453,7 +454,7 @@ static int resume_range(const struct session *s, uint32_t range) {
 		 * record is open already. */
 		int r = s->state == SESSION_OPEN ? counter_open(m, record) : 0;
 
-		/* -EAGAIN: the process has changed the record meanwhile. */
+		/* -EAGAIN is no failure: the process itself has changed the record meanwhile. */
 		if (r != -ENOMEM)
 			r = counter_finish(m, record);
 		if (r == -ENOMEM)

@@ -4,10 +4,10 @@
 /*
  * Sessions: which process holds records, and what berthd does when that process is gone.
  *
- * A session ends in one of four cases: its process is dead (the pidfd shows it), its connection
- * hangs up, its process opens a session from a newer exec image, or its process says goodbye (BYE).
- * Then berthd revokes and closes all records of the session. Other sessions get its ranges once the
- * process is dead or has said goodbye.
+ * A session ends in one of four cases: its process is dead (the pidfd shows it), its connection is
+ * closed, its process opens a session from a newer exec image, or its process says goodbye (BYE).
+ * Then berthd revokes and closes all records of the session, and other sessions can get its ranges.
+ * If only the connection was closed, other sessions get the ranges once the process is dead.
  */
 
 #include <systemd/sd-event.h>
@@ -39,7 +39,7 @@ void sessions_free(struct sessions *all); /* NULL is fine; no session ends */
 void sessions_on_ended(struct sessions *all, void (*ended)(struct session *s));
 
 uint32_t sessions_count(const struct sessions *all);
-/* How many records all sessions have. */
+/* How many records all sessions have together. */
 uint32_t sessions_granted(const struct sessions *all);
 struct ranges *sessions_ranges(const struct sessions *all);
 
@@ -51,13 +51,13 @@ struct session *sessions_owner(const struct sessions *all, uint32_t record);
 struct session_claim {
 	pid_t pid;
 	uid_t uid;
-	int pidfd; /* sessions_open() takes it, whatever it returns */
+	int pidfd; /* sessions_open() takes the descriptor, even if it fails */
 	uint64_t image;
 	uint32_t resume_session, resume_serial;
 };
 
-/* Opens a session for a process, or resumes the one that it asks for (*ret_resumed). -ENOSPC: all
- * sessions are in use; -ENOMEM; -ESRCH: the process is dead. */
+/* Opens a session for a process, or resumes the session that the process asks for (*ret_resumed).
+ * -ENOSPC: all sessions are in use; -ENOMEM; -ESRCH: the process is dead. */
 int sessions_open(
 	struct sessions *all, struct session_claim *claim, struct session **ret, bool *ret_resumed);
 
@@ -76,7 +76,7 @@ const struct session_who *session_who(const struct session *s);
 /* False once the session is ending. */
 bool session_is_open(const struct session *s);
 
-/* A pointer for the session's user; NULL at first. */
+/* A pointer that clients.c keeps with the session; NULL at first. */
 void session_set_user(struct session *s, void *user);
 void *session_user(const struct session *s);
 

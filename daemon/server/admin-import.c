@@ -25,7 +25,7 @@
 #include "store.h"
 #include "util.h"
 
-/* How many accounts one time slice reserves: a few milliseconds. */
+/* How many accounts one time slice reserves. This takes a few milliseconds. */
 #define SLICE 8192u
 
 struct import {

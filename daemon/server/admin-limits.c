@@ -52,8 +52,8 @@ static int apply_delete(const struct change *ch, uint64_t *ret) {
 	 * slots are revoked. */
 	r = accounts_unconfigure(a, ch->name);
 	filter.account = accounts_find(a, ch->name);
-	/* If the account had no slots, it is gone now. The filter would then have no account, and
-	 * match all slots. */
+	/* If no slot of the account was held, the account is gone now. The filter would then have
+	 * no account, and match all slots. */
 	if (ch->force && filter.account != 0)
 		revoked = revoke_slots(context, &filter);
 	*ret = revoked.slots;
@@ -100,7 +100,7 @@ static void on_stored(void *data, int error) {
 
 /* -- requests ---------------------------------------------------------------------------------- */
 
-/* Hands the change over to the store. `what` has its opcode, name, limit, account and force. */
+/* Hands the change over to the store. `what` has opcode, name, limit, account and force. */
 static int change_begin(struct connection *c, const struct change *what) {
 	struct context *context = connection_context(c);
 	struct change *ch = malloc(sizeof(*ch));

@@ -56,8 +56,8 @@ static int record_revoke(struct context *context, const struct revoke_filter *fi
 		if (r != -EAGAIN)
 			return r;
 	}
-	/* The owner has changed the record each time, so it has released the slot that berthd saw
-	 * first. */
+	/* The owner has changed the record after each look, so it has released the slot that berthd
+	 * saw first. */
 	return 0;
 }
 

@@ -20,24 +20,24 @@ int handle_import_commit(struct connection *c, const struct packet *p); /* admin
 
 /* -- for these files --------------------------------------------------------------------------- */
 
-/* The state of a connection: the import that its client has begun, until the store has it. */
+/* The state of a connection: the import that its client has begun, until the store gets it. */
 struct admin {
 	struct import *import;
 };
 
 void import_free(struct import *i); /* NULL is fine */
-/* True while berthd reserves the accounts, after the client has sent all lines. */
+/* True while berthd reserves the accounts of the import, after the client has sent all lines. */
 bool import_is_preparing(const struct import *i);
 
-/* Checks the name of an account, or also of a template if these are allowed. NULL: the name is
- * valid. Otherwise returns a sentence that says what is wrong. */
+/* Checks the name of an account; if template_allowed, the name may be that of a template. NULL: the
+ * name is valid. Otherwise returns a sentence that says what is wrong. */
 const char *admin_check_name(const struct message_name *n, bool template_allowed);
 
-/* Reply that a field of the request is wrong, and that no account has this name. */
+/* The first replies that a field is wrong, the second that no account has this name. */
 int admin_refuse_parameter(struct connection *c, uint16_t opcode, const char *why);
 int admin_refuse_unknown(struct connection *c, uint16_t opcode, const char *name);
 /* Replies that the store failed. `what` is what the store didn't store. The reply ends with
- * `unchanged`, which says that nothing was stored, unless store_is_unsure(error). */
+ * `unchanged` (nothing was stored), or, if store_is_unsure(error), with STORE_UNSURE. */
 int admin_refuse_unstored(
 	struct connection *c, uint16_t opcode, int error, const char *what, const char *unchanged);
 

@@ -26,7 +26,7 @@ struct client {
 	bool goodbye;            /* the client gives up its session */
 };
 
-/* Returns the connection's state for a request other than HELLO, and notes that there was one. */
+/* Returns the connection's state, and notes that a request other than HELLO has come. */
 static struct client *client_of(struct connection *c) {
 	struct client *client = connection_state(c);
 

@@ -19,7 +19,7 @@ struct connection {
 	sd_event_source *source;
 	struct ucred peer;
 	bool waiting; /* for the store: nothing is read until connection_resume() */
-	bool ended;   /* while it waited; connection_resume() frees the connection */
+	bool ended;   /* the connection has ended; if it waits, connection_resume() frees it */
 	void *unsent; /* a reply that the peer's socket had no room for */
 	size_t unsent_length;
 	struct connection *previous, *next;
@@ -215,7 +215,7 @@ static int connection_read(struct connection *c) {
 	ssize_t n = message_receive(c->fd, buffer, sizeof(buffer), fds);
 
 	/* If a peer has hung up without reading a reply, the first read gets this error. The next
-	 * one gets a message that the peer sent before, such as BYE. */
+	 * read gets a message that the peer sent before it hung up, such as BYE. */
 	if (n == -ECONNRESET)
 		n = message_receive(c->fd, buffer, sizeof(buffer), fds);
 	if (n == -EAGAIN)

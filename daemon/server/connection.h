@@ -20,10 +20,10 @@ struct connections;
 struct packet {
 	const void *message;
 	size_t length;
-	int *fds; /* MESSAGE_FDS_MAX descriptors, -1: none. A handler that keeps one writes -1. */
+	int *fds; /* MESSAGE_FDS_MAX; -1: none. A handler that keeps one writes -1 in its place. */
 };
 
-/* A negative return ends the connection. */
+/* If the handler returns a negative value, the connection ends. */
 typedef int (*message_handler)(struct connection *c, const struct packet *packet);
 
 struct message_type {
@@ -65,11 +65,11 @@ const struct ucred *connection_peer(const struct connection *c);
 /* The memory that the protocol has for each connection: zeros at first. */
 void *connection_state(struct connection *c);
 
-/* Sends a reply, or keeps it and sends it later if the peer's socket has no room for it now. */
+/* Sends a reply. If the peer's socket has no room for the reply now, sends it later. */
 int connection_reply(
 	struct connection *c, const void *message, size_t length, const int *fds, size_t fd_count);
 
-/* Replies with a code other than BERTH_SUCCESS, and one sentence that says what to do. */
+/* Replies with a code other than BERTH_SUCCESS, and one sentence that says why, or what to do. */
 __attribute__((format(printf, 4, 5))) int connection_refuse(
 	struct connection *c, uint16_t opcode, uint32_t code, const char *format, ...);
 
@@ -86,5 +86,5 @@ bool connection_resume(struct connection *c);
 /* To be called after connection_resume() with `r`, the result of the function that sent the reply.
  * Ends the connection if r is negative. The caller doesn't use the connection afterwards. */
 void connection_answered(struct connection *c, int r);
-/* For the protocol's ended(): says that no connection_resume() will end the connection's wait. */
+/* To be called by the protocol's ended() if there will be no connection_resume(). */
 void connection_stop_waiting(struct connection *c);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Opens the listening sockets, sees to it that only their groups can connect, and accepts
+/* Opens the listening sockets, lets only the members of their groups connect, and accepts
  * connections. */
 
 #include <fcntl.h>
@@ -26,7 +26,7 @@
 
 enum { SOCKET_CLIENTS, SOCKET_ADMIN, SOCKET_COUNT };
 
-/* The protocol of each socket, and the group that may connect. */
+/* The protocol of each socket, and the group that may connect by default. */
 static const struct {
 	const struct protocol *protocol;
 	const char *group;
@@ -100,8 +100,8 @@ static int on_listener(sd_event_source *source, int fd, uint32_t events, void *d
 
 	(void)source, (void)events;
 	if (connection < 0 && (errno == EMFILE || errno == ENFILE)) {
-		/* berthd closes reserve_fd to accept the connection and tell the client why it is
-		 * refused. Otherwise the client would wait. */
+		/* berthd closes reserve_fd to accept the connection and tell the client why the
+		 * connection is refused. Otherwise the client would wait. */
 		connections_log_no_descriptors(s->context);
 		close_cleanup(&s->reserve_fd);
 		connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -174,8 +174,8 @@ static int socket_make(const struct context *context, int kind, int *ret) {
 
 	if (r < 0)
 		return r;
-	/* The runtime directory's path may be too long for an address, so its descriptor is
-	 * used. */
+	/* The runtime directory's path may be too long for an address, so the descriptor of the
+	 * directory is used. */
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
 		runtime_fd, name);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -274,8 +274,8 @@ void sockets_refuse_waiting(uint32_t code, const char *why) {
 		int fd = SD_LISTEN_FDS_START + i;
 
 		set_nonblocking(fd);
-		/* Accepts no more connections than fit into a queue, since clients may keep
-		 * connecting. */
+		/* Accepts no more connections than fit into a socket's queue, since clients may
+		 * keep connecting. */
 		for (int k = 0; k < SOMAXCONN; k++) {
 			int connection = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 

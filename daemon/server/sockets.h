@@ -7,7 +7,7 @@
 
 struct sockets;
 
-/* Takes the sockets that systemd has opened, or opens them. The log says why it fails.
+/* Takes the sockets that systemd has opened, or opens them. On failure the log says why.
  * `connections` is borrowed. */
 int sockets_new(struct context *context, struct connections *connections, struct sockets **ret);
 void sockets_free(struct sockets *s); /* NULL is fine */

@@ -21,15 +21,15 @@
  *
  * If berthd dies between C1 and C2, or after R4, the entry is free. If it dies between C2 and C3,
  * the table lacks a LIVE entry. If it dies between R1 and R4, a slot leads to an entry that isn't
- * LIVE. In both cases directory_new() writes the table anew. It bumps every cell, and notes the
- * step of each cell's tag (R2, R3), before it makes an index free. If the account's count isn't 0
- * when berthd dies between R1 and R4, the removal was about to be undone: directory_new() makes the
- * entry LIVE again.
+ * LIVE. In the last two cases directory_new() writes the table anew. It always bumps every cell,
+ * and notes the step of each cell's tag (R2, R3), before it makes an index free. If the account's
+ * count isn't 0 when berthd dies between R1 and R4, the removal was about to be undone:
+ * directory_new() makes the entry LIVE again.
  *
- * The table has open addressing with linear probing, and is at most half full. A deletion moves
- * later slots of the same run back, and copies each slot before it clears the old place. While a
- * slot moves, a reader may miss its name; the reader then asks berthd. To grow, berthd builds a
- * table of twice the size beside the old one.
+ * The table has open addressing with linear probing, and is at most half full. A run is a sequence
+ * of slots in use without a gap. A deletion moves later slots of the same run back, and copies each
+ * slot before it clears the old place. While a slot moves, a reader may miss its name; the reader
+ * then asks berthd. If the table gets too small, berthd builds a larger one beside it.
  */
 
 #include <string.h>
@@ -149,7 +149,7 @@ static int table_insert(struct directory *d, uint32_t bits, uint32_t account) {
 	}
 }
 
-/* Clears a table's slots and fills them. Meanwhile readers miss names, and ask berthd. */
+/* Writes all slots of a table. Readers that use it meanwhile may miss names, and ask berthd. */
 static int table_write(struct directory *d, uint32_t bits) {
 	for (uint32_t i = 0; i < UINT32_C(1) << bits; i++) {
 		_Atomic uint32_t *slot = slot_at(d, bits, i);
@@ -351,9 +351,9 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 		return r;
 	}
 	generation = entry_generation(load_relaxed(&e->word));
-	/* Sessions may have counted denials for an earlier account of this index. These are
-	 * collected first. One collection serves all indices that are free by now: it goes through
-	 * all sessions, which would be slow for each of many new accounts. */
+	/* Sessions may have counted denials for an earlier account of this index. These denials are
+	 * collected first. One collection serves all indices that are free now. It goes through all
+	 * sessions, so one for each new account would be slow. */
 	if (generation > 0 && d->denials_remain) {
 		denials_collect(d->map);
 		d->denials_remain = false;
@@ -370,8 +370,8 @@ int directory_create(struct directory *d, const struct name *name, uint32_t pare
 	return table_insert(d, load_relaxed(&d->segment->names->table_bits), account);
 }
 
-/* An index is used again only if it allows at least this many changes. An account is configured,
- * changed, made unusable and removed. */
+/* An index is used again only if it allows at least this many changes. It is a change when an
+ * account is configured, gets another limit, becomes unusable, or is removed. */
 #define CHANGES_MIN 16
 
 /* Generations and bumps are never used twice. An index that has too few of them left is never used
@@ -415,7 +415,7 @@ int directory_remove(struct directory *d, uint32_t account) {
 
 	if (!e || d->account[account].children > 0 || counter_count(d->map, account) > 0)
 		return -EBUSY;
-	/* The removal takes one bump, and undoing it takes another. */
+	/* The removal takes one bump, and undoing the removal takes another. */
 	if (entry_generation(word) >= BERTH_GENERATION_LAST ||
 		!counter_has_bumps(d->map, account, 2))
 		return -EOVERFLOW;
@@ -505,7 +505,7 @@ static void scan_live(struct directory *d, struct scan *s, uint32_t a, const str
 	if (parent != 0)
 		d->account[parent].children++;
 	d->live++;
-	/* If one entry is missing, the table is written anew; further searches may take long. */
+	/* If the table lacks one entry, it is written anew: further searches are needless. */
 	if (!s->lacks_entry)
 		s->lacks_entry = !table_has(d, s, a, e);
 }
@@ -541,8 +541,8 @@ static int scan_entry(struct directory *d, struct scan *s, uint32_t a) {
 	return counter_count(d->map, a) == 0 && index_is_reusable(d, a) ? free_push(d, a) : 0;
 }
 
-/* True if the table leads to every LIVE entry, and to nothing else. The latter is so if as many
- * slots are in use as there are LIVE entries. */
+/* True if the table leads to every LIVE entry, and to nothing else. It leads to nothing else if as
+ * many slots are in use as there are LIVE entries. */
 static bool table_is_whole(struct directory *d, const struct scan *s) {
 	uint32_t used = 0;
 
@@ -563,7 +563,7 @@ static int directory_scan(struct directory *d, struct scan *s) {
 
 	if (bits >= BERTH_TABLE_BITS_MIN && bits <= BERTH_TABLE_BITS_MAX)
 		s->bits = bits;
-	/* Maps the whole table. It stays mapped, so that later accesses to the table can't fail. */
+	/* Maps the whole table. The table stays mapped, so that later accesses to it can't fail. */
 	for (uint32_t i = 0; r >= 0 && s->bits > 0 && i < UINT32_C(1) << s->bits; i += PAGE_SLOTS)
 		r = slot_at(d, s->bits, i) ? 0 : -ENOMEM;
 	for (uint32_t a = directory_end(d) - 1; r >= 0 && a > 0; a--) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Finds a segment of another layout and the processes that have sessions in it, and removes the
- * segment if no process needs it. */
+ * segment if no process needs it, or if it is to be abandoned. */
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -77,8 +77,8 @@ struct other_layout {
 	uint32_t version;
 	bool of_this_boot;
 	size_t count, capacity;
-	/* Each process that may live, once, sorted by pid. If the segment is of another boot, only
-	 * processes whose start time is that of their entry. */
+	/* Sorted by pid. Each process that may live is in here once. If the segment is of another
+	 * boot, a process is in here only if it started at the time that its entry says. */
 	struct process *process;
 };
 
@@ -146,7 +146,7 @@ static int other_layout_find(const char *runtime_dir, int *ret_fd, struct other_
 	*ret_fd = open(runtime_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (*ret_fd < 0)
 		return -errno;
-	/* Clients can't write the directory. */
+	/* The header comes from the file `directory`, to which clients can't write. */
 	directory_fd = file_open(*ret_fd, "directory");
 	if (directory_fd < 0)
 		return directory_fd;
@@ -165,7 +165,7 @@ static int other_layout_find(const char *runtime_dir, int *ret_fd, struct other_
 	ret->version = header.version;
 	ret->of_this_boot = memcmp(header.boot_id, boot_id, sizeof(boot_id)) == 0;
 	r = table_read(segment_fd, MIN_OF(header.sessions, header.max_sessions), ret);
-	/* A process has an entry for each of its handles, but is listed once. */
+	/* A process has an entry for each of its sessions, but is listed once. */
 	if (ret->count > 0)
 		qsort(ret->process, ret->count, sizeof(*ret->process), process_compare);
 	for (size_t i = 0; i < ret->count; i++)
@@ -234,8 +234,8 @@ static int make_way(
 			runtime_dir, o->version,
 			o->of_this_boot ? "no server counts in it any more" : "of another boot",
 			BERTH_LAYOUT_VERSION);
-	/* The directory is removed first: if berthd dies in between, the next start finds no pair
-	 * of files. Servers keep the files that they map, and their sessions stay open, since
+	/* The file `directory` is removed first: if berthd dies in between, the next start finds no
+	 * pair of files. Servers keep the files that they map, and their sessions stay open, since
 	 * nothing is written to these files. */
 	if (unlinkat(runtime_fd, "directory", 0) < 0 && errno != ENOENT)
 		return -errno;

@@ -154,19 +154,19 @@ static int headers_make(const struct capacities *want, struct segment_header *se
 	directory->max_accounts = want->accounts;
 	directory->max_slots = want->slots;
 	directory->max_sessions = want->sessions;
-	/* Serial numbers differ from those of the sessions in an earlier segment. */
+	/* Serial numbers begin at a random one, to differ from those in an earlier segment. */
 	atomic_init(&segment->next_serial, (uint32_t)directory->hash_seed);
 	return 0;
 }
 
 /*
  * Invariant: no client gets a pair of files that don't belong together.
- *   1 berthd writes both files under other names;
- *   2 it renames the directory;
- *   3 it renames the segment.
- * If berthd dies before 2, the next berthd that makes files removes these. If it dies between 2 and
- * 3, the directory has the inode number of another segment than the one that is there, so the next
- * start makes both files anew; no client was served yet.
+ *   1 berthd writes both files, as segment.new and directory.new;
+ *   2 it renames directory.new to directory;
+ *   3 it renames segment.new to segment.
+ * If berthd dies before 2, the next berthd that makes files removes the files of 1. If it dies
+ * between 2 and 3, `directory` doesn't have the inode number of `segment`, so the next start makes
+ * both files anew. No client was served yet.
  */
 static int files_make(int runtime_fd, const struct capacities *want, struct map **ret) {
 	_Alignas(64) struct segment_header segment = {0};
@@ -251,7 +251,7 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 	if (r < 0)
 		return r;
 	r = map_is_current(m);
-	/* Records that have used up their seqs are only replaced by a new segment. */
+	/* Only a new segment replaces records that have used up their seqs. */
 	if (r >= 0 && load_relaxed(&m->names->retired) > 0 && !anyone_lives(m))
 		r = -ESTALE;
 	if (r >= 0 &&
@@ -276,7 +276,8 @@ static int files_adopt(int runtime_fd, const struct capacities *want, struct map
 }
 
 /* Servers may still map the segment that berthd replaces. Sets the entries of their sessions to
- * ENDED, so that they open new sessions in the new segment. Damaged files may not allow this. */
+ * ENDED, so that these servers open new sessions in the new segment. This may fail in damaged
+ * files. */
 static void files_abandon(int runtime_fd) {
 	_cleanup_close_ int directory_fd = file_open(runtime_fd, "directory");
 	_cleanup_close_ int segment_fd = file_open(runtime_fd, "segment");

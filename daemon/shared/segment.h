@@ -4,9 +4,9 @@
 /*
  * Makes, adopts and grows the two shared files.
  *
- * berthd adopts an existing segment of this boot and this layout. It replaces a segment that is
- * damaged or of another boot; or unused, with other capacities or used-up records. other-layout.c
- * decides about a segment of another layout.
+ * berthd adopts a segment of this boot and this layout. It replaces a segment that is damaged or of
+ * another boot, and one that no process uses, if its capacities aren't the wanted ones, or some of
+ * its records have used up their seqs. other-layout.c decides about a segment of another layout.
  */
 
 #include "map.h"
@@ -16,14 +16,14 @@ struct segment {
 	struct directory_header *names; /* map->names, but writable */
 	int segment_fd, directory_fd;   /* for clients; the directory's is read-only */
 	int runtime_fd;                 /* the runtime directory */
-	bool adopted;                   /* false: it was made now */
+	bool adopted;                   /* false: the segment was made now */
 };
 
 struct capacities {
 	uint32_t accounts, slots, sessions;
 };
 
-/* -EPROTONOSUPPORT: the segment has another layout. The log says why it fails. */
+/* -EPROTONOSUPPORT: the segment has another layout. On failure the log says why. */
 int segment_open(const char *runtime_dir, const struct capacities *want, struct segment **ret);
 void segment_close(struct segment *s); /* NULL is fine; the files stay */
 

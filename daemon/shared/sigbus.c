@@ -2,8 +2,8 @@
 
 /*
  * Survives SIGBUS on the shared files. The handler does only what a signal handler may do: it reads
- * the table of windows, maps a page, and writes to an eventfd. A fault anywhere else (in the
- * store's files) ends berthd, as without the handler.
+ * the table of windows, maps a page, and writes to an eventfd. A fault anywhere else, such as in
+ * the store's files, ends berthd, as it would without the handler.
  */
 
 #include <signal.h>

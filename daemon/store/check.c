@@ -4,10 +4,10 @@
  * Forks the child that checks the store, and receives its reports.
  *
  * The child writes a struct message to a pipe for each environment. If LMDB crashes, aborts or
- * loops (CPU_SECONDS), a signal handler writes what the message has so far. The child has no
- * descriptors but the pipe and the standard ones, so it holds none of berthd's locks. It dies with
- * the thread that forked it, and leaves no core. It needs no privilege, and no system call that
- * berthd.service forbids.
+ * loops (CPU_SECONDS), a signal handler writes the message with what is in it so far. The child has
+ * no descriptors but the pipe and the standard ones, so it holds none of berthd's locks. It dies
+ * with the thread that forked it, and leaves no core. It needs no privilege, and no system call
+ * that berthd.service forbids.
  */
 
 #include <errno.h>
@@ -24,7 +24,7 @@
 #include "name.h"
 #include "util.h"
 
-/* Seconds of CPU time for one environment, far more than its check takes. */
+/* Seconds of CPU time for the check of one file: far more than it takes. */
 #define CPU_SECONDS         10
 #define CPU_SECONDS_PER_MIB 1
 

@@ -13,7 +13,7 @@
 
 struct check {
 	pid_t pid; /* 0: none */
-	int fd;    /* the reports come from this pipe; -1: no pipe, as before check_begin */
+	int fd;    /* the reports come from this pipe; before check_begin the caller sets -1 */
 };
 
 struct check_report {

@@ -4,7 +4,7 @@
  *
  *   Invariant: `boot` is a file with a boot id. If it is missing, data.mdb is whole on the disk.
  *   If it names this boot, data.mdb is whole in the page cache, but perhaps not on the disk.
- *   1. boot.new is written and synced; 2. renamed to boot; 3. the directory is synced;
+ *   1. boot.new is written and synced; 2. it is renamed to boot; 3. the directory is synced;
  *   4. any number of transactions are committed without a sync;
  *   5. data.mdb is synced; 6. boot is removed; 7. the directory is synced.
  *   If berthd dies between any two steps, data.mdb is whole in the page cache, since LMDB writes a
@@ -221,7 +221,7 @@ int counts_write(struct counts *c, struct store_count *counts, size_t count, con
 	struct batch b = {.counts = counts, .count = count, .names = names};
 	int r;
 
-	/* LMDB takes half the time if it gets the names in their order. */
+	/* LMDB takes half the time if it gets the names in sorted order. */
 	qsort_r(counts, count, sizeof(*counts), count_compare, (char *)names);
 	r = counts_try_write(c, &b);
 	if (r == -EUCLEAN) {
@@ -241,7 +241,7 @@ int counts_sync(struct counts *c) {
 	int r;
 
 	c->written = INT64_MAX;
-	/* If the counts are spoilt, `boot` stays until they are removed. */
+	/* If the counts are spoilt, `boot` stays until counts_open() has removed them. */
 	if (!c->marked || c->spoilt)
 		return 0;
 	r = lmdb_open(c->lmdb);

@@ -12,8 +12,8 @@
  * struct count_value. The checksum is XXH3_64bits of the value, seeded with XXH3_64bits of the name
  * (lmdb_sum_entry). All numbers have the machine's byte order.
  *
- * If a database has a later version, berthd refuses to start with its limits, and begins counts
- * afresh. Each change of the format needs a new version.
+ * If the limits have a later version, berthd doesn't start. If the counts have one, berthd begins
+ * them afresh. Each change of the format needs a new version.
  */
 
 #include <stdint.h>

@@ -3,7 +3,7 @@
 /*
  * Writes the export.
  *
- *   Invariant: once there was an export, limits.export or limits.export.1 is whole.
+ *   Invariant: after the first export, limits.export or limits.export.1 is there and whole.
  *   1. limits.export.new is written and synced; 2. limits.export is renamed to limits.export.1;
  *   3. limits.export.new is renamed to limits.export; 4. the directory is synced.
  *   If berthd dies before 2, the former export stays. There may be a limits.export.new, which the
@@ -36,7 +36,7 @@
 #define DELAY_MS    3000  /* from a change to the export */
 #define RETRY_MS    30000 /* after a failure */
 #define PAUSE_TIMES 9     /* the pause after an export is this many times as long as the export */
-#define END_SIZE    128   /* of the last line */
+#define END_SIZE    128   /* of the buffer for the last line */
 
 static const char header[] =
 	"# All limits and templates of a berthd, which wrote this file. Counts and peaks aren't in "
@@ -158,7 +158,7 @@ static int limit_print(void *data, const char *name, uint32_t limit) {
 	return 0;
 }
 
-/* True if the file has this size and this last line. */
+/* True if the file has the size and the last line of `text`. end: the length of that line. */
 static bool file_is_same(const char *path, const char *text, size_t size, size_t end) {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char found[END_SIZE];

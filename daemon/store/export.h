@@ -3,8 +3,8 @@
 
 /*
  * Writes the export: all limits and templates as text, in a file beside the store. If the store is
- * damaged, the limits are restored from this file. Part of the store (store.h). Only one thread at
- * a time may use it.
+ * damaged, berthd --restore can restore the limits from this file. Part of the store (store.h).
+ * Only one thread at a time may use it.
  *
  * The file has the format of import-format.h. Its last line is a comment with the number of limits
  * and a checksum of all lines before it.
@@ -20,7 +20,7 @@
 
 struct export;
 
-/* Does nothing yet. The only error is -ENOMEM. `limits` is borrowed. */
+/* Writes nothing yet. The only error is -ENOMEM. `limits` is borrowed. */
 int export_new(const char *state_dir, struct limits *limits, struct export **ret);
 /* NULL is fine. */
 void export_free(struct export *e);
@@ -28,16 +28,16 @@ void export_free(struct export *e);
 /* Makes export_write due, since the file may lack a change. To be called after each commit, and
  * once after the limits were opened. */
 void export_note_change(struct export *e);
-/* CLOCK_MONOTONIC in ms when export_write should be called; INT64_MAX: the file lacks nothing. */
+/* When export_write should be called (CLOCK_MONOTONIC, ms). INT64_MAX: the file lacks nothing. */
 int64_t export_due(const struct export *e);
 /* Replaces the file, unless it has the same limits already. With 1,000,000 limits, this takes a
- * second. If it fails, berthd logs that, and export_write becomes due again. */
+ * second. If the write fails, berthd logs that, and export_write becomes due again. */
 void export_write(struct export *e);
 
-/* The path of the newest export in the directory; the caller frees it. NULL: no export or
- * memory. */
+/* The path of the newest export in the directory; the caller frees it. NULL: there is no export, or
+ * no memory. */
 char *export_newest(const char *state_dir);
 
-/* Checks the last line of an export. NULL: the line is right; otherwise what is wrong. *ret_line:
- * the line's number. *ret_count: how many limits the line states. */
+/* Checks the last line of an export. NULL: the line is right. Otherwise returns a sentence that
+ * says what is wrong. *ret_line: the line's number. *ret_count: how many limits the line states. */
 const char *export_objection(const char *text, size_t length, size_t *ret_line, size_t *ret_count);

@@ -152,7 +152,7 @@ int limits_write(struct limits *l, struct limit_change *changes, size_t count) {
 
 	if (r < 0)
 		return -ESTALE;
-	/* LMDB is faster if it gets the names in their order. */
+	/* LMDB is faster if it gets the names in sorted order. */
 	qsort(changes, count, sizeof(*changes), change_compare);
 	r = lmdb_write(l->lmdb, limits_fill, &c);
 	if (r == -ENOTRECOVERABLE) {
@@ -163,7 +163,7 @@ int limits_write(struct limits *l, struct limit_change *changes, size_t count) {
 }
 
 void limits_log(struct limits *l, int error) {
-	/* -EINVAL: a name that can't be stored; -ESTALE: the log has the failure before. */
+	/* -EINVAL: a name can't be stored. -ESTALE: the failure that led to it was logged. */
 	if (error == l->logged_error || error == -EINVAL || error == -ESTALE)
 		return;
 	l->logged_error = error;

@@ -25,30 +25,30 @@ int limits_new(const char *dir, struct limits **ret);
 /* NULL is fine. */
 void limits_free(struct limits *l);
 
-/* Makes directory and file, if they aren't there. Logs why it fails. */
+/* Makes directory and file, if they aren't there. On failure logs why. */
 int limits_make(struct limits *l);
-/* Logs why it fails. */
+/* On failure logs why. */
 int limits_open(struct limits *l);
 
 /* The environment, for check.h. */
 struct lmdb *limits_lmdb(struct limits *l);
 
-/* Calls each for all limits, in the order of their names' bytes. If each returns a negative value,
- * reading stops and returns that value. */
+/* Calls `each` for all limits, in the order of their names' bytes. If `each` returns a negative
+ * value, limits_read stops and returns that value. */
 int limits_read(struct limits *l, store_each_limit each, void *data);
 
-/* Sorts the changes by name and commits them in one synced transaction: all or none. If the disk
- * fails during the commit, the change may or may not be there after a restart (-ENOTRECOVERABLE).
- * Then the environment is closed, and all changes are refused with -ESTALE until it can be opened
- * again and synced, which each change tries first. */
+/* Sorts the changes by name and commits them in one synced transaction: all or none.
+ * -ENOTRECOVERABLE: the disk failed during the commit, so the changes may or may not be there after
+ * a restart. Then the environment is closed, and each later call first tries to open and sync it.
+ * -ESTALE: that failed, so nothing was written. */
 int limits_write(struct limits *l, struct limit_change *changes, size_t count);
 
-/* CLOCK_MONOTONIC in ms when limits_reopen should be called; INT64_MAX: the environment needn't be
+/* When limits_reopen should be called (CLOCK_MONOTONIC, ms). INT64_MAX: the environment needn't be
  * opened again. */
 int64_t limits_reopen_due(const struct limits *l);
 int limits_reopen(struct limits *l);
-/* Why the environment can't be opened again. Any thread may call this function. */
+/* The error that keeps the environment closed; 0: none. Any thread may call this function. */
 int limits_reopen_error(const struct limits *l);
 
-/* Logs the outcome of a change, unless it is that of the change before. */
+/* Logs the outcome of a change, unless the change before had the same outcome. */
 void limits_log(struct limits *l, int error);

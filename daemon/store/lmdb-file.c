@@ -66,7 +66,7 @@ int lmdb_open_env(const char *path, unsigned flags, uint64_t map_size, MDB_env *
 	return lmdb_translate(r);
 }
 
-/* Every environment that berthd makes has a format and a table; without them it is damaged. */
+/* berthd makes each environment with a format and a table; one without them is damaged. */
 int lmdb_check_format(const struct lmdb *l, MDB_txn *txn, MDB_dbi *ret_values) {
 	MDB_val key = {strlen(FORMAT_KEY), (char *)FORMAT_KEY}, value;
 	uint32_t version = 0;
@@ -85,7 +85,7 @@ int lmdb_check_format(const struct lmdb *l, MDB_txn *txn, MDB_dbi *ret_values) {
 }
 
 /* LMDB doesn't notice if a byte of a name or a value changes on the disk. So each value is followed
- * by a checksum of both. */
+ * by a checksum of name and value. */
 uint64_t lmdb_sum_entry(const MDB_val *key, const void *value, size_t size) {
 	return XXH3_64bits_withSeed(value, size, XXH3_64bits(key->mv_data, key->mv_size));
 }

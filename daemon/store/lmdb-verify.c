@@ -29,7 +29,7 @@ struct verification {
 
 typedef int (*verify_entry)(struct verification *v, const MDB_val *key, const MDB_val *value);
 
-/* Calls each for all entries of a table, and compares their number with the number that the table
+/* Calls `each` for all entries of a table, and compares their number with the number that the table
  * states. */
 static int table_verify(struct verification *v, MDB_dbi table, verify_entry each) {
 	MDB_val key, value;
@@ -51,8 +51,8 @@ static int table_verify(struct verification *v, MDB_dbi table, verify_entry each
 	return r == 0 && stat.ms_entries != entries ? -EUCLEAN : r;
 }
 
-/* The value has the number of pages that one transaction freed, then these pages in descending
- * order. */
+/* The value has the number of pages that one transaction freed, and then the numbers of these pages
+ * in descending order. */
 static int free_pages_verify(struct verification *v, const MDB_val *key, const MDB_val *value) {
 	size_t count, page, before = v->last_page + 1;
 

@@ -32,7 +32,7 @@
 /* If the file system has less space than this, a short write probably means that it is full. */
 #define SPACE_MIN (UINT64_C(1) << 20)
 
-/* A change of more entries than this closes the environment. */
+/* After a change of more entries than this, the environment is closed. */
 #define LARGE_CHANGE 16384
 
 struct lmdb_txn {
@@ -195,8 +195,8 @@ int lmdb_open(struct lmdb *l) {
 
 	if (l->env)
 		return 0;
-	/* If the file is missing or empty, LMDB would make a new one. berthd itself never leaves
-	 * the file missing or empty. */
+	/* If the file is missing or empty, LMDB would make a new one. Here that is an error, since
+	 * berthd never leaves the file missing or empty. */
 	if (stat(l->path, &st) < 0)
 		return -errno;
 	if (st.st_size == 0)
@@ -210,7 +210,7 @@ int lmdb_open(struct lmdb *l) {
 		return r;
 	}
 	/* While another process has the lock file open, LMDB takes the number of the last
-	 * transaction from it. After a failed commit, data.mdb may have another number. */
+	 * transaction from the lock file. After a failed commit, data.mdb may have another. */
 	r = lmdb_translate(mdb_env_info(l->env, &info));
 	if (r == 0 && info.me_last_txnid != mdb_txn_id(txn))
 		r = -EBUSY;
@@ -245,7 +245,7 @@ int lmdb_read(struct lmdb *l, char *place, size_t most, lmdb_each each, void *da
 		mdb_txn_abort(txn);
 		return r;
 	}
-	/* MDB_SET_RANGE finds the entry of the name `place`, or else the next one. */
+	/* If there is no entry with the name `place`, MDB_SET_RANGE finds the next one. */
 	found = mdb_cursor_get(cursor, &key, &value, *place ? MDB_SET_RANGE : MDB_FIRST);
 	if (found == 0 && *place && key.mv_size == strlen(place) &&
 		memcmp(key.mv_data, place, key.mv_size) == 0)
@@ -296,8 +296,8 @@ static int write_once(struct lmdb *l, lmdb_fill fill, void *data) {
 	MDB_txn *next;
 	int next_result, r;
 
-	/* If a backup was killed, this removes it from LMDB's table of readers. As long as it is in
-	 * there, LMDB never uses old pages again. */
+	/* If a process that made a backup was killed, this call removes it from LMDB's table of
+	 * readers. As long as it is in the table, LMDB doesn't use old pages again. */
 	(void)mdb_reader_check(l->env, NULL);
 	r = lmdb_translate(mdb_txn_begin(l->env, NULL, 0, &t.txn));
 	if (r < 0)

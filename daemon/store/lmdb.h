@@ -41,17 +41,17 @@ int lmdb_open(struct lmdb *l);
 void lmdb_close(struct lmdb *l);
 bool lmdb_is_open(const struct lmdb *l);
 
-/* Calls fill, then commits the entries that fill put and deleted: all or nothing. Opens the
+/* Calls `fill`, and then commits all that `fill` has put and deleted, or nothing. Opens the
  * environment if it is closed. Closes it after a failure or a large change: LMDB keeps a page of
  * memory for each page of its largest change, and after some failures it refuses everything. */
 int lmdb_write(struct lmdb *l, lmdb_fill fill, void *data);
 int lmdb_put(struct lmdb_txn *txn, const char *name, const void *value);
-int lmdb_delete(struct lmdb_txn *txn, const char *name); /* 0, too, if there is no such name */
+int lmdb_delete(struct lmdb_txn *txn, const char *name); /* no such name: 0 */
 
-/* Reads the entries after the name in `place`: calls each for at most `most` of them, in the order
- * of the names' bytes, as of one instant. `place` has BERTH_NAME_MAX + 1 bytes and is "" at first;
- * it becomes the last name that each took. Opens the environment if it is closed. 1: there are
- * more. If each returns a negative value, reading stops and returns that value. */
+/* Reads the entries after the name in `place`: calls `each` for at most `most` of them, in the
+ * order of the names' bytes, as of one instant. `place` has BERTH_NAME_MAX + 1 bytes and is "" at
+ * first; it becomes the last name for which `each` succeeded. Opens the environment if it is
+ * closed. 1: there are more. If `each` returns a negative value, lmdb_read returns it at once. */
 int lmdb_read(struct lmdb *l, char *place, size_t most, lmdb_each each, void *data);
 
 int lmdb_sync(struct lmdb *l);

@@ -10,7 +10,7 @@
  *   If the command dies before limits/ has changed (2 without a store, 3 with one), there may be a
  *   limits.new/, which the next run makes anew, or a limits.DATE/ that isn't needed. After the
  *   change, the new store is in limits/, and the old store, if there was one, is in limits.DATE/.
- *   No name with a date is ever removed.
+ *   No limits.DATE/ is ever removed.
  *
  * The command holds the lock of the state directory, which berthd holds while it serves.
  */
@@ -48,7 +48,7 @@ struct restore {
 
 /* -- the file ---------------------------------------------------------------------------------- */
 
-/* Reads the file up to the first NUL, since no export has one, and checks it. */
+/* Reads the file up to the first NUL, since no export has a NUL, and checks it. */
 static int file_read(struct restore *r) {
 	FILE *f = fopen(r->file, "re");
 	const struct lines *l = &r->lines;
@@ -74,7 +74,7 @@ static int file_read(struct restore *r) {
 			r->file, line, wrong);
 	if (lines_parse(&r->lines, r->text, length) < 0)
 		return fail(-ENOMEM, "no memory for the limits in %s", r->file);
-	/* The wrong lines are printed as by berthctl import. */
+	/* Prints the wrong lines as berthctl import does. */
 	shown = MIN_OF(l->error_count, (size_t)LINES_ERRORS_SHOWN);
 	for (size_t i = 0; i < shown; i++)
 		fprintf(stderr, "%s:%u: %s\n", r->file, l->error[i].line, l->error[i].text);
@@ -92,7 +92,7 @@ static int file_read(struct restore *r) {
 
 /* -- the store that is there ------------------------------------------------------------------- */
 
-/* Checks the store in a child, as at berthd's start. */
+/* Checks the store in a child, as berthd does when it starts. */
 static int store_judge(struct restore *r, bool force) {
 	struct check check = {.fd = -1};
 	struct check_report report;
@@ -228,7 +228,7 @@ int restore_file(const char *state_dir, const char *path, bool force) {
 
 	if (result == 0)
 		result = file_read(&r);
-	/* Files of another user would keep berthd from starting. */
+	/* If another user made the files, berthd couldn't open them. */
 	if (result == 0 && stat(state_dir, &st) == 0 && st.st_uid != geteuid())
 		result = fail(-EPERM,
 			"%s belongs to the user %u; run this as that user (runuser -u)", state_dir,

@@ -2,9 +2,9 @@
 
 /* Takes jobs from the event loop, does them in one worker thread, and hands them back.
  *
- * An acknowledged change stays:
+ * Invariant: a change that berthd has acknowledged stays.
  *   1. the waiting limit jobs go into one transaction; 2. its commit is synced (lmdb.c);
- *   3. the jobs go to `finished`; 4. store_dispatch calls their done(), which lets the reply out.
+ *   3. the jobs go to `finished`; 4. store_dispatch calls their done(), which sends the reply.
  *   If berthd dies before 2 ends, the store has the old limits, or the new ones, which berthd
  *   hasn't acknowledged to any client. If it dies after 2, the store has the new limits.
  *
@@ -117,7 +117,7 @@ static void do_limits(struct store *s, struct job *jobs) {
 
 	for (struct job *job = jobs; job; job = job->next)
 		job->error = r;
-	/* A bad job fails the transaction, but must not fail other jobs. So each is tried alone. */
+	/* One bad job makes the transaction fail. So each job is tried again alone. */
 	if (r < 0 && jobs->next && r != -ENOTRECOVERABLE && r != -ESTALE)
 		for (struct job *job = jobs; job; job = job->next) {
 			struct job alone = *job;
@@ -145,7 +145,7 @@ static void counts_begin_once(struct store *s) {
 
 /* Waits for jobs. Returns one job of counts, or as many consecutive jobs of limits as share one
  * transaction, or an empty batch when other work is due or the worker is to stop. The caller holds
- * the mutex, and still holds it afterwards. */
+ * the mutex, which is unlocked only during the wait. */
 static struct job_list wait_for_batch(struct store *s) {
 	int64_t export_or_reopen = MIN_OF(limits_reopen_due(s->limits), export_due(s->export));
 	int64_t due = MIN_OF(export_or_reopen, counts_sync_due(s->counts));
@@ -391,7 +391,7 @@ void store_dispatch(struct store *s) {
 static int hand_over(struct store *s, struct job job) {
 	struct job *copy;
 
-	/* Happens if a done() that store_free calls hands over another job. */
+	/* A done() that store_free calls may hand over another job. */
 	if (s->stopping)
 		return -ESHUTDOWN;
 	copy = malloc(sizeof(*copy));

@@ -2,16 +2,17 @@
 #pragma once
 
 /*
- * The store: limits and templates, and counts as of the last checkpoint, in LMDB. Only the worker
- * thread of store.c waits for a disk, once berthd serves.
+ * The store: limits and templates, and counts as of the last checkpoint, in LMDB. Once berthd
+ * serves, only the worker thread of store.c waits for a disk.
  *
  * In the state directory (database-format.h has the format of the two databases):
  *   limits/          name → limit, an LMDB environment. Every commit is synced before its job is
  *                    done.
  *   limits.export    the same as text, some seconds old (export.h); limits.export.1: the export
  *                    before it.
- *   counts/          name → count, peak, denied. MDB_NOSYNC: disposable; synced now and then, and
- *                    at the end; begun afresh if it is damaged, or a reboot left it unsynced.
+ *   counts/          name → count, peak, denied, an LMDB environment with MDB_NOSYNC. It is synced
+ *                    now and then, and when the store is closed. If it is damaged, or wasn't
+ *                    synced before a reboot, it is begun afresh.
  *
  * Jobs are done in the order in which they were handed over; several limit jobs that wait together
  * share one commit. A job belongs to the store until its done() is called. store_dispatch calls
@@ -26,20 +27,21 @@
 
 struct store;
 
-/* error: 0, or a negative errno: then nothing is stored, unless store_is_unsure(error). */
+/* error: 0, or a negative errno. After an error nothing is stored, unless store_is_unsure(error),
+ * or a job of counts got -EUCLEAN. */
 typedef void (*store_done)(void *data, int error);
 
 /* Makes the directories and files that aren't there, and starts the child that checks them. The
- * caller must be the only thread of its process. The log says why it fails. */
+ * caller must be the only thread of its process. On failure the log says why. */
 int store_begin(const char *state_dir, struct store **ret);
 
 /* Waits until the check of the limits ends, and opens them if they are sound. Then
- * store_read_limits may be called. -EUCLEAN: they are damaged, and left alone; -EPROTONOSUPPORT: a
- * later berthd wrote them. The log says why it fails. */
+ * store_read_limits may be called. -EUCLEAN: the limits are damaged, and left alone;
+ * -EPROTONOSUPPORT: a later berthd wrote them. On failure the log says why. */
 int store_wait(struct store *s);
 
-/* Starts the worker. store_count_limits and store_read_limits may be called only before, the other
- * functions below only afterwards (store_free also before). The log says why it fails. */
+/* Starts the worker. store_count_limits and store_read_limits may be called only before this,
+ * store_free before or after, the other functions below only after. On failure the log says why. */
 int store_start(struct store *s);
 
 /* Does the jobs that are waiting, writes the export if it lacks a change, syncs both environments,
@@ -71,13 +73,13 @@ bool store_is_unsure(int error);
 const char *store_explain(const struct store *s, int error, char *to, size_t size);
 
 /* store_count_limits returns how many limits and templates there were at the start.
- * store_read_limits calls each for all of them, in the order of their names' bytes. If each returns
- * a negative value, reading stops and returns that value. */
+ * store_read_limits calls `each` for all of them, in the order of their names' bytes. If `each`
+ * returns a negative value, store_read_limits stops and returns that value. */
 uint32_t store_count_limits(const struct store *s);
 int store_read_limits(struct store *s, store_each_limit each, void *data);
 
-/* Reads the next counts, at most `most` of them; 1: there are more. A call begins after the name
- * that each took last in the call before. If jobs have changed counts since then, the new values
- * are read. May wait for the worker. -EUCLEAN: the counts were damaged, and are begun afresh with
- * the next job; other errors: try again. */
+/* Reads the next counts, at most `most` of them; 1: there are more. A call begins after the last
+ * name for which `each` succeeded in the call before. If jobs have changed counts since then, the
+ * new values are read. May wait for the worker. -EUCLEAN: the counts were damaged, and are begun
+ * afresh with the next job; other errors: try again. */
 int store_read_counts(struct store *s, size_t most, store_each_count each, void *data);

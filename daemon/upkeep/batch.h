@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Gathers the counts of accounts that are to be handed over to the store. */
+/* Gathers counts of accounts, so that they can be handed over to the store together. */
 
 #include "store.h"
 

@@ -9,8 +9,8 @@
  * Time slices alternate with messages, so a flood of messages delays a checkpoint but can't prevent
  * it.
  *
- * If the store refuses a checkpoint (the disk is full), all counts are stored again a few seconds
- * later.
+ * If the store can't store a checkpoint (for instance, the disk is full), berthd hands all counts
+ * over to it a few seconds later.
  *
  * After a start, berthd first puts the stored peaks and denials back into the cells (restore.h).
  * Until that is complete, it takes no checkpoint.
@@ -35,7 +35,7 @@
 
 #define CHECKPOINT_USEC 1000000u
 #define RETRY_USEC      5000000u
-/* How many accounts one time slice stores: a millisecond or two. */
+/* How many accounts one time slice stores. This takes a millisecond or two. */
 #define SLICE 8192u
 
 struct checkpoint {
@@ -212,7 +212,7 @@ static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	if (recount_is_running(c->recount) || !slice_store(c, SLICE))
 		return slice_request(source);
 	c->all_groups = false;
-	/* There was no memory for some accounts, whose groups aren't marked as dirty any more. */
+	/* There was no memory to store some accounts. The next checkpoint stores all. */
 	if (c->failed)
 		timer_set(c->timer, RETRY_USEC);
 	accounts_tidy(c->accounts);
@@ -293,11 +293,11 @@ static int on_restore(sd_event_source *source, uint64_t usec, void *data) {
 /* -- begin and end ----------------------------------------------------------------------------- */
 
 void checkpoint_final(struct checkpoint *c) {
-	/* If there was no restore yet, the store has numbers that the cells lack. */
+	/* If there was no restore yet, the store keeps its numbers, which the cells lack. */
 	if (!c->restore)
 		return;
 	checkpoint_restore_rest(c);
-	/* If not all counts could be restored, the store has numbers that the cells lack. */
+	/* If a count couldn't be restored, the store keeps its numbers, which the cells lack. */
 	if (restore_is_running(c->restore)) {
 		log_warning("The stored counts can't be read; leaving them as they are");
 		return;
@@ -368,7 +368,7 @@ void checkpoint_free(struct checkpoint *c) {
 		c->stopping = true;
 		(void)sem_post(&c->go_on);
 		wake_cancel(c->map);
-		/* A client may write over the word that wakes the thread, so one call isn't
+		/* A client may write over the word that wakes the thread, so one call may not be
 		 * enough. */
 		while (pthread_tryjoin_np(c->thread, NULL) == EBUSY) {
 			(void)nanosleep(&pause, NULL);

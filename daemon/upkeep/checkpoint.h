@@ -12,13 +12,13 @@
 
 struct checkpoint;
 
-/* Each checkpoint requests a recount first. */
+/* Each checkpoint first requests a recount from `recount`. */
 int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *store,
 	struct recount *recount, struct checkpoint **ret);
 void checkpoint_free(struct checkpoint *c); /* NULL is fine */
 
 /* Begins to restore the stored counts. If there are many, they are restored in time slices after
- * checkpoint_start(). A caller that needs all of them at once calls checkpoint_restore_rest().
+ * checkpoint_start(). A caller that can't wait for all of them calls checkpoint_restore_rest().
  * adopted: the cells were adopted with the segment, and may have these numbers already. -ENOMEM. */
 int checkpoint_restore(struct checkpoint *c, bool adopted);
 void checkpoint_restore_rest(struct checkpoint *c);

@@ -11,13 +11,13 @@
  * the tag of a cell is the same at 1 and 3, the cell was neither charged nor discharged in between.
  * The records as read at 2, together with that tag, then tell which of them have charged the cell.
  * If the cell's count isn't the sum of their weights, one compare-and-swap of tag and count sets
- * the count to the sum. A cell whose tag has changed is left to the next recount. If the tables are
- * so small that all are read within microseconds, the recount is repeated at once.
+ * the count to the sum. A cell whose tag has changed is left to the next recount. But if the tables
+ * are so small that all are read within microseconds, the recount is repeated at once.
  *
- * During 2, berthd makes a damaged record free, or closes it if no session owns it. It finishes a
- * release that has begun, since the thread that began it may be stopped. It writes the table of
- * owners again from its own memory, as it does with the table of sessions before 1. berthd relies
- * on that memory and on the directory, which clients can't write to.
+ * During 2, berthd closes records that no session owns, and makes damaged records of sessions free.
+ * It finishes each release that has begun, since the thread that began it may be stopped. It
+ * corrects the table of owners from its own memory. Before 1 it corrects the table of sessions in
+ * the same way. berthd relies on that memory and on the directory, which clients can't write to.
  *
  * If berthd dies at any point, the repairs that it has made stay, and the next berthd recounts soon
  * after its start.
@@ -33,12 +33,12 @@
 #include "recount.h"
 #include "loop.h"
 
-/* How many cells or records one time slice reads: about a millisecond. */
+/* How many cells or records one time slice reads. This takes about a millisecond. */
 #define SLICE 65536u
-/* How often small tables are read again at once, while cells change. */
+/* How many times small tables are read at most in one recount, if cells keep changing. */
 #define ATTEMPTS 16
-/* The pause after a recount is this many times as long as the recount; it is shorter if the recount
- * repaired anything. */
+/* The pause after a recount is PAUSE times as long as the recount. If the recount repaired
+ * anything, the pause is PAUSE_FOUND times as long. */
 #define PAUSE       100
 #define PAUSE_FOUND 10
 /* How many accounts the log names. */
@@ -78,8 +78,8 @@ struct recount {
 /* -- records ----------------------------------------------------------------------------------- */
 
 /* True if the record's place is possible. If the record has charged levels, its place must be a
- * LIVE account whose path is as long as the record says. A record that has charged nothing is
- * placed anew before it is used. */
+ * LIVE account whose path is as long as the record says. The place of a record that has charged
+ * nothing needs no such account, since the record is placed anew before it is used. */
 static bool place_is_sound(struct recount *r, struct snapshot s) {
 	uint32_t account = place_account(s.place), depth;
 
@@ -167,7 +167,7 @@ static void range_read(struct recount *r, uint32_t range) {
 
 /* -- counts ------------------------------------------------------------------------------------ */
 
-/* Sets peak and denials to those of the last checkpoint, unless these are damaged, too. */
+/* Sets peak and denials to the stored ones, or to the sum and 0 if those aren't usable. */
 static void cell_restore(struct recount *r, uint32_t account) {
 	const struct account *kept = directory_account(r->directory, account);
 	struct cell *cell = map_cell(r->map, account);
@@ -177,7 +177,7 @@ static void cell_restore(struct recount *r, uint32_t account) {
 	store_relaxed(&cell->peak, MAX_OF(known ? kept->saved_peak : 0, r->sum[account]));
 	store_relaxed(&cell->denied, known ? kept->saved_denied : 0);
 	store_relaxed(&cell->waiting, 0);
-	/* A checkpoint may have stored the wrong count, so the next one must store it again. */
+	/* A checkpoint may have stored the wrong count, so the next one has to correct it. */
 	if (dirty)
 		store_total(dirty, 1);
 }
@@ -220,7 +220,7 @@ static void cell_compare(struct recount *r, uint32_t account) {
 
 /* A record that isn't on a path has noted all its steps (counter.c, V3). If a tag has a newer step
  * of such a record, or of a record with an impossible place, a client wrote over the record. The
- * step is noted, so that the record doesn't use it again. */
+ * step is noted, so that the record doesn't use its seq again. */
 static void tag_note(struct recount *r, uint64_t tag) {
 	const struct record *record = map_record(r->map, tag_record(tag));
 	struct snapshot s;
@@ -265,8 +265,8 @@ static bool phase_advance(struct recount *r) {
 		return false;
 	r->at = 0;
 	r->phase++;
-	/* Read after the tags. If a range is granted later, its records charge a cell only after
-	 * the cell's tag was read, so the tag changes. */
+	/* The number of records is read after the tags. If a range is granted later, its records
+	 * charge a cell only after the cell's tag was read, so the tag changes. */
 	r->records_end = ranges_end(sessions_ranges(r->sessions)) * BERTH_RANGE;
 	return r->phase > COMPARE;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Recounts: berthd adds the records up now and then, and repairs every count that isn't their sum.
- * There is nothing to repair unless a process wrote over the segment, or berth has a bug. */
+/* Recounts: now and then berthd adds up the weights of the records that have charged each account,
+ * and repairs every count that isn't their sum. There is nothing to repair unless a process wrote
+ * over the segment, or berth has a bug. */
 
 #include <systemd/sd-event.h>
 
@@ -15,7 +16,7 @@ int recount_new(sd_event *event, struct directory *directory, struct sessions *s
 	struct recount **ret);
 void recount_free(struct recount *r); /* NULL is fine */
 
-/* Requests a recount. It begins at once, or after a pause, so that recounts take at most a
+/* Requests a recount. berthd may pause before the recount, so that recounts take at most a
  * hundredth of the time (a tenth, if the last one repaired anything). */
 void recount_request(struct recount *r);
 

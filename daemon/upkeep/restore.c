@@ -7,8 +7,8 @@
  *   1 each slice adds peaks and denials to the cells;
  *   2 after the last slice, the directory says `restored`.
  * If berthd dies between two slices, the next berthd goes through all stored counts again, and
- * takes the larger of the cell's number and the stored number. Then denials between the boot and
- * berthd's death may be lost.
+ * takes the larger of the cell's number and the stored number. Then denials that were counted
+ * between the boot and berthd's death may be lost.
  */
 
 #include <string.h>
@@ -18,7 +18,7 @@
 #include "restore.h"
 #include "util.h"
 
-/* How many counts one time slice restores: a millisecond or two. */
+/* How many counts one time slice restores. This takes a millisecond or two. */
 #define SLICE 8192u
 
 /* -- limits ------------------------------------------------------------------------------------ */
@@ -83,7 +83,7 @@ int restore_limits(struct accounts *a, struct store *s) {
 enum mode {
 	MODE_SKIP,   /* nothing: the cells have them already */
 	MODE_ADD,    /* adds them to the cells, which don't have them */
-	MODE_LARGER, /* takes the larger number, since the cells may have them */
+	MODE_LARGER, /* takes the larger number, since the cells may have them already */
 };
 
 struct restore {
@@ -165,7 +165,7 @@ int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown) {
 			log_notice("The stored counts can be read again");
 		restore_end(r);
 	} else if (e == -EUCLEAN || (e < 0 && r->mode == MODE_SKIP)) {
-		/* The file was damaged and is begun afresh, or the cells have the counts anyway. */
+		/* The file was damaged and is begun afresh, or the cells have the numbers. */
 		*ret_unknown = true;
 		restore_end(r);
 	} else if (e < 0 && !r->failure_logged) {

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Restores what the store holds: at start all limits, before berthd serves; then, in time slices
- * while it serves, the peaks and denials from before the boot.
+ * Restores what the store holds. Before berthd serves, all limits are restored. While berthd
+ * serves, the peaks and denials from before the boot are restored in time slices.
  */
 
 #include "accounts.h"
@@ -23,8 +23,8 @@ void restore_free(struct restore *r); /* NULL is fine */
 /* True until all counts are restored. */
 bool restore_is_running(const struct restore *r);
 
-/* Does one time slice. 1: there are more counts; 0: there are none; negative: an error, which was
- * logged. While restore_is_running(), another call tries again. *stale gets accounts that the store
- * should forget; the caller frees it. *ret_unknown is set if it isn't known which numbers the store
- * has. */
+/* Does one time slice. 1: there are more counts; 0: all counts are restored; negative: an error,
+ * which was logged. After an error, the next call tries again, if restore_is_running() is still
+ * true. *stale gets accounts that the store should forget; the caller frees it. *ret_unknown
+ * becomes true if it isn't known which numbers the store has. */
 int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown);
