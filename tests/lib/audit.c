@@ -2,12 +2,12 @@
 
 /*
  * Adds up the weights of the records while every process is stopped, by the rules of counter.c. A
- * record that is PLACED or SEIZED has made the steps up to its newest seq, which is in the cell's
- * tag or in `noted`. This seq tells which levels the record has charged.
+ * record that is PLACED or SEIZED has made the steps up to its newest seq, which is in a cell's tag
+ * or in `noted`. This seq tells which levels the record has charged.
  *
- * At any instant, each sum must equal the account's count. So errors can't cancel each other out,
- * and the audit finds an error soon after it was made. This file doesn't use counter_has_charged(),
- * nor layout.h's functions for seqs, since these are under test, too.
+ * Each sum must equal the account's count at every instant, not only at the end. So errors can't
+ * cancel each other out, and the audit finds an error soon after it was made. This file doesn't use
+ * counter_has_charged(), nor layout.h's functions for seqs, since the tests test these functions.
  */
 
 #include <stdio.h>
@@ -30,19 +30,19 @@ static struct pair cell_words(struct map *m, uint32_t account) {
 	return cell ? cell_load(cell) : (struct pair){0};
 }
 
-/* True if the record has charged a level of its path, given the tag of the level's cell. */
+/* Tells by `noted`, and by the tag of the level's cell, whether the record charged the level. */
 static bool level_is_charged(uint64_t noted, uint32_t number, uint32_t level, uint64_t tag) {
 	uint64_t seq = tag & BERTH_SEQ_MASK, step;
 
-	/* The tag counts only if it is this record's and is newer than `noted`. */
+	/* Use the tag only if it is a tag of this record and is newer than `noted`. */
 	if (tag >> 42 != number || seq < noted)
 		seq = noted;
 	step = seq % 16;
 	return step <= 8 ? step > level : 16 - step > level;
 }
 
-/* Adds the record's weight to the sum of each level that the record has charged. False if it has
- * charged an account that doesn't exist. */
+/* Adds the record's weight to the sum of each level that the record has charged. False if the
+ * record has charged an account that doesn't exist. */
 static bool record_add(struct map *m, uint32_t number, struct snapshot s, uint32_t *sum) {
 	if (place_state(s.place) == RECORD_FREE || place_state(s.place) == RECORD_CLOSED)
 		return true;

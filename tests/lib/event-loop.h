@@ -34,7 +34,7 @@ static int flood_on_message(sd_event_source *source, int fd, uint32_t events, vo
 	return 0;
 }
 
-/* Adds an event source that is always ready. `messages` counts how often the loop dispatches it. */
+/* Adds an event source that is always ready. `messages` counts its dispatches by the loop. */
 static inline sd_event_source *flood_new(unsigned *messages) {
 	sd_event_source *flood;
 	int fd = eventfd(1, EFD_CLOEXEC);

@@ -172,7 +172,7 @@ UNUSED static bool faults_are_all(void) {
 }
 
 static void fault_sweep_all(const struct fault *f, uint32_t calls, void (*step)(void)) {
-	/* Of many calls, only every fifth fails if the fault resembles another one. */
+	/* A fault that resembles another one makes only every fifth of many calls fail. */
 	bool resembles = f->sticky || f->error == ENFILE || f->error == EDQUOT;
 	uint32_t injected = 0, stride = resembles && calls > 60 ? 5 : 1;
 
@@ -209,8 +209,8 @@ static void faults_sweep_some(const uint32_t *calls, uint32_t kinds, void (*step
 	printf("%6u injected: a sample; %s\n", injected, fault_about);
 }
 
-/* First calls `step` without a fault, to count the calls. Then calls `step` with each fault of
- * these kinds, or with a sample of them. `step` itself arms and disarms the fault. */
+/* First calls step() without a fault, to count the calls that can fail. Then calls step() with each
+ * fault of these kinds, or with a sample of them. step() arms and disarms the fault. */
 UNUSED static void faults_sweep_of(uint32_t kinds, const char *about, void (*step)(void)) {
 	static const struct fault none = {"none", ~0u, 0, false};
 	uint32_t calls[32], any = 0;

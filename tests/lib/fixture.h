@@ -55,7 +55,7 @@ static inline struct map *fixture_map(void) {
 	return map;
 }
 
-/* Makes the segment so large that it has at least this number of records. */
+/* Enlarges the segment until it has at least this number of records. */
 static inline void fixture_grow_slots(uint32_t count) {
 	while (load_relaxed(&f.segment->names->slots) < count)
 		ck_assert_int_eq(segment_grow_slots(f.segment), 0);
@@ -83,7 +83,7 @@ static inline void account_delete(const char *name) {
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
 }
 
-/* The index of the account; 0 if it doesn't exist. */
+/* Returns the index of the account; 0 if there is no such account. */
 static inline uint32_t account_of(const char *name) {
 	return accounts_find(f.accounts, name);
 }
@@ -92,7 +92,7 @@ static inline uint64_t account_word(uint32_t account) {
 	return directory_word(accounts_directory(f.accounts), account);
 }
 
-/* The path of an account that exists, in this mapping. */
+/* Returns the path, in this mapping, of an account that exists. */
 static inline struct path path_in(struct map *map, const char *name) {
 	uint32_t account = account_of(name);
 	struct path path;
@@ -140,7 +140,7 @@ static inline void generation_write(struct entry *e, uint32_t generation) {
 
 /* -- records ----------------------------------------------------------------------------------- */
 
-/* Opens `count` records from `first` on, as berthd does for a range that it grants. */
+/* Opens `count` records from `first` on, as berthd opens the records of a range that it grants. */
 static inline void records_open(uint32_t first, uint32_t count) {
 	fixture_grow_slots(1);
 	for (uint32_t n = first; n < first + count; n++)
@@ -179,8 +179,9 @@ static inline void record_use(uint32_t record, const struct path *path, uint32_t
 	record_release(record, record_hold(record, path, weight));
 }
 
-/* The record's place, and its newest step, which may be in the tag of a cell. Some tests call this
- * a million times. So it doesn't use ck_assert(), which makes a system call even if it succeeds. */
+/* Returns the record's place, and its newest step, which may be in the tag of a cell. Some tests
+ * call this function a million times. So it doesn't use ck_assert(), which makes a system call even
+ * if it succeeds. */
 static inline struct snapshot newest_of(uint32_t record) {
 	struct snapshot s;
 
@@ -189,7 +190,7 @@ static inline struct snapshot newest_of(uint32_t record) {
 	return s;
 }
 
-/* The record's own words. */
+/* Returns the record's own words, without the tags of cells. */
 static inline struct snapshot words_of(uint32_t record) {
 	const struct record *r = map_record(f.map, record);
 
@@ -208,7 +209,7 @@ static inline void words_write(uint32_t record, struct snapshot s) {
 }
 
 /* Makes the first step of a release or a revocation of a slot of weight 1: discharges the top level
- * (R1). `cycles` is 0 for a release, and 1 for a revocation, which begins in the next cycle. */
+ * (R1). `cycles` is 0 for a release, and 1 for a revocation, whose steps are in the next cycle. */
 static inline void discharge_top(
 	uint32_t record, const struct path *path, uint64_t seq, uint64_t cycles) {
 	uint32_t top = path->depth - 1;

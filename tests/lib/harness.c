@@ -5,8 +5,8 @@
  *
  * A test must leave nothing behind. berthd dies with the process that started it (PDEATHSIG), and
  * that process removes the directories when it exits. A test that Check kills can't remove them. So
- * the directories are also listed in memory that all processes of the test program share, and the
- * first process removes what is left.
+ * all processes of the test program share a list of the directories, and the first process removes
+ * what is left.
  */
 
 #include <errno.h>
@@ -31,7 +31,7 @@
 #include "harness.h"
 #include "clock.h"
 
-/* How long berthd may take for anything, also on slow machines and under valgrind. */
+/* How long each action of berthd may take, also on slow machines and under valgrind. */
 #define PATIENCE_MS   60000
 #define INSTANCES_MAX 1024
 #define CTL_ARGS_MAX  32
@@ -83,7 +83,7 @@ static void made_dirs_remove(void) {
 			made_dir_remove(&made->dirs[i]);
 }
 
-/* Runs before Check forks, so that all children of Check share the list. */
+/* Runs before Check forks, so that all processes that Check forks share the list. */
 __attribute__((constructor)) static void made_init(void) {
 	made = mmap(NULL, sizeof(*made), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (made == MAP_FAILED)

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Runs a real berthd for a test, in directories under /dev/shm, and the real berthctl. If a
- * function fails, it ends the test program with a message.
+ * Runs a real berthd for a test, in directories under /dev/shm, and the real berthctl. A function
+ * that fails ends the test program with a message.
  */
 
 #include <stdbool.h>
@@ -20,17 +20,17 @@ struct instance {
 
 /* Makes the directories, starts berthd ($BERTHD, or the berthd in a directory above the test
  * program), and waits for READY=1 on a notify socket, without sleeping. Sets BERTH_RUNTIME_DIR and
- * BERTH_STATE_DIR for this process, so that libberth and berthctl find berthd. args: NULL, or up to
- * 7 arguments and NULL. */
+ * BERTH_STATE_DIR for this process, so that libberth and berthctl find berthd. args: up to 7
+ * arguments of berthd, followed by NULL; may be NULL. */
 void instance_start(struct instance *i, const char *const args[]);
 
-/* Starts berthd again on the same directories. */
+/* Starts berthd on the directories that instance_start() made. No berthd may run on them. */
 void instance_restart(struct instance *i);
 /* Starts berthd without waiting for READY=1; returns its pid. */
 pid_t instance_spawn(struct instance *i);
 
-/* Sends a signal. Then waits until berthd has ended, or for SIGSTOP until it has stopped, and
- * returns the wait status. If the signal is 0 or SIGCONT, doesn't wait and returns 0. */
+/* Sends berthd a signal. After 0 or SIGCONT, returns 0 at once. After SIGSTOP, waits until berthd
+ * has stopped; after any other signal, until it has ended. Then returns the wait status. */
 int instance_kill(struct instance *i, int signal);
 
 /* Stops berthd if it runs and removes the directories. */
@@ -39,8 +39,8 @@ void instance_end(struct instance *i);
 /* berthd's whole log (standard output and error), in a static buffer. */
 const char *instance_log(const struct instance *i);
 
-/* The path in the environment variable, if that is set (`variable` may be NULL); otherwise the path
- * of the file `name` in a directory above this test program, in a static buffer. */
+/* Returns the path in the environment variable if it is set (`variable` may be NULL). Otherwise
+ * returns the path of file `name` in a directory above this program, in a static buffer. */
 const char *program_path(const char *variable, const char *name);
 
 /* Runs berthctl ($BERTHCTL, or the berthctl in a directory above the test program) with the
@@ -48,6 +48,6 @@ const char *program_path(const char *variable, const char *name);
  * static buffer. */
 int ctl(const char **ret_output, ...) __attribute__((sentinel));
 
-/* Calls `holds` again and again until it returns true. Returns false if that takes longer than a
+/* Calls holds() again and again. Returns true once holds() does, false if it doesn't within a
  * minute. Tests wait by this function, so that they don't depend on speed. */
 bool eventually(bool (*holds)(void *data), void *data);

@@ -69,7 +69,7 @@ __attribute__((constructor)) static void inject_init(void) {
 		shared = p;
 }
 
-/* True if the program may open a descriptor instead of one that it has closed. */
+/* True if the program may open a descriptor in place of one that it closed after the first hit. */
 static bool credit_take(struct inject *s) {
 	uint32_t have = s->credit;
 
@@ -313,7 +313,7 @@ REPLACE(INJECT_LOCK, int, flock, (int fd, int operation), (fd, operation))
 
 /* -- sockets ----------------------------------------------------------------------------------- */
 
-/* After ECONNRESET the connection must really be closed. */
+/* If the injected error is ECONNRESET, shuts the connection down. Returns -1. */
 static ssize_t hang_up(int fd) {
 	if (errno == ECONNRESET) {
 		(void)shutdown(fd, SHUT_RDWR);
@@ -326,7 +326,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags) {
 	return MUST_FAIL(INJECT_SEND) ? hang_up(fd) : NEXT(sendmsg)(fd, m, flags);
 }
 
-/* Drops the descriptors of a message, as the kernel does when the process may have no more. */
+/* Drops the descriptors of a message, as the kernel does when the process may open no more. */
 static void descriptors_drop(struct msghdr *m) {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -362,7 +362,7 @@ REPLACE(INJECT_SOCKET, int, getsockopt, (int fd, int level, int name, void *valu
 	(fd, level, name, value, size))
 
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout) {
-	/* A poll without waiting can't be interrupted. */
+	/* A poll that doesn't wait can't be interrupted. */
 	return timeout != 0 && MUST_FAIL(INJECT_POLL) ? -1 : NEXT(poll)(fds, count, timeout);
 }
 

@@ -3,8 +3,9 @@
 
 /*
  * Makes the n-th call of a kind fail, or the n-th call and all later calls. The test and the
- * process under test share a struct, through which the test can arm a fault at any time. From then
- * on the injector counts the calls. So the test learns when n is larger than the number of calls.
+ * process under test share a struct, through which the test can arm a fault at any time. While a
+ * fault is armed, the injector counts the calls. So the test learns whether there were fewer than n
+ * calls.
  *
  * For berthd and berthctl, $LD_PRELOAD names libinject.so, and $BERTH_FAULTS names the file with
  * the struct. A test program that is linked with inject.o calls inject_use().
@@ -19,7 +20,7 @@ enum inject_kind {
 	INJECT_DESCRIPTOR = 1 << 1, /* all functions that return a new descriptor */
 	INJECT_DROPPED = 1 << 2,    /* recvmsg succeeds, but drops the descriptors */
 	INJECT_MAPPING = 1 << 3,    /* mmap */
-	INJECT_SPACE = 1 << 4,      /* functions that make files or make them longer */
+	INJECT_SPACE = 1 << 4,      /* functions that create a file or extend one */
 	INJECT_SHORT = 1 << 5,      /* a write to a file writes half of the bytes */
 	INJECT_WRITE = 1 << 6,      /* write to a file */
 	INJECT_READ = 1 << 7,       /* read from a file */
@@ -46,12 +47,11 @@ struct inject {
 	_Atomic uint32_t calls;        /* of all kinds of `what`, since arming */
 	_Atomic uint32_t calls_of[32]; /* of each kind, since arming */
 	_Atomic uint32_t hits;         /* calls that failed */
-	_Atomic uint32_t credit;       /* descriptors that were closed since the first hit */
+	_Atomic uint32_t credit;       /* descriptors that may be opened in place of closed ones */
 	_Atomic pid_t only;            /* only this process has faults; 0: every process */
-	_Atomic uint64_t
-		map_size; /* the size of LMDB's map instead of the usual one; 0: the usual one */
-	char last[24];    /* the last function that failed */
+	_Atomic uint64_t map_size; /* the size of LMDB's map if it is to be smaller; 0: as usual */
+	char last[24];             /* the last function that failed */
 };
 
-/* A program that is linked with the injector calls this. NULL: no call fails. */
+/* A test program that is linked with inject.o calls this. If `shared` is NULL, no call fails. */
 __attribute__((visibility("default"))) void inject_use(struct inject *shared);

@@ -5,8 +5,8 @@
  * Counts the instructions of an operation, and the locked ones among them, by stepping through a
  * child.
  *
- * It counts the instructions of libberth.so, with the jumps through its linkage table, and of the C
- * library's functions. It doesn't count the test program's own code, nor the kernel's vDSO, which
+ * The counts include the instructions of libberth.so, with the jumps through its linkage table, and
+ * those of the C library. They exclude the test program's own code, and the kernel's vDSO, which
  * differs from kernel to kernel. A locked instruction has the prefix `lock`, or is an xchg with
  * memory.
  */
@@ -15,13 +15,13 @@ struct count {
 	double instructions, locked;
 };
 
-/* The reason why the counts of this build on this machine can't be compared with the limits; NULL:
- * they can. */
+/* NULL if the counts of this build on this machine can be compared with the limits in the test.
+ * Otherwise the reason why they can't. */
 const char *instructions_why_not(void);
 
 /* The C library has several versions of functions such as strlen, and chooses one for the
- * processor. This executes the program again, with $GLIBC_TUNABLES set. Then the C library chooses
- * the versions for AVX2 on every processor that has AVX2. */
+ * processor. If $GLIBC_TUNABLES isn't set, this function sets it and executes the program again.
+ * Then the C library chooses the versions for AVX2 on every processor that has AVX2. */
 void instructions_begin(char **argv);
 
 /* Steps through a child that calls prepare() once and then operation() `repetitions` times (at most

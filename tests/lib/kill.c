@@ -112,7 +112,7 @@ static bool range_is_of(struct map *m, uint32_t range, pid_t pid) {
 	       load_relaxed(&e->pid) == (uint32_t)pid;
 }
 
-/* The last free record of the process; 0 if there is none. */
+/* Returns the last free record of the process; 0 if it has none. */
 static uint32_t free_record_of(struct map *m, pid_t pid) {
 	for (uint32_t n = load_acquire(&m->names->slots); n-- > 1;)
 		if (range_is_of(m, n / BERTH_RANGE, pid) &&
@@ -137,7 +137,7 @@ static bool step_make(
 	return false;
 }
 
-/* Makes V1, and N1 for the newest step. */
+/* Seizes the record (V1), and notes its newest step (N1). */
 static bool record_seize(struct record *record, uint64_t place, uint64_t newest) {
 	uint64_t noted = load_acquire(&record->noted);
 
@@ -286,8 +286,8 @@ uint32_t kill_replies(int fd, uint32_t *ret_code) {
 	uint32_t count = 0;
 
 	*ret_code = 0;
-	/* If berthd died with unread requests, recv returns an error before the replies. So the
-	 * second round receives the replies. */
+	/* If berthd died with unread requests, recv() first returns an error and only then the
+	 * replies. So the second round receives the replies. */
 	for (int i = 0; i < 2; i++)
 		for (;;) {
 			struct message_header header;

@@ -12,15 +12,16 @@
 
 #include "map.h"
 
-/* Maps the segment writable and the directory read-only. Opens both for writing, which only their
- * owner may do. NULL if that fails. */
+/* Maps the segment writable and the directory read-only. Opens the files of both for writing, which
+ * only their owner may do. Returns NULL if this fails. */
 struct map *kill_map(const char *runtime_dir);
 
-/* The number of records that are SEIZED or half discharged. berthd finishes such records before it
- * serves clients. */
+/* The number of records that are SEIZED or whose release or revocation has begun but not ended.
+ * berthd finishes such records before it serves clients. */
 uint32_t kill_unfinished(struct map *m);
 
-/* The number of sessions that the process has in the segment; with pid 0, that of all processes. */
+/* The number of sessions that the process has in the segment. If pid is 0, the sessions of all
+ * processes are counted. */
 uint32_t kill_sessions(struct map *m, pid_t pid);
 
 /* The number of ranges whose owner is a session that doesn't exist. */
@@ -30,25 +31,26 @@ uint32_t kill_count(struct map *m, const char *account);
 
 #define KILL_ABSENT (-1)
 #define KILL_FAILED (-2)
-/* The limit in force, which may be BERTH_LIMIT_NONE; KILL_ABSENT if the account isn't
- * configured. */
+/* Returns KILL_ABSENT if the account isn't configured, otherwise its limit in force, which may be
+ * BERTH_LIMIT_NONE. */
 int64_t kill_limit_in_force(struct map *m, const char *account);
-/* The limit or count that the table "limits" or "counts" of the store has for a name. KILL_ABSENT
- * if the table doesn't have the name, KILL_FAILED if the store can't be read. */
+/* Returns the limit (table "limits") or count (table "counts") that the store has for a name.
+ * KILL_ABSENT if the table lacks the name, KILL_FAILED if the store can't be read. */
 int64_t kill_stored(const char *state_dir, const char *table, const char *name);
 
-/* How a killed process leaves a record (steps: counter.c). The last step isn't noted. */
+/* How a killed process leaves a record (counter.c explains V1 and V2). `noted` doesn't have the
+ * record's last step. */
 enum kill_halfway {
 	KILL_NOTHING,
 	KILL_CHARGE,  /* in an acquire: one of two levels is charged */
 	KILL_RELEASE, /* in a release: one of two levels is discharged */
-	KILL_REVOKE,  /* in a revocation: one of two levels is discharged */
-	KILL_SEIZED,  /* in a revocation, before V2 */
+	KILL_REVOKE,  /* in a revocation of a held slot: one of two levels is discharged */
+	KILL_SEIZED,  /* between V1 and V2: two levels are charged */
 	KILL_AMID_V2, /* in V2: one of two levels is discharged */
 };
 
-/* Puts a free record of the process into this state, on the account and its parent, with a weight
- * of 2. False if the process has no free record. */
+/* Leaves a free record of the process as `halfway` says, with weight 2, placed at the account. The
+ * account must have a parent. False if the process has no free record. */
 bool kill_leave_halfway(struct map *m, pid_t pid, const char *account, enum kill_halfway halfway);
 
 /* -- requests to admin.sock -------------------------------------------------------------------- */
@@ -65,10 +67,10 @@ struct kill_line {
 /* Sends BEGIN, LINES and COMMIT, which get three replies. */
 void kill_send_import(int fd, const struct kill_line *lines, uint32_t count);
 
-/* Receives the replies that have arrived. Returns their number. *ret_code: the first code that
- * isn't 0; 0 if there is none. */
+/* Receives the replies that have arrived, and returns their number. If each has the code 0, sets
+ * *ret_code to 0; otherwise to the first code that isn't 0. */
 uint32_t kill_replies(int fd, uint32_t *ret_code);
 
-/* Waits for `count` replies. Returns the first code that isn't 0, 0 if there is none, or UINT32_MAX
- * if not all replies arrive. */
+/* Waits for `count` replies. Returns UINT32_MAX if some don't arrive, 0 if each has the code 0,
+ * otherwise the first code that isn't 0. */
 uint32_t kill_replies_wait(int fd, uint32_t count);

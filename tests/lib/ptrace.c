@@ -3,9 +3,9 @@
 /*
  * Runs a process up to a point, by ptrace.
  *
- * Functions are found in the program's symbol table, which nm prints. Each gets a breakpoint at its
- * entry. Compilers rename some functions (name.part.0) and inline others, which are then parts of
- * their callers.
+ * Functions are found in the program's symbol table, which nm prints. Each function gets a
+ * breakpoint at its entry. Compilers rename some functions (name.part.0) and inline others, which
+ * are then parts of their callers.
  *
  * The tracer waits for every thread in the traced process's process group. So the process must have
  * a group of its own, without the tracer's other children.
@@ -192,7 +192,7 @@ void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[])
 	resume(t, pid, 0);
 }
 
-/* A berthd that is ready starts and ends no thread. */
+/* No thread is missed, since a berthd that is ready starts and ends no threads. */
 void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]) {
 	pid_t tids[16];
 	size_t count = 0;
@@ -268,9 +268,10 @@ static bool step_over(pid_t tid, const struct trace_break *b) {
 	return alive;
 }
 
-/* Records the instructions of a call, from the function's entry to its return. A call from there of
- * another function with a breakpoint is a hit, as in a run without stepping. Instructions of
- * libraries are stepped through, but aren't points. The breakpoints stay for the other threads. */
+/* Records the instructions of a call, from the function's entry to its return. If the function
+ * calls another one that has a breakpoint, that call is a hit, as in a run without stepping.
+ * Instructions of libraries are stepped through, but aren't points. The breakpoints stay set for
+ * other threads. */
 static void call_record(struct trace *t, pid_t tid, bool other) {
 	uint64_t sp = SP(tid), pc = PC(tid);
 	struct trace_point point = {.hit = t->hits[other], .other = other};
@@ -326,7 +327,7 @@ static bool on_syscall(struct trace *t, pid_t tid) {
 	return !t->record && t->target.hit == t->hits[0];
 }
 
-/* Handles a thread that has stopped. True if it is at the target; otherwise it runs again. */
+/* Handles a thread that has stopped. True if it is at the target; otherwise resumes the thread. */
 static bool on_stop(struct trace *t, pid_t tid, int status) {
 	int signal = WSTOPSIG(status);
 	const struct trace_break *b = NULL;
@@ -336,7 +337,7 @@ static bool on_stop(struct trace *t, pid_t tid, int status) {
 		reached = on_syscall(t, tid);
 		signal = 0;
 	} else if (signal == SIGTRAP || signal == SIGSTOP || status >> 16) {
-		/* At a breakpoint, or at an event of ptrace such as a new thread. */
+		/* The thread is at a breakpoint, or at an event of ptrace such as a new thread. */
 		b = signal == SIGTRAP && !(status >> 16) ? break_at(t, PC(tid) - 1) : NULL;
 		signal = 0;
 		reached = b && on_break(t, tid, b);
@@ -358,7 +359,7 @@ enum trace_end trace_run(struct trace *t, bool (*finished)(void *data), void *da
 			 * would do next, such as going to sleep. */
 			if (idle >= IDLE_MIN && finished(data))
 				return TRACE_FINISHED;
-			/* The tracer first yields to the process, later it sleeps. */
+			/* At first, only yield to the process; later, sleep. */
 			if (idle++ < 1000)
 				(void)sched_yield();
 			else
@@ -429,7 +430,7 @@ void trace_path_free(struct trace_path *path) {
 	*path = (struct trace_path){0};
 }
 
-/* Runs the child until it comes to the breakpoint; false if the child ended before. */
+/* Runs the child until it comes to the breakpoint; false if the child ends before that. */
 static bool child_run(pid_t pid, const struct trace_break *b) {
 	int status;
 
@@ -449,7 +450,7 @@ bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k) {
 
 	errno = 0;
 	b.text = ptrace(PTRACE_PEEKTEXT, pid, (void *)b.address, NULL);
-	/* In the vDSO, which can't be written to, the child is stepped instead. */
+	/* Step the child if no breakpoint can be set there, as in the vDSO. */
 	if (!trace_knows_functions() || errno ||
 		ptrace(PTRACE_POKETEXT, pid, (void *)b.address,
 			(void *)((b.text & ~0xFFL) | INT3)) < 0) {

@@ -2,13 +2,14 @@
 #pragma once
 
 /*
- * Runs a process up to a point, where the test kills it: its n-th system call, or its n-th
- * instruction within certain functions and the functions they call, counted from the start of
- * tracing.
+ * Runs a process up to a point, where the test kills the process. A point is the n-th system call,
+ * or the n-th instruction within certain functions and the functions that these call. The process's
+ * system calls and instructions are counted from the start of tracing.
  *
  * A first run records all points. A later run gets to a point without stepping through all
- * instructions before it: it runs from breakpoint to breakpoint, and single-steps within the last
- * function only. All threads of the process are traced, and all of them are killed together.
+ * instructions before the point: the process runs from breakpoint to breakpoint, and is
+ * single-stepped only within the last function. All threads of the process are traced, and all of
+ * them are killed together.
  */
 
 #include <stdbool.h>
@@ -17,8 +18,8 @@
 #include <sys/types.h>
 
 /* The instruction that a thread executes `step` instructions after the hit-th entry into one of the
- * functions. Entries by the main thread and by all others are counted apart. If `step` is
- * TRACE_SYSCALL: the hit-th system call of any thread. */
+ * functions. Entries by the main thread are counted separately from entries by the other threads.
+ * If `step` is TRACE_SYSCALL, the point is the hit-th system call of the process. */
 struct trace_point {
 	uint32_t hit;
 	uint32_t step;
@@ -57,15 +58,15 @@ void trace_pin(void);
 /* A child calls this before it executes the program that is traced. */
 void trace_me(void);
 
-/* The first begins to trace a child that has called trace_me(), the second a process that runs
- * already. Points are the instructions of those `functions` (up to NULL) that the program has. If
- * `functions` is NULL, points are system calls. */
+/* trace_begin_exec() begins to trace a child that has called trace_me(), trace_begin_running() a
+ * process that runs already. `functions` ends with NULL; names that the program doesn't have are
+ * ignored. If `functions` is NULL, the points are system calls. */
 void trace_begin_exec(struct trace *t, pid_t pid, const char *const functions[]);
 void trace_begin_running(struct trace *t, pid_t pid, const char *const functions[]);
 
 enum trace_end {
 	TRACE_REACHED,  /* a thread is stopped at the target */
-	TRACE_FINISHED, /* finished() returned true before */
+	TRACE_FINISHED, /* finished() returned true first */
 	TRACE_ENDED,    /* the process has ended, and was waited for */
 };
 
@@ -77,7 +78,7 @@ void trace_kill(struct trace *t);
 
 /* -- a child with one thread ------------------------------------------------------------------- */
 
-/* The child stops itself, so that the parent can step it from here to trace_child_end(). */
+/* With this call the child stops itself, so that its parent can step it up to trace_child_end(). */
 void trace_child_begin(void);
 void trace_child_end(int status) __attribute__((noreturn));
 
@@ -87,7 +88,7 @@ void trace_child_wait(pid_t pid); /* until the child has called trace_child_begi
 struct trace_path {
 	uint64_t *pc; /* pc[k]: after k steps */
 	size_t count, size;
-	void (*look)(void *data); /* NULL, or called after each step of the recording */
+	void (*look)(void *data); /* called at each instruction of the recording; may be NULL */
 	void *data;
 };
 
@@ -95,8 +96,8 @@ struct trace_path {
 void trace_child_record(pid_t pid, struct trace_path *path);
 void trace_path_free(struct trace_path *path);
 
-/* Stops the child where the recorded child was after k steps. Doesn't step, but counts how often
- * the child comes to that address. False if the child has ended before. */
+/* Stops the child where the recorded child was after k steps. Doesn't step to this place, but
+ * counts how often the child comes to its address. False if the child ends earlier. */
 bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k);
 
 void trace_child_kill(pid_t pid);

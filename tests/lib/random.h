@@ -21,7 +21,7 @@ static inline uint64_t random_seed(void) {
 	return seed;
 }
 
-/* A number from 0 to n - 1. */
+/* Returns a random number from 0 to n - 1. */
 static inline uint32_t random_of(uint64_t *state, uint32_t n) {
 	*state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
 	return (uint32_t)((*state >> 33) % n);

@@ -2,7 +2,7 @@
 
 /*
  * Runs the tests of a program with Check. Each test is a test case of its own, named like the
- * function, because Check selects test cases by name ($CK_RUN_CASE), but not single tests.
+ * function, because $CK_RUN_CASE can select a test case by its name, but not a single test.
  */
 
 #include "run.h"
@@ -22,7 +22,7 @@ static bool is_excluded(const char *name) {
 	return false;
 }
 
-/* True if there is a test of this name. If there is none, Check itself would report success. */
+/* True if there is a test of this name. Check itself would report success if there were none. */
 static bool is_known(const struct suite *suites, const char *name) {
 	for (const struct suite *s = suites; s->name; s++)
 		for (const struct test *t = s->tests; t->test; t++)

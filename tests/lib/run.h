@@ -14,7 +14,7 @@
  *             return run_suites({"pool", tests, .setup = set_up, .teardown = tear_down});
  *     }
  *
- * `make check T=test-pool:a_slot_is_released_once` runs one of them.
+ * `make check T=test-pool:a_slot_is_released_once` runs only the first of these tests.
  */
 
 #include <check.h>
@@ -23,8 +23,8 @@
 /* Tables leave out the members that are 0. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-/* A test that runs once, or, if `end` is above `begin`, once for each _i from `begin` to `end` -
- * 1. */
+/* If `end` is above `begin`, the test runs once for each _i from `begin` to `end` - 1. Otherwise it
+ * runs once. */
 struct test {
 	const TTest *test;
 	int begin, end;
@@ -36,15 +36,15 @@ struct suite {
 	void (*setup)(
 		void); /* Check runs it before each test, in the test's process; may be NULL */
 	void (*teardown)(void);
-	int seconds; /* after this time Check ends a test; 0: TEST_SECONDS */
+	int seconds; /* Check ends a test after this time; 0: after TEST_SECONDS */
 };
 
-/* No test depends on speed: this only ends a test that hangs. $CK_TIMEOUT_MULTIPLIER makes it
- * longer. */
+/* No test depends on speed: this time only ends a test that hangs. $CK_TIMEOUT_MULTIPLIER makes the
+ * time longer. */
 #define TEST_SECONDS 300
 
-/* Runs the suites one after the other and prints one summary. Returns the exit status of main: 0; 1
- * if a test failed; 2 if no test has the name in $CK_RUN_CASE. Leaves out the tests named in
- * $WITHOUT. */
+/* Runs the suites one after the other and prints one summary. Returns the exit status of main: 1 if
+ * a test failed, 2 if no test has the name in $CK_RUN_CASE, otherwise 0. Leaves out the tests named
+ * in $WITHOUT. */
 #define run_suites(...) run_all_suites((const struct suite[]){__VA_ARGS__, {0}})
 int run_all_suites(const struct suite *suites);

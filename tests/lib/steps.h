@@ -25,13 +25,13 @@ __attribute__((unused, format(printf, 1, 2))) static char *text_of(const char *f
 	va_start(args, format);
 	n = vsnprintf(to, sizeof(texts[0]), format, args);
 	va_end(args);
-	/* ck_assert() would write to a pipe even on success, and a fault may make that fail. */
+	/* ck_assert() would write to a pipe even on success, and a fault may let the write fail. */
 	if (n >= (int)sizeof(texts[0]))
 		ck_abort_msg("too long: %s", to);
 	return to;
 }
 
-/* Memory full of zeros that this process shares with the processes that it forks. */
+/* Returns memory, full of zeros, that this process will share with the processes that it forks. */
 UNUSED static void *shared_memory(size_t size) {
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
@@ -94,7 +94,7 @@ UNUSED static struct child holder_start(const char *account) {
 
 /* -- processes --------------------------------------------------------------------------------- */
 
-/* Sends berthd a signal that ends it, and starts it again. */
+/* Sends berthd a signal that ends it, and starts a new berthd. */
 UNUSED static void restart_after(int signal) {
 	(void)instance_kill(&here, signal);
 	instance_restart(&here);
@@ -122,7 +122,7 @@ UNUSED static int run_forked(int (*run)(void *data), void *data) {
 
 /* -- files and sockets ------------------------------------------------------------------------- */
 
-/* Writes a file in the directory of the instance. Returns its path. */
+/* Writes a file in the directory of the instance. Returns the file's path. */
 UNUSED static const char *file_write(const char *name, const char *text) {
 	const char *path = text_of("%s/%s", here.dir, name);
 	FILE *f = fopen(path, "we");
@@ -143,7 +143,7 @@ UNUSED static void file_damage(const char *path) {
 	(void)close(fd);
 }
 
-/* The number of names in a directory that begin with `begin`. */
+/* Returns how many names in a directory begin with `begin`. */
 UNUSED static int names_in(const char *directory, const char *begin) {
 	DIR *d = opendir(directory);
 	struct dirent *e;

@@ -94,7 +94,7 @@ static inline int count_print(
 	return t->used < sizeof(t->text) ? 0 : -ENOSPC;
 }
 
-/* Opens the store again. Returns what it reads, as text in a static buffer. */
+/* Opens the store again, and returns its limits as text in a static buffer. */
 static inline const char *limits_stored(void) {
 	static struct text t;
 	struct store *s = store_open();

@@ -36,7 +36,7 @@
 /* The instance of the test that runs. */
 static struct instance here;
 
-/* The positive number in an environment variable; `otherwise` if the variable has none. */
+/* Returns the positive number in an environment variable; without one, returns `otherwise`. */
 UNUSED static size_t environment_number(const char *name, size_t otherwise) {
 	const char *text = getenv(name);
 	size_t n = text ? strtoul(text, NULL, 10) : 0;
@@ -103,8 +103,8 @@ UNUSED static berth_slot acquire_slot(struct berth *b, const char *account) {
 }
 
 /* For handles with a short timeout, within which berthd may not answer while the machine is busy.
- * These functions try again until berthd answers. They return BERTH_CONNECTION_REFUSED only if
- * berthd never answers. */
+ * These functions try again until berthd answers, and return BERTH_CONNECTION_REFUSED only if it
+ * never does. */
 #define RETRIES 300
 
 UNUSED static int open_retrying(const struct berth_options *options, struct berth **ret) {
@@ -137,7 +137,7 @@ UNUSED static struct berth_usage usage_of(struct berth *b, const char *account) 
 	return usage;
 }
 
-/* The number after "key": in the JSON that berthctl wrote. */
+/* Returns the number after "key": in JSON that berthctl printed. */
 UNUSED static long long json_number_in(const char *json, const char *key) {
 	char quoted[64];
 	const char *at;
@@ -148,12 +148,12 @@ UNUSED static long long json_number_in(const char *json, const char *key) {
 	return atoll(at + strlen(quoted));
 }
 
-/* The number after "key": that berthctl shows of an account. */
+/* Returns the number after "key": that berthctl prints for an account. */
 UNUSED static long long account_number(const char *account, const char *key) {
 	return json_number_in(expect_ctl(0, "", "get", account, "--json"), key);
 }
 
-/* The account's count, asked of berthd without a session. */
+/* Returns the account's count, which berthctl asks of berthd, so that the test needs no session. */
 UNUSED static long long current_of(const char *account) {
 	return account_number(account, "current");
 }
@@ -184,12 +184,12 @@ UNUSED static void expect_eventually_of(const char *file, int line, struct await
 #define expect_current_eventually(account, count) \
 	expect_eventually_of(__FILE__, __LINE__, (struct awaited){current_of, (account), (count)})
 
-/* For numbers that change later. For example, berth_close() sends a goodbye, and the session ends
- * when berthd has read it, a moment later. */
+/* For numbers that change later. For example, berth_close() sends a goodbye, and the session ends a
+ * moment later, when berthd has read the goodbye. */
 #define expect_status_eventually(key, number) \
 	expect_eventually_of(__FILE__, __LINE__, (struct awaited){status_number, (key), (number)})
 
-/* Copies the field of berthd's status with the time of the last checkpoint. */
+/* Copies the time of the last checkpoint from berthd's status, as text. */
 UNUSED static void checkpoint_time(char to[64]) {
 	const char *at = strstr(expect_ctl(0, "", "status", "--json"), "\"checkpointed\":");
 
@@ -219,7 +219,7 @@ UNUSED static int shared_open(const char *name, int flags) {
 	ck_assert_msg(strstr(instance_log(&here), (text)), "'%s' isn't in berthd's log:\n%s", \
 		(text), instance_log(&here))
 
-/* How often berthd's log has the text. */
+/* Returns how often berthd's log has the text. */
 UNUSED static int logged_times(const char *text) {
 	int n = 0;
 
@@ -258,7 +258,7 @@ UNUSED static int start_refused(struct instance *i) {
  * numbers through two pipes. */
 struct child {
 	pid_t pid;
-	int tell, hear; /* the ends to write to and to read from, in either process */
+	int tell, hear; /* the ends of the pipes that the process writes to and reads from */
 };
 
 typedef void (*child_main)(struct child *c, void *data);
@@ -268,7 +268,7 @@ UNUSED static void child_send(const struct child *c, int number) {
 		_exit(99);
 }
 
-/* The child calls this to wait for a number. When the test ends, the child exits. */
+/* The child calls this to wait for a number. If the test ends instead, the child exits. */
 UNUSED static int child_receive(const struct child *c) {
 	int number;
 
@@ -384,7 +384,7 @@ UNUSED static void here_end(void) {
 		"berthd had something to repair: shared counts %s", repair);
 }
 
-/* $SCALE is set under slow tools: the factor by which tests do less and wait longer. */
+/* Under slow tools, $SCALE is the factor by which tests do less and wait longer. */
 static int scale_factor(void) {
 	return (int)environment_number("SCALE", 1);
 }
@@ -397,6 +397,7 @@ UNUSED static int scale_timeout(int ms) {
 	return ms * scale_factor();
 }
 
-/* run_suites for tests whose messages may end with berthd's whole log. Unit tests don't use it:
- * Check moves a buffer of this size at each assertion, and unit tests make many assertions. */
+/* Like run_suites, for tests whose messages may end with berthd's whole log. Unit tests use
+ * run_suites: Check moves a buffer of the size set here at each assertion, and unit tests make
+ * many. */
 #define run_berthd_suites(...) (check_set_max_msg_size(1 << 20), run_suites(__VA_ARGS__))
