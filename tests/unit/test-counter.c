@@ -9,7 +9,7 @@
 #define R1    16u
 #define R2    17u
 #define R_FAR 32u /* in another range */
-/* In another window of the map, which this process hasn't mapped yet. */
+/* A record in a window of the map that this process hasn't mapped yet. */
 #define R_UNMAPPED ((uint32_t)(MAP_WINDOW / sizeof(struct record)) * 2)
 
 static struct path leaf, tree; /* one level; three levels */
@@ -69,8 +69,8 @@ static void check_counts(const struct path *p, uint32_t l0, uint32_t l1, uint32_
 	ck_assert_uint_eq(count(p, 2), l2);
 }
 
-/* The tests of deaths make a million checks with this. ck_assert_msg() would make a system call
- * even if it succeeds. */
+/* The tests of deaths make a million checks with this macro. ck_assert_msg() would make a system
+ * call even if it succeeds. */
 #define check_msg(condition, ...)                  \
 	do {                                       \
 		if (!(condition))                  \
@@ -179,7 +179,7 @@ START_TEST(a_refusal_at_the_lowest_level_writes_nothing) {
 }
 END_TEST
 
-/* By the record's cycle, a process tells a revocation from a release by its own threads. */
+/* By the record's cycle, a process tells a revocation by berthd from a release by its threads. */
 START_TEST(a_revocation_moves_the_record_to_the_next_cycle) {
 	for (size_t i = 0; i < ELEMENTS(paths); i++) {
 		const struct path *p = paths[i];
@@ -204,8 +204,8 @@ START_TEST(a_revocation_moves_the_record_to_the_next_cycle) {
 }
 END_TEST
 
-/* The check refuses at level 0. Above it, counter_acquire() refuses, as it does when a level fills
- * up after counter_check(). */
+/* At level 0, counter_check() refuses. Above level 0, counter_acquire() refuses, as it does if a
+ * level fills up after counter_check(). */
 START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 	for (uint32_t k = 0; k < deep.depth; k++) {
 		struct snapshot before = words_of(R1);
@@ -319,7 +319,7 @@ START_TEST(a_slot_is_released_once) {
 		ck_assert_int_eq(counter_release(f.map, R1, seq - 1), -ENOENT);
 		ck_assert_int_eq(counter_release(f.map, R1, seq + BERTH_CYCLE), -ENOENT);
 		record_release(R1, seq);
-		/* No other seq of this cycle or the next one is a slot, either. */
+		/* A release is refused with each seq of this cycle and of the next one. */
 		(void)record_hold(R2, paths[i], 1);
 		for (uint32_t n = 0; n < 2 * BERTH_CYCLE; n++)
 			ck_assert_int_eq(counter_release(f.map, R1, seq + n), -ENOENT);
@@ -345,7 +345,7 @@ START_TEST(a_count_never_overflows_its_field) {
 	(void)record_hold(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);
 	ck_assert_int_eq(record_acquire(f.map, R2, &p, 1, &stamp, &seq), -EOVERFLOW);
-	/* The library returns BERTH_NO_SYSTEM_RESOURCES for this, which is no denial. */
+	/* The library returns BERTH_NO_SYSTEM_RESOURCES for this error, which is no denial. */
 	ck_assert_uint_eq(load_relaxed(&p.level[0].cell->denied), 0);
 }
 END_TEST
@@ -405,7 +405,7 @@ START_TEST(an_account_of_a_new_generation_admits_no_old_path) {
 }
 END_TEST
 
-/* At one level after the other, the tag names a record that can't be mapped and so can't be
+/* At one level after the other, the tag names a record that can't be mapped. So the tag can't be
  * noted. */
 START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
 	uint64_t seq = record_hold(R1, &deep, 2);
@@ -424,7 +424,7 @@ START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
 			ck_assert_uint_eq(count(&deep, j), j < k ? 2 : j == k);
 		if (k > 0)
 			ck_assert_int_eq(place_state(words_of(R1).place), RECORD_SEIZED);
-		/* berthd has the memory to discharge these levels. */
+		/* berthd has the memory to discharge the charged levels. */
 		cell_write(&deep, k, 0, before);
 		ck_assert_int_eq(counter_finish_seized(f.map, R1), 0);
 		check_path(&deep, 0);
@@ -456,7 +456,7 @@ static void check_whole_cycles(uint32_t record, const struct path *p, uint32_t o
 	check_rests(record, p);
 }
 
-/* The record is refused for each path and weight, and for each owner. */
+/* Every acquire with the record fails, for any path and weight, and in any later session. */
 START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 	const uint64_t end = BERTH_SEQ_LAST + BERTH_CYCLE;
 
@@ -476,7 +476,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 		ck_assert_int_eq(record_try(R1, p, 1), -ERANGE);
 		ck_assert_int_eq(record_try(R1, &leaf, 2), -ERANGE);
 		ck_assert(same_words(newest_of(R1), last));
-		/* Later owners can't use the record, either. */
+		/* Sessions that own the record later can't use it, either. */
 		for (int owner = 0; owner < 20; owner++) {
 			ck_assert_int_eq(counter_close(f.map, R1), 0);
 			ck_assert(counter_is_retired(f.map, R1));
@@ -489,7 +489,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 }
 END_TEST
 
-/* The last slot is released, revoked, or closed with its session. The seqs suffice for each. */
+/* The last slot is released or revoked, or its session ends. The seqs suffice for each case. */
 START_TEST(the_last_slot_of_a_record_is_discharged_like_any_other) {
 	for (int how = 0; how < 3; how++) {
 		uint64_t seq;
@@ -561,7 +561,7 @@ enum operation {
 	OPERATIONS
 };
 
-/* Another record, or berthd, changes the cell of a level. */
+/* Changes the cell of a level, as another record or berthd does. */
 static void operation_run(enum operation operation, const struct path *p, uint32_t level) {
 	uint32_t account = p->level[level].account;
 	struct pair seen = cell_of(p, level);
@@ -681,7 +681,7 @@ struct death {
 	const struct path *path;
 	enum record_state state;
 	uint64_t base;
-	uint32_t turn;        /* the level that refused; the path's depth if the slot was held */
+	uint32_t turn;        /* the level that refused the acquire; path->depth if none did */
 	bool revoked;         /* berthd makes the steps down, in the next cycle */
 	uint32_t made;        /* steps that were made, of 2 * turn */
 	uint32_t noted;       /* the newest step that the record has noted */
@@ -704,8 +704,8 @@ static uint32_t death_charged(const struct death *d) {
 	return d->made <= d->turn ? d->made : 2 * d->turn - d->made;
 }
 
-/* Writes the state into the record and the cells. False if the state is impossible, since a tag is
- * overwritten only after the tag is noted. */
+/* Writes the state into the record and the cells. False if the state is impossible: a tag is
+ * overwritten only after it was noted. */
 static bool death_write(const struct death *d) {
 	for (uint32_t k = 0; k < d->path->depth; k++) {
 		uint32_t n = 0; /* the newest step at the level; 0: none */
@@ -743,14 +743,14 @@ static void check_discharged(const struct death *d, const char *how) {
 	check_msg(place_state(s.place) != RECORD_SEIZED && seq_step(s.seq) == 0,
 		"%s, %s: the record is %016llx, %llu", death_text(d), how,
 		(unsigned long long)s.place, (unsigned long long)s.seq);
-	/* The record's next step must be newer than all of these steps. */
+	/* No step that was made before the death may be newer than the record's newest step. */
 	check_msg(s.seq >= death_seq(d, d->made), "%s", death_text(d));
 	check_msg(counter_close(f.map, R1) == 0, "%s", death_text(d));
 	check_msg(counter_open(f.map, R1) == 0, "%s", death_text(d));
 }
 
-/* Checks that a reader can tell which levels are charged: by each cell and the record's words, and
- * by the newest step. */
+/* Checks that a reader can tell which levels are charged: level by level, from the cell and the
+ * record's words; and all at once, from the newest step. */
 static void check_charged_levels(const struct death *d) {
 	struct snapshot raw = words_of(R1), newest = newest_of(R1);
 
@@ -772,7 +772,7 @@ static bool death_goes_down(const struct death *d) {
 	return d->made > d->turn && d->made < 2 * d->turn;
 }
 
-/* Checks that counter_finish() finishes releases and what a dead berthd had begun, nothing else. */
+/* Checks that counter_finish() finishes releases and what a dead berthd began, and nothing else. */
 static void check_finished(const struct death *d) {
 	struct snapshot before = words_of(R1);
 
@@ -805,7 +805,7 @@ static void check_owner(const struct death *d) {
 	check_discharged(d, "by the owner");
 }
 
-/* A revoke of the account takes back what the record holds or acquires. */
+/* Acts as berthd, which revokes the slot that the record holds or acquires. */
 static void check_revoked(const struct death *d) {
 	if (death_goes_down(d) && d->state == RECORD_PLACED)
 		return;
@@ -854,7 +854,7 @@ static unsigned long check_deaths(struct death d) {
 }
 
 /* Checks every state that a death can leave. The record is PLACED or SEIZED. The process died after
- * some step of an acquire (admitted or denied), or of the release or revocation after it. */
+ * some step of an acquire (admitted or denied), or of the release or revocation that followed. */
 START_TEST(every_state_that_a_death_leaves_is_recognized_and_undone) {
 	const uint64_t bases[] = {48, seq_base(BERTH_SEQ_LAST)};
 	const struct path *p = paths[_i % 3];
@@ -923,12 +923,12 @@ START_TEST(a_record_that_is_in_use_is_not_used_again) {
 
 	(void)record_hold(R1, &leaf, 1);
 	before = newest_of(R1);
-	/* It is refused with the same path and weight, another weight, or another path. */
+	/* The record is refused with the same path and weight, another weight, or another path. */
 	ck_assert_int_eq(record_try(R1, &leaf, 1), -EAGAIN);
 	ck_assert_int_eq(record_try(R1, &leaf, 2), -EAGAIN);
 	ck_assert_int_eq(record_try(R1, &tree, 1), -EAGAIN);
 	ck_assert(same_words(newest_of(R1), before));
-	/* A record is refused at each step of its cycle, although all its tags are overwritten. */
+	/* The record is refused at each step of its cycle, even if all its tags are overwritten. */
 	for (uint32_t step = 1; step < BERTH_CYCLE; step++) {
 		cell_write(&tree, 0, 1, tag_pack(R2, 0));
 		cell_write(&tree, 1, 1, tag_pack(R2, 0));
@@ -953,8 +953,8 @@ START_TEST(a_record_of_a_session_that_has_ended_is_closed_until_it_is_opened) {
 }
 END_TEST
 
-/* A thread of the last owner may still be about to place the record. Because of the later cycle,
- * the thread's compare-and-swap fails although the record is FREE again. */
+/* A thread of the previous owner may still be about to place the record. Because of the later
+ * cycle, the thread's compare-and-swap fails, although the record is FREE as before. */
 START_TEST(a_record_that_is_opened_is_in_a_later_cycle) {
 	for (int placed_before = 0; placed_before < 2; placed_before++) {
 		uint64_t before;
@@ -974,7 +974,7 @@ START_TEST(only_an_operation_that_was_begun_is_finished) {
 
 	ck_assert_int_eq(counter_finish(f.map, R1), 0);
 	ck_assert(same_words(newest_of(R1), before));
-	/* Nothing happens to a record that rests or is being acquired; a seized one is freed. */
+	/* A record that rests or is acquiring a slot isn't changed. A seized record is freed. */
 	record_release(R1, seq);
 	before = newest_of(R1);
 	ck_assert_int_eq(counter_finish(f.map, R1), 0);
@@ -991,7 +991,7 @@ START_TEST(only_an_operation_that_was_begun_is_finished) {
 }
 END_TEST
 
-/* berthd finishes a release that is stopped at a level. If the release goes on, it changes
+/* A release is stopped at a level, and berthd finishes it. When the release goes on, it must change
  * nothing. */
 START_TEST(a_step_down_is_made_once) {
 	for (size_t i = 0; i < ELEMENTS(paths); i++)

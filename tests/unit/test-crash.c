@@ -6,16 +6,16 @@
  * with a race, the parent carries out a second operation on the same record at that instruction. In
  * half of the runs the parent also acquires and releases slots of the same accounts, and must not
  * have to wait for the child. At each k, each count must be what the records have charged. After
- * the record is closed, each count must be what the other records hold.
+ * the child's record is closed, each count must be what the other records hold.
  *
  * To show that a stopped child doesn't slow other processes down, the test counts the instructions
  * of their acquires and releases. Beside a stopped child, an acquire and a release take at most an
- * eighth more.
+ * eighth more instructions.
  *
  * With $STRIDE=n, only each n-th instruction is tried. $SCENARIO selects the scenarios whose names
  * contain this text. The child runs the object code of daemon and library in a real segment. The
  * first run of each scenario checks the counts at every instruction, whatever the stride, and
- * counts the states in which it sees the record. At the end, each kind of state must have been
+ * counts how often it sees the record in each state. At the end, each kind of state must have been
  * seen.
  */
 
@@ -78,7 +78,7 @@ struct scenario {
 	uint32_t weight;
 	void (*before)(const struct scenario *s); /* run by the parent first */
 	int (*act)(const struct scenario *s);     /* run by the child, single-stepped */
-	int (*race)(const struct scenario *s);    /* run by the parent at the stop; or NULL */
+	int (*race)(const struct scenario *s);    /* run by the parent at the stop; may be NULL */
 	uint32_t full; /* the level, from 1, that refuses the child; 0: none */
 	bool noted;    /* after `before`, the newest step is noted */
 };
@@ -113,7 +113,7 @@ static void not_granted(const struct scenario *s) {
 	ck_assert_int_eq(counter_close(f.map, R_CHILD), 0);
 }
 
-/* The base of a cycle that is later than all that the record has used. */
+/* Returns the base of a cycle that is later than all cycles that the record has used. */
 static uint64_t next_base(void) {
 	return seq_rest(newest_of(R_CHILD).seq) + (uint64_t)2 * BERTH_CYCLE;
 }
@@ -169,8 +169,8 @@ static void half_seized(const struct scenario *s) {
 	words_write(R_CHILD, (struct snapshot){place_of(s, RECORD_SEIZED), slot});
 }
 
-/* Writes this place into the record. The cells get tags of an older cycle of the record, which look
- * like steps that charged these levels. */
+/* Writes this place into the record. Writes tags of an older cycle of the record into the cells.
+ * These tags look like steps that charged the levels. */
 static void leave_old_tags(const struct scenario *s, uint64_t place) {
 	uint64_t base = next_base();
 
@@ -183,15 +183,16 @@ static void old_tags(const struct scenario *s) {
 	leave_old_tags(s, place_pack(RECORD_FREE, 0, 0, 0));
 }
 
-/* The record is placed at a path that shares cells with this one, and has made no step there. */
+/* The record is placed at another path, which shares cells with the scenario's path, but has made
+ * no step on it. */
 static void old_tags_elsewhere(const struct scenario *s) {
 	const struct scenario there = {.path = &tree, .weight = s->weight};
 
 	leave_old_tags(s, place_of(&there, RECORD_PLACED));
 }
 
-/* The index of a removed account is used again below other parents, whose cells have no tags of the
- * record, or old ones. The record's last step at the removed account is noted. */
+/* The record rests at a removed account, and its last step there is noted. The account's index is
+ * used again below other parents, whose cells have only old tags of the record. */
 static void index_used_again(const struct scenario *s) {
 	leave_old_tags(s, place_of(s, RECORD_PLACED));
 }
@@ -263,8 +264,8 @@ static int act_go_on(const struct scenario *s) {
 	return act_elsewhere(s);
 }
 
-/* Revokes as berthd does for berthctl: a slot that is held or being acquired. A release that was
- * begun is finished, which doesn't count as a success. */
+/* Revokes as berthd does for berthctl. Succeeds if a slot is held or being acquired. If a release
+ * was begun, finishes it, but doesn't succeed. */
 static int act_revoke(const struct scenario *s) {
 	struct snapshot seen = newest_of(R_CHILD);
 
@@ -292,7 +293,7 @@ static int act_discard(const struct scenario *s) {
 						      : -EAGAIN;
 }
 
-/* Repairs each cell to the count that it has already, unless the cell has changed. */
+/* Repairs each cell, with the count that the cell has already. Fails if the cell has changed. */
 static int act_repair(const struct scenario *s) {
 	int r = 0;
 
@@ -311,8 +312,8 @@ static int act_removal(const struct scenario *s) {
 	return r == 0 ? counter_note_cell(f.map, s->path->level[0].account) : r;
 }
 
-/* Finishes a release as a new berthd does. Then the owner, which has finished the release itself,
- * acquires the next slot. */
+/* Finishes the release that was begun, as its owner may also do. Then acquires the owner's next
+ * slot. */
 static int act_finish_and_hold(const struct scenario *s) {
 	(void)act_finish(s);
 	return record_try(R_CHILD, s->path, s->weight);
@@ -522,9 +523,9 @@ struct run {
 	bool busy;
 };
 
-/* Fills the scenario's full level and those above. Of the limit of 12, the slots that are always
- * held leave 8, and R_FULL takes 7 of them. So the child's weight of 2 is refused, and R_OTHER's
- * weight of 1 isn't. */
+/* Fills the level s->full, which is to refuse the child, and the levels above it. Of the limit of
+ * 12, the slots that are always held leave 8, and R_FULL takes 7 of them. So the child's weight of
+ * 2 is refused, and R_OTHER's weight of 1 isn't. */
 static void fill(const struct scenario *s) {
 	struct path up = {.depth = s->path->depth + 1 - s->full};
 
@@ -540,7 +541,7 @@ static uint32_t held_by_others(const struct scenario *s, uint32_t level) {
 }
 
 /* Acquires and releases slots with another record, without waiting for the child. An acquire may be
- * denied while the child has charged the level. */
+ * denied while the child has charged the full level. */
 static void run_other(const struct run *r) {
 	for (int i = 0; i < ROUNDS; i++) {
 		int denied = record_try(R_OTHER, r->s->path, 1);
@@ -564,8 +565,8 @@ static size_t count_instructions_of_other(const struct scenario *s) {
 	return count;
 }
 
-/* What other processes can see of the child: the state of its record, the newest step, the noted
- * one, and which cells have its tag. */
+/* Returns what other processes can see of the child: the state of its record, the newest step, the
+ * noted step, and which cells have a tag of the record. */
 static uint32_t child_seen(const struct scenario *s) {
 	struct snapshot newest = newest_of(R_CHILD);
 	uint32_t seen = (uint32_t)place_state(newest.place) << 8 | seq_step(newest.seq) << 4 |
@@ -584,7 +585,7 @@ static void audit(const struct run *r) {
 		r->k, r->ending, r->busy ? "busy" : "quiet", why);
 }
 
-/* Runs at each instruction of a recording. Checks the counts, and counts the record's state. */
+/* Runs at each instruction of a recording. Checks the counts, and adds the state to the totals. */
 static void check_instruction(void *data) {
 	struct snapshot newest = newest_of(R_CHILD);
 	uint32_t depth = place_top(newest.place) + 1;
@@ -604,7 +605,7 @@ static void check_instruction(void *data) {
 
 /* Beside the stopped child, an acquire and a release may take a few more branches, but no retry,
  * since earlier acquires have noted the child's tags. If other processes see the same of the child
- * as the last time, nothing is measured again. */
+ * as in the last call, measures nothing. */
 static void check_speed(const struct run *r, uint32_t seen) {
 	static uint32_t last = UINT32_MAX;
 	size_t n;
@@ -641,13 +642,14 @@ static bool is_release(int (*operation)(const struct scenario *s)) {
 	return operation == act_release || operation == act_release_fast;
 }
 
-/* True for a release and a revocation, or two releases: exactly one of the two must succeed. */
+/* True if child and parent both release the slot, or one releases it and the other revokes it.
+ * Exactly one of the two operations must succeed. */
 static bool one_succeeds(const struct scenario *s) {
 	return (is_release(s->act) && (is_release(s->race) || s->race == act_revoke)) ||
 	       (s->act == act_revoke && is_release(s->race));
 }
 
-/* Checks that a revocation or a new berthd leaves no release half done, wherever its owner
+/* Checks that a revocation or a new berthd leaves no release half done, wherever the owner
  * stops. */
 static void check_raced(const struct run *r) {
 	struct snapshot now = newest_of(R_CHILD);
@@ -723,12 +725,12 @@ static void run_once(const struct run *r) {
 	}
 	if (reached && r->ending == STOPPED_AND_KILLED)
 		trace_child_kill(pid);
-	/* The slot that the owner acquired after the race is still held. */
+	/* The slot that the owner acquired in the race is still held. */
 	if (s->race == act_finish_and_hold && raced == 0)
 		ck_assert_msg(snapshot_is_held(newest_of(R_CHILD)),
 			"%s, at instruction %zu: the slot is gone", s->name, r->k);
-	/* If the child acts as berthd, and in half of the other runs, a new berthd starts and
-	 * finishes what was begun. Then the session ends. */
+	/* A new berthd starts and finishes what was begun: in every run in which the child acts as
+	 * berthd, and in half of the other runs. Then the session ends. */
 	if (!is_by_owner(s) || r->k & 1)
 		ck_assert_int_eq(counter_finish(f.map, R_CHILD), 0);
 	audit(r);
@@ -808,7 +810,7 @@ static void lower_limit(void (*prepare)(const struct scenario *s)) {
 		ck_assert_uint_eq(count(&leaf, 0), HELD);
 		limit_set("alice", LIMIT);
 	}
-	/* Some acquires had charged the level by then, and some hadn't. */
+	/* When the limit was lowered, some acquires had charged the level, and some hadn't. */
 	ck_assert_uint_gt(admitted, 1);
 	ck_assert_uint_lt(admitted, path.count);
 	all->points += path.count;
@@ -822,8 +824,8 @@ START_TEST(no_acquire_charges_a_level_after_its_limit_was_lowered) {
 END_TEST
 
 /* Checks that a record of this depth was seen after each step, before the step was noted. A seized
- * record must have been seen with each number of charged levels, both with the newest step noted
- * and without. */
+ * record must have been seen with each number of charged levels, both with and without the newest
+ * step noted. */
 static void check_seen(uint32_t depth) {
 	for (uint32_t step = 1; step <= 2 * depth; step++)
 		ck_assert_msg(all->placed[depth][step][0] > 0, "no record of depth %u at step %u",
@@ -837,7 +839,7 @@ static void check_seen(uint32_t depth) {
 				depth, charged, is_noted ? "" : "not ");
 }
 
-/* Checks what the earlier tests have seen. If this test is run alone, it checks nothing. */
+/* Checks which states the earlier tests have seen. If this test is run alone, it checks nothing. */
 START_TEST(every_kind_of_state_was_seen) {
 	if (getenv("SCENARIO") || getenv("CK_RUN_CASE"))
 		return;

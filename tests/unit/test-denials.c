@@ -36,7 +36,7 @@ static uint64_t in_cell(const struct path *path) {
 	return load_relaxed(&path->level[0].cell->denied);
 }
 
-/* The denials in the cell, and in the sessions' words. */
+/* Returns how many denials berthd knows of: those in the cell, and those in the sessions' words. */
 static uint64_t known(const struct path *path) {
 	return in_cell(path) + denials_pending(f.map, path->level[0].account);
 }
@@ -68,7 +68,7 @@ static void deny_in_cell(const struct path *path, int times) {
 		ck_assert_int_eq(counter_check(f.map, path, 1, seen), -EDQUOT);
 }
 
-/* The word that alice and bob share. */
+/* Returns the session's word that alice and bob share. */
 static uint64_t word_of(uint32_t session) {
 	return load_relaxed(&map_session(f.map, session)->denials[alices % BERTH_DENIALS]);
 }
@@ -106,7 +106,7 @@ START_TEST(a_process_without_a_session_counts_in_the_cell) {
 }
 END_TEST
 
-/* There may be nothing but denials at an account. The mark tells berthd's checkpoint of them. */
+/* An account may have denials and no slots. The mark tells berthd's checkpoint of the denials. */
 START_TEST(every_denial_marks_its_account_for_the_checkpoint) {
 	for (int i = 0; i < 4; i++) {
 		const struct path *path = i % 2 ? &bob : &alice;
@@ -149,7 +149,6 @@ START_TEST(a_word_goes_to_another_account_only_after_it_was_collected) {
 		ck_assert_uint_eq(word_of(2), word_pack(has->level[0].account, count));
 		ck_assert_uint_eq(known(wants), before + 1);
 		ck_assert_uint_eq(known(has), own + (uint64_t)i);
-		/* Collect, and then deny once more. */
 		denials_collect(f.map);
 		deny_in_session(has, 1);
 		count++;
@@ -201,7 +200,7 @@ END_TEST
 START_TEST(a_session_goes_on_from_the_words_of_the_previous_session) {
 	deny_in_session(&alice, 3);
 	denials_collect(f.map);
-	/* A new session gets the session entry, and begins with another account. */
+	/* A new session gets the session entry, and its first denial is of another account. */
 	deny_in_session(&bob, 2);
 	ck_assert_uint_eq(word_of(2), word_pack(bobs, 5));
 	check_known(3, 2);
@@ -246,7 +245,7 @@ START_TEST(the_next_account_of_an_index_starts_without_denials) {
 	ck_assert_uint_eq(known(&next), 0);
 	denials_collect(f.map);
 	ck_assert_uint_eq(known(&next), 0);
-	/* The word has the new account's index already. */
+	/* The word already has the new account's index, which was the old account's. */
 	deny_in_session(&next, 2);
 	ck_assert_uint_eq(known(&next), 2);
 	check_collected(&next, 2);
@@ -288,7 +287,7 @@ END_TEST
 static _Atomic int running;
 static _Atomic bool is_counting; /* a thread counts in the session's words */
 
-/* Denies three times: in the session's words, unless another thread counts there (as caches do). */
+/* Denies three times, as caches do: in the session's words, unless another thread counts there. */
 static void deny_three_times(const struct path *path, uint32_t *failures) {
 	struct pair seen[BERTH_LEVELS_MAX];
 	const struct level *l = &path->level[0];

@@ -77,8 +77,8 @@ START_TEST(names_are_found_while_the_table_grows_and_shrinks) {
 }
 END_TEST
 
-/* An entry with a long name but without a block is damaged, or is read while it is written. The
- * name must not be read from the entries behind this one. */
+/* If an entry is damaged, or is read while it is written, it may have a long name but no block.
+ * Then the name must not be read from the entries behind this entry. */
 START_TEST(a_long_name_without_a_block_is_not_found) {
 	char text[256], read[256];
 	uint32_t account;
@@ -223,8 +223,8 @@ START_TEST(idle_accounts_of_templates_make_room_and_used_ones_stay) {
 	ck_assert_uint_ne(account_of("held"), 0);
 	ck_assert_uint_ne(account_of("stranger-499"), 0);
 	ck_assert_uint_le(directory_live(accounts_directory(f.accounts)), 15);
-	/* Configured accounts get the last quarter of the table, and the places of idle accounts of
-	 * templates. */
+	/* Configured accounts also get the last quarter of the table, and the places of idle
+	 * accounts of templates. */
 	for (uint32_t i = 0; i < 19; i++)
 		limit_set(numbered("mine", i), 1);
 	ck_assert_int_eq(fixture_configure("one-too-many", 1), -ENOSPC);
@@ -269,7 +269,7 @@ START_TEST(accounts_that_the_store_does_not_name_at_start_are_removed) {
 }
 END_TEST
 
-/* Makes R1 of a removal, after which berthd dies. */
+/* Makes R1 of a removal (directory-write.c). The test then acts as if berthd died. */
 static void removal_begin(struct entry *e) {
 	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
 }
@@ -316,7 +316,7 @@ START_TEST(a_death_in_a_removal_that_would_have_been_undone_loses_no_count) {
 	uint64_t seq;
 
 	seq = record_hold(16, &path, 3);
-	/* The slot was acquired before the bump. */
+	/* The slot was acquired before the removal's bump. */
 	removal_begin(e);
 	reopen();
 	ck_assert_uint_eq(account_of("alice"), path.level[0].account);
@@ -342,7 +342,8 @@ static void replace(const char *name, const char *by) {
 }
 
 /* Leaves record 16 at rest at the path, while its `noted` still tells of a held slot. Another
- * record noted this step when it charged the level above. Returns the snapshot of the held slot. */
+ * record noted the step that took the slot, when it charged the level above. Returns the held
+ * slot's snapshot. */
 static struct snapshot rest_noted_as_held(const struct path *path, const struct path *beside) {
 	uint64_t seq = record_hold(16, path, 1);
 	struct snapshot seen = newest_of(16);
@@ -355,8 +356,8 @@ static struct snapshot rest_noted_as_held(const struct path *path, const struct 
 	return seen;
 }
 
-/* The slot of the snapshot was released. Checks that neither its owner nor berthd, however late
- * they are, discharges cells that another record has charged since. */
+/* `seen` shows a slot that was released since. Checks that neither the slot's owner nor berthd,
+ * however late they are, discharges cells that another record has charged meanwhile. */
 static void check_is_released(struct snapshot seen, const struct path *now) {
 	const struct record_at at = {map_record(f.map, 16), 16};
 	const struct path beside = path_with("new/stays", 5);
@@ -441,8 +442,8 @@ START_TEST(after_a_death_in_a_removal_the_step_that_only_its_cell_had_is_noted) 
 }
 END_TEST
 
-/* The record was used on the new path before. The tag in the cell above still tells of a release
- * with two levels still charged. */
+/* Before, the record was used below the same top level. The tag in this level's cell tells of the
+ * first step of that release, after which two levels were charged. */
 START_TEST(a_record_resting_at_a_removed_account_has_charged_nothing_of_the_next_one) {
 	struct path path = path_with("old/leaf", 5), deep, now;
 
@@ -574,7 +575,7 @@ START_TEST(a_removal_with_the_last_bump_is_refused_and_changes_nothing) {
 }
 END_TEST
 
-/* Otherwise the limit of the next account at this index could never be changed. */
+/* If the index were used again, the limit of the next account there could never be changed. */
 START_TEST(an_index_whose_cell_has_no_bump_left_is_not_used_again) {
 	struct path path = path_with("alice", 5), next;
 
@@ -611,7 +612,7 @@ START_TEST(an_account_near_its_last_generation_is_not_renewed) {
 }
 END_TEST
 
-/* A removal that was undone has used the generation that was left for the removal. */
+/* The last generation is kept for a removal. Here a removal that was undone has used it. */
 START_TEST(an_account_of_the_last_generation_is_not_removed) {
 	struct path path = path_with("alice", 5);
 	struct directory *d = accounts_directory(f.accounts);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The names and messages of the library's codes. */
+/* Tests the names and messages of the library's codes. */
 
 #include <errno.h>
 #include <stdlib.h>

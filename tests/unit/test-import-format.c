@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The text format of import and export: which lines are read, which are refused and with which
- * message. Import reads all lines that export writes. */
+/* Tests the text format of import and export: which lines import reads, which it refuses, and with
+ * which message. Import must read every line that export writes. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +53,7 @@ static void assert_reads(const char *text, const char *name, uint32_t limit) {
 	assert_entry(0, 1, name, limit);
 }
 
-/* Checks that exactly this line is refused, and that the message contains these words. */
+/* Checks that this line is refused and no other, and that the message contains these words. */
 static void assert_refuses(const char *text, uint32_t line, const char *words) {
 	parse(text);
 	ck_assert_msg(lines.error_count == 1, "'%s': %zu errors", text, lines.error_count);
@@ -62,7 +62,7 @@ static void assert_refuses(const char *text, uint32_t line, const char *words) {
 		lines.error[0].text, words);
 }
 
-/* The line that export writes for a name. The caller frees it. */
+/* Returns the line that export writes for a name. The caller frees the line. */
 static char *export_line(const char *name, uint32_t limit) {
 	char *text = NULL;
 	size_t size;
@@ -234,7 +234,7 @@ START_TEST(test_every_error_is_counted_and_the_first_20_are_kept) {
 	for (int i = 0; i < 50; i++)
 		strcat(text, i % 2 ? "fine 1\n" : "alice -5\n");
 	parse(text);
-	/* 25 bad limits, and 24 repetitions. */
+	/* 25 lines have a bad limit. 24 others repeat an account. */
 	ck_assert_uint_eq(lines.error_count, 49);
 	ck_assert_uint_eq(lines.error[0].line, 1);
 	ck_assert_uint_eq(lines.error[LINES_ERRORS_SHOWN - 1].line, 21);
@@ -271,7 +271,7 @@ START_TEST(test_import_reads_what_export_writes) {
 
 	for (size_t i = 0; i < ELEMENTS(names); i++) {
 		char *text = export_line(names[i], limits[i % 4]);
-		/* The first line of an export is its comment. */
+		/* An export begins with a comment. */
 		char *file = NULL;
 
 		ck_assert_int_gt(asprintf(&file, "# berth limits\n%s", text), 0);
@@ -297,7 +297,7 @@ START_TEST(test_plain_names_are_exported_without_tabs) {
 }
 END_TEST
 
-/* tests/fuzz/fuzz-import.c found that this case failed. */
+/* This case once failed, as tests/fuzz/fuzz-import.c found. */
 START_TEST(test_the_first_name_may_begin_with_a_byte_order_mark) {
 	char *text = export_line(BOM "alice", 5);
 

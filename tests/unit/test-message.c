@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Messages over a pair of sockets, and connecting to a socket that doesn't listen yet. */
+/* Tests messages over a pair of sockets, and connecting to a socket that doesn't listen yet. */
 
 #include <fcntl.h>
 #include <stdio.h>

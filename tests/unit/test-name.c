@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The rules for names of accounts and templates, and the parsers of numbers and limits. */
+/* Tests the rules for names of accounts and templates, and the parsers of numbers and limits. */
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* berthctl's parser of options: what it stores, what it refuses, and which operands it leaves. */
+/* Tests berthctl's parser of options: what it stores and refuses, and which operands it leaves. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +41,7 @@ static const struct verb mixed = {.name = "mixed", .operands = "", .options = ta
 static const struct verb command = {
 	.name = "command", .operands = "", .options = table, .runs_command = true};
 
-/* What the parser reported, and the operands that it left, divided by blanks. */
+/* What the parser reported, and the operands that it left, separated by blanks. */
 static char said[1024], left[256];
 
 /* Reads the command line "berthctl LINE". If v is NULL, reads only up to the first operand. `first`
@@ -155,7 +155,7 @@ START_TEST(what_cant_be_used_is_refused_and_named) {
 }
 END_TEST
 
-/* Checks the rules for tables on which the parser relies (options.c). */
+/* Checks that the tables of options keep the rules on which the parser relies (options.c). */
 START_TEST(the_tables_of_all_verbs_agree) {
 	for (size_t i = 0; verbs[i]; i++) {
 		ck_assert_ptr_eq(verb_find(verbs[i]->name), verbs[i]);

@@ -411,7 +411,8 @@ START_TEST(names_that_differ_in_one_byte_are_told_apart_at_every_length) {
 }
 END_TEST
 
-/* An acquire compares the name with that of the account used last, and then searches the table. */
+/* An acquire compares the name with that of the account used last. If they differ, the acquire
+ * searches the table. */
 START_TEST(names_of_every_length_acquire_slots_of_their_own_accounts) {
 	char text[BERTH_NAME_MAX + 1] = "";
 
@@ -459,7 +460,7 @@ START_TEST(invalid_arguments_are_refused_and_acquire_nothing) {
 			ck_assert_int_eq(berth_release(b, none), BERTH_TOO_MANY_POSTS);
 		ck_assert_int_eq(berth_release(NULL, 7), BERTH_INVALID_PARAMETER);
 		check_no_counts();
-		/* The second round runs with a cache. */
+		/* This makes a cache for the second round. */
 		use(b, "alice");
 	}
 	ck_assert_int_eq(acquire_with(b, "alice", 0, NULL, &slot), 0);
@@ -476,7 +477,7 @@ static struct cache_entry **table_place_of(struct cache *c, const struct cache_e
 	return &c->table[i];
 }
 
-/* Gives `first` the key of `e`, and puts `first` where the look-up begins, and `e` behind it. */
+/* Gives `first` the key of `e`. Puts `first` where the look-up begins, and `e` behind `first`. */
 static void key_copy(struct cache *c, struct cache_entry *first, struct cache_entry *e) {
 	uint32_t mask = (1u << c->table_bits) - 1, i;
 
@@ -504,7 +505,7 @@ START_TEST(names_whose_keys_are_the_same_are_told_apart) {
 		entry[k] = cache_add(c, session_of(b)->pool, names[k], &path);
 		ck_assert_ptr_eq(cache_find(c, names[k]), entry[k]);
 	}
-	/* First, a longer name has the same key; then, a name of the same length. */
+	/* First a longer name has the key of names[0], then a name of the same length has it. */
 	key_copy(c, entry[1], entry[0]);
 	ck_assert_ptr_eq(cache_find(c, names[0]), entry[0]);
 	key_copy(c, entry[2], entry[0]);
@@ -715,7 +716,7 @@ START_TEST(a_slot_is_released_at_its_own_account_whatever_entry_names_its_record
 		handle_replace(1);
 		slot = acquire(b, first);
 		local = local_of(b, slot);
-		/* A thread that ends releases the slot, so that its record goes to the stack. */
+		/* A thread that ends releases the slot, so that the record goes to the stack. */
 		worker_start(&w);
 		release_by(&w, b, slot);
 		worker_end(&w);
@@ -819,7 +820,7 @@ START_TEST(a_cache_that_keeps_its_most_records_takes_that_of_the_oldest_account)
 		use(b, numbered(i));
 	ck_assert_ptr_eq(cache_find(cache_of(b), numbered(0))->local, first);
 	ck_assert_uint_eq(check_records(b, 0).named, CACHE_KEPT);
-	/* The next account gets the record of the oldest account. */
+	/* The next account gets the record of the account that was used first. */
 	for (uint32_t i = 0; i < 2 * CACHE_KEPT; i++) {
 		struct cache_entry *oldest = cache_find(cache_of(b), numbered(i));
 		struct local_slot *local = oldest->local;
@@ -907,7 +908,7 @@ START_TEST(a_full_cache_drops_all_entries_and_loses_no_record) {
 	ck_assert_uint_eq(check_records(b, (uint32_t)n).pooled, RECORDS - n);
 	for (uint32_t i = 0; i < ENTRIES; i++)
 		ck_assert_ptr_null(cache_find(c, numbered(i)));
-	/* Release slots whose entries are gone, after new entries have taken their memory. */
+	/* The entries of these slots are gone, and new entries have taken their memory. */
 	for (uint32_t i = 0; i < ENTRIES / 2; i++)
 		use(b, numbered(i));
 	while (n > 0)
@@ -968,7 +969,7 @@ START_TEST(a_held_slot_has_the_weight_and_label_of_its_request) {
 }
 END_TEST
 
-/* A third of the records is seized, or overwritten with noise. */
+/* Every third record is seized if it was placed, and otherwise overwritten with noise. */
 START_TEST(unusable_records_are_passed_over_and_not_lost) {
 	berth_slot slot[40], more;
 
@@ -1138,7 +1139,7 @@ START_TEST(a_thread_that_ends_leaves_its_records_and_its_cache_to_others) {
 		ck_assert(load_relaxed(&its->thread) == NULL);
 		ck_assert_uint_eq(
 			check_records(b, ELEMENTS(held) / 2).pooled, RECORDS - ELEMENTS(held) / 2);
-		/* The next thread gets the same cache. The slots that are held stay held. */
+		/* The next thread gets the same cache. All held slots stay held. */
 		worker_start(&w);
 		for (uint32_t i = 0; i < ELEMENTS(held); i++)
 			use_by(&w, b, numbered(i % 7));
@@ -1154,7 +1155,7 @@ START_TEST(a_thread_that_ends_leaves_its_records_and_its_cache_to_others) {
 END_TEST
 
 /* Another thread releases a slot, so that its record leaves the first thread's cache. The record
- * comes back for a second account, while the entry of the first account still names it. */
+ * comes back for a second account, while the first account's entry still names the record. */
 START_TEST(a_record_that_moved_to_another_account_no_longer_serves_the_first) {
 	static const char *const names[][3] = {
 		{"one", "two", "three"}, {"a/one", "a/two", "a/three"}, {"one", "b/two", "three"}};
@@ -1168,7 +1169,7 @@ START_TEST(a_record_that_moved_to_another_account_no_longer_serves_the_first) {
 	away = local_of(b, s1);
 	worker_start(&w);
 	release_by(&w, b, s1);
-	worker_end(&w); /* its records go to the pool */
+	worker_end(&w); /* the thread's records go to the pool */
 	s2 = acquire(b, name[1]);
 	ck_assert_ptr_eq(local_of(b, s2), away);
 	if (_i / 3 == 0) {
@@ -1223,7 +1224,7 @@ static void *refuse_main(void *arg) {
 	return NULL;
 }
 
-/* Connects the handle to one end of a new socket pair; returns berthd's end. */
+/* Connects the handle to one end of a new socket pair. Returns the other end, which is berthd's. */
 static int socket_connect(struct berth *h) {
 	struct stat st;
 	int fd[2];
@@ -1278,10 +1279,10 @@ struct stress_thread {
 };
 
 /* In the mailbox, this bit marks a slot of the account `tight`. It is the highest bit of the
- * record's number, which no slot uses. */
+ * record's number, which no slot sets. */
 #define TIGHT_BIT (UINT64_C(1) << 43)
 
-/* Acquires a slot, puts it into the mailbox, and releases the slot that was there. */
+/* Acquires a slot, puts it into the mailbox, and releases the slot that was at this place. */
 static void stress_step(struct stress_thread *m) {
 	static const char *const few[] = {"tight", "acme/alice", "acme/bob", "loose", "a/b/c/d"};
 	uint32_t n = random_of(&m->random, 8), weight = random_of(&m->random, 8) ? 1 : 2;
@@ -1340,7 +1341,7 @@ static uint32_t mailbox_release_all(void) {
 	return n;
 }
 
-/* Each generation of threads ends before the next one starts. */
+/* Runs several generations of threads. Each generation ends before the next one starts. */
 static void stress_run(void *(*run)(void *thread), uint32_t generations, uint32_t rounds) {
 	struct stress_thread thread[THREADS];
 	uint64_t random = random_seed();
@@ -1508,7 +1509,7 @@ START_TEST(one_thread_counts_denials_in_the_session_and_the_others_in_the_cell) 
 	ck_assert_uint_eq(usage.denied, 110);
 	ck_assert_uint_eq(denied_in_session("full/alice") + denied_in_cell("full/alice"), 0);
 	ck_assert_int_eq(mine.failures + theirs.failures, 0);
-	/* In a new session, another thread counts in the words, until it ends. */
+	/* In a new session, another thread counts in the words, until that thread ends. */
 	limit_set("full", BERTH_LIMIT_NONE);
 	handle_replace(4);
 	mine.h = theirs.h = b;
@@ -1835,8 +1836,8 @@ static bool kernel_wipes_on_fork(void) {
 	return status == 0;
 }
 
-/* Runs in the child. Returns the number of the step that failed, or 0. No daemon gives the child a
- * session, so its acquires are refused. */
+/* Runs in the child. Returns 0 if every step succeeds, otherwise the number of the step that
+ * failed. No daemon gives the child a session, so its acquires are refused. */
 static int child_uses(struct berth *h, const berth_slot *held, size_t n, bool wiped) {
 	berth_slot slot;
 
@@ -1876,8 +1877,8 @@ static void job_fork(void *data) {
 	x->status = child_status(pid);
 }
 
-/* The clone system call runs no fork handlers, so the library notices such a child only by the
- * memory that the kernel wiped. */
+/* In a child made by the clone system call no fork handlers run, so the library notices that it is
+ * in a child only by the memory that the kernel wiped. */
 START_TEST(a_child_uses_no_cache_of_its_parent) {
 	bool wiped = kernel_wipes_on_fork();
 	berth_slot held[6];
@@ -1913,8 +1914,8 @@ END_TEST
 
 /* -- a thread stopped at any instruction ------------------------------------------------------- */
 
-/* The thread is single-stepped through a call. At one instruction of this program's own code it is
- * stopped while other threads act; then the call goes on. */
+/* A thread is single-stepped through a call. At one instruction of this program's own code, the
+ * thread is stopped while other threads act. Then the call goes on. */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define STEPS 1
 
@@ -1999,7 +2000,7 @@ static void steps_set_up(int i) {
 	worker_start(&rival);
 }
 
-/* The slot to release (trial.slot) is the last one or, in some variants, the last but one. */
+/* trial.slot, which will be released, was acquired last or, in some variants, last but one. */
 static void prepare_held(void) {
 	trial.theirs[0] = trial.theirs[1] = 0;
 	trial.slot = acquire(b, trial.name);
@@ -2017,7 +2018,7 @@ static void meanwhile_released_twice(void) {
 		trial.theirs[i] = acquire_by(&rival, b, trial.name);
 }
 
-/* Releases all other slots of the trial. Then no slot is held. */
+/* Releases all other slots of the trial, and checks that then no slot is held. */
 static void check_after_release(void) {
 	for (int i = 0; i < 2; i++)
 		if (trial.theirs[i])
@@ -2145,8 +2146,8 @@ END_TEST
 
 static uint32_t goodbyes, acquired;
 
-/* By record: the seq of the slot that the next session acquires with the record. Every other record
- * still holds this slot; the others rest at the account. */
+/* For each record: the seq of the slot that the next session acquires with the record. Half of the
+ * records still hold this slot; the other half rest at the account. */
 static uint64_t next_session_seq[BERTH_RANGE];
 
 static void range_close(uint32_t range) {
@@ -2224,8 +2225,8 @@ END_TEST
 
 static struct path alices;
 
-/* The cache is full: the next entry makes it drop all entries. The long names fill more than one
- * block of the arena. */
+/* The cache is full: to make the next entry, it drops all entries. The long names fill more than
+ * one block of the arena. */
 static void prepare_dropped(void) {
 	char name[BERTH_NAME_MAX + 1];
 

@@ -13,7 +13,7 @@
 #define SLOTS   131072u /* more than one window of records */
 #define RANGES  3u
 #define FIRST   BERTH_RANGE                  /* the pool's first record */
-#define END     ((RANGES + 1) * BERTH_RANGE) /* the record after its last one */
+#define END     ((RANGES + 1) * BERTH_RANGE) /* the record after the pool's last record */
 #define RECORDS (RANGES * BERTH_RANGE)
 #define THREADS 8
 #define ROUNDS  20000
@@ -177,7 +177,7 @@ static uint32_t locals_with(uint64_t token) {
 	return n;
 }
 
-/* Returns what pool_close() returns. Puts back the records that it took out of the stack. */
+/* Returns what pool_close() returns. Puts the records that this call took back into the stack. */
 static bool pool_is_idle(void) {
 	bool was_pooled[END], quiet;
 
@@ -192,8 +192,8 @@ static bool pool_is_idle(void) {
 	return quiet;
 }
 
-/* Checks that the stack has this number of different records, and no other record is POOLED. Takes
- * all of them out and puts them back. */
+/* Checks that the stack has this number of different records, and that no other record is POOLED.
+ * To find out, takes all records out of the stack and puts them back. */
 static void check_stack(uint32_t want) {
 	static struct local_slot *all[SLOTS];
 	static bool seen[SLOTS];
@@ -213,7 +213,7 @@ static void check_stack(uint32_t want) {
 	}
 }
 
-/* Revokes as berthctl does. -EAGAIN: the record holds no slot. */
+/* Revokes as berthctl does. Returns -EAGAIN if the record holds no slot. */
 static int revoke_record(uint32_t record) {
 	struct snapshot seen;
 	int r = counter_record(map, record, &seen);
@@ -257,7 +257,7 @@ START_TEST(the_record_that_was_put_back_last_is_taken_next) {
 }
 END_TEST
 
-/* Only the cells are written, once for each level. */
+/* An acquire and a release write only cells, not the record. */
 START_TEST(a_record_is_used_again_without_being_written) {
 	const struct path *path = paths[_i];
 	struct held first, again;
@@ -286,7 +286,7 @@ END_TEST
 
 /* -- records without seqs left ----------------------------------------------------------------- */
 
-/* The `noted` with which a record has this number of cycles left after it is placed. */
+/* Returns the `noted` with which a record has this number of cycles left after it is placed. */
 static uint64_t noted_with_left(uint64_t cycles) {
 	return seq_base(BERTH_SEQ_LAST) - cycles * BERTH_CYCLE;
 }
@@ -352,7 +352,7 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 	ck_assert_int_eq(acquire(&slot), -ENOBUFS);
 	ck_assert_uint_eq(slot.record, 0);
 	ck_assert_uint_eq(pool_range_count(pool), RANGES);
-	/* A new range has records again. */
+	/* A new range has usable records. */
 	range_grant(RANGES + 1);
 	ck_assert_uint_eq(pool_usable_ranges(pool, UINT32_MAX), 1);
 	slot = hold(&path1, 1);
@@ -360,8 +360,8 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 }
 END_TEST
 
-/* The last cycle ends with a release, a revocation, or the end of the session. The last two begin
- * one more. */
+/* The last cycle ends with a release, a revocation, or the end of the session. A revocation and the
+ * end of the session begin one more cycle. */
 START_TEST(the_last_cycle_of_a_record_can_end_in_every_way) {
 	for (int variant = 0; variant < 3; variant++) {
 		struct held slot;
@@ -449,7 +449,7 @@ START_TEST(a_range_that_can_t_be_mapped_is_reported_as_a_lack_of_memory) {
 
 	ck_assert_int_eq(pool_add_range(pool, far), 0);
 	map_close_files(map);
-	/* The other ranges are used first, although the unmapped one was added last. */
+	/* The other ranges are used first, although the unmapped range was added last. */
 	hold_all(slots, ELEMENTS(slots));
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(acquire(&slot), -ENOMEM);
@@ -605,7 +605,7 @@ START_TEST(a_release_goes_on_from_any_level) {
 					tag_pack(slot.record, seq_down(seq_base(slot.seq), k))));
 			}
 			check_charged(&path, depth - given, 2);
-			/* In between, a second release is refused. */
+			/* Before the first release goes on, a second release is refused. */
 			ck_assert_int_eq(release(&slot), -ENOENT);
 			ck_assert_int_eq(
 				local_release_continue(pool, slot.local, &path, given, slot.seq),
@@ -650,7 +650,7 @@ START_TEST(a_second_release_is_refused) {
 		slot = use(paths[i]);
 		ck_assert_int_eq(release(&slot), -ENOENT);
 		ck_assert_int_eq(release(&other), -ENOENT);
-		/* No later seq of the record is a slot, either. */
+		/* A release with a later seq of the record is refused, too. */
 		for (uint32_t n = 1; n < 20 * BERTH_CYCLE; n++) {
 			never = (struct held){slot.local, slot.record, slot.seq + n};
 			ck_assert_int_eq(release(&never), -ENOENT);
@@ -696,7 +696,8 @@ START_TEST(a_revocation_is_reported_once) {
 END_TEST
 
 /* The end of the session, a new berthd or a recount seizes the slot. The process doesn't use the
- * record again: a thread that released the slot just before may still have to store its token. */
+ * record again: a thread that released the slot just before may still have to store the record's
+ * token. */
 START_TEST(a_seized_slot_is_reported_as_revoked_once) {
 	struct held slot;
 
@@ -721,7 +722,8 @@ START_TEST(a_seized_slot_is_reported_as_revoked_once) {
 }
 END_TEST
 
-/* Neither the thread that began the release nor a second one is told that the slot was revoked. */
+/* Neither the thread that began the release, nor a thread that releases the slot again, is told
+ * that the slot was revoked. */
 START_TEST(a_release_that_berthd_finishes_is_not_reported_as_a_revocation) {
 	const struct path *path = paths[1 + _i];
 	struct held slot = hold(path, 1), next;
@@ -770,7 +772,8 @@ static void acquire_refused(const struct path *path) {
 	pool_return(pool, local);
 }
 
-/* Before, the record rested at another path, or an acquire with the record was refused there. */
+/* Before the slot is acquired, the record held a slot on one path, and an acquire with the record
+ * was refused on a second path. These paths may be the slot's own. */
 START_TEST(a_slot_is_released_at_its_own_path_wherever_its_record_rested_before) {
 	const size_t n = ELEMENTS(paths);
 	struct held slot = use(&path1);
@@ -847,7 +850,7 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
 	pool_return(pool, slot.local);
-	/* The record's next slot is reported like any other. */
+	/* If the record's next slot is revoked, this is reported like any other revocation. */
 	slot = hold(&path2, 1);
 	ck_assert(!local_claim_finished(slot.local));
 	ck_assert_int_eq(revoke_record(slot.record), 0);
@@ -856,7 +859,7 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 }
 END_TEST
 
-/* The top level is discharged; at the next one memory is short. */
+/* The release discharges the top level; at the next level, memory is short. */
 START_TEST(a_release_that_lacks_memory_halfway_is_finished_by_berthd) {
 	struct held slot;
 
@@ -1053,7 +1056,7 @@ END_TEST
 
 static pthread_barrier_t barrier;
 
-/* Runs the function in THREADS threads at once. Each gets an int and stores an error there. */
+/* Runs the function in THREADS threads at once. Each thread may store an error in its int. */
 static void threads_run(void *(*function)(void *failed)) {
 	pthread_t thread[THREADS];
 	int failed[THREADS] = {0};
@@ -1067,7 +1070,7 @@ static void threads_run(void *(*function)(void *failed)) {
 	}
 }
 
-/* From turn to turn, the path and the weight change now and then, so that threads place records
+/* Acquires a slot. The path and the weight change every few turns, so that threads place records
  * while other threads use the same cells. */
 static int acquire_any(int turn, struct held *ret) {
 	return acquire_on(paths[turn / 7 % (int)ELEMENTS(paths)], 1 + turn / 50 % 2, ret);
@@ -1103,7 +1106,7 @@ START_TEST(no_record_is_lost_while_threads_empty_and_fill_the_pool) {
 }
 END_TEST
 
-/* By record: 1 while a thread has it, else 0. */
+/* For each record: 1 while a thread has the record, otherwise 0. */
 static _Atomic int record_users[END];
 
 /* Takes records from the stack and puts them back, without slots. */
@@ -1150,8 +1153,8 @@ START_TEST(threads_take_no_record_from_the_stack_twice_and_lose_none) {
 }
 END_TEST
 
-/* All records but four are held. The threads use these four in turn. So each thread overwrites tags
- * from which another thread finds out which levels its record has charged. */
+/* All records but four are held. The threads use these four in turn. So the threads overwrite each
+ * other's tags, which tell a thread which levels the record that it uses has charged. */
 static void *acquire_and_release_main(void *arg) {
 	int *failed = arg;
 
@@ -1375,8 +1378,8 @@ static void *revoke_main(void *arg) {
 	return NULL;
 }
 
-/* Two threads release a slot while berthd revokes it. One of the three discharges it; if that is
- * berthd, exactly one release returns -ECANCELED. */
+/* Two threads release a slot while berthd revokes it. One of the three discharges the slot. If
+ * berthd does, exactly one release returns -ECANCELED. */
 START_TEST(two_concurrent_releases_and_a_revocation_discharge_a_slot_once) {
 	static int theirs[DUELS + 1];
 	int revoked = 0;
@@ -1439,7 +1442,7 @@ static int results_count(const struct release_results *all, int n, int result) {
 	return found;
 }
 
-/* Sometimes the slot is revoked before, sometimes its session has ended. */
+/* Before the releases, the slot is sometimes revoked, and sometimes its session ends. */
 START_TEST(of_many_concurrent_releases_of_a_slot_one_reports_what_happened_to_it) {
 	static struct release_results all[THREADS];
 	pthread_t thread[THREADS];
@@ -1476,8 +1479,8 @@ END_TEST
 
 static _Atomic bool stop;
 
-/* Without `arg`, revokes what berthctl would: slots that are held or being acquired. With `arg`,
- * tries to revoke every record in whatever state. */
+/* If `arg` is NULL, revokes what berthctl would: slots that are held or being acquired. Otherwise
+ * tries to revoke every record, whatever its state. */
 static void *revoke_all_main(void *arg) {
 	struct snapshot seen;
 
@@ -1488,8 +1491,8 @@ static void *revoke_all_main(void *arg) {
 	return NULL;
 }
 
-/* Each acquired slot is reported exactly once, as released or as revoked. There are also
- * revocations in the middle of an acquire or a release, and of records at rest. */
+/* Each acquired slot is reported exactly once, as released or as revoked. berthd also revokes in
+ * the middle of an acquire or a release, and tries to revoke records at rest. */
 static void *churn_revoked_main(void *arg) {
 	int *failed = arg;
 

@@ -4,8 +4,8 @@
  * limits. Each file must have all acknowledged changes, and must not be taken for damaged.
  *
  * This program replaces the functions with which LMDB and the store write, and notes each write.
- * After a power failure, a file has all that was written before the last sync. Each sector that was
- * written later may be as it was at any instant since. */
+ * After a power failure, a file has all that was written before the last sync. A sector that was
+ * written after the sync may be as it was at any instant since the sync. */
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -97,9 +97,9 @@ EXPORTED int fdatasync(int fd) {
 
 /* -- what is stored ---------------------------------------------------------------------------- */
 
-/* The value of each name after n commits; 0: none. */
+/* values[n]: the value of each name after n commits; 0: the name has none. */
 static uint64_t values[COMMITS + 1][NAMES];
-/* The same with the changes of a further commit, which failed. */
+/* refused[n]: the values after n commits and a further commit, which failed. */
 static uint64_t refused[COMMITS + 1][NAMES];
 
 static int fill(struct lmdb_txn *txn, void *data) {
@@ -117,8 +117,8 @@ static int fill(struct lmdb_txn *txn, void *data) {
 	return r;
 }
 
-/* At every third commit, the disk fails in the sync of the pages, or in the write of their meta
- * page. Then the environment is opened again and synced, as limits.c does. */
+/* Before every third commit, makes one during which the disk fails: in the sync of its pages, or in
+ * the write of its meta page. Then opens LMDB again and syncs it, as limits.c does. */
 static void commit_refuse(struct lmdb *l, unsigned i) {
 	memcpy(refused[i], values[i], sizeof(refused[i]));
 	if (i % 3 != 0)
@@ -134,7 +134,7 @@ static void commit_refuse(struct lmdb *l, unsigned i) {
 static void commits_make(struct lmdb *d) {
 	for (unsigned i = 1; i <= COMMITS; i++) {
 		memcpy(values[i], values[i - 1], sizeof(values[i]));
-		/* LMDB is then opened again, as after a restart. */
+		/* Close LMDB. The next commit opens it again, as after a restart. */
 		if (i % 7 == 0)
 			lmdb_close(d);
 		commit_refuse(d, i - 1);
@@ -177,8 +177,8 @@ static void disk_write(struct disk *d, const struct note *n, size_t from, size_t
 	memcpy(d->bytes + n->at + from, n->bytes + from, size);
 }
 
-/* The notes from `from` to `end` - 1. The disk has each sector as at some instant among these
- * notes, which `salt` decides. */
+/* The notes from `from` to `end` - 1. The disk may lack their writes: it has only those before an
+ * instant among these notes, which `salt` chooses for each sector. */
 struct pending {
 	size_t from, end;
 	uint64_t salt;
@@ -193,16 +193,16 @@ static void disk_take(struct disk *d, const struct pending *p) {
 			size_t sector = (n->at + at) / SECTOR;
 			uint64_t hash = (p->salt ^ sector) * UINT64_C(0x9E3779B97F4A7C15);
 
-			/* The sector's instant is after the note's write. */
 			size = MIN_OF(SECTOR - (n->at + at) % SECTOR, n->size - at);
+			/* The sector's instant is after this note. */
 			if (k < p->from + (hash >> 32) % (p->end - p->from + 1))
 				disk_write(d, n, at, size);
 		}
 	}
 }
 
-/* Opens the store as a starting berthd does. It must find exactly the acknowledged commits, or one
- * commit more: the next one, or one that failed. */
+/* Opens the store as berthd does when it starts. The store must have exactly the acknowledged
+ * commits, or one commit more: the next commit, or a commit that failed. */
 static void judge(const struct disk *disk, unsigned acknowledged, const char *what, size_t at) {
 	static struct lmdb_progress progress;
 	char place[BERTH_NAME_MAX + 1] = "";
@@ -234,7 +234,7 @@ static void setup(void) {
 	ck_assert_int_eq(mkdir(dir_path("cut").text, 0700), 0);
 }
 
-/* Returns the file of an empty store, and notes the writes of the commits that follow. */
+/* Makes commits in an empty store, and notes their writes. Returns the file before the commits. */
 static struct disk record(void) {
 	struct lmdb *d = NULL;
 	struct disk disk;

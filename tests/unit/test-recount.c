@@ -49,7 +49,7 @@ static void accounts_create(char last[32]) {
 	}
 }
 
-/* Runs a whole recount, with a new object, since an object pauses after each recount. */
+/* Runs a whole recount, with a new object, since the old object would pause first. */
 static void recount_all(void) {
 	recount_free(recount);
 	ck_assert_int_ge(recount_new(event, accounts_directory(f.accounts), sessions, &recount), 0);
@@ -117,9 +117,9 @@ START_TEST(a_cell_without_bumps_gets_new_ones_and_keeps_its_other_words) {
 }
 END_TEST
 
-/* A slot is held when the recount reads the tags, and another slot when the recount compares them.
- * After slice _i, the first slot is released and a million cycles follow. If the same tag came
- * again after these cycles, the recount would take the slot's count away. */
+/* A record holds one slot when the recount reads the tags, and another slot when the recount
+ * compares them. After slice _i, the first slot is released, and a million cycles follow. If these
+ * led to the same tag, the recount would take the second slot off the count. */
 START_TEST(no_number_of_steps_between_two_slices_makes_a_changed_cell_look_unchanged) {
 	struct path path = path_with("alice", 10);
 	char name[32];
@@ -166,11 +166,11 @@ START_TEST(a_slot_seized_by_its_owner_is_discharged) {
 }
 END_TEST
 
-/* The code writes at most 42 bits into `noted`. */
+/* Values that only noise can leave in `noted`: a seq has at most 42 bits. */
 static const uint64_t noise[] = {UINT64_MAX, UINT64_C(1) << 42, UINT64_C(3) << 50, UINT64_MAX - 200,
 	UINT64_C(0xA5A5A5A5A5A5A5A5)};
 
-/* Writes the word over the `noted` of records that are free, at rest, held and closed. */
+/* Overwrites `noted` in four records: one free or at rest, one at rest, one held, one closed. */
 static void check_noise_is_discarded(const struct path *path, uint64_t word) {
 	record_use(record + 1, path, 1);
 	(void)record_hold(record + 2, path, 1);
@@ -219,7 +219,7 @@ START_TEST(noise_in_noted_that_charges_missing_levels_is_discarded) {
 }
 END_TEST
 
-/* The record is free; or it is placed, and the noise is a step of a release that never happened. */
+/* The record is free; or it rests, and the noise is a step of a release that never happened. */
 START_TEST(noise_in_noted_of_a_record_that_charges_nothing_leaves_it_usable) {
 	struct record *r = map_record(f.map, record);
 
@@ -236,8 +236,8 @@ START_TEST(noise_in_noted_of_a_record_that_charges_nothing_leaves_it_usable) {
 }
 END_TEST
 
-/* The record is overwritten with zeros. The cell still has a tag of the record. After the zeros,
- * the record's next steps could be older than this tag. */
+/* The record is overwritten with zeros, but the cell still has a tag of the record. If the record's
+ * seqs began at 0 again, its next steps would be older than this tag. */
 START_TEST(an_overwritten_record_repeats_no_step) {
 	struct path other = path_with("bob", 10);
 	struct record *r = map_record(f.map, record);
@@ -253,7 +253,7 @@ START_TEST(an_overwritten_record_repeats_no_step) {
 	recount_all();
 	check_path(&web, 0);
 	next = record_hold(record, &other, 1);
-	/* Another record notes that tag and overwrites it. */
+	/* Another record notes the old tag and overwrites it. */
 	record_use(record + 1, &web, 1);
 	ck_assert(snapshot_is_held(newest_of(record)));
 	ck_assert_uint_gt(next, seq);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Peaks and denials from before a reboot: berthd loads them from the store in slices, while it
- * serves clients. They stay exact whatever happens between two slices: denials, queries, a
- * deletion, a stop, or a death. */
+/* After a reboot, berthd loads the earlier peaks and denials from the store in slices, while it
+ * serves clients. Tests that these numbers stay exact whatever happens between two slices: denials,
+ * queries, a deletion, a stop, or a death. */
 
 #include "checkpoint.h"
 #include "disk.h"
@@ -52,7 +52,7 @@ static void start(void) {
 	start_with(MANY);
 }
 
-/* Ends this life of berthd as a kill does: nothing more is stored. */
+/* Ends berthd as a kill does: nothing more is stored. */
 static void kill_berthd(void) {
 	store_free(store);
 	checkpoint_free(checkpoint);
@@ -70,7 +70,7 @@ static void reboot(void) {
 	ck_assert_int_eq(remove(dir_path("directory").text), 0);
 }
 
-/* Stops in order, reboots, and loads everything in the next life. */
+/* Stops berthd in order, reboots, and starts a berthd that loads everything. */
 static void restart_after_reboot(void) {
 	stop();
 	reboot();
@@ -106,7 +106,8 @@ static void expect_restored(uint32_t except) {
 	expect_restored_of(MANY, except);
 }
 
-/* One life stores peaks and denials; after a reboot the next life has loaded its first slice. */
+/* One berthd stores peaks and denials. Then the machine reboots, and the next berthd loads its
+ * first slice. */
 static void setup(void) {
 	dir_make();
 	strcpy(state, dir_path("state").text);

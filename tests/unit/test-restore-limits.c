@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* At its start, berthd puts the limits of the store in force in an adopted segment. The accounts
- * there have any order; some are missing, some have other limits, some aren't in the store any
- * more. */
+/* Tests that berthd, when it starts and adopts a segment, puts the store's limits in force there.
+ * The segment's accounts stand in any order. Accounts may be missing, have other limits, or no
+ * longer have a limit in the store. */
 
 #include "disk.h"
 #include "fixture.h"
@@ -26,8 +26,7 @@ static void teardown(void) {
 	dir_remove();
 }
 
-/* Stores COUNT limits in the order of their names, of which some have ancestors. Name i has the
- * limit i. */
+/* Stores COUNT limits. Name i has the limit i. Some of the names have ancestors. */
 static void store_fill(void) {
 	struct store *s = store_open();
 
@@ -66,8 +65,8 @@ static void check_all(void) {
 	ck_assert_uint_eq(directory_live(d), COUNT + COUNT / 100);
 }
 
-/* Adopts a segment with the names in another order: 0, `step`, 2 * `step` and so on, modulo
- * COUNT. */
+/* Adopts a segment whose accounts were made in this order: names 0, `step`, 2 * `step` and so on,
+ * modulo COUNT. If `changed`, their limits differ from the store's. */
 static void check_adopted_in_order(uint32_t step, bool changed) {
 	store_fill();
 	for (uint32_t i = 0; i < COUNT; i++) {
@@ -89,7 +88,8 @@ START_TEST(limits_that_have_changed_are_put_in_force) {
 }
 END_TEST
 
-/* The order is backwards, or scattered; or the segment has only every other account. */
+/* The order of the accounts is backwards; or it is scattered, and the limits differ; or the segment
+ * has only every second account. */
 START_TEST(accounts_in_any_order_have_their_limits) {
 	static const uint32_t steps[] = {COUNT - 1, 1009, 2};
 
@@ -126,8 +126,8 @@ START_TEST(a_new_segment_gets_all_limits) {
 }
 END_TEST
 
-/* No berthd leaves two accounts of one name. If there are two, the account that a look-up finds
- * gets the limit, although the other one stands where the next account of the store is expected. */
+/* berthd never leaves two accounts with one name. If there are two, the account that a look-up
+ * finds gets the limit, although the other one is where the store's next name is expected. */
 START_TEST(of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit) {
 	const uint32_t which = 1041;
 	uint32_t found, other;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Changes a byte of the store's file, at one place after another, and cuts the file short. The
- * process that opens the store must neither crash nor hang. It must refuse the limits and say where
- * they are damaged, or serve only limits that were acknowledged at some time: it can't tell an
- * older state of an entry or of a whole transaction from a newer one. Damaged counts are begun
- * afresh, or right. The test changes no limit of a damaged store; only such a change would read the
+ * process that opens the store must neither crash nor hang. It must either refuse the limits and
+ * say where they are damaged, or serve only limits that were acknowledged at some time. They
+ * needn't be the last ones: the process can't tell an older state of an entry, or of a whole
+ * transaction, from a newer state. Of damaged counts, it must read only right ones, or begin the
+ * counts afresh. The test doesn't change limits in a damaged store: only a change would read the
  * free space in pages. Unless $FAULTS is "all", only a sample of the places is tried. */
 
 #include <sys/wait.h>
@@ -69,15 +70,15 @@ static void put_many(struct store *s, struct bulk b) {
 	free(limits);
 }
 
-/* Makes an import and sets some limits. The older one of the last two transactions has the number
- * 4. If one more bit is set, the number is 6, and this transaction seems to be the newer one. */
+/* Makes an import and sets some limits. The older of the last two transactions has the number 4.
+ * With one more bit, this is 6, and this transaction seems to be the newer one. */
 static void fill_fresh(struct store *s) {
 	put_many(s, (struct bulk){CUSTOMER, 0, 60, 1});
 	ck_assert_int_eq(put_one(s, "first", 1), 0);
 	ck_assert_int_eq(put_one(s, "first", 2), 0);
 }
 
-/* Leaves several pages of limits and of counts. Some were used twice, some are free again. */
+/* Leaves several pages of limits and of counts, of which some were used twice and some are free. */
 static void fill_history(struct store *s) {
 	char name[32];
 
@@ -121,7 +122,7 @@ static struct dir_path data_path(const char *which) {
 	return p;
 }
 
-/* True if the entry's limit or counts were stored at some time. Customer N had N and N + 1. */
+/* True if the limit or counts were stored at some time. Customer N had the limits N and N + 1. */
 static bool was_acknowledged(const char *entry) {
 	unsigned customer, limit, peak, denied;
 
@@ -260,8 +261,8 @@ static void range_try(const char *which, size_t from, size_t to, enum outcome (*
 				change_try(which, at, pattern, looks);
 }
 
-/* Changes bytes of the meta pages: all that LMDB has there, or in a sample only the trees' roots
- * and the transactions' numbers. */
+/* Changes bytes of the meta pages: all bytes that LMDB uses there. In a sample, changes only the
+ * trees' roots and the transactions' numbers. */
 static void metas_try(const char *which, enum outcome (*looks)(void)) {
 	for (size_t at = 0; at < METAS * PAGE; at += PAGE) {
 		range_try(which, at + (is_all() ? 0 : 80), at + 88, looks);
@@ -269,7 +270,7 @@ static void metas_try(const char *which, enum outcome (*looks)(void)) {
 	}
 }
 
-/* Changes every byte: sets all bits, clears all bits, or flips the lowest or the highest bit. */
+/* Changes every byte in four ways: sets or clears all bits, flips the lowest or the highest one. */
 static void all_try(const char *which, const char *what, enum outcome (*looks)(void)) {
 	static const unsigned patterns[] = {0, 1, 2, PATTERNS - 1};
 
@@ -309,7 +310,7 @@ static void limits_fill(void (*fill)(struct store *s)) {
 	expected = strdup(limits_stored());
 }
 
-/* Tries every place, or only a sample. */
+/* Tries every place if $FAULTS is "all", otherwise a sample. */
 static void limits_try(void (*fill)(struct store *s), const char *what) {
 	limits_fill(fill);
 	if (is_all())
@@ -352,7 +353,7 @@ static void cut_try(size_t size) {
 	tried++;
 }
 
-/* Cuts the file at each page boundary, beside it, and in between. */
+/* Cuts the file at each page boundary, near the boundary, and in the middle of the page. */
 static void cuts_try(void (*fill)(struct store *s), const char *what) {
 	static const int beside[] = {-1, 0, 1, 16, 100, 511, 512, 2048};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Tests what the store promises. What it has acknowledged stays, and a job is stored whole or not
- * at all: after a kill, after damage to its files, and on a full disk. */
+ * at all, even after a kill, after damage to the store's files, and on a full disk. */
 
 #include <fcntl.h>
 #include <lmdb.h>
@@ -287,7 +287,7 @@ static void note_acknowledged(void *data, int error) {
 		atomic_fetch_add(acknowledged, 1);
 }
 
-/* Each job raises both limits by one. A job may be handed over before the previous job is done. */
+/* Hands over jobs, each of which raises both limits by one. Several jobs may wait at a time. */
 static void child_put_for_ever(_Atomic uint32_t *acknowledged) {
 	struct pollfd p = {.events = POLLIN};
 	struct store *s;
@@ -333,7 +333,7 @@ START_TEST(a_kill_at_any_instant_loses_nothing_acknowledged_and_divides_no_job) 
 
 		if (pid == 0)
 			child_put_for_ever(acknowledged);
-		/* Progress decides when the kill happens, not a clock. */
+		/* The number of acknowledged jobs decides when the kill happens, not a clock. */
 		while (atomic_load(acknowledged) < before + 1 + (uint32_t)i * 7)
 			(void)sched_yield();
 		(void)kill(pid, SIGKILL);
@@ -400,7 +400,7 @@ START_TEST(damaged_limits_are_refused_and_left_alone) {
 }
 END_TEST
 
-/* Writes the format's version as a later berthd would, or deletes it. */
+/* Writes the format's version as a later berthd would. If `version` is NULL, deletes it. */
 static void format_change(const char *name, const uint32_t *version) {
 	struct dir_path path = dir_path(name);
 	MDB_val key = {6, (char *)"format"}, value = {4, (void *)version};
@@ -638,7 +638,7 @@ START_TEST(a_full_disk_refuses_and_loses_nothing_and_room_mends_it) {
 	ck_assert_int_eq(put_one(s, "another", 1), -ENOSPC);
 	store_free(s);
 
-	/* The store opens on a full disk, too. */
+	/* The store can be opened although the disk is full. */
 	ck_assert_uint_eq(limits_count(), acknowledged);
 	s = store_open();
 	ck_assert_int_eq(put_one(s, "another", 1), -ENOSPC);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Which names a template covers, and which template wins. */
+/* Tests which names a template matches, and which template wins if several match. */
 
 #include <stdio.h>
 #include <string.h>
@@ -60,7 +60,7 @@ START_TEST(stars_and_question_marks_match_within_a_level) {
 }
 END_TEST
 
-/* The definition of a match, in exponential time. */
+/* Matches by the definition, which takes exponential time. */
 static bool matches_by_definition(const char *pattern, const char *name) {
 	if (*pattern == '*')
 		return matches_by_definition(pattern + 1, name) ||
@@ -114,7 +114,7 @@ START_TEST(a_pattern_with_many_stars_is_matched_fast) {
 }
 END_TEST
 
-/* Sets the templates in this order, or in the reverse one. */
+/* Sets the templates in the given order, or in the reverse order if `reversed`. */
 static struct templates *templates_of(const char *const *patterns, size_t count, bool reversed) {
 	struct templates *t;
 
@@ -131,7 +131,7 @@ static void check_winner(const struct templates *t, const char *name, const char
 	bool found = templates_match(t, name, &limit);
 
 	ck_assert_msg(found == (expected != NULL), "'%s' is covered: %d", name, found);
-	/* templates_of() gave each template a limit of its own. */
+	/* Find the template by its limit: templates_of() gave each template another limit. */
 	for (size_t i = 0; i < templates_count(t) && found && !pattern; i++) {
 		pattern = templates_at(t, i, &own);
 		if (own != limit)
@@ -150,9 +150,9 @@ START_TEST(the_most_specific_template_wins_whatever_the_order_of_setting) {
 	for (size_t i = 0; i < ELEMENTS(sets); i++) {
 		check_winner(sets[i], "bob@example.com", "b*@example.com");
 		check_winner(sets[i], "carol@example.com", "*@example.com");
-		check_winner(sets[i], "z", "?");       /* neither has a literal; "?" has no star */
+		check_winner(sets[i], "z", "?");       /* no literals; "?" has no star */
 		check_winner(sets[i], "abc", "?bc");   /* "?bc" sorts before "ab?" */
-		check_winner(sets[i], "axxc", "a*?c"); /* one star against two */
+		check_winner(sets[i], "axxc", "a*?c"); /* "a*c*" has two stars */
 		check_winner(sets[i], "\xC3\xBCx", "\xC3\xBC*");
 		check_winner(sets[i], "zz", "*");
 		check_winner(sets[i], "a/b", NULL);
@@ -162,7 +162,7 @@ START_TEST(the_most_specific_template_wins_whatever_the_order_of_setting) {
 END_TEST
 
 START_TEST(literal_characters_are_counted_and_not_bytes) {
-	/* One literal character of two bytes against two of one byte each. */
+	/* The first pattern has one literal of two bytes; the second has two of one byte each. */
 	static const char *const patterns[] = {"\xC3\xBC??", "?ab"};
 	struct templates *t = templates_of(patterns, ELEMENTS(patterns), false);
 

@@ -4,10 +4,10 @@
  * Many threads use the counter and the directory on one mapping, so that ThreadSanitizer can see
  * races, which it can't see between processes. Server threads acquire and release slots. One thread
  * acts as berthd: it revokes, finishes, closes and opens records, bumps cells, and changes limits
- * and generations. Another thread clears the marks of checkpoints, and another one reads. `make
- * tsan` runs this test under ThreadSanitizer. In `make check`, the test checks only the counts.
+ * and generations. One thread clears the marks of checkpoints, and one thread reads. `make tsan`
+ * runs this test under ThreadSanitizer. In `make check`, the test checks only the counts.
  *
- * Each server acquires or releases at least $TURNS times.
+ * Each server thread acquires or releases at least $TURNS times.
  */
 
 #include "counter-fast.h"
@@ -26,7 +26,7 @@
 
 static unsigned long turns;
 static uint32_t tight;           /* the account `tight` */
-static _Atomic uint32_t inside;  /* the weight that `tight` holds, as the servers add it up */
+static _Atomic uint32_t inside;  /* the weight that `tight` holds, added up by the servers */
 static _Atomic uint32_t at_work; /* servers that run */
 static _Atomic uint32_t changes; /* by berthd */
 static _Atomic bool over;
@@ -40,7 +40,7 @@ struct server {
 	pthread_t thread;
 	uint32_t first; /* record */
 	uint64_t random;
-	struct path known[ELEMENTS(names)]; /* as it was looked up last; depth 0: not yet */
+	struct path known[ELEMENTS(names)]; /* as each was looked up last; depth 0: not yet */
 	struct {
 		uint64_t seq;
 		uint32_t weight;
@@ -58,7 +58,7 @@ static void complain(const char *what, int r) {
 
 /* -- servers ----------------------------------------------------------------------------------- */
 
-/* Finds the path as the library does: takes the known path if there is one. */
+/* Finds the path as the library does: uses the known path if there is one. */
 static bool path_find(struct server *s, size_t name, struct path *ret) {
 	struct name text;
 	uint32_t account;
@@ -79,7 +79,7 @@ static bool path_find(struct server *s, size_t name, struct path *ret) {
 	return r == 0;
 }
 
-/* The fast path of an acquire on one level, which places no record. False: it got no slot. */
+/* Acquires on one level by the fast path, which places no record. False if this gets no slot. */
 static bool acquire_one_level(
 	struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct level *l = &request->path->level[0];
@@ -112,7 +112,7 @@ static bool release_one_level(
 	return true;
 }
 
-/* Acquires in one of three ways, mostly as the library does, from the cells that it has read. */
+/* Acquires in one of three ways. Two of them, as in the library, start from cells read before. */
 static int acquire_with(struct server *s, uint32_t i, const struct slot_request *request) {
 	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
 	uint64_t *seq = &s->slot[i].seq;
@@ -211,7 +211,7 @@ static void *server_main(void *data) {
 
 /* -- berthd ------------------------------------------------------------------------------------ */
 
-/* Revokes any record except those of `tight`. */
+/* Revokes the slot of any record, except slots of `tight`. */
 static void revoke_any(uint64_t *random) {
 	uint32_t record = FIRST + random_of(random, SERVERS * RECORDS);
 	struct snapshot seen;
@@ -236,7 +236,7 @@ static void close_and_open_any(uint64_t *random) {
 		complain("a record can't be closed and opened", r);
 }
 
-/* Deletes an account, sets the limit of `tight` again, or sets another limit. */
+/* Deletes an account, sets the limit of `tight` again, or sets the limit of another account. */
 static void change_any(uint64_t *random) {
 	const char *name = names[1 + random_of(random, ELEMENTS(names) - 1)];
 	int r = 0;
@@ -257,7 +257,7 @@ static void change_any(uint64_t *random) {
 		complain("a limit can't be changed", r);
 }
 
-/* Finishes a record as a starting berthd or a recount does, while its owner goes on. */
+/* Finishes a record's operation as a starting berthd or a recount does. The owner may go on. */
 static void finish_any(uint64_t *random) {
 	uint32_t record = FIRST + random_of(random, SERVERS * RECORDS);
 	int r = random_of(random, 2) ? counter_finish(f.map, record)
@@ -324,7 +324,7 @@ static void *reader_main(void *data) {
 		const struct record *record = map_record(f.map, FIRST + random_of(random, RECORDS));
 		char text[256];
 
-		/* The list of holders shows these members. */
+		/* berthd reads these members for the list of holders. */
 		(void)load_relaxed(&record->since);
 		(void)load_relaxed(&record->label[0]);
 		(void)directory_name(f.map, 1 + random_of(random, 8), text);
