@@ -20,7 +20,7 @@
 /* What an operation does to one limit. */
 struct change {
 	const char *name;
-	int64_t old, new; /* or KILL_ABSENT */
+	int64_t old, new; /* KILL_ABSENT: the account has no limit */
 };
 
 struct state {
@@ -32,7 +32,7 @@ struct state {
 	int admin; /* the connection of the request; -1: none */
 	uint32_t replies_wanted;
 	uint32_t replies; /* received so far */
-	uint32_t code;    /* the first code in the replies that isn't 0 */
+	uint32_t code;    /* the first code in the replies that isn't 0; 0: all were 0 */
 	uint32_t run;     /* the number of the run */
 	uint32_t count;   /* the count of carol that a checkpoint must store */
 	int notify;       /* the notify socket of a berthd that is traced from its start */
@@ -58,7 +58,7 @@ static const char *const writers[] = {"counter_bump", "counter_close", "counter_
 /* -- the operations ---------------------------------------------------------------------------- */
 
 /* When the test begins to trace berthd. */
-enum start { RUNNING, RESTARTED, STARTED_WITHOUT_SEGMENT /* and without a holder */ };
+enum start { RUNNING, RESTARTED, STARTED_WITHOUT_SEGMENT /* so there is no holder */ };
 
 /* What may happen to the client's slots. */
 enum fate { NO_CLIENT, KEPT, REVOKED_IF_ACKNOWLEDGED, DIED };
@@ -68,9 +68,9 @@ struct operation {
 	enum start start;
 	enum fate fate;
 	enum kill_halfway halfway; /* the state of one more record of the client */
-	/* NULL, or called before berthd is traced, and so perhaps before it starts. */
+	/* Called before berthd is traced, and so perhaps before berthd starts; may be NULL. */
 	void (*prepare)(const struct operation *o);
-	/* NULL, or begins the operation without waiting for its end. */
+	/* Begins the operation without waiting for its end; NULL: berthd's start begins it. */
 	void (*begin)(const struct operation *o);
 	bool (*finished)(void *data);
 	struct change change[CHANGES_MAX];

@@ -34,7 +34,7 @@ static const char *json_text(const char *p) {
 	return p + 1;
 }
 
-/* Checks the members of an object (`keys`) or of an array, and the closing bracket. */
+/* Checks the members of an object (if `keys`) or of an array, and the closing bracket. */
 static const char *json_members(const char *p, char end, bool keys) {
 	p = blanks(p);
 	if (*p == end)

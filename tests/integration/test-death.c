@@ -88,8 +88,8 @@ static int work(struct berth *b, int rounds) {
 	return code;
 }
 
-/* In the child: uses each account once and sends the code. Then, for each number n that the child
- * receives, does n rounds and sends a code. Ends when n is 0. */
+/* In the child: uses each account once. Then, for each number n that the child receives, does n
+ * rounds. Each time sends the first error so far, or success. Ends when n is 0. */
 static void child_work(struct child *c, void *data) {
 	struct berth *b = NULL;
 	int code = berth_open(NULL, &b), rounds;
@@ -362,8 +362,8 @@ static void expect_second_refused(const char *option, const char *dir) {
 	struct instance second = here;
 
 	(void)mkdir(own, 0700);
-	/* The second berthd shares one directory with the first and has the other one for
-	 * itself. */
+	/* The second berthd shares one directory with the first berthd, and has the other directory
+	 * to itself. */
 	second.args[0] = strcmp(option, "--runtime-dir") == 0 ? "--state-dir" : "--runtime-dir";
 	second.args[1] = own;
 	second.args[2] = option;
@@ -426,7 +426,7 @@ static struct bytes file_read(const char *name) {
 	return b;
 }
 
-/* The file still has these bytes, which this function frees. */
+/* Fails unless the file still has these bytes. Frees the bytes. */
 static void expect_unchanged(const char *name, struct bytes before) {
 	struct bytes after = file_read(name);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Each call of a running berthd fails in turn while it handles a request. An acknowledged change is
- * durable, a change that is refused with "nothing has changed" isn't made, and berthd keeps
- * running. */
+/* Each call that a running berthd makes while it handles a request fails in turn. An acknowledged
+ * change is durable, a change that is refused with "nothing has changed" isn't made, and berthd
+ * keeps running. */
 
 #include "faults.h"
 #include "steps.h"
@@ -10,7 +10,7 @@
 #define LINES      200
 #define TIMEOUT_MS 3000
 
-/* The exit status and output of berthctl for the last request during a fault. */
+/* The exit status and output of berthctl for the last request that was made during a fault. */
 static int status;
 static char output[65536];
 static int number; /* a new limit for each request */
@@ -29,8 +29,8 @@ static bool is_acknowledged(void) {
 	return status == 0;
 }
 
-/* True if the request failed, but its change may have been made: berthd may have stored it before
- * the error. */
+/* True if the request failed, but its change may have been made: berthd may have stored the change
+ * before the error. */
 static bool may_be_done(void) {
 	return !is_acknowledged() && !strstr(output, "nothing has changed") &&
 	       !strstr(output, "nothing was imported");
@@ -60,8 +60,8 @@ static long long limit_of(const char *account) {
 	return json_number_in(text, "limit");
 }
 
-/* The limit must be the new one if berthd acknowledged it, else the old or the new one. Checks this
- * now, and again after berthd was killed. */
+/* The account must have the new limit if berthd acknowledged it, the old or the new limit if the
+ * change may have been made, else the old limit. Checks this now, and again after a kill. */
 static void expect_limit(const char *account, long long old, long long new) {
 	long long now = limit_of(account), then;
 
@@ -139,7 +139,7 @@ static const char *write_import(int limit) {
 	return path;
 }
 
-/* The number of lines that have the limit. */
+/* The number of lines of an export that have the limit. */
 static int lines_with(int limit) {
 	const char *text, *end = text_of(" %d\n", limit);
 	int n = 0, r = ctl(&text, "export", NULL);

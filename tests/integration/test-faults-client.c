@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Each call of libberth fails in turn. The library returns the right code and doesn't hang, held
- * slots stay held, and neither the process nor berthd keeps resources. */
+/* Each call that libberth makes fails in turn. The library returns the right code and doesn't hang,
+ * held slots stay held, and neither the process nor berthd keeps resources. */
 
 #include <pthread.h>
 
@@ -19,7 +19,7 @@ static int descriptors_open(void) {
 static bool in_close, in_resume;
 
 /* True if the fault may cost the connection, and with it the session and its slots. The library
- * also hangs up if it resumes its session with a new berthd, but gets no reply before the
+ * also hangs up if it asks a new berthd to resume the session, but gets no reply before the
  * deadline. */
 static bool fault_closes_connection(void) {
 	return fault->error == ECONNRESET || (in_close && fault->what == INJECT_SEND) ||
@@ -102,7 +102,7 @@ END_TEST
 
 /* A call of a session that holds a slot of 'kept'. */
 struct scenario {
-	void (*before)(struct berth *b); /* NULL, or called before the fault is armed */
+	void (*before)(struct berth *b); /* called before the fault is armed; may be NULL */
 	int (*call)(struct berth *b);
 };
 
@@ -117,7 +117,7 @@ static void expect_kept(struct berth *b) {
 
 	fault_check(current_of("kept") == 1 || fault_closes_connection(),
 		"the slot of 'kept' is lost\n");
-	/* The name is new, so the library asks berthd, and connects to a new berthd. */
+	/* The name is new, so the library must ask berthd, and connects again if necessary. */
 	code = berth_acquire(b, text_of("next/%u@example.com", names), &more);
 	fault_check(code == BERTH_SUCCESS, "the next call: %d\n", code);
 	expect_code_for(fault_text(), BERTH_SUCCESS, berth_release(b, more));

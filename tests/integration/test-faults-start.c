@@ -37,7 +37,7 @@ static bool error_is_logged(void) {
 					 strstr(log, strerror(ENOMEM)))));
 }
 
-/* Starts berthd with the fault; true if it serves. */
+/* Starts berthd with the fault. Returns true if berthd serves. */
 static bool start_with_fault(void) {
 	int status;
 
@@ -157,7 +157,8 @@ static void expect_slots_held(void) {
 	fault_check(status_number("slots_held") == HELD, "slots_held is wrong\n");
 }
 
-/* Another process dies while no berthd runs. The next berthd that starts frees its slot. */
+/* Another process dies while no berthd runs. The next berthd that starts frees the slot of this
+ * process. */
 static void adoption_step(void) {
 	struct child dead = child_start(child_hold_one, (void *)"acme/alice");
 	int code;

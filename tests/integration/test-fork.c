@@ -8,13 +8,13 @@
 
 #include "steps.h"
 
-/* A handle of the parent and a slot that it holds, which a forked child inherits. */
+/* The parent's handle, and a slot that the parent holds. A forked child inherits both. */
 struct inherited {
 	struct berth *b;
 	berth_slot slot;
 };
 
-/* The functions for run_forked return 0, or the number of the step that failed. */
+/* The functions for run_forked return the number of the step that failed; 0: none did. */
 
 /* -- fork -------------------------------------------------------------------------------------- */
 
@@ -393,7 +393,7 @@ START_TEST(after_closefrom_old_slots_are_revoked_and_new_slots_can_be_acquired) 
 }
 END_TEST
 
-/* berthd may not have noticed the closed socket yet. */
+/* Acquires after a closefrom, perhaps before berthd has noticed that the socket is closed. */
 static int acquire_after_closefrom(void *data) {
 	struct berth *b = NULL;
 	berth_slot slot[8];
@@ -478,7 +478,8 @@ static int open_descriptors(void) {
 	return n;
 }
 
-/* The files of one handle get the numbers that the same files of the other handle had. */
+/* Closes the files of two handles. Then one handle opens its files again, and they get the numbers
+ * that the files of the other handle had. */
 static int handles_share_numbers(void *data) {
 	struct berth *one = NULL, *other = NULL;
 	berth_slot slot[4];
@@ -491,7 +492,7 @@ static int handles_share_numbers(void *data) {
 		berth_acquire(other, "alice", &slot[1]) != BERTH_SUCCESS)
 		return 1;
 	(void)close_range(3, ~0U, 0);
-	/* The name is new, so the handle connects to berthd again. */
+	/* The name is new, so the handle must ask berthd, and connects again. */
 	if (berth_acquire(one, "stranger", &slot[2]) != BERTH_SUCCESS)
 		return 2;
 	before = open_descriptors();
@@ -549,9 +550,9 @@ END_TEST
 
 /* -- dlopen ------------------------------------------------------------------------------------ */
 
-/* With RTLD_DEEPBIND the copy prefers its own symbols to those of this program. Programs that load
- * modules may use this flag. A sanitizer refuses the flag, which would bypass the sanitizer's
- * functions. The flag would also bypass the functions of valgrind/pidfd.c. */
+/* With RTLD_DEEPBIND a copy of the library prefers its own symbols to those of this program.
+ * Programs that load modules may use this flag. A sanitizer refuses the flag, which would bypass
+ * the sanitizer's functions. The flag would also bypass the functions of valgrind/pidfd.c. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define PREFER_ITS_OWN 0
 #else
@@ -578,8 +579,8 @@ struct library_copy {
 	void (*close)(struct berth *);
 };
 
-/* Loads a copy, since dlopen of the library itself would find the library with which this program
- * is linked. */
+/* Loads a copy of the library, since dlopen of the library itself would find the library with which
+ * this program is linked. */
 static struct library_copy library_copy_load(int flags) {
 	struct library_copy c = {.path = text_of("%s/copy.so", here.dir)};
 

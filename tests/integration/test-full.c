@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A resource of berthd is used up. Clients get 8, and never 1238, and berthd logs what to do. Once
- * the resource is available, berthd serves again. */
+/* A resource of berthd is used up. Clients get BERTH_NO_SYSTEM_RESOURCES (8), never
+ * BERTH_CONNECTION_COUNT_LIMIT (1238), and berthd logs what to do. Once the resource is available,
+ * berthd serves again. */
 
 #include <sched.h>
 #include <sys/mount.h>

@@ -514,8 +514,8 @@ START_TEST(three_hundred_connections_at_once_delay_no_client) {
 }
 END_TEST
 
-/* Connects 500 times, with or without a session and a request. Ends the connection with a goodbye,
- * without one, or by exiting. */
+/* Connects 500 times, with or without a session and a request. Ends each connection by close, with
+ * or without a goodbye before it, or by exiting. */
 static int connect_and_leave(void *nothing) {
 	struct message_hello hello = hello_make();
 	struct message_ranges ranges = {MESSAGE_HEADER(MESSAGE_RANGES, ranges), .count = 1};
@@ -717,7 +717,7 @@ static void wait_for_accounts(uint32_t accounts) {
 	(void)close(fd);
 }
 
-/* True if all accounts of an import exist, or none of them. */
+/* True if all accounts of an import exist, or if none of them exists. */
 static bool import_is_complete_or_undone(void *data) {
 	long long configured = status_number("configured"), accounts = status_number("accounts");
 
@@ -741,14 +741,14 @@ START_TEST(a_hang_up_while_accounts_are_reserved_frees_them_again) {
 			cancelled++;
 			continue;
 		}
-		/* The import is complete: the hang-up came after the commit. */
+		/* The import is complete, since berthd saw the hang-up after the commit. */
 		instance_end(&here);
 		imports_start();
 	}
 	ck_assert_int_gt(cancelled, 0);
 	expect_ctl(1, "no account", "get", "first/1");
-	/* Another import gets the same accounts, and after a restart berthd has no other
-	 * accounts. */
+	/* Another import needs the accounts that were freed. After a restart berthd has only the
+	 * accounts of that import. */
 	ck_assert_int_eq(
 		answer_receive(import_send_commit("second/%d", IMPORT_SIZE)), BERTH_SUCCESS);
 	restart_after(SIGKILL);

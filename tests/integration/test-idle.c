@@ -5,8 +5,8 @@
 
 #include "steps.h"
 
-/* The length of a measurement. It is long enough to show anything that runs every second or two.
- * The sleep waits for no event. */
+/* How long a measurement (a window) takes: long enough to show anything that runs every second or
+ * two. The test sleeps meanwhile, since there is no event to wait for. */
 #define WINDOW_MS 2200
 #define TRIES     12
 
@@ -88,7 +88,7 @@ START_TEST(berthd_sleeps_while_nothing_changes_and_wakes_for_a_change) {
 	ck_assert_msg(eventually(has_slept, &n), "a release didn't wake berthd");
 	expect_idle("after a release");
 
-	/* The release made one checkpoint only, so the checkpoint's time stays the same. */
+	/* The release made one checkpoint only, so the last checkpoint's time stays the same. */
 	checkpoint_time(before);
 	expect_idle("after a request for the status");
 	checkpoint_time(after);

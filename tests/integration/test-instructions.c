@@ -6,12 +6,12 @@
  * The machine's load doesn't change the counts, but another compiler does. So the test runs only
  * with gcc 12 on x86-64, with optimisation and without a sanitizer.
  *
- * tests/lib/instructions.h defines what is counted. callgrind counts the same instructions (the
- * difference of 3,000 and 1,000 repetitions), and also the caller's loop and valgrind's replacement
- * of the vDSO.
+ * tests/lib/instructions.h defines what is counted. callgrind counts the same instructions, if one
+ * subtracts its count for 1,000 repetitions from that for 3,000. But callgrind also counts the
+ * caller's loop and valgrind's replacement of the vDSO.
  *
  * A figure is the median of many repetitions, since now and then an operation wakes berthd. 2,000
- * operations that aren't counted precede the repetitions.
+ * pairs (an acquire and its release) that aren't counted precede the repetitions.
  */
 
 #include <pthread.h>
@@ -30,7 +30,7 @@ struct work {
 	/* Aligned to a page, so that strlen and strcmp always take the same path. */
 	_Alignas(4096) char account[64];
 	char label[32];
-	void (*begin)(const struct work *w); /* NULL, or called when the session is open */
+	void (*begin)(const struct work *w); /* called when the session is open; may be NULL */
 	void (*operation)(const struct work *w);
 	unsigned pairs;       /* per operation; the operation's count is divided by this number */
 	unsigned repetitions; /* how often the operation is counted */
@@ -150,8 +150,8 @@ static void pairs_in_turn(const struct work *w) {
 
 /* -- the operations that are counted ----------------------------------------------------------- */
 
-/* The last two are compared with each other. strcmp executes more instructions near the end of a
- * page, so the table begins with a page. */
+/* The last two works are compared with each other. strcmp executes more instructions near the end
+ * of a page, so the table begins where a page begins. */
 static const _Alignas(4096) struct work works[] = {
 	{"pair, name of 17 bytes", "alice@example.com", "", NULL, pair, 1, REPETITIONS, {190, 2}},
 	{"pair, beside a thread that sleeps", "alice@example.com", "", thread_begin, pair, 1,
@@ -371,7 +371,7 @@ static double window_maximum(unsigned before, unsigned window) {
 
 #define FEW_HELD 1100
 
-/* $HELD, or a number that makes the test take a few seconds. */
+/* $HELD if it is large enough, else a number with which the test takes a few seconds. */
 static unsigned many_held(void) {
 	unsigned n = (unsigned)environment_number("HELD", 0);
 

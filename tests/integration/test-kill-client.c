@@ -274,7 +274,7 @@ static bool finish_by_revoke_of_all(pid_t pid) {
 
 static bool finish_by_recount(pid_t pid) {
 	(void)pid;
-	ck_assert_msg(eventually(release_is_finished, NULL), "no recount finishes it; %s",
+	ck_assert_msg(eventually(release_is_finished, NULL), "no recount finishes the release; %s",
 		instance_log(&here));
 	return logged_times("Finished 1 releases") > 0;
 }
@@ -329,8 +329,8 @@ START_TEST(a_stopped_release_is_finished_by_others) {
 	step = MAX_OF((w.end - w.first) / 8, 1u);
 	for (size_t k = w.first; k < w.end; k += step, looks++)
 		finished += release_stopped(k, finishers[_i], looks % 2);
-	ck_assert_msg(
-		finished > 0, "of %zu releases it finished none; %s", looks, instance_log(&here));
+	ck_assert_msg(finished > 0, "berthd finished none of %zu releases; %s", looks,
+		instance_log(&here));
 }
 END_TEST
 

@@ -2,8 +2,9 @@
 
 /*
  * Kills berthd at every point: at every system call of any of its threads, and at every instruction
- * of the functions that write shared memory, while it starts, adopts sessions, frees the slots of a
- * dead process, revokes, sets, deletes, imports, opens a session, writes a checkpoint and stops.
+ * of the functions that write shared memory. Meanwhile berthd starts, adopts sessions, frees the
+ * slots of a dead process, revokes, sets, deletes, imports, opens a session, writes a checkpoint or
+ * stops.
  *
  * Two processes have sessions. The holder (this process) holds slots all the time. In half of the
  * runs the holder also acquires and releases slots of the same accounts while berthd is stopped at
@@ -14,7 +15,7 @@
  * it, else the old or the new one.
  *
  * $STRIDE=n tries every n-th point. Without it the test tries a few points, which depend on $SEED.
- * $OPERATION, a part of a name, selects operations.
+ * $OPERATION selects the operations whose names contain its value.
  */
 
 #include "kill-operations.h"
@@ -209,7 +210,7 @@ static void judge_holder(void) {
 		(long long)kill_stored(here.state_dir, "limits", "visitor/*"));
 }
 
-/* Acquires succeed for accounts that are stored; a deleted account is unknown. */
+/* Acquires must succeed for accounts that are stored. A deleted account must be unknown. */
 static void judge_service(const struct operation *o, struct berth *b, bool made) {
 	for (int i = 0; i < CHANGES_MAX && o->change[i].name; i++) {
 		const struct change *c = &o->change[i];

@@ -142,7 +142,7 @@ START_TEST(unusual_names_work_from_end_to_end) {
 }
 END_TEST
 
-/* 8 levels that fill 255 bytes with characters of 1 to 4 bytes. */
+/* The name has 8 levels, which fill 255 bytes with characters of 1 to 4 bytes. */
 START_TEST(the_longest_and_deepest_name_survives_a_restart) {
 	char name[256] = "";
 	struct berth *b;

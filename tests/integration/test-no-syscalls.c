@@ -52,7 +52,8 @@ static void setup(void) {
 	set_limit(known[6], "9");
 }
 
-/* Acquires (or is denied), queries and releases each account. Returns 0 if all codes are right. */
+/* For each account: acquires a slot or is denied, queries the account, and releases the slot.
+ * Returns 0 if all codes are right. */
 static int run_round(struct berth *b) {
 	for (size_t i = 0; i < COUNT_OF(known); i++) {
 		struct berth_request req = {.size = sizeof(req),
@@ -77,7 +78,7 @@ static int run_round(struct berth *b) {
 
 struct plan {
 	bool futex_allowed;
-	void (*call)(void); /* called under the filter instead of the rounds; or NULL */
+	void (*call)(void); /* called under the filter, before the rounds; may be NULL */
 	bool waits;         /* the child waits for a number before it installs the filter */
 };
 

@@ -60,7 +60,7 @@ static uint32_t held_record_of(const char *name) {
 	return 0;
 }
 
-/* A record of the same session that isn't used. */
+/* A free record in the range of held_record_of(). */
 static uint32_t free_record_of(const char *name) {
 	uint32_t number = held_record_of(name);
 
@@ -86,7 +86,7 @@ static bool record_is_unused(void *data) {
 
 	(void)ctl(&(const char *){NULL}, "status", NULL);
 	s = snapshot_of(*(uint32_t *)data);
-	/* A larger value is noise, even if it looks like the end of a cycle. */
+	/* A value above BERTH_SEQ_MASK is noise, even if it looks like the end of a cycle. */
 	if (load_acquire(&map_record(map, *(uint32_t *)data)->noted) > BERTH_SEQ_MASK)
 		return false;
 	return place_state(s.place) == RECORD_FREE ||
@@ -416,7 +416,7 @@ START_TEST(a_server_that_met_noise_in_its_seqs_uses_all_its_records_again) {
 }
 END_TEST
 
-/* The cell has the tag of the slot, so a release doesn't read the record. */
+/* The cell has the tag of the slot's record, so a release doesn't read the record. */
 START_TEST(a_slot_that_a_recount_revoked_is_not_discharged_again) {
 	struct berth *b = open_session(), *other = open_session();
 	berth_slot slot, others = acquire_slot(other, "alice");
@@ -577,7 +577,8 @@ static bool code_is_expected(int code) {
 	return false;
 }
 
-/* A server that acquires and releases until SIGTERM. It sends 0, or a code that isn't expected. */
+/* A server that acquires and releases until SIGTERM. At the end it sends a code that wasn't
+ * expected; 0: all were. */
 static void child_serve(struct child *c, void *data) {
 	const char *const names[] = {"alice", "acme/bob", "acme"};
 	struct berth *b = NULL;
@@ -622,7 +623,8 @@ static void child_overwrite_segment(struct child *c, void *data) {
 
 static struct instance other_instance;
 
-/* Starts another instance with a server of its own; the environment still names the first one. */
+/* Starts another instance with a server of its own; the environment still names the first
+ * instance. */
 static struct child other_instance_start(void) {
 	struct child c;
 

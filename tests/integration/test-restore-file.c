@@ -376,7 +376,7 @@ END_TEST
 
 /* -- after a failed commit --------------------------------------------------------------------- */
 
-/* Makes all calls of the kind `what` fail from now on. 0: no call fails. */
+/* Makes all calls of the kind `what` fail from now on. If `what` is 0, no call fails. */
 static void calls_fail(uint32_t what, int error) {
 	inject->nth = 1;
 	inject->sticky = 1;
@@ -408,7 +408,7 @@ START_TEST(after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again)
 }
 END_TEST
 
-/* The next change opens the limits again, too, even before a second has passed. */
+/* The store opens the limits again a second after a failed sync, or earlier if a change arrives. */
 START_TEST(a_change_after_a_failed_sync_opens_the_limits_itself) {
 	const char *text;
 
@@ -438,8 +438,8 @@ START_TEST(a_start_without_a_process_says_so) {
 }
 END_TEST
 
-/* Makes the file like version 0.1.0, which wrote two numbers after each meta page: a checksum of
- * the page and the number of its transaction. */
+/* Makes the file like one of version 0.1.0, which wrote two numbers after each meta page: a
+ * checksum of the page and the number of its transaction. */
 START_TEST(a_store_with_the_seals_of_release_0_1_0_opens_unchanged) {
 	static const unsigned char seal[16] = {0x12, 0x34, 0x56, 0x78, 0x9A, 0xBC, 0xDE, 0xF0, 4};
 	unsigned char found[16];

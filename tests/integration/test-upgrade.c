@@ -84,7 +84,7 @@ static const char *path_of(const char *name) {
 	return text_of("%s/%s", here.runtime_dir, name);
 }
 
-/* Returns the new file, open. */
+/* Writes the bytes to a new file. Returns its descriptor. */
 static int file_make(const char *name, const void *bytes, size_t size) {
 	int fd;
 
@@ -106,7 +106,7 @@ static void files_make(void) {
 	directory_fd = file_make("directory", other_directory, sizeof(other_directory));
 }
 
-/* True if the runtime directory still has the open file under its name. */
+/* True if the runtime directory still has the open file under this name. */
 static bool is_in_place(int fd, const char *name) {
 	struct stat is, was;
 
@@ -190,7 +190,7 @@ START_TEST(a_living_process_keeps_berthd_from_starting_and_is_named) {
 	struct child c = process_start("smtpd");
 
 	(void)prctl(PR_SET_NAME, "imapd");
-	/* Clients can write to the table, so berthd gets the names from the kernel. */
+	/* Clients can write to the table, so berthd gets the names of processes from the kernel. */
 	session_put(7, getpid(), start_of(getpid()), "init");
 	session_put(8, c.pid, start_of(c.pid), "init");
 	files_make();
@@ -416,7 +416,7 @@ START_TEST(a_client_of_another_version_gets_1306_in_its_own_version) {
 }
 END_TEST
 
-/* Answers every request with 1306, as a berthd of version 1 does. */
+/* Answers every request with BERTH_REVISION_MISMATCH, as a berthd of version 1 does. */
 static void serve_version_1(struct child *c, void *data) {
 	int fd = socket_bind(SOCK_SEQPACKET, path_of(data)), connection;
 
