@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Switches between the stacks of the scheduler and of the coroutines. On x86-64 a switch is a few
- * instructions, and takes nanoseconds. On other machines ucontext makes it. */
+ * instructions, and takes nanoseconds. On other machines ucontext makes the switch. */
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -284,7 +284,7 @@ void daemon_close_records(uint32_t process) {
 	}
 }
 
-/* Revokes the first held slot that it finds, from a random record on; now and then several. */
+/* Revokes the first held slot that it finds, from a random record on; now and then more slots. */
 static void act_revoke(void) {
 	const uint32_t granted = RECORDS - BERTH_RANGE;
 	uint32_t first = below(granted), count = one_in(4) ? granted : 16;

@@ -26,7 +26,7 @@ static inline bool one_in(uint32_t n) {
 static inline uint64_t below_log(uint32_t bits) {
 	return 1 + (chance() >> 1) % (UINT64_C(1) << below(bits + 1));
 }
-/* Every second time returns what below_log() does, else a number from 1 to 2^bits. */
+/* In half of the calls returns what below_log() does, else a number from 1 to 2^bits. */
 static inline uint64_t below_size(uint32_t bits) {
 	return one_in(2) ? below_log(bits) : 1 + below(UINT32_C(1) << bits);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A process's session: libberth's struct session. berthd has another struct of that name, so the
- * two headers can't be included together. */
+/* A process's session: libberth's struct session. berthd has another struct of that name, so no
+ * source includes the headers of both. */
 
 #include "parties.h"
 #include "handle.h"

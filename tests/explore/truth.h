@@ -63,8 +63,8 @@ void truth_session_ending(uint32_t session);
 /* The session's slots don't belong to their holders any more. */
 void truth_session_ended(uint32_t session);
 
-/* The word of an account's entry was written. Until berthd acknowledges the new limit, the former
- * ones are in force, too; then only the new one. If the word is LIVE, an account has this index. */
+/* The word of an account's entry was written. The former limits stay in force, too, until berthd
+ * acknowledges the new one. If the word is LIVE, an account has this index. */
 void truth_entry_written(uint32_t account);
 void truth_limit_acknowledged(uint32_t account);
 /* The highest limit in force. */

@@ -45,6 +45,6 @@ enum trace_kind {
 void trace_word(enum trace_kind kind, uint32_t word, uint64_t before, uint64_t after);
 __attribute__((format(printf, 1, 2))) void trace_text(const char *format, ...);
 
-/* Prints the last events that concern the verdict's account and record; all: all events of the
- * run. */
+/* Prints the last events that concern the verdict's account and record. If `all`, prints all events
+ * of the run. */
 void trace_print(bool all);

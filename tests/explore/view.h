@@ -36,7 +36,8 @@ bool view_has_charged(
 bool view_counts(uint32_t word);
 
 /* True if a compare-and-swap of this word alone may succeed although the word has changed and
- * changed back meanwhile: for a record's place, and if view_counts() is false. */
+ * changed back meanwhile. Such words are the places of records, and the words for which
+ * view_counts() is false. */
 bool view_may_return(uint32_t word);
 
 /* After 2^MANY_PAIRS_BITS pairs a record's seqs are far larger than those in its old tags. */

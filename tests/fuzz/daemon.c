@@ -243,7 +243,7 @@ static void on_stored(void *data, int error) {
 	*(bool *)data = true;
 }
 
-/* Returns when the store has done this job and all before it. */
+/* Returns when the store has stored these limits, and has done all earlier jobs. */
 static void limits_wait(const struct store_limit *limits, size_t count) {
 	bool stored = false;
 

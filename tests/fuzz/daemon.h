@@ -3,7 +3,7 @@
 
 /*
  * A whole berthd within the fuzzer's process: real sockets, a real segment and a real store. The
- * fuzzer runs its event loop. berthd is started once. After each input the fuzzer removes all
+ * fuzzer runs berthd's event loop. berthd is started once. After each input the fuzzer removes all
  * accounts and sessions, and then nothing may be left.
  */
 

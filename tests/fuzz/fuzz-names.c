@@ -98,7 +98,7 @@ static void try_number(const char *text) {
 		want = want * 10 + (uint64_t)(*p - '0');
 		if (want > max) {
 			large = true;
-			want = max; /* so that the next digit can't overflow it */
+			want = max; /* so that the next digit can't overflow `want` */
 		}
 	}
 	must_for(r == (!digits ? -EINVAL : large ? -ERANGE : 0), text, strlen(text));
