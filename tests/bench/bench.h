@@ -67,7 +67,7 @@ double bench_cpu_now(void); /* the CPU time of this thread in ns */
 
 /* -- berth (berthd.c) -------------------------------------------------------------------------- */
 
-/* A berthd with capacity for that many accounts and slots, and with its limits in bench.disk.
+/* A berthd with the capacities that berthd_start() is given, and with its limits in bench.disk.
  * Clients connect to the berthd that was started last and still runs. */
 struct berthd {
 	struct instance instance;
@@ -113,8 +113,8 @@ void cpus_init(void);
 unsigned cpus_count(void);
 /* Worker 0 is pinned to the last CPU, worker 1 to the one before, and so on. */
 void cpus_pin_worker(unsigned worker);
-/* If `pin`, the driver, and servers that it starts from now on, use all CPUs but the last, if there
- * is another. Otherwise they use all. */
+/* Lets the driver, and servers that it starts from now on, use all CPUs. But if `pin`, and there
+ * are several CPUs, they don't use the last. */
 void cpus_pin_servers(bool pin);
 
 /* True if that many bytes are free in memory, on tmpfs and on the disk. */

@@ -124,7 +124,7 @@ static unsigned cpus_of(const struct crew *crew) {
 	return crew->count < cpus_count() ? crew->count : cpus_count();
 }
 
-/* True if a batch counts only if every CPU was at work during it. All batches of a timed contender
+/* True if only batches during which every CPU was at work count. All batches of a timed contender
  * count: its result includes operations during which another process didn't run. */
 static bool wants_overlap(const struct crew *crew) {
 	return cpus_of(crew) > 1 && !crew->contender->timed;

@@ -14,14 +14,14 @@
 struct contender {
 	const char *name;
 	struct peer *peer;  /* opened in each process; if it is missing, so is the contender */
-	unsigned processes; /* 0 is 1 */
+	unsigned processes; /* 0 means 1 */
 	unsigned object;    /* the argument of the functions below */
 	bool threads;       /* `processes` threads of one process, instead of processes */
 	bool apart;         /* process k works on object + k */
 	bool timed;         /* each operation is timed by itself */
-	unsigned batch;     /* the most operations in a batch; 0 is BATCH_MAX */
-	void (*open)(unsigned object); /* in each process, after the peer's open; or NULL */
-	/* Called before each batch of n operations, untimed; or NULL. */
+	unsigned batch;     /* the most operations in a batch; 0 means BATCH_MAX */
+	void (*open)(unsigned object); /* in each process, after the peer's open; may be NULL */
+	/* Called before each batch of n operations, untimed; may be NULL. */
 	void (*prepare)(unsigned object, unsigned long n);
 	/* Does n operations. */
 	void (*run)(unsigned object, unsigned long n);
@@ -35,8 +35,8 @@ struct contender {
 
 #define BATCH_MAX 1024
 
-/* Makes a contender of a peer. `object`: its processes share OBJECT_FREE, are denied a slot of
- * OBJECT_FULL, or use one object each, from OBJECT_OWN on. */
+/* Makes a contender of a peer. If `object` is OBJECT_FREE, its processes share this object; if
+ * OBJECT_FULL, they are denied its slot; if OBJECT_OWN, each process uses an object of its own. */
 struct contender contender_of(struct peer *p, unsigned processes, unsigned object);
 void contest(struct contender *c, unsigned count, unsigned rounds);
 /* Adds a row for each contender, with its name and its object: "berth, of 1,000". Contenders of one

@@ -11,7 +11,7 @@
 
 #define PEERS_MAX 16
 
-/* How many times as fast as the peer berth should be; 0: there is no target. */
+/* berth should be this many times as fast as the peer; 0: there is no target. */
 static double target_of(const struct peer *p) {
 	return p == &peer_undo ? 30 : p == &peer_lmdb ? 20 : p == &peer_redis ? 1500 : 0;
 }

@@ -17,7 +17,7 @@
 static struct berthd berthd;
 static double begun;
 static double since;    /* when idle_watch() began to count; 0: not yet */
-static double switches; /* context switches until then */
+static double switches; /* context switches before `since` */
 
 void idle_begin(void) {
 	berthd_start(&berthd, 1048576, 1048576);

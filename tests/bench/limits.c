@@ -65,7 +65,7 @@ static void changes_measure(struct changes *c) {
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	bench_check(fd >= 0, path);
 	files[0] = strdup(accounts_file(BATCH, 7));
-	files[1] = strdup(accounts_file(BATCH + 1, 8)); /* + 1: the file gets another name */
+	files[1] = strdup(accounts_file(BATCH + 1, 8)); /* + 1 gives the file another name */
 	(void)berthd_import(files[1]);
 	for (unsigned round = 0; round < (bench.quick ? 3u : 15u); round++) {
 		bench_continue();

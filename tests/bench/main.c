@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Measures the cost of berth, and of what people would use instead. Reports figures and judges none
- * of them.
+ * Measures the cost of berth, and of what people would use instead. Reports the figures, and which
+ * targets they miss. No figure makes the bench fail.
  *
  *     bench [--quick] [--only FAMILY[,FAMILY]...] DIRECTORY
  *

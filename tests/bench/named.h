@@ -23,7 +23,7 @@
 
 /* A cache line. */
 struct named_entry {
-	_Alignas(64) uint64_t hash; /* 0: there is none */
+	_Alignas(64) uint64_t hash; /* 0: the entry is free */
 	_Atomic uint32_t count;
 	uint32_t limit;
 	uint32_t length;

@@ -33,7 +33,7 @@ struct peer {
 	/* Called once, in the driver. Returns NULL, or why the peer can't be measured here. */
 	const char *(*start)(void);
 	void (*stop)(void);
-	/* Kills the process that counts with SIGKILL and starts it again; NULL: there is none. */
+	/* Kills the process that counts, and starts it again; NULL: no process counts. */
 	void (*restart)(void);
 	/* Called in each process that uses the peer; NULL: there is nothing to do. */
 	void (*open)(void);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Lists the peers, defines berth as one of them, and does what is done with all peers. */
+/* Lists the peers, defines berth as one of them, starts and stops all peers, and tests what a peer
+ * loses by kills. */
 
 #include <berth.h>
 

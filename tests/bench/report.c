@@ -129,7 +129,8 @@ static const char *number_text(double value, char to[NUMBER_SIZE]) {
 	return to;
 }
 
-/* Chooses a unit that suits the row's figures. Returns the factor that converts them to it. */
+/* Chooses a unit that suits the row's figures. Returns the factor that converts the figures to the
+ * unit. */
 static double unit_choose(const struct row *r, const char **ret_unit) {
 	static const char *const units[] = {"ns", "µs", "ms", "s"};
 	double size = series_median(&r->figures), factor = 1;

@@ -17,7 +17,7 @@ void works_growth(void);      /* many held slots, many processes */
 void random_measure(unsigned most);
 
 /* An idle berthd runs beside all families. idle_begin() starts it, idle_watch() begins to count its
- * wake-ups when its counts are stored, and idle_end() reports. */
+ * wake-ups when it has stored its counts, and idle_end() reports. */
 void idle_begin(void);
 void idle_watch(void);
 void idle_end(void);

@@ -76,7 +76,8 @@ static void send_set(struct admin *a, uint32_t account, uint32_t limit) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-/* Returns the count, as a limit: then a charge against the old limit exceeds the new limit. */
+/* Returns the account's count. When this count becomes the limit, a charge against the old limit
+ * exceeds it. */
 static uint32_t limit_held(struct admin *a, uint32_t account) {
 	uint32_t held = counter_count(a->m, torture_account(a->m, torture_name[account]));
 
@@ -153,7 +154,7 @@ static void delete_and_set(struct admin *a) {
 	(void)add_total(&a->t->revokes_begun, 1);
 	code = call(a, &delete, &reply);
 	(void)add_total(&a->t->revokes_done, 1);
-	/* 1317: berthd had deleted the account before it died without an answer. */
+	/* BERTH_NO_SUCH_USER: berthd had deleted the account before it died without an answer. */
 	if (code != BERTH_SUCCESS && code != BERTH_NO_SUCH_USER && !torture_failed(a->t))
 		torture_fail(a->t, "delete: %u (%s)", code, reply.failed.text);
 	(void)add_relaxed(&a->t->figures.deletes, 1);

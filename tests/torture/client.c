@@ -3,10 +3,10 @@
 /*
  * A server of the torture test. Its threads share a handle, and use it in every way a program may.
  *
- * Every return code is checked. A release may return 1236 only if the slot may have been revoked.
- * There are three such cases: a revocation was under way when the slot was acquired, a revocation
- * has begun since, or this process has lost its session by closefrom. In these cases 1237 is
- * allowed, too (see pool.c).
+ * Every return code is checked. A release may return BERTH_CONNECTION_ABORTED only if the slot
+ * may have been revoked. There are three such cases: a revocation was under way when the slot was
+ * acquired, a revocation has begun since, or this process has lost its session by closefrom. In
+ * these cases BERTH_TOO_MANY_POSTS is allowed, too (see pool.c).
  */
 
 #include <pthread.h>

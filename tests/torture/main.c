@@ -25,7 +25,7 @@
 #include "harness.h"
 #include "torture.h"
 
-#define GRACE_S 90 /* if a run exceeds its duration by more, the watchdog ends it */
+#define GRACE_S 90 /* a run that lasts this much too long is ended by the watchdog */
 
 #define AUDIT_US 200000
 

@@ -40,7 +40,7 @@ struct watch {
 };
 
 static void watch_raise_allowed(struct watch *w, uint32_t begun) {
-	/* Limits that were overwritten may have been as high as any. */
+	/* Limits that the history no longer has may have been the highest possible. */
 	if (begun - w->seen > TORTURE_HISTORY / 2) {
 		w->allowed = TORTURE_LIMIT_MAX;
 		w->seen = begun;

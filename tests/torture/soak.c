@@ -9,8 +9,8 @@
  * end it compares the medians of the first and the last quarter.
  *
  * One descriptor for each session doesn't count: berthd keeps the sessions that a process has lost
- * (by closefrom or exec) until the process dies, which is random. Memory is the anonymous memory in
- * smaps, which is the heap. It doesn't include the shared files, whose blocks are sampled
+ * (by closefrom or exec) until the process dies, at a random time. Memory is the anonymous memory
+ * in smaps, which is the heap. It doesn't include the shared files, whose blocks are sampled
  * separately. The probe measures the processor time of batches. This time doesn't include waiting,
  * or being stopped by an audit. It does include the effects of other processes on caches and clock
  * rates.

@@ -57,14 +57,15 @@ void torture_signal(const struct processes *p, int signal) {
 	(void)kill(-p->group, signal);
 }
 
-/* Sends SIGSTOP. Returns true if no thread of the clients' group or of berthd runs any more. */
+/* Sends SIGSTOP to the processes. Returns true if no thread of the clients' group or of berthd runs
+ * any more. */
 static bool all_are_stopped(void *data) {
 	const struct processes *p = data;
 	bool stopped = true;
 	struct dirent *process;
 	DIR *dir;
 
-	/* Each call sends it again, since exec ignores a stop while it ends the other threads. */
+	/* Each call sends SIGSTOP again, since exec ignores it while ending the other threads. */
 	torture_signal(p, SIGSTOP);
 	dir = opendir("/proc");
 	while (dir && stopped && (process = readdir(dir))) {

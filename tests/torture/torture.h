@@ -32,14 +32,14 @@
 #define TORTURE_NAMES   18
 extern const char *const torture_name[TORTURE_NAMES];
 
-/* Measurements of the probe that are kept. */
+/* How many measurements of the probe are kept. */
 #define TORTURE_BATCHES 1024
 
 /* Totals that a soak of SOAK_S seconds or more must reach. */
 #define TORTURE_SOAK_OPERATIONS UINT64_C(1000000000)
 #define TORTURE_SOAK_KILLS      10000
 
-/* Samples that the observer takes in a row. */
+/* How many samples the observer takes in a row. */
 #define TORTURE_ROUND 8000u
 
 #define TORTURE_LIMIT_MAX  40
@@ -47,15 +47,16 @@ extern const char *const torture_name[TORTURE_NAMES];
 
 /* The limits of one account, in the order of the requests. Only the administrator writes here.
  * Before it sends limit n, it writes the limit, and n + 1 to `begun`. When berthd has acknowledged
- * the limit, it writes n + 1 to `acked`. It sends one limit at a time, and sends the limit again if
- * berthd dies before the answer. */
+ * the limit, the administrator writes n + 1 to `acked`. It sends one limit at a time, and sends the
+ * limit again if berthd dies before the answer. */
 struct history {
 	_Atomic uint32_t begun, acked;
 	_Atomic uint32_t limit[TORTURE_HISTORY];
 };
 
 struct figures {
-	_Atomic uint64_t operations, denials, revoked; /* revoked: calls that returned 1236 */
+	/* revoked: the calls that returned BERTH_CONNECTION_ABORTED. */
+	_Atomic uint64_t operations, denials, revoked;
 	_Atomic uint64_t client_kills, berthd_kills, stops;
 	_Atomic uint64_t revokes, limits, deletes;
 	_Atomic uint64_t forks, execs, closefroms, reopens;
@@ -69,13 +70,14 @@ struct torture {
 	uint32_t clients;
 	_Atomic uint32_t finish; /* 1: clients and administrator exit; 2: the observer, too */
 	_Atomic uint32_t failed;
-	/* While all clients are stopped, 1 tells the administrator to act. It writes 2 when it has
-	 * acted. */
+	/* While all clients are stopped, 1 tells the administrator to act. The administrator writes
+	 * 2 when it has acted. */
 	_Atomic uint32_t freeze;
 	char failure[1024];
 	struct figures figures;
 	_Atomic int client[TORTURE_CLIENTS_MAX]; /* pids; 0: none */
-	/* Numbers of revocations and forced deletions, sent one at a time. */
+	/* How many revocations and forced deletions were sent, and answered. They are sent one at a
+	 * time. */
 	_Atomic uint32_t revokes_begun, revokes_done;
 	struct history history[TORTURE_WATCHED];
 	_Atomic int probe; /* pid */
