@@ -53,7 +53,7 @@ static void help(void) {
 	       "($BERTH_STATE_DIR, " DEFAULT_STATE_DIR ")\n"
 	       "  --max-accounts N    accounts that can exist (default %u, at most %u)\n"
 	       "  --max-slots N       slots that can be held at once (default %u, at most %u)\n"
-	       "  --max-sessions N    servers that can be connected at once (default %u, at most "
+	       "  --max-sessions N    sessions that can be open at once (default %u, at most "
 	       "%u)\n"
 	       "  --group NAME        group that may connect to berth.sock (default berth, if it "
 	       "exists)\n"

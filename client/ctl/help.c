@@ -66,7 +66,7 @@ static void options_print(const struct option_row *table, const struct verb *v) 
 			if (*p == '\n')
 				printf("%*s", (int)width + 5, "");
 		}
-		puts(row->flag == &globals.json && !v ? " (verbs that show something)" : "");
+		puts(row->flag == &globals.json && !v ? " (not export, help and run)" : "");
 	}
 }
 

@@ -157,7 +157,7 @@ static void log_full(struct ranges *r, int error) {
 			"No slot is left: of %u, %u have used up their sequence numbers, and the "
 			"others are handed out to servers; refusing further ones with "
 			"NO_SYSTEM_RESOURCES (8). Restart berthd while no server uses it: it "
-			"then makes a new table, with a larger --max-slots if you raise it",
+			"then makes a new segment, with a larger --max-slots if you raise it",
 			r->segment->map->layout.max_slots, retired);
 	else
 		log_event(LOG_WARNING, EVENT_FULL, NULL,

@@ -209,9 +209,16 @@ static int new_install(struct restore *r) {
 	if (result == 0 && r->store_is_there &&
 		renameat2(AT_FDCWD, r->limits, AT_FDCWD, r->aside, RENAME_EXCHANGE) < 0) /* 3 */
 		result = -errno;
-	if (result == 0)
-		result = dir_sync(r->state_dir);
-	return result < 0 ? fail(result, "can't put the new store in the place of %s: %s",
+	if (result < 0)
+		return fail(result, "can't put the new store in the place of %s: %s", r->limits,
+			strerror(-result));
+	if (r->aside)
+		printf("Moved the %sstore aside, to %s.\n", r->store_is_damaged ? "damaged " : "",
+			r->aside);
+	result = dir_sync(r->state_dir);
+	return result < 0 ? fail(result,
+				    "%s is the new store, but the disk may not have it yet (%s); "
+				    "see the kernel's log, and run this again with --force",
 				    r->limits, strerror(-result))
 			  : 0;
 }
@@ -241,9 +248,6 @@ int restore_file(const char *state_dir, const char *path, bool force) {
 		result = new_make(&r);
 	if (result == 0)
 		result = new_install(&r);
-	if (result == 0 && r.aside)
-		printf("Moved the %sstore aside, to %s.\n", r.store_is_damaged ? "damaged " : "",
-			r.aside);
 	if (result == 0)
 		printf("Restored %zu limits from %s; start berthd.\n", r.lines.count, path);
 	lines_deinit(&r.lines);
