@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Tests the export that berthd keeps beside its store, and berthd --restore, which makes a store
- * from an export. Also tests changes after a change that failed because of the disk. */
+ * from an export. */
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "faults.h"
 #include "steps.h"
 
 /* -- files ------------------------------------------------------------------------------------- */
@@ -201,10 +200,6 @@ START_TEST(an_export_that_lacks_what_the_store_holds_is_written_after_the_start)
 }
 END_TEST
 
-static bool is_logged(void *data) {
-	return logged_times(data) > 0;
-}
-
 /* A directory has the name of the new file, so berthd can't write the file. test-faults-disk.c
  * tests a full disk. */
 START_TEST(an_export_that_cannot_be_written_costs_no_change_and_is_logged_once) {
@@ -374,69 +369,7 @@ START_TEST(a_kill_at_any_instant_can_be_repaired_by_repeating) {
 }
 END_TEST
 
-/* -- after a failed commit --------------------------------------------------------------------- */
-
-/* Makes all calls of the kind `what` fail from now on. If `what` is 0, no call fails. */
-static void calls_fail(uint32_t what, int error) {
-	inject->nth = 1;
-	inject->sticky = 1;
-	inject->error = error;
-	inject->calls = 0;
-	inject->what = what;
-}
-
-START_TEST(after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again) {
-	const char *text;
-
-	faults_restart_after(SIGTERM);
-	set_limit("a", "1");
-	calls_fail(INJECT_SYNC, EIO);
-	ck_assert_int_eq(ctl(&text, "set", "a", "2", NULL), 1);
-	ck_assert_msg(strstr(text, "may or may not be there") && strstr(text, "(8)"), "%s", text);
-	ck_assert_int_eq(ctl(&text, "set", "b", "2", NULL), 1);
-	ck_assert_msg(strstr(text, "(1392)") && strstr(text, "Input/output error") &&
-			      strstr(text, "nothing has changed"),
-		"%s", text);
-	expect_logged("may or may not be there after a restart");
-	/* The limit in force doesn't change. */
-	ck_assert_int_eq(account_number("a", "limit"), 1);
-	calls_fail(0, 0);
-	ck_assert(eventually(is_logged, (void *)"opened the limits"));
-	set_limit("b", "3");
-	restart_after(SIGKILL);
-	ck_assert_int_eq(account_number("b", "limit"), 3);
-}
-END_TEST
-
-/* The store opens the limits again a second after a failed sync, or earlier if a change arrives. */
-START_TEST(a_change_after_a_failed_sync_opens_the_limits_itself) {
-	const char *text;
-
-	faults_restart_after(SIGTERM);
-	calls_fail(INJECT_SYNC, EIO);
-	ck_assert_int_eq(ctl(&text, "set", "a", "2", NULL), 1);
-	calls_fail(0, 0);
-	set_limit("a", "3");
-	restart_after(SIGKILL);
-	ck_assert_int_eq(account_number("a", "limit"), 3);
-}
-END_TEST
-
-/* -- the check at start ------------------------------------------------------------------------ */
-
-START_TEST(a_start_without_a_process_says_so) {
-	set_limit("a", "1");
-	(void)instance_kill(&here, SIGTERM);
-	faults_preload(true);
-	calls_fail(INJECT_PROCESS, EAGAIN);
-	ck_assert_int_eq(start_refused(&here), 1);
-	calls_fail(0, 0);
-	faults_preload(false);
-	expect_logged("Can't start the process that checks the limits");
-	instance_restart(&here);
-	ck_assert_int_eq(status_number("configured"), 1);
-}
-END_TEST
+/* -- another version --------------------------------------------------------------------------- */
 
 /* Makes the file like one of version 0.1.0, which wrote two numbers after each meta page: a
  * checksum of the page and the number of its transaction. */
@@ -467,11 +400,6 @@ END_TEST
 
 /* -- end --------------------------------------------------------------------------------------- */
 
-static void setup(void) {
-	faults_init();
-	here_start();
-}
-
 int main(void) {
 	const struct test tests[] = {
 		{the_export_is_what_berthctl_exports},
@@ -488,12 +416,9 @@ int main(void) {
 		{a_file_that_is_no_whole_export_is_refused},
 		{an_invalid_line_with_a_right_checksum_is_refused_by_its_number},
 		{a_kill_at_any_instant_can_be_repaired_by_repeating},
-		{after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again},
-		{a_change_after_a_failed_sync_opens_the_limits_itself},
-		{a_start_without_a_process_says_so},
 		{a_store_with_the_seals_of_release_0_1_0_opens_unchanged},
 		{NULL},
 	};
 
-	return run_berthd_suites({"restore", tests, .setup = setup, .teardown = here_end});
+	return run_berthd_suites({"restore", tests, .setup = here_start, .teardown = here_end});
 }

@@ -228,6 +228,11 @@ UNUSED static int logged_times(const char *text) {
 	return n;
 }
 
+/* For eventually(): true if berthd's log has the text `data`. */
+UNUSED static bool is_logged(void *data) {
+	return logged_times(data) > 0;
+}
+
 static bool process_has_ended(void *data) {
 	siginfo_t info = {0};
 
