@@ -227,8 +227,8 @@ static void worker_wait(const struct worker *w) {
 
 /* -- crews ------------------------------------------------------------------------------------- */
 
-/* Called in a new process, which has `count` workers: one worker is the process's only thread;
- * several workers have a thread each. */
+/* Called in a new process. If the contender has threads, each of the `count` workers gets a thread
+ * of its own. Otherwise there is one worker, which runs in the process's only thread. */
 static void process_run(struct worker *workers, unsigned count) {
 	const struct contender *c = workers->crew->contender;
 	pthread_t thread;

@@ -11,8 +11,8 @@
  *      "rows": [{"work": key, "contender", "unit",
  *                "median", "min", "max": numbers, or null if it wasn't measured; "rounds": number,
  *                "versus": the contender to compare with, or null; "ratio", "ratio_min",
- *                "ratio_max": numbers or null, of the rounds' ratios; "ratio_fastest": number or
- *                null, the ratio of the fastest rounds,
+ *                "ratio_max": numbers or null, the median, the lowest and the highest of the
+ *                rounds' ratios; "ratio_fastest": number or null, the ratio of the fastest rounds,
  *                "bound": "at most", "at least" or null; "target": number or null, for the ratio if
  *                there is one, else for the median; "met": bool, or null if there is no target,
  *                "remark": string or null, "missing": string or null, why it wasn't measured}]}

@@ -37,9 +37,10 @@ static inline uint64_t below_size(uint32_t bits) {
  * All scripts have the same plan. */
 struct plan {
 	uint32_t processes, threads;
-	uint32_t names;        /* a bit for each account that exists at first, or may be created */
-	uint32_t limit;        /* the highest limit that is set */
-	uint32_t free_records; /* of a process; slots of MANY hold its other records all the time */
+	uint32_t names; /* a bit for each account that exists at first, or may be created */
+	uint32_t limit; /* the highest limit that is set */
+	uint32_t
+		free_records; /* of a process; slots of "many" hold its other records all the time */
 	uint32_t kept_records; /* the most that a thread keeps to itself */
 	uint32_t entries;      /* the most accounts in a thread's path cache */
 	bool one_range;        /* a session is granted one range only */
@@ -115,7 +116,8 @@ void process_close(struct process *p);
 
 /* Does what libberth does at the end of a thread. The coroutine continues as a new thread. */
 void seam_thread_end(void);
-/* Makes the scheduler a thread that libberth doesn't know. */
+/* Forgets what libberth has stored for the scheduler's thread: libberth doesn't know the thread any
+ * more. */
 void seam_thread_forget(void);
 
 /* The body of a thread in a random run. */
@@ -123,7 +125,8 @@ void thread_body(struct coroutine *c);
 /* Both return 0 or a code of berth.h. */
 int thread_acquire(struct process *p, uint32_t name, uint32_t weight, struct holding **ret);
 int thread_release(struct process *p, struct holding *h);
-/* Acquires slots of MANY, so that only plan.free_records of the first range are left. */
+/* Acquires slots of the last account, "many". Of the process's first range, plan.free_records
+ * records stay free. */
 void process_occupy(struct process *p);
 void process_release_all(struct process *p);
 

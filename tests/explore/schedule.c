@@ -55,7 +55,7 @@ static uint32_t name_and_parents(uint32_t name) {
 	return bits;
 }
 
-/* Chooses the accounts of a run: the first one and MANY always, and others with their parents. */
+/* Chooses the accounts of a run: always the first and "many", and others with their parents. */
 static uint32_t names_draw(void) {
 	uint32_t drawn = UINT32_C(1) << (NAMES - 1) | 1;
 
