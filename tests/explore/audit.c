@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Adds up, after each write, the weights that the records have charged to each account. The sum
- * must equal the count after every write, so that two errors can't cancel each other out. The count
- * must be at least what is certainly held, and a process may raise it only within the limit.
+ * After each write, adds up the weights that the records have charged to each account. The sum must
+ * equal the account's count. Because this is checked after every write, two errors can't cancel
+ * each other out. The count must also be at least what is certainly held (truth.h), and a process
+ * may raise the count only within the limit.
  */
 
 #include <string.h>
@@ -16,9 +17,9 @@
 
 uint64_t audits;
 
-static struct cell_view cells[CELLS]; /* as of the last audit */
+static struct cell_view cells[CELLS]; /* each cell after the last write to it */
 static uint64_t noted[RECORDS];
-static uint64_t tagged[RECORDS]; /* the newest seq of each record that was written to a cell */
+static uint64_t tagged[RECORDS]; /* of each record: the newest seq that was written to a cell */
 
 /* -- counts against records -------------------------------------------------------------------- */
 
@@ -58,7 +59,7 @@ static void cell_check(uint32_t account, uint32_t sum, uint32_t record) {
 		verdict_fault("account %u is removed, and counts %u", account, c->count);
 }
 
-/* `record` is the record that was written, or 0 if another word was written. */
+/* `record` is the record that was written; 0: no record was written. */
 static void audit(uint32_t record) {
 	uint32_t sum[CELLS] = {0};
 
@@ -75,7 +76,7 @@ static void audit(uint32_t record) {
 
 /* -- seqs -------------------------------------------------------------------------------------- */
 
-/* No tag is written twice, and the tags of a record are written in order. */
+/* Each tag that is written must be newer than all earlier tags of the same record. */
 static void tag_check(uint32_t account) {
 	const struct cell_view *c = &cells[account];
 
@@ -98,7 +99,8 @@ static void cell_written(uint32_t account) {
 	cells[account] = view_cell(account);
 	if (now->record != before.record || now->seq != before.seq)
 		tag_check(account);
-	/* A process has raised the count. One of the limits in force must permit the new count. */
+	/* If a process has raised the count, one of the limits in force must permit the new
+	 * count. */
 	if (running && running->process != DAEMON && now->count > before.count &&
 		now->count > limit) {
 		verdict_about(account, now->record);

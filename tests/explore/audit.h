@@ -2,17 +2,19 @@
 #pragma once
 
 /*
- * Checks the shared words after each write to them.
+ * Checks the words of cells and records (world.h) after each write to them. An audit compares the
+ * counts in all cells with the records.
  */
 
 #include "world.h"
 
-/* A word of a cell or record was written. */
+/* Called after a write to a word of a cell or record. */
 void audit_write(uint32_t word);
-/* Another word of the two files was written. */
+/* Called after a write to anything else in the two shared files. */
 void audit_other_write(const volatile void *p);
-/* A compare-and-swap succeeded although this word had changed and changed back. `alone`: it
- * compared only this word, not two words. */
+/* Called when a compare-and-swap has succeeded although this word had changed, and changed back,
+ * since the coroutine loaded it. `alone`: the compare-and-swap compared only this word, not two
+ * words. */
 void audit_returned(uint32_t word, bool alone);
 /* Called at the end of a run, when all slots are released and berthd has nothing to do. */
 void audit_end(void);

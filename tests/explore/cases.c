@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The scripts. Each finds a fault that the counter, or a design of the counter, once had. */
+/* The scripts. Each script finds a fault that the counter, or a design of the counter, once had. */
 
 #include "scripts.h"
 #include "util.h"
@@ -12,7 +12,7 @@ const struct script scripts[] = {
 	{"stale-look", 1, false,
 		"A2 pair p, A2 end, B1 pair p, warm A1 p, stop A1 acquire p, A2 pair p/x, "
 		"A2 many-pairs a, A2 end, finish A1, A1 release p, again p"},
-	/* The same, but the other thread uses the record on p. So the first thread's
+	/* Like stale-look, but the other thread uses the record on p. So the first thread's
 	 * compare-and-swap fails, and the first thread must choose new seqs. */
 	{"stale-base", 1, false,
 		"A2 pair p/x, A2 end, B1 pair p, warm A1 p/x, stop A1 acquire p/x, A2 pair p/x, "
@@ -30,9 +30,9 @@ const struct script scripts[] = {
 	{"finished-twice", 2, false,
 		"A1 acquire p/x, stop A1 release p/x, kill berthd, stop berthd start, finish A1, "
 		"A1 many-pairs p/x, A1 acquire p/x, finish berthd, A1 release p/x, again p/x"},
-	/* A record has released a slot of p/x, but its own words still say that it holds the slot:
-	 * only tags in the cells show the release. p/x is removed, and q/x gets the index of p/x.
-	 * The cells of q/x's path have no such tags. Then the record's session ends. */
+	/* A slot of p/x was released, but the words of its record still say that it is held: only
+	 * tags in the cells show the release. p/x is removed, and q/x gets the index of p/x. The
+	 * cells of q/x's path have no such tags. Then the record's session ends. */
 	{"rests-where-another-is", 1, false,
 		"A1 acquire p/x, B1 pair p/x, stop A1 release p/x, finish A1, berthd remove p/x, "
 		"berthd create q/x, B1 acquire q/x, kill A, berthd serve, B1 release q/x"},
@@ -41,7 +41,8 @@ const struct script scripts[] = {
 	{"released-after-removal", 1, false,
 		"A1 acquire p/x, stop A1 release p/x, berthd revoke, berthd remove p/x, "
 		"berthd remove p/y, berthd remove p, finish A1, berthd create p, again p"},
-	/* The same, but the release begins when another account already has the index. */
+	/* Like released-after-removal, but the release begins when another account already has the
+	 * index. */
 	{"released-long-after", 1, false,
 		"A1 acquire p/x, berthd revoke, berthd remove p/x, berthd create q/x, "
 		"stop A1 release p/x, B1 acquire q/x, finish A1, B1 release q/x, again q/x"},
@@ -52,9 +53,9 @@ const struct script scripts[] = {
 		"berthd fill p, A1 pair a, B1 pair p, warm A1 p, stop A1 acquire p, B1 acquire p, "
 		"finish A1, B1 release p, A1 release p, A1 acquire p, A1 release p, again p, "
 		"again a"},
-	/* Another thread releases a thread's slot of p and ends. So the record returns to the first
-	 * thread, which acquires a slot of p/x with it. Then the first thread is denied a slot of
-	 * p, while its path cache still has this record for p. */
+	/* A second thread releases the first thread's slot of p, and ends. So the slot's record
+	 * returns to the first thread, which acquires a slot of p/x with this record. Then the
+	 * first thread is denied a slot of p, while its path cache still has this record for p. */
 	{"remembered-record", 0, false,
 		"A1 acquire p, A2 release-other, A2 end, A1 acquire p/x, berthd fill p, A1 pair p, "
 		"A1 release p/x, again p/x"},
@@ -68,8 +69,8 @@ const struct script scripts[] = {
 	{"revoked-halfway", 2, false,
 		"A1 acquire p/x, B1 pair p/x, stop berthd revoke, B1 pair p, kill berthd, kill A, "
 		"stop berthd start, B1 pair p/y, finish berthd, berthd serve, B1 pair p/x"},
-	/* The same, but the session's records are closed before the next berthd can finish the
-	 * revocation. */
+	/* Like revoked-halfway, but the session's records are closed before the next berthd can
+	 * finish the revocation. */
 	{"revoked-halfway-and-closed", 2, false,
 		"B1 pair p, A1 acquire p/x, stop berthd revoke, kill berthd, kill A, "
 		"stop berthd close-records, B1 pair p, finish berthd, berthd start, berthd serve, "
@@ -109,7 +110,7 @@ const struct script scripts[] = {
 		"A1 acquire a, stop A2 release-other, A1 release a, stop A1 acquire p/x, "
 		"finish A2, finish A1, A1 release p/x, again p/x"},
 	/* Records with noise (impossible values) are used like others. Records that have used up
-	 * their seqs aren't, so a session that has only such records gets another range. */
+	 * their seqs aren't used, so a session that has only such records gets another range. */
 	{"noise-and-used-up", 0, false,
 		"berthd wear-records, B1 pair p, B1 pairs-in-turn, 8 B1 acquire many, B1 "
 		"check-held"},

@@ -15,7 +15,7 @@ struct coroutine *running;
 
 static void coroutine_enter(void) {
 	running->body(running);
-	/* A body never returns: it pauses at its end. */
+	/* A body never returns. When it has nothing left to do, it pauses again and again. */
 	abort();
 }
 
@@ -23,7 +23,8 @@ static void coroutine_enter(void) {
 
 static void *scheduler;
 
-/* Saves the registers that a function must preserve, and restores those that were saved at `to`. */
+/* Pushes the registers that a function must preserve, and saves the stack pointer in *save. Then
+ * switches to the stack pointer `to`, and pops the registers that were pushed there. */
 __attribute__((naked, noinline)) static void stack_switch(
 	__attribute__((unused)) void **save, __attribute__((unused)) void *to) {
 	__asm__("push %rbp\n\tpush %rbx\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
@@ -77,7 +78,7 @@ static void context_pause(struct coroutine *c) {
 
 #endif
 
-/* The value of thread_self in a thread that libberth doesn't know. */
+/* The value of thread_self in a new thread, in which libberth has stored nothing yet. */
 static struct thread *unknown;
 
 void coroutines_prepare(void) {

@@ -2,9 +2,9 @@
 
 /*
  * Runs berthd's real code for sessions, ranges, directory and recount. Messages, deaths of
- * processes and an administrator give it work: the administrator revokes slots, sets limits, and
- * removes and creates accounts. A killed berthd loses its private memory: the next berthd has only
- * the shared files.
+ * processes, and an administrator, give berthd work. The administrator revokes slots, sets limits,
+ * and removes and creates accounts. A killed berthd loses its private memory: the next berthd has
+ * only the shared files.
  */
 
 #include <string.h>
@@ -50,7 +50,7 @@ static void must(int r, const char *what) {
 		verdict_fault("berthd: %s: %s", what, strerror(-r));
 }
 
-/* Finds out, after a start, which accounts exist. An account that the last berthd was creating or
+/* Finds out which accounts exist after a start. An account that the last berthd was creating or
  * removing when it was killed may exist or not. */
 static void accounts_learn(struct daemon *d) {
 	for (uint32_t a = 1; a < CELLS; a++)
@@ -284,7 +284,8 @@ void daemon_close_records(uint32_t process) {
 	}
 }
 
-/* Revokes the first held slot that it finds, from a random record on; now and then more slots. */
+/* Looks at records, beginning with a random one. Revokes the first held slot that it finds, and
+ * sometimes more slots. */
 static void act_revoke(void) {
 	const uint32_t granted = RECORDS - BERTH_RANGE;
 	uint32_t first = below(granted), count = one_in(4) ? granted : 16;
@@ -307,8 +308,8 @@ static void act(void) {
 	} else if (which >= plan.revoke + plan.limits + plan.removal) {
 		recount_request(daemon_now->recount);
 	} else {
-		/* Creates an account that doesn't exist, or removes one that does. berthd gives a
-		 * new account the index that was freed last. */
+		/* Creates an account that doesn't exist, or removes an account that exists. berthd
+		 * gives a new account the index that was freed last. */
 		name = below(NAMES - 1);
 		if (plan.names >> name & 1 && truth.account[name] == 0)
 			(void)daemon_create(name, 1 + below(plan.limit));

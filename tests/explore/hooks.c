@@ -2,8 +2,9 @@
 
 /*
  * Code that is compiled with -fsanitize=thread calls these functions, which replace those of
- * libtsan. Each function may first pause the coroutine. Then it makes the access, which sees what
- * others did meanwhile. Accesses are made one after the other: weak memory isn't explored.
+ * libtsan. Each function may first pause the coroutine. The access comes after the pause, and sees
+ * what other coroutines did meanwhile. All accesses are made one after the other, so the effects of
+ * weak memory ordering aren't explored.
  *
  * The functions report all writes to cells and records to audit.c. They also report a
  * compare-and-swap that succeeds although its word has changed, and changed back, since the
@@ -22,7 +23,8 @@ uint32_t version[WORDS];
 
 typedef unsigned __int128 u128;
 
-/* No header declares the hooks: the compiler generates the calls. Most ignore some parameters. */
+/* No header declares the hooks: the compiler generates the calls. Most hooks ignore some
+ * parameters. */
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
 

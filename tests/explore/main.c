@@ -34,8 +34,8 @@
  *   The truth (truth.h) is the explorer's own record of accounts, limits and held slots, which it
  *     keeps beside the code under test.
  *   The audit (audit.h) runs after each write to a cell or record. It compares cells and records
- *     with each other and with the truth. The view (view.h) decodes them without the counter's own
- *     functions.
+ *     with each other and with the truth. The view (view.h) decodes cells and records without the
+ *     counter's own functions.
  *   The verdict (verdict.h) of a run is the first fault that was found, or none. A run with a fault
  *     is repeated with a trace, which is printed.
  */

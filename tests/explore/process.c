@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Starts, kills and closes processes. Also defines the functions of handle.h and ask.h, the parts
- * of libberth that keep handles and talk to berthd. Here messages are structs, and a thread that
- * waits for an answer pauses its coroutine. The rest of libberth is the real one.
+ * Starts, kills and closes processes. Also defines the functions of handle.h and ask.h in place of
+ * the parts of libberth that keep handles and talk to berthd. Here messages are structs, and a
+ * thread that waits for an answer pauses its coroutine. The rest of libberth is the real one.
  */
 
 #include <string.h>
@@ -52,7 +52,7 @@ void process_start(uint32_t index) {
 	p->berth->socket.fd = (int)index;
 }
 
-/* The kernel closes the connection of a killed process. */
+/* Ends the process's connection, too, as the kernel does when a process is killed. */
 void process_kill(uint32_t index) {
 	struct process *p = &processes[index];
 
@@ -114,8 +114,8 @@ static bool is_answered(void *data) {
 	return p->mail.answered || !p->mail.posted;
 }
 
-/* Sends p->mail and waits for the answer. -ECONNRESET: the connection has ended. If the scheduler
- * calls this function, it can't wait, so berthd answers at once. */
+/* Sends p->mail and waits for the answer. Returns -ECONNRESET if the connection has ended. The
+ * scheduler can't wait: if it calls this function, berthd answers at once. */
 static int mail_send(struct process *p) {
 	p->mail.posted = true;
 	p->mail.answered = false;
@@ -150,7 +150,7 @@ static int session_make(struct process *p, struct session **ret) {
 	return r;
 }
 
-/* Called by libberth at the end of a thread, for the sessions of its process. */
+/* Calls call() for each session of the process. libberth calls this function when a thread ends. */
 void handles_each_session(void (*call)(struct session *s, void *data), void *data) {
 	struct berth *b = processes[running->process].berth;
 	struct session *current = load_acquire(&b->current);
@@ -189,8 +189,8 @@ static int session_connect(struct process *p, const struct session *resume) {
 	return 0;
 }
 
-/* Asks berthd. The caller has the lock. -ESHUTDOWN: s isn't the process's current session any
- * more. */
+/* Sends m to berthd; the caller has the lock. Returns -ESHUTDOWN if s isn't the process's current
+ * session any more. */
 static int ask(struct process *p, const struct session *s, const struct mail *m) {
 	for (;;) {
 		int r = 0;
@@ -264,7 +264,7 @@ int ask_files(struct session *s, int64_t deadline) {
 	return -ENOMEM;
 }
 
-/* Asks berthd if s is still the process's session. */
+/* If s is still the process's current session, sends m to berthd. */
 static int ask_of_session(struct session *s, const struct mail *m, int64_t deadline) {
 	struct process *p = enter(s->handle, deadline);
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A process's session: libberth's struct session. berthd has another struct of that name, so no
- * source includes the headers of both. */
+/* Gives a process's session, which is libberth's struct session. berthd has another struct of that
+ * name, so no source file includes both this header and berthd's headers. */
 
 #include "parties.h"
 #include "handle.h"
 
-/* NULL: the process has no session yet. */
+/* Returns NULL if the process has no session. */
 static inline struct session *process_session(struct process *p) {
 	return load_acquire(&p->berth->current);
 }

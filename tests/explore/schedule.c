@@ -5,7 +5,7 @@
  * resumes it for a time slice: for some accesses, or until one of its next loads or writes. Then
  * the coroutine may be stalled until the others have done a number of operations, or its process
  * may be killed. At the end all coroutines finish what they are doing, all slots are released, the
- * processes are killed, and nothing may be left.
+ * processes are killed, every count must be 0, and every record must be closed.
  */
 
 #include <stdio.h>
@@ -26,7 +26,7 @@ uint64_t operations;
 bool winding_up;
 struct coroutine coroutines[COROUTINES];
 
-/* The numbers of operations after which killed processes, and berthd, start again. */
+/* The values of `operations` at which killed processes, and a killed berthd, start again. */
 static uint64_t process_starts[PROCESSES], daemon_starts;
 
 /* -- chance ------------------------------------------------------------------------------------ */
@@ -69,7 +69,7 @@ static uint32_t maybe(uint32_t often, uint32_t n) {
 	return one_in(often) ? n : 0;
 }
 
-/* Draws a plan in which everything happens now and then. */
+/* Draws a plan in which everything may happen now and then. */
 static struct plan plan_of_everything(void) {
 	return (struct plan){
 		.processes = 1 + below(PROCESSES),
@@ -102,7 +102,8 @@ static struct plan plan_of_everything(void) {
 	};
 }
 
-/* Draws a plan in which few records make many pairs on few accounts, and stalls are long. */
+/* Draws a plan in which threads make many pairs with few records and few accounts, and stalls are
+ * long. */
 static struct plan plan_of_many_pairs(void) {
 	struct plan p = plan_of_everything();
 
@@ -177,8 +178,8 @@ static void daemon_end(void) {
 	tally.daemon_kills++;
 }
 
-/* Restarts killed processes and berthd when it is time. `all`: restarts all of them at once, since
- * nothing else can run. */
+/* Restarts killed processes, and berthd if it was killed, when it is time. If `all`, restarts all
+ * of them now, since no coroutine can run. */
 static void restart(bool all) {
 	if (!coroutine_of(DAEMON, 0)->alive && (all || operations >= daemon_starts))
 		(void)party_start(DAEMON, 0, daemon_body);
@@ -201,7 +202,8 @@ static struct coroutine *coroutine_pick(void) {
 			may[n++] = &coroutines[i];
 	if (n > 0)
 		return may[below(n)];
-	/* All other coroutines wait, so the stalled one whose stall ends first continues now. */
+	/* No coroutine can run now. If some are stalled, the one whose stall ends first
+	 * continues. */
 	for (uint32_t i = 0; i < COROUTINES; i++) {
 		struct coroutine *c = &coroutines[i];
 
@@ -263,7 +265,7 @@ static void stall_or_kill(struct coroutine *c) {
 	}
 }
 
-/* False: no coroutine can run. */
+/* Runs one coroutine for a time slice. Returns false if no coroutine can run. */
 static bool slice_run(void) {
 	struct coroutine *c = coroutine_pick();
 

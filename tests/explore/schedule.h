@@ -2,12 +2,13 @@
 #pragma once
 
 /*
- * Runs. The seed of a random run decides which coroutine runs when, and for how long.
+ * Does random runs, and prepares and ends the runs of scripts, too. The seed of a random run
+ * decides which coroutine runs when, and for how long.
  */
 
 #include "parties.h"
 
-/* Sums of all runs. */
+/* The figures of all runs together. */
 struct tally {
 	uint64_t runs, faults;
 	uint64_t switches, stalls, kills, daemon_kills;

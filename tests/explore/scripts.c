@@ -18,23 +18,23 @@
 
 /* How a script is played, and where it stops its parties. */
 struct stops {
-	int64_t at[2];     /* the places at which the first and the second party are stopped */
-	uint32_t begun;    /* parties that were begun */
+	int64_t at[2];     /* the places at which it stops the first and the second party */
+	uint32_t begun;    /* how many of these parties have begun their task */
 	bool ended[2];     /* the party ended before it came to its place */
 	bool every_access; /* places are accesses, not only loads and writes of cells and records */
-	bool warm;         /* the first party has used its account lately */
-	uint32_t kept_records; /* the most that a thread keeps to itself */
+	bool warm;         /* the step `warm` makes a pair */
+	uint32_t kept_records; /* of the plan (parties.h) */
 };
 
 /* What a party is to do. p: the party's process, or NULL if the party is berthd. */
 typedef void (*task)(struct process *p, uint32_t name);
 
-/* The accounts of truth.c, by number. */
+/* The accounts of truth.c, by their index in names[]. */
 enum { A, B, P, Q, P_X, Q_X, P_Y, MANY = NAMES - 1 };
 
 /* -- tasks ------------------------------------------------------------------------------------- */
 
-/* The slot of each thread's last task_acquire(). */
+/* The slot of each thread's last task_acquire(); NULL: none. */
 static struct holding *held[PROCESSES][THREADS];
 
 static void task_acquire(struct process *p, uint32_t name) {
@@ -68,7 +68,7 @@ static void task_pair(struct process *p, uint32_t name) {
 		(void)thread_release(p, h);
 }
 
-/* The thread ends. Its next task is that of a new thread. */
+/* The thread ends. The coroutine's next task belongs to a new thread. */
 static void task_end(struct process *p, uint32_t unused) {
 	seam_thread_end();
 }
@@ -84,7 +84,7 @@ static void task_check_held(struct process *p, uint32_t unused) {
 			      "others few seqs");
 }
 
-/* Acquires slots of MANY until one record of the first range is left. */
+/* Acquires slots of MANY until only one record of the process's first range is free. */
 static void task_occupy(struct process *p, uint32_t unused) {
 	process_occupy(p);
 }
@@ -201,7 +201,7 @@ static struct coroutine *party_find(const char *word) {
 	return coroutine_of((uint32_t)(word[0] - 'A'), (uint32_t)(word[1] - '1'));
 }
 
-/* Starts the party with a task. */
+/* Starts the party, and gives it the task. */
 static struct coroutine *begin(const char *party, const char *what, const char *account) {
 	struct coroutine *c = party_find(party);
 	uint32_t i = 0, name = 0, index = (uint32_t)(c - coroutines);
@@ -218,8 +218,9 @@ static struct coroutine *begin(const char *party, const char *what, const char *
 	return c;
 }
 
-/* Runs the coroutine up to a place. Even numbers are the places after its loads from cells and
- * records, odd numbers those in front of its writes. True: the coroutine ended before the place. */
+/* Runs the coroutine up to a place. If `every_access`, place n is after n accesses. Otherwise even
+ * numbers are the places after loads from cells and records, and odd numbers are the places in
+ * front of writes. Returns true if the coroutine ended before the place, or a fault was found. */
 static bool advance(struct coroutine *c, int64_t place, bool every_access) {
 	accesses_left = writes_left = loads_left = NO_END;
 	if (every_access)
@@ -254,7 +255,8 @@ static void step_play(struct stops *s, const char *step) {
 	if (strcmp(word[0], "stop") == 0) {
 		c = begin(word[1], word[2], word[3]);
 		which = s->begun++;
-		/* A party that waits for berthd's answer can't come to its place either. */
+		/* A party that waits for berthd's answer doesn't come to its place: it counts as
+		 * ended. */
 		s->ended[which] = advance(c, s->at[which], s->every_access) || c->ready;
 	} else if (strcmp(word[0], "finish") == 0) {
 		finish(party_find(word[1]));
@@ -289,8 +291,8 @@ static void steps_play(struct stops *s, const char *steps) {
 
 /* -- sweeps ------------------------------------------------------------------------------------ */
 
-/* Prepares two processes with two threads each, and accounts of one and of two levels. All have a
- * limit of 3, except `many`, which has none. */
+/* Prepares two processes with two threads each, and accounts of one and of two levels. All accounts
+ * have a limit of 3, except `many`, which has none. */
 static void script_prepare(struct stops *s) {
 	const struct plan plan_of_scripts = {
 		.processes = 2,
@@ -319,17 +321,17 @@ static void script_play(const struct script *script, struct stops *s) {
 	memset(s->ended, 0, sizeof(s->ended));
 	script_prepare(s);
 	steps_play(s, script->steps);
-	/* The end of the run starts a new coroutine for berthd. */
+	/* Makes run_wind_up() start a new coroutine for berthd. */
 	coroutine_of(DAEMON, 0)->alive = false;
 	if (!run_is_over())
 		run_wind_up();
 }
 
-/* Plays the script with its parties stopped at every place. False: there was a fault. */
+/* Plays the script with its parties stopped at every place. Returns false if there was a fault. */
 static bool script_sweep(
 	const struct script *script, struct stops *s, uint32_t stride, uint64_t *plays) {
-	/* In how many plays in a row a party ended before its place. If a party did so at two
-	 * places in a row, an even and an odd one, it has no places left. */
+	/* Of each party: in how many plays in a row it ended before its place. If a party did so at
+	 * two places in a row, an even and an odd one, it has no places left. */
 	uint32_t ended[2] = {0};
 
 	for (s->at[0] = 0; ended[0] < 2; s->at[0]++) {

@@ -6,7 +6,7 @@
  * nothing, since the files have their full size from the start.
  *
  * The event loop has only what sessions.c and recount.c need: a list of sources, enabled or not.
- * daemon.c dispatches them.
+ * daemon.c calls the handlers of the sources.
  */
 
 #include <stdarg.h>
@@ -56,7 +56,7 @@ uint32_t seam_entries_max(void) {
 	return plan.entries;
 }
 
-/* path-cache.c divides the number of records by this. */
+/* Returns the number by which path-cache.c divides the number of records. */
 uint32_t seam_kept_part(void) {
 	return world.names->max_slots / plan.kept_records;
 }

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BERTH_EXPLORED 1 /* shared.h */
+#define BERTH_EXPLORED 1 /* atomic.h tests this */
 
 void *seam_new(size_t size);
 void *seam_grow(void *p, size_t size);
@@ -45,11 +45,11 @@ uint32_t seam_kept_part(void);
 #define munmap(p, size)          0
 #define madvise(p, size, advice) 0
 
-/* The plan sets how many accounts and records a thread keeps (path-cache.c). */
+/* The plan (parties.h) sets how many accounts and records a thread keeps (path-cache.c). */
 #define ENTRIES_MAX seam_entries_max()
 #define KEPT_PART   seam_kept_part()
 
-/* Each coroutine is a thread. */
+/* libberth takes each coroutine for a thread. */
 #define pthread_once(once, call)        ((void)(once), (call)(), 0)
 #define pthread_key_create(key, at_end) seam_key((key), (at_end))
 #define pthread_setspecific(key, p)     seam_specific(p)

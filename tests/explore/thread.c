@@ -93,7 +93,7 @@ int thread_release(struct process *p, struct holding *h) {
 	trace_text("released a slot of record %u: %d", was.record, code);
 	last = --h->releasing == 0;
 	if (code == BERTH_TOO_MANY_POSTS && (h->told || !last || p->closed >> h->serial % 64 & 1))
-		; /* another thread releases it, or has released it */
+		; /* another thread is releasing the slot, or has released it */
 	else if (code == BERTH_SUCCESS && h->succeeded)
 		verdict_fault("a slot of record %u was released twice", h->record);
 	else
@@ -107,7 +107,8 @@ int thread_release(struct process *p, struct holding *h) {
 
 /* -- what a thread does ------------------------------------------------------------------------ */
 
-/* `also_releasing`: may return a slot that another thread is releasing. */
+/* Returns a random slot of the process; NULL: it has none. If `also_releasing`, another thread may
+ * be releasing this slot. */
 static struct holding *holding_any(struct process *p, bool also_releasing) {
 	uint32_t first = below(HOLDINGS);
 
@@ -133,7 +134,7 @@ static uint32_t name_any(void) {
 	return 0;
 }
 
-/* Makes pairs of one account. Most bursts use the same account, so that old tags stay in the cells
+/* Makes pairs of one account. Most bursts use plan.burst_name, so that old tags stay in the cells
  * of the other accounts. */
 static void burst(struct process *p) {
 	uint32_t name = one_in(4) ? name_any() : plan.burst_name, weight = 1 + one_in(4);

@@ -2,19 +2,20 @@
 #pragma once
 
 /*
- * The truth: what the explorer itself records about accounts, limits and held slots, independently
- * of the shared words. Not everything in it is certain: a slot that berthd has begun to revoke may
- * be held or not.
+ * The truth is what the explorer itself records about accounts, limits and held slots,
+ * independently of the shared words. Not everything in it is certain: a slot that berthd has begun
+ * to revoke may be held or not.
  */
 
 #include "berth.h"
 #include "coroutine.h"
 
-/* The accounts that may exist. The last one, "many", is for slots that keep records busy. */
+/* The accounts that may exist. The last account, "many", has no limit: its slots are held only to
+ * keep records in use. */
 #define NAMES 12u
 extern const struct name_known {
 	const char *text;
-	int parent; /* -1: none */
+	int parent; /* index in names[]; -1: none */
 } names[NAMES];
 
 /* A slot that a process has acquired. */
@@ -37,7 +38,8 @@ struct truth {
 	bool removed[CELLS];       /* no account has this index */
 	bool revoking[RECORDS];    /* berthd is revoking the record's slot */
 	uint64_t doubted[RECORDS]; /* the access at which a revocation last began or ended */
-	/* The access at which the session ended; UINT64_MAX: a thread is closing it. */
+	/* The access (its number, see hooks.h) at which the session ended; UINT64_MAX: a thread is
+	 * closing it. */
 	uint64_t ended[SESSIONS];
 };
 
@@ -45,27 +47,32 @@ extern struct truth truth;
 
 void truth_reset(void);
 
-/* An acquire that began at access `began` has just returned this slot. It is certainly held unless
- * berthd may have revoked it since. */
+/* Records a slot that an acquire has just returned. The slot is certainly held, unless berthd may
+ * have revoked it since access `began`, at which the acquire began. */
 void truth_hold(struct holding *h, uint64_t began);
-/* True if berthd has neither revoked the slot nor ended its session since that access. */
+/* True if berthd has neither revoked the slot nor ended its session since the access `since`. */
 bool truth_is_untouched(const struct holding *h, uint64_t since);
-/* The slot isn't certainly held any more: it is about to be released, or its process has died. */
+/* Called when a slot is about to be released, or its process has died: the slot isn't certainly
+ * held any more. */
 void truth_drop(struct holding *h);
 
-/* berthd begins to revoke the slot that the record holds, or has revoked it. */
+/* Called when berthd begins to revoke the slot that the record holds (`begins`), and when this
+ * revocation has ended (not `begins`). */
 void truth_doubt(uint32_t record, bool begins);
-/* The state of the session was written. Unless it is OPEN, berthd revokes the slots now or soon. */
+/* Called when the state of the session was written. Unless the state is OPEN, berthd will revoke
+ * the session's slots. */
 void truth_session_written(uint32_t session);
 
-/* A thread closes the session, and releases the session's slots until truth_session_ended(). */
+/* Called when a thread begins to close the session. The thread releases the session's slots, and
+ * then calls truth_session_ended(). */
 void truth_session_ending(uint32_t session);
-/* The session's slots don't belong to their holders any more. */
+/* Called when the session has ended: its slots aren't certainly held any more. */
 void truth_session_ended(uint32_t session);
 
-/* The word of an account's entry was written. The former limits stay in force, too, until berthd
- * acknowledges the new one. If the word is LIVE, an account has this index. */
+/* Called when the word of an account's entry was written. Until berthd acknowledges the new limit,
+ * the former limits stay in force, too. If the word has ENTRY_LIVE, an account has this index. */
 void truth_entry_written(uint32_t account);
+/* Called when berthd has acknowledged the limit: only this limit is in force now. */
 void truth_limit_acknowledged(uint32_t account);
 /* The highest limit in force. */
 uint32_t truth_limit(uint32_t account);

@@ -127,8 +127,8 @@ static void event_print(const struct event *e) {
 		(void)printf("  %s: %s  ->  %s\n", where, before, after);
 }
 
-/* True if the event is a write, or an event of the scheduler or of the party that wrote last. But
- * an event about a word must be about a word of the verdict's account or record. */
+/* True if the event is a write, or an event of the scheduler, or an event of `last`, the party that
+ * wrote last. An event about a word must also be about the verdict's account or record. */
 static bool matters(const struct event *e, const char *last) {
 	uint32_t record = (e->word - RECORD_WORDS) / 8;
 

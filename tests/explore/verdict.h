@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The verdict of a run is the first fault that was found in it, or none. The trace records the
- * events of a failed run, when this run is repeated.
+ * The verdict of a run is the first fault that was found in it, or none. A run with a fault is
+ * repeated, and then the trace records the events of the run.
  */
 
 #include "coroutine.h"
@@ -12,19 +12,19 @@ struct verdict {
 	char run[80]; /* the run's seed, or the script and its stops */
 	bool failed;
 	char text[600];
-	uint32_t account, record; /* those whose words matter in the trace; 0: none */
+	uint32_t account, record; /* the trace shows the words of these; 0: none */
 	uint64_t access;          /* the number of the access at which the fault was found */
 };
 
 extern struct verdict verdict;
 
-/* Begins a run, whose name is the text. */
+/* Begins a run. The text names the run in messages. */
 __attribute__((format(printf, 1, 2))) void verdict_begin(const char *format, ...);
 
 /* Reports a fault; only the first fault of a run counts. A coroutine that reports a fault isn't
  * resumed any more. */
 __attribute__((format(printf, 1, 2))) void verdict_fault(const char *format, ...);
-/* Before verdict_fault(): the account and record that the fault is about. */
+/* Called before verdict_fault(): says which account and record the fault is about. */
 void verdict_about(uint32_t account, uint32_t record);
 
 static inline bool run_is_over(void) {

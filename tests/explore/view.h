@@ -2,15 +2,16 @@
 #pragma once
 
 /*
- * Decodes cells and records. This is the only file of the explorer that knows their layout. So it
- * also has the functions that revoke a slot, and that change a record before it is used.
+ * Decodes cells and records. The top of counter.c describes their layout, and view.c is the only
+ * file of the explorer that knows it. So view.c also has the functions that revoke a slot, and that
+ * change a record before it is used.
  */
 
 #include "world.h"
 
 struct cell_view {
 	uint32_t count;
-	uint32_t record; /* of the tag; 0: none */
+	uint32_t record; /* the record that the tag names; 0: none */
 	uint64_t seq;
 };
 
@@ -22,13 +23,14 @@ struct record_view {
 
 struct cell_view view_cell(uint32_t account);
 struct record_view view_record(uint32_t number);
-/* The account above; 0: none. */
+/* Returns the account's parent; 0: none. */
 uint32_t view_parent(uint32_t account);
 
 /* True if the record is on a path, so that it may have charged levels. */
 bool view_stands(const struct record_view *r);
 
-/* True if the record has charged this level of its path; `cell` is that level's. */
+/* True if the record, which has this number, has charged this level of its path. `cell` is the
+ * level's cell. */
 bool view_has_charged(
 	const struct record_view *r, uint32_t number, uint32_t level, const struct cell_view *cell);
 
@@ -50,8 +52,9 @@ void view_describe(uint32_t word, uint64_t value, char ret[80]);
  * counter_revoke() returned; -ENOENT: the record holds no slot. */
 int view_revoke(struct map *m, uint32_t record);
 
-/* The number of a slot's record. */
+/* Returns the number of the slot's record. */
 uint32_t view_slot_record(uint64_t slot);
 
-/* Leaves `left` cycles to a record that wasn't used yet; UINT64_MAX: fills `noted` with noise. */
+/* Changes a record that wasn't used yet: leaves it seqs for about `left` pairs or, if `left` is
+ * UINT64_MAX, fills its `noted` with noise (an impossible value). */
 void view_use_up(uint32_t record, uint64_t left);

@@ -86,7 +86,8 @@ void *arena_take(size_t size) {
 	return p;
 }
 
-/* The sections of the sources under test (campaigns.mk). */
+/* The linker defines these symbols: the ends of the sections into which campaigns.mk puts the
+ * static variables of the sources under test. */
 extern char __start_explored_data[], __stop_explored_data[];
 extern char __start_explored_bss[], __stop_explored_bss[];
 static char *statics_kept;

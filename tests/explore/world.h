@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * The memory of a run. The two shared files are mapped once for berthd and once for each process,
- * one mapping after the other. The private memory of all parties is one arena. The files and the
+ * The memory of a run. The two shared files (map.h) are mapped once for berthd and once for each
+ * process, at adjacent addresses. The private memory of all parties is one arena. The files and the
  * arena are emptied before each run.
  */
 
@@ -11,7 +11,7 @@
 
 /* The sizes are small, so that a run begins, and an audit ends, within microseconds. */
 #define PROCESSES 3u
-#define DAEMON    PROCESSES
+#define DAEMON    PROCESSES /* berthd's index, where processes have an index */
 #define THREADS   3u
 #define ACCOUNTS  15u
 #define RANGES    7u /* the first one is never granted */
@@ -27,7 +27,7 @@
 #define NO_WORD      UINT32_MAX
 
 struct world {
-	char *begin; /* all mappings */
+	char *begin; /* the lowest address of all mappings */
 	uint64_t length;
 	struct layout layout;
 	/* In berthd's mapping: */
@@ -43,15 +43,16 @@ extern struct world world;
 /* Called once, before the first run. */
 void world_make(void);
 
-/* statics_keep() copies the static variables of the sources under test, before the first run;
- * statics_reset() restores them. */
+/* Before the first run, statics_keep() copies the static variables of the sources under test.
+ * Before each run, statics_reset() restores them. */
 void statics_keep(void);
 void statics_reset(void);
 
-/* Makes both files like those of a new segment in which all parts are published. */
+/* Makes both files as they are when berthd has just made them, but with all parts published. */
 void world_reset(void);
 
-/* The mapping of a process, or of DAEMON. Allocated in the arena. */
+/* Returns a struct map for the mappings of a process or of berthd (DAEMON). The struct is allocated
+ * in the arena. */
 struct map *world_map(uint32_t process);
 
 /* Allocates private memory, zeroed. Freed memory isn't used again in the same run. */
@@ -61,9 +62,10 @@ static inline bool world_has(const volatile void *p) {
 	return (uint64_t)((uintptr_t)p - (uintptr_t)world.begin) < world.length;
 }
 
-/* The number of the word at that address; NO_WORD: the address isn't in a cell or record. */
+/* Returns the number of the word at that address; NO_WORD: the address isn't in a cell or
+ * record. */
 uint32_t world_word(const volatile void *p);
-/* The account whose entry has its `word` at that address; 0: none. */
+/* Returns the account whose entry has its `word` at that address; 0: none. */
 uint32_t world_entry_word(const volatile void *p);
-/* The session whose state is at that address; SESSIONS: none. */
+/* Returns the session whose state is at that address; SESSIONS: none. */
 uint32_t world_session_state(const volatile void *p);
