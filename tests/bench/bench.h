@@ -5,9 +5,9 @@
  * What every part of the bench uses: options, directories, processes and berthds.
  *
  * The bench is one process, the driver, which starts all others and collects their results. Workers
- * measure: they are forked from the driver and pinned to a CPU. Servers (berthd, and those of some
- * peers) are processes, too. All processes die with the driver, which removes its directories when
- * it exits.
+ * measure. They are processes that the driver forks, or threads of such a process, and each is
+ * pinned to a CPU. berthd, and the servers of some peers (peer.h), are processes, too. All
+ * processes die with the driver, which removes its directories when it exits.
  */
 
 #include <stdbool.h>
@@ -21,20 +21,21 @@
 
 struct bench {
 	bool quick;
-	unsigned rounds;  /* of a contest */
-	const char *only; /* names of families, with commas between them; NULL: all families */
+	unsigned rounds;  /* of a contest (contest.h) */
+	const char *only; /* names of families (works.h), with commas between; NULL: all */
 	const char *out;  /* the directory of the results */
 	char dir[64];     /* private, on tmpfs */
-	char disk[512];   /* private, in `out`: on a disk, if `out` is */
+	char disk[512];   /* private, in `out`, so on a disk if `out` is on a disk */
 };
 extern struct bench bench;
 
-/* Print what failed, with errno or a code of berth.h, and end the process that calls them. If the
- * driver ends, the bench ends. */
+/* Print what failed, with errno or a code of berth.h, and end the process that calls them. If this
+ * process is the driver, the bench ends. */
 void bench_fail(const char *what) __attribute__((noreturn, cold));
 void bench_fail_code(int code, const char *what) __attribute__((noreturn, cold));
 
-/* These are cheap enough for code that is measured. */
+/* These functions call bench_fail() or bench_fail_code() if something failed. They are cheap enough
+ * for code that is measured. */
 static inline void bench_check(bool fine, const char *what) {
 	if (__builtin_expect(!fine, 0))
 		bench_fail(what);
@@ -67,8 +68,8 @@ double bench_cpu_now(void); /* the CPU time of this thread in ns */
 
 /* -- berth (berthd.c) -------------------------------------------------------------------------- */
 
-/* A berthd with the capacities that berthd_start() is given, and with its limits in bench.disk.
- * Clients connect to the berthd that was started last and still runs. */
+/* A berthd. berthd_start() is given its capacities. Its state directory is in bench.disk. Clients
+ * connect to the berthd that was started last and still runs. */
 struct berthd {
 	struct instance instance;
 	char state_dir[544], accounts[16], slots[16];
@@ -85,11 +86,11 @@ double berthd_import(const char *file);
 void admin_open(const struct berthd *d);
 void admin_close(void);
 void admin_set(const char *account, uint32_t limit);
-/* When berthd last stored counts, in ms since 1970; 0: never. */
+/* Returns when berthd last stored counts, in ms since 1970; 0: never. */
 uint64_t admin_checkpointed(void);
 
-/* This process's handle. handle_open() has a parameter only so that it can be the open() of a
- * struct contender (contest.h). It ignores the parameter. */
+/* handle_open() opens `handle`, this process's handle. It ignores its parameter, which is there
+ * because a struct contender (contest.h) has pointers to functions with such a parameter. */
 extern struct berth *handle;
 void handle_open(unsigned unused);
 /* Acquires and releases a slot of the account, n times. */
@@ -100,7 +101,7 @@ void handle_pairs(const char *account, unsigned long n);
  * the process has acquired them. */
 pid_t holder_start(const char *account, unsigned slots);
 
-/* Writes the name of the account with this number: "u01234567@example.com". */
+/* Writes the name of the account with this number. Account 1234567 is "u01234567@example.com". */
 #define ACCOUNT_NAME_SIZE 24
 void account_name(unsigned number, char to[ACCOUNT_NAME_SIZE]);
 /* Writes a file for berthctl import, with the limit for each of the accounts 0 to count - 1.
@@ -113,15 +114,16 @@ void cpus_init(void);
 unsigned cpus_count(void);
 /* Worker 0 is pinned to the last CPU, worker 1 to the one before, and so on. */
 void cpus_pin_worker(unsigned worker);
-/* Lets the driver, and servers that it starts from now on, use all CPUs. But if `pin`, and there
- * are several CPUs, they don't use the last. */
+/* Lets the driver, and servers that it starts from now on, use all CPUs. If `pin`, leaves out the
+ * last CPU, on which worker 0 measures, unless it is the only CPU. */
 void cpus_pin_servers(bool pin);
 
-/* True if that many bytes are free in memory, on tmpfs and on the disk. */
+/* True if that many bytes are free in memory, and as many on each of the file systems of bench.dir
+ * and of bench.disk. */
 bool machine_has(double bytes);
-/* A field of /proc/PID/status or, for "Pss:", of smaps_rollup, in bytes. */
+/* Returns a field of /proc/PID/status or, for "Pss:", of smaps_rollup, in bytes. */
 double process_bytes(pid_t pid, const char *field);
-/* The voluntary context switches of all the process's threads. */
+/* Returns the number of voluntary context switches of all the process's threads. */
 double process_switches(pid_t pid);
 
 /* The machine on which the figures were measured. */

@@ -7,9 +7,9 @@
  *
  * A slice is many batches of at most a millisecond; the slice's figure is the median of its
  * batches. So batches during which another program had the CPU don't matter. Where several
- * processes measure what they cost each other, a batch counts only if each process had a CPU
- * meanwhile. A timed contender times single operations, and leaves out those during which the
- * scheduler took the CPU away.
+ * processes measure what they cost each other, a batch counts only if all of them ran meanwhile or,
+ * if they are more than the CPUs, one on every CPU. A timed contender times single operations, and
+ * leaves out those during which the scheduler took the CPU away.
  */
 
 #include <errno.h>
@@ -27,7 +27,7 @@
 
 #define SLICE_NS     (20 * NS_OF_MS)
 #define SLICE_NS_MAX (10 * SLICE_NS) /* a slice ends then, even if few batches count */
-#define SLICE_NS_MIN (SLICE_NS / 10) /* of batches that count; else the slice is repeated */
+#define SLICE_NS_MIN (SLICE_NS / 10) /* of batches that count; with less, the slice is repeated */
 #define TRIES        (bench.quick ? 3u : 20u)
 #define BATCHES_MAX  4096
 #define BATCH_PARTS  4     /* a worker updates its progress after each part */
@@ -36,10 +36,10 @@
 
 /* What a worker measured in a slice. */
 struct slice {
-	double ns;         /* of an operation, in the median batch */
-	double operations; /* in all batches */
-	double cpu_ns;     /* CPU time of all batches */
-	double counted_ns; /* of the batches that count */
+	double ns;         /* the time of an operation in the median batch */
+	double operations; /* how many, in all batches */
+	double cpu_ns;     /* the CPU time of all batches */
+	double counted_ns; /* the time of the batches that count */
 	struct histogram histogram;
 };
 
@@ -48,7 +48,7 @@ struct shared {
 	_Atomic unsigned begun; /* counts every worker at the start of every slice */
 	_Atomic unsigned ended; /* the number of the last slice that a worker has ended */
 	struct {
-		_Alignas(64) _Atomic unsigned parts; /* of batches that the worker has done */
+		_Alignas(64) _Atomic unsigned parts; /* how many parts the worker has done */
 	} progress[PROCESSES_MAX];
 	_Alignas(64) struct slice slice[PROCESSES_MAX];
 };
@@ -124,14 +124,14 @@ static unsigned cpus_of(const struct crew *crew) {
 	return crew->count < cpus_count() ? crew->count : cpus_count();
 }
 
-/* True if only batches during which every CPU was at work count. All batches of a timed contender
- * count: its result includes operations during which another process didn't run. */
+/* True if a batch counts only when every CPU was at work during it. All batches of a timed
+ * contender count: its result includes operations during which another process didn't run. */
 static bool wants_overlap(const struct crew *crew) {
 	return cpus_of(crew) > 1 && !crew->contender->timed;
 }
 
-/* True if, since the batch began, as many workers as there are CPUs did half a batch, and this
- * thread wasn't preempted. */
+/* True if, since this worker's batch began, at least as many workers as can run at the same time
+ * did half a batch, and this thread wasn't preempted. */
 static bool has_overlapped(const struct worker *w) {
 	const struct crew *crew = w->crew;
 	unsigned at_work = 0;
@@ -266,8 +266,8 @@ static void crew_start(struct crew *crew, struct contender *c) {
 		if (w->pid == 0)
 			process_run(w, of_process);
 		for (unsigned i = 0; i < of_process; i++) {
-			/* Only the worker's process keeps these ends. So the driver notices its
-			 * death. */
+			/* Only the worker's process keeps these ends. So the driver notices the
+			 * worker's death. */
 			(void)close(w[i].start[0]);
 			(void)close(w[i].ready[1]);
 			worker_wait(&w[i]);

@@ -19,7 +19,7 @@
 
 static const unsigned holder_counts[] = {1, 10, 100, 1000, 10000, 100000};
 #define HOLDERS_ALL 6
-#define HOLDERS_OFD 4 /* with more, an OFD lock takes longer than a time slice */
+#define HOLDERS_OFD 4 /* with more holders, an OFD lock takes longer than a time slice */
 
 static int lock_fd;
 
@@ -44,8 +44,9 @@ static int locked_file(unsigned held) {
 	return fd;
 }
 
-/* Locks that many bytes, as if each byte was locked by a process of its own. Two open files are
- * enough, which lock bytes in turn, so that the kernel can't merge neighbouring locks. */
+/* Locks that many bytes, as if each byte was locked by a process of its own. Two open files, which
+ * lock bytes in turn, are enough: the kernel doesn't merge neighbouring locks of different open
+ * files. */
 static void locks_hold(unsigned held) {
 	int fd[2] = {locked_file(held), locked_file(held)};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Measures how much memory an idle berthd keeps resident, and how often it wakes up. This berthd is
- * started first, is idle while all other works run, and is measured at the end. */
+/* Measures how much memory an idle berthd keeps resident, and how often it wakes up. The idle
+ * berthd is started first, is idle while all other works run, and is measured at the end. */
 
 #include <unistd.h>
 

@@ -3,8 +3,9 @@
 
 /*
  * A hash table in shared memory, with open addressing and a counter for each name. People may write
- * one to count by name without berth. Either each counter is changed atomically, or one mutex,
- * plain or robust, protects the whole table. Names are added before counting begins, and stay.
+ * such a table to count by name without berth. Either each counter is changed atomically, or one
+ * mutex, plain or robust, protects the whole table. Names are added before counting begins, and
+ * stay.
  *
  * The functions are inline, as they would be in the program that uses the table. A slot is released
  * through its entry, without another search.
@@ -39,7 +40,7 @@ struct named {
 
 enum named_lock { NAMED_ATOMIC, NAMED_PLAIN, NAMED_ROBUST };
 
-/* Shared with processes that are forked later. Half of the table stays free. */
+/* Makes a table that processes forked later share. Half of the table stays free. */
 struct named *named_new(unsigned names, enum named_lock lock);
 void named_free(struct named *n);
 void named_add(struct named *n, const char *name, uint32_t limit);

@@ -27,7 +27,7 @@ enum object {
 
 struct peer {
 	const char *name;
-	const char *operations; /* what an acquire and a release are */
+	const char *operations; /* what an acquire and a release do */
 	const char *loses;      /* what is lost when a process that holds slots is killed */
 	const char *forgets;    /* what is lost when the process that counts is killed */
 	/* Called once, in the driver. Returns NULL, or why the peer can't be measured here. */
@@ -43,10 +43,11 @@ struct peer {
 	 * is denied, n times. */
 	void (*pairs)(unsigned object, unsigned long n);
 	void (*denials)(unsigned object, unsigned long n);
-	const char *missing; /* the result of start */
+	const char *missing; /* what start() returned */
 };
 
-/* Defines pairs and denials with direct calls, since calls by pointer would be measured, too. */
+/* Defines pairs and denials with direct calls, since the time of calls by pointer would be
+ * measured, too. */
 #define PEER_LOOPS(peer)                                                        \
 	static void peer##_pairs(unsigned object, unsigned long n) {            \
 		while (n-- > 0) {                                               \
@@ -78,9 +79,9 @@ static inline bool byte_change(int fd, unsigned byte, short type) {
 	return false;
 }
 
-/* The number of an object's slots. */
+/* Returns the number of an object's slots. */
 unsigned object_limit(unsigned object);
-/* An object's name. The function is inline, so that it costs each peer the same. */
+/* Returns an object's name. The function is inline, so that it costs each peer the same. */
 extern const char *const object_names[OBJECTS];
 static inline const char *object_name(unsigned object) {
 	return object_names[object];
@@ -98,7 +99,9 @@ void peers_start(void);
 /* Starts processes that hold the slots of OBJECT_FULL; later calls do nothing. */
 void peers_fill(void);
 void peers_stop(void);
-/* Kills a process that holds a slot. True if the slot is free again within half a second. */
+/* Kills a process that holds a slot. Returns true if the slot is free again within half a
+ * second. */
 bool peer_frees_slot(const struct peer *p);
-/* Restarts the process that counts. True if it still knows that another process holds a slot. */
+/* Restarts the process that counts. Returns true if the peer still knows that another process holds
+ * a slot. */
 bool peer_remembers(const struct peer *p);

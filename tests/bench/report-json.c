@@ -6,16 +6,20 @@
  *     {"schema": "berth-bench-1", "berth": version, "command": the command line, "quick": bool,
  *      "machine": {"cpu", "kernel", "compiler", "disk": strings, "load": number, the load average
  *                 when the bench began, "cpus": number},
- *      "works": [{"work": key, "title", "note": string or null, "met": bool,
- *                 "why": string or null, why a target is missed}],
- *      "rows": [{"work": key, "contender", "unit",
- *                "median", "min", "max": numbers, or null if it wasn't measured; "rounds": number,
- *                "versus": the contender to compare with, or null; "ratio", "ratio_min",
- *                "ratio_max": numbers or null, the median, the lowest and the highest of the
- *                rounds' ratios; "ratio_fastest": number or null, the ratio of the fastest rounds,
- *                "bound": "at most", "at least" or null; "target": number or null, for the ratio if
- *                there is one, else for the median; "met": bool, or null if there is no target,
- *                "remark": string or null, "missing": string or null, why it wasn't measured}]}
+ *      "works": [{"work": key, "title": string, "note": string or null,
+ *                 "met": bool, "why": string, why a target is missed, or null}],
+ *      "rows": [{"work": key, "contender", "unit": strings,
+ *                "median", "min", "max": numbers, of the rounds' figures, or null if the contender
+ *                wasn't measured; "rounds": number,
+ *                "versus": the contender to compare with, or null,
+ *                "ratio", "ratio_min", "ratio_max": numbers: the median, the lowest and the highest
+ *                of the rounds' ratios; "ratio_fastest": number, the ratio of the fastest rounds;
+ *                these four are null if there is no ratio,
+ *                "bound": "at most", "at least" or null,
+ *                "target": number, for the ratio if there is one, else for the median; null if
+ *                there is no target; "met": bool, or null if there is no target,
+ *                "remark": string or null,
+ *                "missing": string, why the contender wasn't measured, or null}]}
  */
 
 #include <berth.h>

@@ -115,7 +115,7 @@ const char *count_text(unsigned count, char to[NUMBER_SIZE]) {
 	return to;
 }
 
-/* Rounds to three significant digits, but numbers of more digits to integers. */
+/* Rounds to three significant digits, but numbers from 1000 on to integers. */
 static const char *number_text(double value, char to[NUMBER_SIZE]) {
 	double size = value < 0 ? -value : value;
 	int decimals = 0;

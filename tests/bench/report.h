@@ -21,7 +21,7 @@ struct row {
 	/* The figures divided by those of another contender, whose name is `versus`. */
 	const char *versus;
 	struct series ratio;
-	double ratio_fastest; /* of the fastest rounds of both */
+	double ratio_fastest; /* the ratio of the fastest rounds of both contenders */
 	/* The target for the median of the ratio or, in a row without a ratio, of the figures. */
 	enum bound bound;
 	double target;
@@ -32,14 +32,14 @@ struct row {
 #define WORK_ROWS 24
 struct work {
 	const char *key, *title;
-	const char *note; /* how it was measured; NULL: nothing to say */
-	const char *why;  /* why a target is missed; shown after "since" if one is missed */
+	const char *note; /* how the work was measured; NULL: nothing to say */
+	const char *why;  /* why a target may be missed; shown after "since" if one is missed */
 	unsigned count;
 	struct row row[WORK_ROWS];
 };
 
 struct work *work_new(const char *key, const char *title, const char *note);
-/* Adds a row; the contender's name is formatted as by printf. */
+/* Adds a row. The contender's name is formatted as by printf. */
 struct row *work_row(struct work *w, const char *unit, const struct series *figures,
 	const char *contender, ...) __attribute__((format(printf, 4, 5)));
 /* Adds a row for a contender that can't be measured here. */

@@ -14,7 +14,7 @@ struct series {
 };
 
 void series_add(struct series *s, double value);
-/* Sorts the values. */
+/* Returns the median of the values, and sorts them. */
 double median_of(double *values, unsigned count);
 double series_median(const struct series *s);
 double series_min(const struct series *s);
@@ -24,7 +24,7 @@ struct series series_ratio(const struct series *a, const struct series *b);
 /* A series of a single round. */
 #define SERIES_ONE(figure) (&(const struct series){1, {figure}})
 
-/* How long single operations took, exact to a sixteenth. */
+/* How long single operations took, exact to a sixteenth of each time. */
 #define HISTOGRAM_SIZE 1024
 struct histogram {
 	uint64_t total, longest;
@@ -33,5 +33,5 @@ struct histogram {
 
 void histogram_add(struct histogram *h, uint64_t ns);
 void histogram_merge(struct histogram *to, const struct histogram *from);
-/* The time that a share of the operations, from 0 to 1, didn't exceed. */
+/* Returns the time that this share of the operations (a number from 0 to 1) didn't exceed. */
 double histogram_quantile(const struct histogram *h, double share);

@@ -88,7 +88,7 @@ static void work_same_times(void) {
 /* -- accounts of their own, and denials -------------------------------------------------------- */
 
 /* Compares two processes with one. In each round one process runs, then two, then one again. The
- * rate of the two is divided by the mean of the rates of one. */
+ * rate of two processes is divided by the mean of the two rates of one process. */
 static void work_scaling(
 	struct work *w, struct peer *const list[], unsigned count, unsigned object) {
 	struct contender c[3 * 3] = {0};
