@@ -33,7 +33,7 @@ union admin_reply {
 	struct message_failed failed;
 };
 
-/* Sends the request until it is answered. Returns the code. */
+/* Sends the request again and again until berthd answers. Returns the code. */
 static uint32_t call(struct admin *a, const void *request, union admin_reply *reply) {
 	int64_t deadline = clock_monotonic_ms() + PATIENCE_MS;
 	int r = -ECONNRESET;
@@ -76,8 +76,8 @@ static void send_set(struct admin *a, uint32_t account, uint32_t limit) {
 
 /* -- limits ------------------------------------------------------------------------------------ */
 
-/* Returns the account's count. When this count becomes the limit, a charge against the old limit
- * exceeds it. */
+/* Returns the account's count. When this count becomes the limit, any charge that is made against
+ * the old limit exceeds the new limit. */
 static uint32_t limit_held(struct admin *a, uint32_t account) {
 	uint32_t held = counter_count(a->m, torture_account(a->m, torture_name[account]));
 
@@ -104,7 +104,7 @@ static void limit_change(struct admin *a, uint32_t account, uint32_t limit) {
 
 /* -- revokes ----------------------------------------------------------------------------------- */
 
-/* Finds a held slot, which may be released before berthd revokes it. */
+/* Finds a held slot. It may be released before berthd revokes it. */
 static uint64_t slot_pick(struct admin *a) {
 	uint32_t end = load_acquire(&a->m->names->slots);
 	uint32_t at = torture_below(&a->random, MIN_OF(end, 4096u) + 1);

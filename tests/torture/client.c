@@ -44,7 +44,7 @@ struct held {
 struct worker {
 	struct client *c;
 	uint64_t random;
-	uint32_t favourite, phase; /* the account, and for how many more acquires */
+	uint32_t favourite, phase; /* the phase's account, and its remaining acquires */
 	bool is_child;
 	pid_t child;
 	uint32_t held_count;
@@ -90,8 +90,8 @@ static uint32_t any_account(struct worker *w) {
 }
 
 /* For a phase of 1 to 16384 acquires a thread uses one account, or all accounts. So some cells
- * don't change for a while. They keep the tags of records that are used elsewhere, and the words
- * that a stopped thread has read. */
+ * don't change for a while. These cells keep the tags of records that are used elsewhere, and still
+ * have the words that a stopped thread has read. */
 static uint32_t pick_account(struct worker *w) {
 	if (w->phase == 0) {
 		w->phase = 1u << torture_below(&w->random, 15);
@@ -234,8 +234,8 @@ static void do_closefrom(struct worker *w) {
 	count(&w->c->t->figures.closefroms);
 }
 
-/* Calls exec while all threads hold slots. A program of another architecture must call exec with
- * its emulator (tests/install/portable.sh). */
+/* Calls exec. This thread and the others may hold slots. A program of another architecture must
+ * call exec with its emulator (tests/install/portable.sh). */
 static void do_exec(struct worker *w) {
 	const char *emulator = getenv("BERTH_TEST_EMULATOR"), *path = w->c->t->path;
 	char place[16], seed[32], self[4096] = "";
@@ -335,7 +335,7 @@ static void *worker_run(void *data) {
 	while (load_relaxed(&w->c->t->finish) == 0 && !torture_failed(w->c->t))
 		step(w);
 	(void)child_reap(w, 0);
-	/* berth_close releases the other half. */
+	/* Releases half of the thread's slots. berth_close releases the other half. */
 	(void)pthread_rwlock_rdlock(&w->c->lock);
 	for (uint32_t n = w->held_count / 2; n > 0; n--)
 		do_release(w);

@@ -25,12 +25,12 @@
 #include "harness.h"
 #include "torture.h"
 
-#define GRACE_S 90 /* a run that lasts this much too long is ended by the watchdog */
+#define GRACE_S 90 /* the watchdog ends a run that lasts this much longer than it may */
 
 #define AUDIT_US 200000
 
-/* A soak of SOAK_S seconds or more must reach its totals. For this it may last SOAK_PATIENCE times
- * as long. */
+/* A soak that is planned for SOAK_S seconds or more must reach its totals (torture.h). If
+ * necessary, it may last SOAK_PATIENCE times as long as planned. */
 #define SOAK_S        300
 #define SOAK_PATIENCE 4
 
@@ -88,7 +88,9 @@ static int place_of(pid_t pid) {
 	return -1;
 }
 
-/* A process may die only of this test's SIGKILL, or exit with 0 when the test ends. */
+/* Clients, and their children, may exit with 0, or die of SIGKILL. The administrator, the observer
+ * and the probe may only exit with 0. berthd may not end: instance_kill() waits for a berthd that
+ * it kills, so this function doesn't see that death. */
 static void judge_death(pid_t pid, const siginfo_t *info) {
 	bool killed = info->si_code == CLD_KILLED && info->si_status == SIGKILL;
 	bool ended = info->si_code == CLD_EXITED && info->si_status == 0;
@@ -195,8 +197,8 @@ static bool observer_has_sampled(void *data) {
 	return load_relaxed(&run.t->figures.samples) >= *(uint64_t *)data || torture_failed(run.t);
 }
 
-/* While the clients are stopped, the administrator changes limits and revokes, and the observer
- * samples. */
+/* While the clients are stopped, the administrator changes limits and revokes slots, and the
+ * observer takes samples. */
 static void freeze(const struct processes *all) {
 	uint64_t samples;
 
@@ -207,7 +209,7 @@ static void freeze(const struct processes *all) {
 	store_total(&run.t->freeze, 1);
 	if (!eventually(admin_has_acted, NULL))
 		torture_fail(run.t, "berthd doesn't answer while all clients are stopped");
-	/* The observer is in the middle of a round. Waits for the end of the next one. */
+	/* The observer is in the middle of a round. Waits for the end of the next round. */
 	samples = load_relaxed(&run.t->figures.samples) + 2 * TORTURE_ROUND;
 	if (!eventually(observer_has_sampled, &samples))
 		torture_fail(run.t, "the observer takes no samples");
@@ -238,7 +240,8 @@ static void audit(void) {
 
 /* -- the run ----------------------------------------------------------------------------------- */
 
-/* A soak that is long enough continues until it has reached its totals. */
+/* True if this run is a soak that must reach its totals (torture.h), and hasn't reached them
+ * yet. */
 static bool soak_lacks_totals(void) {
 	return run.soak && run.seconds >= SOAK_S && torture_soak_wants_more(run.t);
 }
@@ -272,8 +275,8 @@ static void torment(void) {
 		if (now >= run.audit_at) {
 			audit();
 			run.audit_at = now + AUDIT_US / 2 + torture_below(&run.random, AUDIT_US);
-			/* On a busy machine audits take most of the time, and a soak must
-			 * reach its number of operations. */
+			/* A soak must reach its number of operations. It makes fewer audits, since
+			 * these take most of the time on a busy machine. */
 			if (run.soak)
 				run.audit_at = torture_now_us() + 10 * AUDIT_US;
 		}
@@ -292,7 +295,8 @@ static bool first_limits_are_set(void *data) {
 static void start(void) {
 	uint64_t seed = torture_random(&run.random);
 
-	/* The process group exists until its leader is waited for, even if all clients are dead. */
+	/* run.anchor leads the clients' process group, which exists until its leader is waited
+	 * for, even if all clients are dead. */
 	run.anchor = fork_or_die();
 	if (run.anchor == 0)
 		for (;;)

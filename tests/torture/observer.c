@@ -4,23 +4,24 @@
  * The observer of the torture test reads counts in the segment again and again. No count may be
  * larger than the limits allow.
  *
- * berth promises that no charge is made against the old limit once `set` has returned. Take the
- * last time that the cell was seen at or below the only limit in force: since then the count is at
- * most the highest limit that was in force or had been sent. The observer keeps a bound for each
- * cell, `allowed`, which is at least this limit:
+ * berth promises that no charge is made against the old limit once `set` has returned. Consider the
+ * last moment at which only one limit was in force, and the count was seen at or below this limit.
+ * Since then the count is at most the highest limit that was in force or had been sent. The
+ * observer keeps a bound for each cell, `allowed`, which is at least this highest limit:
  *
  *   S1  Read how many limits have been acknowledged.
  *   S2  Read the count.
- *   S3  Read how many limits have been sent. Raise `allowed` to the new ones.
+ *   S3  Read how many limits have been sent. Raise `allowed` to the highest new limit, if that
+ *       is higher.
  *   S4  A count over `allowed` is a failure.
- *   S5  If S1 = S3, no limit was under way during S2, and only the last limit L was in force. If
- *       the count is at most L, set `allowed` to L.
+ *   S5  If S1 and S3 have read the same number, no limit was under way during S2, and only the
+ *       last limit L was in force. If the count is at most L, set `allowed` to L.
  *
  * S3 raises `allowed` enough: a charge against a limit comes after the limit was sent, and a charge
- * that S2 sees comes before S2. So S3 sees the limit as sent. S5 lowers `allowed` not too much: at
- * S2 the count is at most L. Charges after S2 are made against L, or against limits that are sent
- * after S3 and that a later S3 sees. The observer doesn't read limits in the directory, since the
- * present limit says nothing about the limit at the time of a charge.
+ * that S2 sees comes before S2. So S3 sees the limit as sent. S5 doesn't lower `allowed` too much:
+ * at S2 the count is at most L. Charges after S2 are made against L, or against limits that are
+ * sent after S3 and that a later S3 sees. The observer doesn't read limits in the directory, since
+ * the present limit says nothing about the limit at the time of a charge.
  */
 
 #include <stdio.h>
@@ -28,7 +29,7 @@
 
 #include "torture.h"
 
-/* A test that makes no progress for this time hangs. */
+/* If no client does an operation for this time, the test hangs. */
 #define STALL_US 20000000
 
 struct watch {

@@ -23,7 +23,7 @@ void torture_fail(struct torture *t, const char *format, ...) {
 	uint32_t none = 0;
 	va_list args;
 
-	/* 1: a process is writing the failure. */
+	/* t->failed is 1 while a process writes the failure, and 2 afterwards. */
 	if (!atomic_compare_exchange_strong(&t->failed, &none, 1))
 		return;
 	va_start(args, format);

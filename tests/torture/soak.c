@@ -42,7 +42,7 @@ static int64_t cpu_ns(void) {
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* The administrator may revoke slots of the probe, too. */
+/* The administrator may revoke slots of the probe, as it does with other clients' slots. */
 static int ignore_revoked(int code) {
 	return code == BERTH_CONNECTION_ABORTED || code == BERTH_TOO_MANY_POSTS ? BERTH_SUCCESS
 										: code;
@@ -131,7 +131,8 @@ static int compare(const void *a, const void *b) {
 	return *x < *y ? -1 : *x > *y;
 }
 
-/* The number after a word at the beginning of a line of /proc/PID/file; 0 if it can't be read. */
+/* Finds a line of /proc/PID/file that begins with `word`. Returns the number that follows; 0 if the
+ * number can't be read. */
 static uint64_t proc_number(pid_t pid, const char *file, const char *word) {
 	unsigned long long n = 0;
 	char path[64], line[256];
@@ -147,7 +148,8 @@ static uint64_t proc_number(pid_t pid, const char *file, const char *word) {
 	return n;
 }
 
-/* The sum of each() over the entries of a directory; if `each` is NULL, the number of entries. */
+/* Returns the sum of each() over the entries of a directory or, if `each` is NULL, the number of
+ * entries. */
 static uint64_t directory_sum(const char *path, uint64_t (*each)(const char *path)) {
 	uint64_t sum = 0;
 	char name[512];
@@ -203,7 +205,7 @@ void torture_soak_sample(struct torture *t, struct map *m, const struct instance
 		return;
 	next = now + EVERY_US;
 	fds = fd_count(i->berthd);
-	/* berthd has a pidfd for each session, until the process is dead. */
+	/* berthd has a pidfd for each session until the session's process is dead. */
 	for (uint32_t k = 0; k < load_acquire(&m->names->sessions); k++) {
 		const struct session_entry *e = map_session(m, k);
 

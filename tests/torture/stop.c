@@ -65,7 +65,8 @@ static bool all_are_stopped(void *data) {
 	struct dirent *process;
 	DIR *dir;
 
-	/* Each call sends SIGSTOP again, since exec ignores it while ending the other threads. */
+	/* Each call sends SIGSTOP again, since a SIGSTOP is lost while exec ends the other threads
+	 * of a process. */
 	torture_signal(p, SIGSTOP);
 	dir = opendir("/proc");
 	while (dir && stopped && (process = readdir(dir))) {

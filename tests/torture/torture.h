@@ -11,7 +11,7 @@
  *   stop.c          stops all processes
  *   ../lib/audit.c  then compares the counts with the sums of the records
  *   end.c           checks what is left at the end
- *   soak.c          in a long run: checks that nothing grows
+ *   soak.c          in a long run: checks that nothing grows. Its own client is the probe
  *
  * All processes map one struct torture. It is a file in the instance's directory, so that a client
  * can map it again after exec.
@@ -26,20 +26,21 @@
 #define TORTURE_CLIENTS_MAX 64
 #define TORTURE_HISTORY     8192 /* a power of 2 */
 
-/* The first accounts always have a limit, and the observer watches them. The others are deleted and
- * set again. */
+/* The first TORTURE_WATCHED accounts always have a limit, and the observer watches them. The others
+ * are deleted and set again. */
 #define TORTURE_WATCHED 16
 #define TORTURE_NAMES   18
 extern const char *const torture_name[TORTURE_NAMES];
 
-/* How many measurements of the probe are kept. */
+/* How many measurements of the probe are kept: one for each of its last batches. */
 #define TORTURE_BATCHES 1024
 
-/* Totals that a soak of SOAK_S seconds or more must reach. */
+/* The totals that a soak (a long run) must reach if it is planned for SOAK_S seconds (main.c) or
+ * more. */
 #define TORTURE_SOAK_OPERATIONS UINT64_C(1000000000)
 #define TORTURE_SOAK_KILLS      10000
 
-/* How many samples the observer takes in a row. */
+/* How many samples the observer takes between two pauses. */
 #define TORTURE_ROUND 8000u
 
 #define TORTURE_LIMIT_MAX  40
@@ -55,7 +56,7 @@ struct history {
 };
 
 struct figures {
-	/* revoked: the calls that returned BERTH_CONNECTION_ABORTED. */
+	/* `revoked` counts the calls that returned BERTH_CONNECTION_ABORTED. */
 	_Atomic uint64_t operations, denials, revoked;
 	_Atomic uint64_t client_kills, berthd_kills, stops;
 	_Atomic uint64_t revokes, limits, deletes;
@@ -69,7 +70,7 @@ struct torture {
 	uint64_t seed;
 	uint32_t clients;
 	_Atomic uint32_t finish; /* 1: clients and administrator exit; 2: the observer, too */
-	_Atomic uint32_t failed;
+	_Atomic uint32_t failed; /* 0: no failure; 1: it is being written; 2: see `failure` */
 	/* While all clients are stopped, 1 tells the administrator to act. The administrator writes
 	 * 2 when it has acted. */
 	_Atomic uint32_t freeze;
@@ -81,7 +82,8 @@ struct torture {
 	_Atomic uint32_t revokes_begun, revokes_done;
 	struct history history[TORTURE_WATCHED];
 	_Atomic int probe; /* pid */
-	/* The time of a pair of acquire and release, in picoseconds, of each batch of the probe. */
+	/* The batches that the probe has done, and the mean time in ps that a pair (an acquire and
+	 * its release) took in each of the last batches. */
 	_Atomic uint32_t probe_batches, probe_ps[TORTURE_BATCHES];
 };
 
@@ -92,7 +94,7 @@ static inline bool torture_failed(struct torture *t) {
 	return load_acquire(&t->failed) != 0;
 }
 
-/* splitmix64, for which every seed is good. */
+/* Returns the next number of the generator splitmix64, for which every seed is good. */
 static inline uint64_t torture_random(uint64_t *state) {
 	uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
 
@@ -115,13 +117,13 @@ void torture_print_figures(struct torture *t);
 int64_t torture_now_us(void);
 void torture_sleep_us(int64_t us);
 
-/* Maps the struct, and makes the file if necessary; exits on failure. */
+/* Maps the struct torture in the file, which is made if necessary; exits on failure. */
 struct torture *torture_attach(const char *path);
 
 /* Maps the segment, writable, and the directory; exits on failure. */
 struct map *torture_map(struct torture *t);
 
-/* The account's index; 0 if the directory doesn't have the name now. */
+/* Returns the account's index; 0: the directory doesn't have the name now. */
 uint32_t torture_account(struct map *m, const char *name);
 
 /* The main functions of the processes. `place` is the client's index in t->client. */
@@ -130,19 +132,21 @@ void torture_admin(struct torture *t, uint64_t seed) __attribute__((noreturn));
 void torture_observer(struct torture *t) __attribute__((noreturn));
 void torture_probe(struct torture *t) __attribute__((noreturn));
 
-/* The process group of all clients and their children, and berthd (0: it doesn't run). */
+/* The process group of all clients and their children, and the pid of berthd; 0: berthd doesn't
+ * run. */
 struct processes {
 	pid_t group, berthd;
 };
 void torture_signal(const struct processes *p, int signal);
-/* Stops all threads of the processes. False if they don't stop. */
+/* Stops all threads of the processes. Returns false if they don't stop. */
 bool torture_stop(const struct processes *p);
 
-/* Stops berthd and checks the files, peaks, store and log. All counts must be 0 before. */
+/* Called when all counts are 0. Stops berthd, and checks the files, peaks, store and log. */
 struct instance;
 void torture_judge_end(struct torture *t, struct map *m, struct instance *i);
 
-/* Every 2 s records memory, descriptors, files, and the probe's times. */
+/* Called again and again. Every 2 s records memory, descriptors, the files' sizes, and the probe's
+ * times. */
 void torture_soak_sample(struct torture *t, struct map *m, const struct instance *i, int64_t now);
 /* True until a soak has reached its totals. */
 bool torture_soak_wants_more(struct torture *t);
