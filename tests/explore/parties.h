@@ -96,8 +96,8 @@ struct process {
 	uint32_t index, pid;
 	bool alive;
 	bool connected;
-	/* The connection has ended, and berthd hasn't seen this yet. `goodbye`: the process ended
-	 * the connection by closing its handle. */
+	/* The connection has ended, and berthd hasn't seen this yet. `goodbye`: the process has
+	 * closed its handle, and no thread was in a call. */
 	bool hung_up, goodbye;
 	uint64_t closed; /* bit (serial % 64) is set for each session that the process closed */
 	struct berth *berth;
