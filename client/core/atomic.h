@@ -34,8 +34,8 @@
 #define add_relaxed(p, v)    atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 #define add_total(p, v)      atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
 #define fence_acquire()      atomic_thread_fence(memory_order_acquire)
-/* The compiler moves no access across this fence. That suffices for a signal handler or a fork, and
- * where membarrier(2) orders the processor's accesses. */
+/* The compiler moves no access across this fence. That suffices between a thread and its signal
+ * handler, before a fork, and where membarrier(2) orders the processor's accesses. */
 #define fence_compiler() atomic_signal_fence(memory_order_seq_cst)
 
 /* Compare-and-swap of 8 bytes, and of 4. True: *p was `old`, and is now `new`. */
@@ -49,7 +49,7 @@ static inline bool cas32(_Atomic uint32_t *p, uint32_t old, uint32_t new) {
 		p, &old, new, memory_order_seq_cst, memory_order_relaxed);
 }
 
-/* The same for a pointer. */
+/* Compare-and-swap of a pointer. */
 #define cas_pointer(p, old, new)                                                           \
 	({                                                                                 \
 		__typeof__(new) cas_old = (old);                                           \
@@ -76,9 +76,10 @@ struct pair {
 	uint64_t first, second;
 };
 
-/* Compare-and-swap of 16 bytes. True: the two words at p were `old`, and are now `new`. On some
- * machines it may fail although the words were `old`. On amd64 and arm64 it is written in assembly,
- * because a compiler would call libatomic, which may use a lock. */
+/* Compare-and-swap of 16 bytes. True: the two words at p were `old`, and are now `new`. False
+ * doesn't prove that the words differed from `old`: on some machines the swap may fail without
+ * cause. On amd64 and arm64 the function is written in assembly, because a compiler would call
+ * libatomic, which may use a lock. */
 static inline bool cas16_bare(_Atomic uint64_t *p, struct pair old, struct pair new) {
 #if defined(__x86_64__)
 	bool done;

@@ -24,10 +24,10 @@ static _always_inline_ bool level_charge(
 }
 
 /* Takes a slot on a path of one level whose cell bears the tag of this record's last step. `seen`:
- * the cell, as the caller read it in orders 1 and 3. `place`: the record's place on this path, with
- * this weight. On success the caller must stamp the record and announce the change (wake.h); *ret:
- * the cell's new value. False: the cell bears another tag or is no longer `seen`, or the record
- * doesn't rest at `place`; no slot was taken. */
+ * the cell, as the caller read it (order 1) and compared it with the limit (order 3). `place`: the
+ * record's place on this path, with this weight. On success the caller must stamp the record and
+ * announce the change (wake.h); *ret: the cell's new value. False: the cell bears another tag or is
+ * no longer `seen`, or the record doesn't rest at `place`; no slot was taken. */
 static _always_inline_ bool counter_acquire_one(struct record_at at, struct cell *cell,
 	struct pair seen, uint64_t place, uint32_t weight, struct pair *ret) {
 	uint64_t noted = load_acquire(&at.record->noted); /* order 2 */
@@ -57,9 +57,9 @@ static _always_inline_ bool counter_acquire_other(struct map *m, struct record_a
 	return likely(cas16(&cell->count, seen, *ret)); /* A1, order 5 */
 }
 
-/* Takes a slot on a path of any depth. Returns how many levels it has charged, from level 0, and
- * announced. If it charged some levels but not all, the caller must go on with
- * counter_acquire_continue(). *ret_seq is valid if at least one level is charged. */
+/* Takes a slot on a path of any depth. Charges and announces one level after the other, from level
+ * 0, and returns the number of these levels. If it charged some levels but not all, the caller must
+ * go on with counter_acquire_continue(). *ret_seq is valid if at least one level is charged. */
 static inline uint32_t counter_acquire_fast(
 	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct path *path = request->path;
@@ -94,7 +94,7 @@ static _always_inline_ bool level_discharge(struct map *m, struct cell *cell,
 
 /* Releases a slot on a path of one level whose cell still bears `tag`, the tag of the step that
  * took the slot. On success the caller must announce the change (wake.h). False: the cell bears
- * another tag, its count is less than the weight, or it has changed; the slot was not released.
+ * another tag, has a count below the weight, or has changed meanwhile; the slot was not released.
  *
  * While the cell bears that tag, no party has released the slot, and the record still stands on
  * this path. So this function doesn't read the record. */
@@ -126,9 +126,9 @@ static _always_inline_ bool counter_release_other(
 		       &cell->count, seen, (struct pair){seen.first - less, tag + 15})); /* R1 */
 }
 
-/* Releases the slot `seq` on a path of any depth, which must be the slot's path. Returns how many
- * levels it has discharged, from the top, and announced. If it discharged some levels but not all,
- * the caller must go on with counter_release_continue(). */
+/* Releases the slot `seq`. `path`, of any depth, must be the slot's path. Discharges and announces
+ * one level after the other, from the top, and returns the number of these levels. If it discharged
+ * some levels but not all, the caller must go on with counter_release_continue(). */
 static inline uint32_t counter_release_fast(
 	struct map *m, struct record_at at, const struct path *path, uint64_t seq) {
 	struct pair seen[BERTH_LEVELS_MAX];

@@ -60,10 +60,10 @@ static _always_inline_ uint64_t step_newest(uint32_t number, uint64_t noted, uin
 	return tag_record(tag) == number && tag_seq(tag) > noted ? tag_seq(tag) : noted;
 }
 
-/* Order 4: notes a tag (N1) before record `at` overwrites it. A tag of the same record needs no
- * note, since the record's next step is newer. The records of a range belong to one process, and
- * lie beside each other in one window. So if the tag's record is in the same range, its address
- * follows from `at`. */
+/* Order 4: notes a tag (N1) before a step of record `at` overwrites the tag. A tag of the same
+ * record needs no note, since the record's next step is newer. The records of a range belong to one
+ * process, and lie beside each other in one window. So if the tag's record is in the same range,
+ * its address follows from `at`. */
 static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_t tag) {
 	uint32_t number = tag_record(tag);
 
@@ -77,13 +77,14 @@ static _always_inline_ int step_note(struct map *m, struct record_at at, uint64_
 
 /* -- what lists show --------------------------------------------------------------------------- */
 
-/* Stores the label of a slot that is being acquired; raises a cell's peak to `count`. */
+/* Stores the label of a slot that is being acquired. */
 void counter_label(struct record *record, const char *label, size_t length);
+/* Raises the cell's peak to `count`, if the peak is lower. */
 void counter_note_peak(struct cell *cell, uint32_t count);
 
-/* Only the thread that has claimed the record writes its time and label. The thread clears the
- * label before it takes the slot, and afterwards stores the new label, the first word last. So a
- * list of holders never shows a slot with the label of an earlier one. */
+/* Only the thread that has claimed a record writes the record's time and label. The thread clears
+ * the label before it takes the slot, and afterwards stores the new label, the first word last. So
+ * a list of holders never shows a slot with the label of an earlier one. */
 static _always_inline_ void record_unlabel(struct record *record) {
 	store_relaxed(&record->label[0], 0);
 }

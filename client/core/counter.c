@@ -21,7 +21,7 @@
  * it. This holds at every instant.
  *
  * Writes. b is a base: step 0 of a cycle, above every seq that the record has used.
- *   P1 record  → PLACED here, noted b               16 bytes, from values read after the claim
+ *   P1 record  → PLACED on the path, noted b        16 bytes, from values read after the claim
  *   A1 cell k  count + weight, tag (r, b + k + 1)   16 bytes; k = 0 … top
  *   R1 cell k  count - weight, tag (r, b + 16 - k)  16 bytes; k = top … 0. The party that makes the
  *                                                   first R1, at the top, has released the slot
@@ -34,22 +34,22 @@
  * V2 stands between V1 and V3. V2 begins with N1 for the newest step of which any cell of the path
  * tells, so that all levels are discharged in one cycle. Then it makes one 16-byte compare-and-swap
  * for each level, from the top: R1 if the level is charged, otherwise B1, which seals the level. To
- * revoke a slot that is held, the daemon makes R1 at the top with seq (b + 32 - top), which belongs
- * to the next cycle, on condition that the slot's seq is the newest there. Then it makes R1 at the
- * other levels. The record stays PLACED and rests. The seq tells the owner that the slot was
- * revoked: between a slot's seq and the end of its cycle lie only the steps of a release.
+ * revoke a slot that is held, the daemon makes R1 at the top, if the slot's seq is still the newest
+ * there. This R1 has the seq b + 32 - top, of the next cycle. Then the daemon makes R1 at the other
+ * levels. The record stays PLACED and rests. The seq tells the owner that the slot was revoked: the
+ * steps of a release have seqs of the slot's own cycle.
  *
  * Order. A party that makes a step reads
  *   1 the cell: tag, count   and after that, in either order,
  *   2 the record: noted, place   3 limit and generation
  * and then makes
- *   4 N1 for the tag's record, unless the tag is of the party's own record
+ *   4 N1 for the tag's record, unless the step is a step of the same record
  *   5 the compare-and-swap
- * Every change of 2 or 3 after the party has read them also changes the cell (V2; B1 after a new
- * limit or generation). So 5 fails, however late it comes. A torn pair (tag and count of two
- * moments) fails at 5, too. A decision that is made without 5 uses the tag alone, or the count
- * alone. A release skips 2 if its cell still bears the tag that took the slot: while the cell bears
- * that tag, no party has released the slot or moved the record.
+ * If what 2 and 3 have read changes, the cell changes after that (by V2, or by B1 after a new limit
+ * or generation). So 5 fails, however late it comes. A torn pair (tag and count of two moments)
+ * fails at 5, too. A decision that is made without 5 uses the tag alone, or the count alone. A
+ * release skips 2 if its cell still bears the tag that took the slot: while the cell bears that
+ * tag, no party has released the slot or moved the record.
  *
  * Claims. One thread at a time uses a record to take slots. In the memory of its process, this
  * thread has claimed the record, or its path cache owns the record (pool.h). Every value that
@@ -59,9 +59,9 @@
  * changes no cell, so it reads all that it needs after the claim: noted, place, and the tag of
  * level 0 where the record stands. Each cycle's last step is made at level 0, so the tag of level 0
  * tells that the record rests. Before another party overwrites that tag, it notes the tag. So if
- * the tag is overwritten after P1 has read it, and noted did not tell of that step yet, noted
- * changes, and P1 fails. And if the first A1 from an old pair fails, the base that was derived from
- * the pair is void as well.
+ * the tag is overwritten after the thread has read it, and noted did not tell of that step yet,
+ * noted changes, and P1 fails. And if the first A1 from an old pair fails, the base that was
+ * derived from the pair is void as well.
  *
  * A party may die, or stall for any time, between two writes. Below, a bar separates the two
  * writes, and the text beside them says what follows:
@@ -74,9 +74,9 @@
  *              of the session, the next daemon. Each step has its own seq, so "newest ≥ my step"
  *              tells for ever that the step was made
  *   N1 | 5     the step is noted early; a late N1 changes nothing
- *   V1 | V3    the daemon, or the next one, makes V2 again from the top. It sees which levels are
- *              discharged, and seals them once more
- *   a revocation's R1 at the top | the others    as R1 | R1, in the next cycle
+ *   V1 | V3    the daemon, or the next daemon, makes V2 again from the top. It sees which levels
+ *              are discharged, and seals them once more
+ *   a revocation's R1 at the top | its other R1    like R1 | R1, but in the next cycle
  *   limit or generation | B1    the change was not acknowledged; the next daemon bumps every cell
  *              at its start
  * No step waits for another process. The daemon's steps need no claim, since each of them is
@@ -84,9 +84,10 @@
  *
  * Removed accounts. A record may rest on an account that is removed. When a new account gets the
  * removed account's index, but has another parent, the record stands on another path, whose upper
- * cells it never touched. So a removal ends with N1 for the tag that the cell bears. After that,
- * noted alone tells that the record rests (daemon/shared/directory-write.c). If those upper cells
- * bear old tags of the record, these are older than its P1.
+ * cells it has not touched since its P1. So a removal ends with N1 for the tag that the cell bears.
+ * After that, noted alone tells that the record rests (daemon/shared/directory-write.c). If those
+ * upper cells bear tags of the record, the tags are older than its P1, so their seqs are below
+ * noted.
  *
  * Noise. Noise is any value that a faulty or malicious process has written over shared words. With
  * noise, none of the above holds. The recount (daemon/upkeep/recount.c) computes the counts again
@@ -103,7 +104,7 @@
 #include "counter-fast.h"
 #include "counter.h"
 
-#define SNAPSHOT_RETRIES_MAX 64 /* of a read of a record, during which another party noted a step */
+#define SNAPSHOT_RETRIES_MAX 64 /* of a read of a record that another party changes meanwhile */
 
 /* A record that makes steps, and the place at which it stands. */
 struct placement {
@@ -284,9 +285,9 @@ static bool has_newer_step(const struct placement *p, uint64_t seq) {
 	       load_acquire(&p->at.record->place) != p->place;
 }
 
-/* Releases the slot `held`, which the record took at the place where it stands, in the cycle that
- * begins at `base`. Of all parties that try this, exactly one makes the first step down, which
- * releases the slot; the others get -ENOENT. */
+/* Releases the slot `held`, which the record took at p->place, by steps of the cycle that begins at
+ * `base`. Of all parties that try this, exactly one makes the first step down, which releases the
+ * slot; the others get -ENOENT. */
 static int slot_release(
 	const struct placement *p, const struct path *path, uint64_t held, uint64_t base) {
 	uint32_t top = path->depth - 1;
@@ -430,7 +431,7 @@ int counter_acquire(
 	uint64_t base;
 	int r = 0;
 
-	/* record_prepare() and ascend() read all cells again. */
+	/* record_prepare() and ascend() read the cells themselves, not request->seen. */
 	if (charged == 0) {
 		r = record_prepare(&p, &base);
 		if (r < 0)
@@ -673,9 +674,9 @@ int counter_close(struct map *m, uint32_t number) {
 
 /* -- opening ----------------------------------------------------------------------------------- */
 
-/* The seq at which the record's next owner begins. It is one cycle further than needed, so that
- * noted changes. Then P1 fails in a thread of the previous owner that is about to place the
- * record. */
+/* The seq at which the record's next owner begins. It is one cycle above the seq at which the
+ * record rests, so that noted changes. Then, if a thread of the previous owner is about to place
+ * the record, its P1 fails. */
 static uint64_t opening_seq(const struct record *record) {
 	return seq_rest(noted_sane(load_acquire(&record->noted))) + BERTH_CYCLE;
 }

@@ -20,7 +20,8 @@
  *   -EDQUOT     the limit of a level is reached
  *   -EOVERFLOW  a level's count would pass 1,048,575; for a bump: the cell has had its last bump
  *   -ESTALE     an account of the path was removed or changed: look the name up again
- *   -EAGAIN     the record is not free, or has changed: use another record, or read it again
+ *   -EAGAIN     an acquire: the record is not free, use another one; other functions: the record
+ *               or the cell has changed, read it again
  *   -ERANGE     the record has used up its seqs: it is retired
  *   -ESHUTDOWN  the record is closed: the session has ended
  *   -ECANCELED  the daemon revoked the slot meanwhile
@@ -53,8 +54,8 @@ static inline int counter_admit(const struct level *l, uint64_t count, uint32_t 
 }
 
 /* Orders 1 and 3 for each level of the path: fills ret_seen, or returns -EDQUOT, -EOVERFLOW or
- * -ESTALE for the first level that refuses. With -EDQUOT it has counted a denial at that level. It
- * writes nothing else. */
+ * -ESTALE for the first level that refuses. With -EDQUOT the function has counted a denial at that
+ * level. It writes nothing else to the segment. */
 static inline int counter_check(struct map *m, const struct path *path, uint32_t weight,
 	struct pair ret_seen[BERTH_LEVELS_MAX]) {
 	for (uint32_t k = 0; k < path->depth; k++) {
@@ -79,7 +80,7 @@ int counter_acquire(
 	struct map *m, struct record_at at, const struct slot_request *request, uint64_t *ret_seq);
 
 /* Continues an acquire of which counter_acquire_fast() has charged the `charged` lowest levels.
- * `seq`: what that function wrote to ret_seq. The caller then calls record_stamp(). */
+ * `seq`: what that function wrote to *ret_seq. On success the caller must call record_stamp(). */
 int counter_acquire_continue(struct map *m, struct record_at at, const struct slot_request *request,
 	uint32_t charged, uint64_t seq);
 
@@ -106,9 +107,9 @@ int counter_record(struct map *m, uint32_t record, struct snapshot *ret);
 /* -- for the daemon only ----------------------------------------------------------------------- */
 
 /* Revokes the slot that the record holds in the snapshot `seen`, and no other slot. If the record
- * is on its way up in that snapshot, the function seizes the record, and discharges all levels that
- * the record has charged by then. The owner may do anything meanwhile. For a release that has
- * begun, use counter_finish(). -EAGAIN: the record has changed since `seen`. */
+ * is on its way up in that snapshot, the function seizes the record, and then discharges all levels
+ * that are charged. The owner may do anything meanwhile. For a release that has begun, use
+ * counter_finish(). -EAGAIN: the record has changed since `seen`. */
 int counter_revoke(struct map *m, uint32_t record, struct snapshot seen);
 
 /* Completes whatever the owner or a dead daemon began with this record: a release, a revocation, or

@@ -25,8 +25,8 @@ uint64_t denials_pending(struct map *m, uint32_t account) {
 			uint64_t collected = load_acquire(&e->collected[k]);
 			uint64_t word = load_acquire(&e->denials[k]);
 
-			/* The word may have gone to another account while it was read; `collected`
-			 * has changed then. */
+			/* If the word has gone to another account in between, `collected` has
+			 * changed. */
 			if (load_acquire(&e->collected[k]) != collected)
 				continue;
 			if (word >> DENIALS_BITS == account)
@@ -52,12 +52,13 @@ void denials_collect(struct map *m) {
 			/* Pairs with denials_add_to_session(), which may give the word to another
 			 * account from now on. */
 			store_release(&e->collected[k], word);
-			/* A word whose account doesn't exist is noise, and is dropped. */
+			/* If the account doesn't exist, the word is noise, and its count is
+			 * dropped. */
 			if (!cell)
 				continue;
 			(void)add_total(&cell->denied, word_pending(word, collected)); /* C1 */
-			/* The cell is marked again. While the denials were still in the word, they
-			 * may have been announced, and the daemon may have cleared the mark. */
+			/* The cell is marked again: since the denials were announced, the daemon
+			 * may have cleared the mark. */
 			if (dirty && load_total(dirty) == 0)
 				store_total(dirty, 1); /* C2 */
 		}

@@ -10,13 +10,14 @@
  * one account at a time. The daemon collects these words before it reports or stores a number of
  * denials: it adds the words' counts to `denied` of the cells.
  *
- * The count in a word only grows; `collected` is the part of it that the daemon has collected. A
- * word goes to another account only when all of it is collected. Until then, the thread adds its
- * denials of that other account to the cell. All other threads always add to the cell.
+ * The count in a word only grows; `collected` is the word as the daemon collected it last. A word
+ * goes to another account only when the word equals `collected`. Until then, the thread adds its
+ * denials of that other account to that account's cell. The session's other threads add all their
+ * denials to the cells.
  *
  * If the daemon dies after it has stored `collected` and before it has added the denials to the
  * cell, these denials are lost. That is allowed, since no decision depends on denials. A denial
- * that is counted by a plain store may wake the daemon late: only with the next change or denial.
+ * that is counted by a plain store may fail to wake the daemon; the next change or denial wakes it.
  */
 
 #include "wake.h"
@@ -24,9 +25,9 @@
 #define DENIALS_BITS 40 /* of a word's count */
 #define DENIALS_MASK ((UINT64_C(1) << DENIALS_BITS) - 1)
 
-/* Counts a denial in the account's cell, and announces it like a change of a count (wake.h). The
- * reason: if damage has made a count too high, denials may be the only events at the account, and
- * they must wake the daemon for the recount. */
+/* Counts a denial in the account's cell, and announces the denial like a change of a count
+ * (wake.h). The reason: if damage has made a count too high, denials may be the only events at the
+ * account, and they must wake the daemon for the recount. */
 void denials_add_to_cell(struct map *m, struct cell *cell, _Atomic uint8_t *dirty);
 
 /* Counts and announces a denial in the session's entry. Only for the thread that counts in the

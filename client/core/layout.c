@@ -5,7 +5,8 @@
 #include "layout.h"
 #include "util.h"
 
-/* Each part begins at a multiple of this, so that no element is in two windows of map.c. */
+/* Each part begins at a multiple of PAGE, which the size of each element divides. So no element is
+ * in two windows of map.c. */
 #define PAGE 4096
 
 static uint64_t part(uint64_t *end, uint64_t count, uint64_t size) {

@@ -220,8 +220,8 @@ struct refusal {
 
 _Static_assert(sizeof(struct refusal) == 32, "no padding");
 
-/* Only the daemon writes a session entry, except `denials`. The session's process reads state and
- * serial before each acquire. */
+/* Only the daemon writes the members of a session entry other than `denials`. The session's process
+ * reads state and serial before each acquire. */
 struct session_entry {
 	union {
 		struct {
@@ -268,9 +268,9 @@ struct segment_header {
 	_Atomic uint32_t wakes;              /* the word on which the daemon sleeps (wake.h) */
 	_Alignas(64) _Atomic uint32_t next_serial; /* of the next session */
 	_Atomic uint64_t repairs; /* the seq of the latest tag of record 0 (counter.c) */
-	/* Reserved for waiting; 0: a second event count; the arbiter's thread and how often it has
-	 * looked; tickets; a bit for each account number modulo 1024; and a bit for each 64 ranges
-	 * modulo 4096. */
+	/* The members from here to `called` are reserved for waiting; 0. They are for a second
+	 * event count; the arbiter's thread and how often that thread has looked; tickets; a bit
+	 * for each account number modulo 1024; and a bit for each 64 ranges modulo 4096. */
 	_Alignas(64) _Atomic uint32_t calls_armed;
 	_Atomic uint32_t calls_wakes;
 	_Alignas(64) _Atomic uint32_t arbiter;
@@ -302,14 +302,14 @@ enum entry_flag {
 };
 
 /* word: limit:24 | flags:12 | generation:28. Only the daemon writes an entry. The generation grows
- * whenever the entry begins or ceases to be the account of its name. The index of an entry with the
- * last generation isn't used again. */
+ * whenever the entry gets or loses a name, and whenever the account becomes usable or ceases to be
+ * usable. The index of an entry with the last generation isn't used again. */
 struct entry {
 	_Atomic uint64_t word;
 	_Atomic uint64_t hash;     /* of the name, with the seed of the header (directory_hash()) */
 	_Atomic uint32_t ancestry; /* parent:24 (0: none) | depth:8 (1: no ancestor) */
-	_Atomic uint32_t shape; /* block:24 | length of the name:8. Block 0: the name is in `name`;
-				    * otherwise it is in that block of `names`; the first is 1 */
+	_Atomic uint32_t shape; /* block:24 | length of the name:8. Block 0: the name is in `name`.
+				    * Block n > 0: it is in the n-th block of the part `names` */
 	_Atomic uint32_t limit; /* reserved for the cluster: the node's own limit; 0 */
 	_Atomic uint32_t cluster_limit; /* reserved for the cluster: the cluster's limit; 0 */
 	_Atomic uint64_t name[BERTH_NAME_INLINE / 8]; /* a short name, padded with zeros */

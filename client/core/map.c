@@ -107,7 +107,7 @@ static int map_open(struct map *m, int directory_prot) {
 		return -EUCLEAN;
 	if (names.version != BERTH_LAYOUT_VERSION || names.fingerprint != BERTH_FINGERPRINT)
 		return -EPROTONOSUPPORT;
-	/* All later bounds come from this layout, since the file could change. */
+	/* All later bounds come from m->layout, not from the file, which could change. */
 	if (!layout_init(&m->layout, names.max_accounts, names.max_slots, names.max_sessions) ||
 		segment_size < m->layout.segment_size || directory_size < m->layout.directory_size)
 		return -EUCLEAN;

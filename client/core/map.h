@@ -36,7 +36,7 @@ struct map {
 	pthread_mutex_t lock;          /* serialises mapping a window and map_close_files() */
 };
 
-/* Maps the headers of both files. Takes ownership of both descriptors, also if it fails.
+/* Maps the headers of both files. Takes ownership of both descriptors, even if it fails.
  * directory_prot: PROT_READ; for the daemon, PROT_READ | PROT_WRITE. -EPROTONOSUPPORT: another
  * version of the layout; -EUCLEAN: a file is damaged, or the two don't belong together; -ENOMEM; or
  * an error of fstat() or pread(). */
@@ -103,7 +103,8 @@ static inline _Atomic uint8_t *map_dirty_at(struct map *m, uint32_t account) {
 	return map_at(m, &m->segment, m->layout.dirty + account / BERTH_DIRTY_GROUP);
 }
 
-/* The same for any index. NULL: the account isn't published, or the window can't be mapped. */
+/* The same without that condition: any index is allowed. NULL: the account isn't published, or the
+ * window can't be mapped. */
 static inline struct cell *map_cell(struct map *m, uint32_t account) {
 	return likely(map_has_account(m, account)) ? map_cell_at(m, account) : NULL;
 }

@@ -18,8 +18,9 @@
  *
  * C1, C2, C3 and D2, D3 are sequentially consistent: either C3 sees D2, or D3 sees C2. While the
  * daemon works, `armed` is 0 and announcing a change costs two loads. A process that is killed
- * between C1 and C5 leaves a change that isn't announced, and a PLACED record. The daemon
- * discharges that record, and announces the changes for its whole path (counter.c, V2).
+ * between C1 and C5 leaves a change that isn't announced, and a PLACED record. When the daemon ends
+ * the session of the process, it makes V2 for that record, which announces a change of each cell on
+ * the record's path (counter.c).
  */
 
 #include "map.h"
@@ -29,8 +30,8 @@ void wake_daemon(struct map *m);
 
 /* Announces a change of a count, or a denial: C2 to C6. `dirty`: the byte of the cell's group. */
 static inline void wake_changed(struct map *m, _Atomic uint8_t *dirty) {
-	/* C2. The load comes first so that the cache line stays shared while the group is dirty
-	 * already. */
+	/* C2. A store takes the cache line from the other processors. So if the group is dirty
+	 * already, nothing is stored. */
 	if (unlikely(load_total(dirty) == 0))
 		store_total(dirty, 1);
 	if (unlikely(load_total(&m->header->armed) != 0)) /* C3 */
