@@ -9,8 +9,8 @@
  *   G3 it tells the client.
  * To take a range back, after sessions.c has closed every record:
  *   T1 berthd clears the owner.
- * If berthd dies between G1 and G3, the process doesn't know of the range, which is taken back when
- * the session ends. If berthd dies before T1, the next berthd ends the session again.
+ * If berthd dies between G1 and G3, the process doesn't know of the range. The range is taken back
+ * when the session ends. If berthd dies before T1, the next berthd ends the session again.
  */
 
 #include <string.h>
@@ -202,7 +202,8 @@ int ranges_grant(struct ranges *r, uint32_t session, uint32_t *head, uint32_t *r
 	owner_write(r, range, session);              /* G1 */
 	for (uint32_t i = 0; i < BERTH_RANGE; i++) { /* G2 */
 		e = counter_open(r->segment->map, range * BERTH_RANGE + i);
-		/* -EBUSY: the record is damaged, not CLOSED. The end of the session closes it. */
+		/* -EBUSY: the record isn't CLOSED, so it is damaged. It is closed when the session
+		 * ends. */
 		if (e < 0 && e != -EBUSY)
 			log_warning(
 				"Can't open record %u: %s", range * BERTH_RANGE + i, strerror(-e));

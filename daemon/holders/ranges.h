@@ -13,7 +13,7 @@ struct ranges;
 int ranges_new(struct segment *s, struct ranges **ret);
 void ranges_free(struct ranges *r); /* NULL is fine */
 
-/* Ranges are numbered from 1; all numbers are below this one. */
+/* Returns a number above the numbers of all ranges. Ranges are numbered from 1. */
 uint32_t ranges_end(const struct ranges *r);
 /* How many ranges sessions own. */
 uint32_t ranges_granted(const struct ranges *r);

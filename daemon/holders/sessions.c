@@ -3,17 +3,18 @@
 /*
  * Opens sessions, watches their processes, and ends them.
  *
- * Invariant: a range of records belongs to at most one session whose process may still place them.
+ * Invariant: the threads of at most one session may place the records of a range.
  *
  * To end a session:
  *   E1 its entry says ENDING, and the process acquires nothing any more;
- *   E2 berthd revokes and closes every record, and repeats this until all are closed;
+ *   E2 berthd seizes and closes every record, and repeats this until all are closed;
  *   E3 the entry says ENDED;
- *   E4 once the process is dead, berthd clears the owners of the ranges;
+ *   E4 once the process can't place a record any more (`dead`), berthd clears the owners of the
+ *      ranges;
  *   E5 the entry says NONE.
  * If berthd dies between E1 and E3, the entry says ENDING. If it dies between E3 and E5, the entry
  * says ENDED. In both cases the next berthd continues from E2; to repeat a step changes nothing. A
- * process that had read the entry before E1 may still place a record; berthd revokes that record
+ * process that had read the entry before E1 may still place a record; berthd closes that record
  * when it repeats E2.
  */
 

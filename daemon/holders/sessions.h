@@ -6,8 +6,9 @@
  *
  * A session ends in one of four cases: its process is dead (the pidfd shows it), its connection is
  * closed, its process opens a session from a newer exec image, or its process says goodbye (BYE).
- * Then berthd revokes and closes all records of the session, and other sessions can get its ranges.
- * If only the connection was closed, other sessions get the ranges once the process is dead.
+ * Then berthd revokes all slots and closes all records of the session, and other sessions can get
+ * its ranges. If only the connection was closed, other sessions get the ranges once the process is
+ * dead.
  */
 
 #include <systemd/sd-event.h>

@@ -21,9 +21,9 @@
  *
  * If berthd dies between C1 and C2, or after R4, the entry is free. If it dies between C2 and C3,
  * the table lacks a LIVE entry. If it dies between R1 and R4, a slot leads to an entry that isn't
- * LIVE. In the last two cases directory_new() writes the table anew. It always bumps every cell,
- * and notes the step of each cell's tag (R2, R3), before it makes an index free. If the account's
- * count isn't 0 when berthd dies between R1 and R4, the removal was about to be undone:
+ * LIVE. In the last two cases directory_new() writes the table anew. In every case it bumps every
+ * cell, and notes the step of each cell's tag (R2, R3), before it makes an index free. If the
+ * account's count isn't 0 when berthd dies between R1 and R4, the removal was about to be undone:
  * directory_new() makes the entry LIVE again.
  *
  * The table has open addressing with linear probing, and is at most half full. A run is a sequence

@@ -5,8 +5,9 @@
  * Makes, adopts and grows the two shared files.
  *
  * berthd adopts a segment of this boot and this layout. It replaces a segment that is damaged or of
- * another boot, and one that no process uses, if its capacities aren't the wanted ones, or some of
- * its records have used up their seqs. other-layout.c decides about a segment of another layout.
+ * another boot. It also replaces a segment that no process uses, if the capacities differ from the
+ * wanted ones, or if some records have used up their seqs. other-layout.c decides about a segment
+ * of another layout.
  */
 
 #include "map.h"
@@ -27,8 +28,8 @@ struct capacities {
 int segment_open(const char *runtime_dir, const struct capacities *want, struct segment **ret);
 void segment_close(struct segment *s); /* NULL is fine; the files stay */
 
-/* Each allocates more accounts, records or sessions, and publishes them. -ENOSPC: the table has its
- * full size; -ENOMEM: the file system is full. */
+/* Each function allocates more accounts, records or sessions, and publishes them. -ENOSPC: the
+ * table has its full size; -ENOMEM: the file system is full. */
 int segment_grow_accounts(struct segment *s);
 int segment_grow_slots(struct segment *s);
 int segment_grow_sessions(struct segment *s);

@@ -3,14 +3,14 @@
 /*
  * Takes checkpoints.
  *
- * A thread waits in the segment for a change (wake.h, D1 to D4) and tells the event loop. A second
- * later the event loop goes through the dirty groups of cells, in time slices, and hands the counts
- * that differ from the stored ones over to the store. Then the thread waits for the next change.
- * Time slices alternate with messages, so a flood of messages delays a checkpoint but can't prevent
- * it.
+ * A thread sleeps on a word of the segment until something changes (wake.h, D1 to D4), and then
+ * tells the event loop. A second later the event loop goes through the dirty groups of cells, in
+ * time slices, and hands the counts that differ from the stored ones over to the store. Then the
+ * thread waits for the next change. Time slices alternate with messages, so a flood of messages
+ * delays a checkpoint but can't prevent it.
  *
- * If the store can't store a checkpoint (for instance, the disk is full), berthd hands all counts
- * over to it a few seconds later.
+ * If the store can't store a checkpoint, for instance because the disk is full, berthd hands all
+ * counts over to the store a few seconds later.
  *
  * After a start, berthd first puts the stored peaks and denials back into the cells (restore.h).
  * Until that is complete, it takes no checkpoint.
@@ -212,7 +212,7 @@ static int on_slice(sd_event_source *source, uint64_t usec, void *data) {
 	if (recount_is_running(c->recount) || !slice_store(c, SLICE))
 		return slice_request(source);
 	c->all_groups = false;
-	/* There was no memory to store some accounts. The next checkpoint stores all. */
+	/* If there was no memory to store some accounts, the next checkpoint stores all. */
 	if (c->failed)
 		timer_set(c->timer, RETRY_USEC);
 	accounts_tidy(c->accounts);

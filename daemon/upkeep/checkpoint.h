@@ -18,8 +18,8 @@ int checkpoint_new(sd_event *event, struct accounts *accounts, struct store *sto
 void checkpoint_free(struct checkpoint *c); /* NULL is fine */
 
 /* Begins to restore the stored counts. If there are many, they are restored in time slices after
- * checkpoint_start(). A caller that can't wait for all of them calls checkpoint_restore_rest().
- * adopted: the cells were adopted with the segment, and may have these numbers already. -ENOMEM. */
+ * checkpoint_start(). checkpoint_restore_rest() restores at once those that are left. adopted: the
+ * cells were adopted with the segment, and may have these numbers already. -ENOMEM. */
 int checkpoint_restore(struct checkpoint *c, bool adopted);
 void checkpoint_restore_rest(struct checkpoint *c);
 bool checkpoint_is_restoring(const struct checkpoint *c);

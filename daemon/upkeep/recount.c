@@ -5,14 +5,14 @@
  * servers keep acquiring and releasing slots.
  *
  * Invariant (counter.c): the count of a cell is the sum of the weights of the records that have
- * charged it. To see all of them as at one moment, without stopping any process, berthd reads
+ * charged it. To read all of them as if at one moment, without stopping any process, berthd reads
  *   1 the tag of every cell   2 every record   3 the tag and the count of every cell.
  * Each charge and discharge writes another tag into the cell, and no tag is ever used twice. So if
  * the tag of a cell is the same at 1 and 3, the cell was neither charged nor discharged in between.
  * The records as read at 2, together with that tag, then tell which of them have charged the cell.
  * If the cell's count isn't the sum of their weights, one compare-and-swap of tag and count sets
  * the count to the sum. A cell whose tag has changed is left to the next recount. But if the tables
- * are so small that all are read within microseconds, the recount is repeated at once.
+ * are so small that one time slice reads all of them, 1 to 3 are repeated at once.
  *
  * During 2, berthd closes records that no session owns, and makes damaged records of sessions free.
  * It finishes each release that has begun, since the thread that began it may be stopped. It
@@ -35,7 +35,7 @@
 
 /* How many cells or records one time slice reads. This takes about a millisecond. */
 #define SLICE 65536u
-/* How many times small tables are read at most in one recount, if cells keep changing. */
+/* How many times a recount of small tables makes 1 to 3 at most, if cells keep changing. */
 #define ATTEMPTS 16
 /* The pause after a recount is PAUSE times as long as the recount. If the recount repaired
  * anything, the pause is PAUSE_FOUND times as long. */
@@ -120,7 +120,8 @@ static void record_mend(struct recount *r, uint32_t number, struct snapshot s) {
 		r->found.records += counter_discard(r->map, number, s) == 0;
 	else if (place_state(s.place) == RECORD_SEIZED)
 		(void)counter_finish_seized(r->map, number);
-	/* If a second look finds the release at the same step, its thread is stopped, or slow. */
+	/* If the release is still at the same step, the thread that began it is stopped, or
+	 * slow. */
 	else if (seq_goes_down(s.seq) && counter_record(r->map, number, &now) == 0 &&
 		 now.place == s.place && now.seq == s.seq)
 		r->found.releases += counter_finish(r->map, number) >= 0;
@@ -133,7 +134,8 @@ static void record_add(struct recount *r, uint32_t number, struct snapshot s) {
 	if (place_state(s.place) != RECORD_PLACED && place_state(s.place) != RECORD_SEIZED)
 		return;
 	for (uint32_t k = 0; k <= top && account != 0; k++) {
-		/* An account that was created since 1 isn't compared, but its ancestors are. */
+		/* An account that was created after 1 isn't compared at 3, but its ancestors
+		 * are. */
 		if (account < r->accounts_end && counter_has_charged(s, number, k, r->tag[account]))
 			r->sum[account] =
 				MIN_OF(r->sum[account] + place_weight(s.place), BERTH_COUNT_MAX);
@@ -167,7 +169,8 @@ static void range_read(struct recount *r, uint32_t range) {
 
 /* -- counts ------------------------------------------------------------------------------------ */
 
-/* Sets peak and denials to the stored ones, or to the sum and 0 if those aren't usable. */
+/* Sets peak and denials to the stored numbers; if these aren't usable, sets the peak to the sum,
+ * and the denials to 0. */
 static void cell_restore(struct recount *r, uint32_t account) {
 	const struct account *kept = directory_account(r->directory, account);
 	struct cell *cell = map_cell(r->map, account);
@@ -202,7 +205,7 @@ static void cell_compare(struct recount *r, uint32_t account) {
 		r->undecided++;
 		return;
 	}
-	/* The cell had used up its bumps, and nothing else was wrong. */
+	/* If the cell had only used up its bumps, no number was wrong. */
 	if (is_right && load_relaxed(&cell->peak) <= BERTH_COUNT_MAX)
 		return;
 	if (r->found.cells++ < NAMED && directory_name(r->map, account, name) >= 0) {
@@ -220,7 +223,7 @@ static void cell_compare(struct recount *r, uint32_t account) {
 
 /* A record that isn't on a path has noted all its steps (counter.c, V3). If a tag has a newer step
  * of such a record, or of a record with an impossible place, a client wrote over the record. The
- * step is noted, so that the record doesn't use its seq again. */
+ * step is noted, so that the record doesn't use this seq again. */
 static void tag_note(struct recount *r, uint64_t tag) {
 	const struct record *record = map_record(r->map, tag_record(tag));
 	struct snapshot s;

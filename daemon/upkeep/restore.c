@@ -165,7 +165,8 @@ int restore_slice(struct restore *r, struct batch *stale, bool *ret_unknown) {
 			log_notice("The stored counts can be read again");
 		restore_end(r);
 	} else if (e == -EUCLEAN || (e < 0 && r->mode == MODE_SKIP)) {
-		/* The file was damaged and is begun afresh, or the cells have the numbers. */
+		/* -EUCLEAN: the file was damaged, and the store has begun a new one. MODE_SKIP: the
+		 * cells have the numbers already. */
 		*ret_unknown = true;
 		restore_end(r);
 	} else if (e < 0 && !r->failure_logged) {
