@@ -656,8 +656,8 @@ END_TEST
 
 /* -- large changes, after which LMDB is closed ------------------------------------------------- */
 
-static time_t clock_ahead; /* seconds */
-static bool disk_fails;
+static _Atomic time_t clock_ahead; /* seconds */
+static _Atomic bool disk_fails;
 
 #define EVERYWHERE __attribute__((visibility("default")))
 
