@@ -46,7 +46,7 @@ struct manager *daemon_get(void) {
 
 /* -- berthd ------------------------------------------------------------------------------------ */
 
-/* Starts a shell that removes the directory when this process ends, in whatever way. */
+/* Starts a shell that removes the directory when this process ends, even if it crashes. */
 static void remove_at_end(void) {
 	int ends[2];
 
@@ -54,7 +54,8 @@ static void remove_at_end(void) {
 	if (fork() == 0) {
 		(void)setsid();
 		(void)dup2(ends[0], STDIN_FILENO);
-		/* A reader of the fuzzer's output must not wait for the shell, too. */
+		/* Close the shell's output, or else a reader of the fuzzer's output would also wait
+		 * for the shell. */
 		(void)dup2(open("/dev/null", O_WRONLY), STDOUT_FILENO);
 		(void)dup2(STDOUT_FILENO, STDERR_FILENO);
 		(void)close(ends[1]);
@@ -85,7 +86,7 @@ static unsigned fds_open(void) {
 }
 
 __attribute__((constructor)) static void daemon_start(void) {
-	/* Small capacities, so that each of them is reached. */
+	/* The capacities are small, so that inputs reach them. */
 	struct options options = {
 		.runtime_dir = runtime_dir,
 		.state_dir = state_dir,
@@ -113,7 +114,8 @@ void daemon_begin(void) {
 }
 
 /* Replaces message_receive (the linker's --wrap). berthd's buffer has the size of the largest
- * message. Makes a sanitizer report reads of the bytes behind the received message. */
+ * message, so a shorter message has unused bytes behind it. This function makes a sanitizer report
+ * reads of these bytes. */
 ssize_t __real_message_receive(int fd, void *buffer, size_t size, int *ret_fds);
 ssize_t __wrap_message_receive(int fd, void *buffer, size_t size, int *ret_fds);
 
@@ -173,7 +175,7 @@ static bool packet_send(int fd, const void *packet, size_t length, unsigned fds,
 	return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
 }
 
-/* Returns -EAGAIN if berthd has neither answered nor hung up. */
+/* Receives the next answer. Returns -EAGAIN if berthd has neither answered nor hung up. */
 static ssize_t answer_receive(struct peer *p, void *buffer, size_t size) {
 	int fds[MESSAGE_FDS_MAX];
 	ssize_t n = message_receive(p->fd, buffer, size, fds);
@@ -275,9 +277,10 @@ static void limits_clear(void) {
 	accounts_tidy(a);
 }
 
-/* Ends all sessions, as if their process had died. Their process is this one. When it seems to have
- * called exec (another image) and opens a session, berthd ends its earlier sessions. The second
- * image ends sessions of the first, too. */
+/* Ends all sessions, which are all of this process. If a process has called exec (has another
+ * image) and then opens a session, berthd ends the sessions of its earlier images. So this function
+ * opens a session as if from image 1, and then one as if from image 2, which also ends those of
+ * image 1. */
 static void sessions_clear(void) {
 	struct sessions *all = manager->context.sessions;
 

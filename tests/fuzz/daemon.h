@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * A whole berthd within the fuzzer's process: real sockets, a real segment and a real store. The
- * fuzzer runs berthd's event loop. berthd is started once. After each input the fuzzer removes all
- * accounts and sessions, and then nothing may be left.
+ * A whole berthd runs within the fuzzer's process, with real sockets, a real segment and a real
+ * store. It is started once, and the fuzzer runs its event loop. After each input the fuzzer
+ * removes all accounts and sessions, and then nothing may be left.
  */
 
 #include "fuzz.h"
@@ -22,10 +22,10 @@ enum server_socket { SOCKET_CLIENTS, SOCKET_ADMIN };
 
 /* The fuzzer's end of a connection. */
 struct peer {
-	int fd; /* -1: not connected */
+	int fd; /* -1 if not connected */
 	enum server_socket kind;
 	bool mute; /* doesn't read its answers */
-	/* From the last welcome: */
+	/* These are from the last welcome, berthd's reply that opens a session. */
 	uint32_t session, serial, range;
 	uint32_t range_count;
 };
@@ -33,20 +33,21 @@ struct peer {
 /* The berthd of this process. */
 struct manager *daemon_get(void);
 
-/* Called before each input. Counts the open descriptors, since libFuzzer opens some at times. */
+/* Called before each input. Counts the open descriptors for daemon_reset(). They are counted anew
+ * each time, since libFuzzer may have opened some. */
 void daemon_begin(void);
 
 /* Connects the peer if it isn't connected. */
 void peer_connect(struct peer *p, enum server_socket kind);
 void peer_hang_up(struct peer *p);
 
-/* Sends a packet with `fds` descriptors; if `pidfd`, the first one is this process's pidfd. Runs
- * the event loop until berthd has answered or hung up, as it must. Returns the length of the
- * answer, which is in a static buffer; 0: there is no answer. */
+/* Sends a packet with `fds` descriptors. If `pidfd` is true, the first descriptor is this process's
+ * pidfd. Runs the event loop until berthd has answered or hung up, as it must. Returns the length
+ * of the answer, which is in a static buffer. If there is no answer, returns 0. */
 size_t peer_ask(struct peer *p, const void *packet, size_t length, unsigned fds, bool pidfd,
 	const void **ret_answer);
 
-/* Every count must be the sum of its records. */
+/* Every count must be the sum of the weights of the records that have charged the account. */
 void daemon_check_counts(void);
 
 /* Ends all connections and sessions and deletes all limits. Then no account, slot or descriptor may

@@ -2,8 +2,8 @@
 
 /*
  * The input is a file for `berthctl import`. Each entry that is read must be valid and unique, and
- * the text that export would write must give the same entries. After the import berthd must have
- * all of the limits in force, or none.
+ * the text that export would write must give the same entries. After the import, berthd must have
+ * put all of the limits in force, or none of them.
  */
 
 #include <stdio.h>
@@ -111,7 +111,7 @@ static void import(const struct lines *l) {
 	must(code_of_answer(&begin, sizeof(begin)) == 0);
 	must(lines_send(l) == 0);
 	code = code_of_answer(&commit, sizeof(commit));
-	/* This berthd has a capacity of few accounts. */
+	/* The second code is allowed, since this berthd has the capacity for few accounts only. */
 	must(code == 0 || code == BERTH_NO_SYSTEM_RESOURCES);
 	for (size_t i = 0; code == 0 && i < l->count; i++)
 		must_for(is_in_force(&l->entry[i]), l->entry[i].name, l->entry[i].length);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Labels and names of programs, which any user may have written, are printed as strings of JSON. A
- * strict reader must get valid UTF-8: the text where it is valid, and U+FFFD elsewhere.
+ * Any user may choose labels and names of programs, and berthctl prints them as strings of JSON. A
+ * strict reader must get valid UTF-8: the valid characters of the text, and U+FFFD for other bytes.
  */
 
 #include <stdio.h>

@@ -57,7 +57,8 @@ static int hex(char c) {
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Undoes the escapes. The result must be the beginning of the text, as much as fits. */
+/* Escapes the text into `size` bytes, and undoes the escapes. The result must be the beginning of
+ * the text, and as much of the text as fits. */
 static void try_escape(const char *text, size_t length, size_t size) {
 	char *shown = malloc(size);
 	size_t at = 0, n = 0;
@@ -198,7 +199,7 @@ static void try_templates(char pattern[PATTERNS][256], size_t count, const char 
 	templates_free(t);
 }
 
-/* The input is a name and patterns, each with a length of one byte before it. */
+/* The input is a name and patterns. Before each of them, one byte has its length. */
 static void try_split(struct input in) {
 	static char pattern[PATTERNS][256];
 	size_t count = 0, n;

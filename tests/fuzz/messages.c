@@ -4,8 +4,8 @@
  * An input is a list of acts. Each begins with a byte that chooses a connection and the act; the
  * arguments of the act follow:
  *
- *   REQUEST    opcode; flags (enum flags); the name, if the request has one (length, bytes); the
- *              rest of the message (length, bytes). The header is right, unless a flag damages it.
+ *   REQUEST    opcode; flags (enum flags); if the request has a name, the name (length, bytes); the
+ *              rest of the message (length, bytes). If no flag damages the header, it is right.
  *   PACKET     length (2 bytes), bytes, which are sent as they are
  *   LINES      number of lines of an import; for each its limit (1 byte) and name (length, bytes);
  *              how many bytes are cut off at the end; what is XORed into the two counts
@@ -13,11 +13,11 @@
  *   RELEASE    record
  *   OVERWRITE  part, index, 8 bytes: writes to the segment, as a hostile member of the group may
  *   MUTE       the connection reads no answers from now on
- *   HANG_UP
+ *   HANG_UP    the connection is closed
  *
  * berthd must answer or hang up. berthd's answers must be well-formed and safe to print on a
- * terminal. A change that berthd acknowledges must be in force. At the end the counts must be the
- * sums of the records, unless the segment was overwritten, and everything can be removed.
+ * terminal. A change that berthd acknowledges must be in force. If the segment wasn't overwritten,
+ * the counts at the end must be the sums of the records. In any case everything can be removed.
  */
 
 #include <string.h>
@@ -66,7 +66,7 @@ static const struct request lines_request = {
 
 static struct peer peers[PEERS];
 static bool segment_overwritten;
-/* The packet that is sent next, or was sent last. */
+/* The packet that is prepared or was sent last. */
 static _Alignas(16) uint8_t packet[MESSAGE_SIZE_MAX];
 
 /* -- judging answers --------------------------------------------------------------------------- */
@@ -242,7 +242,7 @@ static void act_request(struct peer *p, struct input *in) {
 static void act_packet(struct peer *p, struct input *in) {
 	size_t length = input_bytes(in, packet, input_number(in, 2));
 
-	/* An empty packet is a hang-up. */
+	/* berthd would take an empty packet for a hang-up. */
 	if (length > 0)
 		ask(p, length, length & 3, length & 4);
 }
@@ -328,8 +328,8 @@ static void act_overwrite(struct input *in) {
 		store_relaxed(&record->label[index % ELEMENTS(record->label)], value);
 }
 
-/* Sets counts, tags, places and seqs to 0, so that an input doesn't affect the next one. No process
- * is in the middle of an operation. */
+/* After an input that has overwritten the segment: sets counts, tags, places and seqs to 0, so that
+ * the input doesn't affect the next one. No process may be in the middle of an operation. */
 static void overwritten_clear(void) {
 	struct map *m = daemon_get()->context.segment->map;
 
@@ -353,7 +353,7 @@ static void act(enum server_socket kind, struct input *in) {
 	struct peer *p = &peers[choice >> 3 & 3];
 	enum act what = choice & 7;
 
-	/* The last connection uses the other socket. */
+	/* The last connection is on the other socket. */
 	peer_connect(p, p == &peers[PEERS - 1] ? (enum server_socket) !kind : kind);
 	switch (what) {
 	case REQUEST:

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Plays an input (see messages.c) as messages of several connections to berthd. All but one of the
- * connections are on the socket of this kind. */
+/* Plays an input: messages of several connections to berthd. The top of messages.c has the format
+ * of an input. All connections but one are on the socket of this kind; the last one is on the other
+ * socket. */
 
 #include "daemon.h"
 

@@ -3,7 +3,7 @@
 /*
  * Runs inputs through a fuzzer once, without libFuzzer:
  *
- *     fuzz-NAME [FILE]...     (without a FILE: all files of tests/fuzz/seeds/NAME)
+ *     fuzz-NAME [FILE]...     (if there is no FILE: all files of tests/fuzz/seeds/NAME)
  */
 
 #include <dirent.h>
@@ -27,7 +27,7 @@ static int run_file(const char *path) {
 	(void)fclose(f);
 	printf("%s, %zu bytes\n", path, size);
 	(void)fflush(stdout);
-	/* A copy of the exact size, so that sanitizers notice a read beyond its end. */
+	/* The copy has the exact size, so that sanitizers notice a read beyond its end. */
 	copy = malloc(size ? size : 1);
 	if (!copy)
 		return EXIT_FAILURE;

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Adds up the weights of the records while every process is stopped, by the rules of counter.c. A
- * record that is PLACED or SEIZED has made the steps up to its newest seq, which is in a cell's tag
- * or in `noted`. This seq tells which levels the record has charged.
+ * Adds up, for each account, the weights of the records that have charged it. Every process is
+ * stopped meanwhile. By the rules of counter.c, a record that is PLACED or SEIZED has made the
+ * steps up to its newest seq, which is in a cell's tag or in `noted`. This seq tells which levels
+ * the record has charged.
  *
  * Each sum must equal the account's count at every instant, not only at the end. So errors can't
  * cancel each other out, and the audit finds an error soon after it was made. This file doesn't use
- * counter_has_charged(), nor layout.h's functions for seqs, since the tests test these functions.
+ * counter_has_charged() and layout.h's functions for seqs, since the tests test these functions.
  */
 
 #include <stdio.h>
@@ -30,7 +31,7 @@ static struct pair cell_words(struct map *m, uint32_t account) {
 	return cell ? cell_load(cell) : (struct pair){0};
 }
 
-/* Tells by `noted`, and by the tag of the level's cell, whether the record charged the level. */
+/* True if the record has charged the level, by its `noted` and the tag of the level's cell. */
 static bool level_is_charged(uint64_t noted, uint32_t number, uint32_t level, uint64_t tag) {
 	uint64_t seq = tag & BERTH_SEQ_MASK, step;
 

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Compares the counts with the records. No process may change the segment meanwhile. */
+/* Compares the counts of the accounts with the records (layout.h has the words of both). No process
+ * may change the segment meanwhile. */
 
 #include <stdbool.h>
 
 #include "map.h"
 
-/* Returns the account at this level of the path of `account` (level 0 is `account` itself); 0 if
- * the path has no such level. */
+/* Returns the account at this level of the path of `account` (level 0 is `account` itself). Returns
+ * 0 if the path has no such level. */
 static inline uint32_t account_ancestor(struct map *m, uint32_t account, uint32_t level) {
 	for (; level > 0 && account != 0; level--) {
 		struct entry *e = map_entry(m, account);
@@ -19,10 +20,10 @@ static inline uint32_t account_ancestor(struct map *m, uint32_t account, uint32_
 	return account;
 }
 
-/* True if every count is the sum of the weights of the records that have charged the account.
- * Otherwise ret_why (512 bytes) says what is wrong. */
+/* True if every count is the sum of the weights of the records that have charged the account: that
+ * have added their weight to its count. If false, ret_why (512 bytes) says what is wrong. */
 bool audit_counts(struct map *m, char *ret_why);
 
-/* True if every record is closed and every count is 0. Otherwise ret_why (512 bytes) names a record
+/* True if every record is closed and every count is 0. If false, ret_why (512 bytes) names a record
  * that isn't closed or a count that isn't 0. */
 bool audit_is_empty(struct map *m, char *ret_why);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* An event loop with the sessions and the recount of the fixture's segment. A test runs the loop
- * until the loop is idle, or keeps it busy with flood_new(). */
+/* An event loop with the sessions and the recount of the segment in fixture.h. A test runs the loop
+ * until the loop has nothing left to do, or keeps the loop busy with flood_new(). */
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -34,7 +34,8 @@ static int flood_on_message(sd_event_source *source, int fd, uint32_t events, vo
 	return 0;
 }
 
-/* Adds an event source that is always ready. `messages` counts its dispatches by the loop. */
+/* Adds an event source that is always ready. Each time that the loop handles the event source,
+ * *messages grows by one. */
 static inline sd_event_source *flood_new(unsigned *messages) {
 	sd_event_source *flood;
 	int fd = eventfd(1, EFD_CLOEXEC);

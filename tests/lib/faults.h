@@ -2,9 +2,9 @@
 #pragma once
 
 /*
- * Repeats a step of a test. In the n-th repetition, the n-th call of a kind fails. The repetitions
- * end when the step makes fewer than n calls of this kind. Unless $FAULTS is "all", only a sample
- * of the faults is tried.
+ * Repeats a step of a test. In the n-th repetition, the n-th call of a kind (inject.h) fails. The
+ * repetitions end when the step makes fewer than n calls of this kind. If $FAULTS isn't "all", only
+ * a sample of the kinds and of the numbers n is tried.
  */
 
 #include <sys/mman.h>
@@ -12,7 +12,7 @@
 #include "inject.h"
 #include "suite.h"
 
-#define FAULTS_SAMPLE 6     /* faults in a sample, of all kinds together */
+#define FAULTS_SAMPLE 6     /* repetitions in a sample, for all kinds together */
 #define FAULTS_MAX    20000 /* the most calls of a kind that are made to fail */
 
 struct fault {
@@ -22,7 +22,8 @@ struct fault {
 	bool sticky;
 };
 
-/* Faults that can happen to a program. A sticky fault lasts: for example, the disk stays full. */
+/* Faults that can happen to a program. If a fault is sticky, all later calls fail, too: for
+ * example, the disk stays full. */
 static const struct fault faults[] = {
 	{"no memory", INJECT_MEMORY, ENOMEM, false},
 	{"no memory from then on", INJECT_MEMORY, ENOMEM, true},
@@ -137,7 +138,8 @@ UNUSED static void faults_init(void) {
 	random_init();
 }
 
-/* If `on` is true, programs that the test starts from now on load the injector; else they don't. */
+/* If `on` is true, programs that the test starts from now on load libinject.so (inject.h). If it is
+ * false, they don't. */
 UNUSED static void faults_preload(bool on) {
 	static char path[4096];
 	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 64);
@@ -155,7 +157,7 @@ UNUSED static void faults_preload(bool on) {
 	}
 }
 
-/* Sends berthd a signal that ends it, and starts a berthd that loads the injector. */
+/* Sends berthd a signal that ends it, and starts a berthd that loads libinject.so. */
 UNUSED static void faults_restart_after(int signal) {
 	(void)instance_kill(&here, signal);
 	faults_preload(true);
@@ -172,7 +174,8 @@ UNUSED static bool faults_are_all(void) {
 }
 
 static void fault_sweep_all(const struct fault *f, uint32_t calls, void (*step)(void)) {
-	/* A fault that resembles another one makes only every fifth of many calls fail. */
+	/* If a fault resembles another fault and there are many calls, only every fifth call
+	 * fails. */
 	bool resembles = f->sticky || f->error == ENFILE || f->error == EDQUOT;
 	uint32_t injected = 0, stride = resembles && calls > 60 ? 5 : 1;
 
@@ -209,8 +212,9 @@ static void faults_sweep_some(const uint32_t *calls, uint32_t kinds, void (*step
 	printf("%6u injected: a sample; %s\n", injected, fault_about);
 }
 
-/* First calls step() without a fault, to count the calls that can fail. Then calls step() with each
- * fault of these kinds, or with a sample of them. step() arms and disarms the fault. */
+/* First calls step() without a fault, to count the calls that can fail. If $FAULTS is "all", then
+ * calls step() with each fault of these kinds at each call; otherwise, with a sample of these
+ * pairs. step() arms and disarms the fault. */
 UNUSED static void faults_sweep_of(uint32_t kinds, const char *about, void (*step)(void)) {
 	static const struct fault none = {"none", ~0u, 0, false};
 	uint32_t calls[32], any = 0;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* A segment and a directory of accounts, as files in the private directory, without a daemon. */
+/* A segment and a directory of accounts, as files in the test's private directory (disk.h), without
+ * a daemon. The words of records, cells and directory entries are defined in layout.h; the terms
+ * and labels of the steps, such as R1, at the top of counter.c. */
 
 #include <check.h>
 #include <fcntl.h>
@@ -45,7 +47,7 @@ static inline void fixture_free(void) {
 	ck_assert_int_eq(rmdir(dir), 0);
 }
 
-/* Maps both files as a client does. */
+/* Maps the segment and the directory as a client does. */
 static inline struct map *fixture_map(void) {
 	int segment = open(dir_path("segment").text, O_RDWR | O_CLOEXEC);
 	int directory = open(dir_path("directory").text, O_RDONLY | O_CLOEXEC);
@@ -83,7 +85,7 @@ static inline void account_delete(const char *name) {
 	ck_assert_int_eq(accounts_unconfigure(f.accounts, name), 0);
 }
 
-/* Returns the index of the account; 0 if there is no such account. */
+/* Returns the index of the account. Returns 0 if there is no such account. */
 static inline uint32_t account_of(const char *name) {
 	return accounts_find(f.accounts, name);
 }
@@ -125,7 +127,8 @@ static inline void check_no_counts(void) {
 			counter_count(f.map, a));
 }
 
-/* Overwrites the limit and the generation without bumping the cell. */
+/* Overwrites the entry's limit and generation. Doesn't bump the account's cell (B1) as berthd
+ * would. */
 static inline void word_write(struct entry *e, uint32_t limit, uint32_t generation) {
 	store_release(&e->word, entry_pack(limit, entry_flags(load_relaxed(&e->word)), generation));
 }
@@ -162,7 +165,7 @@ static inline uint64_t record_hold(uint32_t record, const struct path *path, uin
 	return seq;
 }
 
-/* Tries to acquire a slot. Returns 0 or the error. */
+/* Tries to acquire a slot. Returns 0 on success, otherwise a negative errno. */
 static inline int record_try(uint32_t record, const struct path *path, uint32_t weight) {
 	const struct stamp stamp = {.since = 1};
 	uint64_t seq;
@@ -179,9 +182,9 @@ static inline void record_use(uint32_t record, const struct path *path, uint32_t
 	record_release(record, record_hold(record, path, weight));
 }
 
-/* Returns the record's place, and its newest step, which may be in the tag of a cell. Some tests
- * call this function a million times. So it doesn't use ck_assert(), which makes a system call even
- * if it succeeds. */
+/* Returns the record's place and the seq of its newest step, even if only a cell's tag has this
+ * seq. Some tests call this function a million times. So it doesn't use ck_assert(), which makes a
+ * system call even if it succeeds. */
 static inline struct snapshot newest_of(uint32_t record) {
 	struct snapshot s;
 
@@ -190,7 +193,7 @@ static inline struct snapshot newest_of(uint32_t record) {
 	return s;
 }
 
-/* Returns the record's own words, without the tags of cells. */
+/* Returns the record's own words, `place` and `noted`. Doesn't read the tags of cells. */
 static inline struct snapshot words_of(uint32_t record) {
 	const struct record *r = map_record(f.map, record);
 
@@ -209,7 +212,8 @@ static inline void words_write(uint32_t record, struct snapshot s) {
 }
 
 /* Makes the first step of a release or a revocation of a slot of weight 1: discharges the top level
- * (R1). `cycles` is 0 for a release, and 1 for a revocation, whose steps are in the next cycle. */
+ * (R1). `cycles` must be 0 for a release. It must be 1 for a revocation, because the steps of a
+ * revocation are in the next cycle. */
 static inline void discharge_top(
 	uint32_t record, const struct path *path, uint64_t seq, uint64_t cycles) {
 	uint32_t top = path->depth - 1;

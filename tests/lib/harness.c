@@ -64,7 +64,7 @@ static void give_up(const char *format, ...) {
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *where) {
 	(void)st, (void)type, (void)where;
-	/* Errors are ignored, since a dying berthd may be removing files, too. */
+	/* Ignore errors: the file may be gone, since a dying berthd may remove files, too. */
 	(void)remove(path);
 	return 0;
 }
@@ -74,7 +74,7 @@ static void made_dir_remove(struct made_dir *n) {
 	n->dir[0] = '\0';
 }
 
-/* A forked process that exits must not remove the directories of its parent. */
+/* A forked process that exits doesn't remove the directories that its parent made. */
 static void made_dirs_remove(void) {
 	pid_t me = getpid();
 

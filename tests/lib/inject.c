@@ -46,7 +46,7 @@
 
 static struct inject *shared;
 
-/* True while the thread is in a function of the C library that aborts if it gets no memory. */
+/* True while the thread is in a function of the C library that would crash if it got no memory. */
 static __thread bool exempt;
 
 void inject_use(struct inject *s) {
@@ -79,7 +79,7 @@ static bool credit_take(struct inject *s) {
 	return false;
 }
 
-/* True if this call must fail; sets errno. */
+/* True if this call must fail. Then sets errno. */
 static bool must_fail(uint32_t kinds, const char *function) {
 	struct inject *s = shared;
 	uint32_t n, nth;
@@ -102,7 +102,8 @@ static bool must_fail(uint32_t kinds, const char *function) {
 
 #define MUST_FAIL(kinds) must_fail((kinds), __func__)
 
-/* Defines a function that returns -1 if this call must fail, and else calls the next definition. */
+/* Defines a function that returns -1 if this call must fail. Otherwise it calls the next
+ * definition. */
 #define REPLACE(kinds, type, function, parameters, arguments)            \
 	EXPORT type function parameters {                                \
 		return MUST_FAIL(kinds) ? -1 : NEXT(function) arguments; \
@@ -168,7 +169,7 @@ static bool open_must_fail(const char *function, int flags) {
 	return must_fail(kinds, function);
 }
 
-/* The third argument of open(), which exists with these flags only. */
+/* The third argument of open(). It exists only if a flag creates a file. */
 #define MODE_OF(flags)                                       \
 	({                                                   \
 		va_list args_;                               \
@@ -255,7 +256,7 @@ REPLACE(INJECT_SPACE, int, ftruncate, (int fd, off_t size), (fd, size))
 REPLACE(INJECT_SPACE, int, fallocate, (int fd, int mode, off_t offset, off_t size),
 	(fd, mode, offset, size))
 
-/* The number of bytes that a write writes; 0: the write fails. */
+/* Returns the number of bytes that a write writes. If the write must fail, returns 0. */
 static size_t write_part(int fd, size_t size, const char *function) {
 	if (!is_file(fd))
 		return size;
@@ -362,7 +363,7 @@ REPLACE(INJECT_SOCKET, int, getsockopt, (int fd, int level, int name, void *valu
 	(fd, level, name, value, size))
 
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout) {
-	/* A poll that doesn't wait can't be interrupted. */
+	/* If the timeout is 0, the poll doesn't wait, and so it can't be interrupted. */
 	return timeout != 0 && MUST_FAIL(INJECT_POLL) ? -1 : NEXT(poll)(fds, count, timeout);
 }
 

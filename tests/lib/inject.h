@@ -2,21 +2,22 @@
 #pragma once
 
 /*
- * Makes the n-th call of a kind fail, or the n-th call and all later calls. The test and the
- * process under test share a struct, through which the test can arm a fault at any time. While a
- * fault is armed, the injector counts the calls. So the test learns whether there were fewer than n
- * calls.
+ * The injector (inject.c) makes the n-th call of a kind fail, or the n-th call and all later calls.
+ * The test and the process under test share a struct. By writing to this struct, the test arms a
+ * fault: from then on, calls may fail. While a fault is armed, the injector counts the calls. So
+ * the test learns whether there were fewer than n calls.
  *
- * For berthd and berthctl, $LD_PRELOAD names libinject.so, and $BERTH_FAULTS names the file with
- * the struct. A test program that is linked with inject.o calls inject_use().
+ * Before it starts berthd or berthctl, a test sets $LD_PRELOAD to the path of libinject.so, and
+ * $BERTH_FAULTS to the path of the file with the struct. To make calls of the test program itself
+ * fail, the program is linked with inject.o and calls inject_use().
  */
 
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Kinds of calls, as bits of `what`. */
+/* Kinds of calls. `what` in struct inject is a set of these bits. */
 enum inject_kind {
-	INJECT_MEMORY = 1 << 0,     /* malloc and similar, also when the C library calls them */
+	INJECT_MEMORY = 1 << 0,     /* malloc and similar, even if the C library calls them */
 	INJECT_DESCRIPTOR = 1 << 1, /* all functions that return a new descriptor */
 	INJECT_DROPPED = 1 << 2,    /* recvmsg succeeds, but drops the descriptors */
 	INJECT_MAPPING = 1 << 3,    /* mmap */
@@ -40,18 +41,18 @@ enum inject_kind {
 };
 
 struct inject {
-	_Atomic uint32_t what;   /* written last to arm, first to disarm */
-	_Atomic uint32_t nth;    /* from 1; 0: count only */
-	_Atomic uint32_t sticky; /* 1: the n-th call and all later calls fail */
+	_Atomic uint32_t what;   /* kinds that may fail; written last to arm, first to disarm */
+	_Atomic uint32_t nth;    /* n, from 1; if 0, calls are only counted */
+	_Atomic uint32_t sticky; /* if 1, all calls after the n-th fail, too */
 	_Atomic int32_t error;
 	_Atomic uint32_t calls;        /* of all kinds of `what`, since arming */
 	_Atomic uint32_t calls_of[32]; /* of each kind, since arming */
 	_Atomic uint32_t hits;         /* calls that failed */
 	_Atomic uint32_t credit;       /* descriptors that may be opened in place of closed ones */
-	_Atomic pid_t only;            /* only this process has faults; 0: every process */
-	_Atomic uint64_t map_size; /* the size of LMDB's map if it is to be smaller; 0: as usual */
-	char last[24];             /* the last function that failed */
+	_Atomic pid_t only;            /* if not 0, calls fail in this process only */
+	_Atomic uint64_t map_size;     /* if not 0, the size of LMDB's map, smaller than usual */
+	char last[24];                 /* the last function that failed */
 };
 
-/* A test program that is linked with inject.o calls this. If `shared` is NULL, no call fails. */
+/* Makes calls of this process fail as `shared` says. If `shared` is NULL, no call fails. */
 __attribute__((visibility("default"))) void inject_use(struct inject *shared);

@@ -83,7 +83,7 @@ static double median_of(double *values, unsigned count) {
 	return values[count / 2];
 }
 
-/* Returns the medians of the counts between two marks, or zeros if a mark is missing. */
+/* Returns the medians of the counts between two marks. If a mark is missing, returns zeros. */
 static struct count count_between_marks(const struct trace_path *path, unsigned repetitions) {
 	extern const char __executable_start[], etext[];
 	double instructions[REPETITIONS_MAX] = {0}, locked[REPETITIONS_MAX] = {0};

@@ -112,7 +112,7 @@ static bool range_is_of(struct map *m, uint32_t range, pid_t pid) {
 	       load_relaxed(&e->pid) == (uint32_t)pid;
 }
 
-/* Returns the last free record of the process; 0 if it has none. */
+/* Returns the last free record of the process. Returns 0 if the process has none. */
 static uint32_t free_record_of(struct map *m, pid_t pid) {
 	for (uint32_t n = load_acquire(&m->names->slots); n-- > 1;)
 		if (range_is_of(m, n / BERTH_RANGE, pid) &&
@@ -286,8 +286,8 @@ uint32_t kill_replies(int fd, uint32_t *ret_code) {
 	uint32_t count = 0;
 
 	*ret_code = 0;
-	/* If berthd died with unread requests, recv() first returns an error and only then the
-	 * replies. So the second round receives the replies. */
+	/* If berthd died before it read all requests, recv() first returns an error and only then
+	 * the replies. In this case the second round receives the replies. */
 	for (int i = 0; i < 2; i++)
 		for (;;) {
 			struct message_header header;

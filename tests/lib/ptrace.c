@@ -3,12 +3,12 @@
 /*
  * Runs a process up to a point, by ptrace.
  *
- * Functions are found in the program's symbol table, which nm prints. Each function gets a
- * breakpoint at its entry. Compilers rename some functions (name.part.0) and inline others, which
- * are then parts of their callers.
+ * The addresses of the functions are in the program's symbol table, which nm prints. Each function
+ * gets a breakpoint at its entry. Compilers rename some functions (name.part.0). An inlined
+ * function gets no breakpoint: it is a part of its caller.
  *
- * The tracer waits for every thread in the traced process's process group. So the process must have
- * a group of its own, without the tracer's other children.
+ * The tracer waits for every thread in the process group of the traced process. So the traced
+ * process must have a group of its own, without the tracer's other children.
  */
 
 #include <errno.h>
@@ -122,7 +122,7 @@ static void symbols_find(struct trace *t, const char *const functions[]) {
 		give_up("%s finds no function", command);
 }
 
-/* Runs nm only once, since every traced process runs the same program. */
+/* Sets t->at. Runs nm in the first call only, since every traced process runs the same program. */
 static void breaks_find(struct trace *t, const char *const functions[]) {
 	static struct trace known;
 
@@ -236,7 +236,7 @@ static uint64_t peek_user(pid_t tid, size_t offset) {
 #if defined(__x86_64__)
 #define PC_OFFSET offsetof(struct user_regs_struct, rip)
 #define SP_OFFSET offsetof(struct user_regs_struct, rsp)
-#else /* not used: see trace_knows_functions() */
+#else /* not used, since trace_knows_functions() returns false */
 #define PC_OFFSET 0
 #define SP_OFFSET 0
 #endif
@@ -391,14 +391,14 @@ void trace_kill(struct trace *t) {
 /* -- a child with one thread ------------------------------------------------------------------- */
 
 void trace_child_begin(void) {
-	/* Otherwise a stopped child would survive when Check ends the test. */
+	/* Without this call, a stopped child would survive when Check ends the test. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	trace_me();
 	(void)raise(SIGSTOP);
 }
 
 void trace_child_end(int status) {
-	/* This isn't exit(), so that the path doesn't include what the C library does in exit(). */
+	/* Don't call exit(), so that the path doesn't include what the C library does there. */
 	for (;;)
 		(void)syscall(SYS_exit_group, status);
 }
@@ -450,7 +450,7 @@ bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k) {
 
 	errno = 0;
 	b.text = ptrace(PTRACE_PEEKTEXT, pid, (void *)b.address, NULL);
-	/* Step the child if no breakpoint can be set there, as in the vDSO. */
+	/* If no breakpoint can be set at the address, as in the vDSO, step the child. */
 	if (!trace_knows_functions() || errno ||
 		ptrace(PTRACE_POKETEXT, pid, (void *)b.address,
 			(void *)((b.text & ~0xFFL) | INT3)) < 0) {

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Random numbers. With the same seed, a test gets the same numbers again. */
+/* Random numbers. If a test runs again with the same seed, it gets the same numbers. */
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-/* Returns $SEED, or the time if $SEED isn't set or is 0. Prints the seed. */
+/* Returns and prints a seed: $SEED. If $SEED isn't set or is 0, the seed is taken from the
+ * clock. */
 static inline uint64_t random_seed(void) {
 	const char *given = getenv("SEED");
 	uint64_t seed = given ? strtoull(given, NULL, 0) : 0;
@@ -27,7 +28,8 @@ static inline uint32_t random_of(uint64_t *state, uint32_t n) {
 	return (uint32_t)((*state >> 33) % n);
 }
 
-/* The state of random_below(), for tests in which only one thread uses random numbers. */
+/* The state of random_below(). A test may use random_below() if only one of its threads uses random
+ * numbers. */
 static uint64_t random_state;
 
 static inline void random_init(void) {

@@ -22,7 +22,7 @@ static bool is_excluded(const char *name) {
 	return false;
 }
 
-/* True if there is a test of this name. Check itself would report success if there were none. */
+/* True if there is a test of this name. If there is none, Check itself would report success. */
 static bool is_known(const struct suite *suites, const char *name) {
 	for (const struct suite *s = suites; s->name; s++)
 		for (const struct test *t = s->tests; t->test; t++)

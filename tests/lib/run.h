@@ -14,7 +14,7 @@
  *             return run_suites({"pool", tests, .setup = set_up, .teardown = tear_down});
  *     }
  *
- * `make check T=test-pool:a_slot_is_released_once` runs only the first of these tests.
+ * `make test T=test-pool:a_slot_is_released_once` runs only the first of these tests.
  */
 
 #include <check.h>
@@ -23,8 +23,8 @@
 /* Tables leave out the members that are 0. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-/* If `end` is above `begin`, the test runs once for each _i from `begin` to `end` - 1. Otherwise it
- * runs once. */
+/* If `end` is above `begin`, the test runs once for each value of its parameter _i from `begin` to
+ * `end` - 1. Otherwise the test runs once, with _i = 0. */
 struct test {
 	const TTest *test;
 	int begin, end;
@@ -36,7 +36,7 @@ struct suite {
 	void (*setup)(
 		void); /* Check runs it before each test, in the test's process; may be NULL */
 	void (*teardown)(void);
-	int seconds; /* Check ends a test after this time; 0: after TEST_SECONDS */
+	int seconds; /* Check ends a test after this time; if 0, after TEST_SECONDS */
 };
 
 /* No test depends on speed: this time only ends a test that hangs. $CK_TIMEOUT_MULTIPLIER makes the

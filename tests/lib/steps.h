@@ -14,7 +14,8 @@
 
 #include "suite.h"
 
-/* Prints into one of 16 buffers in turn. So a text stays valid during the next 15 calls. */
+/* Returns the printed text. It is in one of 16 static buffers, which are used in turn, so the text
+ * stays valid during the next 15 calls. */
 __attribute__((unused, format(printf, 1, 2))) static char *text_of(const char *format, ...) {
 	static char texts[16][512];
 	static unsigned turn;

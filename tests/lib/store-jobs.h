@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Stores limits and counts in the test's state directory, and reads them. */
+/* Stores limits and counts in the test's state directory, and reads them. store.h explains jobs and
+ * their answers. */
 
 #include <check.h>
 #include <errno.h>
@@ -25,7 +26,7 @@ static inline struct store *store_open(void) {
 struct answer {
 	bool done;
 	int error;
-	unsigned place; /* 1 for the first answer of the test */
+	unsigned place; /* the number of this answer in the test, from 1 */
 };
 
 static unsigned answers;
@@ -71,7 +72,7 @@ static inline int put_counts(
 
 /* -- what is stored ---------------------------------------------------------------------------- */
 
-/* `text` has "NAME=LIMIT " or "NAME=COUNT/PEAK/DENIED " for each name. */
+/* `text` has "NAME=LIMIT " for each limit, or "NAME=COUNT/PEAK/DENIED " for each count. */
 struct text {
 	size_t used;
 	char text[131072];

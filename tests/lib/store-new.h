@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Opens a store in one call, by the three steps that berthd takes while it starts. */
+/* Opens a store in one call. It makes the three calls (store.h) that berthd makes while it
+ * starts. */
 
 #include "store.h"
 

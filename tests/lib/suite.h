@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * Helpers of the integration tests: a berthd for each test (`here`), expectations whose messages
- * show the input, and child processes that exchange numbers with the test.
+ * Helpers of the integration tests: a berthd for each test (`here`), checks (`expect_…`) whose
+ * messages show the input, and child processes that exchange numbers with the test.
  *
  * All functions are static in this header, since a test program consists of one file and the
  * harness.
@@ -36,7 +36,7 @@
 /* The instance of the test that runs. */
 static struct instance here;
 
-/* Returns the positive number in an environment variable; without one, returns `otherwise`. */
+/* If the environment variable has a positive number, returns this number, else `otherwise`. */
 UNUSED static size_t environment_number(const char *name, size_t otherwise) {
 	const char *text = getenv(name);
 	size_t n = text ? strtoul(text, NULL, 10) : 0;
@@ -102,9 +102,9 @@ UNUSED static berth_slot acquire_slot(struct berth *b, const char *account) {
 	return slot;
 }
 
-/* For handles with a short timeout, within which berthd may not answer while the machine is busy.
- * These functions try again until berthd answers, and return BERTH_CONNECTION_REFUSED only if it
- * never does. */
+/* These functions are for handles with a short timeout: if the machine is busy, berthd may answer
+ * too late. They try again until berthd answers in time. If all tries fail, they return
+ * BERTH_CONNECTION_REFUSED. */
 #define RETRIES 300
 
 UNUSED static int open_retrying(const struct berth_options *options, struct berth **ret) {
@@ -153,7 +153,7 @@ UNUSED static long long account_number(const char *account, const char *key) {
 	return json_number_in(expect_ctl(0, "", "get", account, "--json"), key);
 }
 
-/* Returns the account's count, which berthctl asks of berthd, so that the test needs no session. */
+/* Returns the account's count, which berthctl gets from berthd. So the test needs no session. */
 UNUSED static long long current_of(const char *account) {
 	return account_number(account, "current");
 }
@@ -259,8 +259,8 @@ UNUSED static int start_refused(struct instance *i) {
 
 /* -- children ---------------------------------------------------------------------------------- */
 
-/* A process that the test starts. It dies with the test. The test and the child send each other
- * numbers through two pipes. */
+/* A process that the test starts (the child). It dies if the test ends. The test and the child send
+ * each other numbers through two pipes. */
 struct child {
 	pid_t pid;
 	int tell, hear; /* the ends of the pipes that the process writes to and reads from */
@@ -374,7 +374,7 @@ UNUSED static void here_start(void) {
 	instance_start(&here, NULL);
 }
 
-/* Set by tests that write over the counts, so that berthd has to repair them. */
+/* A test sets this if it overwrites counts, which berthd then has to repair. */
 UNUSED static bool repairs_are_expected;
 
 /* berthd soon repairs a wrong count, which would hide the error that made the count wrong. So the
@@ -389,7 +389,7 @@ UNUSED static void here_end(void) {
 		"berthd had something to repair: shared counts %s", repair);
 }
 
-/* Under slow tools, $SCALE is the factor by which tests do less and wait longer. */
+/* If tests run under a slow tool, $SCALE is the factor by which they do less and wait longer. */
 static int scale_factor(void) {
 	return (int)environment_number("SCALE", 1);
 }
@@ -402,7 +402,7 @@ UNUSED static int scale_timeout(int ms) {
 	return ms * scale_factor();
 }
 
-/* Like run_suites, for tests whose messages may end with berthd's whole log. Unit tests use
- * run_suites: Check moves a buffer of the size set here at each assertion, and unit tests make
- * many. */
+/* Like run_suites (run.h), but messages may be long enough for berthd's whole log. At each
+ * assertion Check moves a buffer of the size that is set here. Unit tests make many assertions, so
+ * they use run_suites. */
 #define run_berthd_suites(...) (check_set_max_msg_size(1 << 20), run_suites(__VA_ARGS__))
