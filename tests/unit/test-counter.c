@@ -8,8 +8,8 @@
 
 #define R1    16u
 #define R2    17u
-#define R_FAR 32u /* in another range */
-/* A record in a window of the map that this process hasn't mapped yet. */
+#define R_FAR 32u /* a record of another range */
+/* A record in a window of the segment (map.h) that this process hasn't mapped yet. */
 #define R_UNMAPPED ((uint32_t)(MAP_WINDOW / sizeof(struct record)) * 2)
 
 static struct path leaf, tree; /* one level; three levels */
@@ -69,8 +69,8 @@ static void check_counts(const struct path *p, uint32_t l0, uint32_t l1, uint32_
 	ck_assert_uint_eq(count(p, 2), l2);
 }
 
-/* The tests of deaths make a million checks with this macro. ck_assert_msg() would make a system
- * call even if it succeeds. */
+/* Like ck_assert_msg(), which makes a system call even if the condition holds. The tests of deaths
+ * make a million checks, so they use this macro. */
 #define check_msg(condition, ...)                  \
 	do {                                       \
 		if (!(condition))                  \
@@ -204,8 +204,8 @@ START_TEST(a_revocation_moves_the_record_to_the_next_cycle) {
 }
 END_TEST
 
-/* At level 0, counter_check() refuses. Above level 0, counter_acquire() refuses, as it does if a
- * level fills up after counter_check(). */
+/* If level 0 is full, counter_check() refuses. If a level above is full, counter_acquire() refuses,
+ * as it does if the level fills up after counter_check(). */
 START_TEST(a_refusal_at_any_level_leaves_every_level_as_it_was) {
 	for (uint32_t k = 0; k < deep.depth; k++) {
 		struct snapshot before = words_of(R1);
@@ -256,8 +256,9 @@ START_TEST(the_check_before_an_acquire_writes_only_the_denial) {
 }
 END_TEST
 
-/* The compare-and-swap of an acquire expects what counter_check() read. If another process has
- * changed the cell since, the acquire reads the cell again. */
+/* The compare-and-swap of an acquire expects the words that counter_check() read. If another
+ * process has changed the cell since then, the compare-and-swap fails, and the acquire reads the
+ * cell again. */
 START_TEST(an_acquire_counts_right_if_the_cell_has_changed_since_the_check) {
 	const struct record_at at = {map_record(f.map, R1), R1};
 	struct slot_request request = {.path = &leaf, .weight = 2, .stamp = stamp};
@@ -345,7 +346,8 @@ START_TEST(a_count_never_overflows_its_field) {
 	(void)record_hold(R1, &p, 1);
 	ck_assert_uint_eq(count(&p, 0), BERTH_COUNT_MAX);
 	ck_assert_int_eq(record_acquire(f.map, R2, &p, 1, &stamp, &seq), -EOVERFLOW);
-	/* The library returns BERTH_NO_SYSTEM_RESOURCES for this error, which is no denial. */
+	/* This error isn't counted as a denial: for it the library returns
+	 * BERTH_NO_SYSTEM_RESOURCES. */
 	ck_assert_uint_eq(load_relaxed(&p.level[0].cell->denied), 0);
 }
 END_TEST
@@ -360,8 +362,9 @@ START_TEST(a_release_of_more_than_the_count_is_damage_and_does_not_wrap) {
 }
 END_TEST
 
-/* A release, a revocation, a close, or the end of a seizure meets a level whose count is too small.
- * That level stays as it is, the others are discharged, and the operation ends. */
+/* A release, a revocation, a close, or counter_finish_seized() meets a level whose count is too
+ * small. Then this level stays as it is, all other levels are discharged, and the operation
+ * ends. */
 START_TEST(damage_at_one_level_does_not_affect_the_others) {
 	for (uint32_t k = 0; k < 3; k++)
 		for (int how = 0; how < 4; how++) {
@@ -405,7 +408,7 @@ START_TEST(an_account_of_a_new_generation_admits_no_old_path) {
 }
 END_TEST
 
-/* At one level after the other, the tag names a record that can't be mapped. So the tag can't be
+/* In each round, the tag of one level names a record that can't be mapped. So this tag can't be
  * noted. */
 START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
 	uint64_t seq = record_hold(R1, &deep, 2);
@@ -424,7 +427,7 @@ START_TEST(an_acquire_that_lacks_memory_leaves_the_charged_levels_to_berthd) {
 			ck_assert_uint_eq(count(&deep, j), j < k ? 2 : j == k);
 		if (k > 0)
 			ck_assert_int_eq(place_state(words_of(R1).place), RECORD_SEIZED);
-		/* berthd has the memory to discharge the charged levels. */
+		/* As berthd has enough memory, it discharges the charged levels. */
 		cell_write(&deep, k, 0, before);
 		ck_assert_int_eq(counter_finish_seized(f.map, R1), 0);
 		check_path(&deep, 0);
@@ -456,7 +459,8 @@ static void check_whole_cycles(uint32_t record, const struct path *p, uint32_t o
 	check_rests(record, p);
 }
 
-/* Every acquire with the record fails, for any path and weight, and in any later session. */
+/* Every later acquire with the record fails, whatever its path and weight are, and in whichever
+ * session it is made. */
 START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 	const uint64_t end = BERTH_SEQ_LAST + BERTH_CYCLE;
 
@@ -476,7 +480,7 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 		ck_assert_int_eq(record_try(R1, p, 1), -ERANGE);
 		ck_assert_int_eq(record_try(R1, &leaf, 2), -ERANGE);
 		ck_assert(same_words(newest_of(R1), last));
-		/* Sessions that own the record later can't use it, either. */
+		/* Later sessions that own the record can't use it, either. */
 		for (int owner = 0; owner < 20; owner++) {
 			ck_assert_int_eq(counter_close(f.map, R1), 0);
 			ck_assert(counter_is_retired(f.map, R1));
@@ -489,7 +493,8 @@ START_TEST(a_record_that_has_used_up_its_seqs_takes_no_slot) {
 }
 END_TEST
 
-/* The last slot is released or revoked, or its session ends. The seqs suffice for each case. */
+/* The record holds its last slot. If the slot is released, if it is revoked, and if the session
+ * ends, the seqs suffice for the steps. */
 START_TEST(the_last_slot_of_a_record_is_discharged_like_any_other) {
 	for (int how = 0; how < 3; how++) {
 		uint64_t seq;
@@ -675,14 +680,14 @@ END_TEST
 #define OTHERS 1
 #define WEIGHT 2
 
-/* An operation that charges levels up to `turn` and discharges them again, and the step after which
- * its process dies. */
+/* An operation that charges the levels below `turn` and then discharges them, and the step after
+ * which its process dies. */
 struct death {
 	const struct path *path;
 	enum record_state state;
 	uint64_t base;
-	uint32_t turn;        /* the level that refused the acquire; path->depth if none did */
-	bool revoked;         /* berthd makes the steps down, in the next cycle */
+	uint32_t turn;        /* the level that refused the acquire; if none did, path->depth */
+	bool revoked;         /* true if berthd discharges the levels, in the next cycle */
 	uint32_t made;        /* steps that were made, of 2 * turn */
 	uint32_t noted;       /* the newest step that the record has noted */
 	uint32_t overwritten; /* levels whose tags were overwritten by other changes, as bits */
@@ -708,7 +713,7 @@ static uint32_t death_charged(const struct death *d) {
  * overwritten only after it was noted. */
 static bool death_write(const struct death *d) {
 	for (uint32_t k = 0; k < d->path->depth; k++) {
-		uint32_t n = 0; /* the newest step at the level; 0: none */
+		uint32_t n = 0; /* the newest step at the level; 0 if there is none */
 		uint32_t now = OTHERS + (k < death_charged(d) ? WEIGHT : 0);
 		bool overwritten = d->overwritten >> k & 1;
 
@@ -749,8 +754,8 @@ static void check_discharged(const struct death *d, const char *how) {
 	check_msg(counter_open(f.map, R1) == 0, "%s", death_text(d));
 }
 
-/* Checks that a reader can tell which levels are charged: level by level, from the cell and the
- * record's words; and all at once, from the newest step. */
+/* Checks two ways to tell which levels are charged. Each level's cell, with the record's words,
+ * tells about this level. The newest step tells about all levels. */
 static void check_charged_levels(const struct death *d) {
 	struct snapshot raw = words_of(R1), newest = newest_of(R1);
 
@@ -788,7 +793,8 @@ static void check_finished(const struct death *d) {
 	check_charged_levels(d);
 }
 
-/* The owner releases the slot that it held, or goes on with the release that it had begun. */
+/* If the owner held the slot, it releases the slot. If it had begun the release, it goes on with
+ * it. */
 static void check_owner(const struct death *d) {
 	const struct record_at at = {map_record(f.map, R1), R1};
 	bool down = d->state == RECORD_PLACED && !d->revoked && d->turn == d->path->depth;
@@ -840,8 +846,8 @@ static unsigned long check_death(const struct death *d) {
 	return 1;
 }
 
-/* Checks a death after each number of steps, with each number of these steps noted and each subset
- * of the tags overwritten. */
+/* Checks the death after each number of steps, with each number of these steps noted, and with each
+ * subset of the tags overwritten. */
 static unsigned long check_deaths(struct death d) {
 	unsigned long n = 0;
 
@@ -953,8 +959,9 @@ START_TEST(a_record_of_a_session_that_has_ended_is_closed_until_it_is_opened) {
 }
 END_TEST
 
-/* A thread of the previous owner may still be about to place the record. Because of the later
- * cycle, the thread's compare-and-swap fails, although the record is FREE as before. */
+/* A thread of the previous owner may still be about to place the record (P1). Although the record
+ * is FREE as before, the thread's compare-and-swap fails, because the record is in a later
+ * cycle. */
 START_TEST(a_record_that_is_opened_is_in_a_later_cycle) {
 	for (int placed_before = 0; placed_before < 2; placed_before++) {
 		uint64_t before;
@@ -991,8 +998,8 @@ START_TEST(only_an_operation_that_was_begun_is_finished) {
 }
 END_TEST
 
-/* A release is stopped at a level, and berthd finishes it. When the release goes on, it must change
- * nothing. */
+/* A release is stopped at level k, and berthd finishes the release. When the stopped release goes
+ * on, it must change nothing. */
 START_TEST(a_step_down_is_made_once) {
 	for (size_t i = 0; i < ELEMENTS(paths); i++)
 		for (uint32_t k = 0; k + 1 < paths[i]->depth; k++) {

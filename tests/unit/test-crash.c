@@ -2,21 +2,22 @@
 
 /*
  * Tests deaths and stops at every instruction. A child is single-stepped through one operation of
- * the counter. After instruction k it is killed, or it is stopped and later goes on. In a scenario
- * with a race, the parent carries out a second operation on the same record at that instruction. In
- * half of the runs the parent also acquires and releases slots of the same accounts, and must not
- * have to wait for the child. At each k, each count must be what the records have charged. After
- * the child's record is closed, each count must be what the other records hold.
+ * the counter. After instruction k the child is killed, or it is stopped and later continued. If
+ * the scenario has a race, the parent makes a second operation on the same record while the child
+ * is stopped. In half of the runs the parent also acquires and releases slots of the same accounts,
+ * and must not have to wait for the child. At each k, each count must be the sum of what the
+ * records have charged. After the child's record is closed, each count must be what the other
+ * records hold.
  *
  * To show that a stopped child doesn't slow other processes down, the test counts the instructions
  * of their acquires and releases. Beside a stopped child, an acquire and a release take at most an
  * eighth more instructions.
  *
- * With $STRIDE=n, only each n-th instruction is tried. $SCENARIO selects the scenarios whose names
- * contain this text. The child runs the object code of daemon and library in a real segment. The
- * first run of each scenario checks the counts at every instruction, whatever the stride, and
- * counts how often it sees the record in each state. At the end, each kind of state must have been
- * seen.
+ * If $STRIDE is n, only each n-th instruction is tried. If $SCENARIO is set, only the scenarios
+ * whose names contain its value are tried. The child runs the object code of daemon and library in
+ * a real segment. The first run of each scenario, the recording, checks the counts at every
+ * instruction, whatever the stride is, and counts how often it sees the record in each state. At
+ * the end, each kind of state must have been seen.
  */
 
 #include <sys/mman.h>
@@ -42,10 +43,10 @@
 /* The results of all tests, in shared memory, since each test runs in a process of its own. */
 struct totals {
 	unsigned long points;
-	/* How often the child's record was seen in each state. PLACED: by the depth, the number of
-	 * steps made in the cycle (twice the depth: the record rests again), and whether the newest
-	 * step is noted. SEIZED: by the depth, the number of charged levels, and whether the newest
-	 * step is noted. */
+	/* How often the child's record was seen in each state. The first index is the depth, and
+	 * the last one tells whether the newest step is noted. The middle index of `placed` is the
+	 * number of steps made in the cycle; if it is twice the depth, the record rests again. The
+	 * middle index of `seized` is the number of charged levels. */
 	unsigned long placed[BERTH_LEVELS_MAX + 1][2 * BERTH_LEVELS_MAX + 1][2];
 	unsigned long seized[BERTH_LEVELS_MAX + 1][BERTH_LEVELS_MAX + 1][2];
 	unsigned long state[8];
@@ -78,9 +79,9 @@ struct scenario {
 	uint32_t weight;
 	void (*before)(const struct scenario *s); /* run by the parent first */
 	int (*act)(const struct scenario *s);     /* run by the child, single-stepped */
-	int (*race)(const struct scenario *s);    /* run by the parent at the stop; may be NULL */
-	uint32_t full; /* the level, from 1, that refuses the child; 0: none */
-	bool noted;    /* after `before`, the newest step is noted */
+	int (*race)(const struct scenario *s); /* run by the parent during the stop; may be NULL */
+	uint32_t full;                         /* if not 0: level full - 1 refuses the child */
+	bool noted; /* if true, the newest step is noted after `before` */
 };
 
 static void not_placed(const struct scenario *s) {
@@ -91,7 +92,7 @@ static void held(const struct scenario *s) {
 	slot = record_hold(R_CHILD, s->path, s->weight);
 }
 
-/* The record rests at its path, as it nearly always does. */
+/* The record rests at the scenario's path, as it nearly always does in use. */
 static void at_rest(const struct scenario *s) {
 	held(s);
 	record_release(R_CHILD, slot);
@@ -132,8 +133,8 @@ static uint64_t place_of(const struct scenario *s, enum record_state state) {
 	return place_pack(state, s->path->depth - 1, s->weight, s->path->level[0].account);
 }
 
-/* Leaves the record as an owner or berthd does that stops after this number of steps of the cycle.
- * No step is noted. The seqs of the steps down are later by `offset`. */
+/* Leaves the record as if its owner or berthd had stopped after this number of steps of the cycle.
+ * No step is noted. The seqs of the steps that discharge a level are higher by `offset`. */
 static void leave_half_done(
 	const struct scenario *s, enum record_state state, uint32_t steps, uint64_t offset) {
 	uint64_t base = next_base();
@@ -157,7 +158,7 @@ static void leave_half_done(
 
 HALF_DONE(charged, RECORD_PLACED, 2, 0)
 HALF_DONE(charged_one, RECORD_PLACED, 1, 0)
-/* A release, or a revocation by berthd, has discharged the top level. */
+/* A release (half_released) or a revocation (half_revoked) has discharged the top level. */
 HALF_DONE(half_released, RECORD_PLACED, s->path->depth + 1, 0)
 HALF_DONE(half_revoked, RECORD_PLACED, s->path->depth + 1, BERTH_CYCLE)
 /* The record is seized (V1) while it holds a slot. */
@@ -169,8 +170,8 @@ static void half_seized(const struct scenario *s) {
 	words_write(R_CHILD, (struct snapshot){place_of(s, RECORD_SEIZED), slot});
 }
 
-/* Writes this place into the record. Writes tags of an older cycle of the record into the cells.
- * These tags look like steps that charged the levels. */
+/* Writes this place into the record. Writes tags of an older cycle of the record into the cells. By
+ * these tags alone, the levels would seem to be charged. */
 static void leave_old_tags(const struct scenario *s, uint64_t place) {
 	uint64_t base = next_base();
 
@@ -197,7 +198,7 @@ static void index_used_again(const struct scenario *s) {
 	leave_old_tags(s, place_of(s, RECORD_PLACED));
 }
 
-/* The record has made a million cycles since a step was noted in it. */
+/* The record rests, and has made a million cycles since a step was noted in it. */
 static void far_away(const struct scenario *s) {
 	uint64_t base = next_base(), far = base + ((uint64_t)BERTH_CYCLE << 20);
 
@@ -223,7 +224,7 @@ static int act_acquire(const struct scenario *s) {
 	return record_try(R_CHILD, s->path, s->weight);
 }
 
-/* Acquires as the library does: from the cells that counter_check() read. */
+/* Acquires as the library does: expects the cells to be as counter_check() read them. */
 static int act_acquire_fast(const struct scenario *s) {
 	const struct record_at at = {map_record(f.map, R_CHILD), R_CHILD};
 	struct slot_request request = {.path = s->path, .weight = s->weight, .stamp = stamp};
@@ -293,7 +294,7 @@ static int act_discard(const struct scenario *s) {
 						      : -EAGAIN;
 }
 
-/* Repairs each cell, with the count that the cell has already. Fails if the cell has changed. */
+/* Repairs each cell, but with the count that it has already. Fails if a cell changes meanwhile. */
 static int act_repair(const struct scenario *s) {
 	int r = 0;
 
@@ -523,9 +524,9 @@ struct run {
 	bool busy;
 };
 
-/* Fills the level s->full, which is to refuse the child, and the levels above it. Of the limit of
- * 12, the slots that are always held leave 8, and R_FULL takes 7 of them. So the child's weight of
- * 2 is refused, and R_OTHER's weight of 1 isn't. */
+/* If s->full isn't 0, makes level s->full - 1 and the levels above it nearly full. Their limit is
+ * 12. The slots that are always held leave 8, and R_FULL takes 7 of these. So the child's weight of
+ * 2 is refused, but R_OTHER's weight of 1 is admitted. */
 static void fill(const struct scenario *s) {
 	struct path up = {.depth = s->path->depth + 1 - s->full};
 
@@ -540,8 +541,8 @@ static uint32_t held_by_others(const struct scenario *s, uint32_t level) {
 	return s->full > 0 && level + 1 >= s->full ? 7 + HELD : HELD;
 }
 
-/* Acquires and releases slots with another record, without waiting for the child. An acquire may be
- * denied while the child has charged the full level. */
+/* Acquires and releases slots with another record, without waiting for the child. If the child has
+ * charged the full level, an acquire may be denied. */
 static void run_other(const struct run *r) {
 	for (int i = 0; i < ROUNDS; i++) {
 		int denied = record_try(R_OTHER, r->s->path, 1);
@@ -603,9 +604,9 @@ static void check_instruction(void *data) {
 	audit(r);
 }
 
-/* Beside the stopped child, an acquire and a release may take a few more branches, but no retry,
- * since earlier acquires have noted the child's tags. If other processes see the same of the child
- * as in the last call, measures nothing. */
+/* Checks that an acquire and a release beside the stopped child take at most a few more branches.
+ * They need no retry, since earlier acquires have noted the child's tags. If other processes see
+ * the same of the child as in the last call, this function measures nothing. */
 static void check_speed(const struct run *r, uint32_t seen) {
 	static uint32_t last = UINT32_MAX;
 	size_t n;
@@ -634,7 +635,7 @@ static void check_counts(const struct run *r, const char *when) {
 			count(s->path, level), held_by_others(s, level) + mine);
 }
 
-/* The instructions of the scenario's child, as a first run recorded them. */
+/* The instructions of the scenario's child, as the recording found them. */
 static struct trace_path path;
 #define RECORDING SIZE_MAX /* the k of the run that records */
 
@@ -729,8 +730,8 @@ static void run_once(const struct run *r) {
 	if (s->race == act_finish_and_hold && raced == 0)
 		ck_assert_msg(snapshot_is_held(newest_of(R_CHILD)),
 			"%s, at instruction %zu: the slot is gone", s->name, r->k);
-	/* A new berthd starts and finishes what was begun: in every run in which the child acts as
-	 * berthd, and in half of the other runs. Then the session ends. */
+	/* If the child acts as berthd, and in half of the other runs, a new berthd starts and
+	 * finishes what was begun. In each run the session then ends. */
 	if (!is_by_owner(s) || r->k & 1)
 		ck_assert_int_eq(counter_finish(f.map, R_CHILD), 0);
 	audit(r);
@@ -766,12 +767,13 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 	run_once(&r);
 	for (int ending = 0; ending < ENDINGS; ending++)
 		for (int busy = 0; busy < 2; busy++) {
-			/* This is the same as KILLED: nothing happens between stop and kill. */
+			/* If nothing happens between stop and kill, this is the same as KILLED. */
 			if (ending == STOPPED_AND_KILLED && !busy && !r.s->race)
 				continue;
 			r.ending = (enum ending)ending;
 			r.busy = busy;
-			/* Each time, the sample starts at another instruction. */
+			/* For each `ending` and `busy`, the sample begins at another
+			 * instruction. */
 			for (r.k = (size_t)(ending * 2 + busy) * 3 % stride(); r.k < path.count;
 				r.k += stride())
 				run_once(&r);
@@ -782,8 +784,8 @@ START_TEST(a_death_or_stop_at_any_instruction_leaves_the_counts_exact) {
 }
 END_TEST
 
-/* Lowers the limit at every instruction of an acquire, whatever the stride, since a race would last
- * only a few instructions. */
+/* Lowers the limit at every instruction of an acquire, whatever the stride is: an error might show
+ * only if the acquire is stopped at one of a few instructions. */
 static void lower_limit(void (*prepare)(const struct scenario *s)) {
 	const struct scenario s = {"", &leaf, 2, prepare, act_acquire};
 	const struct run recording = {.s = &s, .k = RECORDING};
@@ -823,9 +825,9 @@ START_TEST(no_acquire_charges_a_level_after_its_limit_was_lowered) {
 }
 END_TEST
 
-/* Checks that a record of this depth was seen after each step, before the step was noted. A seized
- * record must have been seen with each number of charged levels, both with and without the newest
- * step noted. */
+/* Checks that a placed record of this depth was seen after each step while the step wasn't noted
+ * yet. A seized record must have been seen with each number of charged levels, once with its newest
+ * step noted, and once with this step not noted. */
 static void check_seen(uint32_t depth) {
 	for (uint32_t step = 1; step <= 2 * depth; step++)
 		ck_assert_msg(all->placed[depth][step][0] > 0, "no record of depth %u at step %u",

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Tests that no denial is lost, counted twice, or counted for another account. One thread of a
- * session counts its denials in the session's words, which only grow. */
+/* Tests that no denial is lost, counted twice, or counted for another account. One thread of each
+ * session counts its denials in words of the session, which only grow (denials.h). All other
+ * threads count theirs in the cells. berthd collects the words: it adds their denials to the
+ * cells. */
 
 #include "denials.h"
 #include "fixture.h"
@@ -106,7 +108,8 @@ START_TEST(a_process_without_a_session_counts_in_the_cell) {
 }
 END_TEST
 
-/* An account may have denials and no slots. The mark tells berthd's checkpoint of the denials. */
+/* Even if an account has no slots, its denials must be stored. The mark (`dirty`) makes berthd's
+ * checkpoint store them. */
 START_TEST(every_denial_marks_its_account_for_the_checkpoint) {
 	for (int i = 0; i < 4; i++) {
 		const struct path *path = i % 2 ? &bob : &alice;
@@ -133,8 +136,8 @@ START_TEST(accounts_that_share_a_word_keep_their_own_denials) {
 }
 END_TEST
 
-/* If the word went to the other account earlier, the denials that berthd hasn't collected yet would
- * be counted for that account. */
+/* alice and bob share a word. If the word became bob's before berthd has collected alice's denials,
+ * they would be counted for bob. */
 START_TEST(a_word_goes_to_another_account_only_after_it_was_collected) {
 	uint64_t count = 0, bobs_own = 0;
 
@@ -182,7 +185,8 @@ START_TEST(berthd_writes_what_it_has_collected_and_never_the_words) {
 }
 END_TEST
 
-/* A checkpoint may have cleared the mark of alice while her denials were in the word. */
+/* A checkpoint may clear alice's mark before her denials are collected. So the collection must mark
+ * alice again. */
 START_TEST(collected_denials_are_added_to_the_cell_once_and_marked) {
 	deny_in_session(&alice, 3);
 	f.map->session = map_session(f.map, 3);
@@ -287,7 +291,8 @@ END_TEST
 static _Atomic int running;
 static _Atomic bool is_counting; /* a thread counts in the session's words */
 
-/* Denies three times, as caches do: in the session's words, unless another thread counts there. */
+/* Denies three times, as a thread with a path cache does: if no other thread counts in the
+ * session's words, counts there, and else in the cell. */
 static void deny_three_times(const struct path *path, uint32_t *failures) {
 	struct pair seen[BERTH_LEVELS_MAX];
 	const struct level *l = &path->level[0];

@@ -77,8 +77,8 @@ START_TEST(names_are_found_while_the_table_grows_and_shrinks) {
 }
 END_TEST
 
-/* If an entry is damaged, or is read while it is written, it may have a long name but no block.
- * Then the name must not be read from the entries behind this entry. */
+/* If an entry is damaged, or if a process reads it while berthd writes it, it may have a long name
+ * but no block for the name. Then the name must not be read from the entries behind this entry. */
 START_TEST(a_long_name_without_a_block_is_not_found) {
 	char text[256], read[256];
 	uint32_t account;
@@ -269,7 +269,8 @@ START_TEST(accounts_that_the_store_does_not_name_at_start_are_removed) {
 }
 END_TEST
 
-/* Makes R1 of a removal (directory-write.c). The test then acts as if berthd died. */
+/* Makes the first step of a removal, which directory-write.c calls R1. The test then acts as if
+ * berthd had died. */
 static void removal_begin(struct entry *e) {
 	store_relaxed(&e->word, entry_pack(0, 0, entry_generation(load_relaxed(&e->word)) + 1));
 }
@@ -341,9 +342,9 @@ static void replace(const char *name, const char *by) {
 	ck_assert_uint_eq(account_of(by), index);
 }
 
-/* Leaves record 16 at rest at the path, while its `noted` still tells of a held slot. Another
- * record noted the step that took the slot, when it charged the level above. Returns the held
- * slot's snapshot. */
+/* Leaves record 16 at rest at the path, while its `noted` still tells of a slot: when record 17
+ * charged the level above, it noted the step by which record 16 took the slot. Returns the snapshot
+ * of record 16 while it held the slot. */
 static struct snapshot rest_noted_as_held(const struct path *path, const struct path *beside) {
 	uint64_t seq = record_hold(16, path, 1);
 	struct snapshot seen = newest_of(16);
@@ -356,8 +357,9 @@ static struct snapshot rest_noted_as_held(const struct path *path, const struct 
 	return seen;
 }
 
-/* `seen` shows a slot that was released since. Checks that neither the slot's owner nor berthd,
- * however late they are, discharges cells that another record has charged meanwhile. */
+/* `seen` shows a slot that was released since then. Checks that a late release by the slot's owner
+ * and a late revocation by berthd don't discharge cells that another record has charged
+ * meanwhile. */
 static void check_is_released(struct snapshot seen, const struct path *now) {
 	const struct record_at at = {map_record(f.map, 16), 16};
 	const struct path beside = path_with("new/stays", 5);
@@ -442,8 +444,9 @@ START_TEST(after_a_death_in_a_removal_the_step_that_only_its_cell_had_is_noted) 
 }
 END_TEST
 
-/* Before, the record was used below the same top level. The tag in this level's cell tells of the
- * first step of that release, after which two levels were charged. */
+/* Before its account was removed, the record held and released a slot below the same top level. The
+ * tag in this level's cell tells of the first step of the release, after which two levels were
+ * still charged. */
 START_TEST(a_record_resting_at_a_removed_account_has_charged_nothing_of_the_next_one) {
 	struct path path = path_with("old/leaf", 5), deep, now;
 
@@ -531,7 +534,7 @@ START_TEST(a_refused_change_leaves_the_numbers_of_accounts_right) {
 }
 END_TEST
 
-/* The change is refused for one account, but made for all others. */
+/* The template's change is refused for one account, but is made for all other accounts. */
 START_TEST(a_template_that_an_account_cannot_take_is_an_error) {
 	struct path path;
 	uint32_t account;
@@ -563,7 +566,7 @@ START_TEST(the_last_bump_is_made_and_the_next_one_refused) {
 }
 END_TEST
 
-/* A removal needs a second bump if it has to be undone. */
+/* If a removal has to be undone, it needs a second bump. */
 START_TEST(a_removal_with_the_last_bump_is_refused_and_changes_nothing) {
 	struct path path = path_with("alice", 5);
 	uint64_t word = load_relaxed(&path.level[0].entry->word);
@@ -627,8 +630,8 @@ START_TEST(an_account_of_the_last_generation_is_not_removed) {
 }
 END_TEST
 
-/* Accounts use the index until its generations are used up, either within one life of berthd or
- * with a new berthd for each account. */
+/* One account after another gets the index, until the index has no generation left. In one run of
+ * the test berthd lives all the time; in the other run a new berthd starts for each account. */
 START_TEST(an_index_near_its_last_generation_is_not_used_again) {
 	struct path first = path_with("account-0", 5);
 	uint32_t index = first.level[0].account, before = BERTH_GENERATION_LAST - 40, now;

@@ -53,7 +53,7 @@ static void assert_reads(const char *text, const char *name, uint32_t limit) {
 	assert_entry(0, 1, name, limit);
 }
 
-/* Checks that this line is refused and no other, and that the message contains these words. */
+/* Checks that only this line is refused, and that the message contains these words. */
 static void assert_refuses(const char *text, uint32_t line, const char *words) {
 	parse(text);
 	ck_assert_msg(lines.error_count == 1, "'%s': %zu errors", text, lines.error_count);
@@ -234,7 +234,7 @@ START_TEST(test_every_error_is_counted_and_the_first_20_are_kept) {
 	for (int i = 0; i < 50; i++)
 		strcat(text, i % 2 ? "fine 1\n" : "alice -5\n");
 	parse(text);
-	/* 25 lines have a bad limit. 24 others repeat an account. */
+	/* 25 lines have a bad limit. 24 other lines repeat an account. */
 	ck_assert_uint_eq(lines.error_count, 49);
 	ck_assert_uint_eq(lines.error[0].line, 1);
 	ck_assert_uint_eq(lines.error[LINES_ERRORS_SHOWN - 1].line, 21);
@@ -297,7 +297,7 @@ START_TEST(test_plain_names_are_exported_without_tabs) {
 }
 END_TEST
 
-/* This case once failed, as tests/fuzz/fuzz-import.c found. */
+/* tests/fuzz/fuzz-import.c found that berth once failed in this case. */
 START_TEST(test_the_first_name_may_begin_with_a_byte_order_mark) {
 	char *text = export_line(BOM "alice", 5);
 

@@ -16,7 +16,7 @@
 #include "threads.h"
 #include "util.h"
 
-/* A deadline that no call reaches. Calls that must time out get a shorter deadline. */
+/* A deadline that no call reaches. If a call must time out, it gets a shorter deadline. */
 #define SOON (clock_monotonic_ms() + 60000)
 
 static int pair[2];
@@ -274,8 +274,8 @@ static void *listen_later(void *arg) {
 	int *fd = arg;
 	struct timespec pause = {.tv_nsec = 50000000};
 
-	/* The pause makes it likely that the first attempt to connect fails. The test passes in
-	 * either case. */
+	/* The pause makes it likely that the first attempt to connect fails. If it succeeds, the
+	 * test passes, too. */
 	(void)nanosleep(&pause, NULL);
 	(void)listen(*fd, 1);
 	return NULL;

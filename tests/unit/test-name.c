@@ -13,8 +13,7 @@
 
 struct name_case {
 	const char *name;
-	const char *
-		refusal; /* a part of the sentence that refuses the name; NULL: the name is valid */
+	const char *refusal; /* words of the sentence that refuses the name; NULL if it is valid */
 };
 
 static void check_name(const struct name_case *c, const char *refusal) {

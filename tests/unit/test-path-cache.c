@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Tests the path caches of threads, and the fast path and the general path of the library, which
- * use them. No daemon runs: the test makes the sessions and grants the ranges itself.
+ * Tests the path caches of threads. The fast path and the general path of the library use these
+ * caches, and are tested, too. No daemon runs: the test makes the sessions and grants the ranges
+ * itself.
  *
- * Most tests end with check_records(): whatever the threads did, each record of the session is in
- * exactly one place (pool.h).
+ * Most tests end with check_records(): whatever the threads did, each record of the session must be
+ * in exactly one place (pool.h).
  */
 
 #include <sched.h>
@@ -129,7 +130,8 @@ static uint32_t count_at(const char *name) {
 
 /* -- places of the records --------------------------------------------------------------------- */
 
-/* Marks the records that the session's caches have: those that an entry names, and the spares. */
+/* Marks the records that the session's caches have. In `named` it marks those that an entry names,
+ * in `spare` the spares. */
 static void caches_mark_records(const struct session *s, uint8_t *named, uint8_t *spare) {
 	for (struct cache *c = load_relaxed(&s->caches); c; c = c->next) {
 		ck_assert_uint_le(c->ring_count, c->capacity);
@@ -196,7 +198,7 @@ static struct record_places records_count(const struct berth *h) {
 	return n;
 }
 
-/* Checks that no record is lost or retired, and that this number of records hold a slot. */
+/* Checks that no record is lost or retired, and that `slots` records hold a slot. */
 static struct record_places check_records(const struct berth *h, uint32_t slots) {
 	struct record_places n = records_count(h);
 
@@ -411,8 +413,8 @@ START_TEST(names_that_differ_in_one_byte_are_told_apart_at_every_length) {
 }
 END_TEST
 
-/* An acquire compares the name with that of the account used last. If they differ, the acquire
- * searches the table. */
+/* An acquire compares its name with the name of the account that the thread used last. If the names
+ * differ, the acquire searches the cache's table. */
 START_TEST(names_of_every_length_acquire_slots_of_their_own_accounts) {
 	char text[BERTH_NAME_MAX + 1] = "";
 
@@ -505,7 +507,7 @@ START_TEST(names_whose_keys_are_the_same_are_told_apart) {
 		entry[k] = cache_add(c, session_of(b)->pool, names[k], &path);
 		ck_assert_ptr_eq(cache_find(c, names[k]), entry[k]);
 	}
-	/* First a longer name has the key of names[0], then a name of the same length has it. */
+	/* First a longer name gets the key of names[0]. Then a name of the same length gets it. */
 	key_copy(c, entry[1], entry[0]);
 	ck_assert_ptr_eq(cache_find(c, names[0]), entry[0]);
 	key_copy(c, entry[2], entry[0]);
@@ -566,7 +568,7 @@ END_TEST
 
 /* -- changes of the directory ------------------------------------------------------------------ */
 
-/* Raises the generation, as berthd does when the account becomes usable, or is no longer usable. */
+/* Raises the account's generation, as berthd does when it makes the account usable or unusable. */
 static void generation_raise(const char *name) {
 	struct entry *e = map_entry(f.map, account_of(name));
 
@@ -673,8 +675,8 @@ START_TEST(a_deleted_account_is_refused_even_when_its_index_is_used_again) {
 }
 END_TEST
 
-/* The slot is revoked, and its account is removed. An account below another parent gets the
- * index. */
+/* The slot is revoked, and its account is removed. Then an account below another parent gets the
+ * index of the removed account. */
 START_TEST(a_revoked_slot_of_a_removed_account_is_reported_and_changes_no_other_count) {
 	for (int i = 0; i < 2; i++) {
 		berth_slot slot, other;
@@ -716,14 +718,15 @@ START_TEST(a_slot_is_released_at_its_own_account_whatever_entry_names_its_record
 		handle_replace(1);
 		slot = acquire(b, first);
 		local = local_of(b, slot);
-		/* A thread that ends releases the slot, so that the record goes to the stack. */
+		/* Another thread releases the slot and ends, so that the record goes to the
+		 * stack. */
 		worker_start(&w);
 		release_by(&w, b, slot);
 		worker_end(&w);
 		slot = acquire(b, second);
 		ck_assert_ptr_eq(local_of(b, slot), local);
-		/* The first account's entry becomes the last entry used, as after a refused
-		 * acquire. */
+		/* Makes the first account's entry the one that was used last, as a refused acquire
+		 * would. */
 		ck_assert_ptr_nonnull(cache_find(cache_of(b), first));
 		release(b, slot);
 		check_no_counts();
@@ -1132,7 +1135,7 @@ START_TEST(a_thread_that_ends_leaves_its_records_and_its_cache_to_others) {
 		for (uint32_t i = 0; i < ELEMENTS(held); i += 2)
 			release_by(&w, b, held[i]);
 		its = load_relaxed(&session_of(b)->caches);
-		/* A session has as many caches as it had threads at the same time. */
+		/* A session needs only as many caches as it has had threads at one time. */
 		ck_assert_ptr_null(its->next);
 		ck_assert(load_relaxed(&its->thread) != NULL);
 		worker_end(&w);
@@ -1154,8 +1157,9 @@ START_TEST(a_thread_that_ends_leaves_its_records_and_its_cache_to_others) {
 }
 END_TEST
 
-/* Another thread releases a slot, so that its record leaves the first thread's cache. The record
- * comes back for a second account, while the first account's entry still names the record. */
+/* Another thread releases a slot, so that the slot's record leaves the first thread's cache. Later
+ * the first thread gets this record for a second account, while the first account's entry still
+ * names the record. */
 START_TEST(a_record_that_moved_to_another_account_no_longer_serves_the_first) {
 	static const char *const names[][3] = {
 		{"one", "two", "three"}, {"a/one", "a/two", "a/three"}, {"one", "b/two", "three"}};
@@ -1262,7 +1266,7 @@ static void refusing_end(void) {
 
 static _Atomic uint64_t mailbox[MAILBOX]; /* held slots, which any thread may release */
 static _Atomic uint32_t tight_now, failures;
-static bool may_run_out; /* the session has so few records that an acquire may find none */
+static bool may_run_out; /* true if the session has so few records that an acquire may find none */
 static _Atomic int last_failure;
 
 static const char *const stressed[] = {"acme/alice", "acme/bob", "loose", "a/b/c/d"};
@@ -1279,7 +1283,7 @@ struct stress_thread {
 };
 
 /* In the mailbox, this bit marks a slot of the account `tight`. It is the highest bit of the
- * record's number, which no slot sets. */
+ * record's number, which is 0 in every slot of this test. */
 #define TIGHT_BIT (UINT64_C(1) << 43)
 
 /* Acquires a slot, puts it into the mailbox, and releases the slot that was at this place. */
@@ -1383,7 +1387,8 @@ START_TEST(threads_that_release_each_other_s_slots_lose_no_slot_and_no_record) {
 }
 END_TEST
 
-/* There are so few records that threads also need the records that they keep for other accounts. */
+/* There are so few records that a thread, to acquire a slot of one account, also needs records that
+ * it keeps for other accounts. */
 START_TEST(threads_that_need_more_records_than_exist_lose_none) {
 	stress_create_accounts();
 	handle_replace((MAILBOX + THREADS) / BERTH_RANGE + 1);
@@ -1585,7 +1590,7 @@ START_TEST(a_thread_uses_records_kept_for_other_accounts_before_it_is_refused) {
 	handle_replace(1);
 	refusing_start();
 	for (int round = 0; round < 3; round++) {
-		/* The thread keeps every record, for an account or as a spare. */
+		/* Now the thread keeps every record: each for an account, or as a spare. */
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
 			use(b, numbered(i));
 		for (uint32_t i = 0; i < BERTH_RANGE; i++)
@@ -1652,7 +1657,7 @@ END_TEST
 struct user {
 	struct berth *h;
 	sem_t *used, *closed;
-	struct berth *next; /* used after `h` is closed; may be NULL */
+	struct berth *next; /* if not NULL, used after `h` is closed */
 };
 
 static void *use_and_stay_main(void *arg) {
@@ -1667,7 +1672,7 @@ static void *use_and_stay_main(void *arg) {
 	return NULL;
 }
 
-/* The sanitizers see any access to freed memory. */
+/* If a thread accesses freed memory, the sanitizers report it. */
 START_TEST(a_handle_is_closed_before_the_threads_that_have_caches_of_it_end) {
 	pthread_t thread[THREADS];
 	struct user u[THREADS];
@@ -1877,8 +1882,8 @@ static void job_fork(void *data) {
 	x->status = child_status(pid);
 }
 
-/* In a child made by the clone system call no fork handlers run, so the library notices that it is
- * in a child only by the memory that the kernel wiped. */
+/* If the clone system call makes a child, no fork handlers run in the child. Then the library
+ * notices only by the memory that the kernel wiped that it is in a child. */
 START_TEST(a_child_uses_no_cache_of_its_parent) {
 	bool wiped = kernel_wipes_on_fork();
 	berth_slot held[6];
@@ -1922,7 +1927,7 @@ END_TEST
 extern const char __executable_start[], etext[];
 
 static volatile long steps, stop_at;
-static long stride; /* the call is stopped at every stride-th instruction; $STRIDE replaces this */
+static long stride; /* the call is stopped at every stride-th instruction; $STRIDE, if set, wins */
 static void (*at_stop)(void);
 static struct worker rival;
 
@@ -1942,8 +1947,9 @@ static void on_step(int number, siginfo_t *info, void *data) {
 			 "lea 128(%%rsp), %%rsp" ::                                 \
 				 : "memory", "cc")
 
-/* Repeats the call until it has been stopped once at each stride-th instruction. The last time the
- * call isn't stopped, and meanwhile() runs after it. */
+/* Repeats the call, until it has been stopped once at each stride-th instruction. At each stop,
+ * meanwhile() runs. In the last repetition the call isn't stopped, and meanwhile() runs after
+ * it. */
 static void explore(
 	void (*prepare)(void), void (*call)(void), void (*meanwhile)(void), void (*check)(void)) {
 	struct sigaction action = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
@@ -2000,7 +2006,7 @@ static void steps_set_up(int i) {
 	worker_start(&rival);
 }
 
-/* trial.slot, which will be released, was acquired last or, in some variants, last but one. */
+/* Acquires trial.slot, which will be released. In some variants, then acquires one more slot. */
 static void prepare_held(void) {
 	trial.theirs[0] = trial.theirs[1] = 0;
 	trial.slot = acquire(b, trial.name);
@@ -2086,7 +2092,8 @@ static void prepare_limit(void) {
 	release(b, trial.extra);
 }
 
-/* Sets the limit to 0. After that, an acquire may succeed only if it charged the account before. */
+/* Sets the limit to 0. The stopped acquire may succeed only if it has charged the account
+ * before. */
 static void meanwhile_limited(void) {
 	limit_set(limited(), 0);
 	trial.charged = count_at(limited());
@@ -2168,8 +2175,8 @@ static void prepare_goodbye(void) {
 		generation_raise(trial.name);
 }
 
-/* Closes the pool as berth_close() does. If the session may say goodbye, berthd gives its records
- * to the next session. */
+/* Closes the pool as berth_close() does. If the session may say goodbye, acts as berthd, which
+ * gives the session's records to the next session. */
 static void meanwhile_goodbye(void) {
 	struct session *s = session_of(b);
 	const struct stamp stamp = {0};
@@ -2201,7 +2208,7 @@ static void check_goodbye(void) {
 						 next_session_seq[i]),
 				0);
 	}
-	/* Without a goodbye, a call that entered the cache before the close may succeed. */
+	/* If there was no goodbye, a call that entered the cache before the close may succeed. */
 	if (trial.code == 0)
 		release(b, trial.slot);
 	goodbyes += trial.goodbye;
@@ -2225,8 +2232,8 @@ END_TEST
 
 static struct path alices;
 
-/* The cache is full: to make the next entry, it drops all entries. The long names fill more than
- * one block of the arena. */
+/* Fills the cache, so that it drops all entries when it makes the next one. The names are so long
+ * that they fill more than one block of the cache's memory. */
 static void prepare_dropped(void) {
 	char name[BERTH_NAME_MAX + 1];
 

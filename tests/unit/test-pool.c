@@ -121,7 +121,7 @@ static int acquire(struct held *ret) {
 	return acquire_on(&path1, 1, ret);
 }
 
-/* Releases the slot, and leaves its record CLAIMED if local_release() does. */
+/* Releases the slot. If local_release() leaves the record CLAIMED, the record stays so. */
 static int release_unpooled(const struct held *slot) {
 	struct local_slot *local = pool_local(pool, slot->record);
 
@@ -177,7 +177,8 @@ static uint32_t locals_with(uint64_t token) {
 	return n;
 }
 
-/* Returns what pool_close() returns. Puts the records that this call took back into the stack. */
+/* Calls pool_close(), and puts the records that this call took back into the stack. Returns what
+ * pool_close() returned. */
 static bool pool_is_idle(void) {
 	bool was_pooled[END], quiet;
 
@@ -296,7 +297,7 @@ static void set_cycles_left(uint32_t record, uint64_t cycles) {
 	store_total(&map_record(map, record)->noted, noted_with_left(cycles));
 }
 
-/* Leaves the record no seqs, wherever it rests. */
+/* Uses up the seqs of the record, wherever it rests. */
 static void use_up_seqs(uint32_t record) {
 	ck_assert_uint_eq(charged_by(record), 0);
 	store_total(&map_record(map, record)->noted, noted_with_left(0) + BERTH_CYCLE);
@@ -360,8 +361,8 @@ START_TEST(a_pool_whose_records_have_all_used_up_their_seqs_is_empty) {
 }
 END_TEST
 
-/* The last cycle ends with a release, a revocation, or the end of the session. A revocation and the
- * end of the session begin one more cycle. */
+/* A slot in the last cycle can be released or revoked, or its session can end. If it is revoked or
+ * the session ends, the record needs one more cycle. */
 START_TEST(the_last_cycle_of_a_record_can_end_in_every_way) {
 	for (int variant = 0; variant < 3; variant++) {
 		struct held slot;
@@ -489,8 +490,9 @@ START_TEST(a_token_is_a_slot_or_one_of_the_other_values) {
 	for (size_t i = 0; i < ELEMENTS(others); i++) {
 		ck_assert(!token_is_slot(others[i]));
 		ck_assert(!token_is_slot_of(others[i], slot_cycle_of_seq(others[i])));
-		/* No cell has such a token as its tag, except that an unused cell has TOKEN_POOLED
-		 * (0). Only repairs write tags of record 0, and their seqs are bases. */
+		/* A cell that was never used has the tag 0, which is TOKEN_POOLED. No cell has one
+		 * of the other tokens as its tag: only repairs write tags of record 0, and the seqs
+		 * of these tags are bases. */
 		ck_assert(i == 0 || tag_seq(others[i]) % BERTH_CYCLE != 0);
 		ck_assert_uint_eq(tag_record(others[i]), 0);
 	}
@@ -534,8 +536,8 @@ END_TEST
 
 /* -- the stack --------------------------------------------------------------------------------- */
 
-/* One thread reads the top. Before its compare-and-swap other threads take two records and put the
- * first one back (the ABA problem). */
+/* One thread reads the top of the stack. Before its compare-and-swap, other threads take two
+ * records, and put the first of them back (the ABA problem). */
 START_TEST(a_stack_top_that_comes_back_is_not_taken_for_the_old_one) {
 	struct local_slot *first, *second;
 	struct pair seen;
@@ -617,8 +619,8 @@ START_TEST(a_release_goes_on_from_any_level) {
 }
 END_TEST
 
-/* Before the release, the slot is revoked, its session ends, its handle is closed, or nothing
- * happens. */
+/* In three variants, the slot is revoked, its session ends, or its handle is closed before the
+ * release. In a fourth variant nothing happens. */
 START_TEST(a_slot_is_discharged_once_whatever_ends_it_first) {
 	struct held slot;
 
@@ -695,9 +697,9 @@ START_TEST(a_revocation_is_reported_once) {
 }
 END_TEST
 
-/* The end of the session, a new berthd or a recount seizes the slot. The process doesn't use the
- * record again: a thread that released the slot just before may still have to store the record's
- * token. */
+/* berthd seizes the slot: at the end of the session, at berthd's start, or in a recount. After that
+ * the process doesn't use the record again, because a thread that released the slot just before the
+ * seizure may still have to store the record's token. */
 START_TEST(a_seized_slot_is_reported_as_revoked_once) {
 	struct held slot;
 
@@ -772,8 +774,8 @@ static void acquire_refused(const struct path *path) {
 	pool_return(pool, local);
 }
 
-/* Before the slot is acquired, the record held a slot on one path, and an acquire with the record
- * was refused on a second path. These paths may be the slot's own. */
+/* The record has held a slot on one path, and then an acquire with it was refused on a second path.
+ * After that, the slot is acquired. Each of the two paths may be the slot's own path. */
 START_TEST(a_slot_is_released_at_its_own_path_wherever_its_record_rested_before) {
 	const size_t n = ELEMENTS(paths);
 	struct held slot = use(&path1);
@@ -833,8 +835,8 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), tag_of(&slot));
 	ck_assert(place_state(words_of(slot.record).place) == RECORD_SEIZED);
 	check_charged(path, path->depth, 2);
-	/* Each call that releases this slot fails until berthd has finished the release that was
-	 * begun. */
+	/* The release was begun. Until berthd has finished it, each call that releases the slot
+	 * fails. */
 	ck_assert_int_eq(release_unpooled(&slot), -ENOMEM);
 	ck_assert(!pool_is_idle());
 	ck_assert_int_eq(variant == 1 ? counter_finish(f.map, slot.record)
@@ -850,7 +852,7 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 	ck_assert_uint_eq(load_relaxed(&slot.local->token), TOKEN_CLAIMED);
 	ck_assert_int_eq(release_unpooled(&slot), -ENOENT);
 	pool_return(pool, slot.local);
-	/* If the record's next slot is revoked, this is reported like any other revocation. */
+	/* If the record's next slot is revoked, its release reports the revocation as usual. */
 	slot = hold(&path2, 1);
 	ck_assert(!local_claim_finished(slot.local));
 	ck_assert_int_eq(revoke_record(slot.record), 0);
@@ -859,7 +861,7 @@ START_TEST(a_release_without_memory_is_finished_by_berthd_and_reported_once) {
 }
 END_TEST
 
-/* The release discharges the top level; at the next level, memory is short. */
+/* After the release has discharged the top level, it lacks the memory for the next level. */
 START_TEST(a_release_that_lacks_memory_halfway_is_finished_by_berthd) {
 	struct held slot;
 
@@ -973,7 +975,7 @@ START_TEST(a_pool_without_held_or_claimed_records_is_idle) {
 	slot = use(&path1);
 	ck_assert_uint_eq(load_relaxed(&spent->token), TOKEN_RETIRED);
 	ck_assert(pool_is_idle());
-	/* pool_close() ignores records that a cache has; threads_keep_out() checks those. */
+	/* pool_close() ignores records that a cache has, since threads_keep_out() checks them. */
 	ck_assert_int_eq(pool_claim(pool, &owned), 0);
 	store_release(&owned->token, UINT64_C(3) << 4 | TOKEN_OWNED);
 	ck_assert(pool_is_idle());
@@ -1008,9 +1010,10 @@ START_TEST(a_pool_with_a_slot_or_a_claim_is_not_idle) {
 }
 END_TEST
 
-/* A thread wants a slot on a path, and claims a record that is free, or that rests on this or
- * another path. The thread reads the record and the cells, and is stopped. Its session ends. The
- * next session gets the range, and holds a slot with the record, perhaps on the same path. */
+/* A thread wants a slot on a path. It claims a record that is free, or rests on this path, or rests
+ * on another path. It reads the record and the cells, and is stopped. Then its session ends, and
+ * the next session gets the range. With the record the next session holds a slot, perhaps on the
+ * same path. */
 START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	const struct path *before = _i % 3 == 0 ? NULL : paths[_i % 3];
 	const struct path *path = paths[1], *theirs = paths[_i / 3];
@@ -1033,7 +1036,8 @@ START_TEST(a_thread_of_an_ended_session_changes_no_record_of_the_next_session) {
 	record_use(20, theirs, 1);
 	seq = record_hold(20, theirs, 1);
 
-	/* The thread's next step fails: P1, or A1 if the record rested at the path. */
+	/* The thread's next step fails. The step is A1 if the record rested at the path, else
+	 * P1. */
 	ck_assert(!cas16(&at.record->place, record,
 		(struct pair){place_pack(RECORD_PLACED, path->depth - 1, 1, path->level[0].account),
 			base + BERTH_CYCLE}));
@@ -1153,8 +1157,8 @@ START_TEST(threads_take_no_record_from_the_stack_twice_and_lose_none) {
 }
 END_TEST
 
-/* All records but four are held. The threads use these four in turn. So the threads overwrite each
- * other's tags, which tell a thread which levels the record that it uses has charged. */
+/* All records but four hold slots. The threads use these four in turn. So a thread overwrites tags
+ * that tell another thread which levels its record has charged. */
 static void *acquire_and_release_main(void *arg) {
 	int *failed = arg;
 
@@ -1181,7 +1185,7 @@ START_TEST(an_acquire_is_not_reported_as_revoked_because_of_other_threads) {
 }
 END_TEST
 
-/* All records but one are held, and every thread tries to claim that one. */
+/* All records but one hold slots, and every thread tries to claim the free one. */
 #define CONTESTS 100000
 
 static _Atomic int claims;
@@ -1237,8 +1241,8 @@ static void *acquire_until_grown_main(void *arg) {
 }
 
 /* The pool begins without ranges, so that the threads use the stack, the table and the ranges while
- * these are made. ThreadSanitizer reports a missing order of accesses even on a processor that
- * would never reorder them. */
+ * these are made. If two accesses lack an order, ThreadSanitizer reports them even on a processor
+ * that would never reorder them. */
 static void pool_grow_under_threads(uint32_t first) {
 	pthread_t thread[THREADS];
 	int failed[THREADS] = {0};
@@ -1275,8 +1279,8 @@ END_TEST
 static struct held duel_slot;
 static _Atomic int duel_number, duels_ended;
 
-/* Waits for a time that depends on n, so that sometimes one thread is first, sometimes the
- * other. */
+/* Waits for a time that depends on n, so that sometimes this thread is first, and sometimes the
+ * rival. */
 static void delay(int n) {
 	for (int i = 0; i < n % 512; i++)
 		(void)atomic_load(&duels_ended);
@@ -1379,7 +1383,8 @@ static void *revoke_main(void *arg) {
 }
 
 /* Two threads release a slot while berthd revokes it. One of the three discharges the slot. If
- * berthd does, exactly one release returns -ECANCELED. */
+ * berthd discharges it, exactly one release returns -ECANCELED; otherwise exactly one release
+ * returns 0. */
 START_TEST(two_concurrent_releases_and_a_revocation_discharge_a_slot_once) {
 	static int theirs[DUELS + 1];
 	int revoked = 0;
@@ -1479,8 +1484,8 @@ END_TEST
 
 static _Atomic bool stop;
 
-/* If `arg` is NULL, revokes what berthctl would: slots that are held or being acquired. Otherwise
- * tries to revoke every record, whatever its state. */
+/* If `arg` is NULL, revokes the slots that berthctl would revoke: those that are held or being
+ * acquired. If it isn't NULL, tries to revoke the slot of every record, whatever its state is. */
 static void *revoke_all_main(void *arg) {
 	struct snapshot seen;
 
@@ -1519,8 +1524,8 @@ START_TEST(revoking_while_threads_run_loses_neither_counts_nor_records) {
 	atomic_store(&stop, true);
 	threads_join(&daemon, 1);
 	check_no_counts();
-	/* A record that is seized right after its slot was acquired is retired
-	 * (a_seized_slot_…). */
+	/* If a record is seized right after its slot was acquired, it is retired (see the test
+	 * a_seized_slot_is_reported_as_revoked_once). */
 	printf("%u retired\n", locals_with(TOKEN_RETIRED));
 	check_stack(RECORDS - locals_with(TOKEN_RETIRED));
 }

@@ -3,9 +3,9 @@
 /* Makes the files that the disk may have after a kill or a power failure at any instant of storing
  * limits. Each file must have all acknowledged changes, and must not be taken for damaged.
  *
- * This program replaces the functions with which LMDB and the store write, and notes each write.
- * After a power failure, a file has all that was written before the last sync. A sector that was
- * written after the sync may be as it was at any instant since the sync. */
+ * This program replaces the functions with which LMDB and the store write and sync, and makes a
+ * note of each call. After a power failure, a file has all that was written before the last sync.
+ * If a sector was written after the sync, it may be as it was at any instant since the sync. */
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -52,7 +52,7 @@ static void note(enum kind kind, const void *bytes, size_t size, off_t at) {
 		memcpy(n->bytes, bytes, size);
 }
 
-static bool meta_write_fails; /* the next write of a meta page fails; the disk may have all of it */
+static bool meta_write_fails; /* if set, the next write of a meta page fails, but may be on disk */
 
 EXPORTED ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at) {
 	ssize_t (*real)(int, const void *, size_t, off_t) = NULL;
@@ -82,7 +82,7 @@ EXPORTED ssize_t writev(int fd, const struct iovec *parts, int count) {
 	return real(fd, parts, count);
 }
 
-static bool sync_fails; /* the next sync fails */
+static bool sync_fails; /* if set, the next sync fails */
 
 EXPORTED int fdatasync(int fd) {
 	(void)fd;
@@ -97,9 +97,9 @@ EXPORTED int fdatasync(int fd) {
 
 /* -- what is stored ---------------------------------------------------------------------------- */
 
-/* values[n]: the value of each name after n commits; 0: the name has none. */
+/* values[n] has the value of each name after n commits; 0 if the name has none. */
 static uint64_t values[COMMITS + 1][NAMES];
-/* refused[n]: the values after n commits and a further commit, which failed. */
+/* refused[n] has the values after n commits if a further commit, which failed, were also made. */
 static uint64_t refused[COMMITS + 1][NAMES];
 
 static int fill(struct lmdb_txn *txn, void *data) {
@@ -177,8 +177,9 @@ static void disk_write(struct disk *d, const struct note *n, size_t from, size_t
 	memcpy(d->bytes + n->at + from, n->bytes + from, size);
 }
 
-/* The notes from `from` to `end` - 1. The disk may lack their writes: it has only those before an
- * instant among these notes, which `salt` chooses for each sector. */
+/* The notes from `from` to `end` - 1, of whose writes the disk may lack some. For each sector,
+ * `salt` chooses a number from `from` to `end`. The disk has only the writes of notes below this
+ * number. */
 struct pending {
 	size_t from, end;
 	uint64_t salt;
@@ -194,15 +195,15 @@ static void disk_take(struct disk *d, const struct pending *p) {
 			uint64_t hash = (p->salt ^ sector) * UINT64_C(0x9E3779B97F4A7C15);
 
 			size = MIN_OF(SECTOR - (n->at + at) % SECTOR, n->size - at);
-			/* The sector's instant is after this note. */
+			/* The number that is chosen for the sector is above this note's. */
 			if (k < p->from + (hash >> 32) % (p->end - p->from + 1))
 				disk_write(d, n, at, size);
 		}
 	}
 }
 
-/* Opens the store as berthd does when it starts. The store must have exactly the acknowledged
- * commits, or one commit more: the next commit, or a commit that failed. */
+/* Opens the store as berthd does when it starts. The store must have all acknowledged commits, and
+ * at most one more: the next commit, or a commit that failed. */
 static void judge(const struct disk *disk, unsigned acknowledged, const char *what, size_t at) {
 	static struct lmdb_progress progress;
 	char place[BERTH_NAME_MAX + 1] = "";

@@ -117,9 +117,9 @@ START_TEST(a_cell_without_bumps_gets_new_ones_and_keeps_its_other_words) {
 }
 END_TEST
 
-/* A record holds one slot when the recount reads the tags, and another slot when the recount
- * compares them. After slice _i, the first slot is released, and a million cycles follow. If these
- * led to the same tag, the recount would take the second slot off the count. */
+/* A record holds one slot when the recount reads the tags, and another slot when the recount reads
+ * them again. After slice _i, the first slot is released, and a million cycles follow. If these
+ * cycles led to the same tag, the recount would subtract the second slot from the count. */
 START_TEST(no_number_of_steps_between_two_slices_makes_a_changed_cell_look_unchanged) {
 	struct path path = path_with("alice", 10);
 	char name[32];
@@ -219,7 +219,8 @@ START_TEST(noise_in_noted_that_charges_missing_levels_is_discarded) {
 }
 END_TEST
 
-/* The record is free; or it rests, and the noise is a step of a release that never happened. */
+/* In the first run, the record is free. In the second run it rests, and the noise is a step of a
+ * release that never happened. */
 START_TEST(noise_in_noted_of_a_record_that_charges_nothing_leaves_it_usable) {
 	struct record *r = map_record(f.map, record);
 

@@ -250,7 +250,8 @@ static bool counts_are_open(void) {
 	return false;
 }
 
-/* Stores the same counts again. After so large a change, the store closes LMDB (lmdb.h). */
+/* Stores the same counts again. This is so large a change that the store then closes LMDB
+ * (lmdb.h). */
 static void counts_write_and_close(void) {
 	struct store_count *counts = calloc(MANY, sizeof(*counts));
 	char *names = calloc(MANY, 32);
@@ -277,7 +278,7 @@ START_TEST(an_import_between_two_slices_loses_no_numbers) {
 }
 END_TEST
 
-/* Puts a file in the place of the folder of counts, or moves the folder back. */
+/* If `away`, moves the folder of counts away and puts a file in its place. Else moves it back. */
 static void counts_folder_move(bool away) {
 	struct dir_path here = dir_path("state/counts"), there = dir_path("state/counts.away");
 

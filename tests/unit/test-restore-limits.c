@@ -65,8 +65,8 @@ static void check_all(void) {
 	ck_assert_uint_eq(directory_live(d), COUNT + COUNT / 100);
 }
 
-/* Adopts a segment whose accounts were made in this order: names 0, `step`, 2 * `step` and so on,
- * modulo COUNT. If `changed`, their limits differ from the store's. */
+/* Adopts a segment whose accounts were made in the order of the names 0, `step`, 2 * `step` and so
+ * on, modulo COUNT. If `changed`, the limits in the segment differ from the store's limits. */
 static void check_adopted_in_order(uint32_t step, bool changed) {
 	store_fill();
 	for (uint32_t i = 0; i < COUNT; i++) {
@@ -88,8 +88,8 @@ START_TEST(limits_that_have_changed_are_put_in_force) {
 }
 END_TEST
 
-/* The order of the accounts is backwards; or it is scattered, and the limits differ; or the segment
- * has only every second account. */
+/* The test has three cases: the accounts are in the reverse order; their order is scattered, and
+ * the limits differ; or the segment has only every second account. */
 START_TEST(accounts_in_any_order_have_their_limits) {
 	static const uint32_t steps[] = {COUNT - 1, 1009, 2};
 
@@ -126,8 +126,9 @@ START_TEST(a_new_segment_gets_all_limits) {
 }
 END_TEST
 
-/* berthd never leaves two accounts with one name. If there are two, the account that a look-up
- * finds gets the limit, although the other one is where the store's next name is expected. */
+/* berthd never makes two accounts with one name. If a segment has two anyway, the account that a
+ * look-up finds gets the limit, even if the other one is where berthd expects the store's next
+ * name. */
 START_TEST(of_two_accounts_with_one_name_the_one_that_is_found_gets_the_limit) {
 	const uint32_t which = 1041;
 	uint32_t found, other;

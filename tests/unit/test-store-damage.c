@@ -2,11 +2,12 @@
 
 /* Changes a byte of the store's file, at one place after another, and cuts the file short. The
  * process that opens the store must neither crash nor hang. It must either refuse the limits and
- * say where they are damaged, or serve only limits that were acknowledged at some time. They
- * needn't be the last ones: the process can't tell an older state of an entry, or of a whole
- * transaction, from a newer state. Of damaged counts, it must read only right ones, or begin the
- * counts afresh. The test doesn't change limits in a damaged store: only a change would read the
- * free space in pages. Unless $FAULTS is "all", only a sample of the places is tried. */
+ * say where they are damaged, or serve only limits that were acknowledged at some time. The limits
+ * needn't be the newest ones: the process can't tell an older state of an entry, or of a whole
+ * transaction, from a newer state. If the counts are damaged, it must read only right ones, or
+ * begin the counts afresh. The test doesn't change limits in a damaged store, so it doesn't cover
+ * damage that only a change would read: the free space in pages. If $FAULTS isn't "all", only a
+ * sample of the places is tried. */
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -70,15 +71,16 @@ static void put_many(struct store *s, struct bulk b) {
 	free(limits);
 }
 
-/* Makes an import and sets some limits. The older of the last two transactions has the number 4.
- * With one more bit, this is 6, and this transaction seems to be the newer one. */
+/* Makes an import and sets some limits. The older of the last two transactions has the number 4. If
+ * one more bit is set in this number, it is 6, and this transaction seems to be the newer one. */
 static void fill_fresh(struct store *s) {
 	put_many(s, (struct bulk){CUSTOMER, 0, 60, 1});
 	ck_assert_int_eq(put_one(s, "first", 1), 0);
 	ck_assert_int_eq(put_one(s, "first", 2), 0);
 }
 
-/* Leaves several pages of limits and of counts, of which some were used twice and some are free. */
+/* Leaves several pages of limits and of counts. Some of these pages were used twice, and some are
+ * free. */
 static void fill_history(struct store *s) {
 	char name[32];
 
@@ -213,7 +215,7 @@ static bool is_all(void) {
 static unsigned seen[BROKEN + 1];
 static unsigned tried;
 
-/* How a byte is changed: all of its bits are set, all are cleared, or one is flipped. */
+/* How a byte is changed: all of its bits are set, all are cleared, or one of the 8 is flipped. */
 #define PATTERNS 10
 
 static char changed(char byte, unsigned pattern) {
@@ -270,7 +272,8 @@ static void metas_try(const char *which, enum outcome (*looks)(void)) {
 	}
 }
 
-/* Changes every byte in four ways: sets or clears all bits, flips the lowest or the highest one. */
+/* Changes every byte in four ways: all bits are set, all are cleared, the lowest bit is flipped, or
+ * the highest bit is flipped. */
 static void all_try(const char *which, const char *what, enum outcome (*looks)(void)) {
 	static const unsigned patterns[] = {0, 1, 2, PATTERNS - 1};
 

@@ -189,7 +189,7 @@ END_TEST
 #define MODEL_NAMES 600
 
 struct model {
-	uint32_t limit[MODEL_NAMES]; /* STORE_DELETE: none */
+	uint32_t limit[MODEL_NAMES]; /* STORE_DELETE if the name has no limit */
 	char name[MODEL_NAMES][64];
 	unsigned seen;
 };

@@ -131,7 +131,8 @@ static void check_winner(const struct templates *t, const char *name, const char
 	bool found = templates_match(t, name, &limit);
 
 	ck_assert_msg(found == (expected != NULL), "'%s' is covered: %d", name, found);
-	/* Find the template by its limit: templates_of() gave each template another limit. */
+	/* Find the template by its limit, since templates_of() gave each template a limit of its
+	 * own. */
 	for (size_t i = 0; i < templates_count(t) && found && !pattern; i++) {
 		pattern = templates_at(t, i, &own);
 		if (own != limit)

@@ -40,7 +40,7 @@ struct server {
 	pthread_t thread;
 	uint32_t first; /* record */
 	uint64_t random;
-	struct path known[ELEMENTS(names)]; /* as each was looked up last; depth 0: not yet */
+	struct path known[ELEMENTS(names)]; /* as each was looked up last; if not yet, depth 0 */
 	struct {
 		uint64_t seq;
 		uint32_t weight;
@@ -79,7 +79,8 @@ static bool path_find(struct server *s, size_t name, struct path *ret) {
 	return r == 0;
 }
 
-/* Acquires on one level by the fast path, which places no record. False if this gets no slot. */
+/* Acquires on one level by the fast path, which places no record. False if the fast path can't
+ * acquire a slot. */
 static bool acquire_one_level(
 	struct record_at at, const struct slot_request *request, uint64_t *ret_seq) {
 	const struct level *l = &request->path->level[0];
@@ -112,7 +113,8 @@ static bool release_one_level(
 	return true;
 }
 
-/* Acquires in one of three ways. Two of them, as in the library, start from cells read before. */
+/* Acquires in one of three ways. In two of these ways, as in the library, the acquire uses the
+ * words of the cells that it read before. */
 static int acquire_with(struct server *s, uint32_t i, const struct slot_request *request) {
 	const struct record_at at = {map_record(f.map, s->first + i), s->first + i};
 	uint64_t *seq = &s->slot[i].seq;
@@ -236,7 +238,8 @@ static void close_and_open_any(uint64_t *random) {
 		complain("a record can't be closed and opened", r);
 }
 
-/* Deletes an account, sets the limit of `tight` again, or sets the limit of another account. */
+/* Makes one of three changes: deletes an account, sets the limit of `tight` to the same number, or
+ * sets the limit of another account. */
 static void change_any(uint64_t *random) {
 	const char *name = names[1 + random_of(random, ELEMENTS(names) - 1)];
 	int r = 0;
@@ -257,7 +260,8 @@ static void change_any(uint64_t *random) {
 		complain("a limit can't be changed", r);
 }
 
-/* Finishes a record's operation as a starting berthd or a recount does. The owner may go on. */
+/* Finishes the operation of a record, as a starting berthd or a recount does. Meanwhile the
+ * record's owner may go on with the operation. */
 static void finish_any(uint64_t *random) {
 	uint32_t record = FIRST + random_of(random, SERVERS * RECORDS);
 	int r = random_of(random, 2) ? counter_finish(f.map, record)
