@@ -4,7 +4,9 @@
 /*
  * The operations during which test-kill-daemon.c kills berthd. For each operation this file has
  * functions that prepare it, that begin it without waiting for its end, and that tell whether it
- * has ended.
+ * has ended. The holder is the test's process, whose slots no operation affects. The client is a
+ * child, which the operation may affect. A visitor is a client that opens its session in the
+ * operation.
  */
 
 #include "layout.h"
@@ -20,7 +22,7 @@
 /* What an operation does to one limit. */
 struct change {
 	const char *name;
-	int64_t old, new; /* KILL_ABSENT: the account has no limit */
+	int64_t old, new; /* KILL_ABSENT (kill.h) if the account has no limit */
 };
 
 struct state {
@@ -29,10 +31,10 @@ struct state {
 	berth_slot slot[HELD_SLOTS];
 	struct child client;
 	bool client_lives;
-	int admin; /* the connection of the request; -1: none */
+	int admin; /* the connection of the request; -1 if there is none */
 	uint32_t replies_wanted;
 	uint32_t replies; /* received so far */
-	uint32_t code;    /* the first code in the replies that isn't 0; 0: all were 0 */
+	uint32_t code;    /* the first code in the replies that isn't 0; 0 if all were 0 */
 	uint32_t run;     /* the number of the run */
 	uint32_t count;   /* the count of carol that a checkpoint must store */
 	int notify;       /* the notify socket of a berthd that is traced from its start */
@@ -68,9 +70,10 @@ struct operation {
 	enum start start;
 	enum fate fate;
 	enum kill_halfway halfway; /* the state of one more record of the client */
-	/* Called before berthd is traced, and so perhaps before berthd starts; may be NULL. */
+	/* Called before berthd is traced. If `start` isn't RUNNING, this is also before berthd
+	 * starts. May be NULL. */
 	void (*prepare)(const struct operation *o);
-	/* Begins the operation without waiting for its end; NULL: berthd's start begins it. */
+	/* Begins the operation without waiting for its end. NULL if berthd's start begins it. */
 	void (*begin)(const struct operation *o);
 	bool (*finished)(void *data);
 	struct change change[CHANGES_MAX];

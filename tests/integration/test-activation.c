@@ -76,8 +76,8 @@ static ino_t inode_of(const char *name) {
 	return st.st_ino;
 }
 
-/* The test needn't wait for berthd, since a client that connects early waits in the socket's
- * queue. */
+/* The test needn't wait until berthd is ready: if a client connects before that, it waits in the
+ * socket's queue. */
 START_TEST(berthd_serves_on_inherited_sockets) {
 	struct berth *b;
 	ino_t before;

@@ -34,7 +34,8 @@ static const char *json_text(const char *p) {
 	return p + 1;
 }
 
-/* Checks the members of an object (if `keys`) or of an array, and the closing bracket. */
+/* Checks the members of an object if `keys`, otherwise those of an array. Then checks the closing
+ * bracket. */
 static const char *json_members(const char *p, char end, bool keys) {
 	p = blanks(p);
 	if (*p == end)
@@ -233,13 +234,13 @@ START_TEST(delete_is_refused_while_slots_are_held_unless_forced) {
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, slot));
 	expect_code(BERTH_NO_SUCH_USER, berth_acquire(b, "acme", &slot));
 
-	/* Slots of a descendant count, too. */
+	/* A slot of a descendant counts at its ancestors. */
 	set_limit("acme", "5");
 	below = acquire_slot(b, "acme/alice");
 	expect_ctl(1, "1 slot", "delete", "acme");
 	expect_ctl(0, "", "delete", "acme", "--force");
 	expect_code(BERTH_CONNECTION_ABORTED, berth_release(b, below));
-	/* The descendant stays. The account stays, too, but has no limit any more. */
+	/* The descendant stays. So the account stays, too, but it has no limit any more. */
 	(void)acquire_slot(b, "acme/alice");
 	ck_assert_uint_eq(usage_of(b, "acme").limit, UINT32_MAX);
 	berth_close(b);
@@ -281,7 +282,7 @@ START_TEST(a_denied_run_names_the_full_level) {
 		"alice: " SENTENCE " — alice holds 5 of 5\n");
 	expect_ctl(3, SENTENCE, "run", "-E", "3", "alice", "--", "echo", "ran");
 	expect_ctl(0, SENTENCE, "run", "-E", "0", "alice", "--", "echo", "ran");
-	/* An acquire with a weight is denied if a level has less than the weight left. */
+	/* If a level has less left than the weight of an acquire, the acquire is denied. */
 	set_limit("alice", "7");
 	expect_ctl(75, "alice holds 5 of 7", "run", "--weight", "3", "alice", "--", "true");
 	berth_close(b);

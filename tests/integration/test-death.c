@@ -73,8 +73,8 @@ END_TEST
 #define WORKERS 4
 #define ROUNDS  20000
 
-/* Acquires and releases a slot `rounds` times, of three accounts in turn. Returns the first
- * error. */
+/* Acquires and releases a slot `rounds` times, of three accounts in turn. Returns the code of the
+ * first call that fails; BERTH_SUCCESS if none does. */
 static int work(struct berth *b, int rounds) {
 	static const char *const accounts[] = {"alice", "acme/alice", "acme/bob"};
 	int code = BERTH_SUCCESS;
@@ -89,7 +89,8 @@ static int work(struct berth *b, int rounds) {
 }
 
 /* In the child: uses each account once. Then, for each number n that the child receives, does n
- * rounds. Each time sends the first error so far, or success. Ends when n is 0. */
+ * rounds. After each of these steps sends the first error so far; if there was none, BERTH_SUCCESS.
+ * Ends when n is 0. */
 static void child_work(struct child *c, void *data) {
 	struct berth *b = NULL;
 	int code = berth_open(NULL, &b), rounds;
@@ -469,8 +470,8 @@ START_TEST(a_segment_of_another_layout_is_refused_and_left_alone) {
 }
 END_TEST
 
-/* Clients can write to the segment, but not to the directory. So if only the segment has a wrong
- * version, a client has overwritten it. */
+/* Clients can write to the segment, but not to the directory. So if the segment has a wrong version
+ * and the directory has the right one, a client has overwritten the segment's. */
 START_TEST(berthd_starts_with_noise_in_the_segment_header) {
 	struct berth *b;
 

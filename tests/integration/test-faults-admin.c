@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Each call that a running berthd makes while it handles a request fails in turn. An acknowledged
- * change is durable, a change that is refused with "nothing has changed" isn't made, and berthd
- * keeps running. */
+/* Each call that a running berthd makes while it handles a request fails in turn. If berthd
+ * acknowledges the change, it must be durable. If berthd refuses it with "nothing has changed", it
+ * must not be made. In either case berthd must keep running. */
 
 #include "faults.h"
 #include "steps.h"
@@ -29,14 +29,15 @@ static bool is_acknowledged(void) {
 	return status == 0;
 }
 
-/* True if the request failed, but its change may have been made: berthd may have stored the change
- * before the error. */
+/* True if the request failed, but its change may have been made, because berthd may have stored the
+ * change before the error. */
 static bool may_be_done(void) {
 	return !is_acknowledged() && !strstr(output, "nothing has changed") &&
 	       !strstr(output, "nothing was imported");
 }
 
-/* berthd refuses with 8 and a reason. If berthd can't allocate or send an answer, it hangs up. */
+/* If berthd can't make the change, it must refuse with 8 and a reason. If it can't allocate or send
+ * an answer, it must hang up. */
 static void expect_answer(void) {
 	const char *text;
 
@@ -51,7 +52,7 @@ static void expect_answer(void) {
 	fault_check(ctl(&text, "status", NULL) == 0, "%s\n", text);
 }
 
-/* Returns -1 if the account doesn't exist. */
+/* Returns the account's limit. Returns -1 if the account doesn't exist. */
 static long long limit_of(const char *account) {
 	const char *text;
 
@@ -60,8 +61,9 @@ static long long limit_of(const char *account) {
 	return json_number_in(text, "limit");
 }
 
-/* The account must have the new limit if berthd acknowledged it, the old or the new limit if the
- * change may have been made, else the old limit. Checks this now, and again after a kill. */
+/* If berthd acknowledged the change, the account must have the new limit. If it didn't, but the
+ * change may have been made, the account must have the old or the new limit; otherwise the old
+ * limit. Checks this now, and again after a kill. */
 static void expect_limit(const char *account, long long old, long long new) {
 	long long now = limit_of(account), then;
 
@@ -150,7 +152,7 @@ static int lines_with(int limit) {
 	return n;
 }
 
-static int imported; /* the limit that all lines have; 0: no line was imported yet */
+static int imported; /* the limit that all lines have; 0 if no line was imported yet */
 
 static void expect_lines(int new) {
 	int with_old = imported ? lines_with(imported) : 0, with_new = lines_with(new);
@@ -180,7 +182,7 @@ START_TEST(an_import_is_complete_and_durable_or_undone) {
 }
 END_TEST
 
-/* Requests that change nothing. If they succeed, their output is always the same. */
+/* Requests that change nothing. Whenever such a request succeeds, its output is the same. */
 static const char *const queries[][4] = {
 	{"get", "acme/alice", "--json"},
 	{"list", "--json"},
@@ -242,8 +244,8 @@ static bool no_session_is_left(void *data) {
 	return status_number("sessions") == 0;
 }
 
-/* Opens a session in a process of its own, whose death ends a session that the fault has left half
- * open. */
+/* Opens a session in a process of its own. If the fault leaves the session half open, the death of
+ * this process ends the session. */
 static void child_open(struct child *c, void *data) {
 	const struct berth_options options = {.size = sizeof(options), .timeout_ms = TIMEOUT_MS};
 	struct berth *b = NULL;

@@ -9,9 +9,9 @@
 
 #include "steps.h"
 
-/* Makes a namespace whose mounts vanish when the test ends. Returns false if the test may not make
- * a namespace. Then only test-faults-admin.c and test-faults-start.c test such errors, by injecting
- * them. */
+/* Makes a namespace whose mounts vanish when the test ends. If the test may not make a namespace,
+ * returns false. Then such errors are tested only by test-faults-admin.c and test-faults-start.c,
+ * which inject them. */
 static bool unshare_mounts(void) {
 	if (unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0)
 		return true;
@@ -78,8 +78,8 @@ static void set_read_only(const char *dir, bool on) {
 		mount(NULL, dir, NULL, MS_REMOUNT | MS_BIND | (on ? MS_RDONLY : 0), NULL), 0);
 }
 
-/* For each of the two directories: berthd logs the directory's name and the reason, and starts when
- * the directory is writable again. */
+/* If one of the two directories is read-only, berthd logs the directory's name and the reason. It
+ * starts once the directory is writable again. */
 START_TEST(a_read_only_directory_is_named_in_the_log) {
 	const char *const dirs[] = {here.state_dir, here.runtime_dir};
 

@@ -15,8 +15,9 @@ static bool has_started_or_ended(void *data) {
 	return strstr(instance_log(&here), " serves ") || process_has_ended(data);
 }
 
-/* True if the log has the text of the error. If the disk is full, the log may have a similar text:
- * that there is no memory, for example, since the runtime directory is in memory. */
+/* True if the log has the text of the error. If the error is one of the disk, the log may have the
+ * text of a similar error: that there is no memory, for example, because the runtime directory is
+ * in memory. */
 static bool error_is_logged(void) {
 	const char *why = strerror(fault->error), *log = instance_log(&here);
 	bool space = fault_is_of_the_disk();
@@ -132,7 +133,8 @@ END_TEST
 
 /* -- while servers run ------------------------------------------------------------------------- */
 
-/* Holds HELD slots. For each number that it receives it acquires one more slot and releases it. */
+/* In the child: holds HELD slots. For each number that the child receives, acquires one more slot
+ * and releases it. */
 static void child_hold_and_acquire(struct child *c, void *data) {
 	struct berth *b = NULL;
 	berth_slot slot;

@@ -5,7 +5,7 @@
 #include "faults.h"
 #include "steps.h"
 
-/* Makes all calls of the kind `what` fail from now on. If `what` is 0, no call fails. */
+/* From now on, all calls of the kind `what` fail. If `what` is 0, no call fails. */
 static void calls_fail(uint32_t what, int error) {
 	inject->nth = 1;
 	inject->sticky = 1;
@@ -37,7 +37,8 @@ START_TEST(after_a_failed_sync_changes_are_1392_until_the_limits_are_open_again)
 }
 END_TEST
 
-/* The store opens the limits again a second after a failed sync, or earlier if a change arrives. */
+/* After a failed sync, the store opens the limits again: after a second, or, if a change arrives
+ * earlier, at once. */
 START_TEST(a_change_after_a_failed_sync_opens_the_limits_itself) {
 	const char *text;
 

@@ -14,7 +14,8 @@ struct inherited {
 	berth_slot slot;
 };
 
-/* The functions for run_forked return the number of the step that failed; 0: none did. */
+/* The functions for run_forked return the number of the step that failed. If no step failed, they
+ * return 0. */
 
 /* -- fork -------------------------------------------------------------------------------------- */
 
@@ -357,7 +358,7 @@ static void child_closes_from_3(struct child *c, void *data) {
 	(void)child_receive(&far);
 	(void)close_range(3, 899, 0);
 	child_send(&far, 0);
-	(void)child_receive(&far); /* until berthd has ended the session */
+	(void)child_receive(&far); /* waits until berthd has ended the session */
 	child_send(&far, berth_acquire(b, "alice", &more));
 	child_send(&far, berth_release(b, old));
 	child_send(&far, berth_release(b, old));
@@ -433,8 +434,8 @@ END_TEST
 
 #define PAIRS 20
 
-/* The application closes all descriptors and opens sockets that get the same numbers. If the
- * library uses one of these sockets, the test sees that at the socket's other end. */
+/* The application closes all descriptors, and opens sockets, which get the same numbers. If the
+ * library uses one of these sockets, the other end of the socket shows this. */
 static int application_reuses_numbers(void *data) {
 	struct berth *b = NULL;
 	int mine[PAIRS], theirs[PAIRS];
@@ -550,9 +551,10 @@ END_TEST
 
 /* -- dlopen ------------------------------------------------------------------------------------ */
 
-/* With RTLD_DEEPBIND a copy of the library prefers its own symbols to those of this program.
- * Programs that load modules may use this flag. A sanitizer refuses the flag, which would bypass
- * the sanitizer's functions. The flag would also bypass the functions of valgrind/pidfd.c. */
+/* If a copy of the library is loaded with RTLD_DEEPBIND, it prefers its own symbols to those of
+ * this program. Programs that load modules may use this flag. Sanitizers refuse the flag, since the
+ * copy would bypass their functions. The copy would also bypass the functions of
+ * valgrind/pidfd.c. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define PREFER_ITS_OWN 0
 #else
@@ -579,8 +581,8 @@ struct library_copy {
 	void (*close)(struct berth *);
 };
 
-/* Loads a copy of the library, since dlopen of the library itself would find the library with which
- * this program is linked. */
+/* Loads a copy of the library. If it loaded the library itself, dlopen would find the library with
+ * which this program is linked. */
 static struct library_copy library_copy_load(int flags) {
 	struct library_copy c = {.path = text_of("%s/copy.so", here.dir)};
 

@@ -47,7 +47,7 @@ START_TEST(when_slots_run_out_an_acquire_gets_8_and_the_log_names_the_option) {
 	ck_assert_uint_eq(usage_of(other, "alice").current, SLOTS);
 	ck_assert_uint_eq(usage_of(other, "alice").denied, 0);
 
-	/* The session that releases a slot keeps the slot's record, and can acquire again. */
+	/* When the session releases a slot, it keeps the slot's record, so it can acquire again. */
 	expect_code(BERTH_SUCCESS, berth_release(b, slot[7]));
 	slot[7] = acquire_slot(b, "alice");
 	expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &more));
@@ -166,22 +166,22 @@ START_TEST(with_used_up_sequence_numbers_acquires_get_8_until_berthd_makes_a_new
 	seqs_nearly_use_up();
 	used = records_use_up(b, &code);
 	ck_assert_int_eq(code, BERTH_NO_SYSTEM_RESOURCES);
-	/* Each record has had two or three slots. */
+	/* Each record but one has held two or three slots. */
 	ck_assert_msg(used >= 2 * (RECORDS - 1) - 1 && used <= 3 * RECORDS, "%d slots", used);
 	expect_logged("used up their sequence numbers");
 	expect_ctl(0, "retired      31 slots, whose sequence numbers are used up", "status");
 	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
-	/* berthd logs the message once only. The slot that was acquired before is still held. */
+	/* berthd logs the message only once. The slot `held` is still held. */
 	for (int i = 0; i < 10; i++)
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_acquire(b, "alice", &slot[0]));
 	expect_logged_once("used up their sequence numbers");
 	ck_assert_uint_eq(usage_of(b, "alice").current, 1);
 	expect_code(BERTH_SUCCESS, berth_release(b, held));
-	/* The record of that slot isn't used up. */
+	/* The record of `held` isn't used up. */
 	expect_code(BERTH_SUCCESS, berth_release(b, acquire_slot(b, "alice")));
 
-	/* berthd keeps the table while a server uses it, and makes a new table when no server
-	 * does. */
+	/* At each start, berthd keeps the table of records if a server uses it. If no server does,
+	 * berthd makes a new table. */
 	restart_after(SIGTERM);
 	ck_assert_int_eq(status_number("slots_retired"), RECORDS - 1);
 	held = acquire_slot(b, "alice");
@@ -281,7 +281,7 @@ START_TEST(without_descriptors_open_gets_8_and_berthd_recovers) {
 	for (int i = 0; i < 5; i++)
 		expect_code(BERTH_NO_SYSTEM_RESOURCES, berth_open(NULL, &last));
 	expect_logged("LimitNOFILE");
-	/* The open sessions are still served, even if they ask berthd. */
+	/* The open sessions are still served, even if their calls need berthd. */
 	acquire_slots(b[0], "alice", 20, NULL);
 	for (int i = 0; i < 2; i++)
 		berth_close(b[--open]);

@@ -32,7 +32,7 @@ static int send_message(int fd, const void *message, size_t size, const int *fds
 	return sendmsg(fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-#define HUNG_UP 100000 /* returned instead of a code when berthd has closed the connection */
+#define HUNG_UP 100000 /* returned instead of a code if berthd has closed the connection */
 
 static union {
 	struct message_header header;
@@ -122,8 +122,9 @@ static void hostile_start(void) {
 	set_limit("alice", "5");
 }
 
-/* Calls `run` in a process of its own. If a client hangs up without a goodbye, berthd keeps its
- * session until the client is dead, since the client may still use its records. */
+/* Calls `run` in a process of its own, which then exits. This ends all sessions: if a client hangs
+ * up without a goodbye, berthd keeps its session until the client's process is dead, since the
+ * process may still use its records. */
 static void run_in_child(int (*run)(void *nothing)) {
 	int status = run_forked(run, NULL);
 
@@ -293,8 +294,9 @@ START_TEST(no_process_resumes_the_session_of_another) {
 }
 END_TEST
 
-/* Opens a session that resumes the session in `hello`, and puts the new session into `hello`.
- * `resumed` is 1 if berthd must have resumed the old session, else 0. Returns the connection. */
+/* Asks berthd to resume the session in `hello`, and puts the session that berthd opens into
+ * `hello`. If `resumed` is 1, berthd must have resumed the old session; if it is 0, berthd must
+ * have opened another one. Returns the connection. */
 static int expect_resumed(struct message_hello *hello, uint32_t resumed) {
 	int fd = hello_connect(hello);
 
@@ -312,13 +314,13 @@ START_TEST(a_hang_up_before_any_request_ends_no_resumed_session) {
 
 	restart_after(SIGKILL);
 	(void)close(fd);
-	/* libberth hangs up like this if its deadline expires before berthd's answer comes. */
+	/* If berthd's answer comes after the deadline, libberth hangs up like this. */
 	for (int i = 0; i < 2; i++)
 		(void)close(expect_resumed(&hello, 1));
 	fd = expect_resumed(&hello, 1);
 	ck_assert_int_eq(ask(fd, &ranges, sizeof(ranges)), BERTH_SUCCESS);
 	(void)close(fd);
-	/* After a request, a hang-up ends the session. */
+	/* If the session has made a request, a hang-up ends it. */
 	(void)close(expect_resumed(&hello, 0));
 	expect_ctl(0, "", "status");
 }
@@ -459,7 +461,7 @@ START_TEST(unexpected_descriptors_are_closed) {
 		ck_assert_int_eq(send_message(clients, &resolve, sizeof(resolve), fds, n), 0);
 		ck_assert_int_eq(answer_receive(clients), BERTH_INVALID_PARAMETER);
 	}
-	/* Packets that are no messages may have descriptors, too. */
+	/* A packet that is no message may carry descriptors, too. */
 	ck_assert_int_eq(send_message(admin, "no message", 10, fds, 32), 0);
 	ck_assert_int_eq(answer_receive(admin), HUNG_UP);
 	ck_assert_int_eq(send_message(clients, "no message, but longer", 22, fds, 1), 0);
@@ -539,7 +541,7 @@ static int connect_and_leave(void *nothing) {
 	return 0;
 }
 
-/* Another client keeps its slot, and is served, during these connections. */
+/* During these connections, another client keeps its slot and is served. */
 START_TEST(ten_thousand_connections_in_a_row_leave_nothing_behind) {
 	struct berth *b = open_session();
 	berth_slot slot = acquire_slot(b, "alice");
@@ -772,7 +774,7 @@ START_TEST(an_import_that_runs_out_of_accounts_reserves_none) {
 }
 END_TEST
 
-/* Either of the two imports may be the first. The other one is refused as a whole. */
+/* Whichever import is the first succeeds. The other import is refused as a whole. */
 START_TEST(of_two_imports_that_do_not_both_fit_one_succeeds) {
 	int first = import_send_commit("first/%d", IMPORT_SIZE),
 	    second = import_send_commit("second/%d", IMPORT_SIZE);
@@ -795,8 +797,8 @@ static bool is_checkpointed(void *data) {
 }
 
 /* berthd stops while an import reserves accounts below `first`, whose only other child is deleted.
- * The deletion removes the child's counts from the store, so the store must still be open. A
- * sanitizer would report the use of a closed store. */
+ * The deletion removes the child's counts from the store, so the store must still be open. If it
+ * weren't, a sanitizer would report the use of a closed store. */
 START_TEST(a_stop_while_accounts_are_reserved_is_clean) {
 	struct message_delete delete = {MESSAGE_HEADER(MESSAGE_DELETE, delete)};
 	struct berth *b = open_session();
@@ -858,7 +860,7 @@ START_TEST(a_truncated_segment_does_not_kill_berthd) {
 	set_limit("alice", "8");
 	expect_ctl(0, "8", "get", "alice");
 	ck_assert_int_ne(logged_times("truncated the segment"), 0);
-	/* The next berthd finds the segment damaged, makes another, and has every limit. */
+	/* The next berthd finds the segment damaged, makes another segment, and has every limit. */
 	restart_after(SIGKILL);
 	expect_ctl(0, "8", "get", "alice");
 }

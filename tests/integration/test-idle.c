@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* While nothing changes, no thread of berthd wakes up, even if slots are held. One change makes one
- * checkpoint. */
+/* Even if slots are held, no thread of berthd wakes up while nothing changes. After one change,
+ * berthd writes one checkpoint. */
 
 #include "steps.h"
 
@@ -88,7 +88,8 @@ START_TEST(berthd_sleeps_while_nothing_changes_and_wakes_for_a_change) {
 	ck_assert_msg(eventually(has_slept, &n), "a release didn't wake berthd");
 	expect_idle("after a release");
 
-	/* The release made one checkpoint only, so the last checkpoint's time stays the same. */
+	/* The release has made its checkpoint. No other checkpoint follows, so the time of the last
+	 * checkpoint stays the same. */
 	checkpoint_time(before);
 	expect_idle("after a request for the status");
 	checkpoint_time(after);
@@ -98,7 +99,7 @@ START_TEST(berthd_sleeps_while_nothing_changes_and_wakes_for_a_change) {
 }
 END_TEST
 
-/* Many denials wake berthd no more often than one change a second does. */
+/* However many denials there are, they wake berthd no more often than one change a second would. */
 START_TEST(denials_are_stored_and_many_of_them_wake_berthd_rarely) {
 	struct berth *b = open_session();
 	long n;

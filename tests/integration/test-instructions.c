@@ -2,16 +2,16 @@
 
 /*
  * Counts the instructions of operations, and the locked ones among them, with the real libberth.so,
- * a real berthd, and names that the library already knows. A count above its limit fails the test.
- * The machine's load doesn't change the counts, but another compiler does. So the test runs only
- * with gcc 12 on x86-64, with optimisation and without a sanitizer.
+ * a real berthd, and names that the library already knows. If a count is above its limit, the test
+ * fails. The machine's load doesn't change the counts, but another compiler does. So the test runs
+ * only with gcc 12 on x86-64, with optimisation and without a sanitizer.
  *
- * tests/lib/instructions.h defines what is counted. callgrind counts the same instructions, if one
- * subtracts its count for 1,000 repetitions from that for 3,000. But callgrind also counts the
- * caller's loop and valgrind's replacement of the vDSO.
+ * tests/lib/instructions.h defines what is counted. If callgrind's count for 1,000 repetitions is
+ * subtracted from its count for 3,000, the difference has the same instructions, but also those of
+ * the caller's loop and of valgrind's replacement of the vDSO.
  *
- * A figure is the median of many repetitions, since now and then an operation wakes berthd. 2,000
- * pairs (an acquire and its release) that aren't counted precede the repetitions.
+ * A figure is the median of many repetitions, since now and then an operation wakes berthd. Before
+ * the repetitions, 2,000 pairs (an acquire and its release) run that aren't counted.
  */
 
 #include <pthread.h>
@@ -174,9 +174,10 @@ static const _Alignas(4096) struct work works[] = {
 };
 #define WORKS COUNT_OF(works)
 
-/* Limits of three figures: the instructions with 100 accounts in turn, divided by those with 10;
- * the memory of a session in kB; and the most instructions of an acquire in a process that holds
- * many slots, divided by the most in a process that holds few. */
+/* The limits of three figures. The first figure is the instructions with 100 accounts in turn,
+ * divided by those with 10. The second one is the memory of a session in kB. The third one is the
+ * most instructions of an acquire in a process that holds many slots, divided by the most in a
+ * process that holds few. */
 static const double accounts_limit = 1.1;
 static const double memory_limit = 32;
 static const double held_limit = 2;
@@ -279,7 +280,7 @@ static void child_session(struct child *c, void *data) {
 	berth_slot slot;
 
 	(void)data;
-	/* With huge pages the figure would be a multiple of 2 MB. */
+	/* If the kernel used huge pages, the figure would be a multiple of 2 MB. */
 	(void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	(void)anonymous_kb(); /* touches the pages that the function itself needs */
 	before = anonymous_kb();
@@ -343,9 +344,9 @@ static void child_window(struct child *c, void *data) {
 
 #define WINDOW_CANDIDATES 3
 
-/* Makes `before` acquires, and returns the most instructions that one of the next `window` acquires
- * executes. To count them all would take too long. So a first process measures the time of each
- * acquire. Then the instructions of the slowest acquires are counted, each in a process of its
+/* Returns the most instructions that one of `window` acquires executes, which follow `before` other
+ * acquires. To count the instructions of each would take too long. So a first process measures the
+ * time of each. Then the instructions of the slowest ones are counted, each in a process of its
  * own. */
 static double window_maximum(unsigned before, unsigned window) {
 	double maximum = 0;
@@ -371,7 +372,8 @@ static double window_maximum(unsigned before, unsigned window) {
 
 #define FEW_HELD 1100
 
-/* $HELD if it is large enough, else a number with which the test takes a few seconds. */
+/* Returns $HELD if it is large enough. Otherwise returns a number with which the test takes a few
+ * seconds. */
 static unsigned many_held(void) {
 	unsigned n = (unsigned)environment_number("HELD", 0);
 

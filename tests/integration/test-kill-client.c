@@ -2,14 +2,14 @@
 
 /*
  * Kills or stops a server at every instruction of berth_acquire and berth_release, with the real
- * library and a real berthd, which frees the server's slots. In half of the runs another server
- * acquires and releases slots of the same account meanwhile, and must not wait. While the server is
- * stopped, the counts must be the sums of the records. After the server's death the counts must be
- * the slots of the other server. If a release is stopped for good after it has discharged some of
- * its levels, berthd finishes the release.
+ * library and a real berthd. After the server's death berthd frees its slots. In half of the runs
+ * another server acquires and releases slots of the same account meanwhile, and must not wait.
+ * While the server is stopped, the counts must be the sums of the records. After the server's death
+ * the counts must be the slots of the other server. If a release is stopped for good after it has
+ * discharged some of its levels, berthd finishes the release.
  *
- * The server has used the account before, so its calls don't need berthd. $STRIDE=n tries every
- * n-th instruction.
+ * The server has used the account before, so its calls don't need berthd. If $STRIDE is n, only
+ * every n-th instruction is tried.
  */
 
 #include "layout.h"
@@ -27,12 +27,12 @@
 struct scenario {
 	const char *name;
 	const char *account;
-	/* The account of the last slot that the record held; NULL: `account`, with the same
-	 * weight. */
+	/* The account of the last slot that the record held. If NULL, that slot was of `account`,
+	 * with the same weight. */
 	const char *last;
 	uint32_t weight;
-	bool release; /* the server releases a slot; else it acquires one */
-	bool revoke;  /* berthd revokes the server's slots while the server is stopped */
+	bool release; /* if true, the server releases a slot; else it acquires one */
+	bool revoke;  /* if true, berthd revokes the slots of the stopped server */
 	int want, want_if_revoked;
 };
 
@@ -117,7 +117,7 @@ static pid_t child_start_stopped(const struct scenario *s) {
 
 /* -- the other server -------------------------------------------------------------------------- */
 
-/* The stopped child may have charged the account. Then the other server may be denied. */
+/* If the stopped child has charged the account, the other server may be denied. */
 static void other_acquires_and_releases(const struct run *r) {
 	for (int i = 0; i < ROUNDS; i++) {
 		berth_slot slot;
@@ -248,8 +248,8 @@ static bool release_is_finished(void *data) {
 	return kill_unfinished(map) == 0;
 }
 
-/* These functions make berthd finish the stopped release. They return false if berthd had finished
- * the release before, in a recount. */
+/* Each of these functions makes berthd finish the stopped release. If a recount had already
+ * finished the release, the function returns false. */
 static bool finish_by_revoke_of_process(pid_t pid) {
 	const char *output;
 

@@ -11,11 +11,12 @@
  * the point, and while berthd is dead. The client is the process that the operation affects. After
  * each death a new berthd is started on the same directories. Then the counts must be the sums of
  * the records, living processes must have their slots, and the slots of dead processes must be
- * free. Each limit must be the same in the store and in force: the new one if berthd acknowledged
- * it, else the old or the new one.
+ * free. Each limit must be the same in the store and in force. If berthd acknowledged the new
+ * limit, this must be the new limit; otherwise, the old or the new limit.
  *
- * $STRIDE=n tries every n-th point. Without it the test tries a few points, which depend on $SEED.
- * $OPERATION selects the operations whose names contain its value.
+ * If $STRIDE is n, the test tries every n-th point. If it isn't set, the test tries a few points,
+ * which depend on $SEED. If $OPERATION is set, only the operations whose names contain its value
+ * are tried.
  */
 
 #include "kill-operations.h"
@@ -66,8 +67,8 @@ static void holder_acquire(int i) {
 	check(code == 0, "the holder gets %d for %s", code, account[i]);
 }
 
-/* In the child: acquires three slots and sends the code. When told to, releases the slots and sends
- * the code of each release. */
+/* In the child: acquires three slots and sends the code. When the child receives a number, releases
+ * the slots and sends the code of each release. */
 static void client_main(struct child *c, void *data) {
 	static const char *const account[CLIENT_SLOTS] = {"acme/alice", "acme/alice", "acme"};
 	struct berth *b = NULL;
@@ -145,8 +146,8 @@ static void judge_limit(const char *name, int64_t want) {
 			(long long)kill_limit_in_force(state.map, name), (long long)want);
 }
 
-/* berthd must have made all changes of the operation if it acknowledged the operation, else all or
- * none of them. Returns true if the changes were made. */
+/* If berthd acknowledged the operation, it must have made all changes of the operation; otherwise,
+ * all or none of them. Returns true if the changes were made. */
 static bool judge_limits(const struct operation *o, bool acknowledged) {
 	const struct change *c = o->change;
 	bool made = false;

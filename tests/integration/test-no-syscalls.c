@@ -4,8 +4,8 @@
  * Once the session is open and the account is known, acquire, denial, release and query make no
  * system call, except for at most one futex wake per checkpoint.
  *
- * A child makes these calls thousands of times under a seccomp filter, which kills the child at any
- * other system call. One test shows that the filter works.
+ * A child makes these calls thousands of times under a seccomp filter. If the child makes any other
+ * system call, the filter kills it. One test shows that the filter works.
  */
 
 #include <linux/audit.h>
@@ -20,7 +20,7 @@
 
 /* -- the filter -------------------------------------------------------------------------------- */
 
-/* Allows exit_group, and futex if futex_allowed. Any other system call kills the process. */
+/* Allows exit_group. If futex_allowed, allows futex. Any other system call kills the process. */
 static void filter_install(bool futex_allowed) {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),

@@ -15,7 +15,7 @@ static void noise_start(void) {
 	repairs_are_expected = true;
 	instance_start(&here, small_args);
 	set_limits("alice 5", "acme 10", "acme/bob 3");
-	/* Maps both files, so that a test reads and writes what the library doesn't show. */
+	/* Maps the segment and the directory, so that a test can access what the library hides. */
 	ck_assert_int_eq(map_new(shared_open("segment", O_RDWR), shared_open("directory", O_RDONLY),
 				 PROT_READ, &map),
 		0);
@@ -49,7 +49,7 @@ static struct snapshot snapshot_of(uint32_t number) {
 	return s;
 }
 
-/* The first record that holds a slot of the account; 0: none. */
+/* Returns the first record that holds a slot of the account. Returns 0 if there is none. */
 static uint32_t held_record_of(const char *name) {
 	for (uint32_t n = 1; n < load_acquire(&map->names->slots); n++) {
 		struct snapshot s = snapshot_of(n);
@@ -60,7 +60,7 @@ static uint32_t held_record_of(const char *name) {
 	return 0;
 }
 
-/* A free record in the range of held_record_of(). */
+/* Returns a free record of the range that has held_record_of(). */
 static uint32_t free_record_of(const char *name) {
 	uint32_t number = held_record_of(name);
 
@@ -75,8 +75,8 @@ static void overwrite_record(uint32_t number, uint64_t place, uint64_t noted) {
 	store_total(&map_record(map, number)->place, place);
 }
 
-/* The seq of this step in the cycle after the record's next cycle. The record could reach this seq
- * later. */
+/* Returns the seq of this step in the cycle after the record's next cycle. If the record were used
+ * further, it would reach this seq. */
 static uint64_t step_of_later_cycle(uint32_t number, uint32_t step) {
 	return seq_rest(snapshot_of(number).seq) + (uint64_t)2 * BERTH_CYCLE + step;
 }
@@ -578,7 +578,7 @@ static bool code_is_expected(int code) {
 }
 
 /* A server that acquires and releases until SIGTERM. At the end it sends a code that wasn't
- * expected; 0: all were. */
+ * expected. If all codes were expected, it sends 0. */
 static void child_serve(struct child *c, void *data) {
 	const char *const names[] = {"alice", "acme/bob", "acme"};
 	struct berth *b = NULL;

@@ -14,7 +14,8 @@ static const char *path_of(const char *name) {
 	return text_of("%s/%s", here.state_dir, name);
 }
 
-/* Returns the content of a file, "" if the file doesn't exist. The caller frees the content. */
+/* Returns the content of a file. If the file doesn't exist, returns "". The caller frees the
+ * result. */
 static char *file_read(const char *path) {
 	FILE *f = fopen(path, "re");
 	char *text = calloc(1, 1 << 16);
@@ -239,7 +240,7 @@ START_TEST(berthd_does_not_begin_an_empty_store_beside_an_export) {
 	expect_restored(path_of("limits.export"), NULL);
 	instance_restart(&here);
 	expect_limits(LIMITS);
-	/* Without exports berthd begins an empty store. */
+	/* If there is no export, berthd begins an empty store. */
 	(void)instance_kill(&here, SIGTERM);
 	store_remove();
 	ck_assert_int_eq(unlink(path_of("limits.export")), 0);
@@ -340,8 +341,8 @@ START_TEST(an_invalid_line_with_a_right_checksum_is_refused_by_its_number) {
 END_TEST
 
 /* Kills the command again and again, after a different time in each run. Then berthd must have the
- * old store or the new one, or the command must succeed when it is repeated. The old store must
- * still exist, under some name. */
+ * old store or the new store. If it has neither, the command must succeed when it is repeated. The
+ * old store must still exist, under some name. */
 START_TEST(a_kill_at_any_instant_can_be_repaired_by_repeating) {
 	const char *file = export_saved();
 	const char *const args[] = {"--restore", file, "--force", NULL};

@@ -28,8 +28,8 @@ static void child_set_limits(struct child *c, void *data) {
 	_exit(0);
 }
 
-/* The account must have the acknowledged limit or the next one, which berthd may have stored
- * without an answer. Returns the account's limit. */
+/* The account must have the acknowledged limit or the next limit, which berthd may have stored
+ * before it could answer. Returns the account's limit. */
 static int expect_acknowledged(const char *account, int acknowledged) {
 	long long limit = 0;
 	const char *output;
@@ -275,7 +275,8 @@ struct count {
 	uint64_t denied;
 };
 
-/* Reads the stored count of an account while no berthd runs. Returns false if there is none. */
+/* Reads the stored count of an account while no berthd runs. Returns false if no count is
+ * stored. */
 static bool stored_count(const char *account, struct count *ret) {
 	MDB_val key = {strlen(account), (char *)account}, value;
 	MDB_env *env;

@@ -151,7 +151,7 @@ static bool steps_are_made(void *data) {
 static void wait_for_steps(void) {
 	uint32_t until = atomic_load(&steps) + STEPS;
 
-	/* Waits twice: under a slow tool a thread may wait as long as berthd's start takes. */
+	/* Waits twice: under a slow tool, threads may make no step until berthd has started. */
 	if (!eventually(steps_are_made, &until) && !eventually(steps_are_made, &until))
 		ck_abort_msg(
 			"the threads make no progress; berthd's log:\n%s", instance_log(&here));

@@ -235,8 +235,9 @@ START_TEST(a_check_lists_the_processes_and_changes_nothing) {
 }
 END_TEST
 
-/* Three kinds of pids don't keep berthd from starting: a pid of no process, a pid that another
- * process has got since, and the pid of a process that has ended but wasn't waited for. */
+/* Sessions with three kinds of pids don't keep berthd from starting: the pid of no process, a pid
+ * that another process has got since then, and the pid of a process that has ended but wasn't
+ * waited for. */
 START_TEST(dead_processes_block_no_start) {
 	struct child dead = process_start("smtpd"), unreaped = process_start("smtpd");
 	siginfo_t info;
@@ -257,7 +258,8 @@ START_TEST(dead_processes_block_no_start) {
 }
 END_TEST
 
-/* Even if a session has ended, its process would open its next session in this segment. */
+/* Even if a session has ended, it blocks a start while its process is alive, since the process
+ * would open its next session in this segment. */
 START_TEST(a_session_in_any_state_blocks_a_start) {
 	for (uint64_t n = 1; n <= 5; n++) {
 		session_put(39, getpid(), n == 5 ? 0 : start_of(getpid()), "server");
