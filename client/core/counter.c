@@ -488,7 +488,8 @@ int counter_repair(struct map *m, uint32_t account, struct pair seen, uint32_t c
 
 	if (!cell)
 		return map_account_error(m, account);
-	/* If noise has used up the bumps, they begin again at 0. That is safe, since the tag is new. */
+	/* If noise has used up the bumps, they begin again at 0. That is safe, since the tag is
+	 * new. */
 	if (count_bumps(seen.first) >= BERTH_BUMPS_LAST)
 		rest = seen.first & BERTH_CLOSED;
 	r = counter_note(m, seen.second);
