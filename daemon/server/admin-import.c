@@ -187,6 +187,16 @@ static int refuse_for_room(struct connection *c, int error) {
 		error == -ENOSPC ? "the table is full" : strerror(-error));
 }
 
+/* Announces the next names to the directory, so that their look-ups don't wait for memory. */
+static void names_announce(const struct import *i) {
+	struct name names[DIRECTORY_PREFETCH];
+	uint32_t count = 0;
+
+	for (size_t n = i->prepared; n < i->count && count < DIRECTORY_PREFETCH; n++)
+		count += name_load(i->limits[n].name, &names[count]) == 0;
+	directory_prefetch(accounts_directory(i->context->accounts), names, count);
+}
+
 /* Prepares the limits of one slice: reserves their accounts. After the last slice, hands the import
  * over to the store. Until then, the import belongs to the connection, and ends with it. */
 static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
@@ -199,6 +209,8 @@ static int on_prepare(sd_event_source *source, uint64_t usec, void *data) {
 	while (r >= 0 && i->prepared < end) {
 		const char *name = i->limits[i->prepared].name;
 
+		if (i->prepared % DIRECTORY_PREFETCH == 0)
+			names_announce(i);
 		if (!name_is_template(name, strlen(name)))
 			r = accounts_reserve(i->context->accounts, name, &i->account[i->prepared]);
 		i->prepared += r >= 0;
