@@ -50,7 +50,7 @@ struct cache {
 	_Atomic bool is_inside;     /* the thread is in a call (thread_enter) */
 	bool counts_denials;        /* in the words of the session (denials.h) */
 	const _Atomic uint32_t *armed; /* the segment's (wake.h) */
-	uint32_t capacity;             /* how many records entries may name; fewer may be spare */
+	uint32_t capacity;             /* how many records the entries may name, at most */
 	/* The entries that may name a record, the oldest first. */
 	uint32_t ring_first, ring_count;
 	struct cache_entry *ring[CACHE_KEPT];
