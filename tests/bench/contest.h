@@ -14,7 +14,7 @@
 
 struct contender {
 	const char *name;
-	struct peer *peer;  /* NULL: none; if the peer is missing, the contender doesn't run */
+	struct peer *peer;  /* NULL: it needs no peer. It doesn't run if peer->missing is set */
 	unsigned processes; /* 0 means 1 */
 	unsigned object;    /* the first argument of the functions below */
 	bool threads;       /* there are `processes` threads of one process instead */
