@@ -241,7 +241,8 @@ END_TEST
 START_TEST(a_record_that_is_noise_is_revoked_and_not_counted) {
 	struct berth *b = open_session();
 	berth_slot slot = acquire_slot(b, "alice"), other = acquire_slot(b, "alice");
-	/* Some of these places have no weight, a wrong depth, or an account that doesn't exist. */
+	/* What is written into the record. In some of these values of `place`, the weight is 0, the
+	 * depth is wrong, or the account doesn't exist. */
 	const struct {
 		uint64_t place;
 		uint32_t step; /* UINT32_MAX: all ones */

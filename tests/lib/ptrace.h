@@ -99,8 +99,9 @@ struct trace_path {
 void trace_child_record(pid_t pid, struct trace_path *path);
 void trace_path_free(struct trace_path *path);
 
-/* Lets the child run until it has come as often to the address pc[k] as the recorded child had
- * after k steps. Then stops the child there. False if the child ends earlier. */
+/* Lets the child run until it has reached the address pc[k] n times, where n is how often the
+ * recorded child had reached this address after k steps. Then stops the child there. False if the
+ * child ends earlier. */
 bool trace_child_goto(pid_t pid, const struct trace_path *path, size_t k);
 
 void trace_child_kill(pid_t pid);
