@@ -97,8 +97,9 @@ int lmdb_verify(const struct lmdb *l, struct lmdb_progress *progress) {
 	if (st.st_size == 0)
 		return -EUCLEAN;
 	r = lmdb_open_env(l->dir, MDB_RDONLY | MDB_NOLOCK, MAP_SIZE_MAX, &env);
+	/* berthd's own parameters are valid, so -EINVAL comes from a page size in the file. */
 	if (r < 0)
-		return r;
+		return r == -EINVAL ? -EUCLEAN : r;
 	r = lmdb_translate(mdb_txn_begin(env, NULL, MDB_RDONLY, &v.txn));
 	if (r < 0) {
 		mdb_env_close(env);

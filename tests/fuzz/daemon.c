@@ -65,14 +65,15 @@ static void remove_at_end(void) {
 	(void)close(ends[0]);
 }
 
-static bool is_of_store(int fd) {
+/* True if the descriptor is open, and not of a file of the store. */
+static bool is_open(int fd) {
 	char link[32], path[64];
 	ssize_t n;
 
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, path, sizeof(path));
-	return n > 0 && (size_t)n >= strlen(state_dir) &&
-	       memcmp(path, state_dir, strlen(state_dir)) == 0;
+	return n > 0 &&
+	       ((size_t)n < strlen(state_dir) || memcmp(path, state_dir, strlen(state_dir)) != 0);
 }
 
 /* Counts the open descriptors, without those of the store, whose worker opens and closes files at
@@ -81,7 +82,7 @@ static unsigned fds_open(void) {
 	unsigned count = 0;
 
 	for (int fd = 0; fd < FD_END; fd++)
-		count += fcntl(fd, F_GETFD) >= 0 && !is_of_store(fd);
+		count += is_open(fd);
 	return count;
 }
 

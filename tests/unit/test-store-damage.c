@@ -339,6 +339,18 @@ START_TEST(many_limits_with_a_changed_byte_are_refused_or_right) {
 }
 END_TEST
 
+/* The page size is in bytes 40 to 43 of each meta page. */
+START_TEST(limits_with_an_impossible_page_size_are_refused) {
+	limits_fill(fill_fresh);
+	content = file_read(data_path("limits").text, &content_size);
+	for (size_t at = 40; at < 44; at++)
+		for (unsigned pattern = 0; pattern < PATTERNS; pattern++)
+			change_try("limits", at, pattern, limits_look);
+	report("a changed page size", "limits");
+	free(content);
+}
+END_TEST
+
 START_TEST(counts_with_a_changed_byte_are_begun_afresh_or_right) {
 	store_fill(fill_history);
 	expected = strdup(counts_stored());
@@ -385,6 +397,7 @@ int main(void) {
 		{fresh_limits_with_a_changed_byte_are_refused_or_right},
 		{limits_with_a_history_and_a_changed_byte_are_refused_or_right},
 		{many_limits_with_a_changed_byte_are_refused_or_right},
+		{limits_with_an_impossible_page_size_are_refused},
 		{counts_with_a_changed_byte_are_begun_afresh_or_right},
 		{fresh_limits_that_were_cut_short_are_refused_or_right},
 		{limits_with_a_history_that_were_cut_short_are_refused_or_right},
