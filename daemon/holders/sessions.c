@@ -35,7 +35,7 @@
 struct session {
 	struct sessions *all;
 	uint32_t index;
-	struct session_who who;
+	struct session_identity identity;
 	int pidfd; /* -1: it couldn't be opened; berthd tries again */
 	sd_event_source *death;
 	uint32_t range_head;
@@ -83,8 +83,8 @@ uint32_t session_index(const struct session *s) {
 	return s->index;
 }
 
-const struct session_who *session_who(const struct session *s) {
-	return &s->who;
+const struct session_identity *session_identity(const struct session *s) {
+	return &s->identity;
 }
 
 bool session_is_open(const struct session *s) {
@@ -146,7 +146,7 @@ static bool session_close_records(struct session *s) {
 	if (damaged > 0)
 		log_warning("%u slots of process %d contradicted the counts of their accounts; "
 			    "releasing them all the same",
-			damaged, s->who.pid);
+			damaged, s->identity.pid);
 	return all_closed;
 }
 
@@ -175,7 +175,7 @@ static int on_death(sd_event_source *source, int fd, uint32_t events, void *data
 	struct session *s = data;
 
 	(void)source, (void)fd, (void)events;
-	log_debug("Process %d is dead; releasing its slots", s->who.pid);
+	log_debug("Process %d is dead; releasing its slots", s->identity.pid);
 	s->dead = true;
 	(void)sd_event_source_set_enabled(s->death, SD_EVENT_OFF);
 	(void)session_end(s);
@@ -199,14 +199,15 @@ static int session_watch(struct session *s) {
 	if (s->death)
 		return 0;
 	if (s->pidfd < 0)
-		s->pidfd = (int)syscall(SYS_pidfd_open, s->who.pid, 0);
+		s->pidfd = (int)syscall(SYS_pidfd_open, s->identity.pid, 0);
 	if (s->pidfd < 0)
 		return -errno;
 	/* Another process may have the pid by now. But if the process that has the pid now started
 	 * when the session's process started, it is the session's process. Then this process also
 	 * had the pid when the pidfd was opened, so the pidfd refers to it. */
-	r = process_start_time(s->who.pid, &start);
-	if (r == -ESRCH || (r == 0 && s->who.start_time != 0 && start != s->who.start_time))
+	r = process_start_time(s->identity.pid, &start);
+	if (r == -ESRCH ||
+		(r == 0 && s->identity.start_time != 0 && start != s->identity.start_time))
 		return -ESRCH;
 	return sd_event_add_io(s->all->event, &s->death, s->pidfd, EPOLLIN, on_death, s);
 }
@@ -257,19 +258,19 @@ static struct session *session_make(struct sessions *all, uint32_t index) {
 static void entry_write(struct session *s, enum session_state state) {
 	struct session_entry *e = entry_of(s);
 
-	store_relaxed(&e->serial, s->who.serial);
-	store_relaxed(&e->pid, (uint32_t)s->who.pid);
-	store_relaxed(&e->uid, s->who.uid);
-	store_relaxed(&e->start_time, s->who.start_time);
-	store_relaxed(&e->image, s->who.image);
-	store_relaxed(&e->comm[0], s->who.comm[0]);
-	store_relaxed(&e->comm[1], s->who.comm[1]);
-	store_relaxed(&e->opened, s->who.opened);
+	store_relaxed(&e->serial, s->identity.serial);
+	store_relaxed(&e->pid, (uint32_t)s->identity.pid);
+	store_relaxed(&e->uid, s->identity.uid);
+	store_relaxed(&e->start_time, s->identity.start_time);
+	store_relaxed(&e->image, s->identity.image);
+	store_relaxed(&e->comm[0], s->identity.comm[0]);
+	store_relaxed(&e->comm[1], s->identity.comm[1]);
+	store_relaxed(&e->opened, s->identity.opened);
 	state_write(s, state);
 }
 
-static void entry_read(const struct session_entry *e, struct session_who *ret) {
-	*ret = (struct session_who){
+static void entry_read(const struct session_entry *e, struct session_identity *ret) {
+	*ret = (struct session_identity){
 		.serial = load_relaxed(&e->serial),
 		.pid = (pid_t)load_relaxed(&e->pid),
 		.uid = load_relaxed(&e->uid),
@@ -307,18 +308,18 @@ static int session_create(
 	s = map_session(all->segment->map, index) ? session_make(all, index) : NULL;
 	if (!s)
 		return -ENOMEM;
-	s->who.pid = claim->pid;
-	s->who.uid = claim->uid;
-	s->who.start_time = start;
-	s->who.image = claim->image;
-	s->who.opened = clock_wall_ms();
+	s->identity.pid = claim->pid;
+	s->identity.uid = claim->uid;
+	s->identity.start_time = start;
+	s->identity.image = claim->image;
+	s->identity.opened = clock_wall_ms();
 	process_comm(claim->pid, comm);
-	memcpy(s->who.comm, comm, sizeof(s->who.comm));
+	memcpy(s->identity.comm, comm, sizeof(s->identity.comm));
 	s->pidfd = claim->pidfd;
 	claim->pidfd = -1;
 	do
-		s->who.serial = add_total(&all->segment->map->header->next_serial, 1);
-	while (s->who.serial == 0);
+		s->identity.serial = add_total(&all->segment->map->header->next_serial, 1);
+	while (s->identity.serial == 0);
 	r = session_watch(s);
 	if (r < 0) {
 		session_free(s);
@@ -343,25 +344,26 @@ int sessions_open(struct sessions *all, struct session_claim *claim, struct sess
 		bool is_other;
 
 		s = all->session[i];
-		if (!s || s->who.pid != claim->pid)
+		if (!s || s->identity.pid != claim->pid)
 			continue;
-		is_other = start != 0 && s->who.start_time != 0 && s->who.start_time != start;
-		if (!is_other && s->who.image == claim->image)
+		is_other = start != 0 && s->identity.start_time != 0 &&
+			   s->identity.start_time != start;
+		if (!is_other && s->identity.image == claim->image)
 			continue;
 		/* The threads of the old program are gone, so none of them can place a record. */
 		if (!is_other)
 			log_debug(
 				"Process %d runs a new program; releasing the slots of the old one",
-				s->who.pid);
+				s->identity.pid);
 		s->dead = true;
 		(void)session_end(s);
 	}
 	*ret_resumed = false;
 	if (claim->resume_serial != 0 && claim->resume_session < all->size) {
 		s = all->session[claim->resume_session];
-		*ret_resumed = s && s->who.serial == claim->resume_serial &&
-			       s->who.pid == claim->pid && s->who.start_time == start &&
-			       s->who.image == claim->image && s->state == SESSION_OPEN &&
+		*ret_resumed = s && s->identity.serial == claim->resume_serial &&
+			       s->identity.pid == claim->pid && s->identity.start_time == start &&
+			       s->identity.image == claim->image && s->state == SESSION_OPEN &&
 			       !s->connected;
 	}
 	if (!*ret_resumed)
@@ -384,7 +386,7 @@ uint32_t sessions_rewrite(struct sessions *all) {
 	for (uint32_t i = 0; i < all->size; i++) {
 		struct session_entry *e = map_session(all->segment->map, i);
 		struct session *s = all->session[i];
-		struct session_who found;
+		struct session_identity found;
 		uint32_t state;
 
 		if (!e)
@@ -393,7 +395,7 @@ uint32_t sessions_rewrite(struct sessions *all) {
 		if (s) {
 			entry_read(e, &found);
 			if (state == (uint32_t)s->state &&
-				memcmp(&found, &s->who, sizeof(found)) == 0)
+				memcmp(&found, &s->identity, sizeof(found)) == 0)
 				continue;
 			entry_write(s, s->state);
 		} else {
@@ -421,9 +423,9 @@ static int session_adopt(struct sessions *all, uint32_t index) {
 	s = session_make(all, index);
 	if (!s)
 		return -ENOMEM;
-	entry_read(e, &s->who);
+	entry_read(e, &s->identity);
 	s->state = state == SESSION_OPEN ? SESSION_OPEN : SESSION_ENDING;
-	if (s->who.pid <= 0)
+	if (s->identity.pid <= 0)
 		s->dead = true;
 	return 0;
 }

@@ -20,7 +20,7 @@ struct sessions;
 
 /* The content of the session's entry in the segment. Clients can write over the entry; this copy is
  * in berthd's own memory. */
-struct session_who {
+struct session_identity {
 	uint32_t serial;
 	pid_t pid;
 	uid_t uid;
@@ -73,7 +73,7 @@ void session_set_disconnected(struct session *s);
 int session_grant(struct session *s, uint32_t *ret_range);
 
 uint32_t session_index(const struct session *s);
-const struct session_who *session_who(const struct session *s);
+const struct session_identity *session_identity(const struct session *s);
 /* False once the session is ending. */
 bool session_is_open(const struct session *s);
 

@@ -33,11 +33,11 @@ static bool holder_fill(const struct context *context, uint32_t record, struct s
 	}
 	h->label[sizeof(h->label) - 1] = '\0';
 	if (s) {
-		const struct session_who *who = session_who(s);
+		const struct session_identity *identity = session_identity(s);
 
-		h->pid = (uint32_t)who->pid;
-		h->uid = who->uid;
-		memcpy(h->comm, who->comm, sizeof(h->comm));
+		h->pid = (uint32_t)identity->pid;
+		h->uid = identity->uid;
+		memcpy(h->comm, identity->comm, sizeof(h->comm));
 		h->comm[sizeof(h->comm) - 1] = '\0';
 	}
 	return directory_name(m, place_account(seen.place), h->account.text) == 0 &&

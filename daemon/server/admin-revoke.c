@@ -31,7 +31,7 @@ static bool filter_matches(const struct context *context, const struct revoke_fi
 	if (filter->pid == 0)
 		return true;
 	s = sessions_owner(context->sessions, record);
-	return s && (uint32_t)session_who(s)->pid == filter->pid;
+	return s && (uint32_t)session_identity(s)->pid == filter->pid;
 }
 
 static int record_revoke(struct context *context, const struct revoke_filter *filter,

@@ -141,7 +141,7 @@ static int handle_hello(struct connection *c, const struct packet *p) {
 		return refuse_for_sessions(c, r);
 	session_set_user(client->session, client);
 	reply.session = session_index(client->session);
-	reply.serial = session_who(client->session)->serial;
+	reply.serial = session_identity(client->session)->serial;
 	reply.resumed = resumed;
 	/* A session without records is fine: the client's first acquire asks for records, and is
 	 * told why there are none. */

@@ -133,7 +133,7 @@ static int hello_answer(struct daemon *d, struct process *p, struct mail *m) {
 	d->session[p->index] = s;
 	p->connected = true;
 	m->session = session_index(s);
-	m->serial = session_who(s)->serial;
+	m->serial = session_identity(s)->serial;
 	m->ranges = !m->resumed && session_grant(s, &m->range[0]) >= 0;
 	return 0;
 }
