@@ -5,10 +5,11 @@
 #include "counter-step.h"
 
 /* `noted` may hold noise that is above all seqs. Then the record can't be used until a recount
- * frees it. noted_sane() returns the seq from which the record continues. Above that seq are enough
- * seqs for the record, and the seqs that the record has used are probably below it. If a tag tells
- * of a newer step, record_note() continues from that step. The bit NOISE keeps `noted` above all
- * seqs until the recount. */
+ * frees it. noted_sane() returns the seq from which the record continues. This seq is at least a
+ * quarter of all seqs, and less than three eighths, so enough seqs are left above it. If a tag tells
+ * of a newer step, record_note() continues from that step. Otherwise a record that has used more
+ * than a quarter of its seqs may use some of them again: noise has overwritten the word that told
+ * how many it has used. The bit NOISE keeps `noted` above all seqs until the recount. */
 #define NOISE (UINT64_C(1) << 63)
 
 uint64_t noted_sane(uint64_t noted) {

@@ -191,8 +191,8 @@ static int table_reserve(struct directory *d, uint32_t more) {
 	return r;
 }
 
-/* If there are at least `more` entries already, the names are probably the names of these entries,
- * and the table doesn't grow now. It grows later if the names are new. */
+/* If there are at least `more` entries already, the table doesn't grow now, since the names may be
+ * those of these entries. For each new name, directory_create() makes room in the table. */
 void directory_expect(struct directory *d, uint32_t more) {
 	if (more > d->live)
 		(void)table_reserve(d, MIN_OF(more, d->map->layout.max_accounts - d->live));

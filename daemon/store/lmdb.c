@@ -29,7 +29,7 @@
 #include "lmdb-file.h"
 #include "util.h"
 
-/* If the file system has less space than this, a short write probably means that it is full. */
+/* If the file system has less space than this, a short write is reported as a full disk. */
 #define SPACE_MIN (UINT64_C(1) << 20)
 
 /* After a change of more entries than this, the environment is closed. */
